@@ -1,0 +1,113 @@
+# `make` lists what can be made. PYTHON, PORT, JOBS and PIP_ARGS can be set: make quickstart PYTHON=python3.12
+
+PYTHON ?= python3
+PORT ?= 5000
+# test processes at a time: as many as cores, at most 8
+JOBS ?= auto
+PIP_ARGS ?= $(if $(CI),--quiet)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
+PINS := pyproject.toml constraints.txt
+STORE = $(or $(MLFLOW_TRACKING_URI),sqlite:///.lab/mlflow.db)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install quickstart ui test install-test lint format unit \
+	test-slow test-gpu test-browser test-postgres test-docker constraints clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+
+# ---- use
+
+quickstart: install  ## install, sweep grids/quickstart.yaml, show the leaderboard
+	@$(BIN)/lab sweep grids/quickstart.yaml
+	@echo "To see it in the MLflow UI: make ui"
+
+ui: install  ## open the MLflow UI on the runs in .lab (PORT=5000)
+	@# one server process: several share a socket that delays every request by about 40 ms;
+	@# no job runners: nothing here uses them, and they take 2 GB
+	@case "$(STORE)" in \
+	http://*|https://*) \
+		echo "MLFLOW_TRACKING_URI names a server; open $(STORE)" ;; \
+	*) \
+		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ ! -f .lab/mlflow.db ]; then \
+			echo "There is no .lab/mlflow.db yet; run: make quickstart"; exit 1; fi; \
+		echo "The MLflow UI is at http://127.0.0.1:$(PORT) (Ctrl-C ends it; another port: make ui PORT=5001)"; \
+		MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server \
+			--host 127.0.0.1 --port $(PORT) --workers 1 \
+			--backend-store-uri "$(STORE)" --default-artifact-root .lab/artifacts ;; \
+	esac
+
+install: $(VENV)/.installed  ## make .venv with the pinned versions
+
+# ---- test
+
+test: lint unit  ## install, then lint, types, layers and the default tests
+
+install-test: $(VENV)/.installed-test
+
+lint: install-test  ## ruff, mypy and the import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict lab
+	$(BIN)/lint-imports
+
+format: install-test  ## let ruff format the code and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# one thread each: two processes that both take all cores are slower than one
+unit: install-test  ## the default tests, in parallel (JOBS=2)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+
+# pytest ends with 5 when a tier has no test yet; that is not a failure
+define tier
+	@$(BIN)/pytest -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
+endef
+
+test-slow: install-test  ## tests that take more than ten seconds
+	$(call tier,slow and not gpu and not docker and not browser and not postgres)
+
+test-gpu: install-test  ## tests that need a CUDA device
+	$(call tier,gpu)
+
+test-browser: install-test  ## tests that need Debian's chromium and chromium-driver
+	$(call tier,browser and not docker)
+
+test-postgres: install-test  ## tests that need Debian's postgresql
+	$(call tier,postgres and not docker)
+
+test-docker: install-test  ## tests that need a Docker engine
+	$(call tier,docker)
+
+# ---- upkeep
+
+constraints: install-test  ## write the versions installed in .venv to constraints.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,postgres,test]'
+	@{ sed '/^[^#]/,$$d' constraints.txt; \
+		$(BIN)/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable \
+		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## remove .venv and every cache; runs and studies in .lab stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: $(PINS) | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes a minute or two"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(PINS) | $(BIN)/python
+	@echo "Installing into $(VENV) with the test tools; the first time takes a minute or two"
+	@$(PIP_INSTALL) --editable '.[postgres,test]'
+	@touch $(VENV)/.installed $@

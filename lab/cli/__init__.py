@@ -1,0 +1,54 @@
+"""The `lab` command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lab.cli.best import best
+from lab.cli.check import check
+from lab.cli.plan import plan
+from lab.cli.status import status
+from lab.cli.sweep import sweep
+from lab.cli.train import train
+from lab.errors import LabError
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Tells what went wrong in one message, and ends with the error's own exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lab")
+def main() -> None:
+    """Run grids of image-classification trials, and track every one of them in MLflow.
+
+    \b
+    Train one configuration:
+      lab train --dataset digits --activation gelu --lr 0.01
+    See what a grid would do, before anything is spent:
+      lab plan grids/quickstart.yaml
+    Train all of it, on every core; Ctrl-C and the same command again continue it:
+      lab sweep grids/quickstart.yaml
+    Ask how it stands, and what won:
+      lab status quickstart
+      lab best quickstart
+
+    Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
+    MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
+    """
+
+
+for _command in (train, sweep, plan, check, status, best):
+    main.add_command(_command)

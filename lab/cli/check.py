@@ -1,0 +1,54 @@
+"""`lab check`: are grid files right?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.config import load_grid
+from lab.errors import ConfigError, Fault, LabError
+
+if TYPE_CHECKING:
+    from lab.config import Grid
+
+__all__ = ["check"]
+
+
+@click.command(
+    epilog="""\b
+Example:
+  lab check grids/*.yaml"""
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Check grid FILES, and tell everything that is wrong with file, line and key.
+
+    The exit code is 0 when all are right and 2 otherwise.
+    """
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            click.echo(_verdict(load_grid(file)))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+
+
+def _verdict(grid: Grid) -> str:
+    """Return one line on a grid whose cells can all be trained.
+
+    Raises:
+        ConfigError: cells that cannot.
+    """
+    from lab.study import feasible_cells
+
+    try:
+        feasible = len(feasible_cells(grid))
+    except ConfigError:
+        raise
+    except LabError as error:  # an image folder that is not here says nothing about the file
+        return f"ok  {grid.file}: {grid.space.size:,} cells, not checked against the data: {error}"
+    return f"ok  {grid.file}: {grid.space.size:,} cells, {feasible:,} feasible"

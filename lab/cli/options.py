@@ -1,0 +1,86 @@
+"""Options that several commands share, under the same names everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lab.config import TrialConfig, parse_values
+from lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lab.engines import Stores
+
+__all__ = ["config_options", "overrides_option", "parse_overrides", "store_options", "stores_from"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_HOME = Path(".lab")
+
+
+def store_options(command: Command) -> Command:
+    """Add `--tracking-uri` and `--storage`."""
+    command = click.option(
+        "--storage",
+        envvar="LAB_STORAGE",
+        show_envvar=True,
+        metavar="URL",
+        help="Database of the studies, e.g. postgresql://user@host/lab.  [default: sqlite:///.lab/optuna.db]",
+    )(command)
+    return click.option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+        metavar="URL",
+        help="MLflow server or database, e.g. http://127.0.0.1:5000.  [default: sqlite:///.lab/mlflow.db]",
+    )(command)
+
+
+def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
+    """Return the stores that the two options name."""
+    from lab.engines import Stores
+
+    home = _HOME.resolve()
+    return Stores(
+        storage=storage or f"sqlite:///{home / 'optuna.db'}",
+        tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
+        artifact_dir=home / "artifacts",
+        checkpoint_dir=home / "checkpoints",
+    )
+
+
+def config_options(command: Command) -> Command:
+    """Add an option for every config field: `--batch-size`, also spelt `--batch_size`."""
+    for name, field in reversed(TrialConfig.model_fields.items()):
+        spellings = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
+        default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
+        text = " ".join((field.description or "").split()) + default
+        command = click.option(*spellings, name, metavar="VALUE", help=text)(command)
+    return command
+
+
+def overrides_option(command: Command) -> Command:
+    """Add `--set key=value`, which replaces values of a grid file's base."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Replace a value of the grid's base, e.g. --set epochs=3. May be given several times.",
+    )(command)
+
+
+def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Return the config values of `--set key=value` options.
+
+    Raises:
+        ConfigError: not of that form, an unknown key or a wrong value.
+    """
+    pairs = [text.partition("=") for text in overrides]
+    wrong = [text for text, (_, equals, _) in zip(overrides, pairs, strict=True) if not equals]
+    if wrong:
+        raise ConfigError(f"--set takes KEY=VALUE, e.g. --set epochs=3, but got {wrong[0]!r}")
+    return parse_values({key.strip().replace("-", "_"): value for key, _, value in pairs})

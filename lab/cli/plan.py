@@ -1,0 +1,128 @@
+"""`lab plan`: what a grid would do, before anything is spent."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lab.cli.options import overrides_option, parse_overrides, store_options, stores_from
+from lab.config import load_grid
+
+if TYPE_CHECKING:
+    from lab.study import PlannedCell
+
+__all__ = ["plan"]
+
+_ROWS = 200  # of the table, unless --limit says otherwise
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lab plan grids/quickstart.yaml
+  lab plan grids/quickstart.yaml --format json | jq '.[] | select(.feasible) | .params'
+  lab plan grids/cifar10_models.yaml --set data_dir=photos --format csv > plan.csv"""
+)
+@click.argument("grid", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Most cells to show.  [default: {_ROWS} in a table]"
+)
+@overrides_option
+@store_options
+def plan(
+    grid: Path,
+    form: str,
+    limit: int | None,
+    overrides: tuple[str, ...],
+    tracking_uri: str | None,
+    storage: str | None,
+) -> None:
+    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done."""
+    from lab.study import cell_states, find_queue
+    from lab.study import plan as plan_cells
+
+    loaded = load_grid(grid, parse_overrides(overrides))
+    queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
+    cells = plan_cells(loaded, cell_states(queue) if queue else {})
+    if form == "table":
+        _print_table(cells, loaded.name, loaded.space.size, limit or _ROWS)
+    elif form == "csv":
+        _print_csv(islice(cells, limit))
+    else:
+        _print_json(islice(cells, limit))
+
+
+def _print_table(cells: Iterator[PlannedCell], name: str, size: int, limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = list(islice(cells, limit))
+    table = Table(title=f"{name}: {size:,} cells", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("cell", "values", "params", "mult-adds", "state"):
+        table.add_column(heading, justify="right" if heading in ("cell", "params", "mult-adds") else "left")
+    for cell in shown:
+        params = f"{cell.summary.params:,}" if cell.summary else "–"
+        mult_adds = f"{cell.summary.mult_adds / 1e6:,.2f} M" if cell.summary else "–"
+        state = (
+            Text(cell.state)
+            if cell.feasible
+            else Text(cell.reason, style="red" if cell.invalid else "yellow")
+        )
+        table.add_row(str(cell.index), Text(cell.label), params, mult_adds, state)
+    console = Console()
+    console.print(table)
+    feasible = [cell for cell in shown if cell.feasible]
+    done = sum(cell.state == "complete" for cell in feasible)
+    console.print(
+        f"{len(feasible):,} feasible, {done:,} of them done, {len(shown) - len(feasible):,} left out"
+    )
+    if size > len(shown):
+        console.print(f"{size - len(shown):,} more cells are not shown; --limit or --format csv shows them")
+
+
+def _row(cell: PlannedCell) -> dict[str, Any]:
+    return {
+        "index": cell.index,
+        "label": cell.label,
+        "feasible": cell.feasible,
+        "reason": cell.reason,
+        "state": cell.state,
+        "params": cell.summary.params if cell.summary else None,
+        "trainable_params": cell.summary.trainable_params if cell.summary else None,
+        "mult_adds": cell.summary.mult_adds if cell.summary else None,
+        "cell_hash": cell.config.cell_hash if cell.config else None,
+    }
+
+
+def _print_csv(cells: Iterable[PlannedCell]) -> None:
+    writer = None
+    for cell in cells:
+        row = {**_row(cell), **(cell.config.as_params() if cell.config else {})}
+        if writer is None:
+            from lab.config import TrialConfig
+
+            names = dict.fromkeys([*_row(cell), *TrialConfig.model_fields])
+            writer = csv.DictWriter(sys.stdout, list(names))
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _print_json(cells: Iterable[PlannedCell]) -> None:
+    """Print a list, cell by cell as they are planned: a million do not fit in memory."""
+    separator = "["
+    for cell in cells:
+        config = cell.config.model_dump(mode="json") if cell.config else dict(cell.point)
+        click.echo(f"{separator}\n  {json.dumps({**_row(cell), 'config': config})}", nl=False)
+        separator = ","
+    click.echo("[]" if separator == "[" else "\n]")

@@ -1,0 +1,152 @@
+"""`lab train`: one configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.cli.options import config_options, store_options, stores_from
+from lab.cli.signals import stop_on_signals
+from lab.config import TrialConfig, load_config, parse_config, parse_values
+from lab.errors import ConfigError, TrackingError
+
+if TYPE_CHECKING:
+    from lab.engines import Stores
+    from lab.objective import Placement, TrialResult
+    from lab.tracking import Tracker
+    from lab.training import EpochResult
+
+__all__ = ["train"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lab train --lr 0.01 --activation gelu --optimizer adam --depth 3
+  lab train --dataset mnist --download --epochs 1 --filters 50,100
+  lab train --preset conv3 --dataset image_folder --data-dir photos
+  lab train --config base.yaml --seed 2
+  lab train --resume 3f2c…        (the id of an interrupted run)"""
+)
+@click.option(
+    "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of config values."
+)
+@click.option("--experiment", default="lab", show_default=True, help="MLflow experiment of the run.")
+@click.option("--name", default="", help="Name of the run (MLflow makes one up).")
+@click.option("--download", is_flag=True, help="Fetch the dataset if it is missing.")
+@click.option("--resume", metavar="RUN_ID", help="Continue this run from its last checkpoint.")
+@store_options
+@config_options
+def train(
+    file: Path | None,
+    experiment: str,
+    name: str,
+    download: bool,
+    resume: str | None,
+    tracking_uri: str | None,
+    storage: str | None,
+    **flags: str | None,
+) -> None:
+    """Train one configuration and track it in MLflow.
+
+    Every setting has a flag; what is given there wins over --config. Lists are written 6,16.
+    """
+    from lab.objective import Placement
+    from lab.tracking import connect, prepare
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    stores = stores_from(tracking_uri, storage)
+    config = None if resume else _config(file, given)
+    if config is not None:
+        _check(config, download)
+    prepare(stores.tracking_uri)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    if config is None:
+        config = _config_of_run(tracker, resume or "", given)
+    # `mlflow run` opens the run and tells its id in the environment
+    run_id = resume or os.environ.get("MLFLOW_RUN_ID")
+    placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
+    _train(config, tracker, placement, stores, download)
+
+
+def _config(file: Path | None, flags: dict[str, str]) -> TrialConfig:
+    values = parse_values(flags)
+    return parse_config(values) if file is None else load_config(file, values)
+
+
+def _config_of_run(tracker: Tracker, run_id: str, flags: dict[str, str]) -> TrialConfig:
+    """Return the config that an earlier run was started with; only its placement may be another now."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = tracker.download(run_id, "config.yaml", Path(folder))
+        if file is None:
+            raise TrackingError(f"Run {run_id} has no config.yaml: it was not started by lab")
+        before = load_config(file)
+        after = load_config(file, parse_values(flags))
+    if after.cell_hash != before.cell_hash:
+        raise ConfigError("--resume continues a run as it was; start a new one to change its settings")
+    return after
+
+
+def _check(config: TrialConfig, download: bool) -> None:
+    """Find what is wrong before a run is opened."""
+    from lab.data import load_data
+    from lab.models import summarize_config
+    from lab.training import resolve_device
+
+    dataset = load_data(config, device=resolve_device(config), download=download)
+    channels, height, width = dataset.train.images.shape[1:]
+    summarize_config(config, (channels, height, width), len(dataset.classes))
+
+
+def _train(
+    config: TrialConfig, tracker: Tracker, placement: Placement, stores: Stores, download: bool
+) -> None:
+    from lab.objective import train as train_config
+    from lab.training import Interrupted
+
+    opened: list[str] = []
+    with stop_on_signals("Stopping at the next step; press Ctrl-C again to end at once.") as stop:
+        try:
+            result = train_config(
+                config,
+                tracker,
+                placement=placement,
+                download=download,
+                on_start=lambda run: opened.append(run.run_id),
+                on_epoch=lambda epoch: _print_epoch(epoch, config),
+                should_stop=stop,
+            )
+        except (Interrupted, KeyboardInterrupt):
+            click.echo("Stopped. All finished epochs are kept; continue with", err=True)
+            click.echo(f"  lab train --resume {opened[0] if opened else 'RUN_ID'}", err=True)
+            sys.exit(stop.exit_code)
+    _print_result(result, stores.tracking_uri)
+
+
+def _print_epoch(result: EpochResult, config: TrialConfig) -> None:
+    metrics = result.metrics
+    parts = [f"epoch {result.epoch:>{len(str(config.epochs))}}/{config.epochs}"]
+    for split in ("train", "val"):
+        if f"{split}_loss" in metrics:
+            parts.append(
+                f"{split} loss {metrics[f'{split}_loss']:.4f} acc {metrics.get(f'{split}_accuracy', 0):.2%}"
+            )
+    if "epoch_seconds" in metrics:
+        parts.append(f"{metrics['epoch_seconds']:.1f} s")
+    click.echo("  ".join(parts) + ("  *" if result.improved else ""))
+
+
+def _print_result(result: TrialResult, tracking_uri: str) -> None:
+    from lab.cli.messages import browse
+
+    best = ""
+    if result.best_value is not None:
+        best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
+    click.echo(f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%} with those weights")
+    click.echo(f"run {result.run_id}  ({result.summary.params:,} params)")
+    click.echo(browse(tracking_uri))

@@ -1,0 +1,39 @@
+"""Configurations, grid files and the spaces they span; reading them from YAML and text."""
+
+from lab.config.constraint import FACTS, Constraint
+from lab.config.file import load_config
+from lab.config.grid import Budget, Exclusion, Grid, GridFile, check_files, load_grid, parse_grid
+from lab.config.presets import PRESETS
+from lab.config.space import Dimension, Point, Space
+from lab.config.text import UNSET, parse_value, parse_values
+from lab.config.trial import METRICS, TrialConfig, as_text, check_value, field_kinds, parse_config
+from lab.config.yaml import Document, parse_yaml, read_yaml
+
+__all__ = [
+    "FACTS",
+    "METRICS",
+    "PRESETS",
+    "UNSET",
+    "Budget",
+    "Constraint",
+    "Dimension",
+    "Document",
+    "Exclusion",
+    "Grid",
+    "GridFile",
+    "Point",
+    "Space",
+    "TrialConfig",
+    "as_text",
+    "check_files",
+    "check_value",
+    "field_kinds",
+    "load_config",
+    "load_grid",
+    "parse_config",
+    "parse_grid",
+    "parse_value",
+    "parse_values",
+    "parse_yaml",
+    "read_yaml",
+]

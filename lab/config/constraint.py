@@ -1,0 +1,90 @@
+"""`Constraint`: a limit on a trial that is checked before any training, such as `params <= 150_000`."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lab.config.trial import TrialConfig, field_kinds
+from lab.config.yaml import scalar
+from lab.errors import ConfigError
+from lab.registry import suggest
+
+__all__ = ["FACTS", "Constraint", "parse_constraint"]
+
+#: What is counted of a model without training it, beside the numeric config fields.
+FACTS: Final = ("params", "trainable_params", "mult_adds")
+
+_OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_SYNTAX: Final = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A fact, a comparison and a limit; `str` gives `params <= 150000`."""
+
+    name: str
+    comparison: str
+    limit: int | float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.comparison} {self.limit}"
+
+    def violated(self, facts: Mapping[str, Any]) -> str | None:
+        """Return why `facts` break it, or None: `params <= 150000 must hold, but params is 186378`.
+
+        Args:
+            facts: counts and config values by name. A value of None does not apply and breaks nothing;
+                of a value per layer, each must hold.
+
+        Raises:
+            KeyError: `facts` lack its name.
+        """
+        value = facts[self.name]
+        parts = value if isinstance(value, tuple | list) else (value,)
+        compare = _OPERATORS[self.comparison]
+        broken = [part for part in parts if part is not None and not compare(part, self.limit)]
+        return f"{self} must hold, but {self.name} is {broken[0]}" if broken else None
+
+
+def parse_constraint(text: str) -> Constraint:
+    """Return the constraint that `text` states: a name, a comparison, a number.
+
+    Raises:
+        ConfigError: it states none; the name is no fact and no numeric config field.
+    """
+    found = _SYNTAX.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"must be a name, one of {' '.join(_OPERATORS)}, and a number, as in 'params <= 150_000',"
+            f" but got '{text[:80]}'"
+        )
+    name, comparison, number = found.groups()
+    known = [*FACTS, *(field for field in TrialConfig.model_fields if field_kinds(field) & {int, float})]
+    if name not in known:
+        raise ConfigError(
+            f"unknown name '{name[:80]}'.{suggest(name, known)} It takes {', '.join(FACTS)}"
+            " or a numeric config field"
+        )
+    return Constraint(name, comparison, _limit(number))
+
+
+def _limit(text: str) -> int | float:
+    try:
+        limit = scalar(text)
+    except ValueError:
+        limit = None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
+        raise ConfigError(f"must compare with a number, but got '{text[:80]}'")
+    return limit

@@ -1,0 +1,38 @@
+"""One configuration from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.config.trial import TrialConfig, parse_config
+from lab.config.yaml import read_yaml
+from lab.errors import ConfigError, Fault
+
+__all__ = ["load_config"]
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TrialConfig:
+    """Return the config of a YAML file of config values, such as the `config.yaml` of a run.
+
+    Args:
+        path: the file.
+        overrides: values that win over the file's.
+
+    Raises:
+        ConfigError: all that is wrong, each fault with its line.
+    """
+    document = read_yaml(path)
+    if not isinstance(document.value, dict):
+        raise ConfigError(Fault("must hold config values, one `name: value` a line", file=str(path)))
+    try:
+        return parse_config({**document.value, **(overrides or {})})
+    except ConfigError as error:
+        raise ConfigError(
+            [fault if fault.key in (overrides or {}) else _in_file(fault, document) for fault in error.faults]
+        ) from None
+
+
+def _in_file(fault: Fault, document: Any) -> Fault:
+    return Fault(fault.message, fault.key, document.file, document.line((fault.key,)))

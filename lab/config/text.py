@@ -1,0 +1,100 @@
+"""Config values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from lab.config.trial import TrialConfig, check_value, field_kinds
+from lab.config.yaml import scalar
+from lab.errors import ConfigError, Fault
+from lab.registry import suggest
+
+__all__ = ["UNSET", "parse_value", "parse_values"]
+
+
+class _Unset(enum.Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+#: What empty text means: keep the default.
+UNSET: Final[Literal[_Unset.UNSET]] = _Unset.UNSET
+
+_BOOLS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
+
+def parse_value(name: str, text: str) -> Any:
+    """Return what `text` means for the config field `name`, for `TrialConfig(**{name: value})`.
+
+    `'leaky relu'` loses its shell quotes, `1e-3` becomes a number, `6,16` (or `[6, 16]`, `6 16`) a tuple,
+    `none` None or no items, empty text `UNSET`. Text that is none of what the field takes stays text,
+    for `TrialConfig` to refuse.
+
+    Raises:
+        ConfigError: no such field (with the nearest).
+    """
+    kinds = field_kinds(name)
+    if not kinds:
+        raise ConfigError(Fault(f"unknown parameter.{suggest(name, TrialConfig.model_fields)}", name))
+    text = _unquoted(text)
+    if not text:
+        return UNSET
+    if text.lower() in ("none", "null"):
+        return None if type(None) in kinds else () if kinds == {tuple} else text
+    if bool in kinds:
+        return _BOOLS.get(text.lower(), text)
+    if tuple in kinds:
+        return _items(text, one_is_scalar=int in kinds or float in kinds)
+    return text if str in kinds else _number(text)
+
+
+def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the config values of several texts by field name, without those that are empty.
+
+    Raises:
+        ConfigError: every unknown name (with the nearest) and every value that its field does not take.
+    """
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for name, text in texts.items():
+        try:
+            value = parse_value(name, text)
+            if value is not UNSET:
+                values[name] = check_value(name, value)
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return values
+
+
+def _unquoted(text: str) -> str:
+    """Return `text` without blanks and up to two layers of quotes: `mlflow run` adds one, a script one."""
+    text = text.strip()
+    for _ in range(2):
+        if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+            text = text[1:-1].strip()
+    return text
+
+
+def _items(text: str, *, one_is_scalar: bool) -> Any:
+    bracketed = text[0] + text[-1] in ("[]", "()")
+    inner = text[1:-1].strip() if bracketed else text
+    listed = bracketed or "," in inner
+    parts = inner.rstrip(",").split(",") if "," in inner else inner.split()
+    values = tuple(_number(_unquoted(part)) for part in parts)
+    return values[0] if one_is_scalar and not listed and len(values) == 1 else values
+
+
+def _number(text: str) -> Any:
+    try:
+        return scalar(text)
+    except ValueError:  # more digits than Python reads: not a value of any field
+        return text

@@ -1,0 +1,21 @@
+"""Datasets as uint8 tensors on the device: sources, splits, augmentation, batches."""
+
+from lab.data.base import DataInfo, Dataset, RawData, Source, Split, make_split
+from lab.data.batches import count_batches, epoch_batches, normalise
+from lab.data.load import clear_cache, data_root, describe, load_data
+
+__all__ = [
+    "DataInfo",
+    "Dataset",
+    "RawData",
+    "Source",
+    "Split",
+    "clear_cache",
+    "count_batches",
+    "data_root",
+    "describe",
+    "epoch_batches",
+    "load_data",
+    "make_split",
+    "normalise",
+]

@@ -1,0 +1,71 @@
+"""Decoded images kept on the disk, so that no process decodes them twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.errors import LabWarning
+
+__all__ = ["cache_dir", "read_cache", "write_cache"]
+
+
+def cache_dir() -> Path:
+    """Return $LAB_CACHE_DIR, else ~/.cache/lab.
+
+    Raises:
+        RuntimeError: there is neither that nor a home.
+    """
+    given = os.environ.get("LAB_CACHE_DIR")
+    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "lab"
+
+
+def read_cache(key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return the array kept under `key`; None where there is none, or it is damaged or of another shape."""
+    try:
+        with np.load(_file(key), allow_pickle=False) as stored:
+            images: NDArray[Any] = stored["images"]  # the zip format's checksum is verified here
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def write_cache(key: str, images: NDArray[np.uint8]) -> None:
+    """Keep an array under `key`; only warns where that is not possible."""
+    try:
+        file = _file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(file, images)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            f"decoded images cannot be cached and will be decoded again next time: {error};"
+            " set LAB_CACHE_DIR to a writable folder",
+            LabWarning,
+            stacklevel=2,
+        )
+
+
+def _write_whole(file: Path, images: NDArray[np.uint8]) -> None:
+    """Write by another name and rename: a reader, or a second writer, never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, images=images)
+        Path(name).replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _file(key: str) -> Path:
+    return cache_dir() / "images" / f"{key}.npz"

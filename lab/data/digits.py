@@ -1,0 +1,30 @@
+"""The handwritten digits that come with scikit-learn: 1,797 images of 8x8, no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lab.config import TrialConfig
+from lab.data.base import DataInfo, RawData, make_split
+
+__all__ = ["DIGITS"]
+
+_CLASSES = tuple("0123456789")
+
+
+class _Digits:
+    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
+        return DataInfo((1, 8, 8), _CLASSES)
+
+    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the file's grey values are 0..16
+        split = make_split(images, bunch.target, len(_CLASSES), "digits")
+        return RawData(split, None, _CLASSES, "scikit-learn")
+
+
+DIGITS = _Digits()

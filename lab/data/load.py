@@ -1,0 +1,102 @@
+"""From a config to its dataset."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+from lab import registry
+from lab.config import TrialConfig
+from lab.data.base import DataInfo, Dataset, RawData, Source
+from lab.data.split import hold_out
+from lab.data.statistics import channel_statistics, digest
+
+__all__ = ["clear_cache", "data_root", "describe", "load_data"]
+
+_CPU = torch.device("cpu")
+_KEPT = 2  # a worker trains many trials on one dataset; a second serves a sweep that alternates
+_cache: OrderedDict[tuple[object, ...], Dataset] = OrderedDict()
+_lock = threading.Lock()
+
+
+def data_root(config: TrialConfig) -> Path:
+    """Return the absolute data folder: `config.data_dir`, else $LAB_DATA_DIR, else ./data."""
+    return Path(config.data_dir or os.environ.get("LAB_DATA_DIR") or "data").expanduser().absolute()
+
+
+def describe(config: TrialConfig) -> DataInfo:
+    """Return image shape and classes of the config's dataset without loading it.
+
+    Only image_folder looks at the disk, and only at the names of its folders.
+
+    Raises:
+        DataError: the image folder is missing or has no usable class folders.
+    """
+    return _source(config).describe(config, data_root(config))
+
+
+def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: bool = False) -> Dataset:
+    """Return the config's dataset, split and on `device`.
+
+    The latest two are kept by this process: loading one of them again costs nothing, and does not notice
+    that its files have changed since. `clear_cache` forgets them.
+
+    Args:
+        config: the fields dataset, data_dir, image_size, val_fraction, test_fraction and split_seed count.
+        device: where the tensors shall be.
+        download: whether a missing dataset may be fetched from the network.
+
+    Raises:
+        DataError: missing, corrupt, or too small for the splits.
+    """
+    root = data_root(config)
+    key = (
+        *(config.dataset, root, config.image_size),
+        *(config.val_fraction, config.test_fraction, config.split_seed, str(device)),
+    )
+    with _lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+        while len(_cache) >= _KEPT:  # before loading: the memory may be needed
+            _cache.popitem(last=False)
+        raw = _source(config).load(config, root, download=download)
+        dataset = _cache[key] = _assemble(config, raw, device)
+        return dataset
+
+
+def clear_cache() -> None:
+    """Forget the datasets that this process keeps."""
+    with _lock:
+        _cache.clear()
+
+
+def _source(config: TrialConfig) -> Source:
+    source: Source = registry.datasets[config.dataset].load()
+    return source
+
+
+def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Dataset:
+    train, val, test = raw.train, None, raw.test
+    cut = functools.partial(hold_out, seed=config.split_seed, classes=raw.classes)
+    if test is None:
+        train, test = cut(train, fraction=config.test_fraction, field="test_fraction")
+    if config.val_fraction > 0:
+        train, val = cut(train, fraction=config.val_fraction, field="val_fraction")
+    mean, std = channel_statistics(train.images)
+    return Dataset(
+        name=config.dataset,
+        classes=raw.classes,
+        train=train.to(device),
+        val=None if val is None else val.to(device),
+        test=test.to(device),
+        mean=mean.to(device),
+        std=std.to(device),
+        digest=digest([("train", train), ("val", val), ("test", test)]),
+        source=raw.source,
+    )

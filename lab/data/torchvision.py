@@ -1,0 +1,199 @@
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read and verified by torchvision."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config import TrialConfig
+from lab.data.base import DataInfo, RawData, Split, make_split
+from lab.data.torchvision_import import import_torchvision
+from lab.errors import DataError
+
+__all__ = ["CIFAR10", "CIFAR100", "FASHION_MNIST", "MNIST", "SVHN"]
+
+_IDX_IMAGES, _IDX_LABELS = (
+    b"\x00\x00\x08\x03",
+    b"\x00\x00\x08\x01",
+)  # unsigned bytes, in 3 dimensions and in 1
+
+
+@dataclass(frozen=True)
+class _Torchvision:
+    """One dataset class of torchvision.
+
+    Attributes:
+        name: as in the config.
+        info: what `describe` returns.
+        dataset: the name of torchvision's class.
+        folder: its place under the data folder.
+        files: what lies there.
+        parts: the class's keyword arguments for the train and the test split.
+        arrays: takes images [N, H, W(, C)] and labels from an instance.
+        check: says what is wrong with a file that torchvision itself would read unverified, or "".
+    """
+
+    name: str
+    info: DataInfo
+    dataset: str
+    folder: str
+    files: tuple[str, ...]
+    parts: tuple[dict[str, Any], dict[str, Any]]
+    arrays: Callable[[Any], tuple[Any, Any]]
+    check: Callable[[Path], str] = lambda file: ""
+
+    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
+        return self.info
+
+    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+        if not download:
+            self._require(config, root)
+        self._verify(root)
+        train = self._read(root, self.parts[0], download)
+        test = self._read(root, self.parts[1], download)
+        return RawData(train, test, self.info.classes, str(root / self.folder))
+
+    def _read(self, root: Path, part: dict[str, Any], download: bool) -> Split:
+        dataset = getattr(import_torchvision("torchvision.datasets"), self.dataset)
+        try:
+            opened = dataset(root, download=download, **part)
+            images, labels = self.arrays(opened)
+        except (RuntimeError, OSError, EOFError, zlib.error) as error:  # URLError is an OSError
+            raise self._explain(root, dataset, download, error) from error
+        split = make_split(np.asarray(images), labels, len(self.info.classes), self.name)
+        if split.images.shape[1:] != self.info.shape:
+            found = list(split.images.shape[1:])
+            raise DataError(f"{self.name}: images must be {list(self.info.shape)}, but are {found}")
+        return split
+
+    def _require(self, config: TrialConfig, root: Path) -> None:
+        missing = [file for file in self.files if not (root / self.folder / file).is_file()]
+        if missing:
+            where = "" if config.data_dir is None else f" --data-dir {config.data_dir}"
+            raise DataError(
+                f"{self.name} is not there: looked in {root / self.folder} for {', '.join(missing)}."
+                f" Fetch it with: lab train --dataset {self.name}{where} --download;"
+                " or say where it is with --data-dir or LAB_DATA_DIR"
+            )
+
+    def _verify(self, root: Path) -> None:
+        for file in (root / self.folder / name for name in self.files):
+            fault = self.check(file) if file.is_file() else ""
+            if fault:
+                raise DataError(_corrupt(file, fault))
+
+    def _explain(self, root: Path, dataset: Any, download: bool, error: Exception) -> DataError:
+        damaged = _damaged(root, dataset)
+        if damaged:
+            return DataError(_corrupt(damaged[0], "its checksum is not the published one"))
+        if download:
+            return DataError(f"{self.name} could not be downloaded into {root}: {error}")
+        return DataError(f"{self.name} in {root / self.folder} cannot be read: {error}")
+
+
+def _corrupt(file: Path, fault: str) -> str:
+    return f"{file} is corrupt: {fault}. Delete it and fetch it again with --download"
+
+
+def _damaged(root: Path, dataset: Any) -> list[Path]:
+    """Return the files that are there but do not have the checksum that torchvision knows of them."""
+    known = [*getattr(dataset, "train_list", ()), *getattr(dataset, "test_list", ())]
+    sums = [(root / dataset.base_folder / file, md5) for file, md5 in known]
+    sums += [(root / file, md5) for _, file, md5 in getattr(dataset, "split_list", {}).values()]
+    check = import_torchvision("torchvision.datasets.utils").check_integrity
+    return [file for file, md5 in sums if file.is_file() and not check(file, md5)]
+
+
+def _check_idx(file: Path) -> str:
+    """Return what is wrong with an IDX file: torchvision knows no checksum of MNIST's unpacked files."""
+    with file.open("rb") as stream:
+        magic = stream.read(4)
+        sizes = np.frombuffer(stream.read(4 * (magic[3] if len(magic) == 4 else 0)), ">u4")
+    expected = _IDX_IMAGES if "images" in file.name else _IDX_LABELS
+    if magic != expected or len(sizes) != expected[3]:
+        return f"it must begin with {expected.hex(' ')} and its sizes, but begins with {magic.hex(' ')}"
+    length = 4 + 4 * len(sizes) + math.prod(int(size) for size in sizes)
+    found = file.stat().st_size
+    return "" if found == length else f"its header promises {length} bytes, but it has {found}"
+
+
+def _mnist_arrays(dataset: Any) -> tuple[Any, Any]:
+    return dataset.data, dataset.targets  # [N, H, W]
+
+
+def _cifar_arrays(dataset: Any) -> tuple[Any, Any]:
+    return dataset.data, dataset.targets  # [N, H, W, C]
+
+
+def _svhn_arrays(dataset: Any) -> tuple[Any, Any]:
+    return dataset.data.transpose(0, 2, 3, 1), dataset.labels  # torchvision gives [N, C, H, W]
+
+
+def _mnist(name: str, dataset: str, classes: Sequence[str]) -> _Torchvision:
+    return _Torchvision(
+        name=name,
+        info=DataInfo((1, 28, 28), tuple(classes)),
+        dataset=dataset,
+        folder=f"{dataset}/raw",
+        files=tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in _IDX_KINDS),
+        parts=({"train": True}, {"train": False}),
+        arrays=_mnist_arrays,
+        check=_check_idx,
+    )
+
+
+def _cifar(name: str, dataset: str, folder: str, files: str, classes: str) -> _Torchvision:
+    return _Torchvision(
+        name=name,
+        info=DataInfo((3, 32, 32), tuple(classes.split())),
+        dataset=dataset,
+        folder=folder,
+        files=tuple(files.split()),
+        parts=({"train": True}, {"train": False}),
+        arrays=_cifar_arrays,
+    )
+
+
+_IDX_KINDS = ("images-idx3", "labels-idx1")
+_CIFAR100_CLASSES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+    man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+    tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+MNIST = _mnist("mnist", "MNIST", "0123456789")
+FASHION_MNIST = _mnist(
+    "fashion_mnist",
+    "FashionMNIST",
+    (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+)
+CIFAR10 = _cifar(
+    "cifar10",
+    "CIFAR10",
+    "cifar-10-batches-py",
+    "data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch batches.meta",
+    "airplane automobile bird cat deer dog frog horse ship truck",
+)
+CIFAR100 = _cifar("cifar100", "CIFAR100", "cifar-100-python", "train test meta", _CIFAR100_CLASSES)
+SVHN = _Torchvision(
+    name="svhn",
+    info=DataInfo((3, 32, 32), tuple("0123456789")),
+    dataset="SVHN",
+    folder="",
+    files=("train_32x32.mat", "test_32x32.mat"),
+    parts=({"split": "train"}, {"split": "test"}),
+    arrays=_svhn_arrays,
+)

@@ -1,0 +1,240 @@
+"""A sweep on this machine: plans a grid into its study and keeps workers on it until all is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import joblib
+import pandas as pd
+import torch
+
+from lab.config import Grid
+from lab.data import clear_cache, load_data
+from lab.engines.pool import Pool
+from lab.engines.progress import Progress
+from lab.errors import LabError
+from lab.report import leaderboard, publish_leaderboard
+from lab.study import (
+    Submission,
+    TrialQueue,
+    WorkerFailed,
+    WorkerSettings,
+    cell_states,
+    open_storage,
+    plan,
+    submit,
+)
+from lab.tracking import RunStatus, Tracker, connect, prepare
+
+__all__ = ["Stores", "SweepResult", "sweep"]
+
+_TICK = 0.5  # seconds between looks at the clock and at `should_stop`
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory."""
+
+    storage: str = "sqlite:///.lab/optuna.db"
+    tracking_uri: str = "sqlite:///.lab/mlflow.db"
+    artifact_dir: Path = Path(".lab/artifacts")
+    checkpoint_dir: Path = Path(".lab/checkpoints")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended: the study's leaderboard, its trials by state, and whether all that could be done is."""
+
+    study: str
+    leaderboard: pd.DataFrame
+    states: dict[str, int]
+    ending: Literal["done", "stopped", "out_of_time"]
+
+    @property
+    def failed(self) -> int:
+        """Cells that failed."""
+        return self.states.get("failed", 0)
+
+
+def sweep(
+    grid: Grid,
+    stores: Stores | None = None,
+    *,
+    workers: int | None = None,
+    download: bool = False,
+    retry_failed: bool = False,
+    on_plan: Callable[[Submission, Progress], None] = lambda submission, progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_queued: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SweepResult:
+    """Train every cell of `grid` that its study has not trained yet.
+
+    Args:
+        grid: from `load_grid`.
+        stores: where studies and runs are kept.
+        workers: processes to train with; by default what fits the cores (or one for each GPU).
+        download: whether a missing dataset may be downloaded.
+        retry_failed: also train again what failed before.
+        on_plan: called once all cells are queued, before the first is trained.
+        on_progress: called when something has happened, and twice a second.
+        on_queued: called while cells are queued with how many are, and how many there are to be.
+        should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
+
+    Raises:
+        ConfigError: cells that cannot be trained; nothing is spent.
+        LabError: the data is missing, or a store cannot be used.
+    """
+    stores = stores or Stores()
+    storage = open_storage(stores.storage)  # creates what is not there, before several processes look
+    prepare(stores.tracking_uri)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    _load_data_once(grid, download)
+    submission = submit(grid, storage, tracker, on_queued)
+    queue = submission.queue
+    _requeue_dead(queue, tracker)
+    if retry_failed:
+        queue.requeue_failed()
+    settings = WorkerSettings(
+        study=grid.name,
+        storage=stores.storage,
+        tracking_uri=stores.tracking_uri,
+        artifact_dir=stores.artifact_dir,
+        checkpoint_dir=stores.checkpoint_dir,
+        deadline=time.time() + grid.budget.seconds if grid.budget.seconds else None,
+    )
+    progress = _progress(grid.name, queue)
+    on_plan(submission, progress)
+    ending: Literal["done", "stopped", "out_of_time"] = "stopped"
+    try:
+        _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
+        ending = "stopped" if should_stop() else "out_of_time" if progress.waiting else "done"
+    finally:
+        result = _conclude(submission, tracker, grid.name, ending)
+    return result
+
+
+@dataclass
+class _Sweep:
+    settings: WorkerSettings
+    queue: TrialQueue
+    tracker: Tracker
+    progress: Progress
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+    stopping: bool = False
+    error: str = ""
+
+    def run(self, workers: int | None) -> None:
+        """Keep as many workers as asked for until nothing is left that they could do.
+
+        Raises:
+            LabError: a worker could not go on.
+        """
+        if not self.progress.waiting:
+            return
+        pool = Pool(self.settings, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        try:
+            for _ in range(min(workers or _fitting_workers(), self.progress.waiting)):
+                pool.start()
+            while len(pool):
+                self._step(pool)
+        except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
+            pool.kill()
+            raise
+        if self.error:
+            raise LabError(self.error)
+
+    def _step(self, pool: Pool) -> None:
+        if self.should_stop() and not self.stopping:
+            self.stopping = True
+            pool.stop()
+        for worker, event in pool.listen(_TICK):
+            if event is None:
+                self._ended(worker, pool)
+            elif isinstance(event, WorkerFailed):
+                self.error, self.stopping = event.error, True
+                pool.stop()
+            else:
+                self.progress.take(worker, event)
+        self.on_progress(self.progress)
+
+    def _ended(self, worker: int, pool: Pool) -> None:
+        """Replace a worker that died over its trial, and queue that trial again."""
+        if worker not in self.progress.running:
+            return
+        self.progress.lose(worker)
+        self.progress.failed += _requeue_dead(self.queue, self.tracker)
+        if not self.stopping:
+            pool.start()
+
+
+def _fitting_workers() -> int:
+    """Return how many workers use this machine best: one a GPU, or one a core, with one thread each."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    cores: int = joblib.cpu_count()
+    return cores
+
+
+def _load_data_once(grid: Grid, download: bool) -> None:
+    """Find out that the data is there, and fill its cache, before workers all try the same."""
+    first = next((cell for cell in plan(grid) if cell.feasible and cell.config is not None), None)
+    if first is not None and first.config is not None:
+        load_data(first.config, download=download)
+        clear_cache()  # the workers have their own; this process needs the memory for nothing
+
+
+def _requeue_dead(queue: TrialQueue, tracker: Tracker) -> int:
+    """Queue the trials of dead workers again; close the runs of those given up, and return how many."""
+    given_up = queue.requeue_dead()
+    for trial in given_up:
+        run_id = trial.user_attrs.get("run_id")
+        if run_id is not None:
+            attributes = queue.attributes()
+            run = tracker.open_run(
+                name=trial.user_attrs["label"],
+                experiment=tracker.experiment(attributes["experiment"]),
+                tags={"lab.outcome": "failed", "lab.error": "its process died every time it was tried"},
+                run_id=run_id,
+            )
+            run.end(RunStatus.FAILED)
+    return len(given_up)
+
+
+def _progress(study: str, queue: TrialQueue) -> Progress:
+    states = list(cell_states(queue).values())
+    attributes = queue.attributes()
+    progress = Progress(
+        study,
+        attributes["monitor"],
+        maximize=queue.maximizes(),
+        total=len(states),
+        done=states.count("complete"),
+        failed=states.count("failed"),
+    )
+    for trial in queue.completed():
+        progress.improve(trial.user_attrs["label"], trial.value)
+    return progress
+
+
+def _conclude(
+    submission: Submission,
+    tracker: Tracker,
+    study: str,
+    ending: Literal["done", "stopped", "out_of_time"],
+) -> SweepResult:
+    states: dict[str, int] = {}
+    for state in cell_states(submission.queue).values():
+        states[state] = states.get(state, 0) + 1
+    experiment = tracker.experiment(study)
+    frame = leaderboard(tracker, experiment, study=study)
+    publish_leaderboard(submission.run, frame)
+    complete = ending == "done" and not states.get("failed")
+    status = RunStatus.FINISHED if complete else RunStatus.FAILED if ending == "done" else RunStatus.KILLED
+    submission.run.end(status)
+    return SweepResult(study, frame, states, ending)

@@ -1,0 +1,131 @@
+"""Worker processes on this machine: started cheaply, heard from over pipes, stopped in good order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from lab.engines.process import worker_main
+from lab.study import Event, WorkerSettings
+
+__all__ = ["Pool", "Worker"]
+
+# Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
+# seconds that these take, and shares their memory.
+_PRELOADED = ["lab.engines.process", "lab.tracking.mlflow", "matplotlib.backends.backend_agg"]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process and the pipe that its events come through."""
+
+    number: int
+    process: Any  # multiprocessing's process classes differ by start method
+    events: Connection
+
+
+class Pool:
+    """Starts worker processes for one study and hears from them.
+
+    Args:
+        settings: what each worker is given.
+        gpus: how many CUDA devices the workers are spread over.
+    """
+
+    def __init__(self, settings: WorkerSettings, gpus: int = 0) -> None:
+        self._settings = settings
+        self._gpus = gpus
+        self._context = _context()
+        self._workers: dict[int, Worker] = {}
+        self._started = 0
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def start(self) -> None:
+        """Start one more worker."""
+        number = self._started
+        gpu = number % self._gpus if self._gpus else None
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=worker_main, args=(self._settings, sender, gpu), name=f"lab-worker-{number}"
+        )
+        with _single_threaded_imports():
+            process.start()
+        sender.close()  # ours: the pipe must end when the worker does
+        self._workers[number] = Worker(number, process, receiver)
+        self._started += 1
+
+    def listen(self, timeout: float) -> Iterator[tuple[int, Event | None]]:
+        """Yield what has come from the workers, with their numbers; None when a worker's process has ended.
+
+        Args:
+            timeout: seconds to wait for something to come.
+        """
+        by_pipe = {worker.events: worker for worker in self._workers.values()}
+        for pipe in wait(list(by_pipe), timeout):
+            worker = by_pipe[pipe]  # type: ignore[index]  # only pipes were waited for
+            try:
+                yield worker.number, worker.events.recv()
+            except (EOFError, OSError):  # also what a message cut short by SIGKILL ends in
+                worker.process.join()
+                del self._workers[worker.number]
+                yield worker.number, None
+
+    def stop(self) -> None:
+        """Ask every worker to checkpoint, put its trial back and end."""
+        for worker in self._workers.values():
+            worker.process.terminate()
+
+    def kill(self) -> None:
+        """End every worker at once; what they trained since their last checkpoints is lost."""
+        for worker in self._workers.values():
+            worker.process.kill()
+
+
+def _context() -> Any:
+    """Return the cheapest start method that is safe beside torch's threads, and prepare it."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    with _single_threaded_imports(), _interrupts_blocked():
+        forkserver.ensure_running()  # imports while this process plans
+    return context
+
+
+@contextmanager
+def _single_threaded_imports() -> Iterator[None]:
+    """Let child processes start their numeric libraries with one thread; torch is told its own count later."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let child processes start deaf to Ctrl-C, which the terminal sends to all: only this process answers it."""
+    try:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    except AttributeError:  # Windows
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

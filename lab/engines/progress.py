@@ -1,0 +1,86 @@
+"""What a sweep knows while it runs: counts, who trains what, the best so far, the time left."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from lab.study import EpochEnded, Event, TrialEnded, TrialStarted
+from lab.training import Outcome
+
+__all__ = ["Progress", "Running"]
+
+
+@dataclass
+class Running:
+    """A trial in a worker's hands; `value` is its newest monitored metric."""
+
+    label: str
+    epochs: int
+    epoch: int = 0
+    value: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Progress:
+    """A sweep's state, kept up to date by `take`."""
+
+    study: str
+    monitor: str
+    maximize: bool
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: dict[int, Running] = field(default_factory=dict)  # by worker
+    best_value: float | None = None
+    best_label: str = ""
+    started: float = field(default_factory=time.monotonic)
+    finished_here: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Trials that nobody has begun."""
+        return max(0, self.total - self.done - self.failed - len(self.running))
+
+    def take(self, worker: int, event: Event) -> None:
+        """Take in what a worker tells."""
+        if isinstance(event, TrialStarted):
+            self.running[worker] = Running(event.label, event.epochs)
+        elif isinstance(event, EpochEnded) and worker in self.running:
+            running = self.running[worker]
+            running.epoch = event.epoch
+            running.value = event.metrics.get(self.monitor, running.value)
+        elif isinstance(event, TrialEnded):
+            self.running.pop(worker, None)
+            self._count(event)
+
+    def lose(self, worker: int) -> None:
+        """Forget the trial of a worker that died."""
+        self.running.pop(worker, None)
+
+    def improve(self, label: str, value: float | None) -> None:
+        """Take `value` as the best if it is."""
+        sign = 1 if self.maximize else -1
+        best = -math.inf if self.best_value is None else sign * self.best_value
+        if value is not None and sign * value > best:
+            self.best_value, self.best_label = value, label
+
+    def seconds_left(self) -> float | None:
+        """Return the time that the trials left will take at the pace so far; None before the first is done."""
+        if not self.finished_here:
+            return None
+        pace = (time.monotonic() - self.started) / self.finished_here
+        begun = sum(trial.epoch / trial.epochs for trial in self.running.values())
+        return pace * max(0.0, self.waiting + len(self.running) - begun)
+
+    def _count(self, event: TrialEnded) -> None:
+        if event.outcome == Outcome.KILLED:
+            return
+        self.finished_here += 1
+        if event.outcome == Outcome.FAILED:
+            self.failed += 1
+        else:
+            self.done += 1
+            self.improve(event.label, event.value)

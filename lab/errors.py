@@ -1,0 +1,59 @@
+"""What can go wrong, told so that a person knows what to do next.
+
+Every error that a user can cause is a `LabError`; the CLI prints it without a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["ConfigError", "DataError", "Fault", "LabError", "LabWarning", "StudyError", "TrackingError"]
+
+
+class LabError(Exception):
+    """A failure that is explained to the user; `exit_code` is what the process ends with."""
+
+    exit_code = 1
+
+
+class LabWarning(UserWarning):
+    """Something a user should know that does not stop the work."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a configuration, and where."""
+
+    message: str
+    key: str = ""
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class ConfigError(LabError):
+    """A configuration or a grid file that cannot be run; carries every fault found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, faults: str | Fault | Sequence[Fault]) -> None:
+        if isinstance(faults, str):
+            faults = Fault(faults)
+        self.faults = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class DataError(LabError):
+    """A dataset that is missing, corrupt, or does not fit the configuration."""
+
+
+class StudyError(LabError):
+    """A study that does not exist or cannot be worked on."""
+
+
+class TrackingError(LabError):
+    """The tracking server refused or could not be reached; the only form in which an MLflow error leaves tracking/."""

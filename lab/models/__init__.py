@@ -1,0 +1,61 @@
+"""From a config to an `nn.Module`, and what that module costs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lab import registry
+from lab.config import TrialConfig
+from lab.models.summary import Layer, Summary, summarize
+
+__all__ = ["Layer", "Summary", "build_model", "summarize", "summarize_config"]
+
+# What a model depends on, beside the shape of the data. Cells that differ elsewhere share one summary.
+_MODEL_FIELDS = (
+    "architecture",
+    "filters",
+    "kernel_size",
+    "padding",
+    "stride",
+    "pool",
+    "pool_type",
+    "norm",
+    "activation",
+    "conv_dropout",
+    "head",
+    "dense",
+    "dense_norm",
+    "dense_activation",
+    "dropout",
+)
+_summaries: dict[tuple[object, ...], Summary] = {}
+
+
+def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Return the model of `config`, freshly initialised from torch's global generator.
+
+    Args:
+        config: names the architecture and its settings.
+        shape: channels, height and width of an image.
+        classes: number of classes.
+
+    Raises:
+        ConfigError: the settings and the image size do not fit; names the layer.
+    """
+    model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
+    return model
+
+
+def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
+    """Return the summary of a config's model without allocating it.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
+    key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
+    if key not in _summaries:
+        with torch.device("meta"):
+            model = build_model(config, shape, classes)
+        _summaries[key] = summarize(model, shape)
+    return _summaries[key]

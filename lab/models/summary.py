@@ -1,0 +1,101 @@
+"""What a model costs: parameters, buffers, mult-adds and the table of its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Layer", "Summary", "summarize"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One leaf module: its name, type, output shape without the batch, and number of parameters."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    params: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's size. `params` counts trainable and frozen parameters; `buffers` the running statistics."""
+
+    params: int
+    trainable_params: int
+    buffers: int
+    mult_adds: int
+    layers: tuple[Layer, ...]
+
+    def facts(self) -> dict[str, float]:
+        """Return what constraints can speak of and what every run logs as metrics."""
+        return {
+            "params": self.params,
+            "trainable_params": self.trainable_params,
+            "buffers": self.buffers,
+            "mult_adds": self.mult_adds,
+        }
+
+    def table(self) -> str:
+        """Return the layer table as text, for the run's artifacts."""
+        rows = [("layer", "type", "output shape", "params")]
+        rows += [(r.name, r.type, "×".join(map(str, r.output_shape)), f"{r.params:,}") for r in self.layers]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            "  ".join(
+                cell.rjust(size) if column == 3 else cell.ljust(size)
+                for column, (cell, size) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        totals = (
+            f"trainable params {self.trainable_params:,} · params {self.params:,} · "
+            f"buffers {self.buffers:,} · mult-adds {self.mult_adds / 1e6:,.2f} M (one image)"
+        )
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", totals, ""])
+
+
+def summarize(model: nn.Module, shape: tuple[int, int, int]) -> Summary:
+    """Return the summary of `model` for one image of `shape` [C, H, W].
+
+    Nothing is computed when the model is on the meta device, which is how plans count thousands of cells.
+    Mult-adds are those of convolutions and matrix products, forward, without biases: half the FLOPs that
+    `torch.utils.flop_counter` counts.
+    """
+    layers: list[Layer] = []
+    hooks = [
+        module.register_forward_hook(_recorder(name, layers))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        model.eval()
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            model(torch.zeros(1, *shape, device=device))  # [1, C, H, W]
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return Summary(
+        params=sum(p.numel() for p in model.parameters()),
+        trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        buffers=sum(
+            b.numel() for name, b in model.named_buffers() if not name.endswith("num_batches_tracked")
+        ),
+        mult_adds=flops.get_total_flops() // 2,
+        layers=tuple(layers),
+    )
+
+
+def _recorder(name: str, layers: list[Layer]):  # type: ignore[no-untyped-def]  # torch's hook type is loose
+    def record(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        params = sum(p.numel() for p in module.parameters())
+        layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), params))
+
+    return record

@@ -1,0 +1,310 @@
+"""One trial from a config to its tracked result: joins data, trainer, tracker and checkpoints."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from sklearn.metrics import confusion_matrix
+from torch import Tensor, nn
+
+from lab.config import TrialConfig
+from lab.data import Dataset, load_data
+from lab.errors import TrackingError
+from lab.models import Summary, summarize_config
+from lab.tracking import MemoryTracker, Run, RunStatus, Tracker
+from lab.tracking.figures import confusion_matrix as confusion_figure
+from lab.tracking.figures import curves
+from lab.tracking.provenance import provenance
+from lab.training import (
+    CorruptCheckpoint,
+    EpochResult,
+    Evaluation,
+    Interrupted,
+    Outcome,
+    Trainer,
+    evaluate,
+    load_checkpoint,
+    resolve_device,
+    save_checkpoint,
+)
+
+__all__ = ["Placement", "TrialResult", "train"]
+
+_CHECKPOINTS = "checkpoints"  # artifact folder
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a trial's run stands in the tracker.
+
+    Args:
+        experiment: name of the experiment.
+        name: the run's name; the tracker makes one up if empty.
+        tags: set on the run beside those that every trial has.
+        params: logged beside the config's own, such as the names of variants.
+        parent_run_id: the study's run.
+        run_id: run to continue, instead of a new one.
+        checkpoint_dir: local folder with a folder of checkpoints for each run; none are written without one.
+    """
+
+    experiment: str = "lab"
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    parent_run_id: str | None = None
+    run_id: str | None = None
+    checkpoint_dir: Path | None = None
+
+    def checkpoint(self, run_id: str) -> Path | None:
+        """Return the file that continues the trial of a run."""
+        return self.checkpoint_dir / run_id / "last.pt" if self.checkpoint_dir else None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial gave.
+
+    `best_value` is the monitored metric after `best_epoch` (1-based; both None where no epoch was finished),
+    `history` the metrics of each epoch, `test` the evaluation of the best weights on the test split, which
+    `model` holds (float32 [B, C, H, W] in 0..1 -> logits [B, classes]).
+    """
+
+    config: TrialConfig
+    run_id: str
+    outcome: Outcome
+    best_value: float | None
+    best_epoch: int | None
+    history: tuple[Mapping[str, float], ...]
+    test: Evaluation
+    confusion: Tensor  # [true, predicted]
+    summary: Summary
+    model: nn.Module
+
+    @property
+    def value(self) -> float:
+        """The best value, or the worst there is where no epoch was finished."""
+        if self.best_value is not None:
+            return self.best_value
+        return 0.0 if self.config.mode == "max" else math.inf
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation time of all epochs, in seconds."""
+        return sum(metrics.get("epoch_seconds", 0.0) for metrics in self.history)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what a finished run logs once."""
+        metrics = {
+            "test_loss": self.test.loss,
+            "test_accuracy": self.test.accuracy,
+            "epochs": float(len(self.history)),
+            "seconds": self.seconds,
+        }
+        if self.best_value is not None and self.best_epoch is not None:
+            metrics |= {"best_value": self.best_value, "best_epoch": float(self.best_epoch)}
+        return metrics
+
+
+class Normalized(nn.Module):
+    """A trained model that takes images in 0..1, as `torchvision.transforms.ToTensor` gives them."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [B, classes] of images [B, C, H, W]."""
+        logits: Tensor = self.model((images - self.mean) / self.std)
+        return logits
+
+
+def train(
+    config: TrialConfig,
+    tracker: Tracker | None = None,
+    *,
+    placement: Placement | None = None,
+    download: bool = False,
+    on_start: Callable[[Run], None] = lambda run: None,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrialResult:
+    """Train `config` and log everything about it to `tracker`.
+
+    Args:
+        config: the trial's settings.
+        tracker: from `lab.connect`; in memory only if None.
+        placement: the run's experiment, name and tags, and where its checkpoints are kept.
+        download: whether a missing dataset may be downloaded.
+        on_start: called with the open run before training.
+        on_epoch: called after every epoch, once it is logged.
+        should_stop: asked at every step; True stops the trial there.
+
+    Raises:
+        LabError: settings that do not fit the data, missing data, a tracking store that fails. The run is FAILED.
+        Interrupted: `should_stop` said so. The run is KILLED, and its checkpoint continues it.
+    """
+    tracker = tracker or MemoryTracker()
+    placement = placement or Placement()
+    run = tracker.open_run(
+        name=placement.name,
+        experiment="" if placement.run_id else tracker.experiment(placement.experiment),
+        tags={**provenance(), "lab.cell": config.cell_hash, "lab.kind": "trial", **placement.tags},
+        parent_run_id=placement.parent_run_id,
+        run_id=placement.run_id,
+        system_metrics=True,
+    )
+    checkpoint = placement.checkpoint(run.run_id)
+    try:
+        on_start(run)
+        dataset = load_data(config, device=resolve_device(config), download=download)
+        trainer = Trainer(config, dataset, should_stop)
+        _describe(run, trainer, placement)
+        if placement.run_id is not None and checkpoint is not None:
+            _continue(trainer, run, tracker, checkpoint)
+        _train_epochs(trainer, run, checkpoint, on_epoch)
+        result = _result(trainer, run)
+        _log_result(run, result, trainer, checkpoint)
+    except (Interrupted, KeyboardInterrupt):
+        _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoint)
+        raise
+    except BaseException:
+        _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoint)
+        raise
+    run.end(RunStatus.FINISHED)
+    return result
+
+
+def _describe(run: Run, trainer: Trainer, placement: Placement) -> None:
+    config, dataset = trainer.config, trainer.dataset
+    shape = _shape(dataset)
+    summary = summarize_config(config, shape, len(dataset.classes))
+    run.log_params({**placement.params, **config.as_params()})
+    run.set_tags({"lab.device": _device_name(trainer.device), "lab.threads": str(torch.get_num_threads())})
+    run.log_metrics(summary.facts())
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    run.log_dataset(
+        dataset.name,
+        digest=dataset.digest,
+        source=dataset.source,
+        shape=shape,
+        classes=dataset.classes,
+        images={name: len(split) for name, split in splits.items() if split is not None},
+    )
+    run.log_text(_config_yaml(config), "config.yaml")
+    run.log_text(summary.table(), "model.txt")
+
+
+def _continue(trainer: Trainer, run: Run, tracker: Tracker, checkpoint: Path) -> None:
+    """Load the newest checkpoint of a run that is being continued, and log what it knows and the run does not."""
+    file: Path | None = checkpoint
+    if not checkpoint.exists():  # another machine's trial, or one that ended in good order
+        file = tracker.download(run.run_id, f"{_CHECKPOINTS}/{checkpoint.name}", checkpoint.parent)
+    if file is None:
+        return
+    try:
+        trainer.load_state_dict(load_checkpoint(file))
+    except (CorruptCheckpoint, ValueError) as error:
+        run.set_tags({"lab.restarted": f"from the first epoch: {error}"})
+        return
+    logged = tracker.history(run.run_id, "train_loss")
+    run.log_history({n: m for n, m in enumerate(trainer.history, start=1) if n not in logged})
+
+
+def _train_epochs(
+    trainer: Trainer, run: Run, checkpoint: Path | None, on_epoch: Callable[[EpochResult], None]
+) -> None:
+    for result in trainer.epochs():
+        if checkpoint is not None:
+            save_checkpoint(
+                trainer.state_dict(), checkpoint
+            )  # first, so that a logged epoch is never repeated
+        run.log_metrics(result.metrics, step=result.epoch)
+        on_epoch(result)
+
+
+def _result(trainer: Trainer, run: Run) -> TrialResult:
+    config, dataset = trainer.config, trainer.dataset
+    trainer.restore_best()
+    test = evaluate(trainer.model, dataset.test, dataset, config)
+    classes = range(len(dataset.classes))
+    confusion = confusion_matrix(dataset.test.labels.cpu(), test.predictions.cpu(), labels=list(classes))
+    return TrialResult(
+        config=config,
+        run_id=run.run_id,
+        outcome=trainer.outcome,
+        best_value=trainer.patience.best_value,
+        best_epoch=trainer.patience.best_epoch,
+        history=tuple(trainer.history),
+        test=test,
+        confusion=torch.from_numpy(confusion),
+        summary=summarize_config(config, _shape(dataset), len(dataset.classes)),
+        model=Normalized(trainer.model.eval(), dataset.mean, dataset.std),
+    )
+
+
+def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Path | None) -> None:
+    metrics = result.metrics()
+    if trainer.diverged_step is not None:
+        metrics["diverged_step"] = float(trainer.diverged_step)
+    classes = trainer.dataset.classes
+    run.log_metrics(metrics)
+    run.set_tags({"lab.outcome": result.outcome})
+    run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
+    run.log_figure(confusion_figure(result.confusion.numpy(), classes), "confusion_matrix.png")
+    run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
+    if checkpoint is not None:
+        _log_checkpoints(run, trainer, checkpoint)
+
+
+def _log_checkpoints(run: Run, trainer: Trainer, checkpoint: Path) -> None:
+    """Move the last checkpoint and the best weights from local disk to the run's artifacts."""
+    best = checkpoint.with_name("best.pt")
+    save_checkpoint(dict(trainer.model.state_dict()), best)
+    for file in (checkpoint, best):
+        if file.exists():  # there is no last one where no epoch was finished
+            run.log_file(file, _CHECKPOINTS)
+    shutil.rmtree(checkpoint.parent)
+
+
+def _end_early(run: Run, outcome: Outcome, status: RunStatus, checkpoint: Path | None) -> None:
+    """Close the run of a trial that did not get to its end; never hides why it did not."""
+    with suppress(TrackingError):  # the store may be the very reason
+        run.set_tags({"lab.outcome": outcome})
+        if outcome is Outcome.FAILED:
+            run.log_text(traceback.format_exc(), "traceback.txt")
+        if checkpoint is not None and checkpoint.exists():
+            run.log_file(checkpoint, _CHECKPOINTS)
+        run.end(status)
+
+
+def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:
+    names = dict.fromkeys(name for metrics in history for name in metrics)
+    return {name: [metrics.get(name, math.nan) for metrics in history] for name in names}
+
+
+def _config_yaml(config: TrialConfig) -> str:
+    values: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _shape(dataset: Dataset) -> tuple[int, int, int]:
+    _, channels, height, width = dataset.train.images.shape
+    return channels, height, width

@@ -1,0 +1,154 @@
+"""The names a configuration can use, one small `Registry` per kind.
+
+An entry points at its implementation as `"module:attribute"`, so that a name can be checked
+(by `lab check`, by `--help`) without importing torch. A plug-in registers the object itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lab.errors import ConfigError
+
+__all__ = [
+    "Entry",
+    "Registry",
+    "activations",
+    "architectures",
+    "augmentations",
+    "datasets",
+    "losses",
+    "optimizers",
+    "schedulers",
+    "suggest",
+]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'gelu'?"` for the known name nearest to `name`, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered implementation and the config fields it takes besides the common ones."""
+
+    name: str
+    target: Any
+    options: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """Return the implementation, importing it if it was registered by its path."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """Names of one kind, looked up whatever their spelling (`Leaky ReLU`, `leaky-relu`, `leaky_relu`)."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str, target: Any, options: Iterable[str] = ()) -> None:
+        """Add `target` (an object, or `"module:attribute"`) under `name`.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if any(_fold(name) == _fold(taken) for taken in self._entries):
+            raise ValueError(f"{self.kind} '{name}' is already registered")
+        self._entries[name] = Entry(name, target, tuple(options))
+
+    def canonical(self, name: str) -> str:
+        """Return the registered spelling of `name`.
+
+        Raises:
+            ConfigError: no such name; says the nearest one and lists all.
+        """
+        for known in self._entries:
+            if _fold(known) == _fold(name):
+                return known
+        raise ConfigError(
+            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: {', '.join(sorted(self))}"
+        )
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[self.canonical(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return any(_fold(known) == _fold(name) for known in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _fold(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+activations = Registry("activation")
+for _name, _class in {
+    "celu": "CELU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "hardswish": "Hardswish",
+    "identity": "Identity",
+    "leaky_relu": "LeakyReLU",
+    "mish": "Mish",
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "selu": "SELU",
+    "sigmoid": "Sigmoid",
+    "silu": "SiLU",
+    "softplus": "Softplus",
+    "tanh": "Tanh",
+}.items():
+    activations.register(_name, f"torch.nn:{_class}")
+
+# options: the config fields beside `lr` that the optimizer's constructor takes under the same name
+optimizers = Registry("optimizer")
+optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
+optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
+optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
+optimizers.register("rmsprop", "torch.optim:RMSprop", ["momentum", "weight_decay"])
+optimizers.register("sgd", "torch.optim:SGD", ["momentum", "nesterov", "weight_decay"])
+
+# options: the config fields the schedule depends on
+schedulers = Registry("scheduler")
+schedulers.register("constant", "lab.training.schedulers:constant")
+schedulers.register("cosine", "lab.training.schedulers:cosine")
+schedulers.register("exponential", "lab.training.schedulers:exponential", ["gamma"])
+schedulers.register("one_cycle", "lab.training.schedulers:one_cycle")
+schedulers.register("plateau", "lab.training.schedulers:plateau", ["gamma", "scheduler_patience"])
+schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size"])
+
+losses = Registry("loss")
+losses.register("cross_entropy", "torch.nn:CrossEntropyLoss", ["label_smoothing"])
+
+augmentations = Registry("augmentation")
+augmentations.register("horizontal_flip", "lab.data.augment:horizontal_flip")
+augmentations.register("random_crop", "lab.data.augment:random_crop")
+
+datasets = Registry("dataset")
+datasets.register("cifar10", "lab.data.torchvision:CIFAR10")
+datasets.register("cifar100", "lab.data.torchvision:CIFAR100")
+datasets.register("digits", "lab.data.digits:DIGITS")
+datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
+datasets.register("image_folder", "lab.data.image_folder:IMAGE_FOLDER", ["data_dir", "image_size"])
+datasets.register("mnist", "lab.data.torchvision:MNIST")
+datasets.register("svhn", "lab.data.torchvision:SVHN")
+datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])
+
+architectures = Registry("architecture")
+architectures.register("cnn", "lab.models.cnn:build")

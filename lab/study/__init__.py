@@ -1,0 +1,32 @@
+"""Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
+
+from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.planner import Cell, PlannedCell, Submission, cell_states, feasible_cells, plan, submit
+from lab.study.queue import TrialQueue
+from lab.study.status import StudyStatus, find_queue, study_names, study_status
+from lab.study.storage import display_url, open_storage
+from lab.study.worker import WorkerSettings, work
+
+__all__ = [
+    "Cell",
+    "EpochEnded",
+    "Event",
+    "PlannedCell",
+    "StudyStatus",
+    "Submission",
+    "TrialEnded",
+    "TrialQueue",
+    "TrialStarted",
+    "WorkerFailed",
+    "WorkerSettings",
+    "cell_states",
+    "display_url",
+    "feasible_cells",
+    "find_queue",
+    "open_storage",
+    "plan",
+    "study_names",
+    "study_status",
+    "submit",
+    "work",
+]

@@ -1,0 +1,47 @@
+"""What a worker tells the process that started it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerFailed"]
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial was claimed; `epochs` is the most it will train."""
+
+    number: int
+    label: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch (1-based) of a trial was logged."""
+
+    number: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial ended; `value` is None and `error` says why when it failed or was stopped."""
+
+    number: int
+    label: str
+    outcome: str
+    value: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerFailed:
+    """A worker cannot go on; its trial was put back."""
+
+    error: str
+
+
+Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed

@@ -1,0 +1,242 @@
+"""From a grid file to trials: every cell is resolved and checked before anything is spent, and queued once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from lab.config import Grid, TrialConfig
+from lab.data import describe
+from lab.errors import ConfigError, Fault, StudyError
+from lab.models import Summary, summarize_config
+from lab.study.queue import MAX_RETRIES, TrialQueue
+from lab.tracking import Run, Tracker
+
+__all__ = ["Cell", "PlannedCell", "Submission", "cell_states", "feasible_cells", "plan", "submit"]
+
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell before anything is spent on it.
+
+    `config` and `summary` are None where the cell's values do not make a trial; `reason` says why a cell is
+    not feasible; `invalid` tells a mistake in the file from what it leaves out by `exclude` or `constraints`;
+    `state` is the state of the cell's trial in the study (`new` where it has none).
+    """
+
+    index: int
+    label: str
+    point: Mapping[str, Any]
+    config: TrialConfig | None
+    summary: Summary | None
+    reason: str = ""
+    invalid: bool = False
+    state: str = "new"
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the cell will be trained."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What queueing a grid did: cells `added`, already `present`, `skipped` as infeasible, and trials of the
+    study that the file names no more (`gone`), which are left alone."""
+
+    queue: TrialQueue
+    run: Run
+    added: int
+    present: int
+    skipped: int
+    gone: int
+
+
+def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[PlannedCell]:
+    """Yield every cell of `grid` in order, without building a list of them.
+
+    Args:
+        grid: the grid file.
+        states: state of each cell's trial by cell hash, from `cell_states`.
+
+    Raises:
+        DataError: the classes of an image folder cannot be read.
+    """
+    seen: dict[str, int] = {}
+    for index in range(grid.space.size):
+        point = grid.space.at(index)
+        cell = _check(grid, index, point)
+        if cell.config is not None and cell.feasible:
+            key = cell.config.cell_hash
+            first = seen.setdefault(key, index)
+            state = (states or {}).get(key, "new")
+            reason = f"the same trial as cell {first}" if first != index else ""
+            cell = PlannedCell(index, cell.label, point, cell.config, cell.summary, reason, state=state)
+        yield cell
+
+
+def _check(grid: Grid, index: int, point: Mapping[str, Any]) -> PlannedCell:
+    label = grid.label(point)
+    reason = grid.excluded(point)
+    if reason:
+        return PlannedCell(index, label, point, None, None, reason)
+    try:
+        config = grid.config(point)
+        info = describe(config)
+        summary = summarize_config(config, info.shape, len(info.classes))
+    except ConfigError as error:
+        return PlannedCell(index, label, point, None, None, str(error), invalid=True)
+    facts = {**config.model_dump(), **summary.facts()}
+    violations = (constraint.violated(facts) for constraint in grid.constraints)
+    return PlannedCell(index, label, point, config, summary, next(filter(None, violations), ""))
+
+
+def cell_states(queue: TrialQueue) -> dict[str, str]:
+    """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
+
+    A trial whose process died, and whose successor was never queued, counts as `lost`: the cell is missing.
+    """
+    states = {}
+    for trial in queue.trials():
+        state = trial.state.name.lower()
+        if trial.state is TrialState.FAIL:
+            died = "outcome" not in trial.user_attrs and trial.user_attrs.get("retries", 0) < MAX_RETRIES
+            state = "lost" if died else "failed"
+        states[trial.user_attrs.get("cell", "")] = state
+    return states
+
+
+def submit(
+    grid: Grid,
+    storage: RDBStorage,
+    tracker: Tracker,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Submission:
+    """Queue the cells of `grid` that its study does not have yet, and open the study's run.
+
+    Args:
+        grid: the grid file.
+        storage: the studies' database.
+        tracker: where the study's experiment and run are.
+        on_progress: called with the cells queued so far and how many there are.
+
+    Raises:
+        ConfigError: cells that cannot be trained; nothing is queued.
+        StudyError: a study of this name compares by another metric.
+    """
+    cells = feasible_cells(grid)
+    queue = _open_study(grid, cells[0].config, storage)
+    states = cell_states(queue)
+    missing = [cell for cell in cells if states.get(cell.hash, "lost") == "lost"]
+    run = _open_run(grid, cells[0].config, queue, tracker)
+    distributions = queue.accept(grid.space.distributions())
+    lost = {trial.user_attrs["cell"]: trial for trial in queue.trials(TrialState.FAIL)}
+    for done, cell in enumerate(missing):
+        on_progress(done, len(missing))
+        if cell.hash in lost:
+            queue.requeue(lost[cell.hash])
+            continue
+        params = grid.space.params(cell.point)
+        queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
+    return Submission(
+        queue,
+        run,
+        added=len(missing),
+        present=len(cells) - len(missing),
+        skipped=grid.space.size - len(cells),
+        gone=len(states.keys() - {cell.hash for cell in cells}),
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that will be trained."""
+
+    label: str
+    point: Mapping[str, Any]
+    config: TrialConfig
+    hash: str
+
+
+def feasible_cells(grid: Grid) -> list[Cell]:
+    """Return what is to be trained, at most as many as the budget allows.
+
+    Raises:
+        ConfigError: cells whose values make no trial, or none at all are feasible.
+    """
+    planned = list(plan(grid))
+    invalid = [cell for cell in planned if cell.invalid]
+    if invalid:
+        faults = [
+            Fault(f"cell {cell.index} ({cell.label}): {cell.reason}") for cell in invalid[:_MOST_FAULTS]
+        ]
+        more = len(invalid) - len(faults)
+        note = f"{f'and {more} more. ' if more else ''}Leave them out with `exclude`, or change their values"
+        raise ConfigError([*faults, Fault(note, file=str(grid.file or ""))])
+    cells = [
+        Cell(cell.label, cell.point, cell.config, cell.config.cell_hash)
+        for cell in planned
+        if cell.feasible and cell.config is not None
+    ]
+    if not cells:
+        raise ConfigError(
+            Fault(f"no cell is feasible; `lab plan {grid.file}` says why for each", file=str(grid.file or ""))
+        )
+    _check_one_metric(grid, cells)
+    return list(islice(cells, grid.budget.trials))
+
+
+def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
+    compared = {(cell.config.monitor, cell.config.mode) for cell in cells}
+    if len(compared) > 1:
+        names = ", ".join(sorted(f"{monitor} ({mode})" for monitor, mode in compared))
+        raise ConfigError(
+            Fault(
+                f"a study compares its cells by one metric, but they monitor {names}",
+                file=str(grid.file or ""),
+            )
+        )
+
+
+def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQueue:
+    direction = f"{config.mode}imize"
+    study = optuna.create_study(
+        storage=storage, study_name=grid.name, direction=direction, load_if_exists=True
+    )
+    queue = TrialQueue(storage, grid.name)
+    monitor = queue.attributes().get("monitor", config.monitor)
+    if study.direction.name.lower() != direction or monitor != config.monitor:
+        raise StudyError(
+            f"Study '{grid.name}' exists and compares by {monitor} ({study.direction.name.lower()}), "
+            f"but the grid monitors {config.monitor} ({direction}); give the grid another `name`"
+        )
+    return queue
+
+
+def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Tracker) -> Run:
+    """Open the study's own run, which its trials' runs are shown under."""
+    tags = {"lab.study": grid.name, "lab.kind": "study"}
+    experiment = tracker.experiment(grid.name)
+    known = tracker.find_runs(experiment, tags)
+    tags |= {
+        "lab.direction": f"{config.mode}imize",
+        "lab.monitor": config.monitor,
+        "lab.varied": json.dumps([dimension.name for dimension in grid.space.dimensions]),
+        "mlflow.note.content": grid.description,
+    }
+    run = tracker.open_run(
+        name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
+    )
+    run.log_text(grid.text, "grid.yaml")
+    for key, value in {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor}.items():
+        queue.set_attribute(key, value)
+    return run

@@ -1,0 +1,100 @@
+"""How studies stand, read without changing anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+
+from lab.errors import StudyError
+from lab.study.planner import cell_states
+from lab.study.queue import TrialQueue
+from lab.study.storage import open_storage
+
+__all__ = ["StudyStatus", "find_queue", "study_names", "study_status"]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """A study's trials by state, those that run and those that failed, and the best value so far."""
+
+    name: str
+    monitor: str
+    states: dict[str, int]
+    running: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    best_value: float | None
+    best_label: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def study_names(url: str) -> list[str]:
+    """Return the names of the studies in a database, none where there is no database yet."""
+    if not _exists(url):
+        return []
+    return sorted(optuna.get_all_study_names(open_storage(url)))
+
+
+def find_queue(url: str, name: str) -> TrialQueue | None:
+    """Return the trials of the study called `name`, None where there is no such study."""
+    return TrialQueue(open_storage(url), name) if name in study_names(url) else None
+
+
+def study_status(url: str, name: str) -> StudyStatus:
+    """Return how the study called `name` stands.
+
+    Raises:
+        StudyError: no such study.
+    """
+    queue = find_queue(url, name)
+    if queue is None:
+        raise StudyError(f"No study '{name}' in {url}")
+    states = Counter(cell_states(queue).values())
+    finished = queue.completed()
+    pick = max if queue.maximizes() else min
+    best = pick(finished, key=lambda trial: trial.value or 0.0) if finished else None
+    return StudyStatus(
+        name=name,
+        monitor=queue.attributes().get("monitor", ""),
+        states=dict(states),
+        running=[_running(trial) for trial in queue.trials(TrialState.RUNNING)],
+        failed=[_failed(trial) for trial in queue.trials(TrialState.FAIL) if "outcome" in trial.user_attrs],
+        best_value=best.value if best else None,
+        best_label=best.user_attrs.get("label", str(best.number)) if best else "",
+    )
+
+
+def _running(trial: FrozenTrial) -> dict[str, Any]:
+    epoch = max(trial.intermediate_values, default=0)
+    return {
+        "label": trial.user_attrs.get("label", str(trial.number)),
+        "epoch": epoch,
+        "epochs": trial.user_attrs.get("config", {}).get("epochs"),
+        "value": trial.intermediate_values.get(epoch),
+        "worker": trial.user_attrs.get("worker", ""),
+    }
+
+
+def _failed(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "label": trial.user_attrs.get("label", str(trial.number)),
+        "error": trial.user_attrs.get("error", ""),
+        "run_id": trial.user_attrs.get("run_id"),
+    }
+
+
+def _exists(url: str) -> bool:
+    """Return whether there is anything to open: looking must not create an SQLite file."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return True  # opening it says what is wrong
+    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()

@@ -1,0 +1,93 @@
+"""Opening the database that holds studies, made safe for several processes on one machine."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+
+from lab.errors import StudyError
+
+__all__ = ["HEARTBEAT_SECONDS", "display_url", "open_storage"]
+
+HEARTBEAT_SECONDS = 15
+_GRACE_SECONDS = 60
+_BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Open the database at an SQLAlchemy `url` (`sqlite:///…`, `postgresql://…`), creating its tables.
+
+    The first call on a fresh database must come before other processes open it: creating tables races.
+
+    Raises:
+        StudyError: the address is no database's, the database cannot be reached, or it is of another version.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        parsed = _with_driver(sa.make_url(url))
+    except sa.exc.ArgumentError:
+        raise StudyError(
+            f"--storage: '{url}' is not a database address; use e.g. sqlite:///studies.db "
+            "or postgresql://user@host/database"
+        ) from None
+    try:
+        return _open(parsed)
+    except (sa.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}") from None
+
+
+def display_url(url: str) -> str:
+    """Return `url` without its password."""
+    return sa.make_url(url).render_as_string(hide_password=True)
+
+
+def _with_driver(url: sa.URL) -> sa.URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
+
+
+def _open(url: sa.URL) -> RDBStorage:
+    engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite:
+        engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}}
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
+        storage = RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs=engine_kwargs,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=_GRACE_SECONDS,
+        )
+    if sqlite:
+        _serialise_transactions(storage.engine)
+    return storage
+
+
+def _serialise_transactions(engine: sa.Engine) -> None:
+    """Let each transaction take SQLite's write lock when it begins.
+
+    Python's driver begins one only at the first write, so two processes could both read WAITING and then both
+    write RUNNING: 208 claims of 200 trials were seen with four processes, and exactly 200 with this.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")  # safe with WAL against a killed process
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before know nothing of this

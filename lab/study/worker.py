@@ -1,0 +1,157 @@
+"""A worker: claims trials of one study and trains them in this process, one after another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError, TrackingError
+from lab.objective import Placement, TrialResult, train
+from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.queue import Claim, TrialQueue
+from lab.study.storage import HEARTBEAT_SECONDS, open_storage
+from lab.tracking import Run, Tracker, connect
+from lab.training import EpochResult, Interrupted, Outcome
+
+__all__ = ["WorkerSettings", "work"]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Where a worker finds its study and puts what it makes; plain values, so that any process can be given them.
+
+    Args:
+        study: name of the study.
+        storage: address of the studies' database.
+        tracking_uri: address of the MLflow store.
+        artifact_dir: where a store without a server keeps artifacts.
+        checkpoint_dir: where running trials keep their checkpoints.
+        deadline: seconds since 1970 after which no trial is begun.
+    """
+
+    study: str
+    storage: str
+    tracking_uri: str
+    artifact_dir: Path
+    checkpoint_dir: Path
+    deadline: float | None = None
+
+
+def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
+    """Train the study's waiting trials until none is left, the deadline passes or `should_stop` says so."""
+    try:
+        queue = TrialQueue(open_storage(settings.storage), settings.study)
+        tracker = connect(settings.tracking_uri, settings.artifact_dir)
+        while not should_stop() and not _is_past(settings.deadline):
+            claim = queue.claim()
+            if claim is None:
+                return
+            _Attempt(claim, queue, tracker, settings, emit, should_stop).run()
+    except LabError as error:
+        emit(WorkerFailed(str(error)))
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.time() >= deadline
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One claimed trial in this worker's hands."""
+
+    claim: Claim
+    queue: TrialQueue
+    tracker: Tracker
+    settings: WorkerSettings
+    emit: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+
+    def run(self) -> None:
+        """Train the trial and tell the study and the sweep how it ended.
+
+        Raises:
+            TrackingError: the tracking store fails; the trial was put back, as the next would fail likewise.
+        """
+        claim = self.claim
+        self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
+        try:
+            with self._beating():
+                result = self._train()
+        except Interrupted:
+            self.queue.put_back(claim.trial_id)
+            self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
+        except TrackingError:
+            self.queue.put_back(claim.trial_id)
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on
+            self._fail(error)
+        else:
+            self._complete(result)
+
+    def _train(self) -> TrialResult:
+        # One thread unless the config says otherwise, however many workers there are: sums added up by
+        # another number of threads differ in the last bits.
+        config = self.claim.config
+        config = config.model_copy(update={"threads": config.threads or 1})
+        attributes = self.queue.attributes()
+        placement = Placement(
+            experiment=attributes["experiment"],
+            name=self.claim.label,
+            tags={"lab.study": self.settings.study, "lab.trial": str(self.claim.number)},
+            params={name: str(value) for name, value in self.claim.params.items()},
+            parent_run_id=attributes["run_id"],
+            run_id=self.claim.run_id,
+            checkpoint_dir=self.settings.checkpoint_dir,
+        )
+        return train(
+            config,
+            self.tracker,
+            placement=placement,
+            on_start=self._started,
+            on_epoch=self._epoch_ended,
+            should_stop=self.should_stop,
+        )
+
+    def _started(self, run: Run) -> None:
+        self.queue.set_trial_attribute(self.claim.trial_id, "run_id", run.run_id)
+
+    def _epoch_ended(self, result: EpochResult) -> None:
+        monitored = result.metrics.get(self.claim.config.monitor)
+        if monitored is not None:
+            self.queue.report(self.claim.trial_id, result.epoch, monitored)
+        self.emit(EpochEnded(self.claim.number, result.epoch, result.metrics))
+
+    def _complete(self, result: TrialResult) -> None:
+        facts = {"outcome": str(result.outcome), **result.metrics(), "params": result.summary.params}
+        for key, value in facts.items():
+            self.queue.set_trial_attribute(self.claim.trial_id, key, value)
+        self.queue.complete(self.claim.trial_id, result.value)
+        self.emit(TrialEnded(self.claim.number, self.claim.label, result.outcome, result.value))
+
+    def _fail(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self.queue.set_trial_attribute(self.claim.trial_id, "outcome", str(Outcome.FAILED))
+        self.queue.set_trial_attribute(self.claim.trial_id, "error", reason[:1000])
+        self.queue.fail(self.claim.trial_id)
+        self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Record heartbeats from a thread while the trial trains."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT_SECONDS):
+                self.queue.beat(self.claim.trial_id)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()

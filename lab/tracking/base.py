@@ -1,0 +1,208 @@
+"""What the rest of lab asks of a tracker: `Tracker` finds and opens runs, `Run` is written to.
+
+The words are MLflow's. Every method may raise `TrackingError`, and nothing else that the store is to blame
+for. Every write says *what is so* (this metric at this step, this artifact at this path), never *add one
+more*, so that a journal can put the same call through twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from lab.errors import TrackingError
+
+if TYPE_CHECKING:  # `lab --help` must not wait for any of them
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+__all__ = ["Run", "RunStatus", "Tracker", "UnavailableError", "artifact_path"]
+
+
+class RunStatus(StrEnum):
+    """Where a run stands, in MLflow's words."""
+
+    RUNNING = "RUNNING"
+    SCHEDULED = "SCHEDULED"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+class UnavailableError(TrackingError):
+    """The store cannot be reached or is too busy: the same call may well pass later."""
+
+
+class Run(Protocol):
+    """One run that is open for writing."""
+
+    @property
+    def run_id(self) -> str:
+        """The id to re-open it with."""
+
+    @property
+    def url(self) -> str | None:
+        """The page of this run in the MLflow UI, or None where no server shows it."""
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Log `params`; one that the run already has keeps its value.
+
+        `mlflow run` logs them first, in the user's spelling (`1e-3`), and MLflow refuses to change one.
+        """
+
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of one step. NaN and infinities are values too.
+
+        Args:
+            metrics: value by name.
+            step: that they belong to.
+            timestamp: when they were measured, in milliseconds since 1970; now if None. The same values
+                logged again with the same timestamp are not doubled.
+        """
+
+    def log_history(
+        self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of many steps, keyed by step, in as few requests as possible."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set `tags`, replacing older values."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Store `figure` as the image `path` (`curves.png`)."""
+
+    def log_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one.
+
+        The MLflow UI shows and compares such tables.
+        """
+
+    def log_dataset(
+        self,
+        name: str,
+        *,
+        digest: str,
+        source: str,
+        shape: Sequence[int],
+        classes: Sequence[str],
+        images: Mapping[str, int],
+        context: str = "training",
+    ) -> None:
+        """Record what the run was trained on.
+
+        Args:
+            name: the dataset's registered name.
+            digest: hash of its contents, at most 36 characters.
+            source: where it came from: a path or an address.
+            shape: of one image, [C, H, W].
+            classes: their names, in the order of the labels.
+            images: number of images in each split, e.g. {"train": 60000, "test": 10000}.
+            context: what it was used for.
+        """
+
+    def log_model(self, model: nn.Module, example: Tensor) -> str:
+        """Log `model` as the MLflow model `model`; return the address to load it from.
+
+        Args:
+            model: takes float32 [B, C, H, W] for any B and returns [B, classes]; it is left as it is.
+            example: one batch of what it takes, [B, C, H, W]; only its shape is used.
+        """
+
+    def end(self, status: RunStatus) -> None:
+        """Close the run with `status`."""
+
+
+class Tracker(Protocol):
+    """A store of experiments and their runs; the argument `experiment` is always an experiment's id."""
+
+    @property
+    def uri(self) -> str:
+        """The address of the store, to be shown: without a password."""
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment called `name`, creating it where it is not there.
+
+        Raises:
+            TrackingError: it was deleted (it can be restored), besides the store's own failures.
+        """
+
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of the experiment called `name`, or None where there is none."""
+
+    def open_run(
+        self,
+        *,
+        name: str,
+        experiment: str,
+        tags: Mapping[str, str],
+        parent_run_id: str | None = None,
+        run_id: str | None = None,
+        system_metrics: bool = False,
+    ) -> Run:
+        """Create a run, or re-open the one with `run_id`.
+
+        A re-opened run is RUNNING again, is renamed, gets `tags` and `parent_run_id`, and keeps all else.
+
+        Args:
+            name: shown in the UI.
+            experiment: id of the experiment; a re-opened run stays in its own.
+            tags: to set on it.
+            parent_run_id: run that it is shown under.
+            run_id: run to re-open.
+            system_metrics: also log the machine's CPU, memory and GPU use until the run ends.
+        """
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
+        """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
+
+    def runs(
+        self,
+        experiment: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        order_by: str | None = None,
+        descending: bool = True,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Return a row for each run that has all of `tags`.
+
+        Args:
+            experiment: id of the experiment.
+            tags: that the runs must have.
+            order_by: metric to order by, NaN and missing last; newest first if None.
+            descending: whether its highest value comes first.
+            limit: most rows to return.
+
+        Returns:
+            Columns run_id, name, status, start_time and end_time (UTC, NaT while running), then one for each
+            `params.*` (text), `metrics.*` (the last value) and `tags.*` (text) that any of the runs has.
+        """
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+
+    def download(self, run_id: str, path: str, folder: Path) -> Path | None:
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+
+
+def artifact_path(path: str) -> str:
+    """Return `path` if it is a relative path inside a run's artifacts.
+
+    Raises:
+        TrackingError: it is absolute, empty or leads out of them (`..`).
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or ".." in parts:
+        raise TrackingError(f"An artifact's path must stay inside the run's artifacts, but got {path!r}")
+    return path

@@ -1,0 +1,301 @@
+"""A tracker that lives and dies with the process: for tests, and for training without a store."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import TrackingError
+from lab.tracking.base import RunStatus, artifact_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+__all__ = ["MemoryRun", "MemoryTracker"]
+
+_PARENT_TAG = "mlflow.parentRunId"
+
+
+@dataclass
+class _Stored:
+    """Everything known of one run; it stays as it is when the run is opened again."""
+
+    run_id: str
+    experiment: str
+    name: str
+    start_time: int
+    status: RunStatus = RunStatus.RUNNING
+    end_time: int | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    points: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {name: by_step[max(by_step)] for name, by_step in self.points.items()}
+
+
+class MemoryRun:
+    """A `Run` of a `MemoryTracker`; what was logged can be read from its attributes."""
+
+    def __init__(self, stored: _Stored, lock: threading.RLock) -> None:
+        self._stored = stored
+        self._lock = lock
+
+    @property
+    def run_id(self) -> str:
+        """The id to re-open it with."""
+        return self._stored.run_id
+
+    @property
+    def url(self) -> str | None:
+        """None: no server shows it."""
+        return None
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Log `params`; one that the run already has keeps its value."""
+        with self._lock:
+            self._stored.params = {**params, **self._stored.params}
+
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of one step."""
+        with self._lock:
+            for name, value in metrics.items():
+                self._stored.points.setdefault(name, {})[step] = float(value)
+
+    def log_history(
+        self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of many steps, keyed by step."""
+        for step, metrics in history.items():
+            self.log_metrics(metrics, step, timestamp=timestamp)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set `tags`, replacing older values."""
+        with self._lock:
+            self._stored.tags.update(tags)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
+        self._store(path, text.encode())
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+        place = f"{artifact_path(folder)}/{file.name}" if folder else file.name
+        try:
+            self._store(place, file.read_bytes())
+        except OSError as error:
+            raise TrackingError(
+                f"Storing {file.name} (run {self.run_id}) failed in memory: {error}"
+            ) from None
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Store `figure` as the image `path` (`curves.png`)."""
+        image = io.BytesIO()
+        figure.savefig(image, format=PurePosixPath(path).suffix.lstrip(".") or "png")
+        self._store(path, image.getvalue())
+
+    def log_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one."""
+        self.log_text(str(frame.to_json(orient="split", index=False, date_format="iso")), path)
+
+    def log_dataset(
+        self,
+        name: str,
+        *,
+        digest: str,
+        source: str,
+        shape: Sequence[int],
+        classes: Sequence[str],
+        images: Mapping[str, int],
+        context: str = "training",
+    ) -> None:
+        """Record what the run was trained on."""
+        with self._lock:
+            self._stored.datasets[name] = {
+                "digest": digest,
+                "source": source,
+                "shape": tuple(shape),
+                "classes": tuple(classes),
+                "images": dict(images),
+                "context": context,
+            }
+
+    def log_model(self, model: nn.Module, example: Tensor) -> str:
+        """Keep `model`, exported, as the artifact `model/data/model.pt2`."""
+        from lab.tracking.export import export_bytes
+
+        self._store("model/data/model.pt2", export_bytes(model, example))
+        return f"memory:/{self.run_id}/model"
+
+    def end(self, status: RunStatus) -> None:
+        """Close the run with `status`."""
+        with self._lock:
+            self._stored.status = status
+            self._stored.end_time = _now()
+
+    def _store(self, path: str, content: bytes) -> None:
+        with self._lock:
+            self._stored.artifacts[artifact_path(path)] = content
+
+
+class MemoryTracker:
+    """Experiments and runs in this process's memory; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._experiments: dict[str, str] = {}  # id by name
+        self._deleted: set[str] = set()  # ids
+        self._runs: dict[str, _Stored] = {}  # by id, oldest first
+
+    @property
+    def uri(self) -> str:
+        """Where the runs are, to be shown."""
+        return "memory"
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment called `name`, creating it where it is not there.
+
+        Raises:
+            TrackingError: it was deleted.
+        """
+        with self._lock:
+            identity = self._experiments.setdefault(name, str(len(self._experiments) + 1))
+        if identity in self._deleted:
+            raise TrackingError(f"The experiment '{name}' was deleted. Restore it, or choose another name.")
+        return identity
+
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of the experiment called `name`, or None where there is none."""
+        identity = self._experiments.get(name)
+        return None if identity in self._deleted else identity
+
+    def delete_experiment(self, name: str) -> None:
+        """Delete the experiment called `name`, as a user may do in the MLflow UI."""
+        self._deleted.add(self._experiments[name])
+
+    def open_run(
+        self,
+        *,
+        name: str,
+        experiment: str,
+        tags: Mapping[str, str],
+        parent_run_id: str | None = None,
+        run_id: str | None = None,
+        system_metrics: bool = False,
+    ) -> MemoryRun:
+        """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
+        with self._lock:
+            if run_id is None:
+                if experiment not in self._experiments.values():
+                    raise TrackingError(
+                        f"Creating the run '{name}' failed in memory: no experiment {experiment}."
+                    )
+                stored = _Stored(uuid.uuid4().hex, experiment, name, _now())
+                self._runs[stored.run_id] = stored
+            else:
+                stored = self._stored(run_id)
+                stored.name, stored.status, stored.end_time = name, RunStatus.RUNNING, None
+            stored.tags.update(tags)
+            if parent_run_id is not None:
+                stored.tags[_PARENT_TAG] = parent_run_id
+        return MemoryRun(stored, self._lock)
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
+        """Return the ids of the runs that have all of `tags`, oldest first."""
+        return [stored.run_id for stored in self._matching(experiment, tags)]
+
+    def runs(
+        self,
+        experiment: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        order_by: str | None = None,
+        descending: bool = True,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
+        from lab.tracking.frames import RunRecord, run_frame
+
+        found = self._matching(experiment, tags or {})[::-1]
+        if order_by is not None:
+            found.sort(key=_by_metric(order_by, descending))
+        return run_frame(
+            [
+                RunRecord(
+                    stored.run_id,
+                    stored.name,
+                    stored.status,
+                    stored.start_time,
+                    stored.end_time,
+                    dict(stored.params),
+                    stored.metrics,
+                    dict(stored.tags),
+                )
+                for stored in found[:limit]
+            ]
+        )
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+        with self._lock:
+            return dict(sorted(self._stored(run_id).points.get(metric, {}).items()))
+
+    def download(self, run_id: str, path: str, folder: Path) -> Path | None:
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        content = self._stored(run_id).artifacts.get(artifact_path(path))
+        if content is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / PurePosixPath(path).name
+        file.write_bytes(content)
+        return file
+
+    def artifacts(self, run_id: str) -> dict[str, bytes]:
+        """Return the contents of a run's artifacts by path."""
+        return dict(self._stored(run_id).artifacts)
+
+    def datasets(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return what `log_dataset` recorded on a run, by the dataset's name."""
+        return dict(self._stored(run_id).datasets)
+
+    def _stored(self, run_id: str) -> _Stored:
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise TrackingError(f"There is no run {run_id} in memory.") from None
+
+    def _matching(self, experiment: str, tags: Mapping[str, str]) -> list[_Stored]:
+        with self._lock:
+            return [
+                stored
+                for stored in self._runs.values()
+                if stored.experiment == experiment and tags.items() <= stored.tags.items()
+            ]
+
+
+def _by_metric(name: str, descending: bool) -> Callable[[_Stored], tuple[int, float]]:
+    def key(stored: _Stored) -> tuple[int, float]:
+        value = stored.metrics.get(name)
+        if value is None or math.isnan(value):
+            return (2 if value is None else 1, 0.0)
+        return (0, -value if descending else value)
+
+    return key
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,270 @@
+"""The tracker that everything else is for: an MLflow server, or MLflow's own SQLite database."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import math
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from lab.tracking.environment import quieten, settle
+
+settle()  # before MLflow is imported
+
+import requests  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+from lab.errors import TrackingError  # noqa: E402
+from lab.tracking.base import RunStatus, artifact_path  # noqa: E402
+from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
+from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
+from lab.tracking.translate import public_uri, translated  # noqa: E402
+
+if TYPE_CHECKING:
+    import mlflow.entities
+    import pandas as pd
+
+__all__ = ["MlflowTracker"]
+
+_PARENT_TAG = "mlflow.parentRunId"
+_LARGEST = 1.7976931348623157e308  # how MLflow's databases keep an infinity
+_PAGE = 1000
+
+
+class MlflowTracker:
+    """Experiments and runs in an MLflow store. The store is first touched when something is asked of it."""
+
+    def __init__(self, tracking_uri: str, artifact_location: str | None = None) -> None:
+        """Connect to `tracking_uri`.
+
+        Args:
+            tracking_uri: `http(s)://…`, `sqlite:///…`, or another database that MLflow knows.
+            artifact_location: folder or URI that new experiments keep their artifacts under; None for the
+                server's own.
+        """
+        self._tracking_uri = tracking_uri
+        self._artifact_location = artifact_location
+        self._lock = threading.Lock()
+        quieten()
+
+    @property
+    def uri(self) -> str:
+        """The address of the store, to be shown: without a password."""
+        return public_uri(self._tracking_uri)
+
+    def prepare(self) -> None:
+        """Create the database and check its version, or see whether the server answers.
+
+        Raises:
+            UnavailableError: it does not.
+        """
+        self._client  # noqa: B018  # connects
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        with self._lock, translated(self._tracking_uri, "connecting"):
+            if self._tracking_uri.startswith("http"):
+                # one quick look: the client would retry for a long time where nothing answers at all
+                requests.head(self._tracking_uri, timeout=(5, 15), allow_redirects=False)
+                return MlflowClient(self._tracking_uri)
+            if not self._tracking_uri.startswith("sqlite"):
+                return _opened(self._tracking_uri)
+            with _alone(_database_file(self._tracking_uri)):
+                return _opened(self._tracking_uri)
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment called `name`, creating it where it is not there.
+
+        Raises:
+            TrackingError: it was deleted, besides the store's own failures.
+        """
+        found = self._lookup(name)
+        if found is None:
+            with self._doing(f"creating the experiment '{name}'"):
+                try:
+                    return str(self._client.create_experiment(name, self._location(name)))
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+            found = self._lookup(name)  # another process was quicker
+        if found is None or found.lifecycle_stage == LifecycleStage.DELETED:
+            identity = found.experiment_id if found else "ID"
+            raise TrackingError(
+                f"The experiment '{name}' at {self.uri} was deleted. Restore it with `mlflow experiments "
+                f"restore --experiment-id {identity}` (or in the UI), or choose another name."
+            )
+        return str(found.experiment_id)
+
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of the experiment called `name`, or None where there is none."""
+        found = self._lookup(name)
+        active = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
+        return str(found.experiment_id) if found is not None and active else None
+
+    def open_run(
+        self,
+        *,
+        name: str,
+        experiment: str,
+        tags: Mapping[str, str],
+        parent_run_id: str | None = None,
+        run_id: str | None = None,
+        system_metrics: bool = False,
+    ) -> MlflowRun:
+        """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
+        tags = dict(tags) if parent_run_id is None else {**tags, _PARENT_TAG: parent_run_id}
+        if run_id is None:
+            with self._doing(f"creating the run '{name}'"):
+                run = self._client.create_run(experiment, tags={**_source_tags(), **tags}, run_name=name)
+        else:
+            with self._doing(f"re-opening the run {run_id}"):
+                run = self._client.get_run(run_id)
+                self._client.update_run(run_id, status=str(RunStatus.RUNNING), name=name)
+                self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        return MlflowRun(self._client, run, reopened=run_id is not None, system_metrics=system_metrics)
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
+        """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
+        return [run.info.run_id for run in self._search(experiment, tags, "attributes.start_time ASC")]
+
+    def runs(
+        self,
+        experiment: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        order_by: str | None = None,
+        descending: bool = True,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
+        order = f"metrics.`{order_by}` {'DESC' if descending else 'ASC'}" if order_by else None
+        found = self._search(experiment, tags or {}, order or "attributes.start_time DESC", limit)
+        return run_frame([_record(run) for run in found])
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+        with self._doing(f"reading {metric} of run {run_id}"):
+            points = self._client.get_metric_history(run_id, metric)
+        points = sorted(points, key=lambda point: (point.step, point.timestamp))
+        return {point.step: _number(point.value) for point in points}
+
+    def download(self, run_id: str, path: str, folder: Path) -> Path | None:
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        parent = str(PurePosixPath(artifact_path(path)).parent)
+        with self._doing(f"fetching {path} of run {run_id}"):
+            beside = self._client.list_artifacts(run_id, None if parent == "." else parent)
+            if path not in {info.path for info in beside}:
+                return None
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(self._client.download_artifacts(run_id, path, str(folder)))
+
+    def _doing(self, action: str) -> Any:
+        return translated(self._tracking_uri, action)
+
+    def _lookup(self, name: str) -> mlflow.entities.Experiment | None:
+        with self._doing(f"looking up the experiment '{name}'"):
+            return self._client.get_experiment_by_name(name)
+
+    def _location(self, name: str) -> str | None:
+        base = self._artifact_location
+        if base is None:
+            return None
+        folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+        return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
+
+    def _search(
+        self, experiment: str, tags: Mapping[str, str], order: str, limit: int | None = None
+    ) -> list[mlflow.entities.Run]:
+        """Return the runs with `tags`, reading page after page."""
+        found: list[mlflow.entities.Run] = []
+        token: str | None = None
+        with self._doing("searching runs"):
+            while limit is None or len(found) < limit:
+                size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+                page = self._client.search_runs(
+                    [experiment], _filter(tags), ViewType.ACTIVE_ONLY, size, [order], token
+                )
+                found += [run for run in page if tags.items() <= run.data.tags.items()]
+                token = page.token
+                if not token:
+                    break
+        return found
+
+
+def _opened(uri: str) -> MlflowClient:
+    """Return a client whose database has been created and checked."""
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _database_file(uri: str) -> Path | None:
+    name = sa.engine.make_url(uri).database
+    return Path(name) if name and name != ":memory:" else None
+
+
+@contextmanager
+def _alone(database: Path | None) -> Iterator[None]:
+    """Let one process at a time create the SQLite `database`: several at once crash in its migrations."""
+    if database is None:
+        yield
+        return
+    import fcntl
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(database.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        _write_ahead(database)
+
+
+def _write_ahead(database: Path) -> None:
+    """Switch `database` to WAL, for good: readers no longer wait for writers."""
+    # one that is in use just now stays as it is, until the next time
+    with contextlib.suppress(sqlite3.OperationalError), closing(sqlite3.connect(database, 1.0)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _source_tags() -> dict[str, str]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "lab", "mlflow.source.type": "LOCAL"}
+
+
+def _filter(tags: Mapping[str, str]) -> str:
+    """Return MLflow's filter for `tags`, but for values that its syntax cannot quote."""
+    quoted = {
+        name: f"'{value}'" if "'" not in value else f'"{value}"'
+        for name, value in tags.items()
+        if not ("'" in value and '"' in value)
+    }
+    return " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items())
+
+
+def _record(run: mlflow.entities.Run) -> RunRecord:
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=RunStatus(run.info.status),
+        start_time=run.info.start_time,
+        end_time=run.info.end_time,
+        params=run.data.params,
+        metrics={name: _number(value) for name, value in run.data.metrics.items()},
+        tags=run.data.tags,
+    )
+
+
+def _number(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value

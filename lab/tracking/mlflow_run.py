@@ -1,0 +1,221 @@
+"""One MLflow run, written through `MlflowClient`: no active-run stack, no global state."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import Tensor, nn
+
+from lab.tracking.base import RunStatus, artifact_path
+from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.system_metrics import LoadMonitor
+from lab.tracking.translate import public_uri, translated
+
+if TYPE_CHECKING:
+    import mlflow.entities
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["MlflowRun"]
+
+_TABLES_TAG = "mlflow.loggedArtifacts"  # by it the UI knows which artifacts are tables
+_MODEL = "model"
+_VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__}
+
+
+class MlflowRun:
+    """A `Run` in an MLflow store; made by `MlflowTracker.open_run`."""
+
+    def __init__(
+        self, client: MlflowClient, run: mlflow.entities.Run, *, reopened: bool, system_metrics: bool
+    ) -> None:
+        self._client = client
+        self._uri: str = client.tracking_uri
+        self._experiment: str = run.info.experiment_id
+        self._run_id: str = run.info.run_id
+        self._params: dict[str, str] = dict(run.data.params)
+        self._tables: list[dict[str, str]] = json.loads(run.data.tags.get(_TABLES_TAG, "[]"))
+        outputs = run.outputs.model_outputs if run.outputs else []
+        self._models: list[str] = [output.model_id for output in outputs]
+        self._monitor = LoadMonitor(self._run_id, self._uri, resume=reopened) if system_metrics else None
+
+    @property
+    def run_id(self) -> str:
+        """The id to re-open it with."""
+        return self._run_id
+
+    @property
+    def url(self) -> str | None:
+        """The page of this run in the MLflow UI, or None where no server shows it."""
+        if not self._uri.startswith(("http://", "https://")):
+            return None
+        return f"{public_uri(self._uri).rstrip('/')}/#/experiments/{self._experiment}/runs/{self._run_id}"
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Log `params`; one that the run already has keeps its value."""
+        new = {name: value for name, value in params.items() if name not in self._params}
+        with self._doing("logging params"):
+            self._client.log_batch(self._run_id, params=[Param(name, value) for name, value in new.items()])
+        self._params.update(new)
+
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of one step in one request (one for each 1,000)."""
+        self.log_history({step: metrics}, timestamp=timestamp)
+
+    def log_history(
+        self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None
+    ) -> None:
+        """Log the values of many steps, keyed by step: one request for each 1,000 values."""
+        when = int(time.time() * 1000) if timestamp is None else timestamp
+        points = [
+            Metric(name, float(value), when, step)
+            for step, metrics in history.items()
+            for name, value in metrics.items()
+        ]
+        with self._doing("logging metrics"):
+            self._client.log_batch(self._run_id, metrics=points)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set `tags`, replacing older values."""
+        with self._doing("setting tags"):
+            self._client.log_batch(self._run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def log_text(self, text: str, path: str) -> None:
+        """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
+        self._store(path, lambda file: file.write_text(text, encoding="utf-8", newline=""))
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+        place = artifact_path(folder) if folder else None
+        with self._doing(f"storing {file.name}"):
+            self._client.log_artifact(self._run_id, str(file), place)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Store `figure` as the image `path` (`curves.png`)."""
+        self._store(path, figure.savefig)
+
+    def log_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Store `frame` as the table `path` (`.json`), replacing an older one (MLflow's own appends)."""
+        text = io.StringIO()
+        frame.to_json(text, orient="split", index=False, date_format="iso")
+        self.log_text(text.getvalue(), path)
+        entry = {"path": path, "type": "table"}
+        if entry not in self._tables:
+            self.set_tags({_TABLES_TAG: json.dumps([*self._tables, entry])})
+            self._tables.append(entry)
+
+    def log_dataset(
+        self,
+        name: str,
+        *,
+        digest: str,
+        source: str,
+        shape: Sequence[int],
+        classes: Sequence[str],
+        images: Mapping[str, int],
+        context: str = "training",
+    ) -> None:
+        """Record what the run was trained on, as the UI's dataset column shows it."""
+        remote = "://" in source
+        features = [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *shape]}}]
+        profile = {"num_rows": sum(images.values()), "images": dict(images), "classes": list(classes)}
+        dataset = Dataset(
+            name=name,
+            digest=digest,
+            source_type="http" if remote else "local",
+            source=json.dumps({"url" if remote else "uri": source}),
+            schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps(features), "targets": None}}),
+            profile=json.dumps(profile),
+        )
+        tags = [InputTag("mlflow.data.context", context)]
+        with self._doing("logging the dataset"):
+            self._client.log_inputs(self._run_id, [DatasetInput(dataset, tags)])
+
+    def log_model(self, model: nn.Module, example: Tensor) -> str:
+        """Log `model` as the MLflow model `model` (pt2: loading it runs no code); return `models:/…`.
+
+        An older one of a run that continues is deleted.
+        """
+        with self._doing("logging the model"):
+            logged = self._client.create_logged_model(
+                self._experiment, name=_MODEL, source_run_id=self._run_id, params=self._params
+            )
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = str(Path(folder, _MODEL))
+                    described = Model(
+                        artifact_path=logged.artifact_location,
+                        run_id=self._run_id,
+                        model_uuid=logged.model_id,
+                        model_id=logged.model_id,
+                    )
+                    _save(model, example, path, described)
+                    self._client.log_model_artifacts(logged.model_id, path)
+            except BaseException:
+                self._client.finalize_logged_model(logged.model_id, "FAILED")
+                raise
+            self._client.finalize_logged_model(logged.model_id, "READY")
+            self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            for older in self._models:
+                self._client.delete_logged_model(older)
+        self._models = [logged.model_id]
+        return f"models:/{logged.model_id}"
+
+    def end(self, status: RunStatus) -> None:
+        """Close the run with `status`."""
+        if self._monitor is not None:
+            self._monitor.stop()
+        with self._doing(f"ending the run as {status}"):
+            self._client.set_terminated(self._run_id, str(status))
+
+    def _doing(self, action: str) -> Any:
+        return translated(self._uri, f"{action} (run {self._run_id})")
+
+    def _store(self, path: str, write: Callable[[Path], object]) -> None:
+        place = PurePosixPath(artifact_path(path))
+        folder = str(place.parent)
+        with self._doing(f"storing {path}"), tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, place.name)
+            write(file)
+            self._client.log_artifact(self._run_id, str(file), None if folder == "." else folder)
+
+
+def _save(model: nn.Module, example: Tensor, path: str, described: Model) -> None:
+    twin, batch = portable(model), example_batch(example)
+    with torch.no_grad():
+        classes = twin(batch).shape[1:]
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *batch.shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *classes))]),
+    )
+    with exporting():
+        mlflow.pytorch.save_model(
+            twin,
+            path,
+            mlflow_model=described,
+            signature=signature,
+            input_example=batch.numpy(),
+            pip_requirements=_requirements(),
+            serialization_format="pt2",
+        )
+
+
+def _requirements() -> list[str]:
+    # given, because MLflow finds them out by loading the model in another process, which takes seconds;
+    # without the `+cpu` of a build that PyPI does not have
+    return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]

@@ -1,0 +1,102 @@
+"""The one place where errors of MLflow and of what lies under it become `TrackingError`."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+import sqlalchemy.exc
+from mlflow.exceptions import MlflowException
+
+from lab.errors import TrackingError
+from lab.tracking.base import UnavailableError
+
+__all__ = ["public_uri", "translated"]
+
+_FOREIGN = (
+    MlflowException,
+    requests.RequestException,
+    sqlalchemy.exc.SQLAlchemyError,
+    sqlite3.Error,
+    OSError,
+)
+_OUT_OF_REACH = re.compile(
+    r"max retries exceeded|connection refused|connection aborted|connection reset|timed? ?out"
+    r"|name resolution|could not connect|connection to server",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"\[Errno -?\d+\] ([\w ,]+)|(database is locked|[\w ]*timed out)")
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_MOST_CHARACTERS = 600
+
+
+def public_uri(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+
+
+@contextmanager
+def translated(uri: str, action: str) -> Iterator[None]:
+    """Turn every error from below into a `TrackingError` that says what was tried and what to do.
+
+    Raises:
+        UnavailableError: the store `uri` cannot be reached, or is too busy.
+        TrackingError: it refused.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        # `from None`: the chain holds addresses with passwords, and tracebacks become artifacts
+        raise _explained(error, uri, action) from None
+
+
+def _explained(error: Exception, uri: str, action: str) -> TrackingError:
+    detail = _detail(error, uri)
+    where = f"{action[0].upper()}{action[1:]} failed at {public_uri(uri)}: "
+    status = _status(error)
+    if status in (401, 403):
+        return TrackingError(
+            f"{where}{detail} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an "
+            "account that may do this (403 also when the server's --allowed-hosts lacks its name)."
+        )
+    if _is_out_of_reach(error, detail):
+        reason = _REASON.search(detail)
+        detail = next(part for part in reason.groups() if part) if reason else detail
+        if uri.startswith("http"):
+            return UnavailableError(
+                f"{where}no answer. Is the server running? Start one with `make ui`, or name "
+                f"another with --tracking-uri. ({detail})"
+            )
+        return UnavailableError(f"{where}the database cannot be reached or is busy. ({detail})")
+    return (
+        UnavailableError(where + detail) if status in (429, 502, 503, 504) else TrackingError(where + detail)
+    )
+
+
+def _detail(error: Exception, uri: str) -> str:
+    """Return the error's first words, without any password."""
+    password = urlsplit(uri).password
+    text = str(error).split("\n[SQL")[0]
+    text = " ".join(_USERINFO.sub("", text.replace(password, "***") if password else text).split())
+    text = text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + " …"
+    return text if text.endswith((".", "…", ")")) else text + "."
+
+
+def _status(error: Exception) -> int | None:
+    if isinstance(error, MlflowException):
+        plain: Any = error  # mlflow is not typed throughout
+        found = re.search(r"failed with error code (\d{3})", str(error))
+        return int(found[1]) if found else int(plain.get_http_status_code())
+    return None
+
+
+def _is_out_of_reach(error: Exception, detail: str) -> bool:
+    if isinstance(error, requests.ConnectionError | requests.Timeout | sqlalchemy.exc.OperationalError):
+        return True
+    return bool(_OUT_OF_REACH.search(detail)) or "database is locked" in detail

@@ -1,0 +1,58 @@
+"""Where a trial runs: the device, its precision, its CPU threads."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import joblib
+import torch
+
+from lab.config import TrialConfig
+from lab.errors import ConfigError, Fault
+
+__all__ = ["autocast", "resolve_device", "use_threads"]
+
+
+def resolve_device(config: TrialConfig) -> torch.device:
+    """Return the device that `config.device` means here; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device here, or it cannot compute in the config's precision.
+    """
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            Fault(f"'{config.device}' cannot be used here ({reason}); use auto or cpu", "device")
+        ) from None
+    if config.precision == "bf16" and not _computes_bf16(device):
+        raise ConfigError(Fault(f"bf16 is not supported on {device}; use precision=fp32", "precision"))
+    return device
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu"
+
+
+def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context that the forward pass runs in."""
+    if config.precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def use_threads(config: TrialConfig) -> int:
+    """Set torch's CPU threads to `config.threads` (None: every core this process may use); return how many.
+
+    The count belongs to a trial's exact numbers: another one adds up sums in another order.
+    """
+    threads: int = config.threads or joblib.cpu_count()  # minds CPU affinity and container quotas
+    torch.set_num_threads(threads)
+    return threads

@@ -1,0 +1,265 @@
+"""The training loop: yields the results of each epoch as they come, and can be stopped and continued exactly."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.config import TrialConfig
+from lab.data import Dataset, epoch_batches
+from lab.models import build_model
+from lab.training.device import autocast, resolve_device, use_threads
+from lab.training.evaluate import evaluate
+from lab.training.losses import build_loss
+from lab.training.optimizers import build_optimizer
+from lab.training.outcome import Interrupted, Outcome, at_chance
+from lab.training.patience import Patience
+from lab.training.schedulers import build_schedule
+
+__all__ = ["EpochResult", "Trainer"]
+
+# A loss is looked at every so many steps: at once on a CPU, where reading it costs nothing; seldom
+# elsewhere, where each look makes the host wait for the device.
+_LOOK_EVERY = {"cpu": 1}
+_LOOK_EVERY_OTHERWISE = 200
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave: metrics by name, and whether it is the best so far by the monitored one."""
+
+    epoch: int  # 1-based
+    metrics: dict[str, float]
+    improved: bool
+
+
+@dataclass
+class _Sums:
+    """An epoch's training sums, kept on the device; `steps` done, and the losses [steps planned] of each."""
+
+    losses: Tensor
+    correct: Tensor
+    images: int = 0
+    steps: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    def finite_steps(self) -> int:
+        """Return how many steps passed before the first NaN or infinite loss (all of them if there is none)."""
+        wrong = ~torch.isfinite(self.losses[: self.steps])
+        return int(wrong.int().argmax()) if bool(wrong.any()) else self.steps
+
+    def metrics(self, steps: int) -> dict[str, float]:
+        """Return the mean loss over the first `steps` and the accuracy over all."""
+        sizes = torch.tensor(self.sizes[:steps], device=self.losses.device)
+        loss = (self.losses[:steps] * sizes).sum() / sizes.sum()
+        return {"train_loss": loss.item(), "train_accuracy": self.correct.item() / self.images}
+
+
+class Trainer:
+    """Trains one config on one dataset.
+
+    `epochs()` trains and yields after each epoch; between two epochs `state_dict()` is all that continues
+    the trial exactly, in this process or another.
+
+    Args:
+        config: the trial's settings.
+        dataset: on the device that the trial runs on.
+        should_stop: asked before every step; True raises `Interrupted` there.
+
+    Raises:
+        ConfigError: the model does not fit the images, or the device cannot do what is asked.
+    """
+
+    def __init__(
+        self, config: TrialConfig, dataset: Dataset, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.device = resolve_device(config)
+        self.history: list[dict[str, float]] = []
+        self.diverged_step: int | None = None
+        self._should_stop = should_stop
+        use_threads(config)
+        # three independent streams from one seed: weights and dropout, order, augmentation
+        seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(3)]
+        torch.manual_seed(seeds[0])
+        self._order = torch.Generator().manual_seed(seeds[1])
+        self._augment = torch.Generator().manual_seed(seeds[2])
+        shape = tuple(dataset.train.images.shape[1:])
+        model = build_model(config, (shape[0], shape[1], shape[2]), len(dataset.classes))
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._loss = build_loss(config).to(self.device)
+        self._optimizer = build_optimizer(config, self.model.parameters())
+        self._steps_per_epoch = math.ceil(len(dataset.train) / config.batch_size)
+        self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
+        self.patience = Patience(config.mode, config.patience, config.min_delta)
+        self._best_weights: dict[str, Tensor] | None = None
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Train until the epochs are done, patience ends or the loss is no longer finite.
+
+        Raises:
+            Interrupted: `should_stop` said so; the epoch under way is lost, the ones before are not.
+        """
+        while not self.finished:
+            started = time.perf_counter()
+            lr = self._optimizer.param_groups[0]["lr"]
+            sums = self._train_epoch()
+            finite = sums.finite_steps()
+            if finite < sums.steps:
+                self._diverge(finite)
+                if finite:
+                    yield self._record(sums.metrics(finite), improved=False)
+                return
+            metrics = sums.metrics(sums.steps)
+            trained = time.perf_counter()  # after the sums were read, so that the device is done too
+            metrics |= self._evaluate()
+            metrics |= {
+                "lr": lr,
+                "images_per_second": sums.images / (trained - started),
+                "epoch_seconds": time.perf_counter() - started,
+            }
+            if not all(math.isfinite(value) for value in metrics.values()):
+                self._diverge(sums.steps)
+                yield self._record({n: v for n, v in metrics.items() if math.isfinite(v)}, improved=False)
+                return
+            monitored = metrics[self.config.monitor]
+            improved = self.patience.update(self.epoch + 1, monitored)
+            if improved:
+                self._best_weights = {n: v.detach().clone() for n, v in self.model.state_dict().items()}
+            self._schedule.after_epoch(monitored)
+            yield self._record(metrics, improved=improved)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.diverged_step is not None or self.patience.exhausted or self.epoch >= self.config.epochs
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the trial ended; only meaningful once `finished`."""
+        if self.diverged_step is not None:
+            return Outcome.DIVERGED
+        if self._learnt_nothing():
+            return Outcome.NOT_CONVERGED
+        return Outcome.COMPLETED if self.epoch >= self.config.epochs else Outcome.EARLY_STOPPED
+
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch into `model` (it keeps its own where no epoch was finished)."""
+        if self._best_weights is not None:
+            self.model.load_state_dict(self._best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that continues the trial after the last finished epoch, as tensors and plain values."""
+        return {
+            "cell": self.config.cell_hash,
+            "history": self.history,
+            "diverged_step": self.diverged_step,
+            "model": self.model.state_dict(),
+            "best_weights": self._best_weights,
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.scheduler.state_dict(),
+            "patience": self.patience.state_dict(),
+            "order": self._order.get_state(),
+            "augment": self._augment.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`.
+
+        Raises:
+            ValueError: the state is another config's.
+        """
+        if state["cell"] != self.config.cell_hash:
+            raise ValueError(f"the checkpoint is of cell {state['cell']}, not {self.config.cell_hash}")
+        self.history = list(state["history"])
+        self.diverged_step = state["diverged_step"]
+        self.model.load_state_dict(state["model"])
+        best = state["best_weights"]
+        self._best_weights = None if best is None else {n: v.to(self.device) for n, v in best.items()}
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.scheduler.load_state_dict(state["schedule"])
+        self.patience.load_state_dict(state["patience"])
+        self._order.set_state(state["order"])
+        self._augment.set_state(state["augment"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def _train_epoch(self) -> _Sums:
+        self.model.train()
+        sums = _Sums(
+            torch.zeros(self._steps_per_epoch, device=self.device),
+            torch.zeros((), dtype=torch.int64, device=self.device),
+        )
+        look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
+        for images, labels in self._batches():
+            if self._should_stop():
+                raise Interrupted
+            with autocast(self.config, self.device):
+                logits = self.model(images)  # [B, classes]
+                loss = self._loss(logits, labels)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.after_step()
+            sums.losses[sums.steps] = loss.detach()
+            sums.correct += (logits.argmax(1) == labels).sum()
+            sums.images += len(labels)
+            sums.sizes.append(len(labels))
+            sums.steps += 1
+            if sums.steps % look_every == 0 and not math.isfinite(loss.item()):
+                break
+        return sums
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return epoch_batches(
+            self.dataset.train,
+            batch_size=self.config.batch_size,
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            generator=self._order,
+            augment=self.config.augment,
+            augment_generator=self._augment,
+        )
+
+    def _evaluate(self) -> dict[str, float]:
+        splits = {"val": self.dataset.val}
+        if self.config.eval_test_every_epoch:
+            splits["epoch_test"] = self.dataset.test
+        metrics = {}
+        for name, split in splits.items():
+            if split is not None:
+                result = evaluate(self.model, split, self.dataset, self.config)
+                metrics |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
+        return metrics
+
+    def _record(self, metrics: dict[str, float], *, improved: bool) -> EpochResult:
+        self.history.append(metrics)
+        return EpochResult(self.epoch, metrics, improved)
+
+    def _diverge(self, steps: int) -> None:
+        """Note the step, counted from 1 over all epochs, whose loss was not finite."""
+        self.diverged_step = self.epoch * self._steps_per_epoch + steps + 1
+
+    def _learnt_nothing(self) -> bool:
+        name, split = ("val_accuracy", self.dataset.val)
+        if split is None:
+            name, split = ("train_accuracy", self.dataset.train)
+        best = max((metrics[name] for metrics in self.history if name in metrics), default=0.0)
+        majority = torch.bincount(split.labels).max().item() / len(split)
+        return at_chance(best, majority, len(split))

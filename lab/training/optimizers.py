@@ -1,0 +1,25 @@
+"""From a config to a torch optimizer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import Optimizer
+
+from lab import registry
+from lab.config import TrialConfig
+
+__all__ = ["build_optimizer"]
+
+
+def build_optimizer(config: TrialConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Return the optimizer of `config` over `parameters`."""
+    entry = registry.optimizers[config.optimizer]
+    optimizer = entry.load()
+    options = {name: getattr(config, name) for name in entry.options}
+    if "fused" in inspect.signature(optimizer).parameters:
+        options["fused"] = True  # one kernel for all parameters instead of several for each
+    built: Optimizer = optimizer(parameters, lr=config.lr, **options)
+    return built

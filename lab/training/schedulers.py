@@ -1,0 +1,85 @@
+"""Learning-rate schedules: torch's own, with what each is stepped by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from torch.optim import Optimizer, lr_scheduler
+
+from lab import registry
+from lab.config import TrialConfig
+
+__all__ = ["Schedule", "build_schedule", "constant", "cosine", "exponential", "one_cycle", "plateau", "step"]
+
+
+class _Scheduler(Protocol):
+    def step(self, *args: Any) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A torch scheduler and when it moves: after every step, every epoch, or by the monitored metric."""
+
+    scheduler: _Scheduler
+    moves_by: Literal["step", "epoch", "metric"] = "epoch"
+
+    def after_step(self) -> None:
+        """Move on after an optimizer step."""
+        if self.moves_by == "step":
+            self.scheduler.step()
+
+    def after_epoch(self, monitored: float) -> None:
+        """Move on after an epoch whose monitored metric was `monitored`."""
+        if self.moves_by == "epoch":
+            self.scheduler.step()
+        elif self.moves_by == "metric":
+            self.scheduler.step(monitored)
+
+
+def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Return the schedule of `config` for `optimizer`."""
+    schedule: Schedule = registry.schedulers[config.scheduler].load()(config, optimizer, steps_per_epoch)
+    return schedule
+
+
+def constant(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Keep the learning rate."""
+    return Schedule(lr_scheduler.ConstantLR(optimizer, factor=1.0))
+
+
+def exponential(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Multiply the rate by `gamma` after every epoch."""
+    return Schedule(lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma or 1.0))
+
+
+def step(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Multiply the rate by `gamma` after every `step_size` epochs."""
+    return Schedule(lr_scheduler.StepLR(optimizer, config.step_size or 1, gamma=config.gamma or 1.0))
+
+
+def cosine(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Let the rate fall to zero along half a cosine over all epochs (Loshchilov & Hutter 2017)."""
+    return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs))
+
+
+def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Raise the rate to `lr` and let it fall again, step by step over all epochs (Smith & Topin 2018)."""
+    # Momentum stays as configured: cycling it too would make the `momentum` param of a run untrue.
+    cycle = lr_scheduler.OneCycleLR(
+        optimizer, config.lr, total_steps=config.epochs * steps_per_epoch, cycle_momentum=False
+    )
+    return Schedule(cycle, "step")
+
+
+def plateau(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """Multiply the rate by `gamma` when the monitored metric has not improved for `scheduler_patience` epochs."""
+    reduce = lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        mode="max" if config.mode == "max" else "min",
+        factor=config.gamma or 0.1,
+        patience=config.scheduler_patience or 0,
+    )
+    return Schedule(reduce, "metric")

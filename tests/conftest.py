@@ -1,0 +1,37 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
+settings.load_profile("lab")
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the user's data, caches and servers."""
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_RUN_ID",
+        "MLFLOW_EXPERIMENT_ID",
+        "LAB_STORAGE",
+        "LAB_DATA_DIR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def mnist_dir() -> Path:
+    """The folder that holds all of MNIST."""
+    if not (SHARED_DATA / "MNIST").exists():
+        pytest.skip(f"MNIST is not in {SHARED_DATA}")
+    return SHARED_DATA

@@ -1,0 +1,50 @@
+"""A small real study: real SQLite stores, real worker processes, tiny nets on synthetic images."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.config import Grid, parse_grid
+from lab.engines import Stores
+
+# one server imports what worker processes need; each is forked from it
+multiprocessing.get_context("forkserver").set_forkserver_preload(["lab.engines.process"])
+
+GRID = """
+name: tiny
+base:
+  dataset: synthetic
+  image_size: 8
+  width: 4
+  depth: 1
+  epochs: {epochs}
+  batch_size: 256
+  patience: none
+grid:
+  lr: [0.001, 0.01]
+  activation: [relu, tanh]
+{more}
+"""
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Stores:
+    return Stores(
+        storage=f"sqlite:///{tmp_path / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+        artifact_dir=tmp_path / "artifacts",
+        checkpoint_dir=tmp_path / "checkpoints",
+    )
+
+
+@pytest.fixture
+def make_grid() -> Callable[..., Grid]:
+    def make(epochs: int = 2, more: str = "", overrides: dict[str, Any] | None = None) -> Grid:
+        return parse_grid(GRID.format(epochs=epochs, more=more), "tiny.yaml", overrides)
+
+    return make

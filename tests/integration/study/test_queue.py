@@ -1,0 +1,185 @@
+"""The queue: each trial to exactly one claimer, put back whole, re-queued once when its worker is gone."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from lab.config import TrialConfig
+from lab.errors import StudyError
+from lab.study import TrialQueue, open_storage
+from lab.study.queue import MAX_RETRIES
+
+
+def make_queue(url: str, cells: int) -> TrialQueue:
+    storage = open_storage(url)
+    optuna.create_study(storage=storage, study_name="s", direction="maximize", load_if_exists=True)
+    queue = TrialQueue(storage, "s")
+    for number in range(cells):
+        add(queue, number)
+    return queue
+
+
+def add(queue: TrialQueue, number: int) -> None:
+    lr = (number + 1) / 1000
+    queue.add(TrialConfig(lr=lr), f"lr={lr}", {"lr": lr}, {"lr": FloatDistribution(0.001, 10)})
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'deep' / 'optuna.db'}"
+
+
+def drain(url: str, barrier: Any, results: Any) -> None:
+    queue = TrialQueue(open_storage(url), "s")
+    barrier.wait()
+    taken = []
+    while claim := queue.claim():
+        taken.append(claim.number)
+        queue.complete(claim.trial_id, 0.5)
+    results.put(taken)
+
+
+def test_processes_that_claim_at_once_never_share_a_trial(url: str) -> None:
+    make_queue(url, 60)
+    context = multiprocessing.get_context("forkserver")
+    barrier, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=drain, args=(url, barrier, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    taken = [number for _ in processes for number in results.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert sorted(taken) == list(range(60))
+
+
+def test_a_claim_carries_what_a_worker_needs(url: str) -> None:
+    claim = make_queue(url, 1).claim()
+    assert claim is not None
+    assert claim.config == TrialConfig(lr=0.001)
+    assert (claim.number, claim.label, claim.params, claim.run_id) == (0, "lr=0.001", {"lr": 0.001}, None)
+
+
+def test_claims_go_in_order_and_end(url: str) -> None:
+    queue = make_queue(url, 3)
+    assert [claim.number for claim in iter(queue.claim, None)] == [0, 1, 2]
+    assert queue.claim() is None
+
+
+def test_a_trial_put_back_is_claimed_again_with_its_run(url: str) -> None:
+    queue = make_queue(url, 1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.put_back(claim.trial_id)
+    again = TrialQueue(queue.storage, "s").claim()
+    assert again is not None
+    assert (again.number, again.run_id) == (0, "r1")
+
+
+def test_a_living_workers_trial_is_left_alone(url: str) -> None:
+    queue = make_queue(url, 1)
+    queue.claim()
+    assert queue.requeue_dead() == []
+    assert [trial.state for trial in queue.trials()] == [TrialState.RUNNING]
+
+
+def die_with_a_trial(url: str) -> None:
+    queue = TrialQueue(open_storage(url), "s")
+    claim = queue.claim()
+    assert claim is not None
+    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.report(claim.trial_id, 1, 0.25)
+
+
+def run_process(url: str) -> None:
+    process = multiprocessing.get_context("forkserver").Process(target=die_with_a_trial, args=(url,))
+    process.start()
+    process.join()
+
+
+def test_a_dead_workers_trial_is_requeued_once_with_all_it_had(url: str) -> None:
+    queue = make_queue(url, 1)
+    run_process(url)
+    assert queue.requeue_dead() == []
+    assert queue.requeue_dead() == []
+    assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
+    successor = queue.trials()[1]
+    assert successor.intermediate_values == {1: 0.25}
+    claim = queue.claim()
+    assert claim is not None
+    assert (claim.config, claim.run_id) == (TrialConfig(lr=0.001), "r1")
+
+
+def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str) -> None:
+    queue = make_queue(url, 1)
+    for _ in range(MAX_RETRIES):
+        run_process(url)
+        assert queue.requeue_dead() == []
+    run_process(url)
+    assert [trial.user_attrs["run_id"] for trial in queue.requeue_dead()] == ["r1"]
+    assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: MAX_RETRIES + 1}
+
+
+def test_optunas_own_tools_see_the_trials(url: str) -> None:
+    make_queue(url, 2)
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.params for trial in study.trials] == [{"lr": 0.001}, {"lr": 0.002}]
+
+
+def test_a_categorical_may_gain_values(url: str) -> None:
+    queue = make_queue(url, 0)
+    for number, choices in enumerate((["relu"], ["relu", "tanh"], ["gelu", "relu", "tanh"])):
+        config = TrialConfig(activation=choices[-1], lr=number + 1)
+        distributions = queue.accept({"activation": CategoricalDistribution(choices)})
+        queue.add(config, "", {"activation": choices[-1]}, distributions)
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.params["activation"] for trial in study.trials] == ["relu", "tanh", "tanh"]
+
+
+def test_a_number_may_become_a_fraction_and_its_range_grow(url: str) -> None:
+    queue = make_queue(url, 0)
+    for value, distribution in ((1, IntDistribution(1, 2)), (0.5, FloatDistribution(0.5, 0.5))):
+        config = TrialConfig(lr=float(value))
+        queue.add(config, "", {"x": value}, queue.accept({"x": distribution}))
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.params["x"] for trial in study.trials] == [1, 0.5]
+    assert study.trials[0].distributions["x"] == FloatDistribution(0.5, 2)
+
+
+def test_a_number_that_becomes_a_choice_needs_another_study(url: str) -> None:
+    queue = make_queue(url, 1)
+    with pytest.raises(StudyError, match="'lr' was a number in this study and is none any more"):
+        queue.accept({"lr": CategoricalDistribution(["low", "high"])})
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("optuna.db", "'optuna.db' is not a database address; use e.g. sqlite:///"),
+        ("sqlite:////proc/none/optuna.db", "sqlite:////proc/none/optuna.db cannot be opened"),
+        ("nosuchdb://host/x", "cannot be opened"),
+    ],
+)
+def test_a_database_that_cannot_be_opened(address: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        open_storage(address)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("not a database, but long enough to look like one " * 50)
+    with pytest.raises(StudyError, match="file is not a database"):
+        open_storage(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_password_stays_out_of_the_error() -> None:
+    with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@") as caught:
+        open_storage("postgresql://me:hunter2@127.0.0.1:1/lab")
+    assert "hunter2" not in str(caught.value)

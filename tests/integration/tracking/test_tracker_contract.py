@@ -1,0 +1,399 @@
+"""What every tracker does, tried on each of them: in memory, on SQLite, through a real server."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from lab.errors import TrackingError
+from lab.tracking import MemoryTracker, RunStatus, Tracker, connect
+from lab.tracking.mlflow import MlflowTracker
+
+INFINITY = float("inf")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store that the module's tests share: creating one takes a second."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
+@pytest.fixture(params=["memory", "sqlite", "server"])
+def tracker(request: pytest.FixtureRequest, database: Path) -> Tracker:
+    if request.param == "memory":
+        return MemoryTracker()
+    if request.param == "sqlite":
+        return connect(f"sqlite:///{database}/new/mlflow.db", database / "artifacts")
+    return connect(request.getfixturevalue("server_url"), database / "ignored")
+
+
+@pytest.fixture
+def experiment(tracker: Tracker) -> str:
+    return tracker.experiment(f"contract {uuid.uuid4().hex}")
+
+
+def open_run(tracker: Tracker, experiment: str, **options: Any) -> Any:
+    return tracker.open_run(**{"name": "trial", "experiment": experiment, "tags": {}, **options})
+
+
+def row(tracker: Tracker, experiment: str) -> pd.Series[Any]:
+    frame = tracker.runs(experiment)
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+def test_experiment_is_created_once(tracker: Tracker) -> None:
+    name = f"once {uuid.uuid4().hex}"
+    assert tracker.find_experiment(name) is None
+    identity = tracker.experiment(name)
+    assert tracker.experiment(name) == identity == tracker.find_experiment(name)
+
+
+def test_experiment_created_by_many_threads_is_one(tracker: Tracker) -> None:
+    name = f"raced {uuid.uuid4().hex}"
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(tracker.experiment(name))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert len(set(found)) == 1
+
+
+def test_deleted_experiment_says_how_to_restore_it(tracker: Tracker) -> None:
+    name = f"deleted {uuid.uuid4().hex}"
+    identity = tracker.experiment(name)
+    if isinstance(tracker, MlflowTracker):
+        tracker._client.delete_experiment(identity)
+    elif isinstance(tracker, MemoryTracker):
+        tracker.delete_experiment(name)
+    with pytest.raises(TrackingError, match=r"was deleted\. Restore it.*or choose another name"):
+        tracker.experiment(name)
+    assert tracker.find_experiment(name) is None
+
+
+def test_run_keeps_what_is_logged(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment, tags={"lab.kind": "trial"}, parent_run_id="the-parent")
+    run.log_params({"lr": "0.01", "augment": ""})
+    run.log_metrics({"val_loss": 0.5}, step=1)
+    run.log_metrics({"val_loss": 0.25}, step=2)
+    run.set_tags({"lab.outcome": "completed", "quoted": 'it\'s "so"'})
+    run.end(RunStatus.FINISHED)
+    kept = row(tracker, experiment)
+    assert (kept["run_id"], kept["name"], kept["status"]) == (run.run_id, "trial", "FINISHED")
+    assert (kept["params.lr"], kept["params.augment"]) == ("0.01", "")
+    assert kept["metrics.val_loss"] == 0.25
+    assert kept["tags.lab.kind"] == "trial"
+    assert kept["tags.mlflow.parentRunId"] == "the-parent"
+    assert kept["tags.lab.outcome"] == "completed"
+    assert kept["end_time"] >= kept["start_time"]
+    assert tracker.history(run.run_id, "val_loss") == {1: 0.5, 2: 0.25}
+    assert tracker.history(run.run_id, "unknown") == {}
+
+
+def test_url_is_the_page_in_the_ui(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    served = tracker.uri.startswith("http")
+    expected = f"{tracker.uri}/#/experiments/{experiment}/runs/{run.run_id}" if served else None
+    assert run.url == expected
+
+
+@pytest.mark.parametrize(
+    "status", [RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED, RunStatus.SCHEDULED]
+)
+def test_run_ends_with_its_status_and_can_be_reopened(
+    tracker: Tracker, experiment: str, status: RunStatus
+) -> None:
+    run = open_run(tracker, experiment, tags={"kept": "yes"})
+    run.log_params({"lr": "1e-3"})
+    run.log_metrics({"loss": 1.0}, step=1)
+    run.end(status)
+    assert row(tracker, experiment)["status"] == status
+    again = open_run(tracker, experiment, name="renamed", run_id=run.run_id, tags={"added": "too"})
+    running = row(tracker, experiment)
+    assert (running["status"], running["name"]) == ("RUNNING", "renamed")
+    assert pd.isna(running["end_time"])
+    again.log_params({"lr": "0.001", "depth": "2"})  # the run's own spelling stays
+    again.log_metrics({"loss": 0.5}, step=2)
+    again.end(RunStatus.FINISHED)
+    kept = row(tracker, experiment)
+    assert (kept["params.lr"], kept["params.depth"]) == ("1e-3", "2")
+    assert (kept["tags.kept"], kept["tags.added"]) == ("yes", "too")
+    assert tracker.history(run.run_id, "loss") == {1: 1.0, 2: 0.5}
+
+
+def test_params_logged_twice_keep_the_first_value(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    run.log_params({"lr": "1e-3"})
+    run.log_params({"lr": "0.001", "depth": "3"})
+    assert row(tracker, experiment)[["params.lr", "params.depth"]].tolist() == ["1e-3", "3"]
+
+
+def test_nothing_to_log_is_no_error(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    run.log_params({})
+    run.log_metrics({})
+    run.log_history({})
+    run.set_tags({})
+
+
+def test_values_that_are_no_numbers_do_not_break_a_batch(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    run.log_metrics({"nan": math.nan, "up": INFINITY, "down": -INFINITY, "loss": 2.0}, step=3)
+    assert tracker.history(run.run_id, "loss") == {3: 2.0}
+    assert math.isnan(tracker.history(run.run_id, "nan")[3])
+    assert tracker.history(run.run_id, "up") == {3: INFINITY}
+    assert tracker.history(run.run_id, "down") == {3: -INFINITY}
+    kept = row(tracker, experiment)
+    assert math.isnan(kept["metrics.nan"])
+    assert kept["metrics.up"] == INFINITY
+
+
+def test_history_of_more_than_a_batch(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    history = {step: {f"m{i}": float(step * i) for i in range(5)} for step in range(420)}
+    run.log_history(history)
+    run.log_params({f"p{i}": str(i) for i in range(150)})
+    assert tracker.history(run.run_id, "m4") == {step: step * 4.0 for step in range(420)}
+    assert len([name for name in tracker.runs(experiment) if name.startswith("params.")]) == 150
+
+
+def test_same_values_with_the_same_timestamp_are_not_doubled(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    for _ in range(2):
+        run.log_history({1: {"loss": 1.0, "nan": math.nan}, 2: {"loss": 0.5}}, timestamp=1_700_000_000_000)
+    if isinstance(tracker, MlflowTracker):
+        assert len(tracker._client.get_metric_history(run.run_id, "loss")) == 2
+    assert tracker.history(run.run_id, "loss") == {1: 1.0, 2: 0.5}
+
+
+def test_artifacts_come_back_as_they_went(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    run.log_text("größe: 3\r\n", "config.yaml")
+    run.log_text("deep", "a/b/c.txt")
+    source = tmp_path / "last.pt"
+    source.write_bytes(bytes(range(256)))
+    run.log_file(source, "checkpoint")
+    run.log_file(source)
+    assert _fetched(tracker, run, "config.yaml", tmp_path) == "größe: 3\r\n".encode()
+    assert _fetched(tracker, run, "a/b/c.txt", tmp_path) == b"deep"
+    assert _fetched(tracker, run, "checkpoint/last.pt", tmp_path) == bytes(range(256))
+    assert _fetched(tracker, run, "last.pt", tmp_path) == bytes(range(256))
+    assert source.exists()
+
+
+def _fetched(tracker: Tracker, run: Any, path: str, tmp_path: Path) -> bytes | None:
+    folder = tmp_path / "fetched"
+    copy = tracker.download(run.run_id, path, folder)
+    assert copy in (None, folder / Path(path).name)
+    return copy and copy.read_bytes()
+
+
+def test_artifact_is_replaced(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    run.log_text("old, and longer", "note.txt")
+    run.log_text("new", "note.txt")
+    assert _fetched(tracker, run, "note.txt", tmp_path) == b"new"
+
+
+def test_missing_artifact_is_none(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    assert tracker.download(run.run_id, "no.txt", tmp_path) is None
+    assert tracker.download(run.run_id, "no/such/file.txt", tmp_path) is None
+
+
+@pytest.mark.parametrize("path", ["../out.txt", "/etc/passwd", "a/../../b", "", "a\\..\\b"])
+def test_artifact_path_stays_inside(tracker: Tracker, experiment: str, path: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    with pytest.raises(TrackingError, match="must stay inside the run's artifacts"):
+        run.log_text("x", path)
+    with pytest.raises(TrackingError, match="must stay inside the run's artifacts"):
+        tracker.download(run.run_id, path, tmp_path)
+
+
+def test_file_that_is_not_there(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    with pytest.raises(TrackingError, match=r"Storing gone\.pt .* failed .*No such file"):
+        run.log_file(tmp_path / "gone.pt")
+
+
+def test_figure_is_an_image(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    run.log_figure(Figure(figsize=(1, 1)), "plots/empty.png")
+    content = _fetched(tracker, run, "plots/empty.png", tmp_path)
+    assert content is not None
+    assert content.startswith(b"\x89PNG")
+
+
+def test_table_replaces_an_older_one(
+    tracker: Tracker, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # for mlflow's own reader
+    run = open_run(tracker, experiment)
+    run.log_table(pd.DataFrame({"rank": [1, 2], "lr": ["0.1", "0.2"]}), "leaderboard.json")
+    run = open_run(tracker, experiment, run_id=run.run_id)
+    run.log_table(pd.DataFrame({"rank": [1], "value": [math.nan]}), "leaderboard.json")
+    run.log_table(pd.DataFrame({"x": [1]}), "other.json")
+    content = _fetched(tracker, run, "leaderboard.json", tmp_path)
+    assert content is not None
+    assert json.loads(content) == {"columns": ["rank", "value"], "data": [[1, None]]}
+    if isinstance(tracker, MlflowTracker):
+        tables = json.loads(row(tracker, experiment)["tags.mlflow.loggedArtifacts"])
+        assert [table["path"] for table in tables] == ["leaderboard.json", "other.json"]
+        assert len(tracker._client.load_table(experiment, "leaderboard.json", [run.run_id])) == 1
+
+
+def test_dataset_is_recorded(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    run.log_dataset(
+        "digits",
+        digest="abc123",
+        source="sklearn",
+        shape=(1, 8, 8),
+        classes=["0", "1"],
+        images={"train": 5, "test": 2},
+    )
+    if isinstance(tracker, MlflowTracker):
+        (dataset,) = tracker._client.get_run(run.run_id).inputs.dataset_inputs
+        assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "abc123")
+        assert json.loads(dataset.dataset.profile)["images"] == {"train": 5, "test": 2}
+        assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "training"}
+    elif isinstance(tracker, MemoryTracker):
+        assert tracker.datasets(run.run_id)["digits"]["images"] == {"train": 5, "test": 2}
+
+
+def _net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+    )
+
+
+def test_model_loads_and_the_callers_is_left_alone(
+    tracker: Tracker, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # for mlflow's own loaders
+    run = open_run(tracker, experiment)
+    run.log_params({"lr": "0.1"})
+    net = _net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    example = torch.rand(1, 3, 8, 8)
+    state = torch.get_rng_state()
+    address = run.log_model(net, example)
+    assert net.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
+    run.end(RunStatus.FINISHED)
+    batch = torch.rand(7, 3, 8, 8)
+    expected = net.eval()(batch)
+    for loaded in _loaded(tracker, run, address, tmp_path):
+        torch.testing.assert_close(torch.as_tensor(loaded(batch)), expected)
+    assert row(tracker, experiment)["status"] == "FINISHED"
+
+
+def _loaded(tracker: Tracker, run: Any, address: str, tmp_path: Path) -> list[Any]:
+    if isinstance(tracker, MemoryTracker):
+        file = tracker.download(run.run_id, "model/data/model.pt2", tmp_path)
+        assert file is not None
+        return [torch.export.load(file).module()]
+    import mlflow
+
+    served = mlflow.pyfunc.load_model(address)
+    assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 8, 8)
+    by_run = mlflow.pytorch.load_model(f"runs:/{run.run_id}/model")
+    return [mlflow.pytorch.load_model(address), by_run, lambda batch: served.predict(batch.numpy())]
+
+
+def test_run_that_continues_has_one_model(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    first = run.log_model(_net(), torch.rand(2, 3, 8, 8))
+    run.end(RunStatus.KILLED)
+    run = open_run(tracker, experiment, run_id=run.run_id)
+    second = run.log_model(_net(), torch.rand(2, 3, 8, 8))
+    if isinstance(tracker, MlflowTracker):
+        models = [model.model_uri for model in tracker._client.search_logged_models([experiment])]
+        assert models == [second]
+        assert first != second
+
+
+def test_find_runs_by_tags_oldest_first(tracker: Tracker, experiment: str) -> None:
+    value = "it's"
+    ids = []
+    for cell in ("a", "b", "a"):
+        ids.append(open_run(tracker, experiment, tags={"lab.study": value, "lab.cell": cell}).run_id)
+        threading.Event().wait(0.003)  # start times are in milliseconds
+    assert tracker.find_runs(experiment, {"lab.study": value}) == ids
+    assert tracker.find_runs(experiment, {"lab.study": value, "lab.cell": "a"}) == [ids[0], ids[2]]
+    assert tracker.find_runs(experiment, {"lab.cell": "c"}) == []
+    assert tracker.find_runs(experiment, {"lab.study": "both ' and \""}) == []
+
+
+def test_runs_are_ordered_by_a_metric_and_limited(tracker: Tracker, experiment: str) -> None:
+    for name, value in {"nan": math.nan, "low": 0.1, "none": None, "high": 0.9, "mid": 0.5}.items():
+        run = open_run(tracker, experiment, name=name, tags={"even": str(name == "mid")})
+        if value is not None:
+            run.log_metrics({"best value": value})
+    falling = tracker.runs(experiment, order_by="best value")
+    rising = tracker.runs(experiment, order_by="best value", descending=False)
+    assert falling["name"].tolist()[:3] == ["high", "mid", "low"]
+    assert rising["name"].tolist()[:3] == ["low", "mid", "high"]
+    assert falling["name"].tolist()[3:] == rising["name"].tolist()[3:] == ["nan", "none"]
+    assert tracker.runs(experiment, order_by="best value", limit=2)["name"].tolist() == ["high", "mid"]
+    assert tracker.runs(experiment, tags={"even": "True"})["name"].tolist() == ["mid"]
+
+
+def test_no_runs_still_have_their_columns(tracker: Tracker, experiment: str) -> None:
+    frame = tracker.runs(experiment)
+    assert frame.columns.tolist() == ["run_id", "name", "status", "start_time", "end_time"]
+    assert frame.empty
+
+
+def test_unknown_run_cannot_be_reopened(tracker: Tracker, experiment: str) -> None:
+    with pytest.raises(TrackingError, match="0" * 32):
+        open_run(tracker, experiment, run_id="0" * 32)
+
+
+def test_system_metrics_of_a_short_run(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment, system_metrics=True)
+    threading.Event().wait(1.1)
+    run.end(RunStatus.FINISHED)
+    if isinstance(tracker, MlflowTracker):
+        assert len(tracker.history(run.run_id, "system/cpu_utilization_percentage")) == 1
+    again = open_run(tracker, experiment, system_metrics=True, run_id=run.run_id)
+    again.end(RunStatus.KILLED)
+    assert row(tracker, experiment)["status"] == "KILLED"
+
+
+class _Unexportable(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.sum().item() > 0:  # a graph cannot depend on the values
+            return images.flatten(1)
+        return images.flatten(1) * 2
+
+
+def test_model_that_cannot_be_exported(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    with pytest.raises(TrackingError, match="cannot be exported as a graph, so it is not logged"):
+        run.log_model(_Unexportable(), torch.rand(2, 3, 8, 8))
+    run.end(RunStatus.FINISHED)
+
+
+def test_runs_are_read_page_after_page(
+    tracker: Tracker, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.tracking.mlflow._PAGE", 2)
+    ids = {open_run(tracker, experiment, name=str(i)).run_id for i in range(5)}
+    assert set(tracker.runs(experiment)["run_id"]) == ids == set(tracker.find_runs(experiment, {}))
+    assert len(tracker.runs(experiment, limit=3)) == 3

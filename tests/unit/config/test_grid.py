@@ -1,0 +1,382 @@
+"""Grid files: what they mean, and every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import pickle
+import textwrap
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lab.config
+from lab.config import Budget, check_files, load_grid, parse_grid, parse_value
+from lab.config.constraint import parse_constraint
+from lab.errors import ConfigError
+
+GRIDS = Path(__file__).parents[3] / "grids"
+
+FULL = """
+name: digits_models
+description: Which net?
+base:
+  dataset: digits
+  depth: 2
+grid:
+  lr: [0.001, 0.01]
+  optimizer: [Adam, SGD]
+  momentum: [0.5, 0.9]
+  net:
+    plain: {activation: ReLU}
+    normed: {activation: gelu, norm: batch}
+when:
+  momentum: {optimizer: sgd}
+exclude:
+  - {optimizer: sgd, lr: 0.001, net: [plain]}
+  - {activation: gelu, momentum: [0.9]}
+constraints:
+  - params <= 150_000
+repeats: 2
+epochs: 10
+patience: null
+budget: {trials: 5, seconds: 60}
+"""
+
+
+def grid_of(text, **kwargs):
+    return parse_grid(textwrap.dedent(text), "g.yaml", **kwargs)
+
+
+def test_everything_a_file_says():
+    grid = parse_grid(FULL, "any.yaml")
+    assert (grid.name, grid.description, grid.file) == ("digits_models", "Which net?", "any.yaml")
+    assert grid.base == {"dataset": "digits", "depth": 2, "epochs": 10, "patience": None}
+    assert grid.space.size == 2 * (1 + 2) * 2 * 2
+    assert grid.budget == Budget(trials=5, seconds=60)
+    assert [str(constraint) for constraint in grid.constraints] == ["params <= 150000"]
+    assert grid.text == FULL
+    config = grid.config(grid.space.at(1))
+    assert (config.lr, config.optimizer, config.activation, config.seed) == (0.001, "adam", "relu", 1)
+    assert (config.epochs, config.patience) == (10, None)
+    assert grid.label(grid.space.at(grid.space.size - 1)) == "lr=0.01 sgd momentum=0.9 normed seed=1"
+
+
+def test_excluded_says_why():
+    grid = parse_grid(FULL, "any.yaml")
+    reasons = {grid.label(point): grid.excluded(point) for point in grid.space}
+    assert reasons["lr=0.001 sgd momentum=0.5 plain seed=0"] == "excluded: optimizer=sgd, lr=0.001, net=plain"
+    assert reasons["lr=0.01 sgd momentum=0.9 normed seed=0"] == "excluded: activation=gelu, momentum=0.9"
+    assert reasons["lr=0.01 adam normed seed=0"] is None  # no momentum there
+    assert sum(reason is not None for reason in reasons.values()) == 2 * (2 + 2)
+
+
+def test_a_base_alone_is_one_cell():
+    grid = grid_of("base: {epochs: 3}")
+    assert (grid.name, grid.space.size, grid.label(grid.space.at(0))) == ("g", 1, "g")
+    assert grid.config(grid.space.at(0)).epochs == 3
+
+
+def test_empty_sections_are_as_good_as_none():
+    assert grid_of("base:\ngrid:\nwhen:\nexclude:\n").space.size == 1
+
+
+def test_a_scalar_is_one_candidate_and_an_empty_variant_is_the_base():
+    grid = grid_of("grid: {lr: 0.1, net: {plain: , wide: {width: 64}}}")
+    assert [grid.label(point) for point in grid.space] == ["lr=0.1 plain", "lr=0.1 wide"]
+
+
+def test_seeds():
+    assert [c["seed"] for c in grid_of("base: {seed: 5}\nrepeats: 3").space] == [5, 6, 7]
+    assert [c["seed"] for c in grid_of("repeats: [9, 4]").space] == [9, 4]
+    assert dict(grid_of("repeats: 1").space.at(0)) == {}
+
+
+def test_lists_as_candidates():
+    grid = grid_of("grid: {dense: [[], [120, 84]], kernel_size: [3, [5, 3]]}\nexclude: [{dense: [120, 84]}]")
+    labels = [grid.label(point) for point in grid.space if not grid.excluded(point)]
+    assert labels == ["dense=none kernel_size=3", "dense=none kernel_size=5,3"]
+
+
+def test_labels_stay_clear_where_two_dimensions_share_a_value():
+    grid = grid_of("grid: {activation: [relu, gelu], dense_activation: [gelu, none], norm: [none]}")
+    assert grid.label(grid.space.at(0)) == "relu dense_activation=gelu norm=none"
+    assert grid.label(grid.space.at(3)) == "activation=gelu dense_activation=none norm=none"
+
+
+def test_conditions_on_the_default_on_a_preset_and_on_a_field_of_variants():
+    assert grid_of("grid: {weight_decay: [0, 1]}\nwhen: {weight_decay: {optimizer: Adam}}").space.size == 2
+    text = "base: {preset: lenet}\ngrid: {momentum: [0, 0.5]}\nwhen: {momentum: {optimizer: sgd}}"
+    assert grid_of(text).space.size == 2
+    text = "grid: {n: {a: {norm: batch}, b: {}}, dropout: [0.1, 0.2]}\nwhen: {dropout: {norm: none}}"
+    assert grid_of(text).space.size == 3
+
+
+def test_overrides_lie_over_the_base():
+    grid = grid_of(
+        "base: {lr: 1}\nepochs: 9\nrepeats: 2", overrides={"epochs": 3, "dataset": "MNIST", "seed": 4}
+    )
+    assert grid.base == {"lr": 1.0, "epochs": 3, "dataset": "mnist", "seed": 4}
+    assert grid.overrides == {"epochs": 3, "dataset": "mnist", "seed": 4}
+    assert [point["seed"] for point in grid.space] == [4, 5]
+
+
+def test_overrides_of_what_varies_and_of_nothing():
+    overrides = {"lr": 1, "norm": "none", "seed": 1, "epoch": 3, "width": 0}
+    text = "grid: {lr: [1, 2], net: {a: {norm: batch}}}\nrepeats: [1, 2]"
+    with pytest.raises(ConfigError, match="--set lr: the grid varies lr") as caught:
+        grid_of(text, overrides=overrides)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "--set norm: 'net' varies norm; take it out of the file or leave out --set norm"
+    assert lines[2].startswith("--set seed: 'repeats' varies seed")
+    assert lines[3] == "--set epoch: unknown key. Did you mean 'epochs'?"
+    assert lines[4] == "--set width: must be greater than or equal to 1, but got 0"
+
+
+def test_a_contradiction_through_an_override_names_it():
+    with pytest.raises(ConfigError, match=r"^--set monitor: val_fraction=0 leaves nothing"):
+        grid_of("base: {val_fraction: 0, monitor: train_loss}", overrides={"monitor": "val_loss"})
+
+
+def test_config_names_the_cell():
+    grid = grid_of("grid: {val_fraction: [0.1, 0], net: {a: {monitor: val_loss}}}")
+    with pytest.raises(
+        ConfigError, match=r"g.yaml: monitor: .*\(in the cell val_fraction=0.0, net=a, monitor="
+    ):
+        grid.config(grid.space.at(1))
+
+
+def test_a_million_cells_cost_nothing():
+    values = ", ".join(str(i / 1000) for i in range(1, 101))
+    grid = grid_of(
+        f"grid: {{lr: [{values}], weight_decay: [{values}], label_smoothing: [{values}]}}\nrepeats: 10"
+    )
+    assert grid.space.size == 10_000_000
+    assert grid.label(grid.space.at(9_999_999)).endswith("seed=9")
+
+
+MALFORMED = [
+    ("- 1", 1, "", "a grid file is a mapping with keys such as base and grid, but got [1]"),
+    ("grd: {}", 1, "grd", "unknown key. Did you mean 'grid'?"),
+    ("name: A b", 1, "name", "must match pattern"),
+    ("name: ../x", 1, "name", "must match pattern"),
+    ("description: 3", 1, "description", "must be text, but got 3"),
+    ("base: [1]", 1, "base", "must be a mapping, but got [1]"),
+    ("base:\n  lr: x", 2, "base.lr", "must be a valid number, but got 'x'"),
+    ("base:\n  lrr: 1", 2, "base.lrr", "unknown key. Did you mean 'lr'?"),
+    ("base:\n  optimizer: adamm", 2, "base.optimizer", "Unknown optimizer 'adamm'. Did you mean 'adam'?"),
+    ("base:\n  preset: lenet5", 2, "base.preset", "Unknown preset 'lenet5'. Did you mean 'lenet'?"),
+    (
+        "base: {lr: 1}\n\ngrid:\n  lr:\n  - 0.1\n  - 1\n  - -1",
+        7,
+        "grid.lr[2]",
+        "must be greater than 0, but got -1",
+    ),
+    ("grid:\n  lr: [1e-3, 0.001]", 2, "grid.lr[1]", "0.001 is listed twice; grid.lr[0] is the same"),
+    ("grid:\n  activation:\n  - relu\n  - ReLU", 4, "grid.activation[1]", "relu is listed twice"),
+    ("grid:\n  lr: []", 2, "grid.lr", "has no candidates"),
+    ("grid:\n  lr:", 2, "grid.lr", "has no candidates"),
+    ("grid:\n  net: {}", 2, "grid.net", "has no candidates"),
+    ("grid:\n  lrr: [1]", 2, "grid.lrr", "unknown config field. Did you mean 'lr'?"),
+    ("grid:\n  lr: {a: {lr: 1}}", 2, "grid.lr", "is a config field and takes a list of values"),
+    ("grid:\n  filters: [6, 16]", 2, "grid.filters", "each candidate is itself a list"),
+    ("grid:\n  lr: [{a: 1}]", 2, "grid.lr[0]", "must be a valid number, but got {'a': 1}"),
+    ("grid:\n  my net: {a: {lr: 1}}", 2, "grid.my net", "a name for variants is letters"),
+    ("grid:\n  net:\n    a: 3", 3, "grid.net.a", "must be a mapping of config values, but got 3"),
+    ("grid:\n  net:\n    a: {lr: 0}", 3, "grid.net.a.lr", "must be greater than 0, but got 0"),
+    ("grid:\n  net:\n    '': {lr: 1}", 3, "grid.net", "a label is 1 to 100 printable letters"),
+    ("grid:\n  net:\n    a: {}\n    b: {}", 4, "grid.net.b", "holds the same values as 'a'"),
+    ("grid:\n  lr: [1]\n  net:\n    a: {lr: 2}", 3, "grid.net", "sets lr, which 'lr' sets too"),
+    ("when:\n  lr: {optimizer: sgd}", 2, "when.lr", "the grid has no 'lr'"),
+    ("grid: {lr: [1]}\nwhen:\n  lr:\n    optimzer: sgd", 4, "when.lr.optimzer", "Did you mean 'optimizer'?"),
+    ("grid: {lr: [1]}\nwhen:\n  lr:\n    optimizer: sgd", 4, "when.lr.optimizer", "sgd matches nothing"),
+    ("grid: {lr: [1]}\nwhen:\n  lr:\n    optimizer: sdg", 4, "when.lr.optimizer", "Unknown optimizer 'sdg'"),
+    (
+        "grid: {lr: [1], depth: [1]}\nwhen:\n  lr: {depth: 1}\n  depth: {lr: 1}",
+        2,
+        "when",
+        "conditions in a circle",
+    ),
+    (
+        "grid: {preset: [lenet, conv3], lr: [1]}\nwhen:\n  lr: {optimizer: adam}",
+        3,
+        "when.lr.optimizer",
+        "depends on",
+    ),
+    ("exclude:\n- {}", 2, "exclude[0]", "is empty and would leave out every cell"),
+    ("exclude:\n- 3", 2, "exclude[0]", "must be a mapping, but got 3"),
+    ("grid: {lr: [1]}\nexclude:\n- lr: [1, 2]", 3, "exclude[0].lr", "2.0 matches nothing: lr is 1.0"),
+    ("grid: {net: {a: {}}}\nexclude:\n- net: b", 3, "exclude[0].net", "b matches nothing: net is a"),
+    ("exclude:\n- nett: b", 2, "exclude[0].nett", "unknown key"),
+    ("constraints: params <= 3", 1, "constraints", "must be a valid list"),
+    ("constraints:\n- params 3", 2, "constraints[0]", "must be a name, one of <= < >= > == !=, and a number"),
+    ("constraints:\n- parms <= 3", 2, "constraints[0]", "unknown name 'parms'. Did you mean 'params'?"),
+    ("constraints:\n- params <= many", 2, "constraints[0]", "must compare with a number, but got 'many'"),
+    ("constraints:\n- params <= true", 2, "constraints[0]", "must compare with a number, but got 'true'"),
+    ("constraints:\n- norm == 3", 2, "constraints[0]", "unknown name 'norm'"),
+    ("repeats: 0", 1, "repeats", "must be a number from 1 to 10,000 or a list of seeds, but got 0"),
+    ("repeats: true", 1, "repeats", "but got True"),
+    ("repeats: []", 1, "repeats", "but got []"),
+    ("repeats: 1_000_000_000", 1, "repeats", "but got 1000000000"),
+    ("repeats: [1, 2, 1]", 1, "repeats[2]", "the seed 1 is listed twice"),
+    ("repeats: [x]", 1, "repeats[0]", "must be a valid integer, but got 'x'"),
+    ("grid: {seed: [1, 2]}\nrepeats: 3", 2, "repeats", "'seed' sets the seed already"),
+    ("base: {seed: 9223372036854775807}\nrepeats: 2", 2, "repeats", "must be less than"),
+    ("base: {epochs: 3}\nepochs: 4", 2, "epochs", "base gives epochs too (line 1); keep one of them"),
+    ("epochs: 0", 1, "epochs", "must be greater than or equal to 1, but got 0"),
+    ("patience: never", 1, "patience", "must be a valid integer, but got 'never'"),
+    ("budget: 3", 1, "budget", "must be a mapping, but got 3"),
+    ("budget: {trials: 0}", 1, "budget.trials", "must be greater than or equal to 1, but got 0"),
+    ("budget: {secs: 3}", 1, "budget.secs", "Did you mean 'seconds'? Known: trials, seconds"),
+    ("budget: {seconds: .inf}", 1, "budget.seconds", "must be a finite number"),
+    ("base:\n  val_fraction: 0\n  monitor: val_loss", 3, "base.monitor", "val_fraction=0 leaves nothing"),
+    ("base: {filters: [3, 4]}\ngrid:\n  depth: [3]", 3, "grid.depth", "depth=3 contradicts filters=3,4"),
+    ("a: 1\na: 2", 2, "a", "the key 'a' is given twice; the first is on line 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "message"), MALFORMED, ids=[repr(row[0])[:40] for row in MALFORMED]
+)
+def test_malformed(text, line, key, message):
+    with pytest.raises(ConfigError, match=r"g\.yaml:") as caught:
+        parse_grid(text, "g.yaml")
+    fault = caught.value.faults[0]
+    assert (fault.file, fault.line) == ("g.yaml", line)
+    assert fault.key.startswith(key)
+    assert message in fault.message
+    assert len(caught.value.faults) == 1
+
+
+def test_all_faults_of_a_file_at_once():
+    text = """\
+        nam: x
+        base: {lrr: 1, epochs: 0}
+        grid:
+          lr: [1, 1]
+          nothing: [2]
+        when: {depth: {lr: 3}}
+        exclude: [{lr: 7}]
+        constraints: [params < x]
+        repeats: -1
+        budget: {trials: x}
+    """
+    with pytest.raises(ConfigError, match=r"g\.yaml") as caught:
+        grid_of(text)
+    assert [fault.line for fault in caught.value.faults] == [1, 2, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_a_file_name_that_is_no_study_name(tmp_path):
+    path = tmp_path / "My Grid.yaml"
+    path.write_text("grid: {lr: [1]}")
+    with pytest.raises(ConfigError, match="name: the file's name 'My Grid' will not do"):
+        load_grid(path)
+
+
+def test_check_files_tells_the_faults_of_all(tmp_path):
+    good, bad, worse = (tmp_path / name for name in ("good.yaml", "bad.yaml", "worse.yaml"))
+    good.write_text("grid: {lr: [1]}")
+    bad.write_text("x: 1")
+    worse.write_text("[")
+    assert [grid.name for grid in check_files([good, good])] == ["good", "good"]
+    with pytest.raises(ConfigError, match=r"(?s)bad.yaml:1: x: unknown key.*worse.yaml:"):
+        check_files([good, bad, worse])
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "reason"),
+    [
+        ("params <= 150_000", {"params": 150_000}, None),
+        ("params<=150_000", {"params": 186_378}, "params <= 150000 must hold, but params is 186378"),
+        ("mult_adds > 1e6", {"mult_adds": 10}, "mult_adds > 1000000.0 must hold, but mult_adds is 10"),
+        ("depth != 3", {"depth": 3}, "depth != 3 must hold, but depth is 3"),
+        ("momentum >= 0.5", {"momentum": None}, None),
+        ("kernel_size < 5", {"kernel_size": (3, 5)}, "kernel_size < 5 must hold, but kernel_size is 5"),
+        ("epochs == 3", {"epochs": 3}, None),
+    ],
+)
+def test_constraints(text, facts, reason):
+    assert parse_constraint(text).violated(facts) == reason
+
+
+def test_a_constraint_without_its_fact_is_not_passed_over():
+    with pytest.raises(KeyError, match="params"):
+        parse_constraint("params < 3").violated({})
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_grids(path):
+    grid = load_grid(path)
+    assert grid.name == path.stem
+    assert grid.description
+    labels = {grid.label(point) for point in grid.space}
+    hashes = {grid.config(point).cell_hash for point in grid.space}
+    assert len(labels) == len(hashes) == grid.space.size
+
+
+def test_cell_counts_of_shipped_grids():
+    assert load_grid(GRIDS / "quickstart.yaml").space.size == 24
+    assert load_grid(GRIDS / "cifar10_models.yaml").space.size == 24
+
+
+def test_docstring_example_is_a_grid():
+    example = lab.config.grid.__doc__.split("An example::")[1]
+    assert grid_of(example).name == "digits_models"
+
+
+def test_a_grid_file_can_be_resumed_from_its_text():
+    grid = parse_grid(FULL, "any.yaml")
+    assert parse_grid(grid.text, "any.yaml") == grid
+    assert pickle.loads(pickle.dumps(grid)) == grid
+
+
+def test_public_names_are_sorted_and_there():
+    assert lab.config.__all__ == sorted(lab.config.__all__, key=lambda name: (not name.isupper(), name))
+    assert all(hasattr(lab.config, name) for name in lab.config.__all__)
+    assert parse_value is lab.config.parse_value
+
+
+PLAIN = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 10**20),
+        st.floats(),
+        st.sampled_from(["sgd", "adam", "relu", "lenet", "params <= 3", "none", "x", ""]),
+        st.text(max_size=5),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["lr", "optimizer", "net", "preset", "dense", "seed", "x"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=12,
+)
+KEYS = st.sampled_from([*lab.config.GridFile.model_fields, "other"])
+
+
+@given(st.dictionaries(KEYS, PLAIN, max_size=5))
+def test_any_mapping_is_a_grid_or_a_config_error(raw):
+    text = yaml.safe_dump(raw, allow_unicode=True)
+    try:
+        grid = parse_grid(text, "fuzz.yaml")
+    except ConfigError:
+        return
+    for point in islice(grid.space, 20):
+        assert grid.space.at(grid.space.index(point)) == point
+        grid.label(point)
+        grid.excluded(point)
+
+
+@given(
+    st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))
+)
+def test_any_file_is_a_grid_or_a_config_error(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_bytes(data)
+    with suppress(ConfigError):
+        load_grid(path)

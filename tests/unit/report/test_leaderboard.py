@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lab.errors import TrackingError
+from lab.report import leaderboard, publish_leaderboard
+from lab.tracking import MemoryTracker, RunStatus
+
+
+class Study:
+    """A study in memory, with a parent run and what trials are added."""
+
+    def __init__(self, direction: str = "maximize", varied: tuple[str, ...] = ("lr", "depth")) -> None:
+        self.tracker = MemoryTracker()
+        self.experiment = self.tracker.experiment("digits")
+        tags = {
+            "lab.study": "s",
+            "lab.kind": "study",
+            "lab.varied": json.dumps(varied),
+            "lab.direction": direction,
+        }
+        self.parent = self.tracker.open_run(name="s", experiment=self.experiment, tags=tags)
+
+    def trial(self, name: str, best: float | None, *, outcome: str = "completed", **metrics: float) -> None:
+        tags = {"lab.study": "s", "lab.kind": "trial", "lab.outcome": outcome}
+        run = self.tracker.open_run(name=name, experiment=self.experiment, tags=tags)
+        run.log_params({"lr": f"0.{len(name)}", "depth": "2", "epochs": "9"})
+        run.log_metrics(metrics if best is None else {"best_value": best, **metrics})
+        run.end(RunStatus.FINISHED)
+
+    def board(self, **options: Any) -> pd.DataFrame:
+        return leaderboard(self.tracker, self.experiment, study="s", **options)
+
+
+def test_best_first_by_the_direction() -> None:
+    for direction, expected in (("maximize", ["c", "b", "a"]), ("minimize", ["a", "b", "c"])):
+        study = Study(direction)
+        for name, best in {"a": 0.1, "c": 0.9, "b": 0.5}.items():
+            study.trial(name, best)
+        assert study.board()["name"].tolist() == expected
+        assert study.board(top=2)["rank"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_has_no_value_comes_last(direction: str) -> None:
+    study = Study(direction)
+    study.trial("z failed", None, outcome="failed")
+    study.trial("y nan", math.nan, outcome="diverged")
+    study.trial("x infinite", math.inf)
+    study.trial("w diverged", 0.99 if direction == "maximize" else 0.01, outcome="diverged")
+    study.trial("good", 0.5)
+    assert study.board()["name"].tolist()[0] == "good"
+    assert set(study.board()["name"].tolist()[1:]) == {"w diverged", "x infinite", "y nan", "z failed"}
+
+
+def test_equals_are_ordered_by_parameters_then_name() -> None:
+    study = Study()
+    for name, parameters in {"d": 10, "c": 10, "b": 5, "a": 20}.items():
+        study.trial(name, 0.5, parameters=parameters)
+    assert study.board()["name"].tolist() == ["b", "c", "d", "a"]
+
+
+def test_columns() -> None:
+    study = Study()
+    study.trial("a", 0.5, test_accuracy=0.75, best_epoch=3, epochs=8, parameters=1234, seconds=1.5)
+    study.trial("bb", None, outcome="failed")
+    board = study.board()
+    assert board.columns.tolist() == [
+        *("rank", "name", "lr", "depth", "best_value", "test_accuracy"),
+        *("best_epoch", "epochs", "parameters", "seconds", "outcome", "run_id"),
+    ]
+    first = board.iloc[0]
+    assert (first["lr"], first["depth"], first["parameters"], first["epochs"]) == ("0.1", "2", 1234, 8)
+    assert pd.isna(board.iloc[1]["best_epoch"])
+    assert study.board(metric="test_accuracy").columns.tolist() == board.columns.tolist()
+    assert "test_loss" in study.board(metric="test_loss")
+
+
+def test_a_varied_field_named_like_a_metric_is_the_param() -> None:
+    study = Study(varied=("epochs",))
+    study.trial("a", 0.5, epochs=3)
+    assert study.board().iloc[0]["epochs"] == "9"
+
+
+def test_other_studies_are_not_shown() -> None:
+    study = Study()
+    study.trial("mine", 0.5)
+    tags = {"lab.study": "other", "lab.kind": "trial"}
+    study.tracker.open_run(name="other", experiment=study.experiment, tags=tags)
+    assert study.board()["name"].tolist() == ["mine"]
+
+
+def test_study_without_trials() -> None:
+    board = Study().board()
+    assert board.empty
+    assert "lr" in board
+
+
+def test_unknown_study() -> None:
+    with pytest.raises(TrackingError, match="There is no study 'nope' in the experiment"):
+        leaderboard(Study().tracker, "1", study="nope")
+
+
+def test_published_as_table_and_csv(tmp_path: Path) -> None:
+    study = Study()
+    study.trial("a, b", 0.5, parameters=7)
+    study.trial("c", None, outcome="failed")
+    publish_leaderboard(study.parent, study.board())
+    artifacts = study.tracker.artifacts(study.parent.run_id)
+    table = json.loads(artifacts["leaderboard.json"])
+    assert table["columns"][:3] == ["rank", "name", "lr"]
+    assert [row[1] for row in table["data"]] == ["a, b", "c"]
+    (tmp_path / "l.csv").write_bytes(artifacts["leaderboard.csv"])
+    assert pd.read_csv(tmp_path / "l.csv")["name"].tolist() == ["a, b", "c"]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from lab.report import render
+from lab.report.render import duration
+
+FRAME = pd.DataFrame(
+    {
+        "rank": [1, 2],
+        "name": ["gelu [red]", "relu"],
+        "lr": ["0.001", "1e-2"],
+        "best_value": [0.98765, math.nan],
+        "test_accuracy": [0.9, None],
+        "best_epoch": pd.array([3, None], dtype="Int64"),
+        "parameters": pd.array([1234567, 10], dtype="Int64"),
+        "seconds": [62.0, 1.25],
+        "outcome": ["completed", "diverged"],
+        "run_id": ["abc", "def"],
+    }
+)
+
+
+def printed(**options: str) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render(FRAME, **options))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_table_for_people() -> None:
+    text = printed(title="digits")
+    first = next(line for line in text.splitlines() if "gelu" in line).split()
+    assert first == [
+        "1",
+        "gelu",
+        "[red]",
+        "0.001",
+        "98.77%",
+        "90.00%",
+        "3",
+        "1,234,567",
+        "1",
+        "min",
+        "02",
+        "s",
+        "completed",
+    ]
+    assert next(line for line in text.splitlines() if "relu" in line).split()[3:6] == ["–", "–", "–"]
+    assert "abc" not in text
+    assert "digits" in text
+
+
+def test_a_loss_is_no_percentage() -> None:
+    assert "0.9877" in printed(monitor="val_loss")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.97, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,43 @@
+"""The public surface: what `lab` offers is there, typed, and cheap to import."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import lab
+
+
+def modules() -> list[str]:
+    return sorted(
+        m.name for m in pkgutil.walk_packages(lab.__path__, "lab.") if not m.name.endswith("__main__")
+    )
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_sorted_and_there(name: str) -> None:
+    module = importlib.import_module(name)
+    public = getattr(module, "__all__", [])
+    assert [n for n in public if not hasattr(module, n)] == []
+    assert list(public) == sorted(public, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+
+
+def test_what_lab_offers_is_there() -> None:
+    for name in lab.__all__:
+        assert getattr(lab, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'lab' has no attribute 'trian'"):
+        _ = lab.trian
+
+
+@pytest.mark.parametrize("module", ["lab", "lab.cli", "lab.config"])
+def test_heavy_libraries_wait_until_they_are_needed(module: str) -> None:
+    code = f"import sys, {module}; print(*[m for m in ('torch', 'mlflow', 'optuna', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

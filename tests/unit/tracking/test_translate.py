@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import traceback
+
+import pytest
+import requests
+import sqlalchemy.exc
+from mlflow.exceptions import MlflowException, RestException
+
+from lab.errors import TrackingError
+from lab.tracking.base import UnavailableError
+from lab.tracking.translate import public_uri, translated
+
+URI = "https://ann:p%40ss@mlflow.example:5000/base"
+
+
+def told(error: Exception, uri: str = URI) -> TrackingError:
+    with (
+        pytest.raises(TrackingError, match="Logging metrics failed at ") as caught,
+        translated(uri, "logging metrics"),
+    ):
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        (URI, "https://mlflow.example:5000/base"),
+        ("postgresql://bob:pw@db/mlflow", "postgresql://db/mlflow"),
+        ("sqlite:///.lab/mlflow.db", "sqlite:///.lab/mlflow.db"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_public_uri(uri: str, public: str) -> None:
+    assert public_uri(uri) == public
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException(f"API request to {URI}/api failed with exception Max retries exceeded p%40ss"),
+        requests.ConnectionError(f"{URI}: Connection refused"),
+        requests.ConnectTimeout("timed out"),
+    ],
+)
+def test_no_answer(error: Exception) -> None:
+    found = told(error)
+    assert isinstance(found, UnavailableError)
+    assert "Is the server running? Start one with `make ui`" in str(found)
+    shown = "".join(traceback.format_exception(found))
+    assert "p%40ss" not in shown.replace(f'URI = "{URI}"', "")
+    assert "ann" not in str(found)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_names_the_credentials(status: int) -> None:
+    error = MlflowException(
+        f"API request to endpoint failed with error code {status} != 200. Response body: ''"
+    )
+    found = told(error)
+    assert not isinstance(found, UnavailableError)
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(found)
+    assert "--allowed-hosts" in str(found)
+
+
+def test_error_that_will_never_pass_is_told_from_one_that_will() -> None:
+    gone = RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Run 'x' not found"})
+    assert type(told(gone)) is TrackingError
+    busy = MlflowException("no", error_code=11)  # TEMPORARILY_UNAVAILABLE
+    assert busy.get_http_status_code() != 503 or isinstance(told(busy), UnavailableError)
+    late = MlflowException("API request failed with error code 503 != 200")
+    assert isinstance(told(late), UnavailableError)
+
+
+def test_database_out_of_reach() -> None:
+    statement = sqlalchemy.exc.OperationalError("INSERT INTO metrics", {}, Exception("database is locked"))
+    found = told(statement, "sqlite:///x.db")
+    assert isinstance(found, UnavailableError)
+    assert "database cannot be reached or is busy" in str(found)
+    assert "INSERT" not in str(found)
+
+
+def test_disk_full_is_told() -> None:
+    assert "No space left" in str(told(OSError(28, "No space left on device")))
+
+
+def test_own_and_unknown_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError, match="by zero"), translated(URI, "dividing"):
+        raise ZeroDivisionError("by zero")
+    with pytest.raises(TrackingError, match=r"^mine$"), translated(URI, "x"):
+        raise TrackingError("mine")

@@ -1,0 +1,139 @@
+"""Optimizers, schedules, losses and devices: every registered name builds and does what its name says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lab.config import TrialConfig
+from lab.errors import ConfigError
+from lab.registry import losses, optimizers, schedulers
+from lab.training import resolve_device, use_threads
+from lab.training.losses import build_loss
+from lab.training.optimizers import build_optimizer
+from lab.training.outcome import at_chance
+from lab.training.schedulers import build_schedule
+
+
+def one_parameter() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(3))]
+
+
+@pytest.mark.parametrize("name", sorted(optimizers))
+def test_every_optimizer_builds_and_moves(name: str) -> None:
+    (parameter,) = parameters = one_parameter()
+    optimizer = build_optimizer(TrialConfig(optimizer=name, lr=0.1), parameters)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert (parameter < 1).all()
+
+
+def test_optimizer_takes_its_options() -> None:
+    config = TrialConfig(optimizer="sgd", lr=0.3, momentum=0.9, nesterov=True, weight_decay=0.01)
+    group = build_optimizer(config, one_parameter()).param_groups[0]
+    assert (group["lr"], group["momentum"], group["nesterov"], group["weight_decay"]) == (
+        0.3,
+        0.9,
+        True,
+        0.01,
+    )
+
+
+def rates(config: TrialConfig, epochs: int, steps: int = 4, monitored: float = 0.5) -> list[float]:
+    optimizer = build_optimizer(config, one_parameter())
+    schedule = build_schedule(config, optimizer, steps)
+    seen = []
+    for _ in range(epochs):
+        seen.append(optimizer.param_groups[0]["lr"])
+        for _ in range(steps):
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch(monitored)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"scheduler": "constant"}, [1.0, 1.0, 1.0, 1.0]),
+        ({"scheduler": "exponential", "gamma": 0.5}, [1.0, 0.5, 0.25, 0.125]),
+        ({"scheduler": "step", "gamma": 0.1, "step_size": 2}, [1.0, 1.0, 0.1, 0.1]),
+        ({"scheduler": "cosine", "epochs": 4}, [(1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]),
+        ({"scheduler": "plateau", "gamma": 0.1, "scheduler_patience": 1}, [1.0, 1.0, 1.0, 0.1]),
+    ],
+)
+def test_rates_by_epoch(values: dict[str, object], expected: list[float]) -> None:
+    assert rates(TrialConfig(lr=1.0, **values), 4) == pytest.approx(expected)
+
+
+def test_one_cycle_rises_to_lr_and_falls() -> None:
+    seen = rates(
+        TrialConfig(lr=1.0, scheduler="one_cycle", epochs=10, optimizer="sgd", momentum=0.9), 10, steps=5
+    )
+    peak = seen.index(max(seen))
+    assert 0 < peak < 9
+    assert max(seen) == pytest.approx(1.0, rel=0.05)
+    assert seen[:peak] == sorted(seen[:peak])
+    assert seen[peak:] == sorted(seen[peak:], reverse=True)
+
+
+@pytest.mark.parametrize("name", sorted(schedulers))
+def test_every_schedule_continues_from_its_state(name: str) -> None:
+    config = TrialConfig(scheduler=name, lr=1.0, epochs=6)
+    optimizer = build_optimizer(config, one_parameter())
+    schedule = build_schedule(config, optimizer, 2)
+    again = build_optimizer(config, one_parameter())
+    continued = build_schedule(config, again, 2)
+    for epoch in range(6):
+        if epoch == 3:
+            again.load_state_dict(optimizer.state_dict())
+            continued.scheduler.load_state_dict(schedule.scheduler.state_dict())
+        for one, its in (
+            ((optimizer, schedule), (again, continued)) if epoch >= 3 else ((optimizer, schedule),)
+        ):
+            for _ in range(2):
+                one.step()
+                its.after_step()
+            its.after_epoch(0.5)
+    assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("name", sorted(losses))
+def test_every_loss_is_a_mean(name: str) -> None:
+    loss = build_loss(TrialConfig(loss=name))
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert loss(logits, labels).item() == pytest.approx(loss(logits.repeat(2, 1), labels.repeat(2)).item())
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    logits, labels = torch.tensor([[5.0, 0.0]]), torch.tensor([0])
+    plain, smooth = (build_loss(TrialConfig(label_smoothing=s))(logits, labels) for s in (0.0, 0.2))
+    assert smooth > plain
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("tpu9", "device: 'tpu9' cannot be used here"), ("cuda:7", "device: 'cuda:7' cannot be used here")],
+)
+def test_a_device_that_is_not_there(device: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve_device(TrialConfig(device=device))
+
+
+def test_threads_are_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert use_threads(TrialConfig(threads=1)) == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"), [(0.10, True), (0.11, True), (0.12, False), (0.9, False), (0.0, True)]
+)
+def test_at_chance_allows_for_three_standard_errors(accuracy: float, expected: bool) -> None:
+    assert at_chance(accuracy, majority=0.1, images=5000) is expected
