@@ -61,7 +61,7 @@ format: install-test  ## let ruff format the code and fix what it can
 
 # one thread each: two processes that both take all cores are slower than one
 unit: install-test  ## the default tests, in parallel (JOBS=2)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8
 
 # pytest ends with 5 when a tier has no test yet; that is not a failure
 define tier

@@ -16,7 +16,7 @@ from lab.report.render import duration
 
 if TYPE_CHECKING:
     from lab.engines import Progress
-    from lab.study import Submission
+    from lab.study import Submission, TrialEnded
 
 __all__ = ["SweepDisplay"]
 
@@ -59,17 +59,25 @@ class SweepDisplay:
         if submission.gone:
             parts.append(f"{submission.gone} cells of earlier files left as they are")
         self._console.print(f"{progress.study}: {', '.join(parts)}", highlight=False)
-        self._told = progress.done + progress.failed
 
     def update(self, progress: Progress) -> None:
         """Show how things stand now."""
+        for ended in progress.ended[self._told :]:
+            self._console.print(_line(ended, progress), highlight=False, soft_wrap=True)
+            self._told_at = time.monotonic()
+        self._told = len(progress.ended)
         if self._console.is_terminal:
             self._live.update(_table(progress))
-            return
-        ended = progress.done + progress.failed
-        if ended != self._told or time.monotonic() - self._told_at > _LINE_EVERY:
-            self._told, self._told_at = ended, time.monotonic()
+        elif time.monotonic() - self._told_at > _LINE_EVERY:
+            self._told_at = time.monotonic()
             self._console.print(_summary(progress), highlight=False, soft_wrap=True)
+
+
+def _line(ended: TrialEnded, progress: Progress) -> Text:
+    """Return what is said of a trial that has ended."""
+    count = f"{progress.done + progress.failed:>{len(str(progress.total))}}/{progress.total}"
+    value = "" if ended.value is None else f"  {progress.monitor} {ended.value:.4f}"
+    return Text(f"{count}  {ended.label}  {ended.outcome}{value}{'  ' if ended.error else ''}{ended.error}")
 
 
 def _table(progress: Progress) -> RenderableType:

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM ask for a stop in good order; a second one does not wait."""
+"""Ctrl-C and SIGTERM ask for a stop in good order; a second Ctrl-C does not wait."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ import click
 
 __all__ = ["Stop", "stop_on_signals"]
 
+_ONE_PRESS = 1.0  # seconds within which signals are of one press of Ctrl-C
+
 
 @dataclass
 class Stop:
     """Whether a signal has asked for a stop, and which."""
 
     signal: int | None = None
+    at: float = 0.0
 
     def __call__(self) -> bool:
         """Return whether to stop."""
@@ -30,13 +34,19 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(message: str) -> Iterator[Stop]:
-    """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message`; the second raises KeyboardInterrupt."""
+    """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message`.
+
+    Another SIGINT raises KeyboardInterrupt, unless it comes at once: `mlflow run` passes on the terminal's own
+    Ctrl-C, and a SIGTERM a quarter of a second later.
+    """
     stop = Stop()
 
     def handle(number: int, _frame: object) -> None:
         if stop():
-            raise KeyboardInterrupt
-        stop.signal = number
+            if number == signal.SIGINT and time.monotonic() - stop.at > _ONE_PRESS:
+                raise KeyboardInterrupt
+            return
+        stop.signal, stop.at = number, time.monotonic()
         click.echo(f"\n{message}", err=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

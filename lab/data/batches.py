@@ -44,6 +44,7 @@ def epoch_batches(
     if augment and augment_generator is None:
         raise ValueError("augment needs an augment_generator")
     steps = [registry.augmentations[name].load() for name in augment]
+    affine = _affine(mean, std, split.images.shape[3], memory_format)  # once: each is a launch on a GPU
     for start, stop, order in _batches(split, batch_size, generator):
         if order is None:
             images, labels = split.images[start:stop], split.labels[start:stop]
@@ -52,7 +53,7 @@ def epoch_batches(
             images, labels = gather(split.images, index), split.labels.index_select(0, index)
         for step in steps:
             images = step(images, augment_generator)
-        yield normalise(images, mean, std, memory_format), labels
+        yield _apply(images, affine, memory_format), labels
 
 
 def count_batches(images: int, batch_size: int, *, shuffled: bool = True) -> int:
@@ -71,16 +72,28 @@ def normalise(
         std: likewise.
         memory_format: of the result.
     """
-    scale = 1 / (255 * std)  # [C]
-    shift = -mean / std
-    result = images.to(torch.float32, memory_format=memory_format)  # a new tensor: changed in place below
+    return _apply(images, _affine(mean, std, images.shape[3], memory_format), memory_format)
+
+
+def _affine(
+    mean: Tensor, std: Tensor, width: int, memory_format: torch.memory_format
+) -> tuple[Tensor, Tensor]:
+    """Return scale and shift for raw pixels, as `_apply` wants them in this memory format."""
+    scale, shift = 1 / (255 * std), -mean / std  # [C]
     if memory_format == torch.channels_last:
-        # Whole rows of pixels: an inner loop over three channels would be six times as slow on a CPU.
-        width = images.shape[3]
-        rows = result.permute(0, 2, 3, 1).flatten(2)  # [B, H, W * C], a view
-        rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
-        return result
-    return result.mul_(scale.view(1, -1, 1, 1)).add_(shift.view(1, -1, 1, 1))
+        return scale.repeat(width), shift.repeat(width)  # [W * C]
+    return scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+
+
+def _apply(images: Tensor, affine: tuple[Tensor, Tensor], memory_format: torch.memory_format) -> Tensor:
+    result = images.to(torch.float32, memory_format=memory_format)  # a new tensor: changed in place below
+    scale, shift = affine
+    if memory_format == torch.channels_last:
+        # Whole rows of pixels [B, H, W * C]: a loop over three channels would be six times as slow on a CPU.
+        result.permute(0, 2, 3, 1).flatten(2).mul_(scale).add_(shift)  # a view, all the way
+    else:
+        result.mul_(scale).add_(shift)
+    return result
 
 
 def _batches(

@@ -46,7 +46,8 @@ class _ImageFolder:
         train = make_split(images[:cut], labels[:cut], len(classes), "image_folder")
         test = None
         if cut < len(labels):
-            test = make_split(images[cut:], labels[cut:], len(classes), "image_folder")
+            # a copy: as a view, the test split would keep all images in memory beside the splits cut from train
+            test = make_split(images[cut:].copy(), labels[cut:], len(classes), "image_folder")
         return RawData(train, test, classes, str(root))
 
 
@@ -74,12 +75,18 @@ def _key(listing: Listing, size: int) -> str:
 
 
 def _hash_files(listing: Listing, start: int, stop: int) -> bytes:
-    hashes = []
+    sha = hashlib.sha256()
     for file in listing.files[start:stop]:
-        with open(f"{listing.root}/{file}", "rb", buffering=0) as stream:  # noqa: PTH123  # 60,000 Paths take a second
-            content = hashlib.sha256(stream.read()).digest()
-        hashes.append(hashlib.sha256(os.fsencode(file)).digest() + content)
-    return b"".join(hashes)
+        content = _read(f"{listing.root}/{file}")
+        name = os.fsencode(file)
+        sha.update(b"%d %d\n%b" % (len(name), len(content), name))  # lengths: no two listings look the same
+        sha.update(content)
+    return sha.digest()
+
+
+def _read(file: str) -> bytes:
+    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123  # 60,000 Paths take a second
+        return stream.read()
 
 
 def _decode_all(listing: Listing, size: int) -> NDArray[np.uint8]:
@@ -113,11 +120,14 @@ def _by_chunks(listing: Listing, work: Callable[[Listing, int, int], T], what: s
     """
     count = len(listing.files)
     starts = range(0, count, _CHUNK)
-    cores: int = joblib.cpu_count()  # type: ignore[no-untyped-call]
+    cores: int = joblib.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         done = pool.map(lambda start: work(listing, start, min(start + _CHUNK, count)), starts)
         sized = ((min(_CHUNK, count - start), result) for start, result in zip(starts, done, strict=True))
-        yield from track(sized, count, what)
+        try:
+            yield from track(sized, count, what)
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C or a fault need not wait for the rest
 
 
 IMAGE_FOLDER = _ImageFolder()

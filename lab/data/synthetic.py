@@ -17,6 +17,7 @@ _CLASSES = tuple(f"pattern{number}" for number in range(10))
 _TRAIN, _TEST = 2_000, 500
 _PATCHES = 4  # a class is a grid of so many coloured patches a side
 _NOISE = 64
+_OTHER = 48  # the most of 128 parts of an image that come from another class
 _SEED = 20_240_229
 
 
@@ -38,14 +39,14 @@ def _size(config: TrialConfig) -> int:
 
 
 def _patterns(rng: np.random.Generator, size: int) -> NDArray[np.int16]:
-    patches = rng.integers(0, 256, (len(_CLASSES), _PATCHES, _PATCHES, 3), dtype=np.int16)
+    patches = rng.integers(-128, 128, (len(_CLASSES), _PATCHES, _PATCHES, 3), dtype=np.int16)
     pixel = np.arange(size) * _PATCHES // size
     patterns: NDArray[np.int16] = patches[:, pixel][:, :, pixel]  # [classes, H, W, 3]
     return patterns
 
 
 def _draw(rng: np.random.Generator, patterns: NDArray[np.int16], count: int) -> Split:
-    """Draw `count` images, as many of each class: its pattern, moved, at some contrast, with noise.
+    """Draw `count` images, as many of each class: its pattern, moved, with another and noise.
 
     Integers throughout: no rounding that differs between machines.
     """
@@ -58,13 +59,21 @@ def _draw(rng: np.random.Generator, patterns: NDArray[np.int16], count: int) -> 
 
 
 def _vary(rng: np.random.Generator, patterns: NDArray[np.int16], labels: NDArray[Any]) -> NDArray[np.int16]:
+    """Return each label's pattern, with another one showing through it more or less, under noise."""
+    others = rng.integers(0, len(patterns), len(labels))
+    own, other = _move(rng, patterns, labels), _move(rng, patterns, others)  # [B, H, W, 3]
+    share = rng.integers(0, _OTHER + 1, (len(labels), 1, 1, 1), dtype=np.int16)  # of 128
+    noise = rng.integers(-_NOISE, _NOISE + 1, own.shape, dtype=np.int16)
+    mixed = 128 + ((128 - share) * own + share * other) // 256  # half the contrast, room for the noise
+    varied: NDArray[np.int16] = np.clip(mixed + noise, 0, 255)
+    return varied
+
+
+def _move(rng: np.random.Generator, patterns: NDArray[np.int16], labels: NDArray[Any]) -> NDArray[np.int16]:
     size = patterns.shape[1]
-    shift = rng.integers(0, size // _PATCHES, (2, len(labels), 1))
-    down, right = (np.arange(size) + shift) % size  # [B, size] each
-    moved = patterns[labels[:, None, None], down[:, :, None], right[:, None, :]]  # [B, H, W, 3]
-    contrast = rng.integers(32, 128, (len(labels), 1, 1, 1), dtype=np.int16)
-    noise = rng.integers(-_NOISE, _NOISE + 1, moved.shape, dtype=np.int16)
-    return np.clip(128 + (moved - 128) * contrast // 128 + noise, 0, 255)
+    down, right = (np.arange(size) + rng.integers(0, size // 2, (2, len(labels), 1))) % size  # [B, size] each
+    moved: NDArray[np.int16] = patterns[labels[:, None, None], down[:, :, None], right[:, None, :]]
+    return moved
 
 
 SYNTHETIC = _Synthetic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,12 +114,12 @@ def _damaged(root: Path, dataset: Any) -> list[Path]:
 def _check_idx(file: Path) -> str:
     """Return what is wrong with an IDX file: torchvision knows no checksum of MNIST's unpacked files."""
     with file.open("rb") as stream:
-        magic = stream.read(4)
-        sizes = np.frombuffer(stream.read(4 * (magic[3] if len(magic) == 4 else 0)), ">u4")
-    expected = _IDX_IMAGES if "images" in file.name else _IDX_LABELS
-    if magic != expected or len(sizes) != expected[3]:
-        return f"it must begin with {expected.hex(' ')} and its sizes, but begins with {magic.hex(' ')}"
-    length = 4 + 4 * len(sizes) + math.prod(int(size) for size in sizes)
+        header = stream.read(16)
+    magic = _IDX_IMAGES if "images" in file.name else _IDX_LABELS
+    end = 4 + 4 * magic[3]  # of the header: one size per dimension
+    if header[:4] != magic or len(header) < end:
+        return f"it must begin with {magic.hex(' ')} and its sizes, but begins with {header.hex(' ')}"
+    length = end + math.prod(struct.unpack(f">{magic[3]}I", header[4:end]))
     found = file.stat().st_size
     return "" if found == length else f"its header promises {length} bytes, but it has {found}"
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import joblib
 import pandas as pd
 import torch
 
@@ -24,11 +23,12 @@ from lab.study import (
     WorkerFailed,
     WorkerSettings,
     cell_states,
+    feasible_cells,
     open_storage,
-    plan,
     submit,
 )
 from lab.tracking import RunStatus, Tracker, connect, prepare
+from lab.training import cores
 
 __all__ = ["Stores", "SweepResult", "sweep"]
 
@@ -90,11 +90,13 @@ def sweep(
         LabError: the data is missing, or a store cannot be used.
     """
     stores = stores or Stores()
+    cells = feasible_cells(grid)
+    load_data(cells[0].config, download=download)  # finds out that it is there, and fills its cache, for all
+    clear_cache()  # the workers have their own; this process needs the memory for nothing
     storage = open_storage(stores.storage)  # creates what is not there, before several processes look
     prepare(stores.tracking_uri)
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    _load_data_once(grid, download)
-    submission = submit(grid, storage, tracker, on_queued)
+    submission = submit(grid, cells, storage, tracker, on_queued)
     queue = submission.queue
     _requeue_dead(queue, tracker)
     if retry_failed:
@@ -177,16 +179,7 @@ def _fitting_workers() -> int:
     """Return how many workers use this machine best: one a GPU, or one a core, with one thread each."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    cores: int = joblib.cpu_count()
-    return cores
-
-
-def _load_data_once(grid: Grid, download: bool) -> None:
-    """Find out that the data is there, and fill its cache, before workers all try the same."""
-    first = next((cell for cell in plan(grid) if cell.feasible and cell.config is not None), None)
-    if first is not None and first.config is not None:
-        load_data(first.config, download=download)
-        clear_cache()  # the workers have their own; this process needs the memory for nothing
+    return cores()
 
 
 def _requeue_dead(queue: TrialQueue, tracker: Tracker) -> int:

@@ -37,7 +37,7 @@ class Progress:
     best_value: float | None = None
     best_label: str = ""
     started: float = field(default_factory=time.monotonic)
-    finished_here: int = 0
+    ended: list[TrialEnded] = field(default_factory=list)  # in this sweep, in order
 
     @property
     def waiting(self) -> int:
@@ -69,16 +69,17 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Return the time that the trials left will take at the pace so far; None before the first is done."""
-        if not self.finished_here:
+        finished = sum(event.outcome != Outcome.KILLED for event in self.ended)
+        if not finished:
             return None
-        pace = (time.monotonic() - self.started) / self.finished_here
+        pace = (time.monotonic() - self.started) / finished
         begun = sum(trial.epoch / trial.epochs for trial in self.running.values())
         return pace * max(0.0, self.waiting + len(self.running) - begun)
 
     def _count(self, event: TrialEnded) -> None:
+        self.ended.append(event)
         if event.outcome == Outcome.KILLED:
             return
-        self.finished_here += 1
         if event.outcome == Outcome.FAILED:
             self.failed += 1
         else:

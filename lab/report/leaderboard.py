@@ -14,7 +14,7 @@ from lab.tracking import Run, Tracker
 __all__ = ["leaderboard", "publish_leaderboard"]
 
 _FLOATS = ("best_value", "test_accuracy")
-_COUNTS = ("best_epoch", "epochs", "parameters")
+_COUNTS = ("best_epoch", "epochs", "params")
 
 
 def leaderboard(
@@ -34,7 +34,7 @@ def leaderboard(
 
     Returns:
         Columns rank (from 1), name, a column for each parameter that the study varies (text), best_value,
-        test_accuracy, best_epoch, epochs, parameters, seconds, outcome and run_id. Missing values are NA.
+        test_accuracy, best_epoch, epochs, params, seconds, outcome and run_id. Missing values are NA.
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
@@ -92,9 +92,9 @@ def _ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:
         {
             "worst": ~finite | (frame["outcome"] == "diverged"),
             "value": (-values if descending else values).where(finite),
-            "parameters": frame["parameters"].astype("float64"),
+            "params": frame["params"].astype("float64"),
             "name": frame["name"],
         }
     )
-    order = keys.sort_values(["worst", "value", "parameters", "name"], kind="stable").index
+    order = keys.sort_values(["worst", "value", "params", "name"], kind="stable").index
     return frame.loc[order].reset_index(drop=True)

@@ -15,15 +15,18 @@ __all__ = ["duration", "render"]
 _STYLES = {
     "completed": "green",
     "early_stopped": "green",
+    "not_converged": "yellow",
     "diverged": "red",
     "failed": "red",
     "pruned": "yellow",
     "killed": "yellow",
 }
 _HEADINGS = {
+    "rank": "",
     "best_value": "best",
-    "test_accuracy": "test acc.",
-    "best_epoch": "best epoch",
+    "test_accuracy": "test",
+    "best_epoch": "epoch",
+    "epochs": "of",
     "seconds": "time",
 }
 
@@ -37,10 +40,12 @@ def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str = "val
         monitor: what `best_value` is a value of; accuracies are shown in percent.
     """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
-    columns = [str(name) for name in frame.columns if name != "run_id"]
+    varied = list(frame.columns).index("best_value") - 2  # they say all that the name says
+    hidden = {"run_id", "name"} if varied else {"run_id"}
+    columns = [str(name) for name in frame.columns if name not in hidden]
     for name in columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
     for _, row in frame.iterrows():
         table.add_row(
             *(_cell(name, row[name], monitor) for name in columns), style="bold" if row["rank"] == 1 else None

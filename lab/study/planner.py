@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import RDBStorage
@@ -100,63 +100,6 @@ def _check(grid: Grid, index: int, point: Mapping[str, Any]) -> PlannedCell:
     return PlannedCell(index, label, point, config, summary, next(filter(None, violations), ""))
 
 
-def cell_states(queue: TrialQueue) -> dict[str, str]:
-    """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
-
-    A trial whose process died, and whose successor was never queued, counts as `lost`: the cell is missing.
-    """
-    states = {}
-    for trial in queue.trials():
-        state = trial.state.name.lower()
-        if trial.state is TrialState.FAIL:
-            died = "outcome" not in trial.user_attrs and trial.user_attrs.get("retries", 0) < MAX_RETRIES
-            state = "lost" if died else "failed"
-        states[trial.user_attrs.get("cell", "")] = state
-    return states
-
-
-def submit(
-    grid: Grid,
-    storage: RDBStorage,
-    tracker: Tracker,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Submission:
-    """Queue the cells of `grid` that its study does not have yet, and open the study's run.
-
-    Args:
-        grid: the grid file.
-        storage: the studies' database.
-        tracker: where the study's experiment and run are.
-        on_progress: called with the cells queued so far and how many there are.
-
-    Raises:
-        ConfigError: cells that cannot be trained; nothing is queued.
-        StudyError: a study of this name compares by another metric.
-    """
-    cells = feasible_cells(grid)
-    queue = _open_study(grid, cells[0].config, storage)
-    states = cell_states(queue)
-    missing = [cell for cell in cells if states.get(cell.hash, "lost") == "lost"]
-    run = _open_run(grid, cells[0].config, queue, tracker)
-    distributions = queue.accept(grid.space.distributions())
-    lost = {trial.user_attrs["cell"]: trial for trial in queue.trials(TrialState.FAIL)}
-    for done, cell in enumerate(missing):
-        on_progress(done, len(missing))
-        if cell.hash in lost:
-            queue.requeue(lost[cell.hash])
-            continue
-        params = grid.space.params(cell.point)
-        queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
-    return Submission(
-        queue,
-        run,
-        added=len(missing),
-        present=len(cells) - len(missing),
-        skipped=grid.space.size - len(cells),
-        gone=len(states.keys() - {cell.hash for cell in cells}),
-    )
-
-
 @dataclass(frozen=True)
 class Cell:
     """A cell that will be trained."""
@@ -168,7 +111,7 @@ class Cell:
 
 
 def feasible_cells(grid: Grid) -> list[Cell]:
-    """Return what is to be trained, at most as many as the budget allows.
+    """Return what is to be trained of `grid`, at most as many cells as its budget allows.
 
     Raises:
         ConfigError: cells whose values make no trial, or none at all are feasible.
@@ -195,6 +138,63 @@ def feasible_cells(grid: Grid) -> list[Cell]:
     return list(islice(cells, grid.budget.trials))
 
 
+def cell_states(queue: TrialQueue) -> dict[str, str]:
+    """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
+
+    A trial whose process died, and whose successor was never queued, counts as `lost`: the cell is missing.
+    """
+    states = {}
+    for trial in queue.trials():
+        state = trial.state.name.lower()
+        if trial.state is TrialState.FAIL:
+            died = "outcome" not in trial.user_attrs and trial.user_attrs.get("retries", 0) < MAX_RETRIES
+            state = "lost" if died else "failed"
+        states[trial.user_attrs.get("cell", "")] = state
+    return states
+
+
+def submit(
+    grid: Grid,
+    cells: Sequence[Cell],
+    storage: RDBStorage,
+    tracker: Tracker,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Submission:
+    """Queue what the study of `grid` does not have yet of its cells, and open the study's run.
+
+    Args:
+        grid: the grid file.
+        cells: from `feasible_cells`.
+        storage: the studies' database.
+        tracker: where the study's experiment and run are.
+        on_progress: called with the cells queued so far and how many there are.
+
+    Raises:
+        StudyError: a study of this name compares by another metric.
+    """
+    queue = _open_study(grid, cells[0].config, storage)
+    states = cell_states(queue)
+    missing = [cell for cell in cells if states.get(cell.hash, "lost") == "lost"]
+    run = _open_run(grid, cells[0].config, queue, tracker)
+    distributions = queue.accept(grid.space.distributions())
+    lost = {trial.user_attrs["cell"]: trial for trial in queue.trials(TrialState.FAIL)}
+    for done, cell in enumerate(missing):
+        on_progress(done, len(missing))
+        if cell.hash in lost:
+            queue.requeue(lost[cell.hash])
+            continue
+        params = grid.space.params(cell.point)
+        queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
+    return Submission(
+        queue,
+        run,
+        added=len(missing),
+        present=len(cells) - len(missing),
+        skipped=grid.space.size - len(cells),
+        gone=len(states.keys() - {cell.hash for cell in cells}),
+    )
+
+
 def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
     compared = {(cell.config.monitor, cell.config.mode) for cell in cells}
     if len(compared) > 1:
@@ -208,7 +208,7 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
 
 
 def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQueue:
-    direction = f"{config.mode}imize"
+    direction = _direction(config)
     study = optuna.create_study(
         storage=storage, study_name=grid.name, direction=direction, load_if_exists=True
     )
@@ -222,13 +222,17 @@ def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQu
     return queue
 
 
+def _direction(config: TrialConfig) -> Literal["maximize", "minimize"]:
+    return "maximize" if config.mode == "max" else "minimize"
+
+
 def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Tracker) -> Run:
     """Open the study's own run, which its trials' runs are shown under."""
     tags = {"lab.study": grid.name, "lab.kind": "study"}
     experiment = tracker.experiment(grid.name)
     known = tracker.find_runs(experiment, tags)
     tags |= {
-        "lab.direction": f"{config.mode}imize",
+        "lab.direction": _direction(config),
         "lab.monitor": config.monitor,
         "lab.varied": json.dumps([dimension.name for dimension in grid.space.dimensions]),
         "mlflow.note.content": grid.description,

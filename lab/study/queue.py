@@ -245,20 +245,20 @@ class TrialQueue:
 def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
     if isinstance(old, CategoricalDistribution) and isinstance(new, CategoricalDistribution):
         return CategoricalDistribution((*old.choices, *(c for c in new.choices if c not in old.choices)))
+    if isinstance(old, IntDistribution) and isinstance(new, IntDistribution):
+        return IntDistribution(min(old.low, new.low), max(old.high, new.high))
     numbers = IntDistribution | FloatDistribution
     if isinstance(old, numbers) and isinstance(new, numbers):
-        kind = (
-            IntDistribution
-            if isinstance(old, IntDistribution) and isinstance(new, IntDistribution)
-            else FloatDistribution
-        )
-        return kind(min(old.low, new.low), max(old.high, new.high))
+        return FloatDistribution(min(old.low, new.low), max(old.high, new.high))
     if old is not None:
         raise StudyError(
-            f"'{name}' was a {'choice' if isinstance(old, CategoricalDistribution) else 'number'} in this study "
-            "and is none any more; give the grid another `name`"
+            f"'{name}' was a {_kind(old)} in this study and is a {_kind(new)} now; give the grid another `name`"
         )
     return new
+
+
+def _kind(distribution: BaseDistribution) -> str:
+    return "choice" if isinstance(distribution, CategoricalDistribution) else "number"
 
 
 def _is_dead(trial: FrozenTrial) -> bool:
@@ -271,6 +271,6 @@ def _is_dead(trial: FrozenTrial) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+        return bool(f"{psutil.Process(int(pid)).create_time():.2f}" != created)
     except psutil.NoSuchProcess:
         return True

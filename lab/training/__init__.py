@@ -1,7 +1,7 @@
 """Training: the loop, stopping, optimizers, schedules, losses, checkpoints. Knows neither MLflow nor Optuna."""
 
 from lab.training.checkpoint import CorruptCheckpoint, load_checkpoint, save_checkpoint
-from lab.training.device import resolve_device, use_threads
+from lab.training.device import cores, resolve_device, use_threads
 from lab.training.evaluate import Evaluation, evaluate
 from lab.training.loop import EpochResult, Trainer
 from lab.training.outcome import Interrupted, Outcome
@@ -15,6 +15,7 @@ __all__ = [
     "Outcome",
     "Patience",
     "Trainer",
+    "cores",
     "evaluate",
     "load_checkpoint",
     "resolve_device",

@@ -10,7 +10,7 @@ import torch
 from lab.config import TrialConfig
 from lab.errors import ConfigError, Fault
 
-__all__ = ["autocast", "resolve_device", "use_threads"]
+__all__ = ["autocast", "cores", "resolve_device", "use_threads"]
 
 
 def resolve_device(config: TrialConfig) -> torch.device:
@@ -37,7 +37,7 @@ def resolve_device(config: TrialConfig) -> torch.device:
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu"
 
 
@@ -48,11 +48,16 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
     return nullcontext()
 
 
+def cores() -> int:
+    """Return how many cores this process may use: CPU affinity and container quotas count."""
+    return int(joblib.cpu_count())
+
+
 def use_threads(config: TrialConfig) -> int:
     """Set torch's CPU threads to `config.threads` (None: every core this process may use); return how many.
 
     The count belongs to a trial's exact numbers: another one adds up sums in another order.
     """
-    threads: int = config.threads or joblib.cpu_count()  # minds CPU affinity and container quotas
+    threads = config.threads or cores()
     torch.set_num_threads(threads)
     return threads

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lab.config import TrialConfig
-from lab.data import Dataset, epoch_batches
+from lab.data import Dataset, count_batches, epoch_batches
 from lab.models import build_model
 from lab.training.device import autocast, resolve_device, use_threads
 from lab.training.evaluate import evaluate
@@ -97,7 +97,7 @@ class Trainer:
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._loss = build_loss(config).to(self.device)
         self._optimizer = build_optimizer(config, self.model.parameters())
-        self._steps_per_epoch = math.ceil(len(dataset.train) / config.batch_size)
+        self._steps_per_epoch = count_batches(len(dataset.train), config.batch_size)
         self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
         self._best_weights: dict[str, Tensor] | None = None
@@ -241,7 +241,7 @@ class Trainer:
         splits = {"val": self.dataset.val}
         if self.config.eval_test_every_epoch:
             splits["epoch_test"] = self.dataset.test
-        metrics = {}
+        metrics: dict[str, float] = {}
         for name, split in splits.items():
             if split is not None:
                 result = evaluate(self.model, split, self.dataset, self.config)

@@ -156,7 +156,7 @@ def test_a_number_may_become_a_fraction_and_its_range_grow(url: str) -> None:
 
 def test_a_number_that_becomes_a_choice_needs_another_study(url: str) -> None:
     queue = make_queue(url, 1)
-    with pytest.raises(StudyError, match="'lr' was a number in this study and is none any more"):
+    with pytest.raises(StudyError, match="'lr' was a number in this study and is a choice now"):
         queue.accept({"lr": CategoricalDistribution(["low", "high"])})
 
 

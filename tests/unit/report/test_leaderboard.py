@@ -62,21 +62,21 @@ def test_what_has_no_value_comes_last(direction: str) -> None:
 def test_equals_are_ordered_by_parameters_then_name() -> None:
     study = Study()
     for name, parameters in {"d": 10, "c": 10, "b": 5, "a": 20}.items():
-        study.trial(name, 0.5, parameters=parameters)
+        study.trial(name, 0.5, params=parameters)
     assert study.board()["name"].tolist() == ["b", "c", "d", "a"]
 
 
 def test_columns() -> None:
     study = Study()
-    study.trial("a", 0.5, test_accuracy=0.75, best_epoch=3, epochs=8, parameters=1234, seconds=1.5)
+    study.trial("a", 0.5, test_accuracy=0.75, best_epoch=3, epochs=8, params=1234, seconds=1.5)
     study.trial("bb", None, outcome="failed")
     board = study.board()
     assert board.columns.tolist() == [
         *("rank", "name", "lr", "depth", "best_value", "test_accuracy"),
-        *("best_epoch", "epochs", "parameters", "seconds", "outcome", "run_id"),
+        *("best_epoch", "epochs", "params", "seconds", "outcome", "run_id"),
     ]
     first = board.iloc[0]
-    assert (first["lr"], first["depth"], first["parameters"], first["epochs"]) == ("0.1", "2", 1234, 8)
+    assert (first["lr"], first["depth"], first["params"], first["epochs"]) == ("0.1", "2", 1234, 8)
     assert pd.isna(board.iloc[1]["best_epoch"])
     assert study.board(metric="test_accuracy").columns.tolist() == board.columns.tolist()
     assert "test_loss" in study.board(metric="test_loss")
@@ -109,7 +109,7 @@ def test_unknown_study() -> None:
 
 def test_published_as_table_and_csv(tmp_path: Path) -> None:
     study = Study()
-    study.trial("a, b", 0.5, parameters=7)
+    study.trial("a, b", 0.5, params=7)
     study.trial("c", None, outcome="failed")
     publish_leaderboard(study.parent, study.board())
     artifacts = study.tracker.artifacts(study.parent.run_id)

@@ -14,11 +14,12 @@ FRAME = pd.DataFrame(
     {
         "rank": [1, 2],
         "name": ["gelu [red]", "relu"],
+        "net": ["[red]", "blue"],
         "lr": ["0.001", "1e-2"],
         "best_value": [0.98765, math.nan],
         "test_accuracy": [0.9, None],
         "best_epoch": pd.array([3, None], dtype="Int64"),
-        "parameters": pd.array([1234567, 10], dtype="Int64"),
+        "params": pd.array([1234567, 10], dtype="Int64"),
         "seconds": [62.0, 1.25],
         "outcome": ["completed", "diverged"],
         "run_id": ["abc", "def"],
@@ -34,10 +35,9 @@ def printed(**options: str) -> str:
 
 def test_table_for_people() -> None:
     text = printed(title="digits")
-    first = next(line for line in text.splitlines() if "gelu" in line).split()
+    first = next(line for line in text.splitlines() if "98.77%" in line).split()
     assert first == [
         "1",
-        "gelu",
         "[red]",
         "0.001",
         "98.77%",
@@ -50,9 +50,15 @@ def test_table_for_people() -> None:
         "s",
         "completed",
     ]
-    assert next(line for line in text.splitlines() if "relu" in line).split()[3:6] == ["–", "–", "–"]
+    assert next(line for line in text.splitlines() if "1e-2" in line).split()[3:6] == ["–", "–", "–"]
     assert "abc" not in text
     assert "digits" in text
+
+
+def test_without_varied_parameters_the_name_tells_trials_apart() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render(FRAME.drop(columns=["net", "lr"])))
+    assert "gelu [red]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_loss_is_no_percentage() -> None:

@@ -1,0 +1,173 @@
+"""What a trial of a sweep costs beside its epochs, and where that goes."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.common import judged, show
+from lab import objective
+from lab.config.grid import parse_grid
+from lab.study import (
+    EpochEnded,
+    Event,
+    TrialEnded,
+    TrialQueue,
+    WorkerSettings,
+    feasible_cells,
+    open_storage,
+    submit,
+    work,
+)
+from lab.tracking import connect, prepare
+from lab.tracking.mlflow import MlflowTracker
+from lab.tracking.mlflow_run import MlflowRun
+from lab.training import Trainer
+
+__all__ = ["run"]
+
+_GRID = """
+name: fixed
+base: {{dataset: digits, width: 16, batch_size: 32}}
+grid:
+  lr: [{rates}]
+epochs: {epochs}
+"""
+_REST = "all else"
+_EPOCHS = "epochs"
+# (where it is looked up, its name there, what the table calls it); nested ones count for the innermost
+_STEPS: tuple[tuple[Any, str, str], ...] = (
+    (TrialQueue, "claim", "claim (Optuna)"),
+    (TrialQueue, "report", "report epochs (Optuna)"),
+    (TrialQueue, "set_trial_attribute", "attributes (Optuna)"),
+    (TrialQueue, "complete", "tell (Optuna)"),
+    (MlflowTracker, "experiment", "open the run"),
+    (MlflowTracker, "open_run", "open the run"),
+    (objective, "load_data", "load_data (cached)"),
+    (objective, "Trainer", "build the trainer"),
+    (Trainer, "_train_epoch", _EPOCHS),
+    (Trainer, "_evaluate", _EPOCHS),
+    (objective, "_describe", "describe: model summary"),
+    (MlflowRun, "log_params", "params, tags, final metrics"),
+    (MlflowRun, "set_tags", "params, tags, final metrics"),
+    (MlflowRun, "log_dataset", "describe: dataset"),
+    (MlflowRun, "log_text", "describe: config.yaml, model.txt"),
+    (objective, "_train_epochs", "between epochs"),
+    (objective, "save_checkpoint", "checkpoints: write"),
+    (MlflowRun, "log_file", "checkpoints: to artifacts"),
+    (MlflowRun, "log_metrics", "log metrics"),
+    (objective, "_result", "test, confusion"),
+    (objective, "curves", "figures: draw"),
+    (objective, "confusion_figure", "figures: draw"),
+    (MlflowRun, "log_figure", "figures: render, store"),
+    (MlflowRun, "log_model", "log_model"),
+    (MlflowRun, "end", "end the run"),
+)
+
+
+def run(trials: int, epochs: int) -> None:
+    """Let a worker in this process train the trials; print what each cost and the parts of it."""
+    events = _Events()
+    with tempfile.TemporaryDirectory() as folder, _timed(events.parts):
+        settings = _submitted(Path(folder), trials + 1, epochs)
+        events.begin()
+        work(settings, events.take, lambda: False)
+    fixed, parts = events.fixed[1:], events.by_trial[1:]  # the first pays for imports and the data
+    median = statistics.median(fixed)
+    rows = [["between two ends of a trial, less its epochs", f"{1000 * median:.0f}", _range(fixed)]]
+    names = dict.fromkeys(name for trial in parts for name in trial if name != _EPOCHS)
+    steps = [(statistics.median(trial[name] for trial in parts), name) for name in names]
+    rows += [[f"  {name}", f"{1000 * seconds:.1f}", ""] for seconds, name in sorted(steps, reverse=True)]
+    show(
+        "Fixed cost of a trial inside a sweep (ms)",
+        ["", "median", "range"],
+        rows,
+        f"digits, {epochs} epochs, SQLite for MLflow and Optuna, one worker; {trials} trials after one to warm up "
+        f"({1000 * events.fixed[0]:,.0f} ms).",
+        judged(median < 0.5, "< 500 ms"),
+    )
+
+
+def _range(seconds: list[float]) -> str:
+    return f"{1000 * min(seconds):.0f}–{1000 * max(seconds):.0f}"
+
+
+def _submitted(folder: Path, trials: int, epochs: int) -> WorkerSettings:
+    settings = WorkerSettings(
+        study="fixed",
+        storage=f"sqlite:///{folder}/optuna.db",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        artifact_dir=folder / "artifacts",
+        checkpoint_dir=folder / "checkpoints",
+    )
+    prepare(settings.tracking_uri)
+    rates = ", ".join(f"{0.001 * (1 + number / trials):.6f}" for number in range(trials))
+    grid = parse_grid(_GRID.format(rates=rates, epochs=epochs))
+    tracker = connect(settings.tracking_uri, settings.artifact_dir)
+    submit(grid, feasible_cells(grid), open_storage(settings.storage), tracker)
+    return settings
+
+
+class _Events:
+    """Takes the worker's events: cuts the time into trials, and the parts with it."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = defaultdict(float)  # of the trial under way
+        self.by_trial: list[dict[str, float]] = []
+        self.fixed: list[float] = []
+        self._epochs = 0.0
+        self._since = 0.0
+
+    def begin(self) -> None:
+        self.parts.clear()
+        self._since = perf_counter()
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            self._epochs += event.metrics["epoch_seconds"]
+        if isinstance(event, TrialEnded):
+            if event.error:
+                raise RuntimeError(event.error)
+            self._end(perf_counter() - self._since - self._epochs)
+
+    def _end(self, fixed: float) -> None:
+        own = defaultdict(float, self.parts)
+        own[_REST] = fixed - sum(seconds for name, seconds in own.items() if name != _EPOCHS)
+        self.by_trial.append(own)
+        self.fixed.append(fixed)
+        self._epochs = 0.0
+        self.begin()
+
+
+@contextmanager
+def _timed(parts: dict[str, float]) -> Iterator[None]:
+    """Add the seconds spent in each of `_STEPS`, less those of the steps within it, to `parts`."""
+    within: list[float] = []  # for each open step, the seconds of the steps inside it
+
+    def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            within.append(0.0)
+            started = perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                whole = perf_counter() - started
+                parts[name] += whole - within.pop()
+                if within:
+                    within[-1] += whole
+
+        return wrapper
+
+    with ExitStack() as stack:
+        for owner, attribute, name in _STEPS:
+            stack.enter_context(patch.object(owner, attribute, timed(getattr(owner, attribute), name)))
+        yield

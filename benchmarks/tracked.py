@@ -1,0 +1,142 @@
+"""What tracking, checkpoints and the rest of a trial take from the throughput of the loop itself."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.common import SHARED_DATA, judged, mnist_available, register_images, show
+from lab import Placement, TrialConfig, connect, train
+from lab.data import Dataset, epoch_batches, load_data
+from lab.models import build_model
+from lab.tracking import prepare
+from lab.training import EpochResult, cores, use_threads
+
+__all__ = ["run"]
+
+_EVALUATED = 500  # images per batch of the bare loop's validation
+
+
+def run(epochs: int, images: int, only: str | None) -> None:
+    """Measure both nets and print the table."""
+    rows = [_row(name, config, epochs) for name, config in _configs(images, epochs + 1, only).items()]
+    show(
+        "Tracked training against the bare loop on the same tensors",
+        ["", "bare images/s", "tracked images/s", "kept", "in each epoch", "whole run kept", "target"],
+        rows,
+        f"An epoch is training and validation; tracked, also its log_batch (SQLite) and its checkpoint. {epochs} "
+        "epochs of each in turns within one process, after one to warm up; medians. The whole run: all its epochs "
+        f"and what comes before and after them, but for MLflow's first connection. {cores()} threads.",
+    )
+
+
+def _configs(images: int, epochs: int, only: str | None) -> dict[str, TrialConfig]:
+    shared: dict[str, Any] = {"epochs": epochs, "patience": None, "optimizer": "sgd", "momentum": 0.9}
+    configs = {}
+    if mnist_available() and only != "conv5":
+        configs["MNIST, filters 50,100"] = TrialConfig(
+            dataset="mnist", data_dir=str(SHARED_DATA), filters=(50, 100), lr=0.01, **shared
+        )
+    if only != "mnist":
+        name = f"conv5, {images:,} of 3x32x32"
+        configs[name] = TrialConfig(dataset=register_images(images), preset="conv5", **shared)
+    return configs
+
+
+def _row(name: str, config: TrialConfig, epochs: int) -> list[str]:
+    turns = _Turns(_bare_loop(config))
+    with tempfile.TemporaryDirectory() as folder:
+        tracker = connect(_prepared(folder), Path(folder, "artifacts"))
+        placement = Placement(checkpoint_dir=Path(folder, "checkpoints"))
+        started = perf_counter()
+        train(config, tracker, placement=placement, on_start=turns.begin, on_epoch=turns.take)
+        whole = perf_counter() - started - sum(turns.bare)
+    images = len(load_data(config).train)
+    bare, tracked = turns.bare[1:], turns.tracked[1:]
+    kept = [a / b for a, b in zip(bare, tracked, strict=True)]
+    return [
+        name,
+        f"{images / statistics.median(bare):,.0f}",
+        f"{images / statistics.median(tracked):,.0f}",
+        f"{statistics.median(kept):.1%}",
+        f"{min(kept):.1%}–{max(kept):.1%}",
+        f"{sum(turns.bare) / whole:.1%}",
+        judged(statistics.median(kept) >= 0.95, "≥ 95 %"),
+    ]
+
+
+def _prepared(folder: str) -> str:
+    uri = f"sqlite:///{folder}/mlflow.db"
+    prepare(uri)
+    return uri
+
+
+@dataclass
+class _Turns:
+    """Runs a bare epoch after every tracked one, whose time does not count as the tracked run's."""
+
+    bare_epoch: Callable[[], None]
+    tracked: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
+    _since: float = 0.0
+
+    def begin(self, _run: object) -> None:
+        self._since = perf_counter()
+
+    def take(self, _result: EpochResult) -> None:
+        now = perf_counter()
+        self.tracked.append(now - self._since)
+        with torch.random.fork_rng():  # both draw their dropout from torch's global generator
+            self.bare_epoch()
+        self._since = perf_counter()
+        self.bare.append(self._since - now)
+
+
+def _bare_loop(config: TrialConfig) -> Callable[[], None]:
+    """Return one epoch, training and validation, of a loop with lab's settings and nothing around it."""
+    use_threads(config)
+    dataset = load_data(config)
+    channels, height, width = dataset.train.images.shape[1:]
+    model = build_model(config, (channels, height, width), len(dataset.classes))
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum or 0.0, fused=True)
+    order = torch.Generator().manual_seed(0)
+
+    def epoch() -> None:
+        model.train()
+        total = torch.zeros(())
+        batches = epoch_batches(
+            dataset.train,
+            batch_size=config.batch_size,
+            mean=dataset.mean,
+            std=dataset.std,
+            generator=order,
+        )
+        for images, labels in batches:
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(labels)
+        total.item()
+        _validate(model, dataset)
+
+    return epoch
+
+
+def _validate(model: torch.nn.Module, dataset: Dataset) -> float:
+    model.eval()
+    split, correct = dataset.val, torch.zeros((), dtype=torch.int64)
+    assert split is not None
+    with torch.inference_mode():
+        for images, labels in epoch_batches(split, batch_size=_EVALUATED, mean=dataset.mean, std=dataset.std):
+            correct += (model(images).argmax(1) == labels).sum()
+    return correct.item() / len(split)

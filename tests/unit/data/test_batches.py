@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lab.data import Split, count_batches, epoch_batches, normalise
+from lab.errors import ConfigError
+
+_MEAN, _STD = torch.tensor([0.5, 0.25, 0.125]), torch.tensor([0.25, 0.5, 2.0])
+
+
+def _split(count: int, size: int = 4) -> Split:
+    images = torch.randint(0, 256, (count, 3, size, size), generator=_seeded(1), dtype=torch.uint8)
+    return Split(images.contiguous(memory_format=torch.channels_last), torch.arange(count))
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _epoch(
+    split: Split, batch_size: int, seed: int | None = None, augment: tuple[str, ...] = ()
+) -> list[tuple[Tensor, Tensor]]:
+    order = None if seed is None else _seeded(seed)
+    return list(
+        epoch_batches(
+            split,
+            batch_size=batch_size,
+            mean=_MEAN,
+            std=_STD,
+            generator=order,
+            augment=augment,
+            augment_generator=_seeded(7),
+        )
+    )
+
+
+@given(st.integers(1, 70), st.integers(1, 20), st.one_of(st.none(), st.integers(0, 2**32 - 1)))
+def test_every_image_comes_once_with_its_label(count: int, batch_size: int, seed: int | None) -> None:
+    split = _split(count)
+    batches = _epoch(split, batch_size, seed)
+    labels = torch.cat([labels for _, labels in batches])
+    assert sorted(labels.tolist()) == list(range(count))
+    images = torch.cat([images for images, _ in batches])
+    expected = (split.images[labels].double() / 255 - _MEAN.view(1, 3, 1, 1)) / _STD.view(1, 3, 1, 1)
+    torch.testing.assert_close(images.double(), expected, rtol=0, atol=1e-5)
+
+
+@given(st.integers(1, 70), st.integers(1, 20), st.one_of(st.none(), st.just(0)))
+def test_batches_are_counted_and_as_large_as_asked_for(count: int, batch_size: int, seed: int | None) -> None:
+    sizes = [len(labels) for _, labels in _epoch(_split(count), batch_size, seed)]
+    assert len(sizes) == count_batches(count, batch_size, shuffled=seed is not None)
+    assert all(size == batch_size for size in sizes[:-2])
+    if seed is not None and batch_size > 1 and count > 1:
+        assert min(sizes) > 1
+        assert max(sizes) <= batch_size + 1
+    else:
+        assert max(sizes) <= batch_size
+
+
+def test_a_single_image_left_over_joins_the_batch_before() -> None:
+    assert [len(labels) for _, labels in _epoch(_split(9), 4, seed=0)] == [4, 5]
+    assert [len(labels) for _, labels in _epoch(_split(9), 4)] == [4, 4, 1]
+
+
+def test_a_seed_gives_the_same_epoch_and_the_next_epoch_differs() -> None:
+    split, augment = _split(40, size=16), ("random_crop", "horizontal_flip")
+    for first, again in zip(_epoch(split, 8, 3, augment), _epoch(split, 8, 3, augment), strict=True):
+        assert torch.equal(first[0], again[0])
+        assert torch.equal(first[1], again[1])
+    order = _seeded(3)
+    first_epoch, second_epoch = (
+        torch.cat([y for _, y in epoch_batches(split, batch_size=8, mean=_MEAN, std=_STD, generator=order)])
+        for _ in range(2)
+    )
+    assert not torch.equal(first_epoch, second_epoch)
+
+
+def test_shuffling_and_augmentation_leave_the_global_generator_and_the_split_alone() -> None:
+    split = _split(20, size=16)
+    state, pixels = torch.get_rng_state(), split.images.clone()
+    _epoch(split, 6, 0, ("random_crop", "horizontal_flip"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(split.images, pixels)
+
+
+def test_a_crop_pads_with_black_as_normalised() -> None:
+    white = Split(torch.full((64, 3, 16, 16), 255, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
+    images, _ = _epoch(white, 64, augment=("random_crop",))[0]
+    black = -_MEAN / _STD
+    assert torch.isclose(images.amin((0, 2, 3)), black, atol=1e-5).all()
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (2, 1, 5, 7), (1, 4, 1, 1)])
+def test_normalise_gives_the_memory_format_asked_for(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
+    pixels = torch.randint(0, 256, shape, generator=_seeded(0), dtype=torch.uint8)
+    mean, std = torch.rand(shape[1], generator=_seeded(1)), torch.rand(shape[1], generator=_seeded(2)) + 0.1
+    result = normalise(pixels, mean, std, memory_format)
+    expected = (pixels / 255 - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+def test_augmenting_without_a_generator_is_refused() -> None:
+    batches = epoch_batches(_split(4), batch_size=2, mean=_MEAN, std=_STD, augment=["horizontal_flip"])
+    with pytest.raises(ValueError, match="needs an augment_generator"):
+        next(batches)
+
+
+def test_an_unknown_augmentation_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'horizontal_flip'"):
+        _epoch(_split(4), 2, augment=("horizontal_flop",))
