@@ -14,7 +14,9 @@ from lab.training.device import autocast
 
 __all__ = ["Evaluation", "evaluate"]
 
-_BATCH = 500  # nothing is kept for a backward pass, and larger ones gain nothing on a CPU
+# Images at a time: a CPU gains nothing from more, which would only take memory (250 MB more for conv5 by 500).
+_BATCH = {"cpu": 128}
+_BATCH_OTHERWISE = 500
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ def evaluate(model: nn.Module, split: Split, dataset: Dataset, config: TrialConf
     device = split.images.device
     loss = torch.zeros((), device=device)
     predictions = []
+    batch_size = _BATCH.get(device.type, _BATCH_OTHERWISE)
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(config, device):
-        for images, labels in epoch_batches(split, batch_size=_BATCH, mean=dataset.mean, std=dataset.std):
+        for images, labels in epoch_batches(split, batch_size=batch_size, mean=dataset.mean, std=dataset.std):
             logits = model(images)  # [B, classes]
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(1))

@@ -23,6 +23,9 @@ class Outcome(StrEnum):
 class Interrupted(Exception):  # noqa: N818  # nothing went wrong: the trial was asked to stop and can continue
     """The trial was asked to stop; its last checkpoint continues it."""
 
+    def __init__(self) -> None:
+        super().__init__("the trial was asked to stop")
+
 
 def at_chance(accuracy: float, majority: float, images: int) -> bool:
     """Return whether `accuracy` is no better than always answering the commonest class.

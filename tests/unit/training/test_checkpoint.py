@@ -30,7 +30,7 @@ def test_replaces_in_one_step_and_leaves_nothing_beside(tmp_path: Path) -> None:
 
 def test_a_failed_write_keeps_the_older(tmp_path: Path) -> None:
     save_checkpoint(STATE, tmp_path / "last.pt")
-    with pytest.raises((AttributeError, pickle.PicklingError, TypeError), match=""):
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
         save_checkpoint({"bad": lambda: None}, tmp_path / "last.pt")
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 3

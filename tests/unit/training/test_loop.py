@@ -1,0 +1,211 @@
+"""The training loop: learns, stops for the right reason, and continues to the last bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lab import registry
+from lab.config import TrialConfig
+from lab.data import load_data
+from lab.registry import optimizers, schedulers
+from lab.training import Interrupted, Outcome, Trainer, evaluate, load_checkpoint, save_checkpoint
+
+TINY: dict[str, Any] = {
+    "dataset": "synthetic",
+    "image_size": 8,
+    "depth": 1,
+    "width": 4,
+    "batch_size": 256,
+    "epochs": 4,
+    "patience": None,
+    "lr": 0.01,
+    "threads": 1,
+}
+
+
+def trainer(**values: Any) -> Trainer:
+    config = TrialConfig(**{**TINY, **values})
+    return Trainer(config, load_data(config))
+
+
+def curves(trained: Trainer) -> list[dict[str, float]]:
+    """Return what does not depend on the clock."""
+    clock = ("epoch_seconds", "images_per_second")
+    return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
+
+
+def finish(trained: Trainer) -> Trainer:
+    for _ in trained.epochs():
+        pass
+    return trained
+
+
+def test_it_learns() -> None:
+    trained = finish(trainer(width=16, epochs=8))
+    assert trained.outcome is Outcome.COMPLETED
+    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+    assert trained.history[-1]["val_accuracy"] > 0.3
+    assert set(trained.history[0]) == {
+        *(
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "lr",
+            "epoch_seconds",
+            "images_per_second",
+        )
+    }
+
+
+EXACT = [
+    *({"optimizer": name} for name in sorted(optimizers)),
+    *({"scheduler": name} for name in sorted(schedulers)),
+    {"dropout": 0.3, "dense": (16,), "conv_dropout": 0.1},
+    {"norm": "batch", "dense": (16,), "dense_norm": "batch"},
+    {"augment": ("random_crop", "horizontal_flip"), "image_size": 12},
+    {"precision": "bf16"},
+    {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+]
+
+
+@pytest.mark.parametrize("values", EXACT, ids=str)
+def test_the_same_config_gives_the_same_curves(values: dict[str, Any]) -> None:
+    assert curves(finish(trainer(**values))) == curves(finish(trainer(**values)))
+
+
+@pytest.mark.parametrize("values", EXACT, ids=str)
+def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) -> None:
+    whole = finish(trainer(**values))
+    first = trainer(**values)
+    for _ in islice(first.epochs(), 2):
+        pass
+    save_checkpoint(first.state_dict(), tmp_path / "last.pt")
+    torch.manual_seed(999)  # whatever happens in between
+    second = trainer(**values)
+    second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
+    finish(second)
+    assert curves(second) == curves(whole)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_another_seed_gives_other_curves_on_the_same_split() -> None:
+    one, other = trainer(seed=0), trainer(seed=1)
+    assert curves(finish(one)) != curves(finish(other))
+    assert one.dataset.digest == other.dataset.digest
+
+
+def test_a_checkpoint_of_another_config_is_refused() -> None:
+    state = finish(trainer(epochs=1)).state_dict()
+    with pytest.raises(ValueError, match="the checkpoint is of cell"):
+        trainer(epochs=1, lr=0.5).load_state_dict(state)
+
+
+def test_a_continued_trial_that_was_done_trains_nothing_more() -> None:
+    done = finish(trainer(epochs=2))
+    again = trainer(epochs=2)
+    again.load_state_dict(done.state_dict())
+    assert list(again.epochs()) == []
+    assert again.outcome is done.outcome
+
+
+def test_patience_stops_it_and_the_best_weights_come_back() -> None:
+    trained = trainer(epochs=60, patience=2, lr=0.05, width=8)
+    epochs = list(trained.epochs())
+    best = trained.patience.best_epoch
+    assert best is not None
+    assert trained.outcome is Outcome.EARLY_STOPPED
+    assert len(epochs) == best + 2 < 60
+    trained.restore_best()
+    assert trained.dataset.val is not None
+    again = evaluate(trained.model, trained.dataset.val, trained.dataset, trained.config)
+    assert again.accuracy == trained.history[best - 1]["val_accuracy"]
+    assert [epoch.epoch for epoch in epochs if epoch.improved][-1] == best
+
+
+@pytest.mark.parametrize("monitor", ["train_loss", "train_accuracy", "val_loss", "val_accuracy"])
+def test_any_metric_can_select(monitor: str) -> None:
+    trained = finish(trainer(monitor=monitor))
+    values = [epoch[monitor] for epoch in trained.history]
+    assert trained.patience.best_value == (max if monitor.endswith("accuracy") else min)(values)
+
+
+def test_without_validation_images_training_accuracy_selects() -> None:
+    trained = finish(trainer(val_fraction=0.0, monitor="train_accuracy"))
+    assert trained.dataset.val is None
+    assert "val_loss" not in trained.history[0]
+
+
+def test_test_metrics_every_epoch_have_their_own_name() -> None:
+    assert "epoch_test_accuracy" in finish(trainer(eval_test_every_epoch=True)).history[0]
+
+
+class Exploding(torch.nn.Module):
+    """A loss that is infinite at its third step."""
+
+    def __init__(self, **_options: object) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        return torch.nn.functional.cross_entropy(logits, labels) * (math.inf if self.steps == 3 else 1)
+
+
+@pytest.fixture
+def exploding_loss() -> Iterator[str]:
+    registry.losses.register("exploding", Exploding)
+    yield "exploding"
+    del registry.losses._entries["exploding"]
+
+
+def test_divergence_ends_it_at_the_step(exploding_loss: str) -> None:
+    trained = trainer(loss=exploding_loss)
+    epochs = list(trained.epochs())
+    assert trained.outcome is Outcome.DIVERGED
+    assert trained.diverged_step == 3
+    assert len(epochs) == 1  # what there was of it
+    assert set(epochs[0].metrics) == {"train_loss", "train_accuracy"}
+    assert math.isfinite(epochs[0].metrics["train_loss"])
+    assert trained.finished
+
+
+def test_divergence_in_a_later_epoch_keeps_the_best() -> None:
+    trained = trainer(optimizer="sgd", epochs=6, lr=0.05)
+    for epoch in trained.epochs():
+        if epoch.epoch == 2:
+            trained._optimizer.param_groups[0]["lr"] = 1e30
+    assert trained.outcome is Outcome.DIVERGED
+    assert trained.patience.best_epoch in (1, 2)
+    trained.restore_best()
+    assert all(value.isfinite().all() for value in trained.model.state_dict().values())
+
+
+def test_learning_nothing_is_an_outcome() -> None:
+    trained = finish(trainer(optimizer="sgd", lr=1e-9, patience=2))
+    assert trained.outcome is Outcome.NOT_CONVERGED
+
+
+def test_it_stops_between_two_steps() -> None:
+    config = TrialConfig(**TINY)
+    asked = iter([False] * 10 + [True] * 100)
+    stopped = Trainer(config, load_data(config), lambda: next(asked))
+    with pytest.raises(Interrupted, match="asked to stop"):
+        finish(stopped)
+    assert stopped.epoch == 1  # seven steps are an epoch
+
+
+def test_bf16_learns_as_well_as_fp32() -> None:
+    accuracies = [
+        finish(trainer(precision=precision, width=16, epochs=8)).patience.best_value or 0.0
+        for precision in ("fp32", "bf16")
+    ]
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.08)
