@@ -21,7 +21,7 @@ from torch import Tensor
 from lab import registry
 from lab.config import TrialConfig
 from lab.data import DataInfo, RawData, Split, load_data, make_split
-from lab.training import Trainer, cores, use_threads
+from lab.training import Trainer, cores
 
 __all__ = [
     "SHARED_DATA",
@@ -74,17 +74,13 @@ def mnist_available() -> bool:
 
 
 class Epochs:
-    """Trains one config epoch by epoch: a call trains one and returns images per second."""
+    """Trains one config epoch by epoch: a call trains one."""
 
     def __init__(self, config: TrialConfig) -> None:
-        self._trainer = Trainer(config, load_data(config))
-        self._epochs = self._trainer.epochs()
+        self._epochs = Trainer(config, load_data(config)).epochs()
 
-    def __call__(self) -> float:
-        use_threads(self._trainer.config)  # other variants in this process may use another count
-        started = time.perf_counter()
+    def __call__(self) -> None:
         next(self._epochs)
-        return len(self._trainer.dataset.train) / (time.perf_counter() - started)
 
 
 def prepared(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from time import perf_counter
 from typing import Any
@@ -36,38 +35,41 @@ __all__ = ["run"]
 _PLAIN, _FP32, _BF16, _WORKERS = "plain PyTorch loop", "lab fp32", "lab bf16", "two lab workers, fp32"
 _TARGETS = {_FP32: 1.35, _BF16: 2.3}
 _PARITY_SEEDS = 3
+_Variant = Callable[[TrialConfig], Callable[[], object]]  # from a config to what trains an epoch of it
 
 
 def run(preset: str, images: int, rounds: int, parity: bool) -> None:
     """Measure all variants in turns and print the table; then the accuracies of both precisions."""
-    config = _config(preset, images)
-    with _workers(preset, images) as workers:
-        values = take_turns(
-            {
-                _PLAIN: _plain_loop(config),
-                _FP32: Epochs(config),
-                _BF16: Epochs(config.model_copy(update={"precision": "bf16"})),
-                _WORKERS: workers,
-            },
-            rounds,
-        )
-    figures = medians(values, _PLAIN)
+    lab = _config(preset, images)
+    with ExitStack() as stack:
+        served: dict[str, list[tuple[_Variant, TrialConfig]]] = {
+            _PLAIN: [(_plain_loop, lab)],
+            _FP32: [(Epochs, lab)],
+            _BF16: [(Epochs, _config(preset, images, precision="bf16"))],
+            _WORKERS: [(Epochs, _config(preset, images, threads=1))] * 2,
+        }
+        variants = {name: stack.enter_context(_served(parts, images)) for name, parts in served.items()}
+        values = take_turns(variants, rounds)
+    _report(preset, images, values)
+    if parity:
+        _parity()
+
+
+def _report(preset: str, images: int, values: Mapping[str, list[float]]) -> None:
     shares = [two / one for two, one in zip(values[_WORKERS], values[_FP32], strict=True)]
     rows = [
         [name, f"{median:,.0f}", f"{ratio:.2f}x", f"{low:.2f}–{high:.2f}", _verdict(name, ratio, shares)]
-        for name, (median, ratio, low, high) in figures.items()
+        for name, (median, ratio, low, high) in medians(values, _PLAIN).items()
     ]
     show(
-        f"Training throughput: {preset}, 3x32x32, batch {config.batch_size}",
+        f"Training throughput: {preset}, 3x32x32, batch 128",
         ["", "images/s", "ratio", "in each round", "target"],
         rows,
-        f"{images:,} made-up images an epoch, {rounds} rounds of one epoch each, in turns, after one to warm up; "
-        f"medians. One process: {cores()} threads; two workers: 1 thread each, images of both.",
+        f"{images:,} made-up images an epoch; {len(shares)} rounds of one epoch each, in turns, after one to warm "
+        f"up; medians. Every variant in a process of its own with {cores()} threads; the two workers 1 thread each.",
         f"Two workers to one process in fp32: {statistics.median(shares):.2f} "
         f"({min(shares):.2f}–{max(shares):.2f}).",
     )
-    if parity:
-        _parity()
 
 
 def _verdict(name: str, ratio: float, shares: list[float]) -> str:
@@ -88,7 +90,7 @@ def _config(preset: str, images: int, **values: Any) -> TrialConfig:
     )
 
 
-def _plain_loop(config: TrialConfig) -> Callable[[], float]:
+def _plain_loop(config: TrialConfig) -> Callable[[], None]:
     """Return one epoch of the loop of PyTorch's tutorials: default settings, nothing tuned."""
     dataset = load_data(config)
     inputs = prepared(dataset.train.images, dataset.mean, dataset.std)
@@ -99,34 +101,34 @@ def _plain_loop(config: TrialConfig) -> Callable[[], float]:
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum or 0.0)
     criterion = nn.CrossEntropyLoss()
 
-    def epoch() -> float:
-        torch.set_num_threads(cores())
+    def epoch() -> None:
         model.train()
         running = 0.0
-        started = perf_counter()
         for images, labels in loader:
             optimizer.zero_grad()
             loss = criterion(model(images), labels)
             loss.backward()
             optimizer.step()
             running += loss.item()
-        return len(inputs) / (perf_counter() - started)
 
     return epoch
 
 
 @contextmanager
-def _workers(preset: str, images: int) -> Iterator[Callable[[], float]]:
-    """Start two processes of one thread each; yield what lets both train an epoch and gives their sum."""
+def _served(parts: Sequence[tuple[_Variant, TrialConfig]], images: int) -> Iterator[Callable[[], float]]:
+    """Start a process for each part; yield what lets them all train an epoch and gives their images per second.
+
+    Apart, because what one variant changes in its process, such as the allocator, must not help another.
+    """
     context = multiprocessing.get_context("spawn")
-    pairs = [context.Pipe() for _ in range(2)]
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # as lab's pool starts its workers
-    processes = [context.Process(target=_serve, args=(pipe, preset, images)) for _, pipe in pairs]
+    pairs = [context.Pipe() for _ in parts]
+    processes = [
+        context.Process(target=_serve, args=(theirs, make, config, images))
+        for (_, theirs), (make, config) in zip(pairs, parts, strict=True)
+    ]
     for process in processes:
         process.start()
-    os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
-    pipes = [pipe for pipe, _ in pairs]
+    pipes = [ours for ours, _ in pairs]
     for pipe in pipes:
         pipe.recv()  # it has built its model
 
@@ -147,11 +149,13 @@ def _workers(preset: str, images: int) -> Iterator[Callable[[], float]]:
             process.join()
 
 
-def _serve(pipe: Connection, preset: str, images: int) -> None:
-    epoch = Epochs(_config(preset, images, threads=1))
+def _serve(pipe: Connection, make: _Variant, config: TrialConfig, images: int) -> None:
+    register_images(images)
+    epoch = make(config)
     pipe.send(True)
     while pipe.recv():
-        pipe.send(epoch())
+        epoch()
+        pipe.send(True)
 
 
 def _parity() -> None:

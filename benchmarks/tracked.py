@@ -22,7 +22,7 @@ from lab.training import EpochResult, cores, use_threads
 
 __all__ = ["run"]
 
-_EVALUATED = 500  # images per batch of the bare loop's validation
+_EVALUATED = 128  # images per batch of the bare loop's validation
 
 
 def run(epochs: int, images: int, only: str | None) -> None:
@@ -106,7 +106,7 @@ def _bare_loop(config: TrialConfig) -> Callable[[], None]:
     dataset = load_data(config)
     channels, height, width = dataset.train.images.shape[1:]
     model = build_model(config, (channels, height, width), len(dataset.classes))
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum or 0.0, fused=True)
     order = torch.Generator().manual_seed(0)
 
@@ -123,7 +123,7 @@ def _bare_loop(config: TrialConfig) -> Callable[[], None]:
         for images, labels in batches:
             loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach() * len(labels)
         total.item()

@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from lab.config import TrialConfig
@@ -21,8 +19,7 @@ from lab.data import Dataset, load_data
 from lab.errors import TrackingError
 from lab.models import Summary, summarize_config
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker
-from lab.tracking.figures import confusion_matrix as confusion_figure
-from lab.tracking.figures import curves
+from lab.tracking.figures import confusion_matrix, curves
 from lab.tracking.provenance import provenance
 from lab.training import (
     CorruptCheckpoint,
@@ -240,8 +237,6 @@ def _result(trainer: Trainer, run: Run) -> TrialResult:
     config, dataset = trainer.config, trainer.dataset
     trainer.restore_best()
     test = evaluate(trainer.model, dataset.test, dataset, config)
-    classes = range(len(dataset.classes))
-    confusion = confusion_matrix(dataset.test.labels.cpu(), test.predictions.cpu(), labels=list(classes))
     return TrialResult(
         config=config,
         run_id=run.run_id,
@@ -250,10 +245,15 @@ def _result(trainer: Trainer, run: Run) -> TrialResult:
         best_epoch=trainer.patience.best_epoch,
         history=tuple(trainer.history),
         test=test,
-        confusion=torch.from_numpy(confusion),
+        confusion=_confusion(dataset.test.labels, test.predictions, len(dataset.classes)),
         summary=summarize_config(config, _shape(dataset), len(dataset.classes)),
         model=Normalized(trainer.model.eval(), dataset.mean, dataset.std),
     )
+
+
+def _confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """Return how often each pair occurred, [true, predicted], on the CPU."""
+    return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes).cpu()
 
 
 def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Path | None) -> None:
@@ -264,7 +264,7 @@ def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Pat
     run.log_metrics(metrics)
     run.set_tags({"lab.outcome": result.outcome})
     run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
-    run.log_figure(confusion_figure(result.confusion.numpy(), classes), "confusion_matrix.png")
+    run.log_figure(confusion_matrix(result.confusion.numpy(), classes), "confusion_matrix.png")
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
     if checkpoint is not None:
         _log_checkpoints(run, trainer, checkpoint)
@@ -297,8 +297,7 @@ def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]
 
 
 def _config_yaml(config: TrialConfig) -> str:
-    values: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+    return yaml.safe_dump(config.as_values(), sort_keys=False, default_flow_style=None)
 
 
 def _device_name(device: torch.device) -> str:

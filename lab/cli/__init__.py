@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
@@ -29,8 +30,23 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="lab")
+def _version() -> str:
+    try:
+        return version("lab")
+    except PackageNotFoundError:
+        return "unknown (run from a folder, not installed)"
+
+
+_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 120,
+    # `mlflow run -P batch_size=8` passes `--batch_size`, the name that a setting has everywhere else
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+@click.group(cls=_Group, context_settings=_SETTINGS)
+@click.version_option(_version())
 def main() -> None:
     """Run grids of image-classification trials, and track every one of them in MLflow.
 

@@ -17,9 +17,10 @@ __all__ = ["check"]
 
 
 @click.command(
+    short_help="Find every fault of grid files.",
     epilog="""\b
 Example:
-  lab check grids/*.yaml"""
+  lab check grids/*.yaml""",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(files: tuple[Path, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,29 +13,41 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lab.report.render import duration
+from lab.cli.console import terminal
 
 if TYPE_CHECKING:
     from lab.engines import Progress
     from lab.study import Submission, TrialEnded
 
-__all__ = ["SweepDisplay"]
+__all__ = ["STOPPING", "SweepDisplay"]
+
+STOPPING = "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once."
 
 _LINE_EVERY = 60.0  # seconds between lines where nobody looks at a live table
+_OTHER_LINES = 7  # of the live table that are no worker's
 
 
 class SweepDisplay:
-    """Shows a sweep's progress on `console`; a context manager around the sweep."""
+    """Shows a sweep's progress; a context manager around the sweep.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+    Args:
+        stopping: whether the sweep was asked to stop.
+        console: to show it on; stdout if None.
+    """
+
+    def __init__(self, stopping: Callable[[], bool] = lambda: False, console: Console | None = None) -> None:
+        self._stopping = stopping
+        self._console = console or terminal()
+        self._shown: RenderableType = Text("checking every cell and the data …")
+        self._live = Live(
+            console=self._console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
         self._told = 0
         self._told_at = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live.start()
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -44,21 +57,21 @@ class SweepDisplay:
 
     def queued(self, done: int, total: int) -> None:
         """Show how many cells are queued."""
-        if self._console.is_terminal:
-            self._live.update(Text(f"queueing cells: {done:,} of {total:,}"))
+        self._shown = Text(f"queueing cells: {done:,} of {total:,}")
 
     def planned(self, submission: Submission, progress: Progress) -> None:
         """Say what the sweep is about to do."""
-        parts = [f"{submission.added} cells queued"]
+        parts = [f"{submission.added:,} cells queued"]
         if submission.present:
             parts.append(
-                f"{submission.present} known already ({progress.done} done, {progress.failed} failed)"
+                f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
             )
         if submission.skipped:
-            parts.append(f"{submission.skipped} left out (`lab plan` says why)")
+            parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
         if submission.gone:
-            parts.append(f"{submission.gone} cells of earlier files left as they are")
-        self._console.print(f"{progress.study}: {', '.join(parts)}", highlight=False)
+            parts.append(f"{submission.gone:,} cells of earlier files left as they are")
+        self._console.print(f"{progress.study}: {', '.join(parts)}", highlight=False, soft_wrap=True)
+        self._shown = Text("starting workers …" if progress.waiting else "")
 
     def update(self, progress: Progress) -> None:
         """Show how things stand now."""
@@ -66,11 +79,16 @@ class SweepDisplay:
             self._console.print(_line(ended, progress), highlight=False, soft_wrap=True)
             self._told_at = time.monotonic()
         self._told = len(progress.ended)
-        if self._console.is_terminal:
-            self._live.update(_table(progress))
-        elif time.monotonic() - self._told_at > _LINE_EVERY:
+        self._shown = _table(progress, self._console.height - _OTHER_LINES)
+        if not self._console.is_terminal and time.monotonic() - self._told_at > _LINE_EVERY:
             self._told_at = time.monotonic()
-            self._console.print(_summary(progress), highlight=False, soft_wrap=True)
+            self._console.print("; ".join(_summary(progress)), highlight=False, soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        """Return the live part. It asks for itself whether to stop: a signal's handler must not print into it."""
+        if not self._stopping():
+            return self._shown
+        return Group(Text(STOPPING, style="yellow", no_wrap=True, overflow="ellipsis"), self._shown)
 
 
 def _line(ended: TrialEnded, progress: Progress) -> Text:
@@ -80,24 +98,39 @@ def _line(ended: TrialEnded, progress: Progress) -> Text:
     return Text(f"{count}  {ended.label}  {ended.outcome}{value}{'  ' if ended.error else ''}{ended.error}")
 
 
-def _table(progress: Progress) -> RenderableType:
+def _table(progress: Progress, most_rows: int) -> RenderableType:
+    """Return the live table: a row for each worker, as many as there is room for, and the sum of it."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("worker", "trial", "epoch", "", progress.monitor):
-        table.add_column(heading, justify="right" if heading == progress.monitor else "left")
-    for worker, trial in sorted(progress.running.items()):
+    table.add_column("worker", no_wrap=True)
+    table.add_column("trial", no_wrap=True, overflow="ellipsis", ratio=1)
+    for heading in ("epoch", ""):
+        table.add_column(heading, no_wrap=True)
+    table.add_column(progress.monitor, justify="right", no_wrap=True)
+    running = sorted(progress.running.items())
+    shown = running if len(running) <= most_rows else running[: max(1, most_rows - 1)]
+    for worker, trial in shown:
         value = "" if trial.value is None else f"{trial.value:.4f}"
-        bar = ProgressBar(total=trial.epochs, completed=trial.epoch, width=20)
+        bar = ProgressBar(total=trial.epochs, completed=trial.epoch, width=15)
         table.add_row(str(worker), Text(trial.label), f"{trial.epoch}/{trial.epochs}", bar, value)
+    if len(running) > len(shown):
+        table.add_row("…", f"and {len(running) - len(shown)} more")
     total = ProgressBar(total=progress.total, completed=progress.done + progress.failed, width=60)
-    return Group(table, Text(_summary(progress)), total)
+    lines = (Text(line, no_wrap=True, overflow="ellipsis") for line in _summary(progress))
+    return Group(table, *lines, total)
 
 
-def _summary(progress: Progress) -> str:
-    parts = [f"{progress.done}/{progress.total} done"]
-    parts.append(f"{len(progress.running)} running, {progress.waiting} waiting, {progress.failed} failed")
-    if progress.best_value is not None:
-        parts.append(f"best {progress.monitor} {progress.best_value:.4f} ({progress.best_label})")
+def _summary(progress: Progress) -> list[str]:
+    """Return how the sweep stands, in one line, and the best so far in another."""
+    parts = [f"{progress.done:,}/{progress.total:,} done"]
+    parts.append(f"{len(progress.running)} running, {progress.waiting:,} waiting, {progress.failed:,} failed")
     left = progress.seconds_left()
-    if left is not None and (progress.waiting or progress.running):
+    if progress.stopping:
+        parts.append("stopping")
+    elif left is not None and (progress.waiting or progress.running):
+        from lab.report.render import duration  # pandas, which takes a while
+
         parts.append(f"about {duration(left)} left")
-    return f"{progress.study}: " + "; ".join(parts)
+    lines = [f"{progress.study}: " + "; ".join(parts)]
+    if progress.best_value is not None:
+        lines.append(f"best {progress.monitor} {progress.best_value:.4f} ({progress.best_label})")
+    return lines

@@ -1,16 +1,29 @@
-"""Sentences that several commands end with."""
+"""Sentences that several commands say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["browse"]
+__all__ = ["browse", "unknown_study"]
 
 
 def browse(tracking_uri: str) -> str:
     """Return how to look at what was tracked."""
+    from lab.study import display_url
+
+    shown = display_url(tracking_uri)
     if tracking_uri.startswith("http"):
-        return f"Browse it: {tracking_uri}"
+        return f"Browse it: {shown}"
     if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
         return "Browse it: make ui"
-    return f"Browse it: mlflow server --workers 1 --backend-store-uri {tracking_uri}"
+    return f"Browse it: mlflow server --workers 1 --backend-store-uri {shown}"
+
+
+def unknown_study(name: str, storage: str) -> str:
+    """Return that there is no study called `name`, and what there is."""
+    from lab.registry import suggest
+    from lab.study import study_names
+
+    names = study_names(storage)
+    known = f" Known: {', '.join(names)}" if names else " There are none yet: `lab sweep GRID` makes one."
+    return f"No study '{name}' here.{suggest(name, names)}{known}"

@@ -53,12 +53,11 @@ def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
 
 
 def config_options(command: Command) -> Command:
-    """Add an option for every config field: `--batch-size`, also spelt `--batch_size`."""
+    """Add an option for every config field: `--batch-size` (`lab` takes `--batch_size` for the same)."""
     for name, field in reversed(TrialConfig.model_fields.items()):
-        spellings = dict.fromkeys([f"--{name.replace('_', '-')}", f"--{name}"])
         default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
         text = " ".join((field.description or "").split()) + default
-        command = click.option(*spellings, name, metavar="VALUE", help=text)(command)
+        command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=text)(command)
     return command
 
 
@@ -79,8 +78,15 @@ def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
     Raises:
         ConfigError: not of that form, an unknown key or a wrong value.
     """
-    pairs = [text.partition("=") for text in overrides]
-    wrong = [text for text, (_, equals, _) in zip(overrides, pairs, strict=True) if not equals]
+    texts = [part for text in overrides for part in _parts(text)]
+    pairs = [text.partition("=") for text in texts]
+    wrong = [text for text, (_, equals, _) in zip(texts, pairs, strict=True) if not equals]
     if wrong:
         raise ConfigError(f"--set takes KEY=VALUE, e.g. --set epochs=3, but got {wrong[0]!r}")
     return parse_values({key.strip().replace("-", "_"): value for key, _, value in pairs})
+
+
+def _parts(text: str) -> list[str]:
+    """Return `a=1 b=2` as two: `mlflow run` takes only one `-P set=…`."""
+    parts = text.split()
+    return parts if len(parts) > 1 and all("=" in part for part in parts) else [text]

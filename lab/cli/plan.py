@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lab.cli.console import terminal
 from lab.cli.options import overrides_option, parse_overrides, store_options, stores_from
 from lab.config import load_grid
 
@@ -24,11 +25,12 @@ _ROWS = 200  # of the table, unless --limit says otherwise
 
 
 @click.command(
+    short_help="Show every cell of a grid before anything is spent.",
     epilog="""\b
 Examples:
   lab plan grids/quickstart.yaml
   lab plan grids/quickstart.yaml --format json | jq '.[] | select(.feasible) | .params'
-  lab plan grids/cifar10_models.yaml --set data_dir=photos --format csv > plan.csv"""
+  lab plan grids/cifar10_models.yaml --set data_dir=photos --format csv > plan.csv""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
 @click.option(
@@ -63,7 +65,6 @@ def plan(
 
 
 def _print_table(cells: Iterator[PlannedCell], name: str, size: int, limit: int) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -80,7 +81,7 @@ def _print_table(cells: Iterator[PlannedCell], name: str, size: int, limit: int)
             else Text(cell.reason, style="red" if cell.invalid else "yellow")
         )
         table.add_row(str(cell.index), Text(cell.label), params, mult_adds, state)
-    console = Console()
+    console = terminal()
     console.print(table)
     feasible = [cell for cell in shown if cell.feasible]
     done = sum(cell.state == "complete" for cell in feasible)

@@ -34,7 +34,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(message: str) -> Iterator[Stop]:
-    """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message`.
+    """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message` unless that is empty.
 
     Another SIGINT raises KeyboardInterrupt, unless it comes at once: `mlflow run` passes on the terminal's own
     Ctrl-C, and a SIGTERM a quarter of a second later.
@@ -47,7 +47,8 @@ def stop_on_signals(message: str) -> Iterator[Stop]:
                 raise KeyboardInterrupt
             return
         stop.signal, stop.at = number, time.monotonic()
-        click.echo(f"\n{message}", err=True)
+        if message:
+            click.echo(f"\n{message}", err=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.cli.messages import unknown_study
 from lab.cli.options import store_options, stores_from
 from lab.errors import StudyError
 
@@ -17,11 +18,12 @@ __all__ = ["status"]
 
 
 @click.command(
+    short_help="Show how studies stand.",
     epilog="""\b
 Examples:
   lab status                (all studies)
   lab status quickstart
-  lab status quickstart --format json"""
+  lab status quickstart --format json""",
 )
 @click.argument("study", required=False)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -33,10 +35,7 @@ def status(study: str | None, form: str, tracking_uri: str | None, storage: str 
     url = stores_from(tracking_uri, storage).storage
     names = study_names(url)
     if study is not None and study not in names:
-        from lab.registry import suggest
-
-        known = f" Known: {', '.join(names)}" if names else " There are none yet: `lab sweep GRID` makes one."
-        raise StudyError(f"No study '{study}' here.{suggest(study, names)}{known}")
+        raise StudyError(unknown_study(study, url))
     found = [study_status(url, name) for name in ([study] if study else names)]
     if form == "json":
         click.echo(

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lab.cli.again import command_line
+from lab.cli.console import terminal
+from lab.cli.live import STOPPING, SweepDisplay
 from lab.cli.options import overrides_option, parse_overrides, store_options, stores_from
-from lab.cli.signals import stop_on_signals
+from lab.cli.outer_run import InRun, open_outer_run
+from lab.cli.signals import Stop, stop_on_signals
 from lab.config import load_grid
+from lab.tracking import RunStatus
 
 if TYPE_CHECKING:
-    from lab.engines import SweepResult
+    from lab.config import Grid
+    from lab.engines import Progress, Stores, SweepResult
+    from lab.study import Submission
+    from lab.tracking import Run
 
 __all__ = ["sweep"]
 
+_ROWS = 15  # of the leaderboard
+
 
 @click.command(
+    cls=InRun,
+    short_help="Train every cell of a grid.",
     epilog="""\b
 Examples:
   lab sweep grids/quickstart.yaml
@@ -26,7 +39,7 @@ Examples:
   lab sweep grids/quickstart.yaml --workers 1 --tracking-uri http://127.0.0.1:5000
 
 The same command again continues a study: finished cells are left alone, interrupted ones go on from
-their checkpoints, and cells that the file has gained are added."""
+their checkpoints, and cells that the file has gained are added.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
 @click.option(
@@ -38,7 +51,9 @@ their checkpoints, and cells that the file has gained are added."""
 @click.option("--retry-failed", is_flag=True, help="Also train again the cells that failed before.")
 @overrides_option
 @store_options
+@click.pass_context
 def sweep(
+    ctx: click.Context,
     grid: Path,
     workers: int | None,
     download: bool,
@@ -54,40 +69,78 @@ def sweep(
     """
     loaded = load_grid(grid, parse_overrides(overrides))
     stores = stores_from(tracking_uri, storage)
-    with stop_on_signals(
-        "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once."
-    ) as stop:
-        from lab.cli.live import SweepDisplay
-        from lab.engines import sweep as sweep_grid
-
-        with SweepDisplay() as display:
-            try:
-                result = sweep_grid(
-                    loaded,
-                    stores,
-                    workers=workers,
-                    download=download,
-                    retry_failed=retry_failed,
-                    on_plan=display.planned,
-                    on_queued=display.queued,
-                    on_progress=display.update,
-                    should_stop=stop,
-                )
-            except KeyboardInterrupt:
-                sys.exit(stop.exit_code)
-    _print_result(result, stores.tracking_uri, f"lab sweep {grid}")
+    with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
+        try:
+            result = _sweep(
+                loaded, stores, stop, workers=workers, download=download, retry_failed=retry_failed
+            )
+        except KeyboardInterrupt:
+            click.echo(f"Continue with: {_again(ctx)}")
+            sys.exit(stop.exit_code)
+    _print_result(result, stores.tracking_uri, _again(ctx))
     sys.exit(stop.exit_code if result.ending == "stopped" else 1 if result.failed else 0)
 
 
-def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
-    from rich.console import Console
+def _again(ctx: click.Context) -> str:
+    return command_line(ctx, only={param.name or "" for param in ctx.command.params} - {"retry_failed"})
 
+
+def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResult:
+    with SweepDisplay(stop) as display:
+        from lab.engines import sweep as sweep_grid  # takes seconds, after something is on the screen
+
+        outer = _OuterRun(stores.tracking_uri)
+
+        def planned(submission: Submission, progress: Progress) -> None:
+            outer.link(grid.name, submission.run)
+            display.planned(submission, progress)
+
+        try:
+            result = sweep_grid(
+                grid,
+                stores,
+                on_plan=planned,
+                on_queued=display.queued,
+                on_progress=display.update,
+                should_stop=stop,
+                **options,
+            )
+        except KeyboardInterrupt:
+            outer.end(RunStatus.KILLED)
+            raise
+        outer.end(result.status)
+    return result
+
+
+@dataclass
+class _OuterRun:
+    """The run of `mlflow run . -e sweep`: it says which study it swept, and is neither a trial nor the study."""
+
+    tracking_uri: str
+    run: Run | None = None
+
+    def link(self, study: str, parent: Run) -> None:
+        """Name the study and its run."""
+        note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
+        tags = {"lab.kind": "sweep", "lab.study": study, "lab.study_run": parent.run_id}
+        self.run = open_outer_run(self.tracking_uri, {**tags, "mlflow.note.content": note})
+
+    def end(self, status: RunStatus) -> None:
+        """Close it."""
+        if self.run is not None:
+            self.run.end(status)
+
+
+def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
     from lab.cli.messages import browse
     from lab.report import render
 
-    if not result.leaderboard.empty:
-        Console().print(render(result.leaderboard.head(15), title=result.study))
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(result.states.items()))
+    board = result.leaderboard
+    if not board.empty:
+        terminal().print(render(board.head(_ROWS), title=result.study))
+    if len(board) > _ROWS:
+        click.echo(f"{len(board) - _ROWS:,} more trials: lab best {result.study} --top {len(board)}")
+    counts = ", ".join(f"{number:,} {state}" for state, number in sorted(result.states.items()))
     click.echo(f"{result.study}: {counts}")
     if result.failed:
         click.echo(f"Failed cells keep their traceback in MLflow; `{again} --retry-failed` tries them again")

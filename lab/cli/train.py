@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.cli.again import command_line
 from lab.cli.options import config_options, store_options, stores_from
-from lab.cli.signals import stop_on_signals
+from lab.cli.outer_run import InRun, outer_run_id
+from lab.cli.signals import Stop, stop_on_signals
 from lab.config import TrialConfig, load_config, parse_config, parse_values
 from lab.errors import ConfigError, TrackingError
 
@@ -25,13 +26,15 @@ __all__ = ["train"]
 
 
 @click.command(
+    cls=InRun,
+    short_help="Train one configuration.",
     epilog="""\b
 Examples:
   lab train --lr 0.01 --activation gelu --optimizer adam --depth 3
   lab train --dataset mnist --download --epochs 1 --filters 50,100
   lab train --preset conv3 --dataset image_folder --data-dir photos
   lab train --config base.yaml --seed 2
-  lab train --resume 3f2c…        (the id of an interrupted run)"""
+  lab train --resume 3f2c…        (the id of an interrupted run)""",
 )
 @click.option(
     "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of config values."
@@ -56,22 +59,34 @@ def train(
 
     Every setting has a flag; what is given there wins over --config. Lists are written 6,16.
     """
-    from lab.objective import Placement
-    from lab.tracking import connect, prepare
-
     given = {key: value for key, value in flags.items() if value is not None}
     stores = stores_from(tracking_uri, storage)
-    config = None if resume else _config(file, given)
-    if config is not None:
-        _check(config, download)
+    again = command_line(click.get_current_context(), only={"tracking_uri"})
+    if resume and file is not None:
+        raise ConfigError("--resume continues a run with the settings it has; leave out --config")
+    with stop_on_signals("Stopping at the next step; press Ctrl-C again to end at once.") as stop:
+        from lab.objective import Placement  # seconds of imports
+
+        config = None if resume else _config(file, given)
+        if config is not None:
+            _check(config, download)
+        tracker = _tracker(stores, resume)
+        if config is None:
+            config = _config_of_run(tracker, resume or "", given)
+        run_id = resume or outer_run_id()
+        placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
+        result = _train(config, tracker, placement, download, stop, again)
+    _print_result(result, stores.tracking_uri)
+
+
+def _tracker(stores: Stores, resume: str | None) -> Tracker:
+    from lab.study import database_exists
+    from lab.tracking import connect, prepare
+
+    if resume and not database_exists(stores.tracking_uri):
+        raise TrackingError(f"There is no run {resume}: {stores.tracking_uri} does not exist")
     prepare(stores.tracking_uri)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    if config is None:
-        config = _config_of_run(tracker, resume or "", given)
-    # `mlflow run` opens the run and tells its id in the environment
-    run_id = resume or os.environ.get("MLFLOW_RUN_ID")
-    placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
-    _train(config, tracker, placement, stores, download)
+    return connect(stores.tracking_uri, stores.artifact_dir)
 
 
 def _config(file: Path | None, flags: dict[str, str]) -> TrialConfig:
@@ -104,28 +119,28 @@ def _check(config: TrialConfig, download: bool) -> None:
 
 
 def _train(
-    config: TrialConfig, tracker: Tracker, placement: Placement, stores: Stores, download: bool
-) -> None:
+    config: TrialConfig, tracker: Tracker, placement: Placement, download: bool, stop: Stop, again: str
+) -> TrialResult:
     from lab.objective import train as train_config
     from lab.training import Interrupted
 
     opened: list[str] = []
-    with stop_on_signals("Stopping at the next step; press Ctrl-C again to end at once.") as stop:
-        try:
-            result = train_config(
-                config,
-                tracker,
-                placement=placement,
-                download=download,
-                on_start=lambda run: opened.append(run.run_id),
-                on_epoch=lambda epoch: _print_epoch(epoch, config),
-                should_stop=stop,
-            )
-        except (Interrupted, KeyboardInterrupt):
-            click.echo("Stopped. All finished epochs are kept; continue with", err=True)
-            click.echo(f"  lab train --resume {opened[0] if opened else 'RUN_ID'}", err=True)
-            sys.exit(stop.exit_code)
-    _print_result(result, stores.tracking_uri)
+    try:
+        return train_config(
+            config,
+            tracker,
+            placement=placement,
+            download=download,
+            on_start=lambda run: opened.append(run.run_id),
+            on_epoch=lambda epoch: _print_epoch(epoch, config),
+            should_stop=stop,
+        )
+    except (Interrupted, KeyboardInterrupt):
+        if not opened:
+            raise
+        click.echo("Stopped. All finished epochs are kept; continue with", err=True)
+        click.echo(f"  {again} --resume {opened[0]}", err=True)
+        sys.exit(stop.exit_code)
 
 
 def _print_epoch(result: EpochResult, config: TrialConfig) -> None:

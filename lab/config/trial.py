@@ -256,17 +256,20 @@ class TrialConfig(BaseModel):
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
+    def as_values(self) -> dict[str, Any]:
+        """Return every resolved value that applies, as JSON and YAML hold them; `parse_config` reads them back."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if self._applies(name)}
+
     def as_params(self) -> dict[str, str]:
         """Return every resolved value that applies, as text for MLflow's params (`filters` as `6,16`).
 
         `parse_values` reads them back to the same config.
         """
-        fields = type(self).model_fields
-        return {
-            name: as_text(value)
-            for name, value in self
-            if value is not None or fields[name].default is not None  # patience: none is a choice
-        }
+        return {name: as_text(value) for name, value in self if self._applies(name)}
+
+    def _applies(self, name: str) -> bool:
+        """Return whether a field has a value, or is None by choice (`patience: none`)."""
+        return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
 
 def parse_config(values: Mapping[str, Any], *, key: str = "", file: str = "") -> TrialConfig:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -58,6 +58,13 @@ class SweepResult:
     def failed(self) -> int:
         """Cells that failed."""
         return self.states.get("failed", 0)
+
+    @property
+    def status(self) -> RunStatus:
+        """The status of the study's run."""
+        if self.ending != "done":
+            return RunStatus.KILLED
+        return RunStatus.FAILED if self.failed else RunStatus.FINISHED
 
 
 def sweep(
@@ -128,7 +135,6 @@ class _Sweep:
     progress: Progress
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
-    stopping: bool = False
     error: str = ""
 
     def run(self, workers: int | None) -> None:
@@ -147,20 +153,22 @@ class _Sweep:
                 self._step(pool)
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
+            for trial in self.queue.put_back_dead():
+                tags = {"lab.outcome": "killed"}
+                _end_run(trial.user_attrs, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:
             raise LabError(self.error)
 
     def _step(self, pool: Pool) -> None:
-        if self.should_stop() and not self.stopping:
-            self.stopping = True
-            pool.stop()
+        if self.should_stop() and not self.progress.stopping:
+            self._stop(pool)
         for worker, event in pool.listen(_TICK):
             if event is None:
                 self._ended(worker, pool)
             elif isinstance(event, WorkerFailed):
-                self.error, self.stopping = event.error, True
-                pool.stop()
+                self.error = event.error
+                self._stop(pool)
             else:
                 self.progress.take(worker, event)
         self.on_progress(self.progress)
@@ -171,8 +179,12 @@ class _Sweep:
             return
         self.progress.lose(worker)
         self.progress.failed += _requeue_dead(self.queue, self.tracker)
-        if not self.stopping:
+        if not self.progress.stopping:
             pool.start()
+
+    def _stop(self, pool: Pool) -> None:
+        self.progress.stopping = True
+        pool.stop()
 
 
 def _fitting_workers() -> int:
@@ -186,17 +198,28 @@ def _requeue_dead(queue: TrialQueue, tracker: Tracker) -> int:
     """Queue the trials of dead workers again; close the runs of those given up, and return how many."""
     given_up = queue.requeue_dead()
     for trial in given_up:
-        run_id = trial.user_attrs.get("run_id")
-        if run_id is not None:
-            attributes = queue.attributes()
-            run = tracker.open_run(
-                name=trial.user_attrs["label"],
-                experiment=tracker.experiment(attributes["experiment"]),
-                tags={"lab.outcome": "failed", "lab.error": "its process died every time it was tried"},
-                run_id=run_id,
-            )
-            run.end(RunStatus.FAILED)
+        tags = {"lab.outcome": "failed", "lab.error": "its process died every time it was tried"}
+        _end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
+
+
+def _end_run(
+    trial: Mapping[str, Any], queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
+) -> None:
+    """End the run that a dead worker left open.
+
+    Args:
+        trial: its trial's user attributes.
+        queue: of the study.
+        tracker: where the run is.
+        status: to end it with.
+        tags: to set on it.
+    """
+    run_id = trial.get("run_id")
+    if run_id is not None:
+        experiment = tracker.experiment(queue.attributes()["experiment"])
+        run = tracker.open_run(name=trial["label"], experiment=experiment, tags=tags, run_id=run_id)
+        run.end(status)
 
 
 def _progress(study: str, queue: TrialQueue) -> Progress:
@@ -227,7 +250,6 @@ def _conclude(
     experiment = tracker.experiment(study)
     frame = leaderboard(tracker, experiment, study=study)
     publish_leaderboard(submission.run, frame)
-    complete = ending == "done" and not states.get("failed")
-    status = RunStatus.FINISHED if complete else RunStatus.FAILED if ending == "done" else RunStatus.KILLED
-    submission.run.end(status)
-    return SweepResult(study, frame, states, ending)
+    result = SweepResult(study, frame, states, ending)
+    submission.run.end(result.status)
+    return result

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -20,6 +20,9 @@ __all__ = ["Pool", "Worker"]
 # Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
 # seconds that these take, and shares their memory.
 _PRELOADED = ["lab.engines.process", "lab.tracking.mlflow", "matplotlib.backends.backend_agg"]
+
+
+_DEATH_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Pool:
         """End every worker at once; what they trained since their last checkpoints is lost."""
         for worker in self._workers.values():
             worker.process.kill()
+        for worker in self._workers.values():
+            worker.process.join(_DEATH_SECONDS)
 
 
 def _context() -> Any:
@@ -96,6 +101,7 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
+    resource_tracker.ensure_running()  # starting it below would unblock SIGINT
     with _single_threaded_imports(), _interrupts_blocked():
         forkserver.ensure_running()  # imports while this process plans
     return context

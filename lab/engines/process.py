@@ -36,5 +36,6 @@ def worker_main(settings: WorkerSettings, events: Connection, gpu: int | None) -
             stopping = True
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the sweep answers it
     parent = multiprocessing.parent_process()
     work(settings, emit, lambda: stopping or (parent is not None and not parent.is_alive()))

@@ -33,6 +33,7 @@ class Progress:
     total: int
     done: int = 0
     failed: int = 0
+    stopping: bool = False
     running: dict[int, Running] = field(default_factory=dict)  # by worker
     best_value: float | None = None
     best_label: str = ""

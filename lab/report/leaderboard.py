@@ -23,7 +23,8 @@ def leaderboard(
     """Return the trials of `study`, the best first.
 
     Trials without a finite value come last; of equals the one with fewer parameters is first, then the name
-    decides. Of `best_value` and `metric`, the study's direction says which end is the best.
+    decides. The highest accuracy and the lowest loss are the best; of any other `metric`, the study's
+    direction says which end is.
 
     Args:
         tracker: where the runs are.
@@ -35,18 +36,20 @@ def leaderboard(
     Returns:
         Columns rank (from 1), name, a column for each parameter that the study varies (text), best_value,
         test_accuracy, best_epoch, epochs, params, seconds, outcome and run_id. Missing values are NA.
+        `attrs["monitor"]` says what best_value is a value of.
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
     """
     parent = _parent(tracker, experiment, study)
     varied: list[str] = json.loads(parent.get("tags.lab.varied") or "[]")
-    descending = parent.get("tags.lab.direction") != "minimize"
+    descending = _rises(metric, parent.get("tags.lab.direction") != "minimize")
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
     frame = _columns(runs, varied, metric)
     frame = _ranked(frame, metric, descending).head(top if top is not None else len(frame))
     frame.insert(0, "rank", range(1, len(frame) + 1))
+    frame.attrs["monitor"] = parent.get("tags.lab.monitor") or "val_accuracy"
     return frame
 
 
@@ -54,6 +57,13 @@ def publish_leaderboard(run: Run, frame: pd.DataFrame) -> None:
     """Store `frame` on the study's parent `run`: as a table for the MLflow UI, and as CSV."""
     run.log_table(frame, "leaderboard.json")
     run.log_text(frame.to_csv(index=False), "leaderboard.csv")
+
+
+def _rises(metric: str, maximized: bool) -> bool:
+    """Return whether higher values of `metric` are better."""
+    if metric.endswith(("loss", "accuracy")):
+        return metric.endswith("accuracy")
+    return maximized
 
 
 def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:

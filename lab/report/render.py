@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,28 +32,62 @@ _HEADINGS = {
     "epochs": "of",
     "seconds": "time",
 }
+_SPARE = ("epochs", "seconds", "best_epoch", "outcome", "params")  # the first is missed least
 
 
-def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str = "val_accuracy") -> Table:
+@dataclass(frozen=True)
+class _Leaderboard:
+    """A leaderboard that leaves out what matters least where the terminal is narrow."""
+
+    frame: pd.DataFrame
+    title: str | None
+    monitor: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        layouts = [self._table(columns) for columns in _layouts(list(map(str, self.frame.columns)))]
+        unbound = options.update(width=10_000, max_width=10_000)
+        fitting = (t for t in layouts if console.measure(t, options=unbound).maximum <= options.max_width)
+        yield next(fitting, layouts[-1])
+
+    def _table(self, columns: list[str]) -> Table:
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            header_style="bold",
+        )
+        for name in columns:
+            numeric = pd.api.types.is_numeric_dtype(self.frame[name])
+            table.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
+        for _, row in self.frame.iterrows():
+            cells = (_cell(name, row[name], self.monitor) for name in columns)
+            table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
+        return table
+
+
+def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str | None = None) -> RenderableType:
     """Return `frame`, as `leaderboard` gives it, as a table to print.
+
+    Where the console is too narrow for all columns, those that say least are left out.
 
     Args:
         frame: the leaderboard.
         title: above the table.
-        monitor: what `best_value` is a value of; accuracies are shown in percent.
+        monitor: what `best_value` is a value of, if `frame` does not say; accuracies are shown in percent.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
-    varied = list(frame.columns).index("best_value") - 2  # they say all that the name says
-    hidden = {"run_id", "name"} if varied else {"run_id"}
-    columns = [str(name) for name in frame.columns if name not in hidden]
-    for name in columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
-    for _, row in frame.iterrows():
-        table.add_row(
-            *(_cell(name, row[name], monitor) for name in columns), style="bold" if row["rank"] == 1 else None
-        )
-    return table
+    return _Leaderboard(frame, title, monitor or frame.attrs.get("monitor", "val_accuracy"))
+
+
+def _layouts(columns: list[str]) -> Iterator[list[str]]:
+    """Yield the columns to show, from the widest table to the narrowest."""
+    varied = columns[columns.index("name") + 1 : columns.index("best_value")]
+    spare = [name for name in _SPARE if name in columns and name not in varied]
+    # the varied parameters say all that the name says, but each in a column of its own
+    for hidden in (["name"], varied) if varied else ([],):
+        for dropped in range(len(spare) + 1):
+            out = {"run_id", *hidden, *spare[:dropped]}
+            yield [name for name in columns if name not in out]
 
 
 def duration(seconds: float) -> str:

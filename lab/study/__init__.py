@@ -4,7 +4,7 @@ from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, Worker
 from lab.study.planner import Cell, PlannedCell, Submission, cell_states, feasible_cells, plan, submit
 from lab.study.queue import TrialQueue
 from lab.study.status import StudyStatus, find_queue, study_names, study_status
-from lab.study.storage import display_url, open_storage
+from lab.study.storage import database_exists, display_url, open_storage
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "WorkerFailed",
     "WorkerSettings",
     "cell_states",
+    "database_exists",
     "display_url",
     "feasible_cells",
     "find_queue",

@@ -104,7 +104,7 @@ class TrialQueue:
         """Queue a cell."""
         attributes = {
             "cell": config.cell_hash,
-            "config": config.model_dump(mode="json", exclude_none=True),
+            "config": config.as_values(),
             "label": label,
         }
         self._enqueue(params, distributions, attributes)
@@ -182,6 +182,13 @@ class TrialQueue:
                 self.fail(self._trial_id(trial.number))
                 self._retire(self._study, trial)
         return list(self._given_up)
+
+    def put_back_dead(self) -> list[FrozenTrial]:
+        """Put back the running trials whose worker on this machine was ended on purpose; return them."""
+        dead = [trial for trial in self.trials(TrialState.RUNNING) if _is_dead(trial)]
+        for trial in dead:
+            self.put_back(self._trial_id(trial.number))
+        return dead
 
     def requeue_failed(self) -> None:
         """Queue every cell again whose newest trial failed, with all its retries before it."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.errors import StudyError
 from lab.study.planner import cell_states
 from lab.study.queue import TrialQueue
-from lab.study.storage import open_storage
+from lab.study.storage import database_exists, display_url, open_storage
 
 __all__ = ["StudyStatus", "find_queue", "study_names", "study_status"]
 
@@ -38,7 +36,7 @@ class StudyStatus:
 
 def study_names(url: str) -> list[str]:
     """Return the names of the studies in a database, none where there is no database yet."""
-    if not _exists(url):
+    if not database_exists(url):
         return []
     return sorted(optuna.get_all_study_names(open_storage(url)))
 
@@ -56,7 +54,7 @@ def study_status(url: str, name: str) -> StudyStatus:
     """
     queue = find_queue(url, name)
     if queue is None:
-        raise StudyError(f"No study '{name}' in {url}")
+        raise StudyError(f"No study '{name}' in {display_url(url)}")
     states = Counter(cell_states(queue).values())
     finished = queue.completed()
     pick = max if queue.maximizes() else min
@@ -89,12 +87,3 @@ def _failed(trial: FrozenTrial) -> dict[str, Any]:
         "error": trial.user_attrs.get("error", ""),
         "run_id": trial.user_attrs.get("run_id"),
     }
-
-
-def _exists(url: str) -> bool:
-    """Return whether there is anything to open: looking must not create an SQLite file."""
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        return True  # opening it says what is wrong
-    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()

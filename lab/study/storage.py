@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 
 from lab.errors import StudyError
 
-__all__ = ["HEARTBEAT_SECONDS", "display_url", "open_storage"]
+__all__ = ["HEARTBEAT_SECONDS", "database_exists", "display_url", "open_storage"]
 
 HEARTBEAT_SECONDS = 15
 _GRACE_SECONDS = 60
@@ -44,9 +44,21 @@ def open_storage(url: str) -> RDBStorage:
         raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}") from None
 
 
+def database_exists(url: str) -> bool:
+    """Return whether there is anything to open at `url`: looking must not create an SQLite file."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return True  # opening it says what is wrong
+    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()
+
+
 def display_url(url: str) -> str:
     """Return `url` without its password."""
-    return sa.make_url(url).render_as_string(hide_password=True)
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:  # `memory`, or a mistake that opening it tells
+        return url
 
 
 def _with_driver(url: sa.URL) -> sa.URL:

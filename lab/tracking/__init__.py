@@ -6,8 +6,18 @@ from pathlib import Path
 
 from lab.tracking.base import Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.memory import MemoryTracker
+from lab.tracking.views import study_page
 
-__all__ = ["MemoryTracker", "Run", "RunStatus", "Tracker", "UnavailableError", "connect", "prepare"]
+__all__ = [
+    "MemoryTracker",
+    "Run",
+    "RunStatus",
+    "Tracker",
+    "UnavailableError",
+    "connect",
+    "prepare",
+    "study_page",
+]
 
 
 def connect(tracking_uri: str, artifact_dir: Path | None = None) -> Tracker:

@@ -140,6 +140,21 @@ class Tracker(Protocol):
     def find_experiment(self, name: str) -> str | None:
         """Return the id of the experiment called `name`, or None where there is none."""
 
+    def present(
+        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+    ) -> None:
+        """Arrange how the MLflow UI shows the experiment of a study.
+
+        It gets the description, unless it has one, and the saved view `Leaderboard`: the trials (runs with
+        the tag `lab.kind` = `trial`) ordered by `best_value`, with the columns and charts that compare them.
+
+        Args:
+            experiment: id of the experiment.
+            description: Markdown; may be empty.
+            varied: the params that differ between the trials.
+            descending: whether the highest `best_value` is the best.
+        """
+
     def open_run(
         self,
         *,

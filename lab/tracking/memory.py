@@ -159,6 +159,7 @@ class MemoryTracker:
         self._lock = threading.RLock()
         self._experiments: dict[str, str] = {}  # id by name
         self._deleted: set[str] = set()  # ids
+        self._presented: dict[str, dict[str, Any]] = {}  # by id
         self._runs: dict[str, _Stored] = {}  # by id, oldest first
 
     @property
@@ -186,6 +187,18 @@ class MemoryTracker:
     def delete_experiment(self, name: str) -> None:
         """Delete the experiment called `name`, as a user may do in the MLflow UI."""
         self._deleted.add(self._experiments[name])
+
+    def present(
+        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+    ) -> None:
+        """Keep how the experiment is to be shown."""
+        with self._lock:
+            known = self._presented.get(experiment, {}).get("description")
+            self._presented[experiment] = {
+                "description": known or description,
+                "varied": tuple(varied),
+                "descending": descending,
+            }
 
     def open_run(
         self,
@@ -271,6 +284,10 @@ class MemoryTracker:
     def datasets(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return what `log_dataset` recorded on a run, by the dataset's name."""
         return dict(self._stored(run_id).datasets)
+
+    def presented(self, experiment: str) -> dict[str, Any]:
+        """Return what `present` arranged for an experiment."""
+        return dict(self._presented.get(experiment, {}))
 
     def _stored(self, run_id: str) -> _Stored:
         try:

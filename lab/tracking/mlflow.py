@@ -8,7 +8,7 @@ import math
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ from lab.tracking.base import RunStatus, artifact_path  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
 from lab.tracking.translate import public_uri, translated  # noqa: E402
+from lab.tracking.views import view_tag  # noqa: E402
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 __all__ = ["MlflowTracker"]
 
 _PARENT_TAG = "mlflow.parentRunId"
+_NOTE_TAG = "mlflow.note.content"
+# what the UI asks of an experiment: that it is not about language models, and its main metric
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": "best_value",
+}
 _LARGEST = 1.7976931348623157e308  # how MLflow's databases keep an infinity
 _PAGE = 1000
 
@@ -92,7 +99,7 @@ class MlflowTracker:
         if found is None:
             with self._doing(f"creating the experiment '{name}'"):
                 try:
-                    return str(self._client.create_experiment(name, self._location(name)))
+                    return str(self._client.create_experiment(name, self._location(name), _EXPERIMENT_TAGS))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -110,6 +117,19 @@ class MlflowTracker:
         found = self._lookup(name)
         active = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
         return str(found.experiment_id) if found is not None and active else None
+
+    def present(
+        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+    ) -> None:
+        """Arrange how the MLflow UI shows the experiment of a study: see `Tracker.present`."""
+        with self._doing(f"describing the experiment {experiment}"):
+            found = self._client.get_experiment(experiment)
+            wanted = dict([view_tag(varied, descending=descending, created=found.creation_time or 0)])
+            if description and not found.tags.get(_NOTE_TAG):
+                wanted[_NOTE_TAG] = description
+            for key, value in wanted.items():
+                if found.tags.get(key) != value:
+                    self._client.set_experiment_tag(experiment, key, value)
 
     def open_run(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ __all__ = ["MlflowRun"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # by it the UI knows which artifacts are tables
 _MODEL = "model"
+_ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
 _VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__}
 
 
@@ -48,6 +50,9 @@ class MlflowRun:
         self._run_id: str = run.info.run_id
         self._params: dict[str, str] = dict(run.data.params)
         self._tables: list[dict[str, str]] = json.loads(run.data.tags.get(_TABLES_TAG, "[]"))
+        self._origin = {name: run.data.tags[name] for name in _ORIGIN if name in run.data.tags}
+        self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
+        self._dataset: Dataset | None = None
         outputs = run.outputs.model_outputs if run.outputs else []
         self._models: list[str] = [output.model_id for output in outputs]
         self._monitor = LoadMonitor(self._run_id, self._uri, resume=reopened) if system_metrics else None
@@ -89,6 +94,7 @@ class MlflowRun:
         ]
         with self._doing("logging metrics"):
             self._client.log_batch(self._run_id, metrics=points)
+        self._facts.update((point.key, point) for point in points if point.step == 0)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
@@ -145,15 +151,16 @@ class MlflowRun:
         tags = [InputTag("mlflow.data.context", context)]
         with self._doing("logging the dataset"):
             self._client.log_inputs(self._run_id, [DatasetInput(dataset, tags)])
+        self._dataset = dataset
 
     def log_model(self, model: nn.Module, example: Tensor) -> str:
         """Log `model` as the MLflow model `model` (pt2: loading it runs no code); return `models:/…`.
 
-        An older one of a run that continues is deleted.
+        The metrics logged without a step are linked to it. An older one of a run that continues is deleted.
         """
         with self._doing("logging the model"):
             logged = self._client.create_logged_model(
-                self._experiment, name=_MODEL, source_run_id=self._run_id, params=self._params
+                self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
             )
             try:
                 with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +178,7 @@ class MlflowRun:
                 raise
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            self._client.log_batch(self._run_id, metrics=self._linked(logged.model_id))
             for older in self._models:
                 self._client.delete_logged_model(older)
         self._models = [logged.model_id]
@@ -182,6 +190,18 @@ class MlflowRun:
             self._monitor.stop()
         with self._doing(f"ending the run as {status}"):
             self._client.set_terminated(self._run_id, str(status))
+
+    def _linked(self, model_id: str) -> list[Metric]:
+        """Return the facts again, as those of a model; the run does not count them twice.
+
+        Without NaN and infinities, which MLflow keeps for runs only: a model would show them as numbers.
+        """
+        name, digest = (self._dataset.name, self._dataset.digest) if self._dataset else (None, None)
+        return [
+            Metric(fact.key, fact.value, fact.timestamp, 0, model_id, name, digest, run_id=self._run_id)
+            for fact in self._facts.values()
+            if math.isfinite(fact.value)
+        ]
 
     def _doing(self, action: str) -> Any:
         return translated(self._uri, f"{action} (run {self._run_id})")

@@ -25,7 +25,9 @@ def info(config: TrialConfig) -> DataInfo:
 
 def different_nets(grid: Grid) -> dict[str, TrialConfig]:
     configs = (grid.config(point) for point in grid.space if not grid.excluded(point))
-    return {repr(build_model(config, info(config).shape, len(info(config).classes))): config for config in configs}
+    return {
+        repr(build_model(config, info(config).shape, len(info(config).classes))): config for config in configs
+    }
 
 
 @pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
@@ -45,6 +47,12 @@ def test_cifar10_models_is_the_reports_grid() -> None:
     assert grid.space.size == 24
     configs = [grid.config(point) for point in grid.space]
     assert {config.filters for config in configs} == {(3, 32, 64, 128)}
-    assert {(config.optimizer, config.momentum) for config in configs} == {("adam", None), ("sgd", 0.5), ("sgd", 0.9)}
+    assert {(config.optimizer, config.momentum) for config in configs} == {
+        ("adam", None),
+        ("sgd", 0.5),
+        ("sgd", 0.9),
+    }
     assert {config.lr for config in configs} == {0.001, 0.005}
-    assert {(config.epochs, config.patience, config.monitor) for config in configs} == {(20, 5, "train_accuracy")}
+    assert {(config.epochs, config.patience, config.monitor) for config in configs} == {
+        (20, 5, "train_accuracy")
+    }

@@ -155,7 +155,11 @@ def test_a_trial_that_diverges_at_once_is_still_a_result(tracker: MemoryTracker)
     values = {**TINY, "optimizer": "sgd", "lr": 1e38, "batch_size": 2000, "depth": 2, "image_size": 16}
     result = train(TrialConfig(**values), tracker)
     run = only_run(tracker)
-    assert (result.outcome, run["tags.lab.outcome"], run["status"]) == (Outcome.DIVERGED, "diverged", "FINISHED")
+    assert (result.outcome, run["tags.lab.outcome"], run["status"]) == (
+        Outcome.DIVERGED,
+        "diverged",
+        "FINISHED",
+    )
     assert (result.best_value, result.best_epoch, result.value) == (None, None, 0.0)
     assert run["metrics.diverged_step"] == 1
     assert "metrics.best_value" not in run

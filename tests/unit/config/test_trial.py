@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lab.config import PRESETS, TrialConfig, as_text, check_value, field_kinds, parse_config
@@ -108,3 +110,9 @@ def test_field_kinds():
     assert field_kinds("patience") == {int, type(None)}
     assert field_kinds("pool_type") == {str}
     assert field_kinds("nothing") == frozenset()
+
+
+@pytest.mark.parametrize("config", [TrialConfig(), TrialConfig(patience=None), TrialConfig(optimizer="sgd")])
+def test_values_are_read_back(config: TrialConfig) -> None:
+    assert parse_config(json.loads(json.dumps(config.as_values()))) == config
+    assert "momentum" not in TrialConfig().as_values()

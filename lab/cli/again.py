@@ -1,0 +1,35 @@
+"""The command line that was given, to be shown for another time."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator
+
+import click
+from click.core import ParameterSource
+
+__all__ = ["command_line"]
+
+
+def command_line(ctx: click.Context, *, only: Collection[str] | None = None) -> str:
+    """Return the command of `ctx` with what the user gave it.
+
+    Args:
+        ctx: of the command.
+        only: names of the parameters to keep; all if None.
+    """
+    kept = [param for param in ctx.command.params if only is None or param.name in only]
+    return shlex.join(["lab", ctx.info_name or "", *(part for param in kept for part in _given(ctx, param))])
+
+
+def _given(ctx: click.Context, param: click.Parameter) -> Iterator[str]:
+    name = param.name or ""
+    if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        return
+    value = ctx.params[name]
+    values = value if isinstance(value, tuple) else (value,)
+    for one in values:
+        if isinstance(param, click.Option):
+            yield param.opts[0]
+        if not isinstance(one, bool):
+            yield str(one)

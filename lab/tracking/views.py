@@ -1,0 +1,108 @@
+"""How a study's experiment is shown in the MLflow UI: a saved view with its table, its order and its charts.
+
+The UI keeps such views as tags of the experiment. Their format is its own and undocumented; a UI of another
+version ignores what it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["study_page", "view_tag"]
+
+_KEY = "leaderboard"
+_NAME = "Leaderboard"
+# with the width of their columns in pixels
+_METRICS = {"best_value": 100, "test_accuracy": 110, "best_epoch": 90, "epochs": 75, "params": 80}
+_CURVES = ("val_accuracy", "val_loss", "train_loss")
+_FIRST = "Study"
+# the UI fills the others by itself
+_SECTIONS = (
+    {"name": _FIRST, "columns": 2, "cardHeight": 380},
+    {"name": "Model metrics"},
+    {"name": "System metrics"},
+)
+
+
+def study_page(experiment: str) -> str:
+    """Return the path of the view in the UI, to be put behind a server's address.
+
+    It also says that this is about training; the UI opens on its other half, for language models.
+    """
+    return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={_KEY}"
+
+
+def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[str, str]:
+    """Return name and value of the tag that holds the view of a study's trials, the best first.
+
+    Args:
+        varied: the parameters that the study varies; they are the first columns.
+        descending: whether the highest `best_value` is the best.
+        created: when the view was made, in milliseconds since 1970.
+    """
+    widths = {
+        **{f"params.`{name}`": 90 for name in varied},
+        **{f"metrics.`{name}`": width for name, width in _METRICS.items()},
+        "tags.`lab.outcome`": 120,
+    }
+    columns = list(widths)
+    state = {
+        "searchFilter": "tags.`lab.kind` = 'trial'",
+        "orderByKey": "metrics.`best_value`",
+        "orderByAsc": not descending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": widths,
+        "compareRunCharts": _charts(varied),
+        "compareRunSections": [
+            {"uuid": section["name"], "display": True, "isReordered": False, **section}
+            for section in _SECTIONS
+        ],
+    }
+    view = {"name": _NAME, "createdAt": created, "updatedAt": created, "state": json.dumps(state)}
+    return f"mlflow.sharedViewState.{_KEY}", json.dumps(view)
+
+
+def _charts(varied: Sequence[str]) -> list[dict[str, Any]]:
+    parallel = {"selectedParams": list(varied), "selectedMetrics": ["best_value"], "showAllRuns": True}
+    size = {
+        "xaxis": {"key": "params", "type": "METRIC"},
+        "yaxis": {"key": "best_value", "type": "METRIC"},
+        "runsCountToCompare": 100,
+    }
+    return [
+        *([_chart("PARALLEL", "all trials", parallel)] if varied else []),
+        *(_chart("LINE", name, _line(name)) for name in _CURVES),
+        _chart("BAR", "best_value", {"metricKey": "best_value"}),
+        _chart("SCATTER", "size", size),
+    ]
+
+
+def _chart(kind: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
+    common = {"type": kind, "uuid": name, "metricSectionId": _FIRST, "runsCountToCompare": 10}
+    return {**common, "deleted": False, "isGenerated": False, "displayName": name, **values}
+
+
+def _line(metric: str) -> dict[str, Any]:
+    """Return what a chart of `metric` over the steps needs; the UI fills in nothing by itself."""
+    return {
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "range": {},
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+    }

@@ -1,0 +1,162 @@
+"""A real study in SQLite stores, a real MLflow server on it, and headless Chromium looking at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import requests
+
+from lab.config import parse_grid
+from lab.engines import Stores, sweep
+from lab.tracking import connect, study_page
+
+GRID = """
+name: little
+description: Which learning rate and activation tell the synthetic classes apart?
+base: {dataset: synthetic, image_size: 8, width: 4, depth: 1, batch_size: 64, epochs: 3, patience: none}
+grid:
+  lr: [0.0001, 0.01]
+  activation: [relu, tanh]
+"""
+
+# in a new browser the UI opens the panel of its assistant, over a quarter of the page
+_NO_ASSISTANT = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was swept, and the server that shows it."""
+
+    url: str
+    experiment: str
+    parent: str
+    leaderboard: pd.DataFrame
+
+    @property
+    def best(self) -> pd.Series[Any]:
+        return self.leaderboard.iloc[0]
+
+    @property
+    def page(self) -> str:
+        """The saved view of the study."""
+        return self.url + study_page(self.experiment)
+
+    def run(self, run_id: str, tab: str = "") -> str:
+        """The address of a run's page."""
+        path = f"/#/experiments/{self.experiment}/runs/{run_id}"
+        return f"{self.url}{path}{tab and '/'}{tab}?workflowType=machine_learning"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> dict[str, str]:
+    """Where Chromium and its driver are."""
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, place in found.items() if place is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not found: apt-get install chromium chromium-driver")
+    return {name: place for name, place in found.items() if place is not None}
+
+
+@pytest.fixture(scope="session")
+def study(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    folder = tmp_path_factory.mktemp("little")
+    stores = Stores(
+        storage=f"sqlite:///{folder / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        artifact_dir=folder / "artifacts",
+        checkpoint_dir=folder / "checkpoints",
+    )
+    result = sweep(parse_grid(GRID, "little.yaml"), stores, workers=1)
+    assert result.states == {"complete": 4}
+    tracker = connect(stores.tracking_uri)
+    experiment = tracker.find_experiment("little")
+    assert experiment is not None
+    (parent,) = tracker.find_runs(experiment, {"lab.kind": "study"})
+    with _served(folder, stores.tracking_uri) as url:
+        yield Study(url, experiment, parent, result.leaderboard)
+
+
+@pytest.fixture(scope="session")
+def driver(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium["chromium"]
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=2000,1300",  # the tables of the UI hold no cells that would be out of sight
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(executable_path=chromium["chromedriver"])
+    browser = webdriver.Chrome(options=options, service=service)
+    try:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _NO_ASSISTANT})
+        yield browser
+    finally:
+        browser.quit()
+
+
+@contextmanager
+def _served(folder: Path, tracking_uri: str) -> Iterator[str]:
+    """Run an MLflow server as `make ui` does; yield its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", tracking_uri]
+    command += ["--default-artifact-root", str(folder / "artifacts")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        # its own session: the server is a tree of processes, and all of it has to go
+        server = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **quiet, "DO_NOT_TRACK": "true"},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(server, url, log)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # nothing of it is kept, and ending well takes it seconds
+        server.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with suppress(requests.RequestException):
+            if requests.get(f"{url}/health", timeout=1).ok:
+                return
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(0.2)
+            break
+    pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-3000:]}")

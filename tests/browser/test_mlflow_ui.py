@@ -1,0 +1,165 @@
+"""What people see of a study in the MLflow UI, in a real browser on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[test]'")
+
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+from .conftest import Study
+
+pytestmark = pytest.mark.browser
+
+LAST_IMAGE = "const all = [...document.images]; return all.length ? all.at(-1).naturalWidth : 0"
+# Plotly draws a run's curve and a band around it, both under the run's name
+DRAWN_CURVES = """
+const drawn = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('.scatterlayer .trace'));
+return drawn.map(p => new Set(p.data.filter(t => t.type === 'scatter').map(t => t.name)).size)
+"""
+
+
+class Page:
+    """A browser on one page; every look waits until what is looked for is there."""
+
+    def __init__(self, driver: WebDriver, address: str) -> None:
+        self._driver = driver
+        driver.get("about:blank")  # or else an address that differs behind its # is not loaded again
+        driver.get(address)
+
+    @property
+    def text(self) -> str:
+        return str(self._driver.find_element(By.TAG_NAME, "body").text)
+
+    def until(self, true: Callable[[], Any], what: str) -> Any:
+        passing = (
+            NoSuchElementException,
+            StaleElementReferenceException,
+            ElementClickInterceptedException,
+            IndexError,
+        )
+        try:
+            return WebDriverWait(self._driver, 40, ignored_exceptions=passing).until(lambda _: true())
+        except TimeoutException:
+            pytest.fail(f"not seen: {what}, on a page that says:\n{self.text[:3000]}", pytrace=False)
+
+    def shows(self, *texts: str) -> None:
+        for text in texts:
+            self.until(lambda text=text: text in self.text, repr(text))
+
+    def click(self, selector: str, by: str = By.CSS_SELECTOR) -> None:
+        self.until(lambda: self._driver.find_element(by, selector).click() is None, selector)
+
+    def click_text(self, text: str) -> None:
+        self.click(f"//*[text()='{text}']", By.XPATH)
+
+    def search(self, placeholder: str, text: str) -> None:
+        selector = f"input[placeholder='{placeholder}']"
+        self.until(
+            lambda: self._driver.find_element(By.CSS_SELECTOR, selector).send_keys(text) is None, selector
+        )
+
+    def ask(self, script: str) -> Any:
+        return self._driver.execute_script(script)
+
+    def column(self, name: str) -> list[str]:
+        """The texts of the run table's column, from top to bottom."""
+        cells = self._driver.find_elements(By.CSS_SELECTOR, f'[role=gridcell][col-id="{name}"]')
+        rows = [
+            (float(cell.rect["y"]), cell.text.splitlines()[-1]) for cell in cells
+        ]  # after the run's colour
+        return [text for _, text in sorted(rows)]
+
+
+@pytest.fixture
+def open_page(driver: WebDriver) -> Callable[[str], Page]:
+    return lambda address: Page(driver, address)
+
+
+def test_experiment_groups_the_trials_under_the_study(study: Study, open_page: Callable[[str], Page]) -> None:
+    page = open_page(f"{study.url}/#/experiments/{study.experiment}?workflowType=machine_learning")
+    page.shows("Which learning rate and activation tell the synthetic classes apart?")
+    page.until(lambda: page.column("attributes.`Run Name`") == ["little"], "only the study's own run")
+    page.click("[role=row][row-index='0'] [col-id='attributes.`Run Name`'] button")
+    names = {"little", *study.leaderboard["name"]}
+    page.until(lambda: set(page.column("attributes.`Run Name`")) == names, "the trials under their study")
+
+
+def test_saved_view_is_the_leaderboard_and_can_be_sorted(
+    study: Study, open_page: Callable[[str], Page]
+) -> None:
+    page = open_page(study.page)
+    best = study.leaderboard["best_value"].tolist()
+    shown = lambda: [float(value) for value in page.column("metrics.`best_value`")]  # noqa: E731
+    page.until(lambda: shown() == pytest.approx(sorted(best, reverse=True)), "the best trial first")
+    page.shows("activation", "lr", "test_accuracy", "best_epoch", "lab.outcome", "4 matching runs")
+    assert sorted(page.column("tags.`lab.outcome`")) == sorted(study.leaderboard["outcome"])
+    page.click("[role=columnheader][col-id='metrics.`best_value`']")
+    page.until(lambda: shown() == pytest.approx(sorted(best)), "the best trial last")
+
+
+def test_saved_view_compares_the_trials_in_charts(study: Study, open_page: Callable[[str], Page]) -> None:
+    page = open_page(f"{study.page}&compareRunsMode=CHART")
+    page.shows("Study (6)", "Parallel Coordinates", "val_accuracy", "val_loss", "train_loss")
+    page.until(lambda: page.ask(DRAWN_CURVES)[:3] == [4, 4, 4], "a curve for each trial in the first charts")
+
+
+def test_run_shows_metrics_params_dataset_and_where_it_belongs(
+    study: Study, open_page: Callable[[str], Page]
+) -> None:
+    page = open_page(study.run(study.best["run_id"]))
+    page.shows(study.best["name"], "Finished", "little")
+    page.shows("lab.outcome", "completed", "lab.cell", "synthetic (")
+    page.search("Search metrics", "best_")
+    page.shows("best_value", "best_epoch")
+    page.search("Search parameters", "activation")
+    page.until(lambda: study.best["activation"] in page.text.split("Parameters")[1], "the activation")
+
+
+def test_run_draws_its_curves(study: Study, open_page: Callable[[str], Page]) -> None:
+    page = open_page(study.run(study.best["run_id"], "model-metrics"))
+    page.search("Search metric charts", "loss")
+    page.shows("train_loss", "val_loss", "test_loss")
+    page.until(lambda: page.ask(DRAWN_CURVES) == [1, 1], "the curves of the two losses")
+
+
+@pytest.mark.parametrize(("image", "width"), [("confusion_matrix.png", 300), ("curves.png", 900)])
+def test_run_has_its_figures(study: Study, open_page: Callable[[str], Page], image: str, width: int) -> None:
+    page = open_page(study.run(study.best["run_id"], f"artifacts/{image}"))
+    page.until(lambda: page.ask(LAST_IMAGE) >= width, image)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("config.yaml", "dataset: synthetic"), ("model.txt", "features.conv1")]
+)
+def test_run_has_its_texts(study: Study, open_page: Callable[[str], Page], file: str, text: str) -> None:
+    page = open_page(study.run(study.best["run_id"], f"artifacts/{file}"))
+    page.shows("checkpoints", "confusion_matrix.png", "curves.png", text)
+
+
+def test_study_has_its_leaderboard_as_a_table(study: Study, open_page: Callable[[str], Page]) -> None:
+    page = open_page(study.run(study.parent, "artifacts/leaderboard.json"))
+    page.shows("grid.yaml", "leaderboard.csv", "View as table", "rank", "best_value", "test_accuracy")
+    page.shows(*study.leaderboard["name"], *study.leaderboard["run_id"])
+
+
+def test_model_has_its_metrics_and_its_signature(study: Study, open_page: Callable[[str], Page]) -> None:
+    page = open_page(f"{study.url}/#/experiments/{study.experiment}/models?workflowType=machine_learning")
+    page.shows("Ready", "Source run", *study.leaderboard["name"])
+    page.click("[role=gridcell] a[href*='/models/m-']")
+    page.shows("About this logged model", "Metrics (10)", "test_accuracy", "synthetic (#")
+    page.click_text("Artifacts")
+    page.click_text("MLmodel")
+    page.shows("signature:", "tensor-spec", "float32")

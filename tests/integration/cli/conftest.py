@@ -1,0 +1,160 @@
+"""The `lab` command: in this process where another adds nothing, and as real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from lab.cli import main
+from lab.config import load_grid, parse_grid
+from lab.engines import Stores, sweep
+from lab.tracking import Tracker, connect
+
+REPOSITORY = Path(__file__).parents[3]
+PATIENCE = 120  # seconds; a loaded machine is slow
+
+CONFIG = (
+    "dataset: synthetic\nimage_size: 8\nwidth: 4\ndepth: 1\nbatch_size: 256\npatience: none\nthreads: 1\n"
+)
+
+GRID = """
+name: tiny
+base:
+  dataset: synthetic
+  image_size: 8
+  width: 4
+  depth: 1
+  epochs: 2
+  batch_size: 256
+  patience: none
+grid:
+  lr: [0.01, 0.02]
+  activation: [relu, tanh]
+exclude:
+  - {lr: 0.02, activation: tanh}
+constraints:
+  - params <= 100_000
+"""
+
+
+def _stores(home: Path) -> Stores:
+    return Stores(
+        storage=f"sqlite:///{home}/.lab/optuna.db",
+        tracking_uri=f"sqlite:///{home}/.lab/mlflow.db",
+        artifact_dir=home / ".lab" / "artifacts",
+        checkpoint_dir=home / ".lab" / "checkpoints",
+    )
+
+
+class Lab:
+    """`lab` in the folder `home`, where a grid file and a config file lie."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def __call__(self, *args: object, env: dict[str, str] | None = None) -> Result:
+        """Run a command in this process."""
+        result = CliRunner(env=env).invoke(main, [str(arg) for arg in args], prog_name="lab")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def start(self, *args: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start a command as a process, in a process group of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab", *map(str, args)],
+            cwd=self.home,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    @property
+    def tracker(self) -> Tracker:
+        return connect(f"sqlite:///{self.home / '.lab' / 'mlflow.db'}")
+
+    def runs(self, experiment: str, kind: str = "trial") -> pd.DataFrame:
+        tags = {"lab.kind": kind}
+        return self.tracker.runs(self.tracker.experiment(experiment), tags=tags).sort_values(
+            "name", ignore_index=True
+        )
+
+    def curves(self, run_id: str) -> list[dict[int, float]]:
+        """Return the run's curves that do not depend on the clock."""
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_accuracy", "best_value")
+        return [self.tracker.history(run_id, name) for name in names]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, fresh_databases: Path) -> Iterator[Lab]:
+    (tmp_path / ".lab").mkdir()
+    for file in fresh_databases.glob("*.db"):
+        shutil.copy(file, tmp_path / ".lab")
+    (tmp_path / "tiny.yaml").write_text(GRID)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    lab = Lab(tmp_path)
+    yield lab
+    for process in lab.processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> list[object]:
+    """The curves of an undisturbed sweep of 100 epochs."""
+    calm = Lab(tmp_path_factory.mktemp("calm"))
+    shutil.copytree(fresh_databases, calm.home / ".lab")
+    sweep(parse_grid(GRID, overrides={"epochs": 100}), _stores(calm.home), workers=1)
+    return [calm.curves(run) for run in calm.runs("tiny")["run_id"]]
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
+    """A folder in which `tiny.yaml` was swept."""
+    home = tmp_path_factory.mktemp("finished")
+    shutil.copytree(fresh_databases, home / ".lab")
+    (home / "tiny.yaml").write_text(GRID)
+    sweep(load_grid(home / "tiny.yaml"), _stores(home), workers=1)
+    return home
+
+
+@pytest.fixture
+def swept(tmp_path: Path, finished_study: Path) -> Lab:
+    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
+    return Lab(tmp_path)
+
+
+@pytest.fixture
+def bare_lab(tmp_path: Path) -> Lab:
+    """`lab` where nothing has been done yet."""
+    (tmp_path / "tiny.yaml").write_text(GRID)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return Lab(tmp_path)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait until something is so."""
+
+    def wait(condition: Callable[[], bool], what: str = "it") -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not happen within {PATIENCE} s")
+            time.sleep(0.05)
+
+    return wait

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from typing import Any
+
+SIZES = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
+MILLION = (
+    "base: {dataset: synthetic, image_size: 8}\n"
+    "grid:\n"
+    + "".join(f"  {name}: {SIZES}\n" for name in ("width", "batch_size", "seed", "epochs", "patience"))
+    + "  lr: [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009, 0.01]\n"
+)
+
+
+def test_json_is_a_list_of_cells(bare_lab: Any) -> None:
+    result = bare_lab("plan", "tiny.yaml", "--format", "json")
+    cells = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [cell["feasible"] for cell in cells] == [True, True, True, False]
+    first, last = cells[0], cells[3]
+    assert (first["params"], first["mult_adds"], first["state"]) == (762, 7552, "new")
+    assert (first["config"]["lr"], first["config"]["filters"]) == (0.01, [4])
+    assert last["reason"] == "excluded: lr=0.02, activation=tanh"
+    assert last["config"] == {"lr": 0.02, "activation": "tanh"}
+    assert not (bare_lab.home / ".lab").exists()
+
+
+def test_csv_has_a_row_for_each_cell(bare_lab: Any) -> None:
+    result = bare_lab("plan", "tiny.yaml", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["label"] for row in rows] == [
+        "lr=0.01 relu",
+        "lr=0.01 tanh",
+        "lr=0.02 relu",
+        "lr=0.02 tanh",
+    ]
+    assert (rows[0]["params"], rows[0]["filters"], rows[0]["width"]) == ("762", "4", "4")
+
+
+def test_table_says_why_a_cell_is_left_out(bare_lab: Any) -> None:
+    text = bare_lab("plan", "tiny.yaml", "--set", "width=64").stdout
+    assert "excluded: lr=0.02, activation=tanh" in text
+    assert "3 feasible, 0 of them done, 1 left out" in text
+    (bare_lab.home / "tiny.yaml").write_text(
+        (bare_lab.home / "tiny.yaml").read_text().replace("100_000", "100")
+    )
+    assert "params <= 100" in bare_lab("plan", "tiny.yaml").stdout
+
+
+def test_an_empty_grid_is_one_cell(bare_lab: Any) -> None:
+    (bare_lab.home / "one.yaml").write_text("base: {dataset: digits}\n")
+    assert len(json.loads(bare_lab("plan", "one.yaml", "--format", "json").stdout)) == 1
+
+
+def test_a_million_cells_are_planned_lazily(bare_lab: Any) -> None:
+    (bare_lab.home / "million.yaml").write_text(MILLION)
+    bare_lab("plan", "tiny.yaml")  # imports
+    begun = time.monotonic()
+    result = bare_lab("plan", "million.yaml", "--limit", "3", "--format", "json")
+    assert len(json.loads(result.stdout)) == 3
+    assert time.monotonic() - begun < 3
+    assert "999,997 more cells are not shown" in bare_lab("plan", "million.yaml", "--limit", "3").stdout
+
+
+def test_check_tells_everything_about_all_files(bare_lab: Any) -> None:
+    home = bare_lab.home
+    (home / "bad1.yaml").write_text("name: Bad Name\nbase:\n  datset: digits\n  lr: fast\n")
+    (home / "bad2.yaml").write_text("grid:\n  lr: [0.1, 0.1]\nconstraints:\n  - parms < 3\n")
+    result = bare_lab("check", "bad1.yaml", "tiny.yaml", "bad2.yaml", "nope.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == "ok  tiny.yaml: 4 cells, 3 feasible\n"
+    for place in (
+        "bad1.yaml:1: name: ",
+        "bad1.yaml:3: base.datset: ",
+        "bad1.yaml:4: base.lr: ",
+        "bad2.yaml:2: grid.lr",
+        "bad2.yaml:4: constraints[0]: ",
+        "nope.yaml: no such file",
+    ):
+        assert place in result.stderr
+    assert result.stderr.count("Error: ") == 1
+
+
+def test_check_finds_cells_that_cannot_be_built(bare_lab: Any) -> None:
+    (bare_lab.home / "deep.yaml").write_text("base: {dataset: digits}\ngrid: {depth: [1, 9]}\n")
+    result = bare_lab("check", "deep.yaml")
+    assert result.exit_code == 2
+    assert "cell 1 (depth=9)" in result.stderr
+
+
+def test_check_without_the_data(bare_lab: Any) -> None:
+    (bare_lab.home / "photos.yaml").write_text("base: {dataset: image_folder, data_dir: nowhere}\n")
+    result = bare_lab("check", "photos.yaml")
+    assert result.exit_code == 0
+    assert "not checked against the data" in result.stdout
