@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -64,6 +65,9 @@ def main() -> None:
     Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
     MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
     """
+    # Read when torch is imported: its threads sleep while they wait for each other instead of spinning. Measured
+    # with two threads on two cores: as fast where nothing else runs, five times as fast beside two busy processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 for _command in (train, sweep, plan, check, status, best):

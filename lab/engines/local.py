@@ -13,7 +13,7 @@ import torch
 
 from lab.config import Grid
 from lab.data import clear_cache, load_data
-from lab.engines.pool import Pool
+from lab.engines.pool import Exited, Pool
 from lab.engines.progress import Progress
 from lab.errors import LabError
 from lab.report import leaderboard, publish_leaderboard
@@ -121,7 +121,7 @@ def sweep(
     ending: Literal["done", "stopped", "out_of_time"] = "stopped"
     try:
         _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
-        ending = "stopped" if should_stop() else "out_of_time" if progress.waiting else "done"
+        ending = "stopped" if should_stop() else "out_of_time" if queue.waits() else "done"
     finally:
         result = _conclude(submission, tracker, grid.name, ending)
     return result
@@ -164,23 +164,28 @@ class _Sweep:
         if self.should_stop() and not self.progress.stopping:
             self._stop(pool)
         for worker, event in pool.listen(_TICK):
-            if event is None:
-                self._ended(worker, pool)
+            if isinstance(event, Exited):
+                self._ended(worker, event.code, pool)
             elif isinstance(event, WorkerFailed):
-                self.error = event.error
-                self._stop(pool)
+                self._fail(event.error, pool)
             else:
                 self.progress.take(worker, event)
         self.on_progress(self.progress)
 
-    def _ended(self, worker: int, pool: Pool) -> None:
+    def _ended(self, worker: int, code: int, pool: Pool) -> None:
         """Replace a worker that died over its trial, and queue that trial again."""
         if worker not in self.progress.running:
+            if code and not self.progress.stopping:  # another one would end likewise
+                self._fail(f"Worker {worker} ended with exit code {code} before it began a trial", pool)
             return
         self.progress.lose(worker)
         self.progress.failed += _requeue_dead(self.queue, self.tracker)
         if not self.progress.stopping:
             pool.start()
+
+    def _fail(self, error: str, pool: Pool) -> None:
+        self.error = error
+        self._stop(pool)
 
     def _stop(self, pool: Pool) -> None:
         self.progress.stopping = True
@@ -251,5 +256,6 @@ def _conclude(
     frame = leaderboard(tracker, experiment, study=study)
     publish_leaderboard(submission.run, frame)
     result = SweepResult(study, frame, states, ending)
-    submission.run.end(result.status)
+    if not states.get("running"):  # another sweep is at it, and ends the run when it is done
+        submission.run.end(result.status)
     return result

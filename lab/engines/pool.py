@@ -15,7 +15,7 @@ from typing import Any
 from lab.engines.process import worker_main
 from lab.study import Event, WorkerSettings
 
-__all__ = ["Pool", "Worker"]
+__all__ = ["Exited", "Pool", "Worker"]
 
 # Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
 # seconds that these take, and shares their memory.
@@ -23,6 +23,13 @@ _PRELOADED = ["lab.engines.process", "lab.tracking.mlflow", "matplotlib.backends
 
 
 _DEATH_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Exited:
+    """A worker's process has ended, with 0 when nothing was left for it to do."""
+
+    code: int
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Pool:
         self._workers[number] = Worker(number, process, receiver)
         self._started += 1
 
-    def listen(self, timeout: float) -> Iterator[tuple[int, Event | None]]:
-        """Yield what has come from the workers, with their numbers; None when a worker's process has ended.
+    def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
+        """Yield what has come from the workers, with their numbers.
 
         Args:
             timeout: seconds to wait for something to come.
@@ -80,7 +87,7 @@ class Pool:
             except (EOFError, OSError):  # also what a message cut short by SIGKILL ends in
                 worker.process.join()
                 del self._workers[worker.number]
-                yield worker.number, None
+                yield worker.number, Exited(worker.process.exitcode or 0)
 
     def stop(self) -> None:
         """Ask every worker to checkpoint, put its trial back and end."""

@@ -82,6 +82,10 @@ class TrialQueue:
         """Return the trials that have a value, by number."""
         return self.trials(TrialState.COMPLETE)
 
+    def waits(self) -> bool:
+        """Whether any trial is waiting for a worker."""
+        return bool(self.trials(TrialState.WAITING))
+
     def maximizes(self) -> bool:
         """Whether higher values are better."""
         return self._study.direction is optuna.study.StudyDirection.MAXIMIZE

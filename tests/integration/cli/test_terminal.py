@@ -63,7 +63,7 @@ class Terminal:
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs util-linux")
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.slow)])
 def test_a_live_table_and_ctrl_c(lab: Any, size: tuple[int, int]) -> None:
     terminal = Terminal(lab, *size, "sweep", "tiny.yaml", "--workers", "2", "--set", "epochs=5000")
     terminal.read_until("checking every cell and the data")

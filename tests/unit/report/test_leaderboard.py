@@ -118,3 +118,13 @@ def test_published_as_table_and_csv(tmp_path: Path) -> None:
     assert [row[1] for row in table["data"]] == ["a, b", "c"]
     (tmp_path / "l.csv").write_bytes(artifacts["leaderboard.csv"])
     assert pd.read_csv(tmp_path / "l.csv")["name"].tolist() == ["a, b", "c"]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_lowest_loss_and_the_highest_accuracy_are_the_best(direction: str) -> None:
+    study = Study(direction)
+    study.trial("a", 0.5, test_loss=0.1, test_accuracy=0.2)
+    study.trial("b", 0.4, test_loss=0.3, test_accuracy=0.9)
+    assert study.board(metric="test_loss")["name"].tolist() == ["a", "b"]
+    assert study.board(metric="test_accuracy")["name"].tolist() == ["b", "a"]
+    assert study.board().attrs["monitor"] == "val_accuracy"

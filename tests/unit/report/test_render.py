@@ -80,3 +80,24 @@ def test_a_loss_is_no_percentage() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("width", [30, 50, 60, 70, 80, 120])
+def test_what_says_least_is_left_out_where_it_is_narrow(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    frame = FRAME.assign(epochs=pd.array([5, 5], dtype="Int64"))
+    console.print(render(frame))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in text.splitlines())
+    assert ("…" in text) == (width == 30)
+    assert "98.77%" in text or width == 30
+    assert ("completed" in text) == (width >= 60)
+    assert ("1 min 02 s" in text) == (width >= 80)
+
+
+def test_the_frame_says_what_its_values_are_of() -> None:
+    frame = FRAME.copy()
+    frame.attrs["monitor"] = "val_loss"
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render(frame.head(1)))
+    assert "0.9877" in console.file.getvalue()  # type: ignore[attr-defined]

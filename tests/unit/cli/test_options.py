@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lab.cli.again import command_line
+from lab.cli.options import parse_overrides
+from lab.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "values"),
+    [
+        ((), {}),
+        (("epochs=3",), {"epochs": 3}),
+        (("epochs=3", "batch-size = 8"), {"epochs": 3, "batch_size": 8}),
+        (("epochs=3 lr=1e-2",), {"epochs": 3, "lr": 0.01}),  # all that `mlflow run -P set=…` can say
+        (("activation=leaky relu",), {"activation": "leaky_relu"}),
+        (("filters=6 16",), {"filters": (6, 16)}),
+        (("epochs=",), {}),
+        (("patience=none",), {"patience": None}),
+    ],
+)
+def test_overrides(overrides: tuple[str, ...], values: dict[str, object]) -> None:
+    assert parse_overrides(overrides) == values
+
+
+def test_overrides_that_are_none() -> None:
+    with pytest.raises(ConfigError, match="--set takes KEY=VALUE, e.g. --set epochs=3, but got 'epochs'"):
+        parse_overrides(("epochs",))
+
+
+def test_the_command_line_is_given_back() -> None:
+    @click.command()
+    @click.argument("grid")
+    @click.option("--set", "overrides", multiple=True)
+    @click.option("--workers", type=int, default=2)
+    @click.option("--download", is_flag=True)
+    @click.option("--storage", envvar="LAB_STORAGE")
+    @click.pass_context
+    def sweep(ctx: click.Context, **_: object) -> None:
+        click.echo(command_line(ctx))
+        click.echo(command_line(ctx, only={"workers"}))
+
+    args = ["--download", "my grid.yaml", "--set", "a=1", "--set", "b=x y"]
+    result = CliRunner(env={"LAB_STORAGE": "sqlite://"}).invoke(sweep, args, prog_name="sweep")
+    first, second = result.stdout.splitlines()
+    assert first == "lab sweep 'my grid.yaml' --set a=1 --set 'b=x y' --download"
+    assert second == "lab sweep"
+    assert CliRunner().invoke(sweep, ["g", "--workers", "3"]).stdout.endswith("lab sweep --workers 3\n")

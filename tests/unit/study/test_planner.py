@@ -1,0 +1,145 @@
+"""The planner on databases in memory: what is queued, what is left out, and what is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from lab.config import parse_grid
+from lab.errors import ConfigError, StudyError
+from lab.study import Submission, cell_states, feasible_cells, open_storage, plan, submit
+from lab.tracking import MemoryTracker
+
+HEAD = "name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n"
+
+
+class Study:
+    def __init__(self) -> None:
+        self.storage: RDBStorage = open_storage("sqlite://")
+        self.tracker = MemoryTracker()
+
+    def submit(self, text: str, **overrides: Any) -> Submission:
+        grid = parse_grid(HEAD + text, "s.yaml", overrides)
+        return submit(grid, feasible_cells(grid), self.storage, self.tracker)
+
+
+def counts(submission: Submission) -> tuple[int, int, int, int]:
+    return submission.added, submission.present, submission.skipped, submission.gone
+
+
+def states(text: str) -> list[tuple[bool, str]]:
+    return [(cell.feasible, cell.reason) for cell in plan(parse_grid(HEAD + text, "s.yaml"))]
+
+
+def test_why_cells_are_left_out() -> None:
+    # 4 filters or a depth and width of the same: one trial; then excluded, too large, and impossible
+    text = (
+        "grid:\n  net:\n    a: {width: 4}\n    b: {filters: [4]}\n    c: {width: 8}\n    d: {width: 400}\n"
+        "    e: {depth: 9}\nexclude:\n  - {net: c}\nconstraints:\n  - params <= 3000\n"
+    )
+    found = states(text)
+    assert [feasible for feasible, _ in found] == [True, False, False, False, False]
+    for (_, reason), said in zip(
+        found, ("", "the same trial as cell 0", "excluded: net=c", "params", "pool"), strict=True
+    ):
+        assert said in reason
+    invalid = [cell.invalid for cell in plan(parse_grid(HEAD + text, "s.yaml"))]
+    assert invalid == [False, False, False, False, True]
+
+
+def test_cells_are_queued_once() -> None:
+    study = Study()
+    assert counts(study.submit("grid: {lr: [0.1, 0.2]}")) == (2, 0, 0, 0)
+    assert counts(study.submit("grid: {lr: [0.1, 0.2]}")) == (0, 2, 0, 0)
+    assert counts(study.submit("grid: {lr: [0.2, 0.3, 0.4]}")) == (2, 1, 0, 1)
+    submission = study.submit("grid: {lr: [0.4]}")
+    assert counts(submission) == (0, 1, 0, 3)
+    assert list(cell_states(submission.queue).values()) == ["waiting"] * 4
+    assert len(study.tracker.find_runs(study.tracker.experiment("s"), {"lab.kind": "study"})) == 1
+
+
+def test_a_queued_cell_keeps_its_whole_config() -> None:
+    study = Study()
+    submission = study.submit(
+        "patience: none\ngrid: {optimizer: [adam, sgd], momentum: [0.5]}\nwhen: {momentum: {optimizer: sgd}}"
+    )
+    configs = [cell.config for cell in feasible_cells(parse_grid(HEAD + "grid: {lr: [0.1]}"))]
+    assert configs[0].patience == 5
+    for claim in iter(submission.queue.claim, None):
+        assert claim.config.patience is None
+        assert claim.config.cell_hash in cell_states(submission.queue)
+        assert ("momentum" in claim.params) == (claim.config.optimizer == "sgd")
+
+
+def test_the_state_of_each_cell() -> None:
+    study = Study()
+    text = "grid: {lr: [0.1, 0.2, 0.3, 0.4]}"
+    queue = study.submit(text).queue
+    done, failed, running = (queue.claim() for _ in range(3))
+    assert done is not None
+    assert failed is not None
+    assert running is not None
+    queue.complete(done.trial_id, 0.5)
+    queue.set_trial_attribute(failed.trial_id, "outcome", "failed")
+    queue.fail(failed.trial_id)
+    grid = parse_grid(HEAD + text, "s.yaml")
+    assert [cell.state for cell in plan(grid, cell_states(queue))] == [
+        "complete",
+        "failed",
+        "running",
+        "waiting",
+    ]
+    assert counts(study.submit(text)) == (0, 4, 0, 0)
+
+
+def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again() -> None:
+    study = Study()
+    queue = study.submit("grid: {lr: [0.1]}").queue
+    claim = queue.claim()
+    assert claim is not None
+    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.fail(claim.trial_id)  # without an outcome: nobody said why
+    assert list(cell_states(queue).values()) == ["lost"]
+    assert counts(study.submit("grid: {lr: [0.1]}")) == (1, 0, 0, 0)
+    assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
+    again = queue.claim()
+    assert again is not None
+    assert again.run_id == "r1"
+
+
+def test_a_budget_takes_the_first_cells() -> None:
+    study = Study()
+    submission = study.submit("grid: {lr: [0.1, 0.2, 0.3]}\nbudget: {trials: 2}")
+    assert counts(submission) == (2, 0, 1, 0)
+    assert [trial.params["lr"] for trial in submission.queue.trials()] == [0.1, 0.2]
+
+
+def test_repeats_are_cells_of_their_own() -> None:
+    assert counts(Study().submit("grid: {lr: [0.1, 0.2]}\nrepeats: 3")) == (6, 0, 0, 0)
+
+
+def test_nothing_feasible() -> None:
+    with pytest.raises(ConfigError, match="no cell is feasible; `lab plan s.yaml` says why"):
+        Study().submit("grid: {lr: [0.1]}\nconstraints: [params <= 1]")
+
+
+def test_many_impossible_cells_are_told_once() -> None:
+    seeds = ", ".join(map(str, range(30)))
+    with pytest.raises(ConfigError, match=r"(?s)cell 1 .*and 10 more\. Leave them out") as caught:
+        Study().submit(f"grid: {{depth: [1, 9], seed: [{seeds}]}}".replace("depth: [1, 9], ", "depth: [9], "))
+    assert len(caught.value.faults) == 21
+
+
+def test_one_metric_for_all() -> None:
+    text = "grid: {monitor: [val_accuracy, val_loss]}"
+    with pytest.raises(
+        ConfigError, match=r"by one metric, but they monitor val_accuracy \(max\), val_loss \(min\)"
+    ):
+        Study().submit(text)
+    study = Study()
+    study.submit("grid: {lr: [0.1]}")
+    with pytest.raises(StudyError, match="'s' exists and compares by val_accuracy"):
+        study.submit("grid: {lr: [0.1]}", monitor="val_loss")
