@@ -24,7 +24,6 @@ help:  ## list the targets
 
 quickstart: install  ## install, sweep grids/quickstart.yaml, show the leaderboard
 	@$(BIN)/lab sweep grids/quickstart.yaml
-	@echo "To see it in the MLflow UI: make ui"
 
 ui: install  ## open the MLflow UI on the runs in .lab (PORT=5000)
 	@# one server process: several share a socket that delays every request by about 40 ms;

@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from lab.training import cores
+
 _NAMES = ("throughput", "tracked", "fixed", "sweep", "memory")
 
 
@@ -19,18 +21,20 @@ def main() -> None:
 @click.option("--images", default=2_560, help="Images per epoch; each variant trains one a round.")
 @click.option("--rounds", default=5)
 @click.option("--parity/--no-parity", default=True, help="Also compare the accuracy of fp32 and bf16.")
-def throughput(preset: str, images: int, rounds: int, parity: bool) -> None:
+@click.option("--threads", default=cores(), help="Of each process but the two workers.")
+def throughput(preset: str, images: int, rounds: int, parity: bool, threads: int) -> None:
     """Training in fp32, in bf16 and by two workers, against the plain PyTorch loop."""
-    _module("throughput").run(preset, images, rounds, parity)
+    _module("throughput").run(preset, images, rounds, parity, threads)
 
 
 @main.command()
 @click.option("--epochs", default=5, help="Epochs compared, after one to warm up.")
 @click.option("--images", default=5_000, help="Training images of the CIFAR-shape net.")
 @click.option("--only", type=click.Choice(["mnist", "conv5"]), help="Only one of the two nets.")
-def tracked(epochs: int, images: int, only: str | None) -> None:
+@click.option("--threads", default=cores())
+def tracked(epochs: int, images: int, only: str | None, threads: int) -> None:
     """Tracked training against the bare loop on the same tensors."""
-    _module("tracked").run(epochs, images, only)
+    _module("tracked").run(epochs, images, only, threads)
 
 
 @main.command()

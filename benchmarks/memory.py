@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.common import SHARED_DATA, judged, mnist_available, show
 from lab import Stores, TrialConfig
 from lab import sweep as sweep_grid
 from lab.config.grid import parse_grid
 from lab.data import Dataset, clear_cache, load_data
+from lab.engines import Progress
 
 __all__ = ["run"]
 
@@ -25,10 +29,10 @@ def run() -> None:
     rows = [_row(name, base) for name, base in _bases()]
     show(
         "Peak memory of a worker (MiB)",
-        ["", "dataset, decoded", "peak (VmHWM)", "above the dataset", "target"],
+        ["", "dataset, decoded", "peak (VmHWM)", "its own", "above the dataset", "target"],
         rows,
         "Two trials of one epoch in one worker of a sweep, tracked in SQLite; pages shared with the process that "
-        "workers are forked from count in full.",
+        "workers are forked from count in full; what is the worker's own (USS) was looked at after each event.",
     )
 
 
@@ -46,11 +50,12 @@ def _row(name: str, base: dict[str, Any]) -> list[str]:
     decoded = _size(dataset) / _MIB
     del dataset
     clear_cache()
-    peak = _peak(base) / _MIB
+    peak, own = (size / _MIB for size in _peaks(base))
     return [
         name,
         f"{decoded:.0f}",
         f"{peak:.0f}",
+        f"{own:.0f}",
         f"{peak - decoded:.0f}",
         judged(peak - decoded <= _LIMIT, f"≤ {_LIMIT}"),
     ]
@@ -61,9 +66,17 @@ def _size(dataset: Dataset) -> int:
     return sum(part.nbytes for split in splits for part in (split.images, split.labels))
 
 
-def _peak(base: dict[str, Any]) -> int:
+def _peaks(base: dict[str, Any]) -> tuple[int, int]:
+    """Return the most bytes that the worker ever held, and the most of its own that were seen."""
     grid = parse_grid(f"name: memory\nbase: {base}\ngrid:\n  lr: [0.001, 0.002]\n".replace("'", '"'))
-    peaks = [0]
+    peaks, own = [0], [0]
+
+    def look(_progress: Progress) -> None:
+        for process in multiprocessing.active_children():
+            with suppress(OSError, psutil.Error):  # it ends just now
+                peaks.append(_high_water(process.pid))
+                own.append(psutil.Process(process.pid).memory_full_info().uss)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stores = Stores(
@@ -72,21 +85,13 @@ def _peak(base: dict[str, Any]) -> int:
             artifact_dir=folder / "artifacts",
             checkpoint_dir=folder / "checkpoints",
         )
-        # asked about at every event: the last comes when the second trial has ended
-        result = sweep_grid(grid, stores, workers=1, on_progress=lambda progress: peaks.append(_highest()))
+        # called at every event: the last one comes when the second trial has ended
+        result = sweep_grid(grid, stores, workers=1, on_progress=look)
     if result.failed:
         raise RuntimeError(f"{result.failed} trials failed")
-    return max(peaks)
+    return max(peaks), max(own)
 
 
-def _highest() -> int:
-    """Return the most bytes that any worker alive has ever held."""
-    return max((_peak_of(process.pid) for process in multiprocessing.active_children()), default=0)
-
-
-def _peak_of(pid: int | None) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
+def _high_water(pid: int | None) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from benchmarks.common import (
 from lab.config import TrialConfig
 from lab.data import load_data
 from lab.models import build_model
-from lab.training import Trainer, cores
+from lab.training import Trainer, use_threads
 
 __all__ = ["run"]
 
@@ -38,35 +38,50 @@ _PARITY_SEEDS = 3
 _Variant = Callable[[TrialConfig], Callable[[], object]]  # from a config to what trains an epoch of it
 
 
-def run(preset: str, images: int, rounds: int, parity: bool) -> None:
+def run(preset: str, images: int, rounds: int, parity: bool, threads: int) -> None:
     """Measure all variants in turns and print the table; then the accuracies of both precisions."""
-    lab = _config(preset, images)
+    lab = _config(preset, images, threads=threads)
     with ExitStack() as stack:
         served: dict[str, list[tuple[_Variant, TrialConfig]]] = {
             _PLAIN: [(_plain_loop, lab)],
             _FP32: [(Epochs, lab)],
-            _BF16: [(Epochs, _config(preset, images, precision="bf16"))],
+            _BF16: [(Epochs, _config(preset, images, precision="bf16", threads=threads))],
             _WORKERS: [(Epochs, _config(preset, images, threads=1))] * 2,
         }
-        variants = {name: stack.enter_context(_served(parts, images)) for name, parts in served.items()}
+        cpu: dict[str, list[float]] = {name: [] for name in served}
+        variants = {
+            name: stack.enter_context(_served(parts, images, cpu[name])) for name, parts in served.items()
+        }
         values = take_turns(variants, rounds)
-    _report(preset, images, values)
+    _report(f"{preset}, {images:,} images", values, cpu, threads)
     if parity:
         _parity()
 
 
-def _report(preset: str, images: int, values: Mapping[str, list[float]]) -> None:
+def _report(
+    what: str, values: Mapping[str, list[float]], cpu: Mapping[str, list[float]], threads: int
+) -> None:
     shares = [two / one for two, one in zip(values[_WORKERS], values[_FP32], strict=True)]
+    by_cpu = medians({name: found[1:] for name, found in cpu.items()}, _PLAIN)  # the first warms up
     rows = [
-        [name, f"{median:,.0f}", f"{ratio:.2f}x", f"{low:.2f}–{high:.2f}", _verdict(name, ratio, shares)]
+        [
+            name,
+            f"{median:,.0f}",
+            f"{ratio:.2f}x",
+            f"{low:.2f}–{high:.2f}",
+            f"{by_cpu[name][0]:,.0f}",
+            f"{by_cpu[name][1]:.2f}x",
+            _verdict(name, ratio, shares),
+        ]
         for name, (median, ratio, low, high) in medians(values, _PLAIN).items()
     ]
     show(
-        f"Training throughput: {preset}, 3x32x32, batch 128",
-        ["", "images/s", "ratio", "in each round", "target"],
+        f"Training throughput: {what} of 3x32x32, batch 128",
+        ["", "images/s", "ratio", "in each round", "images/CPU s", "ratio", "target"],
         rows,
-        f"{images:,} made-up images an epoch; {len(shares)} rounds of one epoch each, in turns, after one to warm "
-        f"up; medians. Every variant in a process of its own with {cores()} threads; the two workers 1 thread each.",
+        f"{len(shares)} rounds of one epoch each, in turns, after one to warm up; medians. By CPU time: what a busy "
+        f"machine disturbs least. Every variant in a process of its own with {threads} threads; the two workers "
+        "1 thread each.",
         f"Two workers to one process in fp32: {statistics.median(shares):.2f} "
         f"({min(shares):.2f}–{max(shares):.2f}).",
     )
@@ -92,6 +107,7 @@ def _config(preset: str, images: int, **values: Any) -> TrialConfig:
 
 def _plain_loop(config: TrialConfig) -> Callable[[], None]:
     """Return one epoch of the loop of PyTorch's tutorials: default settings, nothing tuned."""
+    use_threads(config)  # as many as torch takes by itself, unless others are asked for
     dataset = load_data(config)
     inputs = prepared(dataset.train.images, dataset.mean, dataset.std)
     loader = DataLoader(
@@ -115,8 +131,12 @@ def _plain_loop(config: TrialConfig) -> Callable[[], None]:
 
 
 @contextmanager
-def _served(parts: Sequence[tuple[_Variant, TrialConfig]], images: int) -> Iterator[Callable[[], float]]:
+def _served(
+    parts: Sequence[tuple[_Variant, TrialConfig]], images: int, cpu: list[float]
+) -> Iterator[Callable[[], float]]:
     """Start a process for each part; yield what lets them all train an epoch and gives their images per second.
+
+    What they give per second of CPU time goes to `cpu`.
 
     Apart, because what one variant changes in its process, such as the allocator, must not help another.
     """
@@ -136,8 +156,8 @@ def _served(parts: Sequence[tuple[_Variant, TrialConfig]], images: int) -> Itera
         started = perf_counter()
         for pipe in pipes:
             pipe.send(True)
-        for pipe in pipes:
-            pipe.recv()
+        seconds = sum(pipe.recv() for pipe in pipes)
+        cpu.append(len(pipes) * images / seconds)
         return len(pipes) * images / (perf_counter() - started)
 
     try:
@@ -154,8 +174,9 @@ def _serve(pipe: Connection, make: _Variant, config: TrialConfig, images: int) -
     epoch = make(config)
     pipe.send(True)
     while pipe.recv():
+        started = process_time()
         epoch()
-        pipe.send(True)
+        pipe.send(process_time() - started)
 
 
 def _parity() -> None:

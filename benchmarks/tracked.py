@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -18,28 +18,35 @@ from lab import Placement, TrialConfig, connect, train
 from lab.data import Dataset, epoch_batches, load_data
 from lab.models import build_model
 from lab.tracking import prepare
-from lab.training import EpochResult, cores, use_threads
+from lab.training import EpochResult, use_threads
 
 __all__ = ["run"]
 
 _EVALUATED = 128  # images per batch of the bare loop's validation
 
 
-def run(epochs: int, images: int, only: str | None) -> None:
+def run(epochs: int, images: int, only: str | None, threads: int) -> None:
     """Measure both nets and print the table."""
-    rows = [_row(name, config, epochs) for name, config in _configs(images, epochs + 1, only).items()]
+    configs = _configs(images, epochs + 1, only, threads)
     show(
         "Tracked training against the bare loop on the same tensors",
-        ["", "bare images/s", "tracked images/s", "kept", "in each epoch", "whole run kept", "target"],
-        rows,
+        ["", "bare images/s", "tracked", "kept", "in each epoch", "by CPU time", "whole run", "target"],
+        [_row(name, config) for name, config in configs.items()],
         f"An epoch is training and validation; tracked, also its log_batch (SQLite) and its checkpoint. {epochs} "
-        "epochs of each in turns within one process, after one to warm up; medians. The whole run: all its epochs "
-        f"and what comes before and after them, but for MLflow's first connection. {cores()} threads.",
+        f"epochs of each in turns within one process of {threads} threads, after one to warm up; medians. By CPU "
+        "time: what a busy machine disturbs least. The whole run: all its epochs and what comes before and after "
+        "them, but for MLflow's first connection.",
     )
 
 
-def _configs(images: int, epochs: int, only: str | None) -> dict[str, TrialConfig]:
-    shared: dict[str, Any] = {"epochs": epochs, "patience": None, "optimizer": "sgd", "momentum": 0.9}
+def _configs(images: int, epochs: int, only: str | None, threads: int) -> dict[str, TrialConfig]:
+    shared: dict[str, Any] = {
+        "threads": threads,
+        "epochs": epochs,
+        "patience": None,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+    }
     configs = {}
     if mnist_available() and only != "conv5":
         configs["MNIST, filters 50,100"] = TrialConfig(
@@ -51,7 +58,7 @@ def _configs(images: int, epochs: int, only: str | None) -> dict[str, TrialConfi
     return configs
 
 
-def _row(name: str, config: TrialConfig, epochs: int) -> list[str]:
+def _row(name: str, config: TrialConfig) -> list[str]:
     turns = _Turns(_bare_loop(config))
     with tempfile.TemporaryDirectory() as folder:
         tracker = connect(_prepared(folder), Path(folder, "artifacts"))
@@ -61,6 +68,7 @@ def _row(name: str, config: TrialConfig, epochs: int) -> list[str]:
         whole = perf_counter() - started - sum(turns.bare)
     images = len(load_data(config).train)
     bare, tracked = turns.bare[1:], turns.tracked[1:]
+    cpu = [a / b for a, b in zip(turns.bare_cpu[1:], turns.tracked_cpu[1:], strict=True)]
     kept = [a / b for a, b in zip(bare, tracked, strict=True)]
     return [
         name,
@@ -68,6 +76,7 @@ def _row(name: str, config: TrialConfig, epochs: int) -> list[str]:
         f"{images / statistics.median(tracked):,.0f}",
         f"{statistics.median(kept):.1%}",
         f"{min(kept):.1%}–{max(kept):.1%}",
+        f"{statistics.median(cpu):.1%}",
         f"{sum(turns.bare) / whole:.1%}",
         judged(statistics.median(kept) >= 0.95, "≥ 95 %"),
     ]
@@ -86,18 +95,24 @@ class _Turns:
     bare_epoch: Callable[[], None]
     tracked: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
-    _since: float = 0.0
+    tracked_cpu: list[float] = field(default_factory=list)
+    bare_cpu: list[float] = field(default_factory=list)
+    _since: tuple[float, float] = (0.0, 0.0)
 
     def begin(self, _run: object) -> None:
-        self._since = perf_counter()
+        self._since = (perf_counter(), process_time())
 
     def take(self, _result: EpochResult) -> None:
-        now = perf_counter()
-        self.tracked.append(now - self._since)
+        self._note(self.tracked, self.tracked_cpu)
         with torch.random.fork_rng():  # both draw their dropout from torch's global generator
             self.bare_epoch()
-        self._since = perf_counter()
-        self.bare.append(self._since - now)
+        self._note(self.bare, self.bare_cpu)
+
+    def _note(self, wall: list[float], cpu: list[float]) -> None:
+        now = (perf_counter(), process_time())
+        wall.append(now[0] - self._since[0])
+        cpu.append(now[1] - self._since[1])
+        self._since = now
 
 
 def _bare_loop(config: TrialConfig) -> Callable[[], None]:

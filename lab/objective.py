@@ -264,7 +264,9 @@ def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Pat
     run.log_metrics(metrics)
     run.set_tags({"lab.outcome": result.outcome})
     run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
-    run.log_figure(confusion_matrix(result.confusion.numpy(), classes), "confusion_matrix.png")
+    run.log_figure(
+        confusion_matrix(result.confusion.numpy(), classes, title="Test images"), "confusion_matrix.png"
+    )
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
     if checkpoint is not None:
         _log_checkpoints(run, trainer, checkpoint)

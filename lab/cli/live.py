@@ -16,7 +16,7 @@ from rich.text import Text
 from lab.cli.console import terminal
 
 if TYPE_CHECKING:
-    from lab.engines import Progress
+    from lab.engines import Progress, Running
     from lab.study import Submission, TrialEnded
 
 __all__ = ["STOPPING", "SweepDisplay"]
@@ -25,6 +25,7 @@ STOPPING = "Stopping: running trials checkpoint and are put back. Ctrl-C again e
 
 _LINE_EVERY = 60.0  # seconds between lines where nobody looks at a live table
 _OTHER_LINES = 7  # of the live table that are no worker's
+_WIDE = 60  # columns from which on there are progress bars
 
 
 class SweepDisplay:
@@ -79,7 +80,7 @@ class SweepDisplay:
             self._console.print(_line(ended, progress), highlight=False, soft_wrap=True)
             self._told_at = time.monotonic()
         self._told = len(progress.ended)
-        self._shown = _table(progress, self._console.height - _OTHER_LINES)
+        self._shown = _table(progress, self._console.width, self._console.height)
         if not self._console.is_terminal and time.monotonic() - self._told_at > _LINE_EVERY:
             self._told_at = time.monotonic()
             self._console.print("; ".join(_summary(progress)), highlight=False, soft_wrap=True)
@@ -98,25 +99,30 @@ def _line(ended: TrialEnded, progress: Progress) -> Text:
     return Text(f"{count}  {ended.label}  {ended.outcome}{value}{'  ' if ended.error else ''}{ended.error}")
 
 
-def _table(progress: Progress, most_rows: int) -> RenderableType:
+def _table(progress: Progress, width: int, height: int) -> RenderableType:
     """Return the live table: a row for each worker, as many as there is room for, and the sum of it."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("worker", no_wrap=True)
-    table.add_column("trial", no_wrap=True, overflow="ellipsis", ratio=1)
-    for heading in ("epoch", ""):
-        table.add_column(heading, no_wrap=True)
-    table.add_column(progress.monitor, justify="right", no_wrap=True)
     running = sorted(progress.running.items())
-    shown = running if len(running) <= most_rows else running[: max(1, most_rows - 1)]
-    for worker, trial in shown:
-        value = "" if trial.value is None else f"{trial.value:.4f}"
-        bar = ProgressBar(total=trial.epochs, completed=trial.epoch, width=15)
-        table.add_row(str(worker), Text(trial.label), f"{trial.epoch}/{trial.epochs}", bar, value)
-    if len(running) > len(shown):
-        table.add_row("…", f"and {len(running) - len(shown)} more")
+    room = max(1, height - _OTHER_LINES)
+    shown = running if len(running) <= room else running[: max(1, room - 1)]
+    workers = _worker_table(shown, progress.monitor, with_bars=width >= _WIDE)
+    lines = [] if len(shown) == len(running) else [f"… and {len(running) - len(shown)} more workers"]
+    texts = (Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, *_summary(progress)])
     total = ProgressBar(total=progress.total, completed=progress.done + progress.failed, width=60)
-    lines = (Text(line, no_wrap=True, overflow="ellipsis") for line in _summary(progress))
-    return Group(table, *lines, total)
+    return Group(workers, *texts, total)
+
+
+def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("worker", "trial", "epoch", *([""] if with_bars else []), monitor):
+        # of a narrow terminal only the labels lose a part
+        right = heading == monitor
+        table.add_column(heading, no_wrap=heading != "trial", justify="right" if right else "left")
+    for worker, trial in running:
+        label = Text(trial.label, no_wrap=True, overflow="ellipsis")
+        value = "" if trial.value is None else f"{trial.value:.4f}"
+        bar = [ProgressBar(total=trial.epochs, completed=trial.epoch, width=15)] if with_bars else []
+        table.add_row(str(worker), label, f"{trial.epoch}/{trial.epochs}", *bar, value)
+    return table
 
 
 def _summary(progress: Progress) -> list[str]:

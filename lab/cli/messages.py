@@ -7,15 +7,17 @@ from pathlib import Path
 __all__ = ["browse", "unknown_study"]
 
 
-def browse(tracking_uri: str) -> str:
-    """Return how to look at what was tracked."""
+def browse(tracking_uri: str, experiment: str | None = None) -> str:
+    """Return how to look at what was tracked; with an experiment's id, at its leaderboard."""
     from lab.study import display_url
+    from lab.tracking import study_page
 
     shown = display_url(tracking_uri)
+    page = study_page(experiment) if experiment else "/#/experiments?workflowType=machine_learning"
     if tracking_uri.startswith("http"):
-        return f"Browse it: {shown}"
+        return f"Browse it: {shown.rstrip('/')}{page}"
     if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
-        return "Browse it: make ui"
+        return f"Browse it: make ui, then http://127.0.0.1:5000{page}"
     return f"Browse it: mlflow server --workers 1 --backend-store-uri {shown}"
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 _ROWS = 15  # of the leaderboard
+_OUTCOMES = {RunStatus.FINISHED: "completed", RunStatus.FAILED: "failed", RunStatus.KILLED: "killed"}
 
 
 @click.command(
@@ -126,8 +127,9 @@ class _OuterRun:
         self.run = open_outer_run(self.tracking_uri, {**tags, "mlflow.note.content": note})
 
     def end(self, status: RunStatus) -> None:
-        """Close it."""
+        """Close it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
         if self.run is not None:
+            self.run.set_tags({"lab.outcome": _OUTCOMES[status]})
             self.run.end(status)
 
 
@@ -146,4 +148,4 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
         click.echo(f"Failed cells keep their traceback in MLflow; `{again} --retry-failed` tries them again")
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
-    click.echo(browse(tracking_uri))
+    click.echo(browse(tracking_uri, result.experiment))

@@ -50,6 +50,7 @@ class SweepResult:
     """How a sweep ended: the study's leaderboard, its trials by state, and whether all that could be done is."""
 
     study: str
+    experiment: str  # its id
     leaderboard: pd.DataFrame
     states: dict[str, int]
     ending: Literal["done", "stopped", "out_of_time"]
@@ -255,7 +256,7 @@ def _conclude(
     experiment = tracker.experiment(study)
     frame = leaderboard(tracker, experiment, study=study)
     publish_leaderboard(submission.run, frame)
-    result = SweepResult(study, frame, states, ending)
+    result = SweepResult(study, experiment, frame, states, ending)
     if not states.get("running"):  # another sweep is at it, and ends the run when it is done
         submission.run.end(result.status)
     return result

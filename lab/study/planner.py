@@ -231,10 +231,12 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
     tags = {"lab.study": grid.name, "lab.kind": "study"}
     experiment = tracker.experiment(grid.name)
     known = tracker.find_runs(experiment, tags)
+    varied = [dimension.name for dimension in grid.space.dimensions]
+    tracker.present(experiment, description=grid.description, varied=varied, descending=config.mode == "max")
     tags |= {
         "lab.direction": _direction(config),
         "lab.monitor": config.monitor,
-        "lab.varied": json.dumps([dimension.name for dimension in grid.space.dimensions]),
+        "lab.varied": json.dumps(varied),
         "mlflow.note.content": grid.description,
     }
     run = tracker.open_run(

@@ -37,6 +37,8 @@ def open_storage(url: str) -> RDBStorage:
             f"--storage: '{url}' is not a database address; use e.g. sqlite:///studies.db "
             "or postgresql://user@host/database"
         ) from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StudyError("--storage: a database in memory is lost with its process; use sqlite:///studies.db")
     try:
         return _open(parsed)
     except (sa.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:

@@ -67,9 +67,10 @@ def confusion_matrix(
     shown = shares if diagonal else np.where(np.eye(len(classes), dtype=bool), 0.0, shares)
     cells = 0.42 * max(len(classes), 6) if numbered else 6.0  # inches
     bar_width = 0.0 if numbered else 0.9
-    width, height = cells + 1.3 + 1.6 * bar_width, cells + 1.5  # the bar's labels beside it
+    margin = 1.1 if _slanted(classes) else 0.65  # for the names of the classes
+    width, height = cells + margin + 0.2 + 1.6 * bar_width, cells + margin + 0.4  # the bar's labels beside it
     figure = _figure(width, height)
-    axes = figure.add_axes((1.1 / width, 1.1 / height, (cells + bar_width) / width, cells / height))
+    axes = figure.add_axes((margin / width, margin / height, (cells + bar_width) / width, cells / height))
     top = 1.0 if diagonal else max(float(shown.max()), 1e-9)
     image = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=top)
     if numbered:
@@ -128,12 +129,17 @@ def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.fl
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
+def _slanted(classes: Sequence[str]) -> bool:
+    """Return whether the names are too long to stand side by side."""
+    return max((len(str(name)) for name in classes), default=0) > 3
+
+
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
     every = max(1, -(-len(classes) // _MOST_LABELLED))
     places = list(range(0, len(classes), every))
     names = [name if len(name) <= 12 else name[:11] + "…" for name in (str(classes[at]) for at in places)]
     size = 8 if len(classes) <= _MOST_NUMBERED else 6
-    slanted = max(map(len, names), default=0) > 3
+    slanted = _slanted(classes)
     axes.set_xticks(
         places, names, fontsize=size, rotation=45 if slanted else 0, ha="right" if slanted else "center"
     )

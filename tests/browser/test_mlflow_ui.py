@@ -112,7 +112,7 @@ def test_saved_view_is_the_leaderboard_and_can_be_sorted(
 
 def test_saved_view_compares_the_trials_in_charts(study: Study, open_page: Callable[[str], Page]) -> None:
     page = open_page(f"{study.page}&compareRunsMode=CHART")
-    page.shows("Study (6)", "Parallel Coordinates", "val_accuracy", "val_loss", "train_loss")
+    page.shows("Study\n(6)", "Parallel Coordinates", "val_accuracy", "val_loss", "train_loss")
     page.until(lambda: page.ask(DRAWN_CURVES)[:3] == [4, 4, 4], "a curve for each trial in the first charts")
 
 

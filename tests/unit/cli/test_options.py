@@ -27,7 +27,7 @@ def test_overrides(overrides: tuple[str, ...], values: dict[str, object]) -> Non
 
 
 def test_overrides_that_are_none() -> None:
-    with pytest.raises(ConfigError, match="--set takes KEY=VALUE, e.g. --set epochs=3, but got 'epochs'"):
+    with pytest.raises(ConfigError, match=r"--set takes KEY=VALUE, e\.g\. --set epochs=3, but got 'epochs'"):
         parse_overrides(("epochs",))
 
 

@@ -1,7 +1,9 @@
-"""The planner on databases in memory: what is queued, what is left out, and what is there already."""
+"""The planner on a small database: what is queued, what is left out, and what is there already."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +19,8 @@ HEAD = "name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n"
 
 
 class Study:
-    def __init__(self) -> None:
-        self.storage: RDBStorage = open_storage("sqlite://")
+    def __init__(self, storage: RDBStorage) -> None:
+        self.storage = storage
         self.tracker = MemoryTracker()
 
     def submit(self, text: str, **overrides: Any) -> Submission:
@@ -28,6 +30,20 @@ class Study:
 
 def counts(submission: Submission) -> tuple[int, int, int, int]:
     return submission.added, submission.present, submission.skipped, submission.gone
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database to copy."""
+    file = tmp_path_factory.mktemp("planner") / "optuna.db"
+    open_storage(f"sqlite:///{file}").engine.dispose()
+    return file
+
+
+@pytest.fixture
+def study(database: Path, tmp_path: Path) -> Study:
+    shutil.copy(database, tmp_path / "optuna.db")
+    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
 
 
 def states(text: str) -> list[tuple[bool, str]]:
@@ -50,8 +66,7 @@ def test_why_cells_are_left_out() -> None:
     assert invalid == [False, False, False, False, True]
 
 
-def test_cells_are_queued_once() -> None:
-    study = Study()
+def test_cells_are_queued_once(study: Study) -> None:
     assert counts(study.submit("grid: {lr: [0.1, 0.2]}")) == (2, 0, 0, 0)
     assert counts(study.submit("grid: {lr: [0.1, 0.2]}")) == (0, 2, 0, 0)
     assert counts(study.submit("grid: {lr: [0.2, 0.3, 0.4]}")) == (2, 1, 0, 1)
@@ -61,8 +76,7 @@ def test_cells_are_queued_once() -> None:
     assert len(study.tracker.find_runs(study.tracker.experiment("s"), {"lab.kind": "study"})) == 1
 
 
-def test_a_queued_cell_keeps_its_whole_config() -> None:
-    study = Study()
+def test_a_queued_cell_keeps_its_whole_config(study: Study) -> None:
     submission = study.submit(
         "patience: none\ngrid: {optimizer: [adam, sgd], momentum: [0.5]}\nwhen: {momentum: {optimizer: sgd}}"
     )
@@ -74,8 +88,7 @@ def test_a_queued_cell_keeps_its_whole_config() -> None:
         assert ("momentum" in claim.params) == (claim.config.optimizer == "sgd")
 
 
-def test_the_state_of_each_cell() -> None:
-    study = Study()
+def test_the_state_of_each_cell(study: Study) -> None:
     text = "grid: {lr: [0.1, 0.2, 0.3, 0.4]}"
     queue = study.submit(text).queue
     done, failed, running = (queue.claim() for _ in range(3))
@@ -95,8 +108,7 @@ def test_the_state_of_each_cell() -> None:
     assert counts(study.submit(text)) == (0, 4, 0, 0)
 
 
-def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again() -> None:
-    study = Study()
+def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again(study: Study) -> None:
     queue = study.submit("grid: {lr: [0.1]}").queue
     claim = queue.claim()
     assert claim is not None
@@ -110,36 +122,34 @@ def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again() -> 
     assert again.run_id == "r1"
 
 
-def test_a_budget_takes_the_first_cells() -> None:
-    study = Study()
+def test_a_budget_takes_the_first_cells(study: Study) -> None:
     submission = study.submit("grid: {lr: [0.1, 0.2, 0.3]}\nbudget: {trials: 2}")
     assert counts(submission) == (2, 0, 1, 0)
     assert [trial.params["lr"] for trial in submission.queue.trials()] == [0.1, 0.2]
 
 
-def test_repeats_are_cells_of_their_own() -> None:
-    assert counts(Study().submit("grid: {lr: [0.1, 0.2]}\nrepeats: 3")) == (6, 0, 0, 0)
+def test_repeats_are_cells_of_their_own(study: Study) -> None:
+    assert counts(study.submit("grid: {lr: [0.1, 0.2]}\nrepeats: 3")) == (6, 0, 0, 0)
 
 
-def test_nothing_feasible() -> None:
-    with pytest.raises(ConfigError, match="no cell is feasible; `lab plan s.yaml` says why"):
-        Study().submit("grid: {lr: [0.1]}\nconstraints: [params <= 1]")
+def test_nothing_feasible(study: Study) -> None:
+    with pytest.raises(ConfigError, match=r"no cell is feasible; `lab plan s\.yaml` says why"):
+        study.submit("grid: {lr: [0.1]}\nconstraints: [params <= 1]")
 
 
-def test_many_impossible_cells_are_told_once() -> None:
+def test_many_impossible_cells_are_told_once(study: Study) -> None:
     seeds = ", ".join(map(str, range(30)))
     with pytest.raises(ConfigError, match=r"(?s)cell 1 .*and 10 more\. Leave them out") as caught:
-        Study().submit(f"grid: {{depth: [1, 9], seed: [{seeds}]}}".replace("depth: [1, 9], ", "depth: [9], "))
+        study.submit(f"grid: {{depth: [1, 9], seed: [{seeds}]}}".replace("depth: [1, 9], ", "depth: [9], "))
     assert len(caught.value.faults) == 21
 
 
-def test_one_metric_for_all() -> None:
+def test_one_metric_for_all(study: Study) -> None:
     text = "grid: {monitor: [val_accuracy, val_loss]}"
     with pytest.raises(
         ConfigError, match=r"by one metric, but they monitor val_accuracy \(max\), val_loss \(min\)"
     ):
-        Study().submit(text)
-    study = Study()
+        study.submit(text)
     study.submit("grid: {lr: [0.1]}")
     with pytest.raises(StudyError, match="'s' exists and compares by val_accuracy"):
         study.submit("grid: {lr: [0.1]}", monitor="val_loss")
