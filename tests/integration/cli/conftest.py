@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -83,7 +84,7 @@ class Lab:
         self.processes.append(process)
         return process
 
-    @property
+    @cached_property
     def tracker(self) -> Tracker:
         return connect(f"sqlite:///{self.home / '.lab' / 'mlflow.db'}")
 
@@ -115,10 +116,10 @@ def lab(tmp_path: Path, fresh_databases: Path) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> list[object]:
-    """The curves of an undisturbed sweep of 100 epochs."""
+    """The curves of an undisturbed sweep of 60 epochs."""
     calm = Lab(tmp_path_factory.mktemp("calm"))
     shutil.copytree(fresh_databases, calm.home / ".lab")
-    sweep(parse_grid(GRID, overrides={"epochs": 100}), _stores(calm.home), workers=1)
+    sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(calm.home), workers=1)
     return [calm.curves(run) for run in calm.runs("tiny")["run_id"]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from lab.tracking import connect
 
 Until = Callable[..., None]
-LONG = ("--set", "epochs=100")  # as in the fixture calm_curves
+LONG = ("--set", "epochs=60")  # as in the fixture calm_curves
 
 
 def test_a_sweep_where_nobody_looks(lab: Any) -> None:
@@ -83,7 +83,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
         "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once.",
         "",
     ]
-    assert "Continue with: lab sweep tiny.yaml --workers 2 --set epochs=100\n" in output
+    assert "Continue with: lab sweep tiny.yaml --workers 2 --set epochs=60\n" in output
     before = lab.runs("tiny")
     assert "KILLED" in set(before["status"]) <= {"KILLED", "FINISHED"}
 
@@ -93,7 +93,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     assert set(before["run_id"]) <= set(after["run_id"])
     assert after["status"].tolist() == ["FINISHED"] * 3
     assert after["params.patience"].tolist() == ["none"] * 3
-    assert after["metrics.epochs"].tolist() == [100] * 3  # patience: none
+    assert after["metrics.epochs"].tolist() == [60] * 3  # patience: none
     assert [lab.curves(run) for run in after["run_id"]] == calm_curves
 
 
