@@ -97,6 +97,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     assert [lab.curves(run) for run in after["run_id"]] == calm_curves
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_nothing_is_left_running(lab: Any, until: Until) -> None:
     process = lab.start("sweep", "tiny.yaml", "--workers", "1", "--set", "epochs=100000")
     until(lambda: epochs_done(lab, 1), "an epoch")
@@ -117,6 +118,7 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_is_left_running(lab: Any, unti
     assert '"waiting": 3' in lab("status", "tiny", "--format", "json").stdout
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_sweep_end_and_their_trials_go_on(
     lab: Any, until: Until, calm_curves: Any
 ) -> None:
@@ -149,6 +151,7 @@ def test_stores_are_named_by_options_or_the_environment(lab: Any) -> None:
     assert lab("status", "tiny").exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_run_opened_outside_is_linked_to_it(lab: Any) -> None:
     tracker = lab.tracker
     run = tracker.open_run(name="outer", experiment=tracker.experiment("tiny"), tags={})

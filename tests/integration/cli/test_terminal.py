@@ -62,6 +62,7 @@ class Terminal:
         return self.process.wait(60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs util-linux")
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.slow)])
 def test_a_live_table_and_ctrl_c(lab: Any, size: tuple[int, int]) -> None:

@@ -140,6 +140,7 @@ def stop_after(epochs: int) -> tuple[Callable[[Progress], None], Callable[[], bo
     return watch, lambda: seen["stop"]
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_is_put_back_and_continued_exactly(stores: Stores, make_grid: MakeGrid) -> None:
     watch, should_stop = stop_after(epochs=3)
     result = sweep(make_grid(epochs=60), stores, workers=2, on_progress=watch, should_stop=should_stop)
@@ -199,6 +200,7 @@ def test_a_cell_that_raises_is_recorded_and_the_others_go_on(
     assert "--download" in status.failed[0]["error"]
 
 
+@pytest.mark.slow
 def test_failed_cells_are_tried_again_when_asked(stores: Stores, make_grid: MakeGrid) -> None:
     grid = make_grid(more="  dataset: [synthetic, mnist]")
     sweep(grid, stores, workers=1)
