@@ -13,7 +13,7 @@ import torch
 
 from lab.config import Grid
 from lab.data import clear_cache, load_data
-from lab.engines.pool import Exited, Pool
+from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.progress import Progress
 from lab.errors import LabError
 from lab.report import leaderboard, publish_leaderboard
@@ -99,6 +99,7 @@ def sweep(
     """
     stores = stores or Stores()
     cells = feasible_cells(grid)
+    warm_up()
     load_data(cells[0].config, download=download)  # finds out that it is there, and fills its cache, for all
     clear_cache()  # the workers have their own; this process needs the memory for nothing
     storage = open_storage(stores.storage)  # creates what is not there, before several processes look

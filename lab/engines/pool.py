@@ -15,11 +15,18 @@ from typing import Any
 from lab.engines.process import worker_main
 from lab.study import Event, WorkerSettings
 
-__all__ = ["Exited", "Pool", "Worker"]
+__all__ = ["Exited", "Pool", "Worker", "warm_up"]
 
 # Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
 # seconds that these take, and shares their memory.
-_PRELOADED = ["lab.engines.process", "lab.tracking.mlflow", "matplotlib.backends.backend_agg"]
+_PRELOADED = [
+    "lab.engines.process",
+    "lab.tracking.mlflow",
+    "matplotlib.backends.backend_agg",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "sklearn.model_selection",
+    "torch.export",
+]
 
 
 _DEATH_SECONDS = 10
@@ -100,6 +107,11 @@ class Pool:
             worker.process.kill()
         for worker in self._workers.values():
             worker.process.join(_DEATH_SECONDS)
+
+
+def warm_up() -> None:
+    """Begin, beside this process, with the imports that workers share."""
+    _context()
 
 
 def _context() -> Any:

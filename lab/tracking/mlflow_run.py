@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
@@ -150,7 +151,13 @@ class MlflowRun:
         )
         tags = [InputTag("mlflow.data.context", context)]
         with self._doing("logging the dataset"):
-            self._client.log_inputs(self._run_id, [DatasetInput(dataset, tags)])
+            try:
+                self._client.log_inputs(self._run_id, [DatasetInput(dataset, tags)])
+            except MlflowException as error:
+                if "unique" not in str(error).lower():
+                    raise
+                # another worker recorded the same dataset since MLflow looked; now it finds it
+                self._client.log_inputs(self._run_id, [DatasetInput(dataset, tags)])
         self._dataset = dataset
 
     def log_model(self, model: nn.Module, example: Tensor) -> str:
