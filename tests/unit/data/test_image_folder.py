@@ -181,7 +181,7 @@ def test_corrupt_images_are_named_up_to_five(folder: Path, cache: Path) -> None:
     (cats / "cut.jpg").write_bytes((cats / "cut.jpg").read_bytes()[:900])
     (cats / "text.png").write_text("no image")
     (cats / "empty.jpg").write_bytes(b"")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="truncated") as caught:
         _load(folder)
     message = str(caught.value)
     assert all(f"{cats}/{name}: " in message for name in ("cut.jpg", "text.png", "empty.jpg"))

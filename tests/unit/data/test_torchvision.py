@@ -65,7 +65,7 @@ def test_idx_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
 def test_a_missing_dataset_says_where_it_looked_and_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="train-images-idx3-ubyte") as caught:
         load_data(_config("mnist", tmp_path))
     message = str(caught.value)
     assert str(tmp_path / "MNIST" / "raw") in message
