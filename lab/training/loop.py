@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from torch import Tensor
 from lab.config import TrialConfig
 from lab.data import Dataset, count_batches, epoch_batches
 from lab.models import build_model
-from lab.training.device import autocast, resolve_device, use_threads
+from lab.training.device import autocast, keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
 from lab.training.losses import build_loss
 from lab.training.optimizers import build_optimizer
@@ -90,7 +87,7 @@ class Trainer:
         self.diverged_step: int | None = None
         self._should_stop = should_stop
         use_threads(config)
-        _keep_freed_memory()
+        keep_freed_memory()
         # three independent streams from one seed: weights and dropout, order, augmentation
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(3)]
         torch.manual_seed(seeds[0])
@@ -267,19 +264,3 @@ class Trainer:
         best = max((metrics[name] for metrics in self.history if name in metrics), default=0.0)
         majority = torch.bincount(split.labels).max().item() / len(split)
         return at_chance(best, majority, len(split))
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Let the C library keep what this process frees, for the next step's activations.
-
-    glibc gives large blocks back to the system at once, so every step has its activations mapped and zeroed anew:
-    65,000 page faults a step of conv5, a fifth of its time. Only the place of tensors changes, no number.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    largest_mapped, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(largest_mapped, 2**30)
-        mallopt(trim_above, 2**31 - 1)
