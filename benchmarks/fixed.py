@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from benchmarks.common import judged, show
 from lab import objective
-from lab.config.grid import parse_grid
+from lab.config import parse_grid
 from lab.study import (
     EpochEnded,
     Event,

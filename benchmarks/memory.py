@@ -14,7 +14,7 @@ import psutil
 from benchmarks.common import SHARED_DATA, judged, mnist_available, show
 from lab import Stores, TrialConfig
 from lab import sweep as sweep_grid
-from lab.config.grid import parse_grid
+from lab.config import parse_grid
 from lab.data import Dataset, clear_cache, load_data
 from lab.engines import Progress
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import SHARED_DATA, judged, mnist_available, register_images, show
 from lab import Placement, TrialConfig, connect, train
-from lab.data import Dataset, epoch_batches, load_data
+from lab.data import Dataset, epoch_batches, load_data, shuffled_order
 from lab.models import build_model
 from lab.tracking import prepare
 from lab.training import EpochResult, use_threads
@@ -123,7 +123,7 @@ def _bare_loop(config: TrialConfig) -> Callable[[], None]:
     model = build_model(config, (channels, height, width), len(dataset.classes))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum or 0.0, fused=True)
-    order = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
 
     def epoch() -> None:
         model.train()
@@ -133,7 +133,7 @@ def _bare_loop(config: TrialConfig) -> Callable[[], None]:
             batch_size=config.batch_size,
             mean=dataset.mean,
             std=dataset.std,
-            generator=order,
+            order=shuffled_order(len(dataset.train), generator, torch.device("cpu")),
         )
         for images, labels in batches:
             loss = F.cross_entropy(model(images), labels)

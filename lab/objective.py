@@ -17,24 +17,29 @@ from torch import Tensor, nn
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data
 from lab.errors import TrackingError
-from lab.models import Summary, summarize_config
+from lab.models import Summary, build_model, summarize_config
+from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker
-from lab.tracking.figures import confusion_matrix, curves
+from lab.tracking.error_analysis import log_error_analysis
+from lab.tracking.figures import curves, iteration_curves
 from lab.tracking.provenance import provenance
 from lab.training import (
     CorruptCheckpoint,
+    DetailedEvaluation,
     EpochResult,
+    ErrorAnalysis,
     Evaluation,
     Interrupted,
     Outcome,
     Trainer,
+    analyse,
     evaluate,
     load_checkpoint,
     resolve_device,
     save_checkpoint,
 )
 
-__all__ = ["Placement", "TrialResult", "train"]
+__all__ = ["Placement", "TrialResult", "analyse_run", "train"]
 
 _CHECKPOINTS = "checkpoints"  # artifact folder
 
@@ -82,7 +87,7 @@ class TrialResult:
     best_epoch: int | None
     history: tuple[Mapping[str, float], ...]
     test: Evaluation
-    confusion: Tensor  # [true, predicted]
+    errors: ErrorAnalysis
     summary: Summary
     model: nn.Module
 
@@ -103,6 +108,8 @@ class TrialResult:
         metrics = {
             "test_loss": self.test.loss,
             "test_accuracy": self.test.accuracy,
+            "accuracy_per_million_params": self.test.accuracy / (self.summary.params / 1e6),
+            **self.errors.metrics(),
             "epochs": float(len(self.history)),
             "seconds": self.seconds,
         }
@@ -170,8 +177,9 @@ def train(
         dataset = load_data(config, device=resolve_device(config), download=download)
         trainer = Trainer(config, dataset, should_stop)
         _describe(run, trainer, placement)
-        if placement.run_id is not None and checkpoint is not None:
-            _continue(trainer, run, tracker, checkpoint)
+        continued = _continue(trainer, run, tracker, checkpoint) if placement.run_id and checkpoint else False
+        if config.init_from is not None and not continued:
+            _begin_with(config.init_from, trainer, run, tracker)
         _train_epochs(trainer, run, checkpoint, on_epoch)
         result = _result(trainer, run)
         _log_result(run, result, trainer, checkpoint)
@@ -185,40 +193,82 @@ def train(
     return result
 
 
+def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> ErrorAnalysis:
+    """Evaluate the trained model of an earlier run on the test split again, and log its mistakes to that run.
+
+    Raises:
+        LabError: there is no such run, it kept no weights, or its data is not here.
+    """
+    saved = restore(tracker, run_id)
+    config = saved.config
+    device = resolve_device(config)
+    dataset = load_data(config, device=device, download=download)
+    model = build_model(config, _shape(dataset), len(dataset.classes)).to(device)
+    model.load_state_dict(saved.weights)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    errors = _analyse(dataset, evaluate(model, dataset.test, dataset, config, top_k=config.top_k))
+    run = tracker.attach(run_id)
+    run.log_metrics(errors.metrics())
+    log_error_analysis(run, errors, dataset.test.images)
+    return errors
+
+
 def _describe(run: Run, trainer: Trainer, placement: Placement) -> None:
     config, dataset = trainer.config, trainer.dataset
     shape = _shape(dataset)
     summary = summarize_config(config, shape, len(dataset.classes))
     run.log_params({**placement.params, **config.as_params()})
-    run.set_tags({"lab.device": _device_name(trainer.device), "lab.threads": str(torch.get_num_threads())})
     run.log_metrics(summary.facts())
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    images = {name: len(split) for name, split in splits.items() if split is not None}
+    run.set_tags(
+        {
+            "lab.device": _device_name(trainer.device),
+            "lab.threads": str(torch.get_num_threads()),
+            "lab.images": ", ".join(f"{name} {count:,}" for name, count in images.items()),
+        }
+    )
     run.log_dataset(
         dataset.name,
         digest=dataset.digest,
         source=dataset.source,
         shape=shape,
         classes=dataset.classes,
-        images={name: len(split) for name, split in splits.items() if split is not None},
+        images=images,
     )
     run.log_text(_config_yaml(config), "config.yaml")
     run.log_text(summary.table(), "model.txt")
 
 
-def _continue(trainer: Trainer, run: Run, tracker: Tracker, checkpoint: Path) -> None:
-    """Load the newest checkpoint of a run that is being continued, and log what it knows and the run does not."""
+def _begin_with(origin: str, trainer: Trainer, run: Run, tracker: Tracker) -> None:
+    """Load the weights that `init_from` names, and record where they came from."""
+    saved = restore(tracker, find_run(tracker, origin))
+    trainer.begin_with(saved.weights, new_head=not saved.has_classes_of(trainer.config))
+    run.log_origin(saved.run_id)
+
+
+def _continue(trainer: Trainer, run: Run, tracker: Tracker, checkpoint: Path) -> bool:
+    """Load the newest checkpoint of a run that is being continued, and log what it knows and the run does not.
+
+    Return whether there was one.
+    """
     file: Path | None = checkpoint
     if not checkpoint.exists():  # another machine's trial, or one that ended in good order
         file = tracker.download(run.run_id, f"{_CHECKPOINTS}/{checkpoint.name}", checkpoint.parent)
     if file is None:
-        return
+        return False
     try:
         trainer.load_state_dict(load_checkpoint(file))
     except (CorruptCheckpoint, ValueError) as error:
         run.set_tags({"lab.restarted": f"from the first epoch: {error}"})
-        return
-    logged = tracker.history(run.run_id, "train_loss")
-    run.log_history({n: m for n, m in enumerate(trainer.history, start=1) if n not in logged})
+        return False
+    for history, metric in (
+        (dict(enumerate(trainer.history, start=1)), "train_loss"),
+        (trainer.step_history, "step_loss"),
+    ):
+        logged = tracker.history(run.run_id, metric) if history else {}
+        run.log_history({step: metrics for step, metrics in history.items() if step not in logged})
+    return True
 
 
 def _train_epochs(
@@ -229,14 +279,16 @@ def _train_epochs(
             save_checkpoint(
                 trainer.state_dict(), checkpoint
             )  # first, so that a logged epoch is never repeated
-        run.log_metrics(result.metrics, step=result.epoch)
+        points = dict(result.steps)
+        points[result.epoch] = {**points.get(result.epoch, {}), **result.metrics}
+        run.log_history(points)  # one request for the epoch and its iterations
         on_epoch(result)
 
 
 def _result(trainer: Trainer, run: Run) -> TrialResult:
     config, dataset = trainer.config, trainer.dataset
     trainer.restore_best()
-    test = evaluate(trainer.model, dataset.test, dataset, config)
+    test = evaluate(trainer.model, dataset.test, dataset, config, top_k=config.top_k)
     return TrialResult(
         config=config,
         run_id=run.run_id,
@@ -245,28 +297,26 @@ def _result(trainer: Trainer, run: Run) -> TrialResult:
         best_epoch=trainer.patience.best_epoch,
         history=tuple(trainer.history),
         test=test,
-        confusion=_confusion(dataset.test.labels, test.predictions, len(dataset.classes)),
+        errors=_analyse(dataset, test),
         summary=summarize_config(config, _shape(dataset), len(dataset.classes)),
         model=Normalized(trainer.model.eval(), dataset.mean, dataset.std),
     )
 
 
-def _confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """Return how often each pair occurred, [true, predicted], on the CPU."""
-    return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes).cpu()
+def _analyse(dataset: Dataset, test: DetailedEvaluation) -> ErrorAnalysis:
+    return analyse(dataset.test.labels, test, dataset.classes)
 
 
 def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Path | None) -> None:
     metrics = result.metrics()
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
-    classes = trainer.dataset.classes
     run.log_metrics(metrics)
     run.set_tags({"lab.outcome": result.outcome})
     run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
-    run.log_figure(
-        confusion_matrix(result.confusion.numpy(), classes, title="Test images"), "confusion_matrix.png"
-    )
+    if trainer.step_history:
+        run.log_figure(iteration_curves(trainer.step_history), "iteration_curves.png")
+    log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
     if checkpoint is not None:
         _log_checkpoints(run, trainer, checkpoint)

@@ -130,15 +130,24 @@ schedulers.register("constant", "lab.training.schedulers:constant")
 schedulers.register("cosine", "lab.training.schedulers:cosine")
 schedulers.register("exponential", "lab.training.schedulers:exponential", ["gamma"])
 schedulers.register("one_cycle", "lab.training.schedulers:one_cycle")
-schedulers.register("plateau", "lab.training.schedulers:plateau", ["gamma", "scheduler_patience"])
+schedulers.register(
+    "plateau", "lab.training.schedulers:plateau", ["gamma", "scheduler_monitor", "scheduler_patience"]
+)
 schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size"])
 
+# options: the config fields that the loss takes beside the classes' frequencies
 losses = Registry("loss")
-losses.register("cross_entropy", "torch.nn:CrossEntropyLoss", ["label_smoothing"])
+losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_entropy", ["label_smoothing"])
+losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
+losses.register("mse", "lab.training.losses:mse")
 
+# options: the config fields the augmentation takes
 augmentations = Registry("augmentation")
+augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
 augmentations.register("horizontal_flip", "lab.data.augment:horizontal_flip")
-augmentations.register("random_crop", "lab.data.augment:random_crop")
+augmentations.register("random_crop", "lab.data.augment:random_crop", ["crop_padding"])
+augmentations.register("rotation", "lab.data.augment:rotation", ["rotation_degrees"])
+augmentations.register("translation", "lab.data.augment:translation", ["translation_fraction"])
 
 datasets = Registry("dataset")
 datasets.register("cifar10", "lab.data.torchvision:CIFAR10")
@@ -150,5 +159,14 @@ datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
 datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])
 
+# options: the model fields that shape the architecture; another architecture's are dropped
+_DENSE = ["head", "dense", "dense_norm", "dense_activation", "dropout"]
+_CONV = [
+    *("depth", "width", "filters", "kernel_size", "padding", "stride", "pool", "pool_type", "norm"),
+    *("activation", "conv_dropout", "conv_bias", "block", "block_depth", "expansion"),
+]
 architectures = Registry("architecture")
-architectures.register("cnn", "lab.models.cnn:build")
+architectures.register("cnn", "lab.models.cnn:build", [*_CONV, *_DENSE])
+for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
+    architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
+architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)

@@ -10,7 +10,10 @@ import click
 
 from lab.cli.best import best
 from lab.cli.check import check
+from lab.cli.effects import effects
+from lab.cli.errors import errors
 from lab.cli.plan import plan
+from lab.cli.results import results
 from lab.cli.status import status
 from lab.cli.sweep import sweep
 from lab.cli.train import train
@@ -61,6 +64,10 @@ def main() -> None:
     Ask how it stands, and what won:
       lab status quickstart
       lab best quickstart
+    Look closer: what each value does, what a model gets wrong, how it all compares with the report:
+      lab effects quickstart
+      lab errors RUN_ID
+      lab results grids/quickstart.yaml
 
     Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
     MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
@@ -70,5 +77,5 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-for _command in (train, sweep, plan, check, status, best):
+for _command in (train, sweep, plan, check, status, best, effects, errors, results):
     main.add_command(_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lab.engines import Stores
 
-__all__ = ["best"]
+__all__ = ["best", "read_leaderboard"]
 
 
 @click.command(
@@ -25,18 +25,26 @@ __all__ = ["best"]
 Examples:
   lab best quickstart
   lab best quickstart --metric test_accuracy --top 3
+  lab best quickstart --each                (repeats of a cell as a row each)
   lab best quickstart --format csv > leaderboard.csv""",
 )
 @click.argument("study")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most trials to show.")
 @click.option("--metric", default="best_value", show_default=True, help="Metric to rank by.")
+@click.option("--each", is_flag=True, help="Show every trial, not the mean of a cell's repeats.")
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
 @store_options
-def best(study: str, top: int, metric: str, form: str, tracking_uri: str | None, storage: str | None) -> None:
-    """Show the leaderboard of STUDY, and how to load the best model."""
-    frame = _leaderboard(study, top, metric, stores_from(tracking_uri, storage))
+def best(
+    study: str, top: int, metric: str, each: bool, form: str, tracking_uri: str | None, storage: str | None
+) -> None:
+    """Show the leaderboard of STUDY, and how to load the best model.
+
+    Where its cells are repeated under several seeds they are ranked by their means, with 95 % intervals.
+    """
+    stores = stores_from(tracking_uri, storage)
+    frame = read_leaderboard(study, stores, metric, top=top, repeats="each" if each else "mean")
     if form == "csv":
         click.echo(frame.to_csv(index=False), nl=False)
     elif form == "json":
@@ -44,10 +52,22 @@ def best(study: str, top: int, metric: str, form: str, tracking_uri: str | None,
     elif frame.empty:
         click.echo(f"No trial of {study} has begun yet")
     else:
-        _print(frame, study, stores_from(tracking_uri, storage).tracking_uri)
+        _print(frame, study, stores.tracking_uri)
 
 
-def _leaderboard(study: str, top: int, metric: str, stores: Stores) -> pd.DataFrame:
+def read_leaderboard(
+    study: str,
+    stores: Stores,
+    metric: str,
+    *,
+    top: int | None = None,
+    repeats: Literal["mean", "each"] = "mean",
+) -> pd.DataFrame:
+    """Return the leaderboard of `study`: see `lab.report.leaderboard`.
+
+    Raises:
+        StudyError: there is no such study, or none of its trials has such a metric.
+    """
     from lab.report import leaderboard
     from lab.study import database_exists
     from lab.tracking import connect
@@ -56,7 +76,7 @@ def _leaderboard(study: str, top: int, metric: str, stores: Stores) -> pd.DataFr
     experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
     if experiment is None:
         raise StudyError(unknown_study(study, stores.storage))
-    frame = leaderboard(tracker, experiment, study=study, metric=metric, top=top)
+    frame = leaderboard(tracker, experiment, study=study, metric=metric, top=top, repeats=repeats)
     if not frame.empty and frame[metric].isna().all():
         raise StudyError(
             f"No trial of {study} has a metric '{metric}' yet; it can be best_value or any metric of a run"

@@ -61,7 +61,8 @@ class SweepDisplay:
         self._shown = Text(f"queueing cells: {done:,} of {total:,}")
 
     def planned(self, submission: Submission, progress: Progress) -> None:
-        """Say what the sweep is about to do."""
+        """Say what the sweep is about to do with a study."""
+        self._told = 0
         parts = [f"{submission.added:,} cells queued"]
         if submission.present:
             parts.append(

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lab.config import TrialConfig, parse_values
+from lab.config import TrialConfig, field_kinds, parse_values
 from lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from lab.engines import Stores
 
-__all__ = ["config_options", "overrides_option", "parse_overrides", "store_options", "stores_from"]
+__all__ = [
+    "config_options",
+    "only_option",
+    "overrides_option",
+    "parse_only",
+    "parse_overrides",
+    "store_options",
+    "stores_from",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,6 +78,39 @@ def overrides_option(command: Command) -> Command:
         metavar="KEY=VALUE",
         help="Replace a value of the grid's base, e.g. --set epochs=3. May be given several times.",
     )(command)
+
+
+def only_option(command: Command) -> Command:
+    """Add `--only key=values`, which keeps those cells of a grid."""
+    return click.option(
+        "--only",
+        "only",
+        multiple=True,
+        metavar="KEY=VALUES",
+        help="Only the cells with one of these values, e.g. --only optimizer=adam,sgd. May be given several times.",
+    )(command)
+
+
+def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the texts of the values that `--only key=values` options name, by key.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    found: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise ConfigError(f"--only takes KEY=VALUES, e.g. --only lr=0.001,0.01, but got {text!r}")
+        name = key.strip()
+        found.setdefault(name, []).extend(_values(name, values))
+    return found
+
+
+def _values(name: str, text: str) -> list[str]:
+    """Return the values of one `--only`: separated by commas, or by semicolons where a value is itself a list."""
+    lists = field_kinds(name) - {type(None)} == {tuple}
+    return [part.strip() for part in text.split(";" if lists or ";" in text else ",")]
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.cli.console import terminal
-from lab.cli.options import overrides_option, parse_overrides, store_options, stores_from
+from lab.cli.options import (
+    only_option,
+    overrides_option,
+    parse_only,
+    parse_overrides,
+    store_options,
+    stores_from,
+)
 from lab.config import load_grid
 
 if TYPE_CHECKING:
@@ -39,12 +46,14 @@ Examples:
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Most cells to show.  [default: {_ROWS} in a table]"
 )
+@only_option
 @overrides_option
 @store_options
 def plan(
     grid: Path,
     form: str,
     limit: int | None,
+    only: tuple[str, ...],
     overrides: tuple[str, ...],
     tracking_uri: str | None,
     storage: str | None,
@@ -53,7 +62,7 @@ def plan(
     from lab.study import cell_states, find_queue
     from lab.study import plan as plan_cells
 
-    loaded = load_grid(grid, parse_overrides(overrides))
+    loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
     cells = plan_cells(loaded, cell_states(queue) if queue else {})
     if form == "table":

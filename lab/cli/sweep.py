@@ -12,7 +12,14 @@ import click
 from lab.cli.again import command_line
 from lab.cli.console import terminal
 from lab.cli.live import STOPPING, SweepDisplay
-from lab.cli.options import overrides_option, parse_overrides, store_options, stores_from
+from lab.cli.options import (
+    only_option,
+    overrides_option,
+    parse_only,
+    parse_overrides,
+    store_options,
+    stores_from,
+)
 from lab.cli.outer_run import InRun, open_outer_run
 from lab.cli.signals import Stop, stop_on_signals
 from lab.config import load_grid
@@ -38,6 +45,7 @@ Examples:
   lab sweep grids/quickstart.yaml
   lab sweep grids/cifar10_models.yaml --set data_dir=photos --set epochs=3
   lab sweep grids/quickstart.yaml --workers 1 --tracking-uri http://127.0.0.1:5000
+  lab sweep grids/svhn_transfer.yaml        (and before it the studies that it needs)
 
 The same command again continues a study: finished cells are left alone, interrupted ones go on from
 their checkpoints, and cells that the file has gained are added.""",
@@ -50,6 +58,7 @@ their checkpoints, and cells that the file has gained are added.""",
 )
 @click.option("--download", is_flag=True, help="Fetch the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also train again the cells that failed before.")
+@only_option
 @overrides_option
 @store_options
 @click.pass_context
@@ -59,6 +68,7 @@ def sweep(
     workers: int | None,
     download: bool,
     retry_failed: bool,
+    only: tuple[str, ...],
     overrides: tuple[str, ...],
     tracking_uri: str | None,
     storage: str | None,
@@ -68,7 +78,7 @@ def sweep(
     Ctrl-C stops in good order: running trials checkpoint and are put back.
     The exit code is 0 when every cell is done, 1 when some failed, 130 after Ctrl-C.
     """
-    loaded = load_grid(grid, parse_overrides(overrides))
+    loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
         try:
@@ -93,7 +103,7 @@ def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResul
         outer = _OuterRun(stores.tracking_uri)
 
         def planned(submission: Submission, progress: Progress) -> None:
-            outer.link(grid.name, submission.run)
+            outer.link(progress.study, submission.run)
             display.planned(submission, progress)
 
         try:

@@ -2,7 +2,8 @@
 
 from lab.config.constraint import FACTS, Constraint
 from lab.config.file import load_config
-from lab.config.grid import Budget, Exclusion, Grid, GridFile, check_files, load_grid, parse_grid
+from lab.config.grid import Budget, Grid, GridFile, Reported, Selection
+from lab.config.grid_file import check_files, load_grid, load_needs, parse_grid
 from lab.config.presets import PRESETS
 from lab.config.space import Dimension, Point, Space
 from lab.config.text import UNSET, parse_value, parse_values
@@ -18,10 +19,11 @@ __all__ = [
     "Constraint",
     "Dimension",
     "Document",
-    "Exclusion",
     "Grid",
     "GridFile",
     "Point",
+    "Reported",
+    "Selection",
     "Space",
     "TrialConfig",
     "as_text",
@@ -30,6 +32,7 @@ __all__ = [
     "field_kinds",
     "load_config",
     "load_grid",
+    "load_needs",
     "parse_config",
     "parse_grid",
     "parse_value",

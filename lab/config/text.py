@@ -51,8 +51,9 @@ def parse_value(name: str, text: str) -> Any:
     if bool in kinds:
         return _BOOLS.get(text.lower(), text)
     if tuple in kinds:
-        return _items(text, one_is_scalar=int in kinds or float in kinds)
-    return text if str in kinds else _number(text)
+        return _items(text, one_is_scalar=not kinds <= {tuple, type(None)})
+    number = _number(text)
+    return text if str in kinds and not (int in kinds and type(number) is int) else number
 
 
 def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:

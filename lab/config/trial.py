@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
@@ -29,6 +30,7 @@ from lab.errors import ConfigError, Fault
 __all__ = ["METRICS", "TrialConfig", "as_text", "check_value", "field_kinds", "parse_config"]
 
 Positive = Annotated[int, Field(ge=1)]
+Block = Literal["conv", "residual", "preact", "inverted_residual"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 #: What an epoch logs and `monitor` can watch.
@@ -45,6 +47,8 @@ METRICS: Final = (
 # these never change a cell's identity.
 _NOT_IDENTITY: Final = frozenset({"device", "preset", "threads"})
 
+_ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
+
 _ALONE: Final = "alone"  # the validation context in which a field is checked without the others
 
 _REGISTRIES: Final[Mapping[str, registry.Registry]] = {
@@ -57,6 +61,12 @@ _REGISTRIES: Final[Mapping[str, registry.Registry]] = {
     "loss": registry.losses,
 }
 
+_MODEL_OPTIONS: Final = tuple(
+    dict.fromkeys(
+        option for name in registry.architectures for option in registry.architectures[name].options
+    )
+)
+
 # An option takes this value where its optimizer, scheduler or loss uses it, and is None where nothing does.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "momentum": 0.0,
@@ -66,6 +76,10 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
     "image_size": 32,
+    "crop_padding": None,  # depends on the image
+    "rotation_degrees": 15.0,
+    "translation_fraction": 0.1,
+    "cutout_size": 0.25,
 }
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
 
@@ -96,14 +110,30 @@ class TrialConfig(BaseModel):
     """Stratified share held out for testing where the dataset brings no test split."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the splits; kept apart from `seed` so that repeats share them."""
+    classes: tuple[str, ...] = ()
+    """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
+    train_samples: Positive | None = None
+    """Size of a class-balanced sample of the training images, drawn by `split_seed` (default: all of them)."""
+    input_scale: Literal["standard", "unit", "raw"] = "standard"
+    """Pixels as the model sees them: standard (mean 0, deviation 1 per channel), unit (0 to 1), raw (0 to 255)."""
     augment: tuple[str, ...] = ()
     """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
+    crop_padding: Positive | None = None
+    """Pixels that random_crop shifts by at most (default: 4, and an eighth of images under 32 pixels)."""
+    rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
+    """Degrees that rotation turns by at most, either way (default 15)."""
+    translation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of a side that translation shifts by at most (default 0.1)."""
+    cutout_size: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Side of the square that cutout blackens, as a share of the image's (default 0.25)."""
 
     # model
     preset: str | None = None
-    """Named bundle of values beneath your own: lenet, conv3, conv5, cerberus."""
+    """Named bundle of values beneath your own, e.g. lenet; `Presets` below lists them."""
     architecture: str = "cnn"
     """What builds the model."""
+    stem: Literal["auto", "imagenet", "small"] = "auto"
+    """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
     depth: Positive | None = None
     """Number of conv layers, all `width` filters wide (shorthand for `filters`; default 2)."""
     width: Positive | None = None
@@ -116,6 +146,14 @@ class TrialConfig(BaseModel):
     """Zero padding, one for all conv layers or one each (default: kernel_size // 2)."""
     stride: Positive | tuple[Positive, ...] = 1
     """Stride, one for all conv layers or one each."""
+    block: Block | tuple[Block, ...] = "conv"
+    """What a conv layer is: conv, residual, preact or inverted_residual; one for all or one each."""
+    block_depth: Positive = 2
+    """Convolutions within a residual or preact block."""
+    expansion: Positive = 3
+    """Times that an inverted_residual block widens its input."""
+    conv_bias: bool = True
+    """Whether convolutions have a bias."""
     pool: Positive | tuple[Positive, ...] = 2
     """Pooling after a conv layer: window and stride, one for all or one each; 1 is none."""
     pool_type: Literal["max", "avg"] = "max"
@@ -136,6 +174,13 @@ class TrialConfig(BaseModel):
     """Activation after every hidden dense layer (default: the same as `activation`)."""
     dropout: Probability | tuple[Probability, ...] = 0.0
     """Dropout before each dense layer but the first (or before the only one); a list gives one each."""
+
+    init: Literal["default", "kaiming", "xavier"] = "default"
+    """Initial weights: PyTorch's own, Kaiming normal or Xavier uniform (both with zero biases)."""
+    init_from: str | None = None
+    """Trained weights to begin with: a run id, models:/NAME/VERSION, or best:STUDY; other classes get a new head."""
+    freeze: Literal["none", "all_but_head"] | Positive = "none"
+    """What is not trained: none, all_but_head, or the first n blocks (a convolution with its norm, a dense layer)."""
 
     # optimisation
     epochs: Positive = 20
@@ -160,10 +205,16 @@ class TrialConfig(BaseModel):
     """Epochs between the steps of `scheduler: step` (default 10)."""
     scheduler_patience: Annotated[int, Field(ge=0)] | None = None
     """Epochs without improvement before `scheduler: plateau` lowers the rate (default 5)."""
+    scheduler_monitor: Literal[METRICS] | None = None  # type: ignore[valid-type]
+    """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
     """Training loss."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Label smoothing of cross_entropy (default 0)."""
+    """Label smoothing of the cross entropies (default 0)."""
+    hard_mining_from: Positive | None = None
+    """Epoch from which on the batches with the highest loss are fed once more after each epoch."""
+    hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of an epoch's batches that hard-batch mining feeds again (default 0.1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic: fp32, or bf16 autocast where the device supports it."""
 
@@ -178,6 +229,10 @@ class TrialConfig(BaseModel):
     """Change of `monitor` that counts as an improvement; it must be more than this."""
     eval_test_every_epoch: bool = False
     """Also log epoch_test_loss and epoch_test_accuracy, as the reports' plots do; `monitor` selects."""
+    log_every_n_steps: Positive | None = None
+    """Also log step_loss and step_accuracy, means over so many iterations, against the iteration."""
+    top_k: Positive = 5
+    """The k of the top-k accuracy on the test split, logged where there are more classes."""
 
     # run
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -221,13 +276,21 @@ class TrialConfig(BaseModel):
             )
         return name
 
+    @field_validator("init_from")
+    @classmethod
+    def _known_origin(cls, origin: str | None) -> str | None:
+        if origin is not None and not _ORIGIN.fullmatch(origin):
+            message = f"must be a run id, models:/NAME/VERSION or best:STUDY, but got {_show(origin)}"
+            raise PydanticCustomError("lab", "{message}", {"message": message})
+        return origin
+
     @model_validator(mode="after")
     def _resolve(self, info: ValidationInfo) -> Self:
         if info.context == _ALONE:
             return self
         faults: list[Fault] = []
         resolved = {
-            **_resolve_layers(self, faults),
+            **_resolve_model(self, faults),
             **_resolve_options(self),
             **_resolve_stopping(self, faults),
         }
@@ -268,7 +331,9 @@ class TrialConfig(BaseModel):
         return {name: as_text(value) for name, value in self if self._applies(name)}
 
     def _applies(self, name: str) -> bool:
-        """Return whether a field has a value, or is None by choice (`patience: none`)."""
+        """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
+        if name in _MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
+            return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
 
@@ -346,6 +411,8 @@ def _faults(error: ValidationError) -> list[Fault]:
             message = detail["msg"]
         else:
             rule = detail["msg"].replace("Input should be", "must be")
+            if detail["type"] == "literal_error" and int in field_kinds(name):
+                rule += " or a number from 1"  # the other arm of its union
             message = f"{rule}, but got {_show(detail['input'])}"
         found.setdefault(name, Fault(message, name))
     return list(found.values())
@@ -354,6 +421,16 @@ def _faults(error: ValidationError) -> list[Fault]:
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _resolve_model(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
+    """Return the model's fields as its architecture takes them; those it does not take get their defaults."""
+    options = registry.architectures[config.architecture].options
+    resolved = _resolve_layers(config, faults) if "filters" in options else {}
+    if "dense" in options:
+        resolved |= _resolve_dense(config, faults)
+    unused = [name for name in _MODEL_OPTIONS if name not in options]
+    return resolved | {name: TrialConfig.model_fields[name].default for name in unused}
 
 
 def _resolve_layers(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
@@ -377,9 +454,8 @@ def _resolve_layers(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
     depth = len(filters)
     if depth == 0:
         faults.append(Fault("must name at least one conv layer", "filters"))
-    for name in ("kernel_size", "padding", "stride", "pool"):
+    for name in ("kernel_size", "padding", "stride", "pool", "block"):
         _check_length(name, getattr(config, name), depth, "conv layer", faults)
-    _check_length("dropout", config.dropout, len(config.dense) + 1, "dense layer", faults)
     padding = config.padding
     if padding is None:
         kernels = config.kernel_size
@@ -392,9 +468,28 @@ def _resolve_layers(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
         "padding": _collapse(padding),
         "stride": _collapse(config.stride),
         "pool": _collapse(config.pool),
+        "block": _collapse(config.block),
+        **_unless(_uses(config, "residual", "preact"), "block_depth"),
+        **_unless(_uses(config, "inverted_residual"), "expansion"),
+    }
+
+
+def _resolve_dense(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
+    _check_length("dropout", config.dropout, len(config.dense) + 1, "dense layer", faults)
+    return {
         "dropout": _collapse_dropout(config.dropout, len(config.dense) + 1),
         "dense_activation": (config.dense_activation or config.activation) if config.dense else None,
     }
+
+
+def _uses(config: TrialConfig, *blocks: str) -> bool:
+    used = config.block if isinstance(config.block, tuple) else (config.block,)
+    return not set(used).isdisjoint(blocks)
+
+
+def _unless(used: bool, name: str) -> dict[str, Any]:
+    """Return nothing for a field that is used, and its default for one that is not."""
+    return {} if used else {name: TrialConfig.model_fields[name].default}
 
 
 def _check_length(name: str, value: Any, expected: int, what: str, faults: list[Fault]) -> None:
@@ -408,8 +503,15 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
         *registry.schedulers[config.scheduler].options,
         *registry.losses[config.loss].options,
         *registry.datasets[config.dataset].options,
+        *(option for name in config.augment for option in registry.augmentations[name].options),
+        *(("hard_mining_fraction",) if config.hard_mining_from else ()),
     }
-    defaults = {**_OPTION_DEFAULTS, "gamma": _GAMMA.get(config.scheduler)}
+    defaults = {
+        **_OPTION_DEFAULTS,
+        "gamma": _GAMMA.get(config.scheduler),
+        "scheduler_monitor": config.monitor,
+        "hard_mining_fraction": 0.1,
+    }
     resolved = {}
     for name, default in defaults.items():
         given = getattr(config, name)
@@ -418,16 +520,22 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
 
 
 def _resolve_stopping(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
-    if config.monitor.startswith("val_") and config.val_fraction == 0:
-        faults.append(
-            Fault("val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead", "monitor")
-        )
-    if config.monitor.startswith("epoch_test_") and not config.eval_test_every_epoch:
-        faults.append(Fault(f"{config.monitor} is only known with eval_test_every_epoch: true", "monitor"))
+    faults += _check_monitored(config, "monitor", config.monitor)
+    if config.scheduler_monitor is not None:
+        faults += _check_monitored(config, "scheduler_monitor", config.scheduler_monitor)
     if config.nesterov and not config.momentum:
         faults.append(Fault("nesterov needs momentum above 0", "nesterov"))
     rises = config.monitor.endswith("accuracy")
     return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
+
+
+def _check_monitored(config: TrialConfig, name: str, metric: str) -> list[Fault]:
+    if metric.startswith("val_") and config.val_fraction == 0:
+        message = "val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead"
+        return [Fault(message, name)]
+    if metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
+        return [Fault(f"{metric} is only known with eval_test_every_epoch: true", name)]
+    return []
 
 
 def _default() -> TrialConfig:
@@ -449,8 +557,9 @@ def _lookup(names: registry.Registry, name: str) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     """Return a list as a tuple, and the word `none` as what it means where it is no value of its own."""
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, list | tuple):
+        names = name == "classes"  # digits are names too
+        return tuple(str(item) if names and type(item) is int else item for item in value)
     if isinstance(value, str) and value.strip().lower() in ("none", "null"):
         kinds = field_kinds(name)
         return None if type(None) in kinds else () if kinds == {tuple} else value

@@ -14,15 +14,23 @@ from torch import Tensor
 from lab.config import TrialConfig
 from lab.errors import DataError
 
-__all__ = ["DataInfo", "Dataset", "RawData", "Source", "Split", "gather", "make_split"]
+__all__ = ["DataInfo", "Dataset", "RawData", "Source", "Split", "gather", "make_split", "take"]
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a model needs to know of a dataset: the shape [C, H, W] of an image, and the class names."""
+    """What can be known of a dataset without loading it.
+
+    Attributes:
+        shape: of an image, [C, H, W].
+        classes: their names, by label.
+        train_images: how many the source has to train on, of all classes and before any split; None where only
+            loading tells.
+    """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
+    train_images: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +65,12 @@ class Dataset:
     Attributes:
         name: as in the config.
         classes: their names, by label.
-        train: what is left after the other splits are cut off.
+        train: what is left after the other splits are cut off, or a sample of it.
         val: None where `val_fraction` is 0.
         test: the source's own, or cut off by `test_fraction`.
-        mean: of the training images, per channel [C], for pixels from 0 to 1.
-        std: likewise; 1 for a channel that never changes.
+        mean: per channel [C], for pixels from 0 to 1, such that `normalise` scales them as `input_scale` asks:
+            of the training images for standard, 0 for unit and raw.
+        std: likewise: of the training images (1 for a channel that never changes), 1 for unit, 1/255 for raw.
         digest: 16 hex digits that change with any pixel, label or split.
         source: where the data came from: a path, or `scikit-learn`.
     """
@@ -129,3 +138,8 @@ def gather(images: Tensor, index: Tensor) -> Tensor:
     """Return `images[index]`, fast where the images are channels last in memory."""
     rows = images.permute(0, 2, 3, 1)  # [N, H, W, C], contiguous: index_select then copies whole images
     return rows.index_select(0, index).permute(0, 3, 1, 2)
+
+
+def take(split: Split, index: Tensor) -> Split:
+    """Return the images and labels at `index`, int64 [K], in new memory."""
+    return Split(gather(split.images, index), split.labels[index])

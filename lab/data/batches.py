@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lab import registry
+from lab.data.augment import Augmentation
 from lab.data.base import Split, gather
 
-__all__ = ["count_batches", "epoch_batches", "normalise"]
+__all__ = ["count_batches", "epoch_batches", "normalise", "shuffled_order"]
 
 
 def epoch_batches(
@@ -19,12 +19,13 @@ def epoch_batches(
     batch_size: int,
     mean: Tensor,
     std: Tensor,
-    generator: torch.Generator | None = None,
-    augment: Sequence[str] = (),
+    order: Tensor | None = None,
+    only: Sequence[int] | None = None,
+    augment: Sequence[Augmentation] = (),
     augment_generator: torch.Generator | None = None,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images, normalised float32 [B, C, H, W], and labels [B], each image once.
+    """Yield images, normalised float32 [B, C, H, W], and labels [B], each image of an epoch once.
 
     Args:
         split: gives the device that everything happens on.
@@ -32,28 +33,37 @@ def epoch_batches(
             because batch normalisation cannot train on one.
         mean: per channel [C], for pixels from 0 to 1.
         std: likewise.
-        generator: a CPU generator that shuffles the images; None keeps their order.
-        augment: names of augmentations, applied in order.
+        order: of the images, int64 [N], from `shuffled_order`; None keeps theirs.
+        only: numbers of the epoch's batches, from 0, to yield in this order, instead of all.
+        augment: augmentations, applied in order.
         augment_generator: the CPU generator they draw from.
         memory_format: of the images in memory.
 
     Raises:
-        ValueError: `augment` without its generator.
-        ConfigError: an unknown augmentation.
+        ValueError: `augment` without its generator, an `order` of another length, no such batch.
     """
     if augment and augment_generator is None:
         raise ValueError("augment needs an augment_generator")
-    steps = [registry.augmentations[name].load() for name in augment]
+    if order is not None and len(order) != len(split):
+        raise ValueError(f"order must have one place for each of {len(split)} images, but has {len(order)}")
     affine = _affine(mean, std, split.images.shape[3], memory_format)  # once: each is a launch on a GPU
-    for start, stop, order in _batches(split, batch_size, generator):
+    for start, stop in _chosen(list(_bounds(len(split), batch_size, order is not None)), only):
         if order is None:
             images, labels = split.images[start:stop], split.labels[start:stop]
         else:
             index = order[start:stop]
             images, labels = gather(split.images, index), split.labels.index_select(0, index)
-        for step in steps:
-            images = step(images, augment_generator)
+        for step in augment:
+            images = step(images, augment_generator)  # type: ignore[arg-type]  # not None: checked above
         yield _apply(images, affine, memory_format), labels
+
+
+def shuffled_order(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return a random order of so many images, int64 [N] on `device`, drawn from a CPU generator.
+
+    One copy for the whole epoch: a copy at each step would make the host wait for the device.
+    """
+    return torch.randperm(count, generator=generator).to(device)
 
 
 def count_batches(images: int, batch_size: int, *, shuffled: bool = True) -> int:
@@ -96,15 +106,13 @@ def _apply(images: Tensor, affine: tuple[Tensor, Tensor], memory_format: torch.m
     return result
 
 
-def _batches(
-    split: Split, batch_size: int, generator: torch.Generator | None
-) -> Iterator[tuple[int, int, Tensor | None]]:
-    order = None
-    if generator is not None:
-        # one copy for the whole epoch: a copy at each step would make the host wait for the device
-        order = torch.randperm(len(split), generator=generator).to(split.images.device)
-    for start, stop in _bounds(len(split), batch_size, generator is not None):
-        yield start, stop, order
+def _chosen(bounds: list[tuple[int, int]], only: Sequence[int] | None) -> list[tuple[int, int]]:
+    if only is None:
+        return bounds
+    wrong = [number for number in only if not 0 <= number < len(bounds)]
+    if wrong:
+        raise ValueError(f"batches are numbered 0..{len(bounds) - 1}, but only has {wrong}")
+    return [bounds[number] for number in only]
 
 
 def _bounds(images: int, batch_size: int, shuffled: bool) -> Iterator[tuple[int, int]]:

@@ -12,11 +12,12 @@ from lab.data.base import DataInfo, RawData, make_split
 __all__ = ["DIGITS"]
 
 _CLASSES = tuple("0123456789")
+_IMAGES = 1_797
 
 
 class _Digits:
     def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        return DataInfo((1, 8, 8), _CLASSES)
+        return DataInfo((1, 8, 8), _CLASSES, _IMAGES)
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         from sklearn.datasets import load_digits

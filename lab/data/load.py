@@ -6,15 +6,20 @@ import functools
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.data.augment import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.split import hold_out
 from lab.data.statistics import channel_statistics, digest
+from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
+from lab.errors import ConfigError
 
 __all__ = ["clear_cache", "data_root", "describe", "load_data"]
 
@@ -35,9 +40,19 @@ def describe(config: TrialConfig) -> DataInfo:
     Only image_folder looks at the disk, and only at the names of its folders.
 
     Raises:
+        ConfigError: the dataset cannot give the classes or the number of samples asked for, or its images are
+            too small for an augmentation.
         DataError: the image folder is missing or has no usable class folders.
     """
-    return _source(config).describe(config, data_root(config))
+    info = _source(config).describe(config, data_root(config))
+    faults = [
+        *class_faults(config.classes, info.classes),
+        *sample_faults(config, info),
+        *augmentation_faults(config, info.shape),
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return replace(info, classes=config.classes or info.classes)
 
 
 def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: bool = False) -> Dataset:
@@ -47,22 +62,26 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     that its files have changed since. `clear_cache` forgets them.
 
     Args:
-        config: the fields dataset, data_dir, image_size, val_fraction, test_fraction and split_seed count.
+        config: the fields dataset, data_dir, image_size, classes, val_fraction, test_fraction, train_samples,
+            split_seed and input_scale count.
         device: where the tensors shall be.
         download: whether a missing dataset may be fetched from the network.
 
     Raises:
-        DataError: missing, corrupt, or too small for the splits.
+        ConfigError: as `describe`.
+        DataError: missing, corrupt, or too small for the splits or the sample.
     """
     root = data_root(config)
     key = (
-        *(config.dataset, root, config.image_size),
-        *(config.val_fraction, config.test_fraction, config.split_seed, str(device)),
+        *(config.dataset, root, config.image_size, config.classes),
+        *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
+        *(config.input_scale, str(device)),
     )
     with _lock:
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
+        describe(config)  # finds what cannot be before anything is decoded
         while len(_cache) >= _KEPT:  # before loading: the memory may be needed
             _cache.popitem(last=False)
         raw = _source(config).load(config, root, download=download)
@@ -82,13 +101,16 @@ def _source(config: TrialConfig) -> Source:
 
 
 def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Dataset:
+    raw = select_classes(raw, config.classes)
     train, val, test = raw.train, None, raw.test
     cut = functools.partial(hold_out, seed=config.split_seed, classes=raw.classes)
     if test is None:
         train, test = cut(train, fraction=config.test_fraction, field="test_fraction")
     if config.val_fraction > 0:
         train, val = cut(train, fraction=config.val_fraction, field="val_fraction")
-    mean, std = channel_statistics(train.images)
+    if config.train_samples is not None:
+        train = draw_sample(train, samples=config.train_samples, seed=config.split_seed, classes=raw.classes)
+    mean, std = _scale(config, train.images)
     return Dataset(
         name=config.dataset,
         classes=raw.classes,
@@ -100,3 +122,11 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         digest=digest([("train", train), ("val", val), ("test", test)]),
         source=raw.source,
     )
+
+
+def _scale(config: TrialConfig, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation [C] that make `normalise` give what `input_scale` asks for."""
+    mean, std = channel_statistics(images)
+    if config.input_scale == "standard":
+        return mean, std
+    return torch.zeros_like(mean), torch.full_like(std, 1.0 if config.input_scale == "unit" else 1 / 255)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from lab.data.base import Split, gather
+from lab.data.base import Split, take
 from lab.errors import DataError
 
 __all__ = ["hold_out"]
@@ -36,7 +36,7 @@ def hold_out(
     rest, held_out = train_test_split(
         np.arange(len(split)), test_size=fraction, random_state=seed % 2**32, stratify=split.labels.numpy()
     )
-    return _take(split, rest), _take(split, held_out)
+    return _sorted(split, rest), _sorted(split, held_out)
 
 
 def _check(split: Split, fraction: float, classes: tuple[str, ...], field: str) -> None:
@@ -57,6 +57,5 @@ def _check(split: Split, fraction: float, classes: tuple[str, ...], field: str) 
             )
 
 
-def _take(split: Split, chosen: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
-    index = torch.from_numpy(np.sort(chosen))
-    return Split(gather(split.images, index), split.labels[index])
+def _sorted(split: Split, chosen: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
+    return take(split, torch.from_numpy(np.sort(chosen)))

@@ -24,7 +24,7 @@ _SEED = 20_240_229
 class _Synthetic:
     def describe(self, config: TrialConfig, root: Path) -> DataInfo:
         size = _size(config)
-        return DataInfo((3, size, size), _CLASSES)
+        return DataInfo((3, size, size), _CLASSES, _TRAIN)
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         rng = np.random.default_rng(_SEED)

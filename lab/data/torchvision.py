@@ -139,7 +139,7 @@ def _svhn_arrays(dataset: Any) -> tuple[Any, Any]:
 def _mnist(name: str, dataset: str, classes: Sequence[str]) -> _Torchvision:
     return _Torchvision(
         name=name,
-        info=DataInfo((1, 28, 28), tuple(classes)),
+        info=DataInfo((1, 28, 28), tuple(classes), 60_000),
         dataset=dataset,
         folder=f"{dataset}/raw",
         files=tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in _IDX_KINDS),
@@ -152,7 +152,7 @@ def _mnist(name: str, dataset: str, classes: Sequence[str]) -> _Torchvision:
 def _cifar(name: str, dataset: str, folder: str, files: str, classes: str) -> _Torchvision:
     return _Torchvision(
         name=name,
-        info=DataInfo((3, 32, 32), tuple(classes.split())),
+        info=DataInfo((3, 32, 32), tuple(classes.split()), 50_000),
         dataset=dataset,
         folder=folder,
         files=tuple(files.split()),
@@ -191,7 +191,7 @@ CIFAR10 = _cifar(
 CIFAR100 = _cifar("cifar100", "CIFAR100", "cifar-100-python", "train test meta", _CIFAR100_CLASSES)
 SVHN = _Torchvision(
     name="svhn",
-    info=DataInfo((3, 32, 32), tuple("0123456789")),
+    info=DataInfo((3, 32, 32), tuple("0123456789"), 73_257),
     dataset="SVHN",
     folder="",
     files=("train_32x32.mat", "test_32x32.mat"),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
-from lab.config import Grid
+from lab.config import Grid, load_needs
 from lab.data import clear_cache, load_data
 from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.progress import Progress
@@ -23,6 +23,7 @@ from lab.study import (
     WorkerFailed,
     WorkerSettings,
     cell_states,
+    check_stored_origins,
     feasible_cells,
     open_storage,
     submit,
@@ -80,7 +81,7 @@ def sweep(
     on_queued: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
-    """Train every cell of `grid` that its study has not trained yet.
+    """Train every cell of `grid` that its study has not trained yet, after the studies that it needs.
 
     Args:
         grid: from `load_grid`.
@@ -88,24 +89,53 @@ def sweep(
         workers: processes to train with; by default what fits the cores (or one for each GPU).
         download: whether a missing dataset may be downloaded.
         retry_failed: also train again what failed before.
-        on_plan: called once all cells are queued, before the first is trained.
+        on_plan: called once all cells of a study are queued, before the first is trained.
         on_progress: called when something has happened, and twice a second.
         on_queued: called while cells are queued with how many are, and how many there are to be.
         should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
+
+    Returns:
+        How the study of `grid` ended, or the first of those it needs that did not come to its end.
 
     Raises:
         ConfigError: cells that cannot be trained; nothing is spent.
         LabError: the data is missing, or a store cannot be used.
     """
     stores = stores or Stores()
-    cells = feasible_cells(grid)
+    needed = load_needs(grid)
+    planned = [(each, feasible_cells(each)) for each in (*needed, grid)]  # all, before anything is spent
     warm_up()
-    load_data(cells[0].config, download=download)  # finds out that it is there, and fills its cache, for all
-    clear_cache()  # the workers have their own; this process needs the memory for nothing
-    storage = open_storage(stores.storage)  # creates what is not there, before several processes look
     prepare(stores.tracking_uri)
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    submission = submit(grid, cells, storage, tracker, on_queued)
+    for _, cells in planned:
+        check_stored_origins((cell.config for cell in cells), needed, tracker)
+        load_data(
+            cells[0].config, download=download
+        )  # finds out that it is there, and fills its cache, for all
+        clear_cache()  # the workers have their own; this process needs the memory for nothing
+    storage = open_storage(stores.storage)  # creates what is not there, before several processes look
+    for each, cells in planned:
+        submission = submit(each, cells, storage, tracker, on_queued)
+        result = _sweep_study(
+            each, submission, stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop
+        )
+        if result.ending != "done":
+            break
+    return result
+
+
+def _sweep_study(
+    grid: Grid,
+    submission: Submission,
+    stores: Stores,
+    tracker: Tracker,
+    workers: int | None,
+    retry_failed: bool,
+    on_plan: Callable[[Submission, Progress], None],
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> SweepResult:
+    """Train what waits in the study of `grid`; the arguments are those of `sweep`."""
     queue = submission.queue
     _requeue_dead(queue, tracker)
     if retry_failed:
@@ -255,8 +285,8 @@ def _conclude(
     for state in cell_states(submission.queue).values():
         states[state] = states.get(state, 0) + 1
     experiment = tracker.experiment(study)
-    frame = leaderboard(tracker, experiment, study=study)
-    publish_leaderboard(submission.run, frame)
+    trials = leaderboard(tracker, experiment, study=study, repeats="each")
+    frame = publish_leaderboard(submission.run, trials)
     result = SweepResult(study, experiment, frame, states, ending)
     if not states.get("running"):  # another sweep is at it, and ends the run when it is done
         submission.run.end(result.status)

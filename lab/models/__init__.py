@@ -7,17 +7,34 @@ from torch import nn
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.models.freezing import freezable_blocks, freeze, frozen_modules, head_layer
+from lab.models.init import initialize
 from lab.models.summary import Layer, Summary, summarize
 
-__all__ = ["Layer", "Summary", "build_model", "summarize", "summarize_config"]
+__all__ = [
+    "Layer",
+    "Summary",
+    "build_model",
+    "freezable_blocks",
+    "freeze",
+    "frozen_modules",
+    "head_layer",
+    "summarize",
+    "summarize_config",
+]
 
 # What a model depends on, beside the shape of the data. Cells that differ elsewhere share one summary.
 _MODEL_FIELDS = (
     "architecture",
+    "stem",
     "filters",
     "kernel_size",
     "padding",
     "stride",
+    "block",
+    "block_depth",
+    "expansion",
+    "conv_bias",
     "pool",
     "pool_type",
     "norm",
@@ -28,12 +45,13 @@ _MODEL_FIELDS = (
     "dense_norm",
     "dense_activation",
     "dropout",
+    "freeze",
 )
 _summaries: dict[tuple[object, ...], Summary] = {}
 
 
 def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Return the model of `config`, freshly initialised from torch's global generator.
+    """Return the model of `config`, freshly initialised from torch's global generator, with `freeze` applied.
 
     Args:
         config: names the architecture and its settings.
@@ -41,9 +59,12 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
         classes: number of classes.
 
     Raises:
-        ConfigError: the settings and the image size do not fit; names the layer.
+        ConfigError: the settings and the image size do not fit (names the layer), or `freeze` asks for
+            more blocks than there are.
     """
     model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
+    initialize(model, config.init)
+    freeze(model, config.freeze)
     return model
 
 

@@ -1,20 +1,32 @@
-"""The configurable convolutional net: conv layers, a head, dense layers."""
+"""The configurable convolutional net: conv layers (or blocks in their place), a head, dense layers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final, TypeVar
 
 from torch import nn
 
 from lab import registry
 from lab.config import TrialConfig
 from lab.errors import ConfigError, Fault
+from lab.models.blocks import InvertedResidual, Norm, Preact, Residual
+from lab.models.dense import with_dense
 
 __all__ = ["build"]
+
+T = TypeVar("T")
+
+_NORMS: Final[dict[str, Norm | None]] = {"none": None, "batch": nn.BatchNorm2d}
 
 
 def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Return the net of `config` for images of `shape`, [B, C, H, W] -> logits [B, classes].
+
+    Layer n of `features` is the children `conv{n}` (or `block{n}`), `norm{n}`, `activation{n}`, `pool{n}` and
+    `dropout{n}`, as far as the config has them.
 
     Args:
         config: the model's settings.
@@ -22,91 +34,151 @@ def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.
         classes: number of classes.
 
     Raises:
-        ConfigError: a layer's window is larger than what reaches it; names the layer.
+        ConfigError: a layer's window is larger than what reaches it, or a block's sum has terms of two sizes;
+            names the layer.
     """
-    features, (channels, height, width) = _features(config, shape)
-    if config.head == "flatten":
-        head: nn.Module = nn.Flatten()
-        inputs = channels * height * width
-    else:
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        inputs = channels
-    return nn.Sequential(
-        OrderedDict(features=features, head=head, classifier=_classifier(config, inputs, classes))
-    )
+    feature_map = _FeatureMap(shape)
+    features = _features(config, feature_map)
+    return with_dense(features, feature_map.shape, config, classes)
 
 
-def _features(config: TrialConfig, shape: tuple[int, int, int]) -> tuple[nn.Sequential, tuple[int, int, int]]:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    channels, height, width = shape
-    filters = config.filters or ()
-    kernels, paddings, strides, pools = (
-        _each(value, len(filters))
-        for value in (config.kernel_size, config.padding, config.stride, config.pool)
-    )
-    activation = registry.activations[config.activation].load()
-    pooling = nn.MaxPool2d if config.pool_type == "max" else nn.AvgPool2d
-    for index, out in enumerate(filters):
-        number, kernel, padding, stride, pool = (
-            index + 1,
-            kernels[index],
-            paddings[index],
-            strides[index],
-            pools[index],
-        )
-        height, width = (
-            _shrunk(f"conv{number}", size, kernel, padding, stride, "kernel_size") for size in (height, width)
-        )
-        layers[f"conv{number}"] = nn.Conv2d(channels, out, kernel, stride, padding)
-        if config.norm == "batch":
-            layers[f"norm{number}"] = nn.BatchNorm2d(out)
-        layers[f"activation{number}"] = activation()
-        if pool > 1:
-            height, width = (
-                _shrunk(f"pool{number}", size, pool, 0, pool, "pool") for size in (height, width)
+@dataclass(frozen=True)
+class _Layer:
+    """The settings of one layer of `filters`."""
+
+    number: int
+    block: str
+    filters: int
+    kernel_size: int
+    padding: int
+    stride: int
+    pool: int
+
+    @property
+    def name(self) -> str:
+        return f"conv{self.number}" if self.block == "conv" else f"block{self.number}"
+
+
+class _FeatureMap:
+    """The shape of what reaches a layer, followed from the image on."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.images = "×".join(map(str, shape))
+
+    def pass_through(
+        self, layer: str, channels: int, window: int, padding: int, stride: int, key: str
+    ) -> None:
+        """Take the shape that a convolution or pooling gives.
+
+        Raises:
+            ConfigError: its window is larger than the padded map.
+        """
+        _, height, width = self.shape
+        left = min(height, width)
+        if left + 2 * padding < window:
+            raise ConfigError(
+                Fault(
+                    f"{layer} with window {window} and padding {padding} does not fit"
+                    f" the {left} pixels left of images of {self.images}",
+                    key,
+                )
             )
-            layers[f"pool{number}"] = pooling(pool)
+        height, width = ((size + 2 * padding - window) // stride + 1 for size in (height, width))
+        self.shape = (channels, height, width)
+
+
+def _features(config: TrialConfig, feature_map: _FeatureMap) -> nn.Sequential:
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    norm, activation = _NORMS[config.norm], registry.activations[config.activation].load()
+    pooling = nn.MaxPool2d if config.pool_type == "max" else nn.AvgPool2d
+    layers = _layers(config)
+    for layer, following in zip_longest(layers, layers[1:]):
+        number, channels = layer.number, feature_map.shape[0]
+        _check_sum(layer, channels)
+        feature_map.pass_through(
+            layer.name, layer.filters, layer.kernel_size, layer.padding, layer.stride, "kernel_size"
+        )
+        children[layer.name] = _block(config, layer, channels)
+        # other blocks bring their own; a run of preact blocks lacks it after its last sum
+        ends_run = layer.block == "preact" and (following is None or following.block != "preact")
+        if layer.block == "conv" or ends_run:
+            if norm:
+                children[f"norm{number}"] = norm(layer.filters)
+            children[f"activation{number}"] = activation()
+        if layer.pool > 1:
+            feature_map.pass_through(f"pool{number}", layer.filters, layer.pool, 0, layer.pool, "pool")
+            children[f"pool{number}"] = pooling(layer.pool)
         if config.conv_dropout:
-            layers[f"dropout{number}"] = nn.Dropout2d(config.conv_dropout)
-        channels = out
-    return nn.Sequential(layers), (channels, height, width)
+            children[f"dropout{number}"] = nn.Dropout2d(config.conv_dropout)
+    return nn.Sequential(children)
 
 
-def _classifier(config: TrialConfig, inputs: int, classes: int) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    widths = (*config.dense, classes)
-    for number, (out, dropout) in enumerate(zip(widths, _dropouts(config), strict=True), start=1):
-        if dropout:
-            layers[f"dropout{number}"] = nn.Dropout(dropout)
-        layers[f"dense{number}"] = nn.Linear(inputs, out)
-        if number < len(widths):
-            if config.dense_norm == "batch":
-                layers[f"norm{number}"] = nn.BatchNorm1d(out)
-            layers[f"activation{number}"] = registry.activations[config.dense_activation or "relu"].load()()
-        inputs = out
-    return nn.Sequential(layers)
+def _layers(config: TrialConfig) -> list[_Layer]:
+    filters = config.filters or ()
+    count = len(filters)
+    columns = zip(
+        _each(config.block, count),
+        filters,
+        _each(config.kernel_size, count),
+        _each(config.padding, count),
+        _each(config.stride, count),
+        _each(config.pool, count),
+        strict=True,
+    )
+    return [_Layer(number, *values) for number, values in enumerate(columns, start=1)]
 
 
-def _dropouts(config: TrialConfig) -> tuple[float, ...]:
-    """Return one probability for each dense layer; a single value stands before all but the first."""
-    if isinstance(config.dropout, tuple):
-        return config.dropout
-    if not config.dense:
-        return (config.dropout,)
-    return (0.0,) + (config.dropout,) * len(config.dense)
-
-
-def _each(value: int | tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+def _each(value: T | tuple[T, ...] | None, count: int) -> tuple[T, ...]:
     if value is None:
         raise TypeError("a resolved config has a value for every layer")
     return value if isinstance(value, tuple) else (value,) * count
 
 
-def _shrunk(layer: str, size: int, kernel: int, padding: int, stride: int, key: str) -> int:
-    if size + 2 * padding < kernel:
+def _block(config: TrialConfig, layer: _Layer, channels: int) -> nn.Module:
+    kernel_size, stride, padding = layer.kernel_size, layer.stride, layer.padding
+    norm, activation = _NORMS[config.norm], registry.activations[config.activation].load()
+    if layer.block == "conv":
+        return nn.Conv2d(channels, layer.filters, kernel_size, stride, padding, bias=config.conv_bias)
+    if layer.block == "inverted_residual":
+        return InvertedResidual(
+            channels,
+            layer.filters,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            expansion=config.expansion,
+            norm=norm,
+            activation=activation,
+            bias=config.conv_bias,
+        )
+    return (Residual if layer.block == "residual" else Preact)(
+        channels,
+        layer.filters,
+        kernel_size=kernel_size,
+        stride=stride,
+        depth=config.block_depth,
+        norm=norm,
+        activation=activation,
+        bias=config.conv_bias,
+    )
+
+
+def _check_sum(layer: _Layer, channels: int) -> None:
+    """Raise a ConfigError where a block would add maps of two sizes."""
+    keeps_shape = layer.stride == 1 and layer.filters == channels
+    if layer.block == "conv" or (layer.block == "inverted_residual" and not keeps_shape):
+        return
+    why = f"{layer.name} ({layer.block}) adds its input to its output"
+    if layer.kernel_size % 2 == 0:
+        raise ConfigError(
+            Fault(f"{why}: kernel_size must be odd there, but got {layer.kernel_size}", "kernel_size")
+        )
+    same = layer.kernel_size // 2
+    if layer.padding != same:
         raise ConfigError(
             Fault(
-                f"{layer} with window {kernel} and padding {padding} does not fit the {size} pixels left", key
+                f"{why}: kernel_size {layer.kernel_size} needs padding {same} there, but got {layer.padding}",
+                "padding",
             )
         )
-    return (size + 2 * padding - kernel) // stride + 1

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 
 from lab.errors import TrackingError
-from lab.tracking import Run, Tracker
+from lab.report.repeats import by_cell, has_repeats
+from lab.report.trials import ranked, trial_frame
+from lab.tracking import Tracker
 
-__all__ = ["leaderboard", "publish_leaderboard"]
-
-_FLOATS = ("best_value", "test_accuracy")
-_COUNTS = ("best_epoch", "epochs", "params")
+__all__ = ["cells", "leaderboard"]
 
 
 def leaderboard(
-    tracker: Tracker, experiment: str, *, study: str, metric: str = "best_value", top: int | None = None
+    tracker: Tracker,
+    experiment: str,
+    *,
+    study: str,
+    metric: str = "best_value",
+    top: int | None = None,
+    repeats: Literal["mean", "each"] = "mean",
 ) -> pd.DataFrame:
-    """Return the trials of `study`, the best first.
+    """Return the trials of `study`, the best first; of a study with repeats its cells, by their means.
 
     Trials without a finite value come last; of equals the one with fewer parameters is first, then the name
     decides. The highest accuracy and the lowest loss are the best; of any other `metric`, the study's
@@ -32,31 +36,50 @@ def leaderboard(
         study: name of the study, as in the tag `lab.study`.
         metric: metric to rank by; its column is there even if it is none of those below.
         top: most rows to return.
+        repeats: whether the repeats of a cell are one row or one each.
 
     Returns:
         Columns rank (from 1), name, a column for each parameter that the study varies (text), best_value,
-        test_accuracy, best_epoch, epochs, params, seconds, outcome and run_id. Missing values are NA.
-        `attrs["monitor"]` says what best_value is a value of.
+        test_accuracy, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is
+        on the front of test accuracy and size), outcome and run_id. Missing values are NA.
+
+        Of cells best_value, test_accuracy, seconds and what is computed of them are means over the repeats,
+        of which those that diverged are left out unless all did, and best_epoch and epochs medians; ci95, n
+        and best follow best_value (half of the mean's 95 % interval, NA for one; how many count; the best),
+        test_ci95 follows test_accuracy, and run_id is the best repeat's.
+
+        `attrs` has monitor (what best_value is a value of), metric, descending (whether its highest is the
+        best) and varied.
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
     """
     parent = _parent(tracker, experiment, study)
     varied: list[str] = json.loads(parent.get("tags.lab.varied") or "[]")
-    descending = _rises(metric, parent.get("tags.lab.direction") != "minimize")
+    maximized = parent.get("tags.lab.direction") != "minimize"
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
-    frame = _columns(runs, varied, metric)
-    frame = _ranked(frame, metric, descending).head(top if top is not None else len(frame))
-    frame.insert(0, "rank", range(1, len(frame) + 1))
-    frame.attrs["monitor"] = parent.get("tags.lab.monitor") or "val_accuracy"
+    frame = ranked(trial_frame(runs, varied, metric), metric, _rises(metric, maximized))
+    frame.attrs = {
+        "monitor": parent.get("tags.lab.monitor") or "val_accuracy",
+        "metric": metric,
+        "descending": _rises(metric, maximized),
+        "maximized": maximized,
+        "varied": varied,
+    }
+    frame = cells(frame) if repeats == "mean" else frame
+    return frame.head(top if top is not None else len(frame))
+
+
+def cells(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaderboard of cells of one with a row for each trial; the same where nothing is repeated."""
+    about = trials.attrs
+    if not has_repeats(about["varied"]) or "seed" not in trials:
+        return trials
+    frame = by_cell(trials, about["varied"], descending=about["maximized"])
+    frame = ranked(frame, about["metric"], about["descending"])
+    frame.attrs = about
     return frame
-
-
-def publish_leaderboard(run: Run, frame: pd.DataFrame) -> None:
-    """Store `frame` on the study's parent `run`: as a table for the MLflow UI, and as CSV."""
-    run.log_table(frame, "leaderboard.json")
-    run.log_text(frame.to_csv(index=False), "leaderboard.csv")
 
 
 def _rises(metric: str, maximized: bool) -> bool:
@@ -74,37 +97,3 @@ def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:
             "`lab status` lists the studies that there are."
         )
     return found.iloc[0]
-
-
-def _columns(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.DataFrame:
-    """Return the leaderboard's columns of `runs`, in their order; what no run has is NA."""
-    names = dict.fromkeys((*varied, *_FLOATS, metric, *_COUNTS, "seconds"))
-    frame = pd.DataFrame({"name": runs["name"]})
-    for name in names:
-        if name in varied:
-            frame[name] = _column(runs, f"params.{name}")
-            continue
-        values = pd.to_numeric(_column(runs, f"metrics.{name}")).astype("float64")
-        frame[name] = values.round().astype("Int64") if name in _COUNTS else values
-    frame["outcome"] = _column(runs, "tags.lab.outcome")
-    frame["run_id"] = runs["run_id"]
-    return frame
-
-
-def _column(runs: pd.DataFrame, name: str) -> pd.Series[str]:
-    return runs[name] if name in runs else pd.Series(None, index=runs.index, dtype="object")
-
-
-def _ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:
-    values = frame[metric].astype("float64")
-    finite = values.map(math.isfinite)
-    keys = pd.DataFrame(
-        {
-            "worst": ~finite | (frame["outcome"] == "diverged"),
-            "value": (-values if descending else values).where(finite),
-            "params": frame["params"].astype("float64"),
-            "name": frame["name"],
-        }
-    )
-    order = keys.sort_values(["worst", "value", "params", "name"], kind="stable").index
-    return frame.loc[order].reset_index(drop=True)

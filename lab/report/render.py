@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["duration", "render"]
+__all__ = ["duration", "formatted", "render", "render_effects"]
 
 _STYLES = {
     "completed": "green",
@@ -31,8 +31,17 @@ _HEADINGS = {
     "best_epoch": "epoch",
     "epochs": "of",
     "seconds": "time",
+    "ci95": "±",
+    "test_ci95": "±",
+    "accuracy_per_million_params": "test/M",
+    "pareto": "front",
 }
-_SPARE = ("epochs", "seconds", "best_epoch", "outcome", "params")  # the first is missed least
+# of cells, whose best_value is a mean; the first of those to leave out is missed least
+_CELL_HEADINGS = {"best_value": "mean", "best": "best"}
+_SPARE = (
+    *("accuracy_per_million_params", "pareto", "epochs", "test_ci95", "best", "seconds", "best_epoch"),
+    *("outcome", "params", "ci95", "n"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,10 @@ class _Leaderboard:
             padding=(0, 1, 0, 0),
             header_style="bold",
         )
+        headings = _HEADINGS | (_CELL_HEADINGS if "ci95" in self.frame else {})
         for name in columns:
             numeric = pd.api.types.is_numeric_dtype(self.frame[name])
-            table.add_column(_HEADINGS.get(name, name), justify="right" if numeric else "left", no_wrap=True)
+            table.add_column(headings.get(name, name), justify="right" if numeric else "left", no_wrap=True)
         for _, row in self.frame.iterrows():
             cells = (_cell(name, row[name], self.monitor) for name in columns)
             table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
@@ -77,6 +87,25 @@ def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str | None
         monitor: what `best_value` is a value of, if `frame` does not say; accuracies are shown in percent.
     """
     return _Leaderboard(frame, title, monitor or frame.attrs.get("monitor", "val_accuracy"))
+
+
+def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None) -> Table:
+    """Return `frame`, as `effects` gives it, as a table to print; `metric` is what its means are of."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    for heading in ("dimension", "value", "mean", "±", "best", "n", "left out"):
+        table.add_column(heading, justify="left" if heading in ("dimension", "value") else "right")
+    above = None
+    for row in frame.to_dict("records"):
+        if above not in (None, row["dimension"]):
+            table.add_section()
+        name = "" if above == row["dimension"] else row["dimension"]
+        numbers = (_cell(metric, row[column], metric) for column in ("mean", "ci95", "best"))
+        counts = (Text(str(row["n"])), Text(str(row["left_out"] or "")))
+        table.add_row(Text(name), _cell("value", row["value"], metric), *numbers, *counts)
+        above = row["dimension"]
+    return table
 
 
 def _layouts(columns: list[str]) -> Iterator[list[str]]:
@@ -109,10 +138,14 @@ def _cell(name: str, value: Any, monitor: str) -> Text:
         return Text("–", style="dim")
     if name == "outcome":
         return Text(str(value), style=_STYLES.get(value, ""))
-    return Text(_format(monitor if name == "best_value" else name, value))
+    if name == "pareto":
+        return Text("*" if value else "")
+    meaning = {"best_value": monitor, "best": monitor, "ci95": monitor, "test_ci95": "test_accuracy"}
+    return Text(formatted(meaning.get(name, name), value))
 
 
-def _format(name: str, value: Any) -> str:
+def formatted(name: str, value: Any) -> str:
+    """Return a value of the column `name` for people: accuracies in percent, times as `duration`."""
     if isinstance(value, str):
         return value
     if name == "seconds":

@@ -1,6 +1,7 @@
 """Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
 
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.origins import check_stored_origins
 from lab.study.planner import Cell, PlannedCell, Submission, cell_states, feasible_cells, plan, submit
 from lab.study.queue import TrialQueue
 from lab.study.status import StudyStatus, find_queue, study_names, study_status
@@ -20,6 +21,7 @@ __all__ = [
     "WorkerFailed",
     "WorkerSettings",
     "cell_states",
+    "check_stored_origins",
     "database_exists",
     "display_url",
     "feasible_cells",

@@ -12,10 +12,11 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from lab.config import Grid, TrialConfig
+from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe
 from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
+from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import MAX_RETRIES, TrialQueue
 from lab.tracking import Run, Tracker
 
@@ -69,12 +70,14 @@ def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[Planne
         states: state of each cell's trial by cell hash, from `cell_states`.
 
     Raises:
+        ConfigError: a grid file that this one needs is missing or wrong.
         DataError: the classes of an image folder cannot be read.
     """
     seen: dict[str, int] = {}
+    trained = trained_configs(load_needs(grid))
     for index in range(grid.space.size):
         point = grid.space.at(index)
-        cell = _check(grid, index, point)
+        cell = _check(grid, index, point, trained)
         if cell.config is not None and cell.feasible:
             key = cell.config.cell_hash
             first = seen.setdefault(key, index)
@@ -84,7 +87,9 @@ def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[Planne
         yield cell
 
 
-def _check(grid: Grid, index: int, point: Mapping[str, Any]) -> PlannedCell:
+def _check(
+    grid: Grid, index: int, point: Mapping[str, Any], trained: Callable[[str | None], list[TrialConfig]]
+) -> PlannedCell:
     label = grid.label(point)
     reason = grid.excluded(point)
     if reason:
@@ -93,6 +98,7 @@ def _check(grid: Grid, index: int, point: Mapping[str, Any]) -> PlannedCell:
         config = grid.config(point)
         info = describe(config)
         summary = summarize_config(config, info.shape, len(info.classes))
+        check_origin(config, info, trained(config.init_from))
     except ConfigError as error:
         return PlannedCell(index, label, point, None, None, str(error), invalid=True)
     facts = {**config.model_dump(), **summary.facts()}
@@ -191,7 +197,7 @@ def submit(
         added=len(missing),
         present=len(cells) - len(missing),
         skipped=grid.space.size - len(cells),
-        gone=len(states.keys() - {cell.hash for cell in cells}),
+        gone=0 if grid.only else len(states.keys() - {cell.hash for cell in cells}),
     )
 
 

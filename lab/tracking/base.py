@@ -119,6 +119,9 @@ class Run(Protocol):
             example: one batch of what it takes, [B, C, H, W]; only its shape is used.
         """
 
+    def log_origin(self, run_id: str) -> None:
+        """Record that this run began with the model of the run `run_id`: as its input, and in words with a link."""
+
     def end(self, status: RunStatus) -> None:
         """Close the run with `status`."""
 
@@ -176,6 +179,23 @@ class Tracker(Protocol):
             parent_run_id: run that it is shown under.
             run_id: run to re-open.
             system_metrics: also log the machine's CPU, memory and GPU use until the run ends.
+        """
+
+    def attach(self, run_id: str) -> Run:
+        """Return a run for writing without re-opening it: its status and its times stay as they are.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
+    def model_run(self, uri: str) -> str:
+        """Return the id of the run that a registered model came from.
+
+        Args:
+            uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+        Raises:
+            TrackingError: there is no such model, or it came from no run, besides the store's own failures.
         """
 
     def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:

@@ -1,12 +1,13 @@
-"""The pictures on a trial's run: its curves and its confusion matrix.
+"""The pictures on a trial's run: its curves, its confusion matrix, and where it goes wrong.
 
 Drawn without pyplot, which keeps global state and is not safe in threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
 
-__all__ = ["confusion_matrix", "curves"]
+if TYPE_CHECKING:
+    from lab.training.analysis import ConfusedPair, Example
+
+__all__ = ["confusion_matrix", "curves", "errors_per_class", "iteration_curves", "most_confused"]
 
 _COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 _GREY = "#666666"
@@ -23,6 +28,13 @@ _DPI = 100
 _TITLE_AT = 1.02  # given, because matplotlib takes 10 ms to find a place for a title itself
 _MOST_NUMBERED = 20  # classes up to which cells carry their counts
 _MOST_LABELLED = 40  # classes up to which every one is named
+_LINEAR_DECADES = 2  # that a loss may span before its axis is logarithmic
+
+# of the most confused pairs, in pixels
+_TILE = 88  # side of an image
+_COLUMN, _ROW = 104, 116  # from one image to the next
+_NAMES = 230  # beside the images
+_HEAD = 34  # above them
 
 
 def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
@@ -33,15 +45,29 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
             any are left out, NaN and infinities leave gaps.
         best_epoch: the epoch, counted from 1, whose weights were kept; marked in both.
     """
-    figure = _figure(9.6, 3.8)
-    loss, accuracy = figure.subplots(1, 2)
-    for axes, metric, title in ((loss, "loss", "Loss"), (accuracy, "accuracy", "Accuracy")):
+    figure, panels = _loss_and_accuracy()
+    for metric, axes in panels.items():
         for split, color in _COLORS.items():
             _curve(axes, history.get(f"{split}_{metric}", ()), split, color, best_epoch)
         _mark_best(axes, best_epoch)
-        _finish(axes, title)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.90, wspace=0.2)
+        _finish(axes, metric.capitalize(), "epoch")
+    return figure
+
+
+def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
+    """Return the loss (left) and the accuracy (right) of the training batches, iteration by iteration.
+
+    Args:
+        history: `step_loss` and `step_accuracy` by iteration; NaN and infinities leave gaps.
+    """
+    figure, panels = _loss_and_accuracy()
+    iterations = sorted(history)
+    for metric, axes in panels.items():
+        line = _finite([history[at].get(f"step_{metric}", math.nan) for at in iterations])
+        axes.plot(iterations, line, color=_COLORS["train"], linewidth=1.0)
+        _finish(axes, metric.capitalize(), "iteration")
+        if metric == "loss" and _spans_decades(line):
+            axes.set_yscale("log")
     return figure
 
 
@@ -53,18 +79,17 @@ def confusion_matrix(
     Args:
         matrix: counts [C, C], true class by predicted class.
         classes: their C names.
-        diagonal: whether the right answers are coloured too; without them the mistakes stand out.
+        diagonal: whether the right answers are shown too; without them the mistakes stand out.
         title: above the matrix.
 
     Raises:
         ValueError: `matrix` is not [C, C].
     """
-    counts = np.asarray(matrix)  # [C, C]
-    if counts.shape != (len(classes), len(classes)):
-        raise ValueError(f"matrix must be [C, C] for C={len(classes)} classes, but got {counts.shape}")
+    counts = _counts(matrix, classes)  # [C, C]
     numbered = len(classes) <= _MOST_NUMBERED
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of each true class; [C, C]
-    shown = shares if diagonal else np.where(np.eye(len(classes), dtype=bool), 0.0, shares)
+    hidden = np.eye(len(classes), dtype=bool) & (not diagonal)  # [C, C]
+    shown = np.where(hidden, 0.0, shares)
     cells = 0.42 * max(len(classes), 6) if numbered else 6.0  # inches
     bar_width = 0.0 if numbered else 0.9
     margin = 1.1 if _slanted(classes) else 0.65  # for the names of the classes
@@ -74,7 +99,7 @@ def confusion_matrix(
     top = 1.0 if diagonal else max(float(shown.max()), 1e-9)
     image = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=top)
     if numbered:
-        _number_cells(axes, counts, shown / top)
+        _number_cells(axes, np.where(hidden, 0, counts), shown / top)
     else:
         bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=PercentFormatter(1.0))
         bar.ax.tick_params(labelsize=8)
@@ -83,6 +108,81 @@ def confusion_matrix(
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     axes.set_title(f"{title} · accuracy {accuracy:.2%}", fontsize=10, loc="left", y=_TITLE_AT)
     return figure
+
+
+def errors_per_class(
+    matrix: npt.ArrayLike, classes: Sequence[str], *, title: str = "Errors per class"
+) -> Figure:
+    """Return how many images of each class were misclassified (top), and which share of them (bottom).
+
+    Args:
+        matrix: counts [C, C], true class by predicted class.
+        classes: their C names, from left to right.
+        title: above the bars.
+
+    Raises:
+        ValueError: `matrix` is not [C, C].
+    """
+    counts = _counts(matrix, classes)  # [C, C]
+    images = counts.sum(axis=1)  # [C]
+    errors = images - np.diagonal(counts)  # [C]
+    figure = _figure(min(max(0.5 * len(classes), 6.0), 12.0), 4.8)
+    number, share = figure.subplots(2, 1)
+    _bars(number, errors, [f"{n}" for n in errors], "errors")
+    shares = errors / np.maximum(images, 1)  # [C]
+    _bars(share, shares, [f"{part:.1%}" for part in shares], "share of the class")
+    share.yaxis.set_major_formatter(PercentFormatter(1.0))
+    number.set_xticks([])
+    places, names = _tick_names(classes)
+    share.set_xticks(places, names, **_tick_style(classes))
+    summary = f"{errors.sum():,} of {images.sum():,} images"
+    number.set_title(f"{title} · {summary}", fontsize=10, loc="left", y=_TITLE_AT)
+    inches = figure.get_figwidth()
+    bottom = 0.19 if _slanted(classes) else 0.08
+    figure.subplots_adjust(left=0.72 / inches, right=1 - 0.1 / inches, bottom=bottom, top=0.93, hspace=0.14)
+    return figure
+
+
+def most_confused(
+    pairs: Sequence[ConfusedPair], images: Mapping[int, npt.NDArray[np.uint8]], classes: Sequence[str]
+) -> Figure:
+    """Return a row for each pair: the names of its classes, how often it occurred, and images with confidences.
+
+    Args:
+        pairs: the rows, from top to bottom.
+        images: the pairs' examples by their index, uint8 [C, H, W] with one channel (grey) or three.
+        classes: names by label.
+    """
+    columns = max((len(pair.examples) for pair in pairs), default=0)
+    width, height = _NAMES + max(columns, 3) * _COLUMN, _HEAD + len(pairs) * _ROW
+    figure = _figure(width / _DPI, height / _DPI)
+    page = np.full((height, width, 4), 255, dtype=np.uint8)  # opaque white
+    _write(figure, 12, 22, "Most confused · images that the model was surest of", fontsize=10)
+    for row, pair in enumerate(pairs):
+        top = _HEAD + row * _ROW
+        _describe(figure, top, pair, classes)
+        for column, example in enumerate(pair.examples):
+            left = _NAMES + column * _COLUMN
+            page[top : top + _TILE, left : left + _TILE, :3] = _tile(images[example.index])
+            _caption(figure, left, top, example)
+    # all at once, pixel by pixel: an axes for each of 40 images takes four times as long
+    figure.figimage(page)
+    return figure
+
+
+def _loss_and_accuracy() -> tuple[Figure, dict[str, Axes]]:
+    figure = _figure(9.6, 3.8)
+    loss, accuracy = figure.subplots(1, 2)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.90, wspace=0.2)
+    return figure, {"loss": loss, "accuracy": accuracy}
+
+
+def _counts(matrix: npt.ArrayLike, classes: Sequence[str]) -> npt.NDArray[Any]:
+    counts = np.asarray(matrix)
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(f"matrix must be [C, C] for C={len(classes)} classes, but got {counts.shape}")
+    return counts
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -95,8 +195,7 @@ def _figure(width: float, height: float) -> Figure:
 def _curve(axes: Axes, values: Sequence[float], split: str, color: str, best_epoch: int | None) -> None:
     if not len(values):
         return
-    line = np.asarray(values, dtype=float)  # [epochs]
-    line = np.where(np.isfinite(line), line, np.nan)
+    line = _finite(values)  # [epochs]
     epochs = np.arange(1, len(line) + 1)
     axes.plot(epochs, line, color=color, linewidth=1.6, label=split, marker="." if len(line) < 30 else "")
     if best_epoch is not None and 1 <= best_epoch <= len(line):
@@ -105,14 +204,24 @@ def _curve(axes: Axes, values: Sequence[float], split: str, color: str, best_epo
         )
 
 
+def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    line = np.asarray(values, dtype=np.float64)
+    return np.where(np.isfinite(line), line, np.nan)
+
+
+def _spans_decades(line: npt.NDArray[np.float64]) -> bool:
+    values = line[~np.isnan(line)]
+    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > 10**_LINEAR_DECADES
+
+
 def _mark_best(axes: Axes, best_epoch: int | None) -> None:
     if best_epoch is not None:
         axes.axvline(best_epoch, color=_GREY, linewidth=1, linestyle="--", label=f"best: epoch {best_epoch}")
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str, against: str) -> None:
     axes.set_title(title, fontsize=11, loc="left", y=_TITLE_AT)
-    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_xlabel(against, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
@@ -129,20 +238,99 @@ def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.fl
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
+def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], label: str) -> None:
+    places = np.arange(len(values))
+    # one outline that goes down to 0 between the bars: 100 rectangles nearly double the time of an axes
+    outline = np.insert(values.astype(float), np.arange(1, len(values)), 0.0)
+    edges = np.stack([places - 0.375, places + 0.375], axis=1).ravel()
+    axes.stairs(outline, edges, fill=True, color=_COLORS["train"])
+    if len(values) <= _MOST_NUMBERED:
+        for at, value, number in zip(places, values, numbers, strict=True):
+            axes.annotate(
+                number, (at, value), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
+            )
+    axes.set(xlim=(-0.7, len(values) - 0.3), ylim=(0, 1.18 * max(float(np.max(values, initial=0)), 0.01)))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=values.dtype.kind == "i"))
+    axes.set_ylabel(label, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _write(figure: Figure, left: float, below: float, text: str, **style: Any) -> None:
+    """Write `text` so many pixels from the left, its foot so many below the top."""
+    width, height = figure.get_size_inches() * _DPI
+    figure.text(left / width, 1 - below / height, text, parse_math=False, **style)
+
+
+def _describe(figure: Figure, top: int, pair: ConfusedPair, classes: Sequence[str]) -> None:
+    true, predicted = _short(classes[pair.true], 22), _short(classes[pair.predicted], 20)
+    _write(figure, 12, top + 28, true, fontsize=9, weight="bold")
+    _write(figure, 12, top + 48, f"→ {predicted}", fontsize=9, weight="bold")
+    images = "image" if pair.count == 1 else "images"
+    _write(
+        figure,
+        12,
+        top + 68,
+        f"{pair.count:,} {images}, {pair.share:.1%} of its class",
+        fontsize=8,
+        color=_GREY,
+    )
+
+
+def _caption(figure: Figure, left: int, top: int, example: Example) -> None:
+    text = f"{example.confidence:.1%}"
+    _write(figure, left + _TILE / 2, top + _TILE + 14, text, fontsize=8, ha="center", color=_GREY)
+
+
+def _tile(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an image [C, H, W] as RGB [_TILE, _TILE, 3], on white where it is not square."""
+    channels, height, width = image.shape
+    rgb = np.broadcast_to(image[:3] if channels >= 3 else image[:1], (3, height, width)).transpose(1, 2, 0)
+    scale = _TILE / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    # small ones keep their pixels
+    filtered = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, filtered))
+    tile = np.full((_TILE, _TILE, 3), 255, dtype=np.uint8)
+    top, left = (_TILE - size[1]) // 2, (_TILE - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = small
+    return tile
+
+
 def _slanted(classes: Sequence[str]) -> bool:
     """Return whether the names are too long to stand side by side."""
     return max((len(str(name)) for name in classes), default=0) > 3
 
 
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
-    every = max(1, -(-len(classes) // _MOST_LABELLED))
-    places = list(range(0, len(classes), every))
-    names = [name if len(name) <= 12 else name[:11] + "…" for name in (str(classes[at]) for at in places)]
-    size = 8 if len(classes) <= _MOST_NUMBERED else 6
-    slanted = _slanted(classes)
-    axes.set_xticks(
-        places, names, fontsize=size, rotation=45 if slanted else 0, ha="right" if slanted else "center"
-    )
-    axes.set_yticks(places, names, fontsize=size)
+    places, names = _tick_names(classes)
+    style = _tick_style(classes)
+    axes.set_xticks(places, names, **style)
+    axes.set_yticks(places, names, fontsize=style["fontsize"], parse_math=False)
     axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)
+
+
+def _tick_names(classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    every = max(1, -(-len(classes) // _MOST_LABELLED))
+    places = list(range(0, len(classes), every))
+    return places, [_short(classes[at], 12) for at in places]
+
+
+def _tick_style(classes: Sequence[str]) -> dict[str, Any]:
+    slanted = _slanted(classes)
+    return {
+        "fontsize": 8 if len(classes) <= _MOST_NUMBERED else 6,
+        "rotation": 45 if slanted else 0,
+        "ha": "right" if slanted else "center",
+        "rotation_mode": "anchor",
+        "parse_math": False,  # a folder may be called `$a$`
+    }
+
+
+def _short(name: str, most: int) -> str:
+    """Return `name` on one line, with at most so many characters: those at both ends, where names differ."""
+    line = " ".join(str(name).split())
+    tail = (most - 1) // 2
+    return line if len(line) <= most else f"{line[: most - 1 - tail]}…{line[-tail:]}"

@@ -141,6 +141,10 @@ class MemoryRun:
         self._store("model/data/model.pt2", export_bytes(model, example))
         return f"memory:/{self.run_id}/model"
 
+    def log_origin(self, run_id: str) -> None:
+        """Record that this run began with the model of the run `run_id`."""
+        self.set_tags({"lab.init_from_run": run_id})
+
     def end(self, status: RunStatus) -> None:
         """Close the run with `status`."""
         with self._lock:
@@ -226,6 +230,14 @@ class MemoryTracker:
             if parent_run_id is not None:
                 stored.tags[_PARENT_TAG] = parent_run_id
         return MemoryRun(stored, self._lock)
+
+    def attach(self, run_id: str) -> MemoryRun:
+        """Return a run for writing without re-opening it."""
+        return MemoryRun(self._stored(run_id), self._lock)
+
+    def model_run(self, uri: str) -> str:
+        """Raise: nothing can be registered in memory."""
+        raise TrackingError(f"There is no model {uri} in memory.")
 
     def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first."""

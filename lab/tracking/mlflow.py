@@ -153,6 +153,24 @@ class MlflowTracker:
                 self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         return MlflowRun(self._client, run, reopened=run_id is not None, system_metrics=system_metrics)
 
+    def attach(self, run_id: str) -> MlflowRun:
+        """Return a run for writing without re-opening it: see `Tracker.attach`."""
+        with self._doing(f"looking up the run {run_id}"):
+            run = self._client.get_run(run_id)
+        return MlflowRun(self._client, run, reopened=True, system_metrics=False)
+
+    def model_run(self, uri: str) -> str:
+        """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
+        name, at, alias = uri.removeprefix("models:/").rpartition("@")
+        with self._doing(f"looking up the model {uri}"):
+            if at:
+                version = self._client.get_model_version_by_alias(name, alias)
+            else:
+                version = self._client.get_model_version(*uri.removeprefix("models:/").rsplit("/", 1))
+        if not version.run_id:
+            raise TrackingError(f"The model {uri} came from no run, so it has no config to build it with")
+        return str(version.run_id)
+
     def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
         return [run.info.run_id for run in self._search(experiment, tags, "attributes.start_time ASC")]

@@ -15,7 +15,16 @@ import mlflow.pytorch
 import numpy as np
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelInput,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -190,6 +199,17 @@ class MlflowRun:
                 self._client.delete_logged_model(older)
         self._models = [logged.model_id]
         return f"models:/{logged.model_id}"
+
+    def log_origin(self, run_id: str) -> None:
+        """Record that this run began with the model of the run `run_id`: as its input, and in words with a link."""
+        with self._doing(f"linking run {run_id}"):
+            origin = self._client.get_run(run_id)
+            models = [output.model_id for output in (origin.outputs.model_outputs if origin.outputs else [])]
+            if models:
+                self._client.log_inputs(self._run_id, models=[LoggedModelInput(models[-1])])
+        page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}"
+        note = f"Began with the weights of [{origin.info.run_name}]({page})."
+        self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
 
     def end(self, status: RunStatus) -> None:
         """Close the run with `status`."""

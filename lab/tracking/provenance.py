@@ -1,25 +1,30 @@
-"""Which code and which versions a run was made with."""
+"""Which code, which versions and what kind of machine a run was made with."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from lab.training import cores
 
 __all__ = ["provenance"]
 
 
 @cache
 def provenance() -> dict[str, str]:
-    """Return tags with the git commit of lab's code and the versions of what computes."""
+    """Return tags with the git commit of lab's code, the versions of what computes, and the machine."""
     tags = {
         "lab.version": _version("lab"),
         "lab.python": platform.python_version(),
         "lab.torch": _version("torch"),
         "lab.torchvision": _version("torchvision"),
+        "lab.mlflow": _version("mlflow"),
         "lab.host": platform.node(),
+        "lab.cpu": f"{_cpu()}, {cores()} cores",
     }
     commit = _commit(Path(__file__).parent)
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
@@ -30,6 +35,15 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+def _cpu() -> str:
+    """Return the processor's name; Python itself does not know it on Linux."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _commit(folder: Path) -> str:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lab.config import TrialConfig
-from lab.data import Dataset, count_batches, epoch_batches
-from lab.models import build_model
+from lab.data import Dataset, build_augmentations, count_batches, epoch_batches, shuffled_order
+from lab.models import build_model, frozen_modules
 from lab.training.device import autocast, keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
 from lab.training.losses import build_loss
@@ -22,6 +22,8 @@ from lab.training.optimizers import build_optimizer
 from lab.training.outcome import Interrupted, Outcome, at_chance
 from lab.training.patience import Patience
 from lab.training.schedulers import build_schedule
+from lab.training.sums import Sums
+from lab.training.transfer import load_pretrained
 
 __all__ = ["EpochResult", "Trainer"]
 
@@ -33,33 +35,15 @@ _LOOK_EVERY_OTHERWISE = 200
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch gave: metrics by name, and whether it is the best so far by the monitored one."""
+    """What one epoch gave: metrics by name, and whether it is the best so far by the monitored one.
+
+    `steps` holds the metrics against the iteration, counted from 1 over all epochs, where the config asks for them.
+    """
 
     epoch: int  # 1-based
     metrics: dict[str, float]
     improved: bool
-
-
-@dataclass
-class _Sums:
-    """An epoch's training sums, kept on the device; `steps` done, and the losses [steps planned] of each."""
-
-    losses: Tensor
-    correct: Tensor
-    images: int = 0
-    steps: int = 0
-    sizes: list[int] = field(default_factory=list)
-
-    def finite_steps(self) -> int:
-        """Return how many steps passed before the first NaN or infinite loss (all of them if there is none)."""
-        wrong = ~torch.isfinite(self.losses[: self.steps])
-        return int(wrong.int().argmax()) if bool(wrong.any()) else self.steps
-
-    def metrics(self, steps: int) -> dict[str, float]:
-        """Return the mean loss over the first `steps` and the accuracy over all."""
-        sizes = torch.tensor(self.sizes[:steps], device=self.losses.device)
-        loss = (self.losses[:steps] * sizes).sum() / sizes.sum()
-        return {"train_loss": loss.item(), "train_accuracy": self.correct.item() / self.images}
+    steps: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 class Trainer:
@@ -84,6 +68,7 @@ class Trainer:
         self.dataset = dataset
         self.device = resolve_device(config)
         self.history: list[dict[str, float]] = []
+        self.step_history: dict[int, dict[str, float]] = {}
         self.diverged_step: int | None = None
         self._should_stop = should_stop
         use_threads(config)
@@ -96,8 +81,11 @@ class Trainer:
         shape = tuple(dataset.train.images.shape[1:])
         model = build_model(config, (shape[0], shape[1], shape[2]), len(dataset.classes))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._loss = build_loss(config).to(self.device)
-        self._optimizer = build_optimizer(config, self.model.parameters())
+        self._frozen = frozen_modules(self.model, config.freeze)
+        self._augmentations = build_augmentations(config)
+        counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
+        self._loss = build_loss(config, counts).to(self.device)
+        self._optimizer = build_optimizer(config, (p for p in self.model.parameters() if p.requires_grad))
         self._steps_per_epoch = count_batches(len(dataset.train), config.batch_size)
         self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
@@ -112,15 +100,18 @@ class Trainer:
         while not self.finished:
             started = time.perf_counter()
             lr = self._optimizer.param_groups[0]["lr"]
-            sums = self._train_epoch()
+            order = shuffled_order(len(self.dataset.train), self._order, self.device)
+            sums = self._train(order)
             finite = sums.finite_steps()
+            steps = self._windows(sums, finite)
             if finite < sums.steps:
                 self._diverge(finite)
                 if finite:
-                    yield self._record(sums.metrics(finite), improved=False)
+                    yield self._record(sums.metrics(finite), steps)
                 return
             metrics = sums.metrics(sums.steps)
             trained = time.perf_counter()  # after the sums were read, so that the device is done too
+            metrics |= self._mine(order, sums)
             metrics |= self._evaluate()
             metrics |= {
                 "lr": lr,
@@ -129,14 +120,26 @@ class Trainer:
             }
             if not all(math.isfinite(value) for value in metrics.values()):
                 self._diverge(sums.steps - 1)  # the step that the evaluation followed
-                yield self._record({n: v for n, v in metrics.items() if math.isfinite(v)}, improved=False)
+                yield self._record({n: v for n, v in metrics.items() if math.isfinite(v)}, steps)
                 return
             monitored = metrics[self.config.monitor]
             improved = self.patience.update(self.epoch + 1, monitored)
             if improved:
                 self._best_weights = {n: v.detach().clone() for n, v in self.model.state_dict().items()}
-            self._schedule.after_epoch(monitored)
-            yield self._record(metrics, improved=improved)
+            self._schedule.after_epoch(metrics)
+            yield self._record(metrics, steps, improved=improved)
+
+    def begin_with(self, weights: dict[str, Tensor], *, new_head: bool) -> None:
+        """Begin with trained weights instead of random ones.
+
+        Args:
+            weights: a state dict of a model like this one.
+            new_head: whether the last layer keeps its random ones: the classes are others.
+
+        Raises:
+            ConfigError: the weights are of another model; names the first layer that differs.
+        """
+        load_pretrained(self.model, weights, new_head=new_head)
 
     @property
     def epoch(self) -> int:
@@ -167,6 +170,7 @@ class Trainer:
         return {
             "cell": self.config.cell_hash,
             "history": self.history,
+            "step_history": self.step_history,
             "diverged_step": self.diverged_step,
             "model": self.model.state_dict(),
             "best_weights": self._best_weights,
@@ -188,6 +192,7 @@ class Trainer:
         if state["cell"] != self.config.cell_hash:
             raise ValueError(f"the checkpoint is of cell {state['cell']}, not {self.config.cell_hash}")
         self.history = list(state["history"])
+        self.step_history = dict(state["step_history"])
         self.diverged_step = state["diverged_step"]
         self.model.load_state_dict(state["model"])
         best = state["best_weights"]
@@ -201,14 +206,14 @@ class Trainer:
         if state["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.device)
 
-    def _train_epoch(self) -> _Sums:
+    def _train(self, order: Tensor, only: list[int] | None = None) -> Sums:
+        """Train on the batches of an epoch in `order`; with `only`, on those and outside the schedule."""
         self.model.train()
-        sums = _Sums(
-            torch.zeros(self._steps_per_epoch, device=self.device),
-            torch.zeros((), dtype=torch.int64, device=self.device),
-        )
+        for module in self._frozen:
+            module.eval()  # frozen statistics stay as they are, too
+        sums = Sums.of(self._steps_per_epoch if only is None else len(only), self.device)
         look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
-        for images, labels in self._batches():
+        for images, labels in self._batches(order, only):
             if self._should_stop():
                 raise Interrupted
             with autocast(self.config, self.device):
@@ -217,24 +222,49 @@ class Trainer:
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            self._schedule.after_step()
-            sums.losses[sums.steps] = loss.detach()
-            sums.correct += (logits.argmax(1) == labels).sum()
-            sums.images += len(labels)
-            sums.sizes.append(len(labels))
-            sums.steps += 1
+            if only is None:
+                self._schedule.after_step()
+            sums.add(loss, logits, labels)
             if sums.steps % look_every == 0 and not math.isfinite(loss.item()):
                 break
         return sums
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _mine(self, order: Tensor, sums: Sums) -> dict[str, float]:
+        """Feed the batches with the highest loss again, from the configured epoch on; return what it cost and did.
+
+        Batches instead of images: their losses are there already, so choosing costs nothing. As online batch
+        selection (Loshchilov & Hutter 2016, arXiv:1511.06343), but after the epoch.
+        """
+        config = self.config
+        if config.hard_mining_from is None or self.epoch + 1 < config.hard_mining_from:
+            return {}
+        started = time.perf_counter()
+        worst = sums.worst(config.hard_mining_fraction or 0.0)
+        again = self._train(order, worst)
+        return {
+            "mined_batches": float(len(worst)),
+            "mined_loss_before": sums.losses[worst].mean().item(),
+            "mined_loss": again.losses.mean().item(),
+            "mined_seconds": time.perf_counter() - started,
+        }
+
+    def _windows(self, sums: Sums, finite: int) -> dict[int, dict[str, float]]:
+        """Return the curves against the iteration that the config asks for."""
+        if self.config.log_every_n_steps is None:
+            return {}
+        before = self.epoch * self._steps_per_epoch
+        windows = sums.windows(self.config.log_every_n_steps, finite)
+        return {before + step: metrics for step, metrics in windows.items()}
+
+    def _batches(self, order: Tensor, only: list[int] | None) -> Iterator[tuple[Tensor, Tensor]]:
         return epoch_batches(
             self.dataset.train,
             batch_size=self.config.batch_size,
             mean=self.dataset.mean,
             std=self.dataset.std,
-            generator=self._order,
-            augment=self.config.augment,
+            order=order,
+            only=only,
+            augment=self._augmentations,
             augment_generator=self._augment,
         )
 
@@ -249,9 +279,12 @@ class Trainer:
                 metrics |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
         return metrics
 
-    def _record(self, metrics: dict[str, float], *, improved: bool) -> EpochResult:
+    def _record(
+        self, metrics: dict[str, float], steps: dict[int, dict[str, float]], *, improved: bool = False
+    ) -> EpochResult:
         self.history.append(metrics)
-        return EpochResult(self.epoch, metrics, improved)
+        self.step_history.update(steps)
+        return EpochResult(self.epoch, metrics, improved, steps)
 
     def _diverge(self, steps: int) -> None:
         """Note the step, counted from 1 over all epochs, whose loss was not finite."""

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lab import registry
 from lab.config import TrialConfig
 
-__all__ = ["build_loss"]
+__all__ = ["balanced_cross_entropy", "build_loss", "cross_entropy", "mse"]
 
 
-def build_loss(config: TrialConfig) -> nn.Module:
-    """Return the training loss of `config`, logits [B, classes] and labels [B] -> mean loss."""
+def build_loss(config: TrialConfig, images: Tensor) -> nn.Module:
+    """Return the training loss of `config`, logits [B, classes] and labels [B] -> mean loss.
+
+    Args:
+        config: names the loss and its settings.
+        images: how many training images each class has, [classes].
+    """
     entry = registry.losses[config.loss]
-    loss: nn.Module = entry.load()(**{name: getattr(config, name) for name in entry.options})
+    options: dict[str, Any] = {name: getattr(config, name) for name in entry.options}
+    loss: nn.Module = entry.load()(images, **options)
     return loss
+
+
+def cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Module:
+    """Return the cross entropy, every image counting the same."""
+    return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+
+def balanced_cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Module:
+    """Return the cross entropy in which every class counts the same: weighted by its inverse frequency.
+
+    The weights are scikit-learn's `balanced` ones, images / (classes * images of the class); a class without
+    images gets 0.
+    """
+    present = images > 0
+    weights = torch.where(present, images.sum() / (len(images) * images.clamp(min=1)), 0.0)
+    return nn.CrossEntropyLoss(weight=weights.float(), label_smoothing=label_smoothing)
+
+
+def mse(images: Tensor) -> nn.Module:
+    """Return the mean squared distance of the logits from the one-hot labels (Hui & Belkin 2021, arXiv:2006.07322)."""
+    return _OneHotMSE()
+
+
+class _OneHotMSE(nn.Module):
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -21,22 +22,23 @@ class _Scheduler(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A torch scheduler and when it moves: after every step, every epoch, or by the monitored metric."""
+    """A torch scheduler and when it moves: after every step, every epoch, or by `metric`."""
 
     scheduler: _Scheduler
     moves_by: Literal["step", "epoch", "metric"] = "epoch"
+    metric: str = ""
 
     def after_step(self) -> None:
         """Move on after an optimizer step."""
         if self.moves_by == "step":
             self.scheduler.step()
 
-    def after_epoch(self, monitored: float) -> None:
-        """Move on after an epoch whose monitored metric was `monitored`."""
+    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Move on after an epoch that gave `metrics`."""
         if self.moves_by == "epoch":
             self.scheduler.step()
         elif self.moves_by == "metric":
-            self.scheduler.step(monitored)
+            self.scheduler.step(metrics[self.metric])
 
 
 def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
@@ -75,11 +77,12 @@ def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -
 
 
 def plateau(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Multiply the rate by `gamma` when the monitored metric has not improved for `scheduler_patience` epochs."""
+    """Multiply the rate by `gamma` when `scheduler_monitor` has not improved for `scheduler_patience` epochs."""
+    rises = (config.scheduler_monitor or config.monitor).endswith("accuracy")
     reduce = lr_scheduler.ReduceLROnPlateau(
         optimizer,
-        mode="max" if config.mode == "max" else "min",
+        mode="max" if rises else "min",
         factor=config.gamma or 0.1,
         patience=config.scheduler_patience or 0,
     )
-    return Schedule(reduce, "metric")
+    return Schedule(reduce, "metric", config.scheduler_monitor or config.monitor)

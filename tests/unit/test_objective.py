@@ -74,8 +74,8 @@ def test_the_logged_config_makes_the_same_trial(tracker: MemoryTracker) -> None:
 def test_the_result_is_what_was_logged_and_its_model_takes_images() -> None:
     result = train(TrialConfig(**TINY))
     assert len(result.history) == 3
-    assert result.confusion.sum() == len(result.test.predictions)
-    assert result.confusion.diagonal().sum() / result.confusion.sum() == pytest.approx(result.test.accuracy)
+    assert result.errors.confusion.sum() == len(result.test.predictions)
+    assert result.errors.accuracy == pytest.approx(result.test.accuracy)
     assert result.model(torch.rand(5, 3, 8, 8)).shape == (5, 10)
     assert result.seconds > 0
 

@@ -35,6 +35,7 @@ def test_a_finished_study(swept: Any) -> None:
     assert status["best_value"] == values[0]
     rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--format", "csv").stdout)))
     assert [row["run_id"] for row in rows] == [row["run_id"] for row in board]
+    assert json.loads(lab("best", "tiny", "--each", "--format", "json").stdout) == board
     losses = json.loads(lab("best", "tiny", "--metric", "test_loss", "--top", "2", "--format", "json").stdout)
     assert len(losses) == 2
     assert losses[0]["test_loss"] <= losses[1]["test_loss"]

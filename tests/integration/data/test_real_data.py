@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lab.config import TrialConfig
-from lab.data import clear_cache, epoch_batches, load_data
+from lab.data import clear_cache, epoch_batches, load_data, shuffled_order
 
 _SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -42,14 +42,27 @@ def test_mnist_is_whole_and_has_its_known_statistics() -> None:
 def test_an_epoch_of_mnist_is_normalised() -> None:
     _need(_SHARED / "MNIST")
     dataset = load_data(TrialConfig(dataset="mnist", data_dir=str(_SHARED)))
-    order = torch.Generator().manual_seed(0)
-    batches = epoch_batches(
-        dataset.train, batch_size=128, mean=dataset.mean, std=dataset.std, generator=order
-    )
+    order = shuffled_order(len(dataset.train), torch.Generator().manual_seed(0), torch.device("cpu"))
+    batches = epoch_batches(dataset.train, batch_size=128, mean=dataset.mean, std=dataset.std, order=order)
     moments = torch.stack([torch.stack((x.mean(), x.square().mean())) * len(x) for x, _ in batches])
     mean, square = (moments.sum(0) / len(dataset.train)).tolist()
     assert mean == pytest.approx(0, abs=1e-3)
     assert square == pytest.approx(1, abs=1e-3)
+
+
+def test_two_digits_from_two_hundred_samples() -> None:
+    _need(_SHARED / "MNIST")
+    settings = {"dataset": "mnist", "data_dir": str(_SHARED)}
+    dataset = load_data(TrialConfig(**settings, classes=("0", "9"), train_samples=200))
+    assert dataset.val is not None
+    assert dataset.classes == ("0", "9")
+    assert torch.bincount(dataset.train.labels).tolist() == [100, 100]
+    assert torch.bincount(dataset.test.labels).tolist() == [980, 1_009]  # as published
+    assert len(dataset.val) == 1_188  # a tenth of 5,923 and 5,949, rounded up
+    assert dataset.mean.item() == pytest.approx(dataset.train.images.double().mean().item() / 255, abs=1e-6)
+    known = load_data(TrialConfig(**settings)).test
+    nines = known.images[known.labels == 9]
+    assert torch.equal(dataset.test.images[dataset.test.labels == 1], nines)
 
 
 def test_cifar10_as_jpeg_is_decoded_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab.config
-from lab.config import Budget, check_files, load_grid, parse_grid, parse_value
+from lab.config import Budget, check_files, load_grid, load_needs, parse_grid, parse_value
 from lab.config.constraint import parse_constraint
 from lab.errors import ConfigError
 
@@ -127,7 +127,7 @@ def test_overrides_lie_over_the_base():
 def test_overrides_of_what_varies_and_of_nothing():
     overrides = {"lr": 1, "norm": "none", "seed": 1, "epoch": 3, "width": 0}
     text = "grid: {lr: [1, 2], net: {a: {norm: batch}}}\nrepeats: [1, 2]"
-    with pytest.raises(ConfigError, match="--set lr: the grid varies lr") as caught:
+    with pytest.raises(ConfigError, match=r"--set lr: the grid varies lr") as caught:
         grid_of(text, overrides=overrides)
     lines = str(caught.value).splitlines()
     assert lines[1] == "--set norm: 'net' varies norm; take it out of the file or leave out --set norm"
@@ -272,7 +272,7 @@ def test_all_faults_of_a_file_at_once():
 def test_a_file_name_that_is_no_study_name(tmp_path):
     path = tmp_path / "My Grid.yaml"
     path.write_text("grid: {lr: [1]}")
-    with pytest.raises(ConfigError, match="name: the file's name 'My Grid' will not do"):
+    with pytest.raises(ConfigError, match=r"name: the file's name 'My Grid' will not do"):
         load_grid(path)
 
 
@@ -303,7 +303,7 @@ def test_constraints(text, facts, reason):
 
 
 def test_a_constraint_without_its_fact_is_not_passed_over():
-    with pytest.raises(KeyError, match="params"):
+    with pytest.raises(KeyError, match=r"params"):
         parse_constraint("params < 3").violated({})
 
 
@@ -380,3 +380,100 @@ def test_any_file_is_a_grid_or_a_config_error(tmp_path_factory, data):
     path.write_bytes(data)
     with suppress(ConfigError):
         load_grid(path)
+
+
+def test_reported_figures_stand_beside_the_cells():
+    grid = grid_of("""
+        report: F. one factor
+        grid: {lr: [0.1, 0.2], net: {a: {width: 4}, b: {width: 8}}}
+        reported:
+          - {cells: {lr: 0.1, net: [a, b]}, test_accuracy: 0.97, note: in one epoch}
+          - {test_accuracy: [0.4, 0.6]}
+          - {cells: {net: b}, outcome: not_converged}
+    """)
+    first, ranged, ended = grid.reported
+    assert (grid.report, first.test_accuracy, first.note) == ("F. one factor", 0.97, "in one epoch")
+    assert (ranged.test_accuracy, ended.outcome) == ((0.4, 0.6), "not_converged")
+    assert [first.matches(grid.space, point) for point in grid.space] == [True, True, False, False]
+    assert [ended.matches(grid.space, point) for point in grid.space] == [False, True, False, True]
+    assert all(ranged.matches(grid.space, point) for point in grid.space)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{cells: {lr: 0.1}}", "must give either test_accuracy or outcome"),
+        ("{test_accuracy: 97.2}", "must be a share from 0 to 1"),
+        ("{test_accuracy: [0.6, 0.4]}", "the lower first"),
+        ("{cells: {lr: 0.3}, test_accuracy: 0.9}", "matches nothing: lr is 0.1, 0.2"),
+        ("{cells: {lrr: 0.1}, test_accuracy: 0.9}", "unknown key.*Did you mean 'lr'"),
+        ("{accuracy: 0.9}", "unknown key.*test_accuracy"),
+    ],
+)
+def test_wrong_figures_of_a_report(entry, message):
+    with pytest.raises(ConfigError, match=message):
+        grid_of(f"grid: {{lr: [0.1, 0.2]}}\nreported: [{entry}]")
+
+
+def only(grid_text, **choice):
+    return load_only(grid_text, {name: texts.split(",") for name, texts in choice.items()})
+
+
+def load_only(text, choice):
+    from lab.config.grid_file import _Reader
+    from lab.config.yaml import parse_yaml
+
+    return _Reader(parse_yaml(textwrap.dedent(text), "g.yaml"), "g", {}, choice).read()
+
+
+def test_only_keeps_the_cells_that_it_names():
+    text = "grid: {lr: [0.1, 0.2, 0.3], net: {a: {width: 4}, b: {width: 8}}}"
+    grid = only(text, lr="0.1,0.3", net="b")
+    kept = [dict(point) for point in grid.space if grid.excluded(point) is None]
+    assert kept == [{"lr": 0.1, "net": "b"}, {"lr": 0.3, "net": "b"}]
+    assert "not among --only" in grid.excluded(grid.space.at(0))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"lrr": "1"}, "--only lrr: no dimension of the grid.*Did you mean 'lr'"),
+        ({"lr": "7"}, "--only lr: .*matches nothing"),
+    ],
+)
+def test_only_must_name_what_is_there(choice, message):
+    with pytest.raises(ConfigError, match=message):
+        only("grid: {lr: [0.1, 0.2]}", **choice)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(**files):
+        for name, text in files.items():
+            (tmp_path / f"{name}.yaml").write_text(textwrap.dedent(text))
+        return tmp_path
+
+    return write
+
+
+def test_needed_studies_come_first_and_know_where_the_data_is(folder):
+    path = folder(
+        a="grid: {lr: [0.1]}",
+        b="needs: a.yaml\ngrid: {lr: [0.2]}",
+        c="needs: [b.yaml, a.yaml]\ngrid: {lr: [0.3]}",
+    )
+    needed = load_needs(load_grid(path / "c.yaml", {"dataset": "mnist", "epochs": 3}))
+    assert [grid.name for grid in needed] == ["a", "b"]
+    assert [dict(grid.overrides) for grid in needed] == [{"dataset": "mnist"}] * 2
+
+
+def test_a_study_cannot_need_itself(folder):
+    path = folder(a="needs: b.yaml\ngrid: {lr: [0.1]}", b="needs: a.yaml\ngrid: {lr: [0.2]}")
+    with pytest.raises(ConfigError, match=r"cannot need itself: a.yaml -> b.yaml -> a.yaml"):
+        load_needs(load_grid(path / "a.yaml"))
+
+
+def test_a_needed_file_must_be_there(folder):
+    path = folder(a="needs: missing.yaml\ngrid: {lr: [0.1]}")
+    with pytest.raises(ConfigError, match=r"there is no grid file missing.yaml beside this one"):
+        load_needs(load_grid(path / "a.yaml"))

@@ -13,7 +13,7 @@ from lab.errors import ConfigError
 def test_cell_hash_is_pinned():
     """Stored studies find their cells by it: a change here would train every cell again."""
     assert TrialConfig().cell_hash == "44136fa355b3678a"
-    config = TrialConfig(preset="lenet", dataset="mnist", lr=0.01, seed=3)
+    config = TrialConfig(preset="lenet", dataset="mnist", lr=0.01, batch_size=128, seed=3)
     assert config.cell_hash == "1d8e14694c9fb366"
 
 
@@ -116,3 +116,61 @@ def test_field_kinds():
 def test_values_are_read_back(config: TrialConfig) -> None:
     assert parse_config(json.loads(json.dumps(config.as_values()))) == config
     assert "momentum" not in TrialConfig().as_values()
+
+
+def test_settings_of_another_architecture_are_dropped() -> None:
+    plain = TrialConfig(architecture="resnet18")
+    given = TrialConfig(
+        architecture="resnet18", filters=(6, 16), activation="gelu", dense=(84,), norm="batch"
+    )
+    assert plain == given
+    assert "filters" not in given.as_params()
+    assert TrialConfig(architecture="vgg19", dense=(512,)).as_params()["dense"] == "512"
+    assert "stem" not in TrialConfig().as_params()
+
+
+def test_settings_of_blocks_count_only_where_the_blocks_are() -> None:
+    assert TrialConfig(block_depth=3, expansion=6) == TrialConfig()
+    residual = TrialConfig(filters=(4, 4), block=("conv", "residual"), block_depth=3, expansion=6)
+    assert (residual.block_depth, residual.expansion) == (3, TrialConfig().expansion)
+
+
+def test_options_of_augmentations_count_only_where_they_are_used() -> None:
+    assert TrialConfig(rotation_degrees=30.0) == TrialConfig()
+    config = TrialConfig(augment=("rotation", "cutout"), rotation_degrees=30.0)
+    assert (config.rotation_degrees, config.cutout_size, config.translation_fraction) == (30.0, 0.25, None)
+
+
+def test_hard_mining_has_a_fraction_only_where_it_is_on() -> None:
+    assert TrialConfig(hard_mining_fraction=0.3) == TrialConfig()
+    assert TrialConfig(hard_mining_from=4).hard_mining_fraction == 0.1
+
+
+def test_classes_are_names_even_where_they_look_like_numbers() -> None:
+    assert parse_config({"classes": [0, 9]}).classes == ("0", "9")
+
+
+@pytest.mark.parametrize(
+    "origin", ["0" * 32, f"runs:/{'a' * 32}", "models:/digits/3", "models:/digits@best", "best:s"]
+)
+def test_where_weights_may_come_from(origin: str) -> None:
+    assert TrialConfig(init_from=origin).init_from == origin
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"init_from": "../weights.pt"}, "init_from: must be a run id, models:/NAME/VERSION or best:STUDY"),
+        ({"freeze": 0}, "freeze: must be 'none' or 'all_but_head' or a number from 1, but got 0"),
+        ({"block": "resnet"}, "block: must be 'conv', 'residual', 'preact' or 'inverted_residual'"),
+        ({"filters": [4, 4], "block": ["conv"]}, "block: must have one value for each conv layer"),
+        (
+            {"scheduler": "plateau", "scheduler_monitor": "val_loss", "val_fraction": 0.0}
+            | {"monitor": "train_accuracy"},
+            "scheduler_monitor: val_fraction=0 leaves nothing",
+        ),
+    ],
+)
+def test_new_settings_are_checked(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(values)

@@ -16,6 +16,15 @@ from lab.errors import DataError
 
 DIGITS = TrialConfig(dataset="digits")
 SYNTHETIC = TrialConfig(dataset="synthetic", image_size=16)
+_TRAIN_IMAGES = {
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "digits": 1_797,
+    "fashion_mnist": 60_000,
+    "mnist": 60_000,
+    "svhn": 73_257,
+    "synthetic": 2_000,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +156,7 @@ def test_every_dataset_is_described_without_being_there(
     info = describe(TrialConfig(dataset=name))
     assert len(info.classes) == len(set(info.classes)) == (100 if name == "cifar100" else 10)
     assert info.shape[0] in (1, 3)
+    assert info.train_images == _TRAIN_IMAGES[name]
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:

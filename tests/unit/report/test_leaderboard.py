@@ -73,10 +73,13 @@ def test_columns() -> None:
     board = study.board()
     assert board.columns.tolist() == [
         *("rank", "name", "lr", "depth", "best_value", "test_accuracy"),
-        *("best_epoch", "epochs", "params", "seconds", "outcome", "run_id"),
+        *("best_epoch", "epochs", "params", "seconds"),
+        *("accuracy_per_million_params", "pareto", "outcome", "run_id"),
     ]
     first = board.iloc[0]
     assert (first["lr"], first["depth"], first["params"], first["epochs"]) == ("0.1", "2", 1234, 8)
+    assert first["accuracy_per_million_params"] == pytest.approx(0.75 / 0.001234)
+    assert board["pareto"].tolist() == [True, False]
     assert pd.isna(board.iloc[1]["best_epoch"])
     assert study.board(metric="test_accuracy").columns.tolist() == board.columns.tolist()
     assert "test_loss" in study.board(metric="test_loss")
@@ -111,7 +114,8 @@ def test_published_as_table_and_csv(tmp_path: Path) -> None:
     study = Study()
     study.trial("a, b", 0.5, params=7)
     study.trial("c", None, outcome="failed")
-    publish_leaderboard(study.parent, study.board())
+    published = publish_leaderboard(study.parent, study.board(repeats="each"))
+    assert published.equals(study.board())
     artifacts = study.tracker.artifacts(study.parent.run_id)
     table = json.loads(artifacts["leaderboard.json"])
     assert table["columns"][:3] == ["rank", "name", "lr"]

@@ -1,13 +1,26 @@
+"""The figures: what they show, and that nothing they may be given breaks them."""
+
 from __future__ import annotations
 
 import io
 import math
 import sys
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from lab.tracking.figures import confusion_matrix, curves
+from lab.tracking.figures import (
+    confusion_matrix,
+    curves,
+    errors_per_class,
+    iteration_curves,
+    most_confused,
+)
+from lab.training.analysis import ConfusedPair, Example
 
 HISTORY = {
     "train_loss": [2.0, 1.0, 0.5],
@@ -22,6 +35,29 @@ def png(figure: object) -> bytes:
     image = io.BytesIO()
     figure.savefig(image)  # type: ignore[attr-defined]
     return image.getvalue()
+
+
+def bars(axes: Axes) -> list[float]:
+    (outline,) = axes.patches
+    heights: list[float] = outline.get_data().values.tolist()  # type: ignore[attr-defined]
+    return heights[::2]
+
+
+PAIRS = [
+    ConfusedPair(0, 1, 1200, 0.3, (Example(1, 0.99), Example(2, 0.5))),
+    ConfusedPair(2, 0, 1, 0.001, (Example(3, 0.07),)),
+]
+
+
+def pictures(channels: int, height: int, width: int) -> dict[int, npt.NDArray[np.uint8]]:
+    """Return images by index, each of one grey: ten times its index."""
+    return {index: np.full((channels, height, width), 10 * index, dtype=np.uint8) for index in (1, 2, 3)}
+
+
+def tiles(figure: Figure) -> set[int]:
+    (page,) = figure.images
+    colors = np.asarray(page.get_array())[..., :3].reshape(-1, 3)
+    return {int(color[0]) for color in np.unique(colors, axis=0)} - {255}
 
 
 def test_curves_count_epochs_from_one_and_mark_the_best() -> None:
@@ -65,6 +101,8 @@ def test_confusion_matrix_counts_true_by_predicted() -> None:
 def test_confusion_matrix_without_its_diagonal_shows_the_mistakes() -> None:
     figure = confusion_matrix([[8, 2], [0, 10]], ["cat", "dog"], diagonal=False)
     assert np.asarray(figure.axes[0].images[0].get_array()).tolist() == [[0.0, 0.2], [0.0, 0.0]]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2"]
+    assert "accuracy 90.00%" in figure.axes[0].get_title(loc="left")
 
 
 @pytest.mark.parametrize(("classes", "numbered"), [(20, True), (21, False)])
@@ -80,9 +118,92 @@ def test_confusion_matrix_of_100_classes_and_of_nothing() -> None:
     assert png(confusion_matrix(np.zeros((2, 2), dtype=int), ["a", "b"], diagonal=False))
 
 
-def test_confusion_matrix_must_fit_its_classes() -> None:
+@pytest.mark.parametrize("figure", [confusion_matrix, errors_per_class])
+def test_a_matrix_must_fit_its_classes(figure: Callable[..., Figure]) -> None:
     with pytest.raises(ValueError, match=r"must be \[C, C\] for C=3 classes, but got \(2, 2\)"):
-        confusion_matrix([[1, 0], [0, 1]], ["a", "b", "c"])
+        figure([[1, 0], [0, 1]], ["a", "b", "c"])
+
+
+def test_errors_per_class_are_counts_and_shares() -> None:
+    figure = errors_per_class([[8, 2, 0], [0, 5, 0], [1, 3, 0]], ["cat", "dog", "eel"])
+    number, share = figure.axes
+    assert bars(number) == [2, 0, 4]
+    assert bars(share) == pytest.approx([0.2, 0.0, 1.0])
+    assert [text.get_text() for text in number.texts] == ["2", "0", "4"]
+    assert [text.get_text() for text in share.texts] == ["20.0%", "0.0%", "100.0%"]
+    assert [label.get_text() for label in share.get_xticklabels()] == ["cat", "dog", "eel"]
+    assert "6 of 19 images" in number.get_title(loc="left")
+
+
+@pytest.mark.parametrize(("classes", "numbered"), [(1, 1), (20, 20), (21, 0), (100, 0)])
+def test_errors_per_class_are_numbered_while_it_can_be_read(classes: int, numbered: int) -> None:
+    figure = errors_per_class(np.ones((classes, classes), dtype=int), [f"class {i}" for i in range(classes)])
+    assert [len(axes.texts) for axes in figure.axes] == [numbered, numbered]
+    assert len(bars(figure.axes[0])) == classes
+    assert png(figure)
+
+
+def test_errors_per_class_of_nothing() -> None:
+    assert png(errors_per_class(np.zeros((2, 2), dtype=int), ["a", "b"]))
+
+
+def test_most_confused_shows_names_counts_and_the_images_in_order() -> None:
+    figure = most_confused(PAIRS, pictures(3, 8, 8), ["cat", "dog", "eel"])
+    words = [text.get_text() for text in figure.texts][1:]
+    assert words == [
+        *("cat", "→ dog", "1,200 images, 30.0% of its class", "99.0%", "50.0%"),
+        *("eel", "→ cat", "1 image, 0.1% of its class", "7.0%"),
+    ]
+    assert tiles(figure) == {10, 20, 30}
+    assert png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 224, 224), (3, 300, 20), (1, 1, 500), (2, 9, 9), (4, 9, 9)])
+def test_most_confused_takes_images_of_any_shape(shape: tuple[int, int, int]) -> None:
+    figure = most_confused(PAIRS, pictures(*shape), ["cat", "dog", "eel"])
+    assert tiles(figure) == {10, 20, 30}
+
+
+def test_iteration_curves_are_drawn_against_the_iteration() -> None:
+    history = {20: {"step_loss": 1.0, "step_accuracy": 0.5}, 10: {"step_loss": 2.0, "step_accuracy": 0.25}}
+    loss, accuracy = iteration_curves({**history, 30: {"step_loss": math.inf}}).axes
+    assert loss.lines[0].get_xydata().tolist()[:2] == [[10, 2.0], [20, 1.0]]
+    assert np.isnan(loss.lines[0].get_ydata()[2])
+    assert accuracy.lines[0].get_ydata()[:2].tolist() == [0.25, 0.5]
+    assert (loss.get_xlabel(), accuracy.get_xlabel()) == ("iteration", "iteration")
+
+
+@pytest.mark.parametrize(
+    ("lowest", "scale"), [(0.011, "linear"), (0.0099, "log"), (0.0, "linear"), (math.nan, "linear")]
+)
+def test_a_loss_over_more_than_two_decades_is_drawn_logarithmically(lowest: float, scale: str) -> None:
+    figure = iteration_curves({1: {"step_loss": 1.0}, 2: {"step_loss": lowest}})
+    assert [axes.get_yscale() for axes in figure.axes] == [scale, "linear"]
+    assert png(figure)
+
+
+def test_iteration_curves_of_nothing() -> None:
+    assert png(iteration_curves({}))
+
+
+@pytest.mark.parametrize("name", ["$a$b$", "$\\frac{", "a\nb\tc", "x" * 300, "", 'a,"b"/c', "%s {0}", "猫"])
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_no_name_of_a_class_breaks_a_figure(name: str) -> None:
+    classes = [name, "dog", "eel"]
+    for figure in (
+        confusion_matrix(np.eye(3, dtype=int), classes),
+        errors_per_class(np.eye(3, dtype=int), classes),
+        most_confused(PAIRS, pictures(1, 8, 8), classes),
+    ):
+        assert png(figure)
+
+
+def test_long_names_keep_both_ends() -> None:
+    figure = errors_per_class(np.eye(2, dtype=int), ["a rather long name 1", "a rather long name 2"])
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [
+        "a rath…ame 1",
+        "a rath…ame 2",
+    ]
 
 
 def test_figures_leave_no_pyplot_state() -> None:

@@ -37,7 +37,7 @@ def trainer(**values: Any) -> Trainer:
 
 def curves(trained: Trainer) -> list[dict[str, float]]:
     """Return what does not depend on the clock."""
-    clock = ("epoch_seconds", "images_per_second")
+    clock = ("epoch_seconds", "images_per_second", "mined_seconds")
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
 
 
@@ -72,6 +72,12 @@ EXACT = [
     {"norm": "batch", "dense": (16,), "dense_norm": "batch"},
     {"augment": ("random_crop", "horizontal_flip"), "image_size": 12},
     {"precision": "bf16"},
+    {"augment": ("rotation", "translation", "cutout"), "image_size": 12},
+    {"hard_mining_from": 2, "hard_mining_fraction": 0.5, "scheduler": "one_cycle"},
+    {"log_every_n_steps": 3, "train_samples": 1000},
+    {"depth": 2, "block": ("conv", "preact"), "norm": "batch"},
+    {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
+    {"loss": "balanced_cross_entropy", "init": "kaiming"},
     {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
 ]
 
@@ -93,6 +99,7 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
     second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
     finish(second)
     assert curves(second) == curves(whole)
+    assert second.step_history == whole.step_history
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
 
@@ -151,7 +158,7 @@ def test_test_metrics_every_epoch_have_their_own_name() -> None:
 class Exploding(torch.nn.Module):
     """A loss that is infinite at its third step."""
 
-    def __init__(self, **_options: object) -> None:
+    def __init__(self, *_images: object, **_options: object) -> None:
         super().__init__()
         self.steps = 0
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torch.nn import functional as F
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError
@@ -51,7 +54,7 @@ def rates(config: TrialConfig, epochs: int, steps: int = 4, monitored: float = 0
         for _ in range(steps):
             optimizer.step()
             schedule.after_step()
-        schedule.after_epoch(monitored)
+        schedule.after_epoch({"val_accuracy": monitored, "val_loss": monitored})
     return seen
 
 
@@ -63,6 +66,11 @@ def rates(config: TrialConfig, epochs: int, steps: int = 4, monitored: float = 0
         ({"scheduler": "step", "gamma": 0.1, "step_size": 2}, [1.0, 1.0, 0.1, 0.1]),
         ({"scheduler": "cosine", "epochs": 4}, [(1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]),
         ({"scheduler": "plateau", "gamma": 0.1, "scheduler_patience": 1}, [1.0, 1.0, 1.0, 0.1]),
+        (
+            {"scheduler": "plateau", "scheduler_monitor": "val_loss", "monitor": "train_accuracy"}
+            | {"gamma": 0.5, "scheduler_patience": 0},
+            [1.0, 1.0, 0.5, 0.25],
+        ),
     ],
 )
 def test_rates_by_epoch(values: dict[str, object], expected: list[float]) -> None:
@@ -97,21 +105,44 @@ def test_every_schedule_continues_from_its_state(name: str) -> None:
             for _ in range(2):
                 one.step()
                 its.after_step()
-            its.after_epoch(0.5)
+            its.after_epoch({"val_accuracy": 0.5})
     assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
 
 
 @pytest.mark.parametrize("name", sorted(losses))
 def test_every_loss_is_a_mean(name: str) -> None:
-    loss = build_loss(TrialConfig(loss=name))
+    loss = build_loss(TrialConfig(loss=name), torch.tensor([5, 2, 3]))
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     assert loss(logits, labels).item() == pytest.approx(loss(logits.repeat(2, 1), labels.repeat(2)).item())
 
 
 def test_label_smoothing_reaches_the_loss() -> None:
     logits, labels = torch.tensor([[5.0, 0.0]]), torch.tensor([0])
-    plain, smooth = (build_loss(TrialConfig(label_smoothing=s))(logits, labels) for s in (0.0, 0.2))
+    images = torch.tensor([1, 1])
+    plain, smooth = (build_loss(TrialConfig(label_smoothing=s), images)(logits, labels) for s in (0.0, 0.2))
     assert smooth > plain
+
+
+def test_balanced_cross_entropy_weighs_classes_as_scikit_learn_does() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    loss = build_loss(TrialConfig(loss="balanced_cross_entropy"), torch.bincount(labels, minlength=5))
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels.numpy())
+    # scikit-learn knows three classes, the net five
+    weights = {0: expected[0] * 3 / 5, 1: expected[1] * 3 / 5, 2: 0.0, 3: expected[2] * 3 / 5, 4: 0.0}
+    assert loss.weight.tolist() == pytest.approx(list(weights.values()))
+
+
+def test_balanced_cross_entropy_counts_every_class_the_same() -> None:
+    logits, labels = torch.randn(10, 2), torch.tensor([0] * 9 + [1])
+    loss = build_loss(TrialConfig(loss="balanced_cross_entropy"), torch.tensor([9, 1]))
+    apart = [F.cross_entropy(logits[labels == label], labels[labels == label]) for label in (0, 1)]
+    assert loss(logits, labels).item() == pytest.approx(sum(apart).item() / 2, rel=1e-5)
+
+
+def test_mse_is_the_distance_from_one_hot() -> None:
+    loss = build_loss(TrialConfig(loss="mse"), torch.tensor([1, 1, 1]))
+    assert loss(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])).item() == 0
+    assert loss(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([2])).item() == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,488 @@
+"""Reading grid files: every fault is found, and told with its line and key, before a `Grid` is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from lab.config.constraint import Constraint, parse_constraint
+from lab.config.grid import Budget, Grid, GridFile, Reported, ReportedEntry, Selection
+from lab.config.presets import PRESETS
+from lab.config.space import (
+    Clause,
+    Dimension,
+    Point,
+    Space,
+    check_clause,
+    conditions_of,
+    dimensions_of,
+    find_problems,
+    frozen,
+    token,
+)
+from lab.config.text import parse_value
+from lab.config.trial import TrialConfig, check_value, field_kinds
+from lab.config.yaml import Document, KeyPath, parse_yaml, read_yaml
+from lab.errors import ConfigError, Fault
+from lab.registry import suggest
+
+__all__ = ["check_files", "load_grid", "load_needs", "parse_grid"]
+
+_WHERE_DATA_IS: Final = ("dataset", "data_dir", "image_size")  # overrides that reach needed studies too
+
+_MAX_REPEATS: Final = 10_000
+
+
+def load_grid(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, only: Mapping[str, list[str]] | None = None
+) -> Grid:
+    """Read and check a grid file.
+
+    Args:
+        path: the file.
+        overrides: config values over the file's base, such as `--set epochs=3`.
+        only: dimensions and the texts of the values to keep, such as `--only net=lenet,conv3`.
+
+    Raises:
+        ConfigError: everything that is wrong with the file, each fault with its line and key.
+    """
+    return _Reader(read_yaml(path), Path(path).stem, overrides or {}, only or {}).read()
+
+
+def parse_grid(text: str, file: str = "", overrides: Mapping[str, Any] | None = None) -> Grid:
+    """Check a grid file given as text (as a study keeps it); see `load_grid`.
+
+    Args:
+        text: what the file holds.
+        file: its name, for error messages and as the default of `name`.
+        overrides: config values over its base.
+
+    Raises:
+        ConfigError: everything that is wrong with it.
+    """
+    return _Reader(parse_yaml(text, file), Path(file).stem or "grid", overrides or {}, {}).read()
+
+
+def check_files(paths: Iterable[str | Path]) -> list[Grid]:
+    """Read and check several grid files.
+
+    Raises:
+        ConfigError: everything that is wrong with any of them.
+    """
+    grids: list[Grid] = []
+    faults: list[Fault] = []
+    for path in paths:
+        try:
+            grids.append(load_grid(path))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return grids
+
+
+def load_needs(grid: Grid) -> list[Grid]:
+    """Return the grids whose studies `grid` needs, each after those that it needs itself.
+
+    Overrides of `grid` that say where the data is (dataset, data_dir, image_size) hold for them too.
+
+    Raises:
+        ConfigError: a file is missing or wrong, or a study would need itself.
+    """
+    found: dict[Path, Grid] = {}
+    _collect_needs(grid, Path(grid.file).resolve(), (), found)
+    return list(found.values())
+
+
+def _collect_needs(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[Path, Grid]) -> None:
+    overrides = {name: value for name, value in grid.overrides.items() if name in _WHERE_DATA_IS}
+    for name in grid.needs:
+        needed = (file.parent / name).resolve()
+        if needed in (*above, file):
+            chain = " -> ".join(path.name for path in (*above, file, needed))
+            raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
+        if not needed.is_file():
+            raise ConfigError(Fault(f"there is no grid file {name} beside this one", "needs", grid.file))
+        if needed not in found:
+            needed_grid = load_grid(needed, overrides)
+            _collect_needs(needed_grid, needed, (*above, file), found)
+            found[needed] = needed_grid
+
+
+class _Reader:
+    """Reads one document into a `Grid`, collecting faults on the way."""
+
+    def __init__(
+        self, document: Document, stem: str, overrides: Mapping[str, Any], only: Mapping[str, list[str]]
+    ) -> None:
+        self._document = document
+        self._stem = stem
+        self._overrides = overrides
+        self._only_texts = only
+        self._faults: list[Fault] = []
+
+    def read(self) -> Grid:
+        file = self._file()
+        name = self._name(file)
+        base = self._base(file)
+        varied = self._grid(file)
+        when = {
+            dim: {key: list(self._any_of(("when", dim, key), key, raw)) for key, raw in clauses.items()}
+            for dim, clauses in file.when.items()
+        }
+        overrides = self._checked_overrides(varied, file)
+        base = {**base, **overrides}
+        varied.update(self._repeats(file, base, varied))
+        constants = _constants(base)
+        dimensions = dimensions_of(varied, conditions_of(when))
+        self._structure(dimensions, when, constants)
+        self._on_varied_preset(file, dimensions, base)
+        exclude = self._exclude(file, dimensions, constants)
+        only = self._only(dimensions, constants)
+        reported = self._reported(file, dimensions, constants)
+        constraints = self._constraints(file)
+        self._stop_at_faults()
+        try:
+            space = Space(varied, when, constants)
+        except ConfigError as error:
+            path: KeyPath = ("when",)
+            raise ConfigError([self._document.fault(path, fault.message) for fault in error.faults]) from None
+        grid = Grid(
+            name=name,
+            description=file.description,
+            file=self._document.file,
+            base=base,
+            space=space,
+            exclude=exclude,
+            only=only,
+            constraints=constraints,
+            budget=file.budget,
+            needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
+            report=file.report,
+            reported=reported,
+            overrides=overrides,
+            text=self._document.text,
+        )
+        self._try_first_cell(grid)
+        return grid
+
+    def _fault(self, path: KeyPath, message: str) -> None:
+        self._faults.append(self._document.fault(path, message))
+
+    def _stop_at_faults(self) -> None:
+        if self._faults:
+            raise ConfigError(sorted(self._faults, key=lambda fault: fault.line or 0))
+
+    def _file(self) -> GridFile:
+        """Return what the file says; a wrong key is reported and left out, so that the rest is checked."""
+        raw = self._document.value
+        if not isinstance(raw, dict):
+            self._fault(
+                (), f"a grid file is a mapping with keys such as base and grid, but got {_brief(raw)}"
+            )
+            self._stop_at_faults()
+        raw = {key: value for key, value in raw.items() if value is not None or key in ("epochs", "patience")}
+        while True:
+            try:
+                return GridFile.model_validate(raw)
+            except ValidationError as error:
+                for detail in error.errors():
+                    raw.pop(str(detail["loc"][0]), None)
+                    self._fault(detail["loc"], _rule(detail))
+
+    def _name(self, file: GridFile) -> str:
+        if file.name is not None:
+            return file.name
+        try:
+            GridFile(name=self._stem)
+        except ValidationError:
+            rule = "a study's name has a-z, 0-9, _ and -, at most 100"
+            self._fault(("name",), f"the file's name '{self._stem[:100]}' will not do: {rule}; give one here")
+        return self._stem
+
+    def _value(self, path: KeyPath, name: str, raw: Any) -> Any:
+        """Return the canonical form of a config value; a wrong one is reported and comes back as it is."""
+        try:
+            return check_value(name, raw)
+        except ConfigError as error:
+            for fault in error.faults:
+                self._fault(path, fault.message)
+            return frozen(raw)
+
+    def _base(self, file: GridFile) -> dict[str, Any]:
+        base = {name: self._value(("base", name), name, raw) for name, raw in file.base.items()}
+        for name in ("epochs", "patience"):
+            if name not in file.model_fields_set:
+                continue
+            if name in base:
+                line = self._document.line(("base", name))
+                self._fault((name,), f"base gives {name} too (line {line}); keep one of them")
+            base[name] = self._value((name,), name, getattr(file, name))
+        return base
+
+    def _grid(self, file: GridFile) -> dict[str, Any]:
+        return {
+            name: self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
+            for name, raw in file.grid.items()
+        }
+
+    def _candidates(self, name: str, raw: Any) -> list[Any]:
+        if name not in TrialConfig.model_fields:
+            known = TrialConfig.model_fields
+            message = f"unknown config field.{suggest(name, known)} Variants would be a mapping of labels"
+            self._fault(("grid", name), message)
+            return [frozen(value) for value in raw] if isinstance(raw, list) and raw else [None]
+        if raw is None:
+            return []
+        if not isinstance(raw, list):
+            return [self._value(("grid", name), name, raw)]
+        if _takes_lists(name) and any(isinstance(value, int | float) for value in raw):
+            message = (
+                f"each candidate is itself a list, as in {name}: [[6, 16], [8, 32]], but got {_brief(raw)}"
+            )
+            self._fault(("grid", name), message)
+            return [frozen(value) for value in raw]
+        return [self._value(("grid", name, index), name, value) for index, value in enumerate(raw)]
+
+    def _variants(self, name: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        path: KeyPath = ("grid", name)
+        if name in TrialConfig.model_fields:
+            self._fault(
+                path, "is a config field and takes a list of values; variants need a name of their own"
+            )
+        elif not name or len(name) > 100 or not name.replace("-", "_").isidentifier():
+            self._fault(path, "a name for variants is letters, digits, _ and -, and begins with no digit")
+        return {label: self._bundle((*path, label), label, bundle) for label, bundle in raw.items()}
+
+    def _bundle(self, path: KeyPath, label: str, raw: Any) -> dict[str, Any]:
+        if not label.strip() or len(label) > 100 or not label.isprintable():
+            self._fault(path, "a label is 1 to 100 printable letters")
+        if raw is not None and not isinstance(raw, dict):
+            self._fault(path, f"must be a mapping of config values, but got {_brief(raw)}")
+            return {"?": label}  # unlike any other, so that it is no duplicate as well
+        return {name: self._value((*path, name), name, value) for name, value in (raw or {}).items()}
+
+    def _any_of(self, path: KeyPath, key: str, raw: Any) -> tuple[Any, ...]:
+        """Return the values of a condition; a flat list is one value of a field that takes only lists."""
+        single = not isinstance(raw, list) or (
+            _takes_lists(key) and not any(isinstance(value, list) for value in raw)
+        )
+        values = [(path, raw)] if single else [((*path, index), value) for index, value in enumerate(raw)]
+        if key not in TrialConfig.model_fields:
+            return tuple(frozen(value) for _, value in values)
+        return tuple(self._value(place, key, value) for place, value in values)
+
+    def _checked_overrides(self, varied: Mapping[str, Any], file: GridFile) -> dict[str, Any]:
+        overrides: dict[str, Any] = {}
+        setters = {name: dim.name for dim in dimensions_of(varied, {}) for name in dim.fields}
+        if isinstance(file.repeats, list):
+            setters["seed"] = "repeats"
+        for name, raw in self._overrides.items():
+            if name in setters:
+                by = "the grid" if setters[name] == name else f"'{setters[name]}'"
+                message = f"{by} varies {name}; take it out of the file or leave out --set {name}"
+                self._faults.append(Fault(message, f"--set {name}"))
+                continue
+            try:
+                overrides[name] = check_value(name, raw)
+            except ConfigError as error:
+                self._faults += [Fault(fault.message, f"--set {name}") for fault in error.faults]
+        return overrides
+
+    def _repeats(self, file: GridFile, base: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the dimension of the seeds: the last, so that a cell's repeats stand together."""
+        seeds = self._seeds(file.repeats, base.get("seed", 0))
+        if seeds is None:
+            return {}
+        setters = {name: dim.name for dim in dimensions_of(varied, {}) for name in dim.fields}
+        if "seed" in setters:
+            self._fault(("repeats",), f"'{setters['seed']}' sets the seed already; keep one of them")
+            return {}
+        return {"seed": seeds}
+
+    def _seeds(self, repeats: Any, first: Any) -> list[Any] | None:
+        path: KeyPath = ("repeats",)
+        if isinstance(repeats, list) and repeats:
+            seeds = [self._value((*path, index), "seed", seed) for index, seed in enumerate(repeats)]
+            distinct: dict[Any, Any] = {}
+            for index, seed in enumerate(seeds):
+                if distinct.setdefault(token(seed), index) != index:
+                    self._fault((*path, index), f"the seed {_brief(seed)} is listed twice")
+            return [seeds[index] for index in distinct.values()]
+        if type(repeats) is not int or not 1 <= repeats <= _MAX_REPEATS:
+            rule = f"must be a number from 1 to {_MAX_REPEATS:,} or a list of seeds"
+            self._fault(path, f"{rule}, but got {_brief(repeats)}")
+            return None
+        if repeats == 1 or type(first) is not int:
+            return None
+        self._value(path, "seed", first + repeats - 1)
+        return list(range(first, first + repeats))
+
+    def _structure(
+        self,
+        dimensions: tuple[Dimension, ...],
+        when: Mapping[str, Mapping[str, Any]],
+        constants: Mapping[str, Any],
+    ) -> None:
+        places = {
+            fault.key for fault in self._faults
+        }  # a value that is wrong in itself need not match as well
+        for path, message in find_problems(dimensions, conditions_of(when), constants):
+            fault = self._document.fault(path, message)
+            if not any(place.startswith(fault.key) and path[0] == "when" for place in places):
+                self._faults.append(fault)
+
+    def _on_varied_preset(
+        self, file: GridFile, dimensions: tuple[Dimension, ...], base: Mapping[str, Any]
+    ) -> None:
+        """Report conditions on a value that a varied preset would bring: they would compare the default."""
+        varied = {name for dim in dimensions for name in dim.fields}
+        if "preset" not in varied:
+            return
+        brought = {name for preset in PRESETS.values() for name in preset} - varied - set(base)
+        places: Iterator[KeyPath] = (
+            ("when", dim, key) for dim, clauses in file.when.items() for key in clauses
+        )
+        for path in [
+            *places,
+            *(("exclude", i, key) for i, entry in enumerate(file.exclude) for key in entry),
+        ]:
+            if path[-1] in brought:
+                self._fault(path, f"{path[-1]} depends on the preset, which varies; name the preset instead")
+
+    def _exclude(
+        self, file: GridFile, dimensions: tuple[Dimension, ...], constants: Mapping[str, Any]
+    ) -> tuple[Selection, ...]:
+        for index, entry in enumerate(file.exclude):
+            if not entry:
+                self._fault(("exclude", index), "is empty and would leave out every cell")
+        return tuple(
+            Selection(self._clauses(("exclude", index), entry, dimensions, constants))
+            for index, entry in enumerate(file.exclude)
+        )
+
+    def _reported(
+        self, file: GridFile, dimensions: tuple[Dimension, ...], constants: Mapping[str, Any]
+    ) -> tuple[Reported, ...]:
+        return tuple(
+            Reported(
+                self._clauses(("reported", index, "cells"), entry.cells, dimensions, constants),
+                _accuracy(entry),
+                entry.outcome,
+                entry.note,
+            )
+            for index, entry in enumerate(file.reported)
+        )
+
+    def _only(self, dimensions: tuple[Dimension, ...], constants: Mapping[str, Any]) -> Selection | None:
+        """Return the choice that `--only` makes among the values of dimensions."""
+        known = {dimension.name for dimension in dimensions}
+        clauses = []
+        for key, texts in self._only_texts.items():
+            place = f"--only {key}"
+            if key not in known:
+                message = f"no dimension of the grid.{suggest(key, known)} It has {', '.join(sorted(known))}"
+                self._faults.append(Fault(message, place))
+                continue
+            values = tuple(_value_of(key, text) for text in texts)
+            for message in check_clause(key, values, dimensions, constants):
+                self._faults.append(Fault(message, place))
+            clauses.append((key, values))
+        return Selection(tuple(clauses)) if clauses else None
+
+    def _clauses(
+        self,
+        place: KeyPath,
+        entry: Mapping[str, Any],
+        dimensions: tuple[Dimension, ...],
+        constants: Mapping[str, Any],
+    ) -> tuple[Clause, ...]:
+        """Return keys and the values that each may have, once both are known to the grid."""
+        clauses = []
+        for key, raw in entry.items():
+            path: KeyPath = (*place, key)
+            known = len(self._faults)
+            allowed = self._any_of(path, key, raw)
+            if len(self._faults) == known:
+                for message in check_clause(key, allowed, dimensions, constants):
+                    self._fault(path, message)
+            clauses.append((key, allowed))
+        return tuple(clauses)
+
+    def _constraints(self, file: GridFile) -> tuple[Constraint, ...]:
+        constraints = []
+        for index, text in enumerate(file.constraints):
+            try:
+                constraints.append(parse_constraint(text))
+            except ConfigError as error:
+                self._fault(("constraints", index), str(error))
+        return tuple(constraints)
+
+    def _try_first_cell(self, grid: Grid) -> None:
+        """Report values that contradict each other in the first cell that is not excluded."""
+        points = islice(grid.space, 1000)
+        first: Point | None = next((point for point in points if grid.excluded(point) is None), None)
+        if first is None:
+            return
+        setters = {name: dim.name for dim in grid.space.dimensions for name in dim.fields}
+        try:
+            grid.config(first)
+        except ConfigError as error:
+            for fault in error.faults:
+                if fault.key in grid.overrides:
+                    self._faults.append(Fault(fault.message, f"--set {fault.key}"))
+                    continue
+                setter = setters.get(fault.key)
+                path = ("grid", setter) if setter else ("base", fault.key)
+                self._fault(path, fault.message)
+            self._stop_at_faults()
+
+
+def _constants(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every field where nothing varies it: the base's, its preset's or the default."""
+    preset = base.get("preset")
+    bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    defaults = {name: info.default for name, info in TrialConfig.model_fields.items()}
+    return {**defaults, **{name: frozen(value) for name, value in bundle.items()}, **base}
+
+
+def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
+    value = entry.test_accuracy
+    return (value[0], value[-1]) if isinstance(value, list) else value
+
+
+def _value_of(key: str, text: str) -> Any:
+    """Return what a text of `--only` means: a config value, or the label of a variant."""
+    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else text
+
+
+def _takes_lists(name: str) -> bool:
+    return field_kinds(name) - {type(None)} == {tuple}
+
+
+def _rule(detail: Any) -> str:
+    """Return pydantic's message about a key of the file in our words."""
+    if detail["type"] == "extra_forbidden":
+        parts: dict[str, type[BaseModel]] = {"budget": Budget, "reported": ReportedEntry}
+        known = parts.get(str(detail["loc"][0]), GridFile).model_fields
+        return f"unknown key.{suggest(str(detail['loc'][-1]), known)} Known: {', '.join(known)}"
+    rule = str(detail["msg"])
+    for theirs, ours in (
+        ("Input should be", "must be"),
+        ("String should", "must"),
+        ("a valid dictionary or instance of Budget", "a mapping"),
+        ("a valid dictionary", "a mapping"),
+        ("a valid string", "text"),
+        ("Value error, ", ""),
+    ):
+        rule = rule.replace(theirs, ours)
+    return f"{rule}, but got {_brief(detail['input'])}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

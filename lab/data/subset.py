@@ -1,0 +1,116 @@
+"""Some of a dataset's classes, and a small sample of its training images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lab import registry
+from lab.config import TrialConfig
+from lab.data.base import DataInfo, RawData, Split, take
+from lab.errors import DataError, Fault
+
+__all__ = ["class_faults", "draw_sample", "sample_faults", "select_classes"]
+
+
+def class_faults(classes: Sequence[str], known: Sequence[str]) -> list[Fault]:
+    """Return what is wrong with the config's `classes` for a dataset of the `known` ones; () keeps all."""
+    missing = [name for name in classes if name not in known]
+    repeated = sorted({name for name in classes if classes.count(name) > 1})
+    messages = []
+    if missing:
+        unknown = " ".join(f"Unknown class '{name}'.{registry.suggest(name, known)}" for name in missing)
+        messages.append(f"{unknown} Known: {', '.join(known)}")
+    if repeated:
+        messages.append(f"must name each class once, but repeats {', '.join(repeated)}")
+    if len(classes) == 1:
+        messages.append(f"must name at least 2 classes, but got only {classes[0]}")
+    return [Fault(message, "classes") for message in messages]
+
+
+def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
+    """Return what can be known to be wrong with the config's `train_samples` before loading.
+
+    Args:
+        config: the fields train_samples, classes and val_fraction count.
+        info: of the whole dataset.
+    """
+    samples, classes = config.train_samples, len(config.classes or info.classes)
+    if samples is None:
+        return []
+    if samples < classes:
+        message = f"must be at least 1 for each of the {classes} classes, but got {samples}"
+        return [Fault(message, "train_samples")]
+    if info.train_images is None:
+        return []
+    left = info.train_images - math.ceil(info.train_images * config.val_fraction)  # as scikit-learn rounds
+    if samples <= left:
+        return []
+    held_out = f" less val_fraction={config.val_fraction}" if config.val_fraction else ""
+    message = f"must be at most {left}, the training images of {config.dataset}{held_out}, but got {samples}"
+    return [Fault(message, "train_samples")]
+
+
+def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
+    """Return the images of these classes in both splits, labelled by their places in `classes`; () keeps all.
+
+    Raises:
+        DataError: a split has no image of them.
+    """
+    if not classes:
+        return raw
+    places = torch.full((len(raw.classes),), -1)  # of each old label among the new ones
+    places[[raw.classes.index(name) for name in classes]] = torch.arange(len(classes))
+    train = _relabel(raw.train, places, classes, "training")
+    test = None if raw.test is None else _relabel(raw.test, places, classes, "test")
+    return RawData(train, test, classes, raw.source)
+
+
+def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:
+    """Return a random sample of `split`, as many images of every class, in their old order.
+
+    The first classes have one more where it does not divide evenly. A smaller sample of the same seed is
+    part of a larger one, so that trials over `train_samples` differ in nothing but its size.
+
+    Args:
+        split: on the CPU.
+        samples: images to draw.
+        seed: the same seed gives the same sample.
+        classes: their names, for the error.
+
+    Raises:
+        DataError: a class has too few images.
+    """
+    each, more = divmod(samples, len(classes))
+    asked = [each + (label < more) for label in range(len(classes))]
+    _check(split, asked, samples, classes)
+    rng = np.random.RandomState(seed % 2**32)  # its stream never changes with numpy's version
+    labels = split.labels.numpy()
+    # the whole class is shuffled, however few are taken: that keeps the draws of the next one in place
+    drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(asked)]
+    return take(split, torch.from_numpy(np.sort(np.concatenate(drawn))))
+
+
+def _relabel(split: Split, places: torch.Tensor, classes: tuple[str, ...], what: str) -> Split:
+    labels = places[split.labels]
+    kept = (labels >= 0).nonzero().flatten()
+    if len(kept) == 0:
+        raise DataError(f"classes={','.join(classes)} leaves no {what} images; name others, or add images")
+    return take(Split(split.images, labels), kept)
+
+
+def _check(split: Split, asked: list[int], samples: int, classes: tuple[str, ...]) -> None:
+    counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
+    short = [
+        f"{have} of {name} (asked: {need})"
+        for name, have, need in zip(classes, counts, asked, strict=True)
+        if have < need
+    ]
+    if short:
+        raise DataError(
+            f"train_samples={samples} takes as many training images of every class, but there are only"
+            f" {', '.join(short)}; lower train_samples or val_fraction, or add images"
+        )

@@ -1,0 +1,27 @@
+"""Initial weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+__all__ = ["initialize"]
+
+
+def initialize(model: nn.Module, init: str) -> None:
+    """Draw the weights of the convolutions and linear layers of `model` anew, in place; their biases become 0.
+
+    Args:
+        model: any model; norms keep their ones and zeros.
+        init: `default` leaves the model as its architecture made it; `kaiming` draws from a normal distribution
+            (He et al. 2015, arXiv:1502.01852), `xavier` from a uniform one (Glorot & Bengio 2010).
+    """
+    if init == "default":
+        return
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if init == "kaiming":
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,52 @@
+"""One factor at a time: how a study's values compare, each averaged over all else that varies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lab.report.repeats import counted
+from lab.report.statistics import summaries
+
+__all__ = ["effects"]
+
+_COLUMNS = ("dimension", "value", "mean", "ci95", "n", "left_out", "best")
+
+
+def effects(
+    frame: pd.DataFrame, varied: Sequence[str], metric: str | None = None, *, descending: bool | None = None
+) -> pd.DataFrame:
+    """Return the marginal mean of every value of every dimension, the best value of a dimension first.
+
+    The interval is that of a mean over trials which also differ in the other dimensions: it is wide where those
+    matter, and two values may well differ in every pairing though their intervals overlap.
+
+    Args:
+        frame: a row for each trial, as `leaderboard` gives them with `repeats="each"`.
+        varied: the dimensions to compare; seeds are repeats, and only compared where nothing else varies.
+        metric: column to average; what `frame` is ranked by if None.
+        descending: whether its highest value is the best; as in `frame` if None.
+
+    Returns:
+        Columns dimension, value (text; NA where the dimension was not part of a trial), mean, ci95 (half of the
+        95 % interval, NA for one trial), n, left_out (trials without a value, and those that diverged unless
+        all did) and best.
+    """
+    metric = metric or frame.attrs.get("metric", "best_value")
+    descending = frame.attrs.get("descending", True) if descending is None else descending
+    dimensions = [name for name in varied if name != "seed"] or list(varied)
+    tables = [_effect(frame, name, metric, descending) for name in dimensions if not frame.empty]
+    if not tables:
+        return pd.DataFrame(columns=list(_COLUMNS))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) -> pd.DataFrame:
+    groups = frame.groupby(dimension, dropna=False, sort=False).ngroup()
+    values = frame[metric].astype("float64").where(counted(frame, groups))
+    table = summaries(values, groups, descending=descending)
+    table["left_out"] = groups.value_counts().sort_index() - table["n"]
+    table["dimension"] = dimension
+    table["value"] = frame[dimension].groupby(groups).first()
+    return table.sort_values("mean", ascending=not descending, kind="stable")[list(_COLUMNS)]

@@ -1,0 +1,117 @@
+"""How the runs of a grid were made: data, machine, versions, and what was not as the file says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from lab.report.repeats import outcome_counts
+from lab.report.results import GridResults
+
+__all__ = ["command", "facts"]
+
+_VERSIONS = ("version", "python", "torch", "torchvision", "mlflow")
+# where and how a trial ran, told apart from what it was; its folder stands with the data
+_PLACE = frozenset({"data_dir", "device", "threads", "seed", "preset"})
+
+
+def facts(results: GridResults) -> dict[str, str]:
+    """Return what to know of the runs, by heading. No names of machines and no paths of theirs."""
+    runs = results.runs
+    found = {
+        "Data": _data(runs),
+        "Runs": _outcomes(runs),
+        "Seeds": _values(runs, "params.seed"),
+        "Machine": _machine(runs),
+        "Software": _software(runs),
+        "Code": ", ".join(commit[:12] for commit in _distinct(runs, "tags.mlflow.source.git.commit")),
+        "Other than in the file": "; ".join(_differences(results)),
+        "Again": f"`{command(results)}`",
+    }
+    return {heading: text for heading, text in found.items() if text}
+
+
+def command(results: GridResults) -> str:
+    """Return the command that repeats the runs, with what all of them had other than the file."""
+    found = [f"{name}={got}" for (name, _, got), n in _changes(results).items() if n == len(results.runs)]
+    folders = _folders(results.runs)
+    if len(folders) == 1 and not results.grid.base.get("data_dir"):
+        found.append(f"data_dir=path/to/{folders[0]}")
+    parts = ["lab", "sweep", _shown(results.grid.file), *(part for text in found for part in ("--set", text))]
+    return shlex.join(parts)
+
+
+def _data(runs: pd.DataFrame) -> str:
+    folders = ", ".join(f"`{name}`" for name in _folders(runs))
+    images = _values(runs, "tags.lab.images")
+    parts = [_values(runs, "params.dataset"), f"folder {folders}" if folders else "", images]
+    return "; ".join(part for part in parts if part)
+
+
+def _folders(runs: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(Path(folder).name for folder in _distinct(runs, "params.data_dir")))
+
+
+def _outcomes(runs: pd.DataFrame) -> str:
+    column = runs.get("tags.lab.outcome", pd.Series(None, index=runs.index, dtype="object"))
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in outcome_counts(column).items())
+    first, last = runs["start_time"].min(), runs["end_time"].fillna(runs["start_time"]).max()
+    days = dict.fromkeys((f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"))
+    return f"{len(runs)} ({outcomes}), {' to '.join(days)}"
+
+
+def _machine(runs: pd.DataFrame) -> str:
+    devices = ", ".join(_distinct(runs, "tags.lab.cpu") + _distinct(runs, "tags.lab.device"))
+    threads = _values(runs, "tags.lab.threads")
+    return "; ".join(part for part in (devices, f"threads of a trial: {threads}" if threads else "") if part)
+
+
+def _software(runs: pd.DataFrame) -> str:
+    names = {name: _values(runs, f"tags.lab.{name}") for name in _VERSIONS}
+    return ", ".join(f"{'lab' if name == 'version' else name} {text}" for name, text in names.items() if text)
+
+
+def _values(runs: pd.DataFrame, column: str) -> str:
+    return ", ".join(_distinct(runs, column))
+
+
+def _distinct(runs: pd.DataFrame, column: str) -> list[str]:
+    if column not in runs:
+        return []
+    found = {str(value) for value in runs[column].dropna()}
+    return sorted(found, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
+
+
+def _differences(results: GridResults) -> Iterator[str]:
+    for (name, expected, got), n in _changes(results).items():
+        share = "" if n == len(results.runs) else f" (in {n} of {len(results.runs)} runs)"
+        yield f"{name} {got}{f' instead of {expected}' if expected else ''}{share}"
+
+
+def _changes(results: GridResults) -> Counter[tuple[str, str, str]]:
+    """Return name, the file's value and the run's of what differs, and in how many runs; '' where the file has none.
+
+    A param that a run has not at all is no difference: it may be of a later version of lab.
+    """
+    columns = map(str, results.runs)
+    known = {name.removeprefix("params.") for name in columns if name.startswith("params.")} - _PLACE
+    dimensions = {dimension.name for dimension in results.grid.space.dimensions}
+    changes: Counter[tuple[str, str, str]] = Counter()
+    for run in results.runs.to_dict("records"):
+        expected = results.expected[run["run_id"]]
+        for name in sorted(known - dimensions):
+            got = run[f"params.{name}"]
+            if isinstance(got, str) and got != expected.get(name, ""):
+                changes[name, expected.get(name, ""), got] += 1
+    return changes
+
+
+def _shown(file: str) -> str:
+    """Return the path of a file below the working directory as such, and else its name alone."""
+    path = Path(os.path.relpath(file)) if Path(file).is_absolute() else Path(file)
+    return path.name if ".." in path.parts else path.as_posix()

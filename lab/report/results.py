@@ -1,0 +1,143 @@
+"""What became of a grid file: its runs found again, and set beside what was reported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lab.config import Grid, Point, Reported
+from lab.errors import ConfigError
+from lab.report.repeats import by_cell
+from lab.report.trials import ranked, trial_frame
+
+__all__ = ["Comparison", "GridResults", "grid_results"]
+
+_RANKED_BY = "test_accuracy"  # as the reports rank theirs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of the grid's `reported` beside what came out here.
+
+    `cells` are the cells it selects, the best on the test split first; of its `runs`, `as_reported` ended with
+    the outcome that it gives.
+    """
+
+    reported: Reported
+    cells: pd.DataFrame
+    runs: int
+    as_reported: int
+
+
+@dataclass(frozen=True)
+class GridResults:
+    """What is known of a grid's cells.
+
+    `runs` has the newest run of every cell and seed (the newest that finished, where one did), as
+    `Tracker.runs` gives them; `expected` the params that the file gives each of them, by run id; `cells` the
+    columns of `leaderboard` for cells, ranked by test accuracy.
+    """
+
+    grid: Grid
+    runs: pd.DataFrame
+    expected: Mapping[str, Mapping[str, str]]
+    cells: pd.DataFrame
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def monitor(self) -> str:
+        """The metric that selected the weights of each trial."""
+        return next(iter(self.expected.values()))["monitor"]
+
+
+def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
+    """Return what `runs` say of the cells of `grid`, or None where none of them is of its cells.
+
+    A run belongs to the cell that has the same values of the grid's dimensions; all else may differ, so that
+    runs of `--set epochs=3` are found too.
+
+    Args:
+        grid: the grid file.
+        runs: of its study, from `Tracker.runs`.
+    """
+    points = _points(grid)
+    numbers = _numbers(grid, points, runs)
+    runs = _newest(runs.assign(point=numbers)[numbers.notna()], grid)
+    if runs.empty:
+        return None
+    found = points.loc[runs["point"]]
+    return GridResults(
+        grid=grid,
+        runs=runs.drop(columns="point"),
+        expected=dict(zip(runs["run_id"], found["params"], strict=True)),
+        cells=_cells(grid, runs),
+        comparisons=tuple(_compare(grid, points, runs, entry) for entry in grid.reported),
+    )
+
+
+def _points(grid: Grid) -> pd.DataFrame:
+    """Return the points of the grid's trials: `point`, `cell` (its hash) and the `params` that a run of it logs."""
+    rows = []
+    for point in grid.space:
+        if grid.excluded(point):
+            continue
+        try:
+            config = grid.config(point)
+        except ConfigError:  # never trained; `lab plan` says why
+            continue
+        chosen = {name: str(value) for name, value in grid.space.params(point).items()}
+        rows.append((point, config.cell_hash, {**chosen, **config.as_params()}))
+    return pd.DataFrame(rows, columns=["point", "cell", "params"])
+
+
+def _numbers(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
+    """Return the number of each run's point, NaN where it has none."""
+    names = [dimension.name for dimension in grid.space.dimensions]
+    keys = {
+        tuple(params.get(name) for name in names): number
+        for number, params in reversed([*points["params"].items()])
+    }
+    columns = runs.reindex(columns=[f"params.{name}" for name in names])
+    rows = columns.astype(object).where(columns.notna(), None).itertuples(index=False, name=None)
+    return pd.Series([keys.get(row) for row in rows] if names else 0.0, index=runs.index, dtype="float64")
+
+
+def _newest(runs: pd.DataFrame, grid: Grid) -> pd.DataFrame:
+    """Return one run for each point and seed: the newest that finished, or else the newest."""
+    keys = ["point", *(["params.seed"] if "params.seed" in runs else [])]
+    order = runs.assign(finished=runs["status"] == "FINISHED").sort_values(
+        ["finished", "start_time"], ascending=False, kind="stable"
+    )
+    return order.drop_duplicates(keys).drop(columns="finished").sort_values("point", kind="stable")
+
+
+def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
+    varied = [dimension.name for dimension in grid.space.dimensions]
+    trials = ranked(trial_frame(runs, varied, _RANKED_BY), _RANKED_BY, descending=True)
+    cells = by_cell(trials, varied, of=_RANKED_BY)
+    cells["name"] = cells["name"].replace("", grid.name)  # where only the seed varies
+    return ranked(cells, _RANKED_BY, descending=True)
+
+
+def _compare(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, entry: Reported) -> Comparison:
+    numbers = _selected(grid, points, entry)
+    chosen = runs[runs["point"].isin(numbers)]
+    outcomes = chosen.get("tags.lab.outcome", pd.Series(dtype="object"))
+    return Comparison(
+        entry,
+        cells=_cells(grid, chosen) if len(chosen) else pd.DataFrame(),
+        runs=len(chosen),
+        as_reported=int((outcomes == entry.outcome).sum()),
+    )
+
+
+def _selected(grid: Grid, points: pd.DataFrame, entry: Reported) -> Collection[int]:
+    """Return the numbers of the points that `entry` selects; of points that are one trial, the trained one's."""
+    trained = points.groupby("cell", sort=False)["cell"].transform(lambda cell: cell.index[0])
+
+    def selects(point: Point) -> bool:
+        return entry.matches(grid.space, point)
+
+    return set(trained[points["point"].map(selects).astype(bool)])

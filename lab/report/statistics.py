@@ -1,0 +1,74 @@
+"""What repeats say: means with their intervals; and which trials no smaller one beats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import stdtrit
+
+__all__ = ["half_width", "pareto_front", "summaries"]
+
+_LEVEL = 0.95
+
+Floats = npt.NDArray[np.float64]
+
+
+def half_width(std: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
+    """Return half of the 95 % interval of a mean: Student's t with n - 1 degrees of freedom.
+
+    Args:
+        std: standard deviation of the values (with n - 1 in its denominator).
+        n: how many there are; NaN comes of fewer than two, which say nothing of their spread.
+    """
+    values, counts = np.asarray(std, dtype=float), np.asarray(n, dtype=float)
+    degrees = np.where(counts > 1, counts - 1, np.nan)
+    quantile = stdtrit(degrees, (1 + _LEVEL) / 2)  # what scipy.stats.t.ppf gives, without its 0.5 s of import
+    return np.asarray(quantile * values / np.sqrt(np.maximum(counts, 1)), dtype=float)
+
+
+def summaries(values: pd.Series[float], groups: pd.Series[int], *, descending: bool = True) -> pd.DataFrame:
+    """Return a row for each group of `values`, indexed by its number.
+
+    Args:
+        values: numbers; NaN and infinities do not count.
+        groups: the number of each value's group, with the same index.
+        descending: whether the highest value is the best.
+
+    Returns:
+        Columns mean, ci95 (half of the 95 % interval of the mean, NaN for one value), n and best.
+    """
+    finite = values.astype("float64").where(values.astype("float64").map(math.isfinite))
+    grouped = finite.groupby(groups)
+    found = grouped.agg(["mean", "std", "count"])
+    return pd.DataFrame(
+        {
+            "mean": found["mean"],
+            "ci95": half_width(found["std"], found["count"]),
+            "n": found["count"],
+            "best": grouped.max() if descending else grouped.min(),
+        }
+    )
+
+
+def pareto_front(accuracy: npt.ArrayLike, params: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return of each trial whether none has more accuracy at no more parameters, or as much at fewer.
+
+    Equals are on the front together. What has no finite accuracy or size is not on it.
+
+    Args:
+        accuracy: of each trial.
+        params: number of parameters of each.
+    """
+    values, sizes = np.asarray(accuracy, dtype=float), np.asarray(params, dtype=float)
+    front = np.zeros(len(values), dtype=bool)
+    best, size_of_best = -math.inf, math.inf
+    for at in np.lexsort((-values, sizes)):  # small ones first; of one size the most accurate
+        if not (math.isfinite(values[at]) and math.isfinite(sizes[at])):
+            continue
+        front[at] = values[at] > best or (values[at] == best and sizes[at] == size_of_best)
+        if values[at] > best:
+            best, size_of_best = values[at], sizes[at]
+    return front

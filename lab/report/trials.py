@@ -1,0 +1,81 @@
+"""The runs of a study as rows with typed columns, and the order from best to worst."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lab.report.statistics import pareto_front
+
+__all__ = ["COUNTS", "MEANS", "ranked", "trial_frame"]
+
+#: Numbers that repeats are averaged by, and those of which the middle one is taken.
+MEANS = ("best_value", "test_accuracy", "seconds")
+COUNTS = ("best_epoch", "epochs", "params")
+
+
+def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.DataFrame:
+    """Return a row for each of `runs`, unranked; what no run has is NA.
+
+    Args:
+        runs: from `Tracker.runs`.
+        varied: the parameters that the study varies.
+        metric: to be there as well, if it is none of the usual ones.
+
+    Returns:
+        The columns of `leaderboard`, except rank and pareto.
+    """
+    names = dict.fromkeys((*varied, "best_value", "test_accuracy", metric, *COUNTS, "seconds"))
+    names.pop("accuracy_per_million_params", None)
+    columns: dict[str, pd.Series[Any]] = {"name": runs["name"]}
+    for name in names:
+        columns[name] = _param(runs, name) if name in varied else _metric(runs, name)
+    # computed here, so that runs from before it was a metric have it too
+    size = columns["params"].astype("float64") / 1e6
+    columns["accuracy_per_million_params"] = columns["test_accuracy"].astype("float64") / size
+    columns["outcome"] = _column(runs, "tags.lab.outcome")
+    columns["run_id"] = runs["run_id"]
+    return pd.DataFrame(columns)
+
+
+def ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:
+    """Return `frame` from best to worst by `metric`, with its ranks and what is on the accuracy-size front.
+
+    What diverged or has no finite value comes last; of equals the one with fewer parameters is first, then
+    the name decides.
+    """
+    values = frame[metric].astype("float64")
+    finite = values.map(math.isfinite)
+    diverged = frame["outcome"] == "diverged"
+    keys = pd.DataFrame(
+        {
+            "worst": ~finite | diverged,
+            "value": (-values if descending else values).where(finite),
+            "params": frame["params"].astype("float64"),
+            "name": frame["name"],
+        }
+    )
+    order = keys.sort_values(["worst", "value", "params", "name"], kind="stable").index
+    accuracy = frame["test_accuracy"].astype("float64").where(~diverged)
+    front = pareto_front(accuracy, frame["params"].astype("float64"))
+    frame = frame.drop(columns=["rank", "pareto"], errors="ignore")
+    frame.insert(list(frame.columns).index("outcome"), "pareto", front)
+    frame = frame.loc[order].reset_index(drop=True)
+    frame.insert(0, "rank", range(1, len(frame) + 1))
+    return frame
+
+
+def _param(runs: pd.DataFrame, name: str) -> pd.Series[str]:
+    return _column(runs, f"params.{name}")
+
+
+def _metric(runs: pd.DataFrame, name: str) -> pd.Series[float] | pd.Series[int]:
+    values = pd.to_numeric(_column(runs, f"metrics.{name}")).astype("float64")
+    return values.round().astype("Int64") if name in COUNTS else values
+
+
+def _column(runs: pd.DataFrame, name: str) -> pd.Series[str]:
+    return runs[name] if name in runs else pd.Series(None, index=runs.index, dtype="object")

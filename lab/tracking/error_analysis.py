@@ -1,0 +1,82 @@
+"""Where a model goes wrong, kept on its run: figures to look at, tables for the MLflow UI and for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lab.tracking.base import Run
+from lab.tracking.figures import confusion_matrix, errors_per_class, most_confused
+from lab.training.analysis import ConfusedPair, ErrorAnalysis
+
+__all__ = ["log_error_analysis"]
+
+
+def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> None:
+    """Log the figures and tables of `analysis`, replacing older ones.
+
+    Args:
+        run: that the model belongs to.
+        analysis: of the test split.
+        images: of the test split, uint8 [N, C, H, W], on any device.
+
+    Raises:
+        TrackingError: they cannot be stored.
+    """
+    classes = [_encodable(scores.name) for scores in analysis.per_class]
+    pairs = analysis.most_confused()
+    _log_figures(run, analysis.confusion, classes)
+    if pairs:
+        run.log_figure(most_confused(pairs, _examples(pairs, images), classes), "most_confused.png")
+    scores = _scores(analysis, classes)
+    run.log_table(scores, "per_class.json")
+    run.log_text(scores.to_csv(index=False, lineterminator="\n"), "errors/per_class.csv")
+    run.log_text(_confusion(analysis, classes).to_csv(lineterminator="\n"), "errors/confusion.csv")
+    run.log_text(
+        json.dumps(_records(pairs, classes), indent=2, ensure_ascii=False), "errors/most_confused.json"
+    )
+
+
+def _log_figures(run: Run, confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    whole = confusion_matrix(confusion, classes, title="Test images")
+    run.log_figure(whole, "confusion_matrix.png")
+    errors = confusion_matrix(confusion, classes, diagonal=False, title="Test errors")
+    run.log_figure(errors, "confusion_errors.png")
+    run.log_figure(errors_per_class(confusion, classes), "errors_per_class.png")
+
+
+def _examples(pairs: Sequence[ConfusedPair], images: Tensor) -> dict[int, npt.NDArray[np.uint8]]:
+    """Return the images that are shown, [C, H, W] by index; only these leave the device."""
+    indices = [example.index for pair in pairs for example in pair.examples]
+    shown = images[torch.tensor(indices, device=images.device)].cpu().numpy()
+    return dict(zip(indices, shown, strict=True))
+
+
+def _scores(analysis: ErrorAnalysis, classes: Sequence[str]) -> pd.DataFrame:
+    rows = (asdict(scores) for scores in analysis.per_class)
+    return pd.DataFrame([{**row, "name": name} for row, name in zip(rows, classes, strict=True)]).rename(
+        columns={"name": "class"}
+    )
+
+
+def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(analysis.confusion, index=pd.Index(classes, name="true"), columns=list(classes))
+
+
+def _records(pairs: Sequence[ConfusedPair], classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {**asdict(pair), "true": classes[pair.true], "predicted": classes[pair.predicted]} for pair in pairs
+    ]
+
+
+def _encodable(name: str) -> str:
+    """Return the name of a class with what is not Unicode spelled out: a folder's may be any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,170 @@
+"""Where a model goes wrong: its confusion matrix, how well it knows each class, the pairs it confuses most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.training.evaluate import DetailedEvaluation
+
+__all__ = ["ClassScores", "ConfusedPair", "ErrorAnalysis", "Example", "analyse"]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well the model knows one class.
+
+    `accuracy` is the share of its images that were recognised (recall), NaN where there are none; `precision` and `f1`
+    are 0 where the model never answered with the class, or there are no images of it.
+    """
+
+    name: str
+    images: int
+    errors: int
+    accuracy: float
+    precision: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A misclassified image, by its index in the split, and the probability that the model gave its answer."""
+
+    index: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Images of the class `true` that were taken for `predicted`, both by their labels.
+
+    `share` is that of all images of the true class; `examples` are those the model was surest of, the surest first.
+    """
+
+    true: int
+    predicted: int
+    count: int
+    share: float
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorAnalysis:
+    """All that is known of a model's errors on a split.
+
+    Attributes:
+        confusion: how often each pair occurred, int64 [C, C], true by predicted.
+        per_class: name and scores of each of the C classes, by label.
+        macro_f1: mean F1 of the classes that occur among the labels or the predictions.
+        top_k: see `DetailedEvaluation`.
+        top_k_accuracy: likewise.
+        labels: of the split's images, int64 [N].
+        predictions: likewise.
+        confidences: of the predictions, float32 [N].
+    """
+
+    confusion: NDArray[np.int64]
+    per_class: tuple[ClassScores, ...]
+    macro_f1: float
+    top_k: int
+    top_k_accuracy: float | None
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    confidences: NDArray[np.float32]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+
+    def metrics(self) -> dict[str, float]:
+        """Return what a run logs of it, by name."""
+        known = [scores.accuracy for scores in self.per_class if scores.images]
+        metrics = {"test_macro_f1": self.macro_f1, "test_worst_class_accuracy": min(known)}
+        if self.top_k_accuracy is not None:
+            metrics[f"test_top{self.top_k}_accuracy"] = self.top_k_accuracy
+        return metrics
+
+    def most_confused(self, top: int = 8, examples: int = 5) -> tuple[ConfusedPair, ...]:
+        """Return the pairs of classes confused most often, in that order.
+
+        Args:
+            top: most pairs.
+            examples: most images of each.
+        """
+        mistakes = np.where(np.eye(len(self.per_class), dtype=bool), 0, self.confusion)  # [C, C]
+        often = np.argsort(-mistakes, axis=None, kind="stable")[
+            :top
+        ]  # stable: ties in the order of the classes
+        pairs = zip(*np.unravel_index(often, mistakes.shape), strict=True)
+        return tuple(
+            self._pair(int(true), int(predicted), examples)
+            for true, predicted in pairs
+            if mistakes[true, predicted]
+        )
+
+    def _pair(self, true: int, predicted: int, examples: int) -> ConfusedPair:
+        (found,) = np.nonzero((self.labels == true) & (self.predictions == predicted))
+        surest = found[np.argsort(-self.confidences[found], kind="stable")][:examples]
+        shown = tuple(Example(int(index), float(self.confidences[index])) for index in surest)
+        return ConfusedPair(true, predicted, len(found), len(found) / self.per_class[true].images, shown)
+
+
+def analyse(labels: Tensor, evaluation: DetailedEvaluation, classes: Sequence[str]) -> ErrorAnalysis:
+    """Return where `evaluation` went wrong.
+
+    Args:
+        labels: of the images that were evaluated, in the same order, int64 [N].
+        evaluation: of those images.
+        classes: names by label.
+
+    Raises:
+        ValueError: there are not as many labels as predictions, or none at all.
+    """
+    if labels.shape != evaluation.predictions.shape or not len(labels):
+        raise ValueError(
+            f"labels and predictions must be of the same images, at least one, but got "
+            f"{len(labels)} and {len(evaluation.predictions)}"
+        )
+    true, predicted = labels.cpu().numpy(), evaluation.predictions.cpu().numpy()
+    per_class = _score(true, predicted, classes)
+    occurring = np.union1d(true, predicted)
+    return ErrorAnalysis(
+        confusion=_confusion(true, predicted, len(classes)),
+        per_class=per_class,
+        macro_f1=float(np.mean([per_class[label].f1 for label in occurring])),
+        top_k=evaluation.top_k,
+        top_k_accuracy=evaluation.top_k_accuracy,
+        labels=true,
+        predictions=predicted,
+        confidences=evaluation.confidences.cpu().numpy(),
+    )
+
+
+def _confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    pairs = np.bincount(true * classes + predicted, minlength=classes**2)
+    return pairs.astype(np.int64).reshape(classes, classes)
+
+
+def _score(
+    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[ClassScores, ...]:
+    from sklearn.metrics import precision_recall_fscore_support  # slow to import
+
+    table = precision_recall_fscore_support(true, predicted, labels=range(len(classes)), zero_division=0)
+    correct = np.bincount(true[true == predicted], minlength=len(classes))  # [C]
+    return tuple(
+        ClassScores(
+            name=name,
+            images=int(images),
+            errors=int(images - right),
+            accuracy=float(recall) if images else float("nan"),
+            precision=float(precision),
+            f1=float(f1),
+        )
+        for name, right, precision, recall, f1, images in zip(classes, correct, *table, strict=True)
+    )

@@ -1,0 +1,71 @@
+"""What an epoch adds up while it trains: kept on the device, read once at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["Sums"]
+
+
+@dataclass
+class Sums:
+    """Loss and right answers of each step, [steps planned]; `steps` of them are done.
+
+    Nothing here waits for the device until one of the results is asked for.
+    """
+
+    losses: Tensor
+    correct: Tensor
+    steps: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, steps: int, device: torch.device) -> Sums:
+        """Return the sums of so many steps to come."""
+        return cls(torch.zeros(steps, device=device), torch.zeros(steps, dtype=torch.int64, device=device))
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take the results of a step: its mean loss, logits [B, classes] and labels [B]."""
+        self.losses[self.steps] = loss.detach()
+        self.correct[self.steps] = (logits.argmax(1) == labels).sum()
+        self.sizes.append(len(labels))
+        self.steps += 1
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return sum(self.sizes)
+
+    def finite_steps(self) -> int:
+        """Return how many steps passed before the first NaN or infinite loss (all of them if there is none)."""
+        wrong = ~torch.isfinite(self.losses[: self.steps])
+        return int(wrong.int().argmax()) if bool(wrong.any()) else self.steps
+
+    def metrics(self, steps: int) -> dict[str, float]:
+        """Return the mean loss over the first `steps` and the accuracy over all."""
+        sizes = torch.tensor(self.sizes[:steps], device=self.losses.device)
+        loss = (self.losses[:steps] * sizes).sum() / sizes.sum()
+        return {"train_loss": loss.item(), "train_accuracy": self.correct.sum().item() / self.images}
+
+    def windows(self, length: int, steps: int) -> dict[int, dict[str, float]]:
+        """Return loss and accuracy over every `length` of the first `steps`, by the last step of each, from 1."""
+        losses, correct = self.losses[:steps].tolist(), self.correct[:steps].tolist()
+        found = {}
+        for start in range(0, steps, length):
+            stop = min(start + length, steps)
+            sizes = self.sizes[start:stop]
+            weighted = sum(loss * size for loss, size in zip(losses[start:stop], sizes, strict=True))
+            found[stop] = {
+                "step_loss": weighted / sum(sizes),
+                "step_accuracy": sum(correct[start:stop]) / sum(sizes),
+            }
+        return found
+
+    def worst(self, fraction: float) -> list[int]:
+        """Return the numbers, in order, of the `fraction` of steps (at least one) with the highest loss."""
+        count = max(1, round(fraction * self.steps))
+        highest: list[int] = self.losses[: self.steps].topk(count).indices.tolist()
+        return sorted(highest)

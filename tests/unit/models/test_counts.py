@@ -1,0 +1,96 @@
+"""The reports' parameter counts (EXPERIMENTS.md), counted without allocating anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.config import PRESETS, TrialConfig
+from lab.models import summarize_config
+
+RGB32 = (3, 32, 32)
+DENSE_NORM = {"norm": "batch", "dense_norm": "batch"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "params"),
+    [
+        *(("lenet", 62_006), ("conv3", 110_598), ("conv5", 3_154_982), ("cerberus", 3_223_882)),
+        *(("cnn1", 26_346), ("cnn2", 72_330), ("cnn3", 186_378), ("cnn4", 423_434), ("mobile1", 87_082)),
+    ],
+)
+def test_presets_have_the_reports_parameters(preset: str, params: int) -> None:
+    summary = summarize_config(TrialConfig(preset=preset), RGB32, 10)
+    assert summary.params == summary.trainable_params == params
+
+
+def test_cerberus_has_the_reports_mult_adds() -> None:
+    mult_adds = summarize_config(TrialConfig(preset="cerberus"), RGB32, 10).mult_adds
+    assert round(mult_adds / 1e6, 2) == 379.78
+
+
+@pytest.mark.parametrize(
+    ("preset", "about", "shape", "classes"),
+    [
+        ("mobile2", 51e3, RGB32, 10),
+        ("mobile3", 130e3, RGB32, 10),
+        ("smallres", 106e3, RGB32, 10),
+        ("vgg19", 24e6, (3, 128, 128), 8),
+    ],
+)
+def test_presets_have_about_the_reports_parameters(
+    preset: str, about: float, shape: tuple[int, int, int], classes: int
+) -> None:
+    params = summarize_config(TrialConfig(preset=preset), shape, classes).params
+    assert params == pytest.approx(about, rel=0.015)
+
+
+@pytest.mark.parametrize("preset", ["mobile1", "mobile2", "mobile3", "smallres", "preact"])
+def test_the_efficient_nets_stay_within_their_budget(preset: str) -> None:
+    assert summarize_config(TrialConfig(preset=preset), RGB32, 10).params <= 150_000
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "kernel_size", "dense", "values", "parameters"),
+    [
+        (1, 64, 5, 1, {}, 79_624),
+        (2, 64, 5, 1, {}, 182_088),
+        (4, 64, 5, 1, {}, 387_016),
+        (8, 64, 5, 1, {}, 796_872),
+        (4, 32, 5, 2, {}, 1_170_920),
+        (4, 64, 5, 2, {}, 1_436_616),
+        (4, 128, 5, 2, {}, 2_428_808),
+        (4, 256, 5, 2, {}, 6_256_392),
+        (4, 256, 3, 2, {}, 3_098_376),
+        (4, 256, 7, 2, {}, 10_993_416),
+        (4, 256, 9, 2, {}, 17_309_448),
+        (4, 256, 5, 2, DENSE_NORM, 6_268_680),
+    ],
+)
+def test_scene_nets_have_the_reports_parameters_and_statistics(
+    depth: int, width: int, kernel_size: int, dense: int, values: dict[str, Any], parameters: int
+) -> None:
+    config = TrialConfig(
+        preset="scene",
+        filters=(width,) * depth,
+        kernel_size=kernel_size,
+        dense=(1024,) * dense,
+        **values,
+    )
+    summary = summarize_config(config, (3, 64, 64), 8)
+    assert summary.params + summary.buffers == parameters
+
+
+def test_the_scene_preset_is_the_reports_middle_net() -> None:
+    assert summarize_config(TrialConfig(preset="scene"), (3, 64, 64), 8).params == 387_016
+
+
+def test_the_mnist_net_has_the_reports_features() -> None:
+    layers = summarize_config(TrialConfig(preset="mnist"), (1, 28, 28), 10).layers
+    assert [layer.output_shape for layer in layers if layer.type == "Flatten"] == [(4_900,)]
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_fits_images_of_32_pixels(preset: str) -> None:
+    assert summarize_config(TrialConfig(preset=preset), RGB32, 10).layers[-1].output_shape == (10,)

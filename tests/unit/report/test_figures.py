@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from lab.report import cells, effects, publish_leaderboard
+from lab.report.figures import effects_figure, size_figure, time_figure
+
+PICTURES = {"effects.png", "size.png", "time.png"}
+
+
+@pytest.fixture
+def studied(memory_study: Any) -> Any:
+    study = memory_study(("net", "lr", "seed"))
+    for index, (net, size) in enumerate({"small": 1e3, "large": 1e6, "worse": 1e6}.items()):
+        for lr in (0.1, 0.01):
+            for seed in range(2):
+                value = 0.5 + 0.1 * index - (0.3 if net == "worse" else 0) + lr / 10 + seed / 100
+                params = {"net": net, "lr": lr, "seed": seed}
+                study.trial(params, best_value=value, test_accuracy=value, params=size, seconds=size / 1e4)
+    return study
+
+
+def test_a_panel_for_each_dimension(studied: Any) -> None:
+    table = effects(studied.board(repeats="each"), ["net", "lr"])
+    panels = [axes for axes in effects_figure(table).axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == ["net", "lr"]
+    labels = [[text.get_text() for text in axes.get_yticklabels()] for axes in panels]
+    assert labels == [["large", "small", "worse"], ["0.01", "0.1"]]  # numbers in their order
+
+
+def test_the_front_is_drawn_over_sizes(studied: Any) -> None:
+    axes = size_figure(studied.board()).axes[0]
+    assert axes.get_xscale() == "log"
+    front = next(line for line in axes.lines if line.get_label() == "Pareto front")
+    assert list(front.get_xdata()) == [1e3, 1e6]  # type: ignore[arg-type]
+    assert {"net=small lr=0.1", "net=large lr=0.1"} <= {text.get_text() for text in axes.texts}
+
+
+def test_time_of_many_dimensions_and_of_one(studied: Any, memory_study: Any) -> None:
+    figure = time_figure(studied.board(repeats="each"), studied.board(), studied.varied)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["training time (s)"]
+    study = memory_study(("freeze", "seed"))
+    for seed in range(6):
+        study.trial({"freeze": seed % 3, "seed": seed}, test_accuracy=0.5 + seed / 10, seconds=10 - seed)
+    accuracy, seconds = time_figure(study.board(repeats="each"), study.board(), study.varied).axes
+    assert accuracy.get_xlabel() == seconds.get_xlabel() == "freeze"
+    assert list(accuracy.lines[0].get_ydata()) == pytest.approx([0.65, 0.75, 0.85])  # type: ignore[arg-type]
+    assert list(seconds.lines[0].get_ydata()) == pytest.approx([8.5, 7.5, 6.5])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("varied", [(), ("net",), ("net", "lr"), ("net", "seed"), ("net", "lr", "seed")])
+@pytest.mark.parametrize("value", [0.5, math.nan, None])
+def test_every_study_can_be_drawn(
+    memory_study: Any, count: int, varied: tuple[str, ...], value: float | None
+) -> None:
+    study = memory_study(varied)
+    metrics = {} if value is None else {"best_value": value, "test_accuracy": value}
+    for index in range(count):
+        params = dict.fromkeys(varied, index)
+        study.trial(params, "failed" if value is None else "diverged", params=10, seconds=1, **metrics)
+    trials = study.board(repeats="each")
+    assert publish_leaderboard(study.parent, trials).equals(cells(trials))
+    artifacts = study.tracker.artifacts(study.parent.run_id)
+    assert set(artifacts) >= PICTURES
+    assert all(artifacts[name].startswith(b"\x89PNG") for name in PICTURES)
+
+
+def test_long_names_and_many_values(memory_study: Any) -> None:
+    study = memory_study(tuple(f"d{number}" for number in range(12)))
+    for index in range(30):
+        params = dict.fromkeys(study.varied, f"{'long' * 20}-{index}")
+        study.trial(params, best_value=0.5, test_accuracy=index / 40, params=index + 1, seconds=index)
+    trials = study.board(repeats="each")
+    figure = effects_figure(effects(trials, study.varied))
+    assert len(figure.axes) == 9
+    assert all(len(axes.get_yticklabels()) == 20 for axes in figure.axes)
+    publish_leaderboard(study.parent, trials)

@@ -1,0 +1,129 @@
+"""Trained models of earlier runs: found by name, read back, and begun with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lab.config import TrialConfig
+from lab.errors import ConfigError, TrackingError
+from lab.objective import Placement, TrialResult, analyse_run, train
+from lab.restore import find_run, restore
+from lab.tracking import MemoryTracker
+
+TINY: dict[str, Any] = {
+    "dataset": "synthetic",
+    "image_size": 8,
+    "filters": (4, 4),
+    "norm": "batch",
+    "batch_size": 256,
+    "epochs": 2,
+    "patience": None,
+    "lr": 0.01,
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def tracker() -> MemoryTracker:
+    return MemoryTracker()
+
+
+@pytest.fixture
+def run(tracker: MemoryTracker, tmp_path: Path) -> Any:
+    """Train in the study `source`, which has its parent run."""
+    experiment = tracker.experiment("source")
+    tags = {"lab.study": "source", "lab.kind": "study", "lab.direction": "maximize"}
+    tracker.open_run(name="source", experiment=experiment, tags=tags)
+
+    def train_one(study: str = "source", **values: Any) -> TrialResult:
+        placement = Placement(study, tags={"lab.study": study}, checkpoint_dir=tmp_path)
+        return train(TrialConfig(**{**TINY, **values}), tracker, placement=placement)
+
+    return train_one
+
+
+def test_a_run_gives_its_config_and_best_weights(tracker: MemoryTracker, run: Any) -> None:
+    result = run()
+    saved = restore(tracker, find_run(tracker, result.run_id))
+    assert saved.config == result.config
+    for name, tensor in result.model.model.state_dict().items():
+        assert torch.equal(saved.weights[name], tensor), name
+
+
+def test_the_best_of_a_study_is_its_best_finished_trial(tracker: MemoryTracker, run: Any) -> None:
+    results = [run(lr=lr) for lr in (1e-6, 0.01, 1e-5)]
+    best = max(results, key=lambda result: result.value)
+    assert find_run(tracker, "best:source") == best.run_id
+    assert find_run(tracker, f"runs:/{best.run_id}") == best.run_id
+
+
+def test_the_lineage_is_on_the_run(tracker: MemoryTracker, run: Any) -> None:
+    source = run()
+    child = run(
+        "small", init_from="best:source", classes=("pattern0", "pattern3"), freeze="all_but_head", seed=5
+    )
+    tags = tracker.runs(tracker.experiment("small")).iloc[0]
+    assert tags["tags.lab.init_from_run"] == source.run_id
+    assert (tags["params.init_from"], tags["params.freeze"]) == ("best:source", "all_but_head")
+    theirs, ours = source.model.model.state_dict(), child.model.model.state_dict()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs if name.startswith("features"))
+    assert ours["classifier.dense1.weight"].shape[0] == 2
+
+
+def test_the_same_classes_keep_the_head(tracker: MemoryTracker, run: Any) -> None:
+    source = run()
+    child = run("again", init_from=source.run_id, freeze=2, lr=1e-30, seed=5)
+    assert child.test.accuracy == pytest.approx(source.test.accuracy)
+
+
+def test_what_does_not_fit_is_refused(tracker: MemoryTracker, run: Any) -> None:
+    source = run()
+    with pytest.raises(ConfigError, match=r"its features.conv2.weight is 4×4×3×3, this one's is 6×4×3×3"):
+        run("other", init_from=source.run_id, filters=(4, 6))
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ("best:nothing", "There is no study 'nothing'"),
+        ("best:source", "No trial of the study 'source' .* has finished yet"),
+        ("models:/digits/1", "There is no model models:/digits/1"),
+    ],
+)
+def test_what_is_not_there(tracker: MemoryTracker, run: Any, origin: str, message: str) -> None:
+    with pytest.raises(TrackingError, match=message):
+        find_run(tracker, origin)
+
+
+def test_a_run_without_weights(tracker: MemoryTracker) -> None:
+    result = train(TrialConfig(**TINY), tracker)  # no checkpoint folder, so none are kept
+    with pytest.raises(TrackingError, match=r"has no checkpoints/best.pt"):
+        restore(tracker, result.run_id)
+
+
+def test_a_run_of_somebody_else(tracker: MemoryTracker) -> None:
+    other = tracker.open_run(name="x", experiment=tracker.experiment("x"), tags={})
+    with pytest.raises(TrackingError, match=r"has no config.yaml: it was not started by lab"):
+        restore(tracker, other.run_id)
+
+
+def test_damaged_weights_are_told(tracker: MemoryTracker, run: Any, tmp_path: Path) -> None:
+    result = run()
+    (tmp_path / "best.pt").write_bytes(b"not weights")
+    tracker.attach(result.run_id).log_file(tmp_path / "best.pt", "checkpoints")
+    with pytest.raises(TrackingError, match=r"The weights of run .* cannot be read"):
+        restore(tracker, result.run_id)
+
+
+def test_mistakes_are_found_again(tracker: MemoryTracker, run: Any) -> None:
+    result = run()
+    before = tracker.runs(tracker.experiment("source")).set_index("run_id").loc[result.run_id]
+    errors = analyse_run(tracker, result.run_id)
+    after = tracker.runs(tracker.experiment("source")).set_index("run_id").loc[result.run_id]
+    assert (errors.confusion == result.errors.confusion).all()
+    assert (before["status"], before["end_time"]) == (after["status"], after["end_time"])
+    assert "confusion_errors.png" in tracker.artifacts(result.run_id)
