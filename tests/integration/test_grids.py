@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,36 +11,85 @@ from torch.nn import functional as F
 
 from lab.config import Grid, TrialConfig, load_grid
 from lab.data import DataInfo, describe
-from lab.models import build_model
+from lab.models import Summary, build_model, summarize_config
+from lab.study import plan
 
-GRIDS = sorted((Path(__file__).parents[2] / "grids").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+EXPERIMENTS = """
+    cifar10_models cifar10_deep svhn_width_depth svhn_efficient svhn_training svhn_transfer scenes_ablation mnist_lr
+    mnist_batch_size mnist_momentum mnist_weight_decay mnist_optimizers mnist_loss mnist_depth mnist_width mnist_resnet
+    mnist_best quickstart
+"""
 
 
 def info(config: TrialConfig) -> DataInfo:
-    """Return what an image folder would be: the classes are the user's, the size is the config's."""
+    """Return what an image folder would be: the classes are the user's. At 32 pixels no net takes long."""
     if config.dataset == "image_folder":
-        size = config.image_size or 32
-        return DataInfo((3, size, size), tuple(f"class {number}" for number in range(10)))
+        return DataInfo((3, 32, 32), tuple(f"class {number}" for number in range(10)))
     return describe(config)
 
 
 def different_nets(grid: Grid) -> dict[str, TrialConfig]:
     configs = (grid.config(point) for point in grid.space if not grid.excluded(point))
-    return {
-        repr(build_model(config, info(config).shape, len(info(config).classes))): config for config in configs
-    }
+    return {f"{_summary(config).table()} {config.freeze}": config for config in configs}
+
+
+def _summary(config: TrialConfig) -> Summary:
+    return summarize_config(config, info(config).shape, len(info(config).classes))
+
+
+def test_every_experiment_has_its_file() -> None:
+    assert set(EXPERIMENTS.split()) <= {file.stem for file in GRIDS}
 
 
 @pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
-def test_grid_trains_a_batch_of_every_net(file: Path) -> None:
+def test_every_file_says_what_it_repeats_and_how(file: Path) -> None:
     grid = load_grid(file)
-    assert grid.space.size >= 12
+    text = file.read_text()
+    assert text.startswith("# ")
+    assert f"lab sweep grids/{file.name}" in text
+    assert grid.name == file.stem
+    assert grid.description.endswith(("?", "."))
+    if file.stem not in ("quickstart", "svhn_pretrain"):
+        assert re.match(r"[A-F]\. ", grid.report)
+        assert grid.reported
+
+
+@pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
+def test_grid_plans_and_trains_a_batch_of_every_net(file: Path) -> None:
+    torch.manual_seed(0)
+    grid = load_grid(file)
     for config in different_nets(grid).values():
         shape, classes = info(config).shape, len(info(config).classes)
         model = build_model(config, shape, classes)
-        logits = model(torch.randn(4, *shape))
-        F.cross_entropy(logits, torch.randint(classes, (4,))).backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        logits = model(torch.randn(2, *shape))
+        F.cross_entropy(logits, torch.randint(classes, (2,))).backward()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        assert trained
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+
+
+def test_the_limit_of_svhn_efficient_leaves_the_large_net_out_before_training() -> None:
+    cells = list(plan(load_grid(ROOT / "grids" / "svhn_efficient.yaml")))
+    left_out = [cell for cell in cells if not cell.feasible]
+    assert {cell.point["preset"] for cell in left_out} == {"cnn3"}
+    assert all("params <= 150000 must hold, but params is 186378" in cell.reason for cell in left_out)
+
+
+def test_the_scene_nets_have_the_parameters_of_the_report() -> None:
+    grid = load_grid(ROOT / "grids" / "scenes_ablation.yaml")
+    sizes = {}
+    for point in grid.space:
+        config = grid.config(point)
+        summary = summarize_config(config, (3, 128, 128), 8)
+        sizes[point["net"]] = summary.params + summary.buffers
+    said = re.findall(
+        r"^ {4}(\w+):.*# +([\d,]+)$", (ROOT / "grids" / "scenes_ablation.yaml").read_text(), re.M
+    )
+    assert len(said) == 11
+    assert {net: sizes[net] for net, _ in said} == {net: int(count.replace(",", "")) for net, count in said}
+    assert sizes["bn"] == 6_268_680
 
 
 def test_cifar10_models_is_the_reports_grid() -> None:

@@ -397,3 +397,52 @@ def test_runs_are_read_page_after_page(
     ids = {open_run(tracker, experiment, name=str(i)).run_id for i in range(5)}
     assert set(tracker.runs(experiment)["run_id"]) == ids == set(tracker.find_runs(experiment, {}))
     assert len(tracker.runs(experiment, limit=3)) == 3
+
+
+def test_an_attached_run_is_written_and_stays_as_it_is(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    run.end(RunStatus.KILLED)
+    before = row(tracker, experiment)
+    attached = tracker.attach(run.run_id)
+    attached.log_metrics({"test_macro_f1": 0.5})
+    attached.log_text("a,b\n", "errors/table.csv")
+    after = row(tracker, experiment)
+    assert (after["status"], after["end_time"]) == (before["status"], before["end_time"])
+    assert after["metrics.test_macro_f1"] == 0.5
+
+
+def test_attaching_to_no_run_is_an_error(tracker: Tracker) -> None:
+    with pytest.raises(TrackingError, match=r"0{32}"):
+        tracker.attach("0" * 32)
+
+
+def test_the_origin_of_a_run_is_on_it(tracker: Tracker, experiment: str) -> None:
+    origin = open_run(tracker, experiment, name="origin")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    origin.log_model(model, torch.zeros(2, 1, 4, 4))
+    child = open_run(tracker, experiment, name="child")
+    child.log_origin(origin.run_id)
+    tags = tracker.runs(experiment).set_index("run_id").loc[child.run_id]
+    assert tags["tags.lab.init_from_run"] == origin.run_id
+    if isinstance(tracker, MlflowTracker):
+        models = tracker._client.get_run(origin.run_id).outputs.model_outputs
+        inputs = tracker._client.get_run(child.run_id).inputs.model_inputs
+        assert [model.model_id for model in inputs] == [model.model_id for model in models]
+        page = f"#/experiments/{experiment}/runs/{origin.run_id}"
+        assert tags["tags.mlflow.note.content"] == f"Began with the weights of [origin]({page})."
+
+
+def test_a_registered_model_leads_to_its_run(tracker: Tracker, experiment: str) -> None:
+    name = f"model-{uuid.uuid4().hex}"
+    with pytest.raises(TrackingError, match=name):
+        tracker.model_run(f"models:/{name}/1")
+    if not isinstance(tracker, MlflowTracker):
+        return
+    run = open_run(tracker, experiment)
+    tracker._client.create_registered_model(name)
+    tracker._client.create_model_version(name, "s3://nowhere/model", run_id=run.run_id)
+    tracker._client.create_model_version(name, "s3://nowhere/model")
+    tracker._client.set_registered_model_alias(name, "best", "1")
+    assert tracker.model_run(f"models:/{name}/1") == tracker.model_run(f"models:/{name}@best") == run.run_id
+    with pytest.raises(TrackingError, match=r"came from no run"):
+        tracker.model_run(f"models:/{name}/2")
