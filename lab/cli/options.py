@@ -99,8 +99,8 @@ def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for text in only:
-        key, equals, values = text.partition("=")
-        if not equals or not values:
+        key, _, values = text.partition("=")
+        if not (key.strip() and values.strip()):
             raise ConfigError(f"--only takes KEY=VALUES, e.g. --only lr=0.001,0.01, but got {text!r}")
         name = key.strip()
         found.setdefault(name, []).extend(_values(name, values))

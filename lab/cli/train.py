@@ -71,7 +71,9 @@ def train(
         if config is not None:
             _check(config, download)
         tracker = _tracker(stores, resume)
-        if config is None:
+        if config is not None:
+            _check_origin(config, tracker)
+        else:
             config = _config_of_run(tracker, resume or "", given)
         run_id = resume or outer_run_id()
         placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
@@ -116,6 +118,13 @@ def _check(config: TrialConfig, download: bool) -> None:
     dataset = load_data(config, device=resolve_device(config), download=download)
     channels, height, width = dataset.train.images.shape[1:]
     summarize_config(config, (channels, height, width), len(dataset.classes))
+
+
+def _check_origin(config: TrialConfig, tracker: Tracker) -> None:
+    """Find out before a run is opened whether the model to begin with is there and fits."""
+    from lab.study import check_stored_origins
+
+    check_stored_origins([config], [], tracker)
 
 
 def _train(

@@ -15,7 +15,7 @@ from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, Fault
 from lab.models.dense import with_dense
 
-__all__ = ["resnet101", "resnet18", "resnet34", "resnet50", "vgg19"]
+__all__ = ["resnet18", "resnet34", "resnet50", "resnet101", "vgg19"]
 
 _SMALL = 64  # pixels; ImageNet's stem quarters both sides, which leaves smaller images too little
 

@@ -69,6 +69,9 @@ def size_figure(frame: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _points(axes, "params", shown)
+    smallest, largest = shown["params"].min(), shown["params"].max()
+    if largest < 1.1 * smallest:  # all of one size: a logarithmic axis finds no limits of its own
+        axes.set_xlim(smallest / 1.5, largest * 1.5)
     front = shown[shown["pareto"]].sort_values("params")
     axes.plot(front["params"], front["test_accuracy"], color=_ORANGE, linewidth=1.2, drawstyle="steps-post")
     axes.plot(front["params"], front["test_accuracy"], "o", color=_ORANGE, markersize=6, label="Pareto front")

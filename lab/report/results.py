@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lab.config import Grid, Point, Reported
+from lab.config import Grid, Point, Reported, as_text
 from lab.errors import ConfigError
 from lab.report.repeats import by_cell
 from lab.report.trials import ranked, trial_frame
@@ -87,7 +87,7 @@ def _points(grid: Grid) -> pd.DataFrame:
             config = grid.config(point)
         except ConfigError:  # never trained; `lab plan` says why
             continue
-        chosen = {name: str(value) for name, value in grid.space.params(point).items()}
+        chosen = {name: as_text(value) for name, value in grid.space.params(point).items()}
         rows.append((point, config.cell_hash, {**chosen, **config.as_params()}))
     return pd.DataFrame(rows, columns=["point", "cell", "params"])
 

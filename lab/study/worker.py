@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.config import as_text
 from lab.errors import LabError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
@@ -102,7 +103,7 @@ class _Attempt:
             experiment=attributes["experiment"],
             name=self.claim.label,
             tags={"lab.study": self.settings.study, "lab.trial": str(self.claim.number)},
-            params={name: str(value) for name, value in self.claim.params.items()},
+            params={name: as_text(value) for name, value in self.claim.params.items()},
             parent_run_id=attributes["run_id"],
             run_id=self.claim.run_id,
             checkpoint_dir=self.settings.checkpoint_dir,

@@ -208,7 +208,9 @@ class MlflowRun:
             if models:
                 self._client.log_inputs(self._run_id, models=[LoggedModelInput(models[-1])])
         page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}"
-        note = f"Began with the weights of [{origin.info.run_name}]({page})."
+        study = origin.data.tags.get("lab.study")
+        name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
+        note = f"Began with the weights of [{name}]({page})."
         self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
 
     def end(self, status: RunStatus) -> None:

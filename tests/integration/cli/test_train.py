@@ -71,6 +71,35 @@ def test_what_is_missing_is_named_and_nothing_is_left(bare_lab: Any, args: list[
     assert not (bare_lab.home / ".lab").exists()
 
 
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("best:nothing", "There is no study 'nothing'"),
+        ("0" * 32, f"config.yaml of run {'0' * 32} failed"),
+        ("models:/digits/1", "Looking up the model models:/digits/1 failed"),
+    ],
+)
+def test_a_model_that_is_not_there_to_begin_with_opens_no_run(lab: Any, origin: str, said: str) -> None:
+    result = lab("train", "--config", "config.yaml", "--init-from", origin)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert lab.tracker.find_experiment("lab") is None
+
+
+def test_it_begins_with_another_runs_model_and_freezes_it(lab: Any) -> None:
+    assert lab("train", "--config", "config.yaml", "--epochs", "1").exit_code == 0
+    source = lab.runs("lab").iloc[0]["run_id"]
+    options = ["--classes", "pattern3,pattern1", "--freeze", "all_but_head", "--epochs", "1"]
+    result = lab("train", "--config", "config.yaml", "--init-from", source, *options, "--name", "child")
+    assert result.exit_code == 0
+    child = lab.runs("lab").set_index("name").loc["child"]
+    assert child["tags.lab.init_from_run"] == source
+    assert child["metrics.trainable_params"] < child["metrics.params"]
+    refused = lab("train", "--config", "config.yaml", "--init-from", source, "--width", "6")
+    assert refused.exit_code == 2
+    assert "features.conv1.weight is 4×3×3×3, this one's is 6×3×3×3" in refused.stderr
+
+
 def test_a_run_that_is_not_there_cannot_be_continued(lab: Any) -> None:
     result = lab("train", "--resume", "nope")
     assert (result.exit_code, result.stdout) == (1, "")

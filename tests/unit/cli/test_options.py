@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from lab.cli.again import command_line
-from lab.cli.options import parse_overrides
+from lab.cli.options import parse_only, parse_overrides
 from lab.errors import ConfigError
 
 
@@ -49,3 +49,14 @@ def test_the_command_line_is_given_back() -> None:
     assert first == "lab sweep 'my grid.yaml' --set a=1 --set 'b=x y' --download"
     assert second == "lab sweep"
     assert CliRunner().invoke(sweep, ["g", "--workers", "3"]).stdout.endswith("lab sweep --workers 3\n")
+
+
+def test_only_takes_several_values_and_lists() -> None:
+    found = parse_only(("lr=0.1,0.2", "lr=0.3", "filters=6,16;8,32", "net=a, b"))
+    assert found == {"lr": ["0.1", "0.2", "0.3"], "filters": ["6,16", "8,32"], "net": ["a", "b"]}
+
+
+@pytest.mark.parametrize("text", ["lr", "lr=", "=3"])
+def test_only_must_name_a_key_and_values(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--only takes KEY=VALUES, e\.g\. --only lr=0.001,0.01, but got"):
+        parse_only((text,))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from lab.report import cells, effects, publish_leaderboard
@@ -79,3 +80,18 @@ def test_long_names_and_many_values(memory_study: Any) -> None:
     assert len(figure.axes) == 9
     assert all(len(axes.get_yticklabels()) == 20 for axes in figure.axes)
     publish_leaderboard(study.parent, trials)
+
+
+def test_trials_of_one_size_are_all_in_the_picture() -> None:
+    frame = pd.DataFrame(
+        {
+            "name": ["a", "b"],
+            "params": [106_018, 106_018],
+            "test_accuracy": [0.98, 0.99],
+            "pareto": [False, True],
+        }
+    )
+    axes = size_figure(frame).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 106_018 < high
+    assert high / low < 10
