@@ -64,6 +64,11 @@ class Sums:
             }
         return found
 
+    def peak(self, steps: int) -> tuple[int, float]:
+        """Return the number, from 1, and the loss of that of the first `steps` with the highest."""
+        step = int(self.losses[:steps].argmax())
+        return step + 1, self.losses[step].item()
+
     def worst(self, fraction: float) -> list[int]:
         """Return the numbers, in order, of the `fraction` of steps (at least one) with the highest loss."""
         count = max(1, round(fraction * self.steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from lab.config import TrialConfig
 from lab.data import load_data
 from lab.errors import ConfigError
-from lab.training import Trainer, fitting_weights
+from lab.training import Outcome, Trainer, fitting_weights
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -127,3 +128,14 @@ def test_fitting_looks_at_shapes_only() -> None:
     assert fitting_weights(here, there.state_dict(), new_head=True) == {}
     with pytest.raises(ConfigError, match=r"its 0.weight is 4×2, this one's is 3×2"):
         fitting_weights(here, there.state_dict(), new_head=False)
+
+
+def test_a_net_that_an_exploding_loss_killed_has_diverged() -> None:
+    values = {"optimizer": "sgd", "norm": "none", "epochs": 3, "batch_size": 100}
+    trained = finish(trainer(**values, lr=30.0))
+    assert all(math.isfinite(epoch["train_loss"]) for epoch in trained.history)  # finite, and dead
+    assert trained.outcome is Outcome.DIVERGED
+    assert trained.diverged_step is not None
+    assert 1 <= trained.diverged_step <= 54
+    dull = finish(trainer(**values, lr=1e-12))
+    assert (dull.outcome, dull.diverged_step) == (Outcome.NOT_CONVERGED, None)
