@@ -250,9 +250,10 @@ def test_what_nobody_heard_of_before_the_end_is_told_when_it_goes_on(
         if 2 in history:
             raise TrackingError("the server is gone")
 
-    with monkeypatch.context() as patch, pytest.raises(TrackingError, match="the server is gone"):
+    with monkeypatch.context() as patch:
         patch.setattr(MemoryRun, "log_history", fail)
-        train(config, tracker, placement=placement)
+        with pytest.raises(TrackingError, match="the server is gone"):
+            train(config, tracker, placement=placement)
     run_id = only_run(tracker)["run_id"]
     told: list[int] = []
     train(
