@@ -105,10 +105,13 @@ class MlflowRun:
             for step, metrics in history.items()
             for name, value in metrics.items()
         ]
-        new = [point for point in points if point.step or self._known.get(point.key) != point.value]
+        known = {p.key for p in points if p.step == 0 and self._known.get(p.key) == p.value}
         with self._doing("logging metrics"):
-            self._client.log_batch(self._run_id, metrics=new)
-        self._facts.update((point.key, point) for point in points if point.step == 0)
+            self._client.log_batch(self._run_id, metrics=[p for p in points if p.step or p.key not in known])
+            # with their times, as the run would count one with another time as one more
+            found = [p for name in known for p in self._client.get_metric_history(self._run_id, name)]
+        facts = [p for p in points if p.step == 0 and p.key not in known]
+        self._facts.update((p.key, p) for p in (*found, *facts))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
