@@ -24,6 +24,7 @@ __all__ = ["CheckpointStore", "CorruptCheckpoint", "FolderCheckpoints", "load_ch
 
 _COMMENT = re.compile(rb"\x47\x00sha256:([0-9a-f]{64})")  # its length, 71, in two bytes; then the comment
 _COMMENT_BYTES = 2 + 71
+_NO_COMMENT = b"\0\0"  # its length where torch ends a file, and what was hashed in place of ours
 _CHUNK = 1 << 20
 
 
@@ -128,22 +129,36 @@ def load_checkpoint(file: Path, *, unverified: bool = False) -> dict[str, Any]:
     return state
 
 
+class _Hashing:
+    """A file for `torch.save` that hashes what it writes, and keeps the error that torch tells as another."""
+
+    def __init__(self, opened: BinaryIO) -> None:
+        self._opened = opened
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            self._opened.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+        self.digest.update(content)
+        return len(content)
+
+    def flush(self) -> None:
+        self._opened.flush()
+
+
 def _write(state: dict[str, Any], file: Path, before_replacing: Callable[[], None]) -> None:
-    # In memory first: torch reports a full disk as a RuntimeError about positions, Python as what it is.
     # Nothing waits for the disk itself (fsync): a process that dies loses nothing by it, and what a machine
     # that dies leaves half written is found by its checksum.
-    content = io.BytesIO()
-    torch.save(state, content)
-    comment = b"sha256:" + hashlib.sha256(content.getbuffer()[:-2]).hexdigest().encode()
-    content.seek(
-        -2, io.SEEK_END
-    )  # the last two bytes are the length of the comment that torch does not write
-    content.write(struct.pack("<H", len(comment)) + comment)
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(content.getbuffer())
+            with partial.open("wb") as opened:
+                _save(state, opened)
             before_replacing()
             partial.replace(file)
         finally:
@@ -153,6 +168,19 @@ def _write(state: dict[str, Any], file: Path, before_replacing: Callable[[], Non
             f"The checkpoint {file} cannot be written: {error.strerror or error}."
             " Free space there or make the folder writable; the trial can be tried again afterwards"
         ) from None
+
+
+def _save(state: dict[str, Any], opened: BinaryIO) -> None:
+    hashing = _Hashing(opened)
+    try:
+        torch.save(state, hashing)  # type: ignore[arg-type]  # all that it asks of a file
+    except RuntimeError:
+        if hashing.error is not None:  # torch calls a full disk "unexpected pos"
+            raise hashing.error from None
+        raise
+    comment = b"sha256:" + hashing.digest.hexdigest().encode()
+    opened.seek(-len(_NO_COMMENT), io.SEEK_CUR)
+    opened.write(struct.pack("<H", len(comment)) + comment)
 
 
 def _verify(opened: BinaryIO, unverified: bool) -> None:
@@ -174,5 +202,6 @@ def _verify(opened: BinaryIO, unverified: bool) -> None:
     while left and (chunk := opened.read(min(left, _CHUNK))):
         digest.update(chunk)
         left -= len(chunk)
+    digest.update(_NO_COMMENT)
     if digest.hexdigest().encode() != comment[1]:
         raise CorruptCheckpoint("its checksum does not match its contents")
