@@ -28,6 +28,7 @@ from lab.study import (
     work,
 )
 from lab.tracking import connect, prepare
+from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import Trainer
@@ -53,17 +54,16 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (MlflowTracker, "open_run", "open the run"),
     (objective, "load_data", "load_data (cached)"),
     (objective, "Trainer", "build the trainer"),
-    (Trainer, "_train_epoch", _EPOCHS),
+    (Trainer, "_train", _EPOCHS),
     (Trainer, "_evaluate", _EPOCHS),
     (objective, "_describe", "describe: model summary"),
     (MlflowRun, "log_params", "params, tags, final metrics"),
     (MlflowRun, "set_tags", "params, tags, final metrics"),
     (MlflowRun, "log_dataset", "describe: dataset"),
     (MlflowRun, "log_text", "describe: config.yaml, model.txt"),
-    (objective, "_train_epochs", "between epochs"),
-    (objective, "save_checkpoint", "checkpoints: write"),
-    (MlflowRun, "log_file", "checkpoints: to artifacts"),
-    (MlflowRun, "log_metrics", "log metrics"),
+    (TrialCheckpoints, "save", "checkpoints: write"),
+    (TrialCheckpoints, "finish", "checkpoints: to artifacts"),
+    (MlflowRun, "log_history", "log metrics"),
     (objective, "_result", "test"),
     (objective, "curves", "figures: draw"),
     (objective, "confusion_matrix", "figures: draw"),

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ConfigError", "DataError", "Fault", "LabError", "LabWarning", "StudyError", "TrackingError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Fault",
+    "LabError",
+    "LabWarning",
+    "ResourceError",
+    "StudyError",
+    "TrackingError",
+]
 
 
 class LabError(Exception):
@@ -49,6 +58,10 @@ class ConfigError(LabError):
 
 class DataError(LabError):
     """A dataset that is missing, corrupt, or does not fit the configuration."""
+
+
+class ResourceError(LabError):
+    """A machine that lacks what a trial needs: memory on its device, space or rights on its disk."""
 
 
 class StudyError(LabError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import math
-import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data
-from lab.errors import TrackingError
+from lab.errors import LabError, ResourceError, TrackingError
 from lab.models import Summary, build_model, summarize_config
 from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker
+from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.error_analysis import log_error_analysis
 from lab.tracking.figures import curves, iteration_curves
 from lab.tracking.provenance import provenance
 from lab.training import (
-    CorruptCheckpoint,
     DetailedEvaluation,
     EpochResult,
     ErrorAnalysis,
@@ -34,14 +34,13 @@ from lab.training import (
     Trainer,
     analyse,
     evaluate,
-    load_checkpoint,
     resolve_device,
-    save_checkpoint,
 )
 
 __all__ = ["Placement", "TrialResult", "analyse_run", "train"]
 
-_CHECKPOINTS = "checkpoints"  # artifact folder
+_MOST_CHARACTERS = 1000  # of a tag that says why
+_RESTARTED = ("restarted", "from the first epoch")
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class Placement:
     run_id: str | None = None
     checkpoint_dir: Path | None = None
 
-    def checkpoint(self, run_id: str) -> Path | None:
-        """Return the file that continues the trial of a run."""
-        return self.checkpoint_dir / run_id / "last.pt" if self.checkpoint_dir else None
+    def checkpoints(self, run_id: str) -> Path | None:
+        """Return the folder with what continues the trial of a run."""
+        return self.checkpoint_dir / run_id if self.checkpoint_dir else None
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,13 @@ def train(
         placement: the run's experiment, name and tags, and where its checkpoints are kept.
         download: whether a missing dataset may be downloaded.
         on_start: called with the open run before training.
-        on_epoch: called after every epoch, once it is logged.
+        on_epoch: called after every epoch, once it is logged; when a trial is continued, first with the last
+            epoch of its checkpoint.
         should_stop: asked at every step; True stops the trial there.
 
     Raises:
-        LabError: settings that do not fit the data, missing data, a tracking store that fails. The run is FAILED.
+        LabError: settings that do not fit the data, missing data, a tracking store that fails, too little memory on the
+            device or space on the disk. The run is FAILED.
         Interrupted: `should_stop` said so. The run is KILLED, and its checkpoint continues it.
     """
     tracker = tracker or MemoryTracker()
@@ -171,25 +172,62 @@ def train(
         run_id=placement.run_id,
         system_metrics=True,
     )
-    checkpoint = placement.checkpoint(run.run_id)
+    folder = placement.checkpoints(run.run_id)
+    fresh = placement.run_id is None
+    checkpoints = None if folder is None else TrialCheckpoints(folder, tracker, run, fresh=fresh)
+    exhausted = ""
     try:
         on_start(run)
-        dataset = load_data(config, device=resolve_device(config), download=download)
-        trainer = Trainer(config, dataset, should_stop)
-        _describe(run, trainer, placement)
-        continued = _continue(trainer, run, tracker, checkpoint) if placement.run_id and checkpoint else False
-        if config.init_from is not None and not continued:
-            _begin_with(config.init_from, trainer, run, tracker)
-        _train_epochs(trainer, run, checkpoint, on_epoch)
-        result = _result(trainer, run)
-        _log_result(run, result, trainer, checkpoint)
+        result = _train(config, tracker, run, placement, checkpoints, download, on_epoch, should_stop)
     except (Interrupted, KeyboardInterrupt):
-        _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoint)
+        _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoints)
         raise
-    except BaseException:
-        _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoint)
+    except torch.OutOfMemoryError as error:
+        exhausted = _out_of_memory(config, error)
+        _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoints, exhausted)
+    except BaseException as error:
+        _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoints, f"{type(error).__name__}: {error}")
         raise
+    if exhausted:
+        # out here the error is gone, and with it the frames that held the trial's tensors: the next trial of
+        # this process finds the memory free
+        gc.collect()
+        torch.cuda.empty_cache()
+        raise ResourceError(exhausted)
     run.end(RunStatus.FINISHED)
+    return result
+
+
+def _train(
+    config: TrialConfig,
+    tracker: Tracker,
+    run: Run,
+    placement: Placement,
+    checkpoints: TrialCheckpoints | None,
+    download: bool,
+    on_epoch: Callable[[EpochResult], None],
+    should_stop: Callable[[], bool],
+) -> TrialResult:
+    """Train in an open run, from the start or from where it was left; the arguments are those of `train`."""
+    dataset = load_data(config, device=resolve_device(config), download=download)
+    trainer = Trainer(config, dataset, should_stop)
+    _describe(run, trainer, placement)
+    points = _Points(run, tracker, fresh=placement.run_id is None)
+    if placement.run_id and checkpoints:
+        trainer = _continue(trainer, run, checkpoints, points, should_stop)
+    if trainer.epoch:
+        on_epoch(_catch_up(trainer, points))
+    elif config.init_from is not None:
+        _begin_with(config.init_from, trainer, run, tracker)
+    for epoch in trainer.epochs():
+        if checkpoints is not None:
+            checkpoints.save(trainer.state_dict())  # first, so that a logged epoch is never lost
+        points.log({epoch.epoch: epoch.metrics}, epoch.steps)
+        on_epoch(epoch)
+    result = _result(trainer, run)
+    _log_result(run, result, trainer)
+    if checkpoints is not None:
+        checkpoints.finish(dict(trainer.model.state_dict()))
     return result
 
 
@@ -247,42 +285,74 @@ def _begin_with(origin: str, trainer: Trainer, run: Run, tracker: Tracker) -> No
     run.log_origin(saved.run_id)
 
 
-def _continue(trainer: Trainer, run: Run, tracker: Tracker, checkpoint: Path) -> bool:
-    """Load the newest checkpoint of a run that is being continued, and log what it knows and the run does not.
+@dataclass
+class _Points:
+    """Logs the curves of a run, leaving out what the run has already.
 
-    Return whether there was one.
+    MLflow shows a point that is logged again at another time twice. A continued trial would log some again:
+    those after an older checkpoint, or all where none was left.
     """
-    file: Path | None = checkpoint
-    if not checkpoint.exists():  # another machine's trial, or one that ended in good order
-        file = tracker.download(run.run_id, f"{_CHECKPOINTS}/{checkpoint.name}", checkpoint.parent)
-    if file is None:
-        return False
-    try:
-        trainer.load_state_dict(load_checkpoint(file))
-    except (CorruptCheckpoint, ValueError) as error:
-        run.set_tags({"lab.restarted": f"from the first epoch: {error}"})
-        return False
-    for history, metric in (
-        (dict(enumerate(trainer.history, start=1)), "train_loss"),
-        (trainer.step_history, "step_loss"),
-    ):
-        logged = tracker.history(run.run_id, metric) if history else {}
-        run.log_history({step: metrics for step, metrics in history.items() if step not in logged})
-    return True
+
+    run: Run
+    tracker: Tracker
+    fresh: bool
+    _logged: dict[str, frozenset[int]] = field(default_factory=dict)  # steps by metric, at the start
+
+    def log(self, *histories: Mapping[int, Mapping[str, float]]) -> None:
+        """Log `histories`, metrics by step, in one request."""
+        points: dict[int, dict[str, float]] = {}
+        for history in histories:
+            for step, metrics in history.items():
+                new = {name: value for name, value in metrics.items() if step not in self.steps(name)}
+                if new:
+                    points.setdefault(step, {}).update(new)
+        if points:
+            self.run.log_history(points)
+
+    def steps(self, metric: str) -> frozenset[int]:
+        """Return the steps that the run had a value of `metric` for when it was opened."""
+        # the loss is the first that is logged of an epoch: a run without any has no curves at all
+        if self.fresh or (metric != "train_loss" and not self.steps("train_loss")):
+            return frozenset()
+        if metric not in self._logged:
+            self._logged[metric] = frozenset(self.tracker.history(self.run.run_id, metric))
+        return self._logged[metric]
 
 
-def _train_epochs(
-    trainer: Trainer, run: Run, checkpoint: Path | None, on_epoch: Callable[[EpochResult], None]
-) -> None:
-    for result in trainer.epochs():
-        if checkpoint is not None:
-            save_checkpoint(
-                trainer.state_dict(), checkpoint
-            )  # first, so that a logged epoch is never repeated
-        points = dict(result.steps)
-        points[result.epoch] = {**points.get(result.epoch, {}), **result.metrics}
-        run.log_history(points)  # one request for the epoch and its iterations
-        on_epoch(result)
+def _continue(
+    trainer: Trainer,
+    run: Run,
+    checkpoints: TrialCheckpoints,
+    points: _Points,
+    should_stop: Callable[[], bool],
+) -> Trainer:
+    """Return a trainer that goes on from the newest checkpoint that is whole; say on the run where it is not the last.
+
+    Without any it begins with the first epoch.
+    """
+    problems: list[str] = []
+    for state in checkpoints.load(problems.append):
+        try:
+            trainer.load_state_dict(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            problems.append(str(error))
+            trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
+        else:
+            break
+    if not trainer.epoch and not problems and points.steps("train_loss"):
+        problems.append("there is no checkpoint on this machine or in the run's artifacts")
+    if problems:
+        reason = "; ".join(problems)
+        tag, place = ("continued", f"after epoch {trainer.epoch}") if trainer.epoch else _RESTARTED
+        run.set_tags({f"lab.{tag}": f"{place}: {reason}"[:_MOST_CHARACTERS]})
+    return trainer
+
+
+def _catch_up(trainer: Trainer, points: _Points) -> EpochResult:
+    """Log what the checkpoint knows and the run does not; return its last epoch, whose end nobody may have heard of."""
+    points.log(dict(enumerate(trainer.history, start=1)), trainer.step_history)
+    improved = trainer.patience.best_epoch == trainer.epoch
+    return EpochResult(trainer.epoch, trainer.history[-1], improved)
 
 
 def _result(trainer: Trainer, run: Run) -> TrialResult:
@@ -307,7 +377,7 @@ def _analyse(dataset: Dataset, test: DetailedEvaluation) -> ErrorAnalysis:
     return analyse(dataset.test.labels, test, dataset.classes)
 
 
-def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Path | None) -> None:
+def _log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
     metrics = result.metrics()
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
@@ -318,29 +388,30 @@ def _log_result(run: Run, result: TrialResult, trainer: Trainer, checkpoint: Pat
         run.log_figure(iteration_curves(trainer.step_history), "iteration_curves.png")
     log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
-    if checkpoint is not None:
-        _log_checkpoints(run, trainer, checkpoint)
 
 
-def _log_checkpoints(run: Run, trainer: Trainer, checkpoint: Path) -> None:
-    """Move the last checkpoint and the best weights from local disk to the run's artifacts."""
-    best = checkpoint.with_name("best.pt")
-    save_checkpoint(dict(trainer.model.state_dict()), best)
-    for file in (checkpoint, best):
-        if file.exists():  # there is no last one where no epoch was finished
-            run.log_file(file, _CHECKPOINTS)
-    shutil.rmtree(checkpoint.parent)
-
-
-def _end_early(run: Run, outcome: Outcome, status: RunStatus, checkpoint: Path | None) -> None:
+def _end_early(
+    run: Run, outcome: Outcome, status: RunStatus, checkpoints: TrialCheckpoints | None, why: str = ""
+) -> None:
     """Close the run of a trial that did not get to its end; never hides why it did not."""
-    with suppress(TrackingError):  # the store may be the very reason
-        run.set_tags({"lab.outcome": outcome})
+    if checkpoints is not None:
+        with suppress(LabError, OSError):  # the store or the disk may be the very reason
+            checkpoints.stop()
+    with suppress(TrackingError):
+        run.set_tags({"lab.outcome": outcome, **({"lab.error": why[:_MOST_CHARACTERS]} if why else {})})
         if outcome is Outcome.FAILED:
             run.log_text(traceback.format_exc(), "traceback.txt")
-        if checkpoint is not None and checkpoint.exists():
-            run.log_file(checkpoint, _CHECKPOINTS)
         run.end(status)
+
+
+def _out_of_memory(config: TrialConfig, error: torch.OutOfMemoryError) -> str:
+    reason = str(error).partition(" GPU 0 has")[0].partition("\n")[0]
+    size = f"image_size={config.image_size}" if config.image_size else "images as large as they are"
+    return (
+        f"The device has too little memory for this trial (batch_size={config.batch_size}, {size},"
+        f" precision={config.precision}): {reason} Lower `batch_size` or `image_size`, take a smaller net, or set"
+        " `precision: bf16`; other processes on the device need memory too"
+    )
 
 
 def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:

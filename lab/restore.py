@@ -61,7 +61,9 @@ def restore(tracker: Tracker, run_id: str) -> Saved:
                 " keeps its best weights"
             )
         try:
-            return Saved(run_id, config, load_checkpoint(file))
+            return Saved(
+                run_id, config, load_checkpoint(file, unverified=True)
+            )  # earlier runs have no checksums
         except CorruptCheckpoint as error:
             raise TrackingError(f"The weights of run {run_id} cannot be read: {error}") from None
 

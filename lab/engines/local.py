@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lab.study import (
     open_storage,
     submit,
 )
+from lab.study.queue import MAX_RETRIES
 from lab.tracking import RunStatus, Tracker, connect, prepare
 from lab.training import cores
 
@@ -211,7 +213,7 @@ class _Sweep:
                 self._fail(f"Worker {worker} ended with exit code {code} before it began a trial", pool)
             return
         self.progress.lose(worker)
-        self.progress.failed += _requeue_dead(self.queue, self.tracker)
+        self.progress.failed += _requeue_dead(self.queue, self.tracker, _ending(code))
         if not self.progress.stopping:
             pool.start()
 
@@ -231,13 +233,23 @@ def _fitting_workers() -> int:
     return cores()
 
 
-def _requeue_dead(queue: TrialQueue, tracker: Tracker) -> int:
+def _requeue_dead(queue: TrialQueue, tracker: Tracker, ending: str = "") -> int:
     """Queue the trials of dead workers again; close the runs of those given up, and return how many."""
     given_up = queue.requeue_dead()
     for trial in given_up:
-        tags = {"lab.outcome": "failed", "lab.error": "its process died every time it was tried"}
+        why = f"its process died every one of the {MAX_RETRIES + 1} times it was tried{ending}"
+        tags = {"lab.outcome": "failed", "lab.error": why}
         _end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
+
+
+def _ending(code: int) -> str:
+    """Return how a process that ended with `code` ended, in words."""
+    if code >= 0:
+        return f", the last time with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    often = ", which the kernel sends when memory runs out" if name == "SIGKILL" else ""
+    return f", the last time by {name}{often}"
 
 
 def _end_run(

@@ -58,6 +58,8 @@ class Run(Protocol):
     ) -> None:
         """Log the values of one step. NaN and infinities are values too.
 
+        Those of step 0 are facts: one that a re-opened run has already, with this value, is not doubled.
+
         Args:
             metrics: value by name.
             step: that they belong to.
@@ -78,6 +80,9 @@ class Run(Protocol):
 
     def log_file(self, file: Path, folder: str = "") -> None:
         """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+
+    def delete_file(self, path: str) -> None:
+        """Delete the artifact `path`; nothing happens where there is none."""
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Store `figure` as the image `path` (`curves.png`)."""

@@ -102,6 +102,11 @@ class MemoryRun:
                 f"Storing {file.name} (run {self.run_id}) failed in memory: {error}"
             ) from None
 
+    def delete_file(self, path: str) -> None:
+        """Delete the artifact `path`; nothing happens where there is none."""
+        with self._lock:
+            self._stored.artifacts.pop(artifact_path(path), None)
+
     def log_figure(self, figure: Figure, path: str) -> None:
         """Store `figure` as the image `path` (`curves.png`)."""
         image = io.BytesIO()

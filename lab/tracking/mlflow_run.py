@@ -27,6 +27,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
@@ -61,6 +62,8 @@ class MlflowRun:
         self._params: dict[str, str] = dict(run.data.params)
         self._tables: list[dict[str, str]] = json.loads(run.data.tags.get(_TABLES_TAG, "[]"))
         self._origin = {name: run.data.tags[name] for name in _ORIGIN if name in run.data.tags}
+        self._artifacts: str = run.info.artifact_uri
+        self._known: dict[str, float] = dict(run.data.metrics)  # when it was opened
         self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
         self._dataset: Dataset | None = None
         outputs = run.outputs.model_outputs if run.outputs else []
@@ -102,9 +105,13 @@ class MlflowRun:
             for step, metrics in history.items()
             for name, value in metrics.items()
         ]
+        known = {p.key for p in points if p.step == 0 and self._known.get(p.key) == p.value}
         with self._doing("logging metrics"):
-            self._client.log_batch(self._run_id, metrics=points)
-        self._facts.update((point.key, point) for point in points if point.step == 0)
+            self._client.log_batch(self._run_id, metrics=[p for p in points if p.step or p.key not in known])
+            # with their times, as the run would count one with another time as one more
+            found = [p for name in known for p in self._client.get_metric_history(self._run_id, name)]
+        facts = [p for p in points if p.step == 0 and p.key not in known]
+        self._facts.update((p.key, p) for p in (*found, *facts))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
@@ -120,6 +127,13 @@ class MlflowRun:
         place = artifact_path(folder) if folder else None
         with self._doing(f"storing {file.name}"):
             self._client.log_artifact(self._run_id, str(file), place)
+
+    def delete_file(self, path: str) -> None:
+        """Delete the artifact `path`; nothing happens where there is none."""
+        place = artifact_path(path)
+        with self._doing(f"deleting {path}"):
+            repository: Any = get_artifact_repository(self._artifacts, tracking_uri=self._uri)
+            repository.delete_artifacts(place)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Store `figure` as the image `path` (`curves.png`)."""

@@ -1,7 +1,13 @@
 """Training: the loop, stopping, optimizers, schedules, losses, checkpoints. Knows neither MLflow nor Optuna."""
 
 from lab.training.analysis import ErrorAnalysis, analyse
-from lab.training.checkpoint import CorruptCheckpoint, load_checkpoint, save_checkpoint
+from lab.training.checkpoint import (
+    CheckpointStore,
+    CorruptCheckpoint,
+    FolderCheckpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lab.training.device import cores, resolve_device, use_threads
 from lab.training.evaluate import DetailedEvaluation, Evaluation, evaluate
 from lab.training.loop import EpochResult, Trainer
@@ -10,11 +16,13 @@ from lab.training.patience import Patience
 from lab.training.transfer import fitting_weights
 
 __all__ = [
+    "CheckpointStore",
     "CorruptCheckpoint",
     "DetailedEvaluation",
     "EpochResult",
     "ErrorAnalysis",
     "Evaluation",
+    "FolderCheckpoints",
     "Interrupted",
     "Outcome",
     "Patience",

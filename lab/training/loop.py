@@ -181,6 +181,7 @@ class Trainer:
         """Return all that continues the trial after the last finished epoch, as tensors and plain values."""
         return {
             "cell": self.config.cell_hash,
+            "epoch": self.epoch,  # by it the newer of two is told
             "history": self.history,
             "step_history": self.step_history,
             "diverged_step": self.diverged_step,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
+import weakref
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,19 @@ import torch
 import yaml
 
 from lab.config import TrialConfig
-from lab.errors import DataError
-from lab.objective import Placement, train
+from lab.errors import DataError, LabWarning, ResourceError, TrackingError
+from lab.objective import Placement, TrialResult, train
 from lab.tracking import MemoryTracker, Run
-from lab.training import EpochResult, Interrupted, Outcome
+from lab.tracking.checkpoints import RunCheckpoints, Uploader
+from lab.tracking.memory import MemoryRun
+from lab.training import (
+    EpochResult,
+    Interrupted,
+    Outcome,
+    Trainer,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -125,30 +139,195 @@ def test_an_interrupted_run_is_killed_and_goes_on(
     assert history == {n: epoch["train_loss"] for n, epoch in enumerate(whole.history, start=1)}
 
 
-def test_a_damaged_checkpoint_starts_the_trial_over_and_says_so(
-    tracker: MemoryTracker, placement: Placement
-) -> None:
-    config = TrialConfig(**TINY)
-    started: list[Run] = []
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
+    """How often a value of a metric was logged against a step, over all runs."""
+    counts: Counter[tuple[str, int]] = Counter()
+    plain = MemoryRun.log_metrics
+
+    def log_metrics(run: MemoryRun, metrics: Mapping[str, float], step: int = 0, **options: Any) -> None:
+        counts.update((name, step) for name in metrics if step)
+        plain(run, metrics, step, **options)
+
+    monkeypatch.setattr(MemoryRun, "log_metrics", log_metrics)
+    return counts
+
+
+def interrupted(config: TrialConfig, tracker: MemoryTracker, placement: Placement, epochs: int) -> Path:
+    """Stop a trial after so many epochs; return the folder of its local checkpoints."""
     seen: list[int] = []
     with pytest.raises(Interrupted, match="asked to stop"):
         train(
             config,
             tracker,
             placement=placement,
-            on_start=started.append,
             on_epoch=lambda result: seen.append(result.epoch),
-            should_stop=lambda: len(seen) == 2,
+            should_stop=lambda: len(seen) == epochs,
         )
-    run_id = started[0].run_id
-    file = placement.checkpoint(run_id)
-    assert file is not None
-    file.write_bytes(file.read_bytes()[:100])
-    result = train(
-        config, tracker, placement=Placement(run_id=run_id, checkpoint_dir=placement.checkpoint_dir)
+    folder = placement.checkpoints(only_run(tracker)["run_id"])
+    assert folder is not None
+    return folder
+
+
+def continued(config: TrialConfig, tracker: MemoryTracker, folder: Path) -> TrialResult:
+    run_id = only_run(tracker)["run_id"]
+    return train(config, tracker, placement=Placement(run_id=run_id, checkpoint_dir=folder.parent))
+
+
+def same(one: TrialResult, other: TrialResult) -> bool:
+    clock = ("epoch_seconds", "images_per_second", "seconds")
+    curves = [
+        [{k: v for k, v in epoch.items() if k not in clock} for epoch in r.history] for r in (one, other)
+    ]
+    ends = [{k: v for k, v in r.metrics().items() if k not in clock} for r in (one, other)]
+    return curves[0] == curves[1] and ends[0] == ends[1]
+
+
+def test_of_a_damaged_checkpoint_the_one_before_is_used_and_no_point_is_doubled(
+    tracker: MemoryTracker, placement: Placement, logged: Counter[tuple[str, int]]
+) -> None:
+    config = TrialConfig(**TINY, log_every_n_steps=1)
+    folder = interrupted(config, tracker, placement, epochs=2)
+    (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-100])
+    result = continued(config, tracker, folder)
+    assert "lab.restarted" not in only_run(tracker)
+    assert re.match(r"after epoch 1: .*last\.pt: .*checksum", only_run(tracker)["tags.lab.continued"])
+    assert set(logged.values()) == {1}
+    assert [step for name, step in logged if name == "train_loss"] == [1, 2, 3]
+    assert same(result, train(config))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
+    tracker: MemoryTracker, placement: Placement, logged: Counter[tuple[str, int]], damage: str
+) -> None:
+    config = TrialConfig(**TINY)
+    folder = interrupted(config, tracker, placement, epochs=2)
+    tracker.attach(only_run(tracker)["run_id"]).delete_file("checkpoints/last.pt")
+    for file in folder.glob("*.pt"):
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:100])
+    result = continued(config, tracker, folder)
+    reason = {"truncated": "no checksum", "gone": "there is no checkpoint"}[damage]
+    assert re.match(f"from the first epoch: .*{reason}", only_run(tracker)["tags.lab.restarted"])
+    assert set(logged.values()) == {1}
+    assert same(result, train(config))
+
+
+def test_where_all_local_ones_are_damaged_the_runs_own_is_used(
+    tracker: MemoryTracker, placement: Placement
+) -> None:
+    config = TrialConfig(**TINY)
+    folder = interrupted(config, tracker, placement, epochs=2)
+    for file in folder.glob("*.pt"):
+        file.write_bytes(b"")
+    result = continued(config, tracker, folder)
+    assert only_run(tracker)["tags.lab.continued"].startswith("after epoch 2: ")
+    assert same(result, train(config))
+
+
+def test_a_state_that_does_not_fit_is_not_half_used(tracker: MemoryTracker, placement: Placement) -> None:
+    config = TrialConfig(**TINY)
+    folder = interrupted(config, tracker, placement, epochs=2)
+    state = load_checkpoint(folder / "last.pt")
+    del state["optimizer"]
+    for file in folder.glob("*.pt"):
+        save_checkpoint(state, file)
+    tracker.attach(only_run(tracker)["run_id"]).delete_file("checkpoints/last.pt")
+    result = continued(config, tracker, folder)
+    assert "optimizer" in only_run(tracker)["tags.lab.restarted"]
+    assert same(result, train(config))
+
+
+def test_what_nobody_heard_of_before_the_end_is_told_when_it_goes_on(
+    tracker: MemoryTracker, placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrialConfig(**TINY)
+
+    def fail(run: MemoryRun, history: Mapping[int, Any], **_: Any) -> None:
+        if 2 in history:
+            raise TrackingError("the server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryRun, "log_history", fail)
+        with pytest.raises(TrackingError, match="the server is gone"):
+            train(config, tracker, placement=placement)
+    run_id = only_run(tracker)["run_id"]
+    told: list[int] = []
+    train(
+        config,
+        tracker,
+        placement=Placement(run_id=run_id, checkpoint_dir=placement.checkpoint_dir),
+        on_epoch=lambda result: told.append(result.epoch),
     )
+    assert told == [2, 3]
+    assert list(tracker.history(run_id, "train_loss")) == [1, 2, 3]
+
+
+def test_checkpoints_go_to_the_run_while_it_trains_and_a_failure_is_only_a_warning(
+    tracker: MemoryTracker, placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Uploader, "pause", 0.0)
+    config = TrialConfig(**TINY)
+    run: list[Run] = []
+    held: list[bool] = []
+
+    def wait(result: EpochResult) -> None:
+        deadline = time.monotonic() + 10
+        while "checkpoints/last.pt" not in tracker.artifacts(run[0].run_id) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        held.append("checkpoints/last.pt" in tracker.artifacts(run[0].run_id))
+
+    train(config, tracker, placement=placement, on_start=run.append, on_epoch=wait)
+    assert held == [True] * 3
+    kept = [name for name in tracker.artifacts(run[0].run_id) if name.startswith("checkpoints/")]
+    assert sorted(kept) == ["checkpoints/best.pt", "checkpoints/last.pt"]
+
+    def refuse(self: RunCheckpoints, file: Path) -> None:
+        raise TrackingError("403.")
+
+    monkeypatch.setattr(RunCheckpoints, "add", refuse)
+    with pytest.warns(LabWarning, match=r"cannot be copied to the run's artifacts: 403\. Until") as warned:
+        result = train(config, tracker, placement=replace(placement, name="refused"))
+    assert len(warned) == 1
     assert len(result.history) == 3
-    assert "from the first epoch" in only_run(tracker)["tags.lab.restarted"]
+
+
+def test_a_disk_that_cannot_be_written_fails_the_run_with_its_name(
+    tracker: MemoryTracker, tmp_path: Path
+) -> None:
+    (tmp_path / "full").touch()
+    placement = Placement(checkpoint_dir=tmp_path / "full")
+    with pytest.raises(ResourceError, match=r"full/\w+/last\.pt cannot be written: .*Free space"):
+        train(TrialConfig(**TINY), tracker, placement=placement)
+    run = only_run(tracker)
+    assert (run["status"], run["tags.lab.outcome"]) == ("FAILED", "failed")
+    assert run["tags.lab.error"].startswith("ResourceError: The checkpoint ")
+
+
+def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
+    tracker: MemoryTracker, placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[Any]] = []
+
+    def exhaust(trainer: Trainer, *_: Any) -> None:
+        models.append(weakref.ref(trainer.model))
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB."
+        )
+
+    monkeypatch.setattr(Trainer, "_train", exhaust)
+    match = r"batch_size=256, image_size=8, precision=fp32\): .*allocate 2\.00 GiB\. Lower `batch_size` or"
+    with pytest.raises(ResourceError, match=match) as caught:
+        train(TrialConfig(**TINY), tracker, placement=placement)
+    assert models[0]() is None  # while the error is still held
+    assert caught.value.__context__ is None
+    run = only_run(tracker)
+    assert (run["status"], run["tags.lab.outcome"]) == ("FAILED", "failed")
+    assert "too little memory" in run["tags.lab.error"]
+    assert b"OutOfMemoryError" in tracker.artifacts(run["run_id"])["traceback.txt"]
 
 
 def test_a_trial_that_diverges_at_once_is_still_a_result(tracker: MemoryTracker) -> None:

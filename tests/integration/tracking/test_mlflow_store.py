@@ -14,6 +14,7 @@ import pytest
 
 from lab.errors import TrackingError
 from lab.tracking import RunStatus, UnavailableError, connect, prepare
+from lab.tracking.mlflow import MlflowTracker
 
 ROOT = Path(__file__).parents[3]
 
@@ -124,3 +125,16 @@ def test_monitor_that_fails_does_not_break_the_run(tmp_path: Path, monkeypatch: 
     tracker = connect(f"sqlite:///{tmp_path}/mlflow.db")
     run = tracker.open_run(name="x", experiment=tracker.experiment("x"), tags={}, system_metrics=True)
     run.end(RunStatus.FINISHED)
+
+
+def test_facts_that_a_reopened_run_has_are_not_doubled(tmp_path: Path) -> None:
+    tracker = MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"))
+    run = tracker.open_run(name="x", experiment=tracker.experiment("again"), tags={})
+    run.log_metrics({"params": 5.0, "test_loss": 0.5}, timestamp=1)
+    again = tracker.open_run(name="x", experiment="", tags={}, run_id=run.run_id)
+    again.log_metrics({"params": 5.0, "test_loss": 0.25})
+    points = {
+        name: [point.value for point in tracker._client.get_metric_history(run.run_id, name)]
+        for name in ("params", "test_loss")
+    }
+    assert points == {"params": [5.0], "test_loss": [0.5, 0.25]}

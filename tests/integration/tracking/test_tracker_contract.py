@@ -446,3 +446,17 @@ def test_a_registered_model_leads_to_its_run(tracker: Tracker, experiment: str) 
     assert tracker.model_run(f"models:/{name}/1") == tracker.model_run(f"models:/{name}@best") == run.run_id
     with pytest.raises(TrackingError, match=r"came from no run"):
         tracker.model_run(f"models:/{name}/2")
+
+
+def test_a_deleted_file_is_gone_and_deleting_it_again_is_nothing(
+    tracker: Tracker, experiment: str, tmp_path: Path
+) -> None:
+    run = open_run(tracker, experiment)
+    run.log_text("a", "folder/one.txt")
+    run.log_text("b", "folder/two.txt")
+    for _ in range(2):
+        run.delete_file("folder/one.txt")
+    assert tracker.download(run.run_id, "folder/one.txt", tmp_path) is None
+    assert tracker.download(run.run_id, "folder/two.txt", tmp_path) is not None
+    with pytest.raises(TrackingError, match="must stay inside"):
+        run.delete_file("../two.txt")
