@@ -20,10 +20,19 @@ from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
-from lab.study.queue import MAX_RETRIES, TrialQueue, is_dead
+from lab.study.queue import TrialQueue, is_dead, is_lost
 from lab.tracking import Run, Tracker
 
-__all__ = ["Cell", "PlannedCell", "Submission", "cell_states", "feasible_cells", "plan", "submit"]
+__all__ = [
+    "Cell",
+    "PlannedCell",
+    "Submission",
+    "cell_states",
+    "feasible_cells",
+    "plan",
+    "submit",
+    "trial_state",
+]
 
 _MOST_FAULTS = 20
 _TURN = 20  # cells queued before another planner, or who re-queues the dead, may go on
@@ -157,23 +166,18 @@ def cell_states(queue: TrialQueue) -> dict[str, str]:
     """
     waiting = "cancelled" if queue.is_cancelled() else "waiting"
     return {
-        cell: waiting if trial.state is TrialState.WAITING else _state(trial)
+        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial)
         for cell, trial in queue.newest().items()
     }
 
 
-def _state(trial: FrozenTrial) -> str:
+def trial_state(trial: FrozenTrial) -> str:
+    """Return the state of a trial as `cell_states` says it."""
     if trial.state is TrialState.FAIL:
-        return "lost" if _is_lost(trial) else "failed"
+        return "lost" if is_lost(trial) else "failed"
     if trial.state is TrialState.RUNNING and is_dead(trial):
         return "interrupted"
     return trial.state.name.lower()
-
-
-def _is_lost(trial: FrozenTrial) -> bool:
-    """Return whether a trial's process died before it could say how the trial ended, and it may be tried again."""
-    died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
-    return died and trial.user_attrs.get("retries", 0) < MAX_RETRIES
 
 
 def submit(
@@ -202,7 +206,7 @@ def submit(
         run = _open_run(grid, cells[0].config, queue, tracker)
         _, last = queue.cells_since(0)
         newest = queue.newest()
-    missing = [cell for cell in cells if cell.hash not in newest or _is_lost(newest[cell.hash])]
+    missing = [cell for cell in cells if cell.hash not in newest or is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
     for start in range(0, len(missing), _TURN):
@@ -302,6 +306,6 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
     run.log_text(grid.text, "grid.yaml")
     needs = [needed.name for needed in load_needs(grid)]
     facts = {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor, "needs": needs}
-    for key, value in {**facts, "concluded": False}.items():
+    for key, value in facts.items():
         queue.set_attribute(key, value)
     return run

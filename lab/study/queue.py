@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +37,7 @@ from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS
 
-__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "worker_name"]
+__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "is_lost", "worker_name"]
 
 MAX_RETRIES = 2  # after so many deaths of its process a trial is failed, not tried again
 _KEPT = (
@@ -59,6 +59,7 @@ _NEXT_WAITING = sa.text(
     "SELECT trial_id FROM trials WHERE study_id = :study AND trial_id > :after AND state = 'WAITING' "
     "ORDER BY trial_id LIMIT 1"
 )
+_WAITING = sa.text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = 'WAITING'")
 _UNFINISHED = sa.text(
     "SELECT 1 FROM trials WHERE study_id = :study AND state IN ('WAITING', 'RUNNING') LIMIT 1"
 )
@@ -123,6 +124,10 @@ class TrialQueue:
     def waits(self) -> bool:
         """Whether any trial is waiting for a worker."""
         return bool(self._rows(_NEXT_WAITING, after=0))
+
+    def waiting(self) -> int:
+        """Return how many trials are waiting."""
+        return int(self._rows(_WAITING)[0][0])
 
     def is_over(self) -> bool:
         """Whether no trial is waiting or running."""
@@ -236,10 +241,11 @@ class TrialQueue:
         self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def put_back(self, trial_id: int) -> None:
-        """Give a claimed trial back, for any worker to continue."""
-        # who claims it next says so after the claim: until then it must not look like this worker's
-        self.set_trial_attribute(trial_id, "worker", None)
-        self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        """Give a claimed trial back, for any worker to continue; one that another has already stays there."""
+        with suppress(UpdateFinishedTrialError):
+            # who claims it next says so after the claim: until then it must not look like this worker's
+            self.set_trial_attribute(trial_id, "worker", None)
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def requeue_dead(self) -> list[FrozenTrial]:
         """Re-queue the running trials whose worker is gone; return those that have died too often and were failed.
@@ -268,13 +274,30 @@ class TrialQueue:
             self.put_back(self._trial_id(trial.number))
         return dead
 
-    def requeue_failed(self) -> int:
-        """Queue every cell again whose newest trial failed, with all its retries before it; return how many."""
+    def requeue_failed(self, cells: Collection[str] | None = None) -> int:
+        """Queue every cell again whose newest trial failed, with all its retries before it; return how many.
+
+        Args:
+            cells: hashes of the only cells to queue; all if None.
+        """
         with self.alone():
             failed = [trial for trial in self.newest().values() if trial.state is TrialState.FAIL]
-            for trial in failed:
+            chosen = [trial for trial in failed if cells is None or trial.user_attrs.get("cell") in cells]
+            for trial in chosen:
                 self.requeue(trial, retries=0)
-        return len(failed)
+            if chosen:
+                self.set_attribute("concluded", False)
+        return len(chosen)
+
+    def requeue_lost(self) -> int:
+        """Queue the cells again whose trial's process died, and whose successor was never queued."""
+        with self.alone():
+            lost = [trial for trial in self.newest().values() if is_lost(trial)]
+            for trial in lost:
+                self.requeue(trial)
+            if lost:
+                self.set_attribute("concluded", False)
+        return len(lost)
 
     def newest(self) -> dict[str, FrozenTrial]:
         """Return each cell's newest trial, by cell hash."""
@@ -370,3 +393,9 @@ def is_dead(trial: FrozenTrial) -> bool:
         return bool(f"{psutil.Process(int(pid)).create_time():.2f}" != created)
     except psutil.NoSuchProcess:
         return True
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Return whether a trial's process died before it could say how the trial ended, and it may be tried again."""
+    died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
+    return died and trial.user_attrs.get("retries", 0) < MAX_RETRIES
