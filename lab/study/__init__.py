@@ -4,9 +4,11 @@ from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, Worker
 from lab.study.origins import check_stored_origins
 from lab.study.planner import (
     Cell,
+    Comparison,
     PlannedCell,
     Submission,
     cell_states,
+    compare,
     feasible_cells,
     plan,
     submit,
@@ -20,6 +22,7 @@ from lab.study.worker import WorkerSettings, work
 
 __all__ = [
     "Cell",
+    "Comparison",
     "EpochEnded",
     "Event",
     "PlannedCell",
@@ -33,6 +36,7 @@ __all__ = [
     "WorkerSettings",
     "cell_states",
     "check_stored_origins",
+    "compare",
     "database_exists",
     "display_url",
     "feasible_cells",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -25,9 +25,11 @@ from lab.tracking import Run, Tracker
 
 __all__ = [
     "Cell",
+    "Comparison",
     "PlannedCell",
     "Submission",
     "cell_states",
+    "compare",
     "feasible_cells",
     "plan",
     "submit",
@@ -74,6 +76,30 @@ class Submission:
     present: int
     skipped: int
     gone: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A grid beside the study that is there: feasible cells that are `new` to it and `known` (of these `done`),
+    and cells of the study that the grid does not name (`left`)."""
+
+    new: int
+    known: int
+    done: int
+    left: int
+
+
+def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparison:
+    """Count what a study means to a grid.
+
+    Args:
+        cells: from `plan`, all of them.
+        states: from `cell_states`.
+    """
+    named = {cell.config.cell_hash for cell in cells if cell.feasible and cell.config is not None}
+    known = named & states.keys()
+    done = sum(states[cell] == "complete" for cell in known)
+    return Comparison(len(named - known), len(known), done, len(states.keys() - named))
 
 
 def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[PlannedCell]:

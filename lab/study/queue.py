@@ -390,7 +390,9 @@ def is_dead(trial: FrozenTrial) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return bool(f"{psutil.Process(int(pid)).create_time():.2f}" != created)
+        process = psutil.Process(int(pid))
+        # one that nobody has reaped yet is dead as well
+        return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
