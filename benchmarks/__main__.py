@@ -8,7 +8,7 @@ import click
 
 from lab.training import cores
 
-_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory")
+_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -56,6 +56,14 @@ def sweep(every: bool) -> None:
 def memory() -> None:
     """Peak memory of a worker beside its dataset."""
     _module("memory").run()
+
+
+@main.command()
+@click.option("--largest", default=10_000, help="Cells of the largest study; the others are 100 and 1,000.")
+@click.option("--claims", default=20, help="Claims measured of each study.")
+def claim(largest: int, claims: int) -> None:
+    """Claims from studies of 100, 1,000 and 10,000 cells, in SQLite and in LAB_BENCHMARK_POSTGRES."""
+    _module("claim").run((100, 1_000, largest), claims)
 
 
 @main.command(name="all")

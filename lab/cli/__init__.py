@@ -10,13 +10,17 @@ import click
 
 from lab.cli.best import best
 from lab.cli.check import check
+from lab.cli.control import cancel, resume, retry
 from lab.cli.effects import effects
 from lab.cli.errors import errors
 from lab.cli.plan import plan
 from lab.cli.results import results
 from lab.cli.status import status
+from lab.cli.submit import submit
 from lab.cli.sweep import sweep
 from lab.cli.train import train
+from lab.cli.watch import watch
+from lab.cli.worker import worker
 from lab.errors import LabError
 
 __all__ = ["main"]
@@ -61,6 +65,10 @@ def main() -> None:
       lab plan grids/quickstart.yaml
     Train all of it, on every core; Ctrl-C and the same command again continue it:
       lab sweep grids/quickstart.yaml
+    Or queue it, and let workers train it, here or on other machines:
+      lab submit grids/quickstart.yaml
+      lab worker
+      lab watch quickstart
     Ask how it stands, and what won:
       lab status quickstart
       lab best quickstart
@@ -77,5 +85,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-for _command in (train, sweep, plan, check, status, best, effects, errors, results):
+_LOOKING = (plan, check, status, best, effects, errors, results)
+_SERVICE = (submit, worker, watch, cancel, resume, retry)
+for _command in (train, sweep, *_LOOKING, *_SERVICE):
     main.add_command(_command)

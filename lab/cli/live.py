@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lab.engines import Progress, Running
     from lab.study import Submission, TrialEnded
 
-__all__ = ["STOPPING", "SweepDisplay"]
+__all__ = ["STOPPING", "SweepDisplay", "summary"]
 
 STOPPING = "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once."
 
@@ -34,9 +34,16 @@ class SweepDisplay:
     Args:
         stopping: whether the sweep was asked to stop.
         console: to show it on; stdout if None.
+        message: what is shown when it was.
     """
 
-    def __init__(self, stopping: Callable[[], bool] = lambda: False, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        stopping: Callable[[], bool] = lambda: False,
+        console: Console | None = None,
+        message: str = STOPPING,
+    ) -> None:
+        self._message = message
         self._stopping = stopping
         self._console = console or terminal()
         self._shown: RenderableType = Text("checking every cell and the data …")
@@ -63,16 +70,7 @@ class SweepDisplay:
     def planned(self, submission: Submission, progress: Progress) -> None:
         """Say what the sweep is about to do with a study."""
         self._told = 0
-        parts = [f"{submission.added:,} cells queued"]
-        if submission.present:
-            parts.append(
-                f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
-            )
-        if submission.skipped:
-            parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
-        if submission.gone:
-            parts.append(f"{submission.gone:,} cells of earlier files left as they are")
-        self._console.print(f"{progress.study}: {', '.join(parts)}", highlight=False, soft_wrap=True)
+        self._console.print(summary(submission, progress), highlight=False, soft_wrap=True)
         self._shown = Text("starting workers …" if progress.waiting else "")
 
     def update(self, progress: Progress) -> None:
@@ -90,7 +88,21 @@ class SweepDisplay:
         """Return the live part. It asks for itself whether to stop: a signal's handler must not print into it."""
         if not self._stopping():
             return self._shown
-        return Group(Text(STOPPING, style="yellow", no_wrap=True, overflow="ellipsis"), self._shown)
+        return Group(Text(self._message, style="yellow", no_wrap=True, overflow="ellipsis"), self._shown)
+
+
+def summary(submission: Submission, progress: Progress) -> str:
+    """Return what was queued of a study."""
+    parts = [f"{submission.added:,} cells queued"]
+    if submission.present:
+        parts.append(
+            f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
+        )
+    if submission.skipped:
+        parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
+    if submission.gone:
+        parts.append(f"{submission.gone:,} cells of earlier files left as they are")
+    return f"{progress.study}: {', '.join(parts)}"
 
 
 def _line(ended: TrialEnded, progress: Progress) -> Text:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["browse", "unknown_study"]
+from lab.errors import StudyError
+
+if TYPE_CHECKING:
+    from lab.study import TrialQueue
+
+__all__ = ["browse", "existing_study", "unknown_study"]
 
 
 def browse(tracking_uri: str, experiment: str | None = None) -> str:
@@ -29,3 +35,17 @@ def unknown_study(name: str, storage: str) -> str:
     names = study_names(storage)
     known = f" Known: {', '.join(names)}" if names else " There are none yet: `lab sweep GRID` makes one."
     return f"No study '{name}' here.{suggest(name, names)}{known}"
+
+
+def existing_study(name: str, storage: str) -> TrialQueue:
+    """Return the trials of the study called `name`.
+
+    Raises:
+        StudyError: there is none; says which there are.
+    """
+    from lab.study import find_queue
+
+    queue = find_queue(storage, name)
+    if queue is None:
+        raise StudyError(unknown_study(name, storage))
+    return queue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from lab.cli.options import (
 from lab.config import load_grid
 
 if TYPE_CHECKING:
-    from lab.study import PlannedCell
+    from lab.study import Comparison, PlannedCell
 
 __all__ = ["plan"]
 
@@ -58,26 +58,44 @@ def plan(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done."""
-    from lab.study import cell_states, find_queue
+    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done.
+
+    Where the study is there already, the last line says how many cells are new to it, known, and left behind.
+    """
+    from lab.study import cell_states, compare, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
-    cells = plan_cells(loaded, cell_states(queue) if queue else {})
+    states = cell_states(queue) if queue else {}
+    cells = plan_cells(loaded, states)
     if form == "table":
-        _print_table(cells, loaded.name, loaded.space.size, limit or _ROWS)
+        shown = list(islice(cells, limit or _ROWS))
+        _print_table(shown, loaded.name, loaded.space.size)
+        if queue is not None:  # a changed base is a new set of cells: it costs all of them again
+            compared = compare(chain(shown, cells), states)
+            terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
     elif form == "csv":
         _print_csv(islice(cells, limit))
     else:
         _print_json(islice(cells, limit))
 
 
-def _print_table(cells: Iterator[PlannedCell], name: str, size: int, limit: int) -> None:
+def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
+    """Return what a sweep of the grid would mean to the study that is there."""
+    parts = [f"{compared.new:,} cells are new", f"{compared.known:,} known ({compared.done:,} done)"]
+    if not partial:  # --only leaves out what the file still names
+        parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
+    text = f"In the study '{name}' {', '.join(parts)}"
+    if compared.new and compared.left and not compared.known and not partial:
+        text += "\nNone of its cells is known. If `base` was changed on purpose, another `name` keeps the two apart"
+    return text
+
+
+def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = list(islice(cells, limit))
     table = Table(title=f"{name}: {size:,} cells", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("cell", "values", "params", "mult-adds", "state"):
         table.add_column(heading, justify="right" if heading in ("cell", "params", "mult-adds") else "left")

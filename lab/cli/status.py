@@ -55,10 +55,18 @@ def _print(status: StudyStatus, *, details: bool) -> None:
     click.echo(f"{status.name}: {counts or 'no trials'}{best}")
     if not details:
         return
+    if status.cancelled:
+        click.echo(f"  cancelled: `lab resume {status.name}` lets it go on")
     for trial in status.running:
         value = "" if trial["value"] is None else f", {status.monitor} {trial['value']:.4f}"
         click.echo(
             f"  running  {trial['label']}: epoch {trial['epoch']}/{trial['epochs']}{value}  ({trial['worker']})"
+        )
+    for trial in status.interrupted:
+        last = f"epoch {trial['epoch']}/{trial['epochs']}"
+        click.echo(
+            f"  interrupted  {trial['label']}: {last}, its worker {trial['worker']} is gone; "
+            "the next sweep or worker continues it"
         )
     for trial in status.failed:
         click.echo(f"  failed   {trial['label']}: {trial['error']}")

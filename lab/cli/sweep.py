@@ -76,7 +76,7 @@ def sweep(
     """Train every cell of GRID that its study has not trained yet, and track each in MLflow.
 
     Ctrl-C stops in good order: running trials checkpoint and are put back.
-    The exit code is 0 when every cell is done, 1 when some failed, 130 after Ctrl-C.
+    The exit code is 0 when every cell is done, 1 when some failed or the study was cancelled, 130 after Ctrl-C.
     """
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
@@ -89,7 +89,13 @@ def sweep(
             click.echo(f"Continue with: {_again(ctx)}")
             sys.exit(stop.exit_code)
     _print_result(result, stores.tracking_uri, _again(ctx))
-    sys.exit(stop.exit_code if result.ending == "stopped" else 1 if result.failed else 0)
+    sys.exit(
+        stop.exit_code
+        if result.ending == "stopped"
+        else 1
+        if result.failed or result.ending == "cancelled"
+        else 0
+    )
 
 
 def _again(ctx: click.Context) -> str:
@@ -156,6 +162,8 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
     click.echo(f"{result.study}: {counts}")
     if result.failed:
         click.echo(f"Failed cells keep their traceback in MLflow; `{again} --retry-failed` tries them again")
+    if result.ending == "cancelled":
+        click.echo(f"It was cancelled; let it go on with: lab resume {result.study}")
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
     click.echo(browse(tracking_uri, result.experiment))

@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-import pandas as pd
 import torch
 
-from lab.config import Grid, load_needs
+from lab.config import Grid
 from lab.data import clear_cache, load_data
+from lab.engines.ending import Ending, SweepResult, conclude, end_run, requeue_dead
+from lab.engines.planning import check, open_tracker
 from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.progress import Progress
+from lab.engines.service import fitting_workers
+from lab.engines.stores import Stores
+from lab.engines.watching import progress_of
 from lab.errors import LabError
-from lab.report import leaderboard, publish_leaderboard
-from lab.study import (
-    Submission,
-    TrialQueue,
-    WorkerFailed,
-    WorkerSettings,
-    cell_states,
-    check_stored_origins,
-    feasible_cells,
-    open_storage,
-    submit,
-)
-from lab.study.queue import MAX_RETRIES
-from lab.tracking import RunStatus, Tracker, connect, prepare
-from lab.training import cores
+from lab.study import Submission, TrialQueue, WorkerFailed, WorkerSettings, open_storage, submit
+from lab.tracking import RunStatus, Tracker
 
-__all__ = ["Stores", "SweepResult", "sweep"]
+__all__ = ["sweep"]
 
 _TICK = 0.5  # seconds between looks at the clock and at `should_stop`
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory."""
-
-    storage: str = "sqlite:///.lab/optuna.db"
-    tracking_uri: str = "sqlite:///.lab/mlflow.db"
-    artifact_dir: Path = Path(".lab/artifacts")
-    checkpoint_dir: Path = Path(".lab/checkpoints")
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """How a sweep ended: the study's leaderboard, its trials by state, and whether all that could be done is."""
-
-    study: str
-    experiment: str  # its id
-    leaderboard: pd.DataFrame
-    states: dict[str, int]
-    ending: Literal["done", "stopped", "out_of_time"]
-
-    @property
-    def failed(self) -> int:
-        """Cells that failed."""
-        return self.states.get("failed", 0)
-
-    @property
-    def status(self) -> RunStatus:
-        """The status of the study's run."""
-        if self.ending != "done":
-            return RunStatus.KILLED
-        return RunStatus.FAILED if self.failed else RunStatus.FINISHED
 
 
 def sweep(
@@ -104,22 +59,18 @@ def sweep(
         LabError: the data is missing, or a store cannot be used.
     """
     stores = stores or Stores()
-    needed = load_needs(grid)
-    planned = [(each, feasible_cells(each)) for each in (*needed, grid)]  # all, before anything is spent
+    planned = check(grid)
     warm_up()
-    prepare(stores.tracking_uri)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    for _, cells in planned:
-        check_stored_origins((cell.config for cell in cells), needed, tracker)
-        load_data(
-            cells[0].config, download=download
-        )  # finds out that it is there, and fills its cache, for all
+    tracker = open_tracker(planned, stores)
+    for each in planned:
+        # finds out that it is there, and fills its cache, for all
+        load_data(each.cells[0].config, download=download)
         clear_cache()  # the workers have their own; this process needs the memory for nothing
-    storage = open_storage(stores.storage)  # creates what is not there, before several processes look
-    for each, cells in planned:
-        submission = submit(each, cells, storage, tracker, on_queued)
+    storage = open_storage(stores.storage)
+    for each in planned:
+        submission = submit(each.grid, each.cells, storage, tracker, on_queued)
         result = _sweep_study(
-            each, submission, stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop
+            each.grid, submission, stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop
         )
         if result.ending != "done":
             break
@@ -139,7 +90,7 @@ def _sweep_study(
 ) -> SweepResult:
     """Train what waits in the study of `grid`; the arguments are those of `sweep`."""
     queue = submission.queue
-    _requeue_dead(queue, tracker)
+    requeue_dead(queue, tracker)
     if retry_failed:
         queue.requeue_failed()
     settings = WorkerSettings(
@@ -150,14 +101,15 @@ def _sweep_study(
         checkpoint_dir=stores.checkpoint_dir,
         deadline=time.time() + grid.budget.seconds if grid.budget.seconds else None,
     )
-    progress = _progress(grid.name, queue)
+    progress = replace(progress_of(queue), running={}, ended=[])
     on_plan(submission, progress)
-    ending: Literal["done", "stopped", "out_of_time"] = "stopped"
+    ending: Ending = "stopped"
     try:
         _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
-        ending = "stopped" if should_stop() else "out_of_time" if queue.waits() else "done"
+        ending = "stopped" if should_stop() else "cancelled" if queue.is_cancelled() else "done"
+        ending = "out_of_time" if ending == "done" and queue.waits() else ending
     finally:
-        result = _conclude(submission, tracker, grid.name, ending)
+        result = conclude(queue, submission.run, tracker, ending)
     return result
 
 
@@ -181,7 +133,7 @@ class _Sweep:
             return
         pool = Pool(self.settings, torch.cuda.device_count() if torch.cuda.is_available() else 0)
         try:
-            for _ in range(min(workers or _fitting_workers(), self.progress.waiting)):
+            for _ in range(min(workers or fitting_workers(), self.progress.waiting)):
                 pool.start()
             while len(pool):
                 self._step(pool)
@@ -189,7 +141,7 @@ class _Sweep:
             pool.kill()
             for trial in self.queue.put_back_dead():
                 tags = {"lab.outcome": "killed"}
-                _end_run(trial.user_attrs, self.queue, self.tracker, RunStatus.KILLED, tags)
+                end_run(trial.user_attrs, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:
             raise LabError(self.error)
@@ -213,7 +165,7 @@ class _Sweep:
                 self._fail(f"Worker {worker} ended with exit code {code} before it began a trial", pool)
             return
         self.progress.lose(worker)
-        self.progress.failed += _requeue_dead(self.queue, self.tracker, _ending(code))
+        self.progress.failed += requeue_dead(self.queue, self.tracker, code)
         if not self.progress.stopping:
             pool.start()
 
@@ -224,82 +176,3 @@ class _Sweep:
     def _stop(self, pool: Pool) -> None:
         self.progress.stopping = True
         pool.stop()
-
-
-def _fitting_workers() -> int:
-    """Return how many workers use this machine best: one a GPU, or one a core, with one thread each."""
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return cores()
-
-
-def _requeue_dead(queue: TrialQueue, tracker: Tracker, ending: str = "") -> int:
-    """Queue the trials of dead workers again; close the runs of those given up, and return how many."""
-    given_up = queue.requeue_dead()
-    for trial in given_up:
-        why = f"its process died every one of the {MAX_RETRIES + 1} times it was tried{ending}"
-        tags = {"lab.outcome": "failed", "lab.error": why}
-        _end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
-    return len(given_up)
-
-
-def _ending(code: int) -> str:
-    """Return how a process that ended with `code` ended, in words."""
-    if code >= 0:
-        return f", the last time with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    often = ", which the kernel sends when memory runs out" if name == "SIGKILL" else ""
-    return f", the last time by {name}{often}"
-
-
-def _end_run(
-    trial: Mapping[str, Any], queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
-) -> None:
-    """End the run that a dead worker left open.
-
-    Args:
-        trial: its trial's user attributes.
-        queue: of the study.
-        tracker: where the run is.
-        status: to end it with.
-        tags: to set on it.
-    """
-    run_id = trial.get("run_id")
-    if run_id is not None:
-        experiment = tracker.experiment(queue.attributes()["experiment"])
-        run = tracker.open_run(name=trial["label"], experiment=experiment, tags=tags, run_id=run_id)
-        run.end(status)
-
-
-def _progress(study: str, queue: TrialQueue) -> Progress:
-    states = list(cell_states(queue).values())
-    attributes = queue.attributes()
-    progress = Progress(
-        study,
-        attributes["monitor"],
-        maximize=queue.maximizes(),
-        total=len(states),
-        done=states.count("complete"),
-        failed=states.count("failed"),
-    )
-    for trial in queue.completed():
-        progress.improve(trial.user_attrs["label"], trial.value)
-    return progress
-
-
-def _conclude(
-    submission: Submission,
-    tracker: Tracker,
-    study: str,
-    ending: Literal["done", "stopped", "out_of_time"],
-) -> SweepResult:
-    states: dict[str, int] = {}
-    for state in cell_states(submission.queue).values():
-        states[state] = states.get(state, 0) + 1
-    experiment = tracker.experiment(study)
-    trials = leaderboard(tracker, experiment, study=study, repeats="each")
-    frame = publish_leaderboard(submission.run, trials)
-    result = SweepResult(study, experiment, frame, states, ending)
-    if not states.get("running"):  # another sweep is at it, and ends the run when it is done
-        submission.run.end(result.status)
-    return result

@@ -49,14 +49,14 @@ class Worker:
 
 
 class Pool:
-    """Starts worker processes for one study and hears from them.
+    """Starts worker processes and hears from them.
 
     Args:
-        settings: what each worker is given.
+        settings: what each worker is given, unless it is given its own.
         gpus: how many CUDA devices the workers are spread over.
     """
 
-    def __init__(self, settings: WorkerSettings, gpus: int = 0) -> None:
+    def __init__(self, settings: WorkerSettings | None, gpus: int = 0) -> None:
         self._settings = settings
         self._gpus = gpus
         self._context = _context()
@@ -66,19 +66,20 @@ class Pool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def start(self) -> None:
-        """Start one more worker."""
+    def start(self, settings: WorkerSettings | None = None) -> int:
+        """Start one more worker; return its number."""
         number = self._started
         gpu = number % self._gpus if self._gpus else None
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=worker_main, args=(self._settings, sender, gpu), name=f"lab-worker-{number}"
+            target=worker_main, args=(settings or self._settings, sender, gpu), name=f"lab-worker-{number}"
         )
         with _single_threaded_imports():
             process.start()
         sender.close()  # ours: the pipe must end when the worker does
         self._workers[number] = Worker(number, process, receiver)
         self._started += 1
+        return number
 
     def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
         """Yield what has come from the workers, with their numbers.

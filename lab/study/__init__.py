@@ -2,17 +2,31 @@
 
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.origins import check_stored_origins
-from lab.study.planner import Cell, PlannedCell, Submission, cell_states, feasible_cells, plan, submit
+from lab.study.planner import (
+    Cell,
+    Comparison,
+    PlannedCell,
+    Submission,
+    cell_states,
+    compare,
+    feasible_cells,
+    plan,
+    submit,
+    trial_state,
+)
 from lab.study.queue import TrialQueue
 from lab.study.status import StudyStatus, find_queue, study_names, study_status
 from lab.study.storage import database_exists, display_url, open_storage
+from lab.study.studies import Studies
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
     "Cell",
+    "Comparison",
     "EpochEnded",
     "Event",
     "PlannedCell",
+    "Studies",
     "StudyStatus",
     "Submission",
     "TrialEnded",
@@ -22,6 +36,7 @@ __all__ = [
     "WorkerSettings",
     "cell_states",
     "check_stored_origins",
+    "compare",
     "database_exists",
     "display_url",
     "feasible_cells",
@@ -31,5 +46,6 @@ __all__ = [
     "study_names",
     "study_status",
     "submit",
+    "trial_state",
     "work",
 ]

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe
 from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
+from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
-from lab.study.queue import MAX_RETRIES, TrialQueue
+from lab.study.queue import TrialQueue, is_dead, is_lost
 from lab.tracking import Run, Tracker
 
-__all__ = ["Cell", "PlannedCell", "Submission", "cell_states", "feasible_cells", "plan", "submit"]
+__all__ = [
+    "Cell",
+    "Comparison",
+    "PlannedCell",
+    "Submission",
+    "cell_states",
+    "compare",
+    "feasible_cells",
+    "plan",
+    "submit",
+    "trial_state",
+]
 
 _MOST_FAULTS = 20
+_TURN = 20  # cells queued before another planner, or who re-queues the dead, may go on
+_PAUSE = 0.002
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,30 @@ class Submission:
     present: int
     skipped: int
     gone: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A grid beside the study that is there: feasible cells that are `new` to it and `known` (of these `done`),
+    and cells of the study that the grid does not name (`left`)."""
+
+    new: int
+    known: int
+    done: int
+    left: int
+
+
+def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparison:
+    """Count what a study means to a grid.
+
+    Args:
+        cells: from `plan`, all of them.
+        states: from `cell_states`.
+    """
+    named = {cell.config.cell_hash for cell in cells if cell.feasible and cell.config is not None}
+    known = named & states.keys()
+    done = sum(states[cell] == "complete" for cell in known)
+    return Comparison(len(named - known), len(known), done, len(states.keys() - named))
 
 
 def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[PlannedCell]:
@@ -147,16 +187,23 @@ def feasible_cells(grid: Grid) -> list[Cell]:
 def cell_states(queue: TrialQueue) -> dict[str, str]:
     """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
 
-    A trial whose process died, and whose successor was never queued, counts as `lost`: the cell is missing.
+    A trial whose process died counts as `interrupted` until somebody finds out, and as `lost` where its successor
+    was never queued: the cell is missing. What waits in a cancelled study is `cancelled`.
     """
-    states = {}
-    for trial in queue.trials():
-        state = trial.state.name.lower()
-        if trial.state is TrialState.FAIL:
-            died = "outcome" not in trial.user_attrs and trial.user_attrs.get("retries", 0) < MAX_RETRIES
-            state = "lost" if died else "failed"
-        states[trial.user_attrs.get("cell", "")] = state
-    return states
+    waiting = "cancelled" if queue.is_cancelled() else "waiting"
+    return {
+        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial)
+        for cell, trial in queue.newest().items()
+    }
+
+
+def trial_state(trial: FrozenTrial) -> str:
+    """Return the state of a trial as `cell_states` says it."""
+    if trial.state is TrialState.FAIL:
+        return "lost" if is_lost(trial) else "failed"
+    if trial.state is TrialState.RUNNING and is_dead(trial):
+        return "interrupted"
+    return trial.state.name.lower()
 
 
 def submit(
@@ -168,6 +215,8 @@ def submit(
 ) -> Submission:
     """Queue what the study of `grid` does not have yet of its cells, and open the study's run.
 
+    Any number of processes may do so at once: each cell is queued once. They take turns, a few cells each.
+
     Args:
         grid: the grid file.
         cells: from `feasible_cells`.
@@ -176,29 +225,59 @@ def submit(
         on_progress: called with the cells queued so far and how many there are.
 
     Raises:
-        StudyError: a study of this name compares by another metric.
+        StudyError: a study of this name compares by another metric, or is cancelled.
     """
-    queue = _open_study(grid, cells[0].config, storage)
-    states = cell_states(queue)
-    missing = [cell for cell in cells if states.get(cell.hash, "lost") == "lost"]
-    run = _open_run(grid, cells[0].config, queue, tracker)
-    distributions = queue.accept(grid.space.distributions())
-    lost = {trial.user_attrs["cell"]: trial for trial in queue.trials(TrialState.FAIL)}
-    for done, cell in enumerate(missing):
-        on_progress(done, len(missing))
-        if cell.hash in lost:
-            queue.requeue(lost[cell.hash])
-            continue
-        params = grid.space.params(cell.point)
-        queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
+    with alone(storage.engine, f"study {grid.name}"):
+        queue = _open_study(grid, cells[0].config, storage)
+        run = _open_run(grid, cells[0].config, queue, tracker)
+        _, last = queue.cells_since(0)
+        newest = queue.newest()
+    missing = [cell for cell in cells if cell.hash not in newest or is_lost(newest[cell.hash])]
+    turns = _Turns(grid, queue, newest, last)
+    added = 0
+    for start in range(0, len(missing), _TURN):
+        on_progress(start, len(missing))
+        added += turns.take(missing[start : start + _TURN])
     return Submission(
         queue,
         run,
-        added=len(missing),
-        present=len(cells) - len(missing),
+        added=added,
+        present=len(cells) - added,
         skipped=grid.space.size - len(cells),
-        gone=0 if grid.only else len(states.keys() - {cell.hash for cell in cells}),
+        gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
     )
+
+
+@dataclass
+class _Turns:
+    """Queueing beside others who queue the same; `known` are the cells' trials up to the one with the id `last`."""
+
+    grid: Grid
+    queue: TrialQueue
+    known: Mapping[str, FrozenTrial]
+    last: int
+    since: set[str] = field(default_factory=set)  # cells queued after it, by anybody
+
+    def take(self, cells: Sequence[Cell]) -> int:
+        """Queue those of `cells` that nobody else has queued in the meantime; return how many."""
+        time.sleep(_PAUSE)  # or this process would have a file's lock again before those who wait are awake
+        with self.queue.alone():
+            cells_since, self.last = self.queue.cells_since(self.last)
+            self.since |= cells_since
+            mine = [cell for cell in cells if cell.hash not in self.since]
+            distributions = self.queue.accept(self.grid.space.distributions()) if mine else {}
+            for cell in mine:
+                self._add(cell, distributions)
+            if mine:
+                self.queue.set_attribute("concluded", False)
+        return len(mine)
+
+    def _add(self, cell: Cell, distributions: Mapping[str, BaseDistribution]) -> None:
+        if cell.hash in self.known:
+            self.queue.requeue(self.known[cell.hash])
+            return
+        params = self.grid.space.params(cell.point)
+        self.queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
 
 
 def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
@@ -225,6 +304,8 @@ def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQu
             f"Study '{grid.name}' exists and compares by {monitor} ({study.direction.name.lower()}), "
             f"but the grid monitors {config.monitor} ({direction}); give the grid another `name`"
         )
+    if queue.is_cancelled():
+        raise StudyError(f"Study '{grid.name}' was cancelled; `lab resume {grid.name}` lets it go on")
     return queue
 
 
@@ -249,6 +330,8 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
     )
     run.log_text(grid.text, "grid.yaml")
-    for key, value in {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor}.items():
+    needs = [needed.name for needed in load_needs(grid)]
+    facts = {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor, "needs": needs}
+    for key, value in facts.items():
         queue.set_attribute(key, value)
     return run

@@ -1,17 +1,18 @@
 """The cells of one study as Optuna trials: added once, claimed by exactly one worker, put back when it stops.
 
 A trial's user attributes carry what a worker needs (`config`) and what it leaves (`run_id`, `worker`,
-`outcome`, results). Only Optuna's public API is used, so its own tools show the study too.
+`outcome`, results). Writing is Optuna's public API, so its own tools show the study too; what is asked often,
+or of thousands of trials, is asked of its tables.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import warnings
-from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
     distribution_to_json,
+    json_to_distribution,
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -32,18 +34,45 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
+from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS
 
-__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "worker_name"]
+__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "is_lost", "worker_name"]
 
 MAX_RETRIES = 2  # after so many deaths of its process a trial is failed, not tried again
-_KEPT = ("cell", "config", "label", "run_id", "retries")  # what a re-queued trial takes along
-
+_KEPT = (
+    "cell",
+    "config",
+    "label",
+    "run_id",
+    "retries",
+    "earlier_error",
+)  # what a re-queued trial takes along
+_DIED = "its process died every time it was tried"
 
 _SET_DISTRIBUTION = sa.text(
     "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
     "AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)"
 )
+# From a given trial on, along the index of the study's trials: what was claimed before costs nothing.
+_NEXT_WAITING = sa.text(
+    "SELECT trial_id FROM trials WHERE study_id = :study AND trial_id > :after AND state = 'WAITING' "
+    "ORDER BY trial_id LIMIT 1"
+)
+_WAITING = sa.text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = 'WAITING'")
+_UNFINISHED = sa.text(
+    "SELECT 1 FROM trials WHERE study_id = :study AND state IN ('WAITING', 'RUNNING') LIMIT 1"
+)
+_STATE = sa.text("SELECT state FROM trials WHERE trial_id = :trial")
+_CELLS_SINCE = sa.text(
+    "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+    "WHERE t.study_id = :study AND t.trial_id > :after AND a.key = 'cell' ORDER BY t.trial_id"
+)
+_DISTRIBUTION = sa.text(
+    "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
+    "WHERE t.study_id = :study AND p.param_name = :name LIMIT 1"
+)
+_ATTRIBUTE = sa.text("SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key")
 
 
 def worker_name() -> str:
@@ -61,6 +90,7 @@ class Claim:
     config: TrialConfig
     params: Mapping[str, Any]
     run_id: str | None  # of the run to continue
+    earlier_error: str = ""  # why an earlier attempt failed
 
 
 class TrialQueue:
@@ -68,11 +98,20 @@ class TrialQueue:
 
     def __init__(self, storage: RDBStorage, name: str) -> None:
         self.storage = storage
+        self.name = name
         self.study_id = storage.get_study_id_from_name(name)
         self._study = optuna.load_study(study_name=name, storage=storage)
-        self._waiting: deque[int] = deque()  # trial numbers
+        self._claimed_last = 0  # id of the trial that this process looked at last
         self._given_up: list[FrozenTrial] = []
-        storage.heartbeat_stale_trial_callback = self._retire
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else add trials to this study until the end of the block.
+
+        What is added after a look at what is there must be inside; `add` and `requeue` do not ask by themselves.
+        """
+        with alone(self.storage.engine, f"study {self.name}"):
+            yield
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in any of `states` (all if none is given), by number."""
@@ -84,7 +123,30 @@ class TrialQueue:
 
     def waits(self) -> bool:
         """Whether any trial is waiting for a worker."""
-        return bool(self.trials(TrialState.WAITING))
+        return bool(self._rows(_NEXT_WAITING, after=0))
+
+    def waiting(self) -> int:
+        """Return how many trials are waiting."""
+        return int(self._rows(_WAITING)[0][0])
+
+    def is_over(self) -> bool:
+        """Whether no trial is waiting or running."""
+        return not self._rows(_UNFINISHED)
+
+    def is_held(self, trial_id: int) -> bool:
+        """Whether a claimed trial still is its claimer's: not thought dead and given to another, nor cancelled."""
+        with self.storage.engine.connect() as connection:
+            state = connection.execute(_STATE, {"trial": trial_id}).scalar()
+        return state == "RUNNING" and not self.is_cancelled()
+
+    def is_cancelled(self) -> bool:
+        """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
+        return bool(self.attribute("cancelled", False))
+
+    def cells_since(self, trial_id: int) -> tuple[set[str], int]:
+        """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
+        rows = self._rows(_CELLS_SINCE, after=trial_id)
+        return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
 
     def maximizes(self) -> bool:
         """Whether higher values are better."""
@@ -93,6 +155,11 @@ class TrialQueue:
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
         return self.storage.get_study_user_attrs(self.study_id)
+
+    def attribute(self, key: str, default: Any = None) -> Any:
+        """Return one of the study's user attributes."""
+        rows = self._rows(_ATTRIBUTE, key=key)
+        return json.loads(rows[0][0]) if rows else default
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Set one of the study's user attributes."""
@@ -122,9 +189,11 @@ class TrialQueue:
         Raises:
             StudyError: a parameter was a number and is a choice now, or the other way round.
         """
-        known: dict[str, BaseDistribution] = {}
-        for trial in self.trials():
-            known.update(trial.distributions)
+        known = {
+            name: json_to_distribution(rows[0][0])  # the same in all trials, since this was called for each
+            for name in distributions
+            if (rows := self._rows(_DISTRIBUTION, name=name))
+        }
         accepted = {name: _widened(name, known.get(name), new) for name, new in distributions.items()}
         for name, distribution in accepted.items():
             if name in known and known[name] != distribution:
@@ -136,13 +205,17 @@ class TrialQueue:
         return accepted
 
     def claim(self) -> Claim | None:
-        """Take the first waiting trial for this process; None when none is waiting."""
+        """Take the next waiting trial for this process; None when none is waiting or the study is cancelled."""
+        if self.is_cancelled():
+            return None
         while True:
-            if not self._waiting:
-                self._waiting.extend(trial.number for trial in self.trials(TrialState.WAITING))
-            if not self._waiting:
+            rows = self._rows(_NEXT_WAITING, after=self._claimed_last)
+            if not rows and self._claimed_last:  # those before may have been put back
+                rows, self._claimed_last = self._rows(_NEXT_WAITING, after=0), 0
+            if not rows:
                 return None
-            trial_id = self._trial_id(self._waiting.popleft())
+            trial_id = self._claimed_last = rows[0][0]
+            self.beat(trial_id)  # first: one put back long ago would look stale
             with suppress(UpdateFinishedTrialError):  # somebody else was quicker, and is done already
                 if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     return self._claimed(trial_id)
@@ -168,38 +241,67 @@ class TrialQueue:
         self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def put_back(self, trial_id: int) -> None:
-        """Give a claimed trial back, for any worker to continue."""
-        self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        """Give a claimed trial back, for any worker to continue; one that another has already stays there."""
+        with suppress(UpdateFinishedTrialError):
+            # who claims it next says so after the claim: until then it must not look like this worker's
+            self.set_trial_attribute(trial_id, "worker", None)
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def requeue_dead(self) -> list[FrozenTrial]:
         """Re-queue the running trials whose worker is gone; return those that have died too often and were failed.
 
         A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped.
         """
+        if not self.trials(TrialState.RUNNING):
+            return []
         self._given_up.clear()
-        with warnings.catch_warnings():
+        # alone: a trial that was failed and has no successor yet would look lost to a planner
+        with self.alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since Optuna 2.9
+            self.storage.heartbeat_stale_trial_callback = self._retire
             optuna.storages.fail_stale_trials(self._study)
-        for trial in filter(_is_dead, self.trials(TrialState.RUNNING)):
-            # exactly one process gets to fail it, and so to queue its successor
-            with suppress(UpdateFinishedTrialError):
-                self.fail(self._trial_id(trial.number))
-                self._retire(self._study, trial)
+            for trial in filter(is_dead, self.trials(TrialState.RUNNING)):
+                # exactly one process gets to fail it, and so to queue its successor
+                with suppress(UpdateFinishedTrialError):
+                    self.fail(self._trial_id(trial.number))
+                    self._retire(self._study, trial)
         return list(self._given_up)
 
     def put_back_dead(self) -> list[FrozenTrial]:
         """Put back the running trials whose worker on this machine was ended on purpose; return them."""
-        dead = [trial for trial in self.trials(TrialState.RUNNING) if _is_dead(trial)]
+        dead = [trial for trial in self.trials(TrialState.RUNNING) if is_dead(trial)]
         for trial in dead:
             self.put_back(self._trial_id(trial.number))
         return dead
 
-    def requeue_failed(self) -> None:
-        """Queue every cell again whose newest trial failed, with all its retries before it."""
-        newest = {trial.user_attrs.get("cell"): trial for trial in self.trials()}
-        for trial in newest.values():
-            if trial.state is TrialState.FAIL:
+    def requeue_failed(self, cells: Collection[str] | None = None) -> int:
+        """Queue every cell again whose newest trial failed, with all its retries before it; return how many.
+
+        Args:
+            cells: hashes of the only cells to queue; all if None.
+        """
+        with self.alone():
+            failed = [trial for trial in self.newest().values() if trial.state is TrialState.FAIL]
+            chosen = [trial for trial in failed if cells is None or trial.user_attrs.get("cell") in cells]
+            for trial in chosen:
                 self.requeue(trial, retries=0)
+            if chosen:
+                self.set_attribute("concluded", False)
+        return len(chosen)
+
+    def requeue_lost(self) -> int:
+        """Queue the cells again whose trial's process died, and whose successor was never queued."""
+        with self.alone():
+            lost = [trial for trial in self.newest().values() if is_lost(trial)]
+            for trial in lost:
+                self.requeue(trial)
+            if lost:
+                self.set_attribute("concluded", False)
+        return len(lost)
+
+    def newest(self) -> dict[str, FrozenTrial]:
+        """Return each cell's newest trial, by cell hash."""
+        return {trial.user_attrs.get("cell", ""): trial for trial in self.trials()}
 
     def requeue(self, trial: FrozenTrial, retries: int | None = None) -> None:
         """Queue a failed trial's cell again, to continue the same run.
@@ -209,6 +311,8 @@ class TrialQueue:
             retries: how often the cell was retried before; one more than `trial` says if None.
         """
         kept = {key: trial.user_attrs[key] for key in _KEPT if key in trial.user_attrs}
+        if retries is not None:
+            kept["earlier_error"] = trial.user_attrs.get("error", _DIED)
         kept["retries"] = kept.get("retries", 0) + 1 if retries is None else retries
         self._enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
 
@@ -217,6 +321,10 @@ class TrialQueue:
             self.requeue(trial)
         else:
             self._given_up.append(trial)
+
+    def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
+        with self.storage.engine.connect() as connection:
+            return list(connection.execute(query, {"study": self.study_id, **values}))
 
     def _trial_id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
@@ -239,7 +347,6 @@ class TrialQueue:
         )
 
     def _claimed(self, trial_id: int) -> Claim:
-        self.beat(trial_id)
         self.set_trial_attribute(trial_id, "worker", worker_name())
         trial = self.storage.get_trial(trial_id)
         attributes = trial.user_attrs
@@ -250,6 +357,7 @@ class TrialQueue:
             TrialConfig(**attributes["config"]),
             trial.params,
             attributes.get("run_id"),
+            attributes.get("earlier_error", ""),
         )
 
 
@@ -272,7 +380,7 @@ def _kind(distribution: BaseDistribution) -> str:
     return "choice" if isinstance(distribution, CategoricalDistribution) else "number"
 
 
-def _is_dead(trial: FrozenTrial) -> bool:
+def is_dead(trial: FrozenTrial) -> bool:
     """Return whether the trial's worker was on this machine and is no more."""
     worker = trial.user_attrs.get("worker")
     if worker is None:  # killed between the claim and saying who it is, unless it is just about to
@@ -282,6 +390,14 @@ def _is_dead(trial: FrozenTrial) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return bool(f"{psutil.Process(int(pid)).create_time():.2f}" != created)
+        process = psutil.Process(int(pid))
+        # one that nobody has reaped yet is dead as well
+        return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Return whether a trial's process died before it could say how the trial ended, and it may be tried again."""
+    died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
+    return died and trial.user_attrs.get("retries", 0) < MAX_RETRIES

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.errors import StudyError
 from lab.study.planner import cell_states
-from lab.study.queue import TrialQueue
+from lab.study.queue import TrialQueue, is_dead
 from lab.study.storage import database_exists, display_url, open_storage
 
 __all__ = ["StudyStatus", "find_queue", "study_names", "study_status"]
@@ -19,15 +19,20 @@ __all__ = ["StudyStatus", "find_queue", "study_names", "study_status"]
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study's trials by state, those that run and those that failed, and the best value so far."""
+    """A study's trials by state, those that run, were interrupted and failed, and the best value so far.
+
+    A trial is `interrupted` when its worker, on this machine, is no more and nobody has queued it again.
+    """
 
     name: str
     monitor: str
     states: dict[str, int]
     running: list[dict[str, Any]]
+    interrupted: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     best_value: float | None
     best_label: str
+    cancelled: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -57,16 +62,19 @@ def study_status(url: str, name: str) -> StudyStatus:
         raise StudyError(f"No study '{name}' in {display_url(url)}")
     states = Counter(cell_states(queue).values())
     finished = queue.completed()
+    held = queue.trials(TrialState.RUNNING)
     pick = max if queue.maximizes() else min
     best = pick(finished, key=lambda trial: trial.value or 0.0) if finished else None
     return StudyStatus(
         name=name,
         monitor=queue.attributes().get("monitor", ""),
         states=dict(states),
-        running=[_running(trial) for trial in queue.trials(TrialState.RUNNING)],
+        running=[_running(trial) for trial in held if not is_dead(trial)],
+        interrupted=[_running(trial) for trial in held if is_dead(trial)],
         failed=[_failed(trial) for trial in queue.trials(TrialState.FAIL) if "outcome" in trial.user_attrs],
         best_value=best.value if best else None,
         best_label=best.user_attrs.get("label", str(best.number)) if best else "",
+        cancelled=queue.is_cancelled(),
     )
 
 
@@ -77,7 +85,7 @@ def _running(trial: FrozenTrial) -> dict[str, Any]:
         "epoch": epoch,
         "epochs": trial.user_attrs.get("config", {}).get("epochs"),
         "value": trial.intermediate_values.get(epoch),
-        "worker": trial.user_attrs.get("worker", ""),
+        "worker": trial.user_attrs.get("worker") or "",
     }
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from lab.errors import StudyError
+from lab.study.lock import alone
 
 __all__ = ["HEARTBEAT_SECONDS", "database_exists", "display_url", "open_storage"]
 
@@ -23,7 +24,7 @@ _BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
 def open_storage(url: str) -> RDBStorage:
     """Open the database at an SQLAlchemy `url` (`sqlite:///…`, `postgresql://…`), creating its tables.
 
-    The first call on a fresh database must come before other processes open it: creating tables races.
+    Several processes may do so at once, on a fresh database too.
 
     Raises:
         StudyError: the address is no database's, the database cannot be reached, or it is of another version.
@@ -74,7 +75,8 @@ def _open(url: sa.URL) -> RDBStorage:
         engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}}
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    # creating the tables races with another process that does the same
+    with warnings.catch_warnings(), alone(sa.create_engine(url), "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
         storage = RDBStorage(
             url.render_as_string(hide_password=False),

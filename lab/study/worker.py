@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from optuna.exceptions import UpdateFinishedTrialError
 
 from lab.config import as_text
 from lab.errors import LabError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
-from lab.study.storage import HEARTBEAT_SECONDS, open_storage
+from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, connect
 from lab.training import EpochResult, Interrupted, Outcome
 
@@ -80,8 +81,17 @@ class _Attempt:
         claim = self.claim
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
         try:
-            with self._beating():
-                result = self._train()
+            self._train_and_tell()
+        except UpdateFinishedTrialError:  # this worker was thought dead, and another has the trial now
+            self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
+
+    def _train_and_tell(self) -> None:
+        claim = self.claim
+        try:
+            with Pulse(self.queue, claim.trial_id) as pulse:
+                result = self._train(lambda: self.should_stop() or not pulse.held)
+        except UpdateFinishedTrialError:
+            raise
         except Interrupted:
             self.queue.put_back(claim.trial_id)
             self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
@@ -93,7 +103,7 @@ class _Attempt:
         else:
             self._complete(result)
 
-    def _train(self) -> TrialResult:
+    def _train(self, should_stop: Callable[[], bool]) -> TrialResult:
         # One thread unless the config says otherwise, however many workers there are: sums added up by
         # another number of threads differ in the last bits.
         config = self.claim.config
@@ -114,10 +124,15 @@ class _Attempt:
             placement=placement,
             on_start=self._started,
             on_epoch=self._epoch_ended,
-            should_stop=self.should_stop,
+            should_stop=should_stop,
         )
 
     def _started(self, run: Run) -> None:
+        if (
+            self.claim.earlier_error
+        ):  # of a cell that failed before; `lab.error` would say that this attempt did
+            run.set_tags({"lab.earlier_error": self.claim.earlier_error})
+            run.remove_tags(["lab.error"])
         self.queue.set_trial_attribute(self.claim.trial_id, "run_id", run.run_id)
 
     def _epoch_ended(self, result: EpochResult) -> None:
@@ -139,20 +154,3 @@ class _Attempt:
         self.queue.set_trial_attribute(self.claim.trial_id, "error", reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
-
-    @contextmanager
-    def _beating(self) -> Iterator[None]:
-        """Record heartbeats from a thread while the trial trains."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
-                self.queue.beat(self.claim.trial_id)
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()

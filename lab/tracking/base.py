@@ -75,6 +75,9 @@ class Run(Protocol):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
 
+    def remove_tags(self, names: Sequence[str]) -> None:
+        """Remove the tags called `names` where the run has them."""
+
     def log_text(self, text: str, path: str) -> None:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
 

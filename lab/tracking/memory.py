@@ -88,6 +88,12 @@ class MemoryRun:
         with self._lock:
             self._stored.tags.update(tags)
 
+    def remove_tags(self, names: Sequence[str]) -> None:
+        """Remove the tags called `names` where the run has them."""
+        with self._lock:
+            for name in names:
+                self._stored.tags.pop(name, None)
+
     def log_text(self, text: str, path: str) -> None:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
         self._store(path, text.encode())

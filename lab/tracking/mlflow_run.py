@@ -118,6 +118,12 @@ class MlflowRun:
         with self._doing("setting tags"):
             self._client.log_batch(self._run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
+    def remove_tags(self, names: Sequence[str]) -> None:
+        """Remove the tags called `names` where the run has them."""
+        with self._doing("removing tags"):
+            for name in set(names) & set(self._client.get_run(self._run_id).data.tags):
+                self._client.delete_tag(self._run_id, name)
+
     def log_text(self, text: str, path: str) -> None:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
         self._store(path, lambda file: file.write_text(text, encoding="utf-8", newline=""))

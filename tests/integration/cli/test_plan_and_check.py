@@ -96,3 +96,23 @@ def test_check_without_the_data(bare_lab: Any) -> None:
     result = bare_lab("check", "photos.yaml")
     assert result.exit_code == 0
     assert "not checked against the data" in result.stdout
+
+
+def test_a_plan_beside_the_study_that_is_there(swept: Any) -> None:
+    lab = swept
+    assert (
+        "In the study 'tiny' 0 cells are new, 3 known (3 done), 0 left behind"
+        in lab("plan", "tiny.yaml").stdout
+    )
+    text = (lab.home / "tiny.yaml").read_text()
+    (lab.home / "tiny.yaml").write_text(text.replace("lr: [0.01, 0.02]", "lr: [0.02, 0.03]"))
+    grown = lab("plan", "tiny.yaml", "--limit", "1").stdout  # counts what it does not show, too
+    assert (
+        "2 cells are new, 1 known (1 done), 2 left behind: of other settings, or no longer in the file"
+        in grown
+    )
+    changed = lab("plan", "tiny.yaml", "--set", "epochs=3").stdout
+    assert "3 cells are new, 0 known (0 done), 3 left behind" in changed
+    assert "If `base` was changed on purpose, another `name` keeps the two apart" in changed
+    part = lab("plan", "tiny.yaml", "--only", "lr=0.03").stdout
+    assert "2 cells are new, 0 known (0 done)\n" in part

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from lab.config import Grid, parse_grid
 
 # one server imports what worker processes need; each is forked from it
-multiprocessing.get_context("forkserver").set_forkserver_preload(["lab.engines.process"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["lab.engines.process", "lab.tracking.mlflow"]
+)
 
 GRID = """
 name: {name}
@@ -38,3 +43,18 @@ def make_grid() -> Callable[..., Grid]:
         return parse_grid(GRID.format(name=name, epochs=epochs, more=more), "tiny.yaml", overrides)
 
     return make
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'optuna.db'}"
+    server: str = request.getfixturevalue("postgres_server")
+    name = f"queue_{uuid.uuid4().hex}"
+    engine = sa.create_engine(
+        server.replace("://", "+psycopg://") + "/postgres", isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server}/{name}"

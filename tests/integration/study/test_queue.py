@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import sqlalchemy as sa
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -32,21 +30,6 @@ def make_queue(url: str, cells: int) -> TrialQueue:
 def add(queue: TrialQueue, number: int) -> None:
     lr = (number + 1) / 1000
     queue.add(TrialConfig(lr=lr), f"lr={lr}", {"lr": lr}, {"lr": FloatDistribution(0.001, 10)})
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'deep' / 'optuna.db'}"
-    server: str = request.getfixturevalue("postgres_server")
-    name = f"queue_{uuid.uuid4().hex}"
-    engine = sa.create_engine(
-        server.replace("://", "+psycopg://") + "/postgres", isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{server}/{name}"
 
 
 def drain(url: str, barrier: Any, results: Any) -> None:

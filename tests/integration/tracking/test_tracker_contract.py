@@ -140,6 +140,14 @@ def test_params_logged_twice_keep_the_first_value(tracker: Tracker, experiment: 
     assert row(tracker, experiment)[["params.lr", "params.depth"]].tolist() == ["1e-3", "3"]
 
 
+def test_tags_are_removed(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment, tags={"kept": "yes", "lab.error": "it broke"})
+    run.remove_tags(["lab.error", "never.was"])
+    kept = row(tracker, experiment)
+    assert kept["tags.kept"] == "yes"
+    assert pd.isna(kept.get("tags.lab.error"))
+
+
 def test_nothing_to_log_is_no_error(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     run.log_params({})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,53 @@ def test_one_metric_for_all(study: Study) -> None:
     study.submit("grid: {lr: [0.1]}")
     with pytest.raises(StudyError, match="'s' exists and compares by val_accuracy"):
         study.submit("grid: {lr: [0.1]}", monitor="val_loss")
+
+
+def test_what_a_study_needs_is_kept_with_it(study: Study) -> None:
+    assert study.submit("grid: {lr: [0.1]}").queue.attribute("needs") == []
+
+
+def test_a_trial_whose_worker_is_gone_is_interrupted(study: Study) -> None:
+    queue = study.submit("grid: {lr: [0.1]}").queue
+    claim = queue.claim()
+    assert claim is not None
+    assert list(cell_states(queue).values()) == ["running"]
+    host = socket.gethostname()
+    queue.set_trial_attribute(claim.trial_id, "worker", f"{host}:{os.getpid()}:0.00")  # its id is used again
+    assert list(cell_states(queue).values()) == ["interrupted"]
+    assert counts(study.submit("grid: {lr: [0.1]}")) == (0, 1, 0, 0)
+
+
+def test_a_cell_that_failed_before_says_so_under_another_name(study: Study) -> None:
+    queue = study.submit("grid: {lr: [0.1]}").queue
+    first = queue.claim()
+    assert first is not None
+    queue.set_trial_attribute(first.trial_id, "outcome", "failed")
+    queue.set_trial_attribute(first.trial_id, "error", "OSError: the disk is full")
+    queue.fail(first.trial_id)
+    assert queue.requeue_failed(["another"]) == 0
+    assert queue.requeue_failed() == 1
+    again = queue.claim()
+    assert again is not None
+    assert (first.earlier_error, again.earlier_error) == ("", "OSError: the disk is full")
+    assert "error" not in queue.trials(TrialState.RUNNING)[0].user_attrs
+
+
+def test_a_study_is_over_when_nothing_waits_or_runs(study: Study) -> None:
+    queue = study.submit("grid: {lr: [0.1, 0.2]}").queue
+    assert (queue.waiting(), queue.is_over()) == (2, False)
+    for claim in iter(queue.claim, None):
+        assert queue.is_held(claim.trial_id)
+        assert not queue.is_over()
+        queue.complete(claim.trial_id, 0.5)
+        assert not queue.is_held(claim.trial_id)
+    assert (queue.waiting(), queue.is_over()) == (0, True)
+
+
+def test_one_put_back_before_the_cursor_is_found_again(study: Study) -> None:
+    queue = study.submit("grid: {lr: [0.1, 0.2, 0.3]}").queue
+    first, second = queue.claim(), queue.claim()
+    assert first is not None
+    assert second is not None
+    queue.put_back(first.trial_id)
+    assert [claim.number for claim in iter(queue.claim, None)] == [2, 0]

@@ -1,0 +1,116 @@
+"""What is done about trials whose worker died, and about studies that are over."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from lab.report import leaderboard, publish_leaderboard
+from lab.study import TrialQueue, cell_states
+from lab.study.queue import MAX_RETRIES
+from lab.tracking import Run, RunStatus, Tracker
+
+__all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead"]
+
+Ending = Literal["done", "stopped", "cancelled", "out_of_time"]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended: the study's leaderboard, its trials by state, and whether all that could be done is."""
+
+    study: str
+    experiment: str  # its id
+    leaderboard: pd.DataFrame
+    states: dict[str, int]
+    ending: Ending
+
+    @property
+    def failed(self) -> int:
+        """Cells that failed."""
+        return self.states.get("failed", 0)
+
+    @property
+    def status(self) -> RunStatus:
+        """The status of the study's run."""
+        if self.ending != "done":
+            return RunStatus.KILLED
+        return RunStatus.FAILED if self.failed else RunStatus.FINISHED
+
+
+def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -> int:
+    """Queue the trials of dead workers again; close the runs of those given up, and return how many.
+
+    Args:
+        queue: of the study.
+        tracker: where its runs are.
+        code: how the last process ended, where that is known.
+    """
+    given_up = queue.requeue_dead()
+    for trial in given_up:
+        why = f"its process died every one of the {MAX_RETRIES + 1} times it was tried{_in_words(code)}"
+        tags = {"lab.outcome": "failed", "lab.error": why}
+        end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
+    return len(given_up)
+
+
+def _in_words(code: int | None) -> str:
+    if code is None:
+        return ""
+    if code >= 0:
+        return f", the last time with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    often = ", which the kernel sends when memory runs out" if name == "SIGKILL" else ""
+    return f", the last time by {name}{often}"
+
+
+def end_run(
+    trial: Mapping[str, Any], queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
+) -> None:
+    """End the run that a dead worker left open.
+
+    Args:
+        trial: its trial's user attributes.
+        queue: of the study.
+        tracker: where the run is.
+        status: to end it with.
+        tags: to set on it.
+    """
+    run_id = trial.get("run_id")
+    if run_id is not None:
+        experiment = tracker.experiment(queue.attributes()["experiment"])
+        run = tracker.open_run(name=trial["label"], experiment=experiment, tags=tags, run_id=run_id)
+        run.end(status)
+
+
+def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
+    """Publish the leaderboard of a study to its run, and end that unless somebody else is still at it."""
+    states = dict(Counter(cell_states(queue).values()))
+    name = queue.attributes()["experiment"]
+    experiment = tracker.experiment(name)
+    trials = leaderboard(tracker, experiment, study=queue.name, repeats="each")
+    result = SweepResult(queue.name, experiment, publish_leaderboard(run, trials), states, ending)
+    if not states.get("running"):  # another sweep is at it, and ends the run when it is done
+        run.end(result.status)
+        _note_concluded(queue)
+    return result
+
+
+def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> bool:
+    """Conclude a study of which nothing is waiting or running, unless that was done; return whether it was now."""
+    attributes = queue.attributes()
+    if attributes.get("concluded", True) or not queue.is_over():
+        return False
+    conclude(queue, tracker.attach(attributes["run_id"]), tracker, "done")
+    return True
+
+
+def _note_concluded(queue: TrialQueue) -> None:
+    with queue.alone():  # a planner that adds cells right now says so afterwards
+        if queue.is_over():
+            queue.set_attribute("concluded", True)

@@ -1,0 +1,191 @@
+"""A long-running worker: waits for waiting trials of any study, and keeps processes on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lab.engines.ending import conclude_if_over, end_run, requeue_dead
+from lab.engines.pool import Exited, Pool, warm_up
+from lab.engines.stores import Stores
+from lab.errors import LabError
+from lab.study import (
+    Event,
+    Studies,
+    TrialEnded,
+    TrialQueue,
+    TrialStarted,
+    WorkerFailed,
+    WorkerSettings,
+)
+from lab.tracking import RunStatus, Tracker, connect, prepare
+from lab.training import cores
+
+__all__ = ["fitting_workers", "serve"]
+
+_TICK = 0.5  # seconds between looks at the clock and at `should_stop`
+_LOOK_SECONDS = 2.0  # between looks for waiting trials
+_RESCUE_SECONDS = 15.0  # between looks for dead workers' trials
+_PAUSE_SECONDS = 30.0  # before a study, or a store, that could not be worked with is tried again
+_STOP_SECONDS = 8.0  # after which workers that were asked to stop are ended
+
+
+def fitting_workers() -> int:
+    """Return how many workers use this machine best: one a GPU, or one a core, with one thread each."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return cores()
+
+
+def serve(
+    stores: Stores,
+    *,
+    studies: Sequence[str] = (),
+    workers: int | None = None,
+    idle_exit: float | None = None,
+    on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
+    on_trouble: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train what waits in the studies, and wait for more, until `should_stop` says so.
+
+    A study whose needed studies are not done is left alone until they are. Trials of dead workers are queued
+    again, here at once and elsewhere when their heartbeat has stopped; a study that is done gets its leaderboard.
+
+    Args:
+        stores: where studies and runs are kept.
+        studies: names of the only studies to work on; all if empty.
+        workers: processes to train with; by default what fits the cores (or one for each GPU).
+        idle_exit: seconds after which to end when there was nothing to do; never if None.
+        on_event: called with what workers tell.
+        on_trouble: called with what keeps a study from being worked on; it is tried again later.
+        should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
+
+    Raises:
+        LabError: a store cannot be opened at the start.
+    """
+    warm_up()
+    prepare(stores.tracking_uri)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    service = _Service(
+        stores,
+        Studies(stores.storage, studies),
+        tracker,
+        pool,
+        workers or fitting_workers(),
+        on_event,
+        on_trouble,
+    )
+    try:
+        service.run(idle_exit, should_stop)
+    except BaseException:
+        service.kill()
+        raise
+
+
+@dataclass
+class _Service:
+    stores: Stores
+    studies: Studies
+    tracker: Tracker
+    pool: Pool
+    workers: int
+    on_event: Callable[[TrialQueue, Event], None]
+    on_trouble: Callable[[str], None]
+    busy: dict[int, TrialQueue] = field(default_factory=dict)  # by worker
+    training: set[int] = field(default_factory=set)  # workers with a trial
+    paused: dict[str, float] = field(default_factory=dict)  # until when, by study
+    looked: float = 0.0
+    rescued: float = 0.0
+
+    def run(self, idle_exit: float | None, should_stop: Callable[[], bool]) -> None:
+        """Work until told to stop, or idle for long enough."""
+        worked = time.monotonic()
+        while not should_stop():
+            now = time.monotonic()
+            if now >= self.looked:
+                self.looked = now + _LOOK_SECONDS
+                self._look()
+            if len(self.pool):
+                worked = time.monotonic()
+            elif idle_exit is not None and time.monotonic() - worked >= idle_exit:
+                return
+            self._listen()
+        self._stop()
+
+    def kill(self) -> None:
+        """End every worker at once and put their trials back."""
+        self.pool.kill()
+        for queue in {queue.name: queue for queue in self.busy.values()}.values():
+            for trial in queue.put_back_dead():
+                end_run(trial.user_attrs, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+
+    def _stop(self) -> None:
+        self.pool.stop()
+        late = time.monotonic() + _STOP_SECONDS
+        while len(self.pool) and time.monotonic() < late:
+            self._listen()
+        if len(self.pool):
+            self.kill()
+
+    def _look(self) -> None:
+        """Queue again what dead workers had, conclude what is over, and put free workers on what waits."""
+        try:
+            if time.monotonic() >= self.rescued:
+                self.rescued = time.monotonic() + _RESCUE_SECONDS
+                self._rescue()
+            for queue in self.studies.ready():
+                if self.paused.get(queue.name, 0.0) > time.monotonic():
+                    continue
+                for _ in range(min(self.workers - len(self.pool), self._unmanned(queue))):
+                    self.busy[self.pool.start(self._settings(queue))] = queue
+        except LabError as error:
+            self.looked = time.monotonic() + _PAUSE_SECONDS
+            self.on_trouble(str(error))
+
+    def _rescue(self) -> None:
+        for queue in self.studies.queues():
+            with self.studies.translated():
+                if not queue.is_over():
+                    requeue_dead(queue, self.tracker)
+                conclude_if_over(queue, self.tracker)
+
+    def _unmanned(self, queue: TrialQueue) -> int:
+        """Return how many trials wait for which no worker was started yet."""
+        coming = sum(queue is other for worker, other in self.busy.items() if worker not in self.training)
+        return max(0, queue.waiting() - coming)
+
+    def _settings(self, queue: TrialQueue) -> WorkerSettings:
+        stores = self.stores
+        return WorkerSettings(
+            queue.name, stores.storage, stores.tracking_uri, stores.artifact_dir, stores.checkpoint_dir
+        )
+
+    def _listen(self) -> None:
+        for worker, event in self.pool.listen(_TICK):
+            queue = self.busy[worker]
+            if isinstance(event, Exited):
+                self._ended(worker, event.code)
+                continue
+            if isinstance(event, TrialStarted):
+                self.training.add(worker)
+            elif isinstance(event, TrialEnded):
+                self.training.discard(worker)
+            elif isinstance(event, WorkerFailed):
+                self._pause(queue, event.error)
+            self.on_event(queue, event)
+
+    def _ended(self, worker: int, code: int) -> None:
+        queue = self.busy.pop(worker)
+        if worker not in self.training and code:
+            self._pause(queue, f"A worker ended with exit code {code} before it began a trial")
+        self.training.discard(worker)
+        self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
+
+    def _pause(self, queue: TrialQueue, reason: str) -> None:
+        self.paused[queue.name] = time.monotonic() + _PAUSE_SECONDS
+        self.on_trouble(f"{queue.name}: {reason}")

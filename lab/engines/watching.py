@@ -1,0 +1,93 @@
+"""How a study goes on, seen from its database alone: whoever trains it, wherever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lab.engines.progress import Progress, Running
+from lab.study import TrialEnded, TrialQueue, trial_state
+
+__all__ = ["progress_of", "watch"]
+
+_LOOK_SECONDS = 1.0
+_SHARE = 4  # a look takes at most so much of the time: thousands of trials take long to read
+_TICK = 0.2
+
+
+def progress_of(queue: TrialQueue) -> Progress:
+    """Return how a study stands; whoever trains it, the trials that run are numbered from 0."""
+    trials = queue.newest().values()
+    states = [trial_state(trial) for trial in trials]
+    progress = Progress(
+        queue.name,
+        queue.attribute("monitor", ""),
+        maximize=queue.maximizes(),
+        total=len(states),
+        done=states.count("complete"),
+        failed=states.count("failed"),
+    )
+    for trial, state in zip(trials, states, strict=True):
+        label = trial.user_attrs.get("label", str(trial.number))
+        if state == "complete":
+            progress.improve(label, trial.value)
+        elif state == "running":
+            epoch = max(trial.intermediate_values, default=0)
+            epochs = trial.user_attrs.get("config", {}).get("epochs", 1)
+            value = trial.intermediate_values.get(epoch)
+            progress.running[len(progress.running)] = Running(label, epochs, epoch, value)
+        if state in ("complete", "failed"):
+            outcome = trial.user_attrs.get("outcome", state)
+            error = trial.user_attrs.get("error", "")
+            progress.ended.append(TrialEnded(trial.number, label, outcome, trial.value, error))
+    return progress
+
+
+def watch(
+    queue: TrialQueue,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Look at a study until nothing of it is waiting or running, or it is cancelled and nothing is running.
+
+    Args:
+        queue: from `find_queue`.
+        on_progress: called after every look.
+        should_stop: asked several times a second; True ends the watching, and nothing else.
+
+    Returns:
+        How the study stood at last.
+    """
+    view = _View(queue)
+    while True:
+        began = time.monotonic()
+        progress = view.look()
+        took = time.monotonic() - began
+        on_progress(progress)
+        if queue.is_over() or (queue.is_cancelled() and not progress.running):
+            return progress
+        wake = time.monotonic() + max(_LOOK_SECONDS, _SHARE * took)
+        while time.monotonic() < wake:
+            if should_stop():
+                return progress
+            time.sleep(_TICK)
+
+
+class _View:
+    """What changes from look to look."""
+
+    def __init__(self, queue: TrialQueue) -> None:
+        self._queue = queue
+        self._before: set[int] | None = None  # numbers of the trials that had ended at the first look
+        self._ended: dict[int, TrialEnded] = {}  # since then, in the order in which they were seen
+        self._started = time.monotonic()
+
+    def look(self) -> Progress:
+        """Return how the study stands now; `ended` has what has ended since the first look."""
+        progress = progress_of(self._queue)
+        if self._before is None:
+            self._before = {trial.number for trial in progress.ended}
+        self._ended |= {trial.number: trial for trial in progress.ended if trial.number not in self._before}
+        progress.ended, progress.started = list(self._ended.values()), self._started
+        return progress

@@ -1,0 +1,57 @@
+"""One process at a time, across processes and machines: a lock that its holder's death releases."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from lab.errors import StudyError
+
+__all__ = ["alone"]
+
+
+@contextmanager
+def alone(engine: sa.Engine, what: str) -> Iterator[None]:
+    """Keep everybody else who asks for the same `what` of this database waiting until the end of the block.
+
+    SQLite has one machine's processes, and a lock on a file beside the database serves them; PostgreSQL has
+    advisory locks. Both end with their process. A block must not ask for the same again: it would wait for itself.
+
+    Raises:
+        StudyError: the database is neither of the two.
+    """
+    backend = engine.url.get_backend_name()
+    if backend == "sqlite":
+        with _file_locked(Path(f"{engine.url.database}.locks") / quote(what, safe="")):
+            yield
+    elif backend == "postgresql":
+        with _advisory_locked(engine, what):
+            yield
+    else:
+        raise StudyError(f"--storage: studies are kept in SQLite or PostgreSQL, not in {backend}")
+
+
+@contextmanager
+def _file_locked(file: Path) -> Iterator[None]:
+    import fcntl
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _advisory_locked(engine: sa.Engine, what: str) -> Iterator[None]:
+    key = int.from_bytes(hashlib.sha256(f"lab:{what}".encode()).digest()[:8], signed=True)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        try:
+            yield
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key})

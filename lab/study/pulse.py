@@ -1,0 +1,53 @@
+"""What a worker does beside training: tells that it lives, and hears whether its trial still is its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from lab.study.queue import TrialQueue
+from lab.study.storage import HEARTBEAT_SECONDS
+
+__all__ = ["Pulse"]
+
+_LOOK_SECONDS = 2.0
+
+
+class Pulse:
+    """Heartbeats of a claimed trial, from a thread; a context manager around its training.
+
+    `held` becomes False when the study was cancelled, or the trial given to another worker because this one was
+    thought dead. A database that cannot be reached for a while changes nothing.
+    """
+
+    def __init__(self, queue: TrialQueue, trial_id: int) -> None:
+        self.held = True
+        self._queue = queue
+        self._trial_id = trial_id
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        told = time.monotonic()
+        while not self._over.wait(_LOOK_SECONDS):
+            with suppress(OptunaError, SQLAlchemyError):
+                self.held = self.held and self._queue.is_held(self._trial_id)
+                if time.monotonic() - told >= HEARTBEAT_SECONDS:
+                    self._queue.beat(self._trial_id)
+                    told = time.monotonic()
