@@ -7,7 +7,7 @@ import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -145,6 +145,7 @@ def train(
     on_start: Callable[[Run], None] = lambda run: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
     should_stop: Callable[[], bool] = lambda: False,
+    should_prune: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train `config` and log everything about it to `tracker`.
 
@@ -156,6 +157,8 @@ def train(
         on_start: called with the open run before training.
         on_epoch: called after every epoch, once it is logged.
         should_stop: asked at every step; True stops the trial there.
+        should_prune: asked after every epoch but the last; True ends the trial there, with the outcome
+            `pruned` and all that a finished one has. Its run is KILLED.
 
     Raises:
         LabError: settings that do not fit the data, missing data, a tracking store that fails. The run is FAILED.
@@ -180,8 +183,9 @@ def train(
         continued = _continue(trainer, run, tracker, checkpoint) if placement.run_id and checkpoint else False
         if config.init_from is not None and not continued:
             _begin_with(config.init_from, trainer, run, tracker)
-        _train_epochs(trainer, run, checkpoint, on_epoch)
+        pruned = _train_epochs(trainer, run, checkpoint, on_epoch, should_prune)
         result = _result(trainer, run)
+        result = replace(result, outcome=Outcome.PRUNED) if pruned else result
         _log_result(run, result, trainer, checkpoint)
     except (Interrupted, KeyboardInterrupt):
         _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoint)
@@ -189,7 +193,7 @@ def train(
     except BaseException:
         _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoint)
         raise
-    run.end(RunStatus.FINISHED)
+    run.end(RunStatus.KILLED if pruned else RunStatus.FINISHED)
     return result
 
 
@@ -272,8 +276,13 @@ def _continue(trainer: Trainer, run: Run, tracker: Tracker, checkpoint: Path) ->
 
 
 def _train_epochs(
-    trainer: Trainer, run: Run, checkpoint: Path | None, on_epoch: Callable[[EpochResult], None]
-) -> None:
+    trainer: Trainer,
+    run: Run,
+    checkpoint: Path | None,
+    on_epoch: Callable[[EpochResult], None],
+    should_prune: Callable[[], bool],
+) -> bool:
+    """Train to the end, or until the trial is pruned; return whether it was."""
     for result in trainer.epochs():
         if checkpoint is not None:
             save_checkpoint(
@@ -283,6 +292,9 @@ def _train_epochs(
         points[result.epoch] = {**points.get(result.epoch, {}), **result.metrics}
         run.log_history(points)  # one request for the epoch and its iterations
         on_epoch(result)
+        if not trainer.finished and should_prune():
+            return True
+    return False
 
 
 def _result(trainer: Trainer, run: Run) -> TrialResult:

@@ -63,7 +63,7 @@ class SweepDisplay:
     def planned(self, submission: Submission, progress: Progress) -> None:
         """Say what the sweep is about to do with a study."""
         self._told = 0
-        parts = [f"{submission.added:,} cells queued"]
+        parts = [f"{submission.added:,} {submission.unit} queued"]
         if submission.present:
             parts.append(
                 f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from lab.cli.options import (
     store_options,
     stores_from,
 )
+from lab.cli.search import describe_search, search_table
 from lab.config import load_grid
 
 if TYPE_CHECKING:
@@ -58,12 +60,23 @@ def plan(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done."""
-    from lab.study import cell_states, find_queue
+    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done.
+
+    Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
+    """
+    from lab.study import cell_states, check_search, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
+    if loaded.search is not None:
+        check_search(loaded)
+        states = Counter(cell_states(queue).values() if queue else ())
+        if form == "json":
+            click.echo(json.dumps(describe_search(loaded, loaded.search, states), indent=2))
+        else:
+            terminal().print(search_table(loaded, loaded.search, states))
+        return
     cells = plan_cells(loaded, cell_states(queue) if queue else {})
     if form == "table":
         _print_table(cells, loaded.name, loaded.space.size, limit or _ROWS)

@@ -26,6 +26,7 @@ from lab.study import (
     check_stored_origins,
     feasible_cells,
     open_storage,
+    search_is_over,
     submit,
 )
 from lab.tracking import RunStatus, Tracker, connect, prepare
@@ -153,7 +154,10 @@ def _sweep_study(
     ending: Literal["done", "stopped", "out_of_time"] = "stopped"
     try:
         _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
-        ending = "stopped" if should_stop() else "out_of_time" if queue.waits() else "done"
+        if should_stop():
+            ending = "stopped"
+        else:
+            ending = "out_of_time" if queue.waits() and not search_is_over(grid, queue) else "done"
     finally:
         result = _conclude(submission, tracker, grid.name, ending)
     return result
@@ -267,11 +271,11 @@ def _progress(study: str, queue: TrialQueue) -> Progress:
         attributes["monitor"],
         maximize=queue.maximizes(),
         total=len(states),
-        done=states.count("complete"),
+        done=states.count("complete") + states.count("pruned"),
         failed=states.count("failed"),
     )
     for trial in queue.completed():
-        progress.improve(trial.user_attrs["label"], trial.value)
+        progress.improve(trial.user_attrs["label"], trial.user_attrs.get("best_value", trial.values[0]))
     return progress
 
 

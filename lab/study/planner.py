@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -18,11 +18,14 @@ from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
 from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import MAX_RETRIES, TrialQueue
+from lab.study.search import check_search
+from lab.study.slots import fill_slots, forget_search, is_void
 from lab.tracking import Run, Tracker
 
 __all__ = ["Cell", "PlannedCell", "Submission", "cell_states", "feasible_cells", "plan", "submit"]
 
 _MOST_FAULTS = 20
+_MOST_CORNERS = 50  # of a search's space, tried before anything is spent
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class PlannedCell:
 @dataclass(frozen=True)
 class Submission:
     """What queueing a grid did: cells `added`, already `present`, `skipped` as infeasible, and trials of the
-    study that the file names no more (`gone`), which are left alone."""
+    study that the file names no more (`gone`), which are left alone. Of a search its trials are counted."""
 
     queue: TrialQueue
     run: Run
@@ -60,6 +63,7 @@ class Submission:
     present: int
     skipped: int
     gone: int
+    unit: str = "cells"
 
 
 def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[PlannedCell]:
@@ -117,11 +121,13 @@ class Cell:
 
 
 def feasible_cells(grid: Grid) -> list[Cell]:
-    """Return what is to be trained of `grid`, at most as many cells as its budget allows.
+    """Return what is to be trained of `grid`, at most as many cells as its budget allows; of a search some examples.
 
     Raises:
         ConfigError: cells whose values make no trial, or none at all are feasible.
     """
+    if grid.search is not None:
+        return _corners(grid)
     planned = list(plan(grid))
     invalid = [cell for cell in planned if cell.invalid]
     if invalid:
@@ -144,6 +150,33 @@ def feasible_cells(grid: Grid) -> list[Cell]:
     return list(islice(cells, grid.budget.trials))
 
 
+def _corners(grid: Grid) -> list[Cell]:
+    """Return points at the ends of a search's ranges that make a trial, having checked the search.
+
+    Raises:
+        ConfigError: the sampler or the pruner is none, or none of the points makes a trial.
+    """
+    check_search(grid)
+    trained = trained_configs(load_needs(grid))
+    size = grid.space.size
+    numbers = {number * (size - 1) // max(1, _MOST_CORNERS - 1) for number in range(_MOST_CORNERS)}
+    checked = [_check(grid, number, grid.space.at(number), trained) for number in sorted(numbers)]
+    found = [
+        Cell(cell.label, cell.point, cell.config, cell.config.cell_hash)
+        for cell in checked
+        if cell.config is not None
+    ]
+    if not found:
+        reasons = dict.fromkeys(cell.reason for cell in checked)
+        raise ConfigError(
+            [
+                Fault(f"no point makes a trial: {reason}", "search.space", grid.file)
+                for reason in list(reasons)[:3]
+            ]
+        )
+    return found
+
+
 def cell_states(queue: TrialQueue) -> dict[str, str]:
     """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
 
@@ -151,6 +184,8 @@ def cell_states(queue: TrialQueue) -> dict[str, str]:
     """
     states = {}
     for trial in queue.trials():
+        if is_void(trial):
+            continue
         state = trial.state.name.lower()
         if trial.state is TrialState.FAIL:
             died = "outcome" not in trial.user_attrs and trial.user_attrs.get("retries", 0) < MAX_RETRIES
@@ -182,6 +217,10 @@ def submit(
     states = cell_states(queue)
     missing = [cell for cell in cells if states.get(cell.hash, "lost") == "lost"]
     run = _open_run(grid, cells[0].config, queue, tracker)
+    if grid.search is not None:
+        added, present = fill_slots(grid, queue, states, on_progress)
+        return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
+    forget_search(queue)
     distributions = queue.accept(grid.space.distributions())
     lost = {trial.user_attrs["cell"]: trial for trial in queue.trials(TrialState.FAIL)}
     for done, cell in enumerate(missing):
@@ -214,18 +253,32 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
 
 
 def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQueue:
-    direction = _direction(config)
+    objectives = _objectives(grid, config)
     study = optuna.create_study(
-        storage=storage, study_name=grid.name, direction=direction, load_if_exists=True
+        storage=storage, study_name=grid.name, directions=list(objectives.values()), load_if_exists=True
     )
     queue = TrialQueue(storage, grid.name)
-    monitor = queue.attributes().get("monitor", config.monitor)
-    if study.direction.name.lower() != direction or monitor != config.monitor:
+    attributes = queue.attributes()
+    names = attributes.get("objectives") or [attributes.get("monitor", config.monitor)]
+    known = list(zip(names, (direction.name.lower() for direction in study.directions), strict=False))
+    if known != list(objectives.items()) or len(study.directions) != len(names):
         raise StudyError(
-            f"Study '{grid.name}' exists and compares by {monitor} ({study.direction.name.lower()}), "
-            f"but the grid monitors {config.monitor} ({direction}); give the grid another `name`"
+            f"Study '{grid.name}' exists and compares by {_named(known)}, "
+            f"but the grid monitors {_named(objectives.items())}; give the grid another `name`"
         )
+    queue.set_attribute("objectives", list(objectives))
     return queue
+
+
+def _objectives(grid: Grid, config: TrialConfig) -> dict[str, Literal["maximize", "minimize"]]:
+    """Return the metrics that a study compares its trials by, and which end of each is best."""
+    if grid.search is None:
+        return {config.monitor: _direction(config)}
+    return {objective.metric: objective.direction for objective in grid.search.objectives}
+
+
+def _named(objectives: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({direction})" for name, direction in objectives)
 
 
 def _direction(config: TrialConfig) -> Literal["maximize", "minimize"]:
@@ -243,12 +296,19 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         "lab.direction": _direction(config),
         "lab.monitor": config.monitor,
         "lab.varied": json.dumps(varied),
+        "lab.objectives": json.dumps(_objectives(grid, config)),
         "mlflow.note.content": grid.description,
     }
     run = tracker.open_run(
         name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
     )
     run.log_text(grid.text, "grid.yaml")
-    for key, value in {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor}.items():
+    attributes = {
+        "experiment": grid.name,
+        "run_id": run.run_id,
+        "monitor": config.monitor,
+        "maximize": config.mode == "max",
+    }
+    for key, value in attributes.items():
         queue.set_attribute(key, value)
     return run

@@ -10,7 +10,7 @@ import os
 import socket
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +37,7 @@ from lab.study.storage import HEARTBEAT_SECONDS
 __all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "worker_name"]
 
 MAX_RETRIES = 2  # after so many deaths of its process a trial is failed, not tried again
-_KEPT = ("cell", "config", "label", "run_id", "retries")  # what a re-queued trial takes along
+_KEPT = ("cell", "config", "label", "run_id", "retries", "enqueued")  # what a re-queued trial takes along
 
 
 _SET_DISTRIBUTION = sa.text(
@@ -68,6 +68,7 @@ class TrialQueue:
 
     def __init__(self, storage: RDBStorage, name: str) -> None:
         self.storage = storage
+        self.name = name
         self.study_id = storage.get_study_id_from_name(name)
         self._study = optuna.load_study(study_name=name, storage=storage)
         self._waiting: deque[int] = deque()  # trial numbers
@@ -87,8 +88,9 @@ class TrialQueue:
         return bool(self.trials(TrialState.WAITING))
 
     def maximizes(self) -> bool:
-        """Whether higher values are better."""
-        return self._study.direction is optuna.study.StudyDirection.MAXIMIZE
+        """Whether higher values of the monitored metric are better."""
+        first = self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
+        return bool(self.attributes().get("maximize", first))
 
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
@@ -113,6 +115,30 @@ class TrialQueue:
         }
         self._enqueue(params, distributions, attributes)
 
+    def reserve(self, slot: str, **attributes: Any) -> None:
+        """Queue a slot of a search: a trial whose parameters are chosen when it is claimed."""
+        self._enqueue({}, {}, {"cell": slot, "label": slot, **attributes})
+
+    def describe(self, trial_id: int, config: TrialConfig, label: str) -> None:
+        """Note what is to be trained in a claimed slot; the config last, as a slot with one is complete."""
+        self.set_trial_attribute(trial_id, "label", label)
+        self.set_trial_attribute(trial_id, "config", config.as_values())
+
+    def annotate(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Set one of a waiting trial's user attributes."""
+        self.set_trial_attribute(self._trial_id(trial.number), key, value)
+
+    def void(self, trial: FrozenTrial, reason: str) -> None:
+        """End a slot, claimed or waiting, that is not trained and counts for nothing: Optuna has it as PRUNED."""
+        trial_id = self._trial_id(trial.number)
+        with suppress(UpdateFinishedTrialError):
+            if trial.state is TrialState.WAITING:
+                if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    return  # a worker was quicker
+                self.set_trial_attribute(trial_id, "worker", worker_name())
+            self.set_trial_attribute(trial_id, "void", reason[:1000])
+            self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+
     def accept(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
         """Return `distributions` so widened that they also hold what the study's trials have, and theirs likewise.
 
@@ -135,8 +161,12 @@ class TrialQueue:
                     )
         return accepted
 
-    def claim(self) -> Claim | None:
-        """Take the first waiting trial for this process; None when none is waiting."""
+    def claim(self, prepare: Callable[[int], bool] = lambda trial_id: True) -> Claim | None:
+        """Take the first waiting trial for this process; None when none is waiting.
+
+        Args:
+            prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
+        """
         while True:
             if not self._waiting:
                 self._waiting.extend(trial.number for trial in self.trials(TrialState.WAITING))
@@ -145,7 +175,9 @@ class TrialQueue:
             trial_id = self._trial_id(self._waiting.popleft())
             with suppress(UpdateFinishedTrialError):  # somebody else was quicker, and is done already
                 if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    return self._claimed(trial_id)
+                    self._hold(trial_id)
+                    if prepare(trial_id):
+                        return self._claimed(trial_id)
 
     def beat(self, trial_id: int) -> None:
         """Tell the others that the trial's worker lives."""
@@ -159,9 +191,13 @@ class TrialQueue:
         """Give Optuna the monitored metric after an epoch (a value that is already there stays)."""
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
-    def complete(self, trial_id: int, value: float) -> None:
-        """Finish a claimed trial with its best value."""
-        self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+    def complete(self, trial_id: int, *values: float) -> None:
+        """Finish a claimed trial with its best value; of a search with several objectives, with their values."""
+        self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
+
+    def prune(self, trial_id: int, value: float) -> None:
+        """Finish a claimed trial that was pruned; Optuna gives such trials their last report as value."""
+        self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
 
     def fail(self, trial_id: int) -> None:
         """Finish a claimed trial that raised."""
@@ -238,9 +274,11 @@ class TrialQueue:
             )
         )
 
-    def _claimed(self, trial_id: int) -> Claim:
+    def _hold(self, trial_id: int) -> None:
         self.beat(trial_id)
         self.set_trial_attribute(trial_id, "worker", worker_name())
+
+    def _claimed(self, trial_id: int) -> Claim:
         trial = self.storage.get_trial(trial_id)
         attributes = trial.user_attrs
         return Claim(

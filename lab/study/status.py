@@ -58,16 +58,21 @@ def study_status(url: str, name: str) -> StudyStatus:
     states = Counter(cell_states(queue).values())
     finished = queue.completed()
     pick = max if queue.maximizes() else min
-    best = pick(finished, key=lambda trial: trial.value or 0.0) if finished else None
+    best = pick(finished, key=_best_value) if finished else None
     return StudyStatus(
         name=name,
         monitor=queue.attributes().get("monitor", ""),
         states=dict(states),
         running=[_running(trial) for trial in queue.trials(TrialState.RUNNING)],
         failed=[_failed(trial) for trial in queue.trials(TrialState.FAIL) if "outcome" in trial.user_attrs],
-        best_value=best.value if best else None,
+        best_value=_best_value(best) if best else None,
         best_label=best.user_attrs.get("label", str(best.number)) if best else "",
     )
+
+
+def _best_value(trial: FrozenTrial) -> float:
+    """Return a finished trial's best value of the monitored metric, which need not be the first objective."""
+    return float(trial.user_attrs.get("best_value", trial.values[0]))
 
 
 def _running(trial: FrozenTrial) -> dict[str, Any]:
