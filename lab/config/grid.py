@@ -1,5 +1,7 @@
 """Grid files: a base configuration and what varies over it.
 
+With `search:` a sampler chooses points in place of every combination: see `lab.config.search`.
+
 An example::
 
     name: digits_models             # default: the file's name
@@ -29,8 +31,6 @@ An example::
     reported:
       - {cells: {optimizer: sgd, lr: 0.001}, test_accuracy: 0.983, note: one epoch}
       - {cells: {net: plain}, outcome: not_converged}
-
-With `search:` a sampler chooses points in place of every combination: see `lab.config.search`.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Searcher:
         self._search = search
         self._pruner = build_pruner(search.pruner)
         self._distributions = search_distributions(grid, queue)
+        self._opened = optuna.load_study(study_name=queue.name, storage=queue.storage, pruner=self._pruner)
         self._in_vain = 0  # suggestions in a row that may not be trained
 
     def is_over(self) -> bool:
@@ -171,9 +172,10 @@ class Searcher:
             )
 
     def _study(self, sampler: BaseSampler) -> optuna.Study:
-        return optuna.load_study(
-            study_name=self._queue.name, storage=self._queue.storage, sampler=sampler, pruner=self._pruner
-        )
+        """Return the study, with the sampler of one trial, and what is new of its trials read."""
+        self._opened.sampler = sampler
+        self._opened.get_trials(deepcopy=False)  # Optuna's cache must know a trial to set its parameters
+        return self._opened
 
 
 def _ask(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
