@@ -138,7 +138,10 @@ class SearchPart:
         if "choices" in raw:
             self._places[name] = (*path, "choices")
             for key in raw.keys() - {"choices", "when"}:
-                self._fault((*path, key), f"unknown key.{suggest(key, ('choices', 'when'))} Choices take choices and when")
+                self._fault(
+                    (*path, key),
+                    f"unknown key.{suggest(key, ('choices', 'when'))} Choices take choices and when",
+                )
             return raw["choices"]
         if name not in TrialConfig.model_fields:
             return []  # which says that there is no such field

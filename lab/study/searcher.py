@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -20,6 +22,7 @@ from lab.objective import TrialResult
 from lab.study.queue import TrialQueue
 from lab.study.search import build_pruner, build_sampler
 from lab.study.slots import is_superfluous, search_distributions, search_is_over
+from lab.training import Interrupted
 
 __all__ = ["Searcher", "open_searcher"]
 
@@ -27,13 +30,13 @@ _TRIES = 100  # suggestions in a row that may not be trained, before the search 
 _LEARNING_TRIES = 20  # of them by the sampler, which may be stuck; the others at random
 
 
-def open_searcher(queue: TrialQueue) -> Searcher | None:
+def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searcher | None:
     """Return what searches for the study, None if it is a grid's."""
     saved = queue.attributes().get("search")
     if not saved:
         return None
     grid = parse_grid(saved["text"], saved["file"], saved["overrides"])
-    return None if grid.search is None else Searcher(queue, grid, grid.search)
+    return None if grid.search is None else Searcher(queue, grid, grid.search, should_stop)
 
 
 class Searcher:
@@ -43,9 +46,13 @@ class Searcher:
         queue: of the study.
         grid: its file.
         search: of the file.
+        should_stop: asked before each suggestion.
     """
 
-    def __init__(self, queue: TrialQueue, grid: Grid, search: Search) -> None:
+    def __init__(
+        self, queue: TrialQueue, grid: Grid, search: Search, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._should_stop = should_stop
         self._queue = queue
         self._grid = grid
         self._search = search
@@ -65,11 +72,13 @@ class Searcher:
 
         Raises:
             StudyError: the sampler cannot go on, or finds nothing that may be trained.
+            Interrupted: the worker was asked to stop; the trial was put back.
         """
         try:
             return self._prepare(trial_id)
         except BaseException:
-            self._queue.put_back(trial_id)
+            with suppress(UpdateFinishedTrialError):  # it was void
+                self._queue.put_back(trial_id)
             raise
 
     def prunes(self, trial_id: int) -> bool:
@@ -94,6 +103,8 @@ class Searcher:
         return values
 
     def _prepare(self, trial_id: int) -> bool:
+        if self._should_stop():
+            raise Interrupted
         frozen = self._queue.storage.get_trial(trial_id)
         if "config" in frozen.user_attrs:
             if not frozen.constraints:

@@ -47,11 +47,14 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
     try:
         queue = TrialQueue(open_storage(settings.storage), settings.study)
         tracker = connect(settings.tracking_uri, settings.artifact_dir)
-        searcher = open_searcher(queue)
+        searcher = open_searcher(queue, should_stop)
         while not should_stop() and not _is_past(settings.deadline):
             if searcher is not None and searcher.is_over():
                 return
-            claim = queue.claim() if searcher is None else queue.claim(searcher.prepare)
+            try:
+                claim = queue.claim() if searcher is None else queue.claim(searcher.prepare)
+            except Interrupted:
+                return
             if claim is None:
                 return
             _Attempt(claim, queue, tracker, settings, emit, should_stop, searcher).run()

@@ -84,10 +84,14 @@ def test_a_lowered_budget_takes_back_what_has_not_begun(stores: Stores) -> None:
 
 
 def test_a_pruned_trial_keeps_its_curves_and_its_best_value(stores: Stores) -> None:
-    search = "sampler: {name: random, seed: 1}\n  pruner: {name: percentile, percentile: 0.0, n_startup_trials: 1}"
+    search = (
+        "sampler: {name: random, seed: 1}\n  pruner: {name: percentile, percentile: 0.0, n_startup_trials: 1}"
+    )
     search += "\n  enqueue: [{lr: 0.05}, {lr: 0.0000001}]"
     result = sweep(
-        make(search, trials=2, epochs=5, space="lr: {low: 0.0000001, high: 0.1, log: true}"), stores, workers=1
+        make(search, trials=2, epochs=5, space="lr: {low: 0.0000001, high: 0.1, log: true}"),
+        stores,
+        workers=1,
     )
     assert (result.ending, result.states) == ("done", {"complete": 1, "pruned": 1})
     run = next(run for _, run in runs(stores).iterrows() if run["tags.lab.outcome"] == "pruned")
@@ -130,7 +134,9 @@ def test_constraints_are_kept_and_told_and_cost_nothing(stores: Stores) -> None:
 
 def test_what_nothing_fulfils_ends_with_a_reason(stores: Stores) -> None:
     grid = make("sampler: {name: random, seed: 1}", trials=2, rest="constraints: [params <= 5]")
-    with pytest.raises(LabError, match=r"100 suggestions in a row may not be trained, .*params <= 5 must hold"):
+    with pytest.raises(
+        LabError, match=r"100 suggestions in a row may not be trained, .*params <= 5 must hold"
+    ):
         sweep(grid, stores, workers=1)
     assert not trained(stores)
 

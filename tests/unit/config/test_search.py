@@ -96,7 +96,13 @@ def test_a_value_outside_its_range_is_no_point() -> None:
 
 @pytest.mark.parametrize(
     ("text", "held", "broken"),
-    [("params <= 10", 10, 12), ("params < 10", 9, 10), ("params >= 10", 10, 1), ("params == 3", 3, 4), ("params != 3", 4, 3)],
+    [
+        ("params <= 10", 10, 12),
+        ("params < 10", 9, 10),
+        ("params >= 10", 10, 1),
+        ("params == 3", 3, 4),
+        ("params != 3", 4, 3),
+    ],
 )
 def test_how_far_a_constraint_is_broken(text: str, held: int, broken: int) -> None:
     constraint = parse_constraint(text)

@@ -19,7 +19,9 @@ NEEDED = {"percentile": {"percentile": 25.0}, "patient": {"patience": 2}}
 
 
 def check(sampler: str = "tpe", pruner: str = "none", more: str = "") -> None:
-    text = f"search:\n  sampler: {sampler}\n  pruner: {pruner}\n  space: {{lr: {{low: 0.1, high: 1.0}}}}\n{more}"
+    text = (
+        f"search:\n  sampler: {sampler}\n  pruner: {pruner}\n  space: {{lr: {{low: 0.1, high: 1.0}}}}\n{more}"
+    )
     check_search(parse_grid(f"{text}budget: {{trials: 3}}\n", "s.yaml"))
 
 
