@@ -32,7 +32,8 @@ def make(
 ) -> Grid:
     search = search or "sampler: {name: tpe, seed: 1, n_startup_trials: 3}"
     return parse_grid(
-        f"name: s\nbase: {{{BASE}, epochs: {epochs}, patience: {patience}}}\nsearch:\n  {search}\n  space: {{{space}}}\n"
+        f"name: s\nbase: {{{BASE}, epochs: {epochs}, patience: {patience}}}\n"
+        f"search:\n  {search}\n  space: {{{space}}}\n"
         f"budget: {{trials: {trials}{budget}}}\n{rest}\n",
         "s.yaml",
     )

@@ -70,20 +70,32 @@ def test_a_patient_pruner_wraps_another() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sampler": "tpee"}, "s.yaml:2: search.sampler: Unknown sampler 'tpee'. Did you mean 'tpe'? Known: cmaes, gp"),
+        (
+            {"sampler": "tpee"},
+            "s.yaml:2: search.sampler: Unknown sampler 'tpee'. Did you mean 'tpe'? Known: cmaes, gp",
+        ),
         ({"sampler": "TPESampler"}, "Unknown sampler 'TPESampler'. Did you mean 'tpe'?"),
         ({"pruner": "medain"}, "s.yaml:3: search.pruner: Unknown pruner 'medain'. Did you mean 'median'?"),
-        ({"sampler": "{name: tpe, sede: 1}"}, "s.yaml:2: search.sampler.sede: tpe has no such option. Did you mean 'seed'?"),
+        (
+            {"sampler": "{name: tpe, sede: 1}"},
+            "s.yaml:2: search.sampler.sede: tpe has no such option. Did you mean 'seed'?",
+        ),
         ({"sampler": "{name: tpe, gamma: 3}"}, "search.sampler.gamma: tpe has no such option."),
         ({"sampler": "{name: tpe, n_startup_trials: x}"}, "n_startup_trials: must be a whole number, but got 'x'"),
         ({"sampler": "{name: tpe, group: 1}"}, "search.sampler.group: must be true or false, but got 1"),
-        ({"sampler": "{name: nsga2, population_size: 1}"}, "search.sampler.population_size: `population_size` must be greater"),
+        (
+            {"sampler": "{name: nsga2, population_size: 1}"},
+            "search.sampler.population_size: `population_size` must be greater",
+        ),
         ({"sampler": "{name: qmc, qmc_type: x}"}, "The `qmc_type='x'` is invalid"),
         ({"pruner": "percentile"}, "search.pruner: percentile needs percentile"),
         ({"pruner": "{name: none, seed: 1}"}, "search.pruner.seed: none has no such option. It takes none"),
         ({"pruner": "{name: percentile, percentile: 200.0}"}, "Percentile must be between 0 and 100"),
         ({"pruner": "{name: patient, patience: 2, wrapped_pruner: medan}"}, "wrapped_pruner: Unknown pruner 'medan'"),
-        ({"pruner": "median", "more": "  objectives: [val_accuracy, params]\n"}, "s.yaml:3: search.pruner: several objectives cannot be pruned by"),
+        (
+            {"pruner": "median", "more": "  objectives: [val_accuracy, params]\n"},
+            "s.yaml:3: search.pruner: several objectives cannot be pruned by",
+        ),
     ],
 )  # fmt: skip
 def test_faults(arguments: dict[str, str], message: str) -> None:
