@@ -7,7 +7,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -144,6 +144,7 @@ def train(
     on_start: Callable[[Run], None] = lambda run: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
     should_stop: Callable[[], bool] = lambda: False,
+    should_prune: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train `config` and log everything about it to `tracker`.
 
@@ -156,6 +157,8 @@ def train(
         on_epoch: called after every epoch, once it is logged; when a trial is continued, first with the last
             epoch of its checkpoint.
         should_stop: asked at every step; True stops the trial there.
+        should_prune: asked after every epoch but the last; True ends the trial there, with the outcome
+            `pruned` and all that a finished one has. Its run is KILLED.
 
     Raises:
         LabError: settings that do not fit the data, missing data, a tracking store that fails, too little memory on the
@@ -178,7 +181,9 @@ def train(
     exhausted = ""
     try:
         on_start(run)
-        result = _train(config, tracker, run, placement, checkpoints, download, on_epoch, should_stop)
+        result = _train(
+            config, tracker, run, placement, checkpoints, download, on_epoch, should_stop, should_prune
+        )
     except (Interrupted, KeyboardInterrupt):
         _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoints)
         raise
@@ -194,7 +199,7 @@ def train(
         gc.collect()
         torch.cuda.empty_cache()
         raise ResourceError(exhausted)
-    run.end(RunStatus.FINISHED)
+    run.end(RunStatus.KILLED if result.outcome is Outcome.PRUNED else RunStatus.FINISHED)
     return result
 
 
@@ -207,6 +212,7 @@ def _train(
     download: bool,
     on_epoch: Callable[[EpochResult], None],
     should_stop: Callable[[], bool],
+    should_prune: Callable[[], bool],
 ) -> TrialResult:
     """Train in an open run, from the start or from where it was left; the arguments are those of `train`."""
     dataset = load_data(config, device=resolve_device(config), download=download)
@@ -219,12 +225,9 @@ def _train(
         on_epoch(_catch_up(trainer, points))
     elif config.init_from is not None:
         _begin_with(config.init_from, trainer, run, tracker)
-    for epoch in trainer.epochs():
-        if checkpoints is not None:
-            checkpoints.save(trainer.state_dict())  # first, so that a logged epoch is never lost
-        points.log({epoch.epoch: epoch.metrics}, epoch.steps)
-        on_epoch(epoch)
+    pruned = _train_epochs(trainer, points, checkpoints, on_epoch, should_prune)
     result = _result(trainer, run)
+    result = replace(result, outcome=Outcome.PRUNED) if pruned else result
     _log_result(run, result, trainer)
     if checkpoints is not None:
         checkpoints.finish(dict(trainer.model.state_dict()))
@@ -353,6 +356,26 @@ def _catch_up(trainer: Trainer, points: _Points) -> EpochResult:
     points.log(dict(enumerate(trainer.history, start=1)), trainer.step_history)
     improved = trainer.patience.best_epoch == trainer.epoch
     return EpochResult(trainer.epoch, trainer.history[-1], improved)
+
+
+def _train_epochs(
+    trainer: Trainer,
+    points: _Points,
+    checkpoints: TrialCheckpoints | None,
+    on_epoch: Callable[[EpochResult], None],
+    should_prune: Callable[[], bool],
+) -> bool:
+    """Train to the end, or until the trial is pruned; return whether it was."""
+    if trainer.epoch and not trainer.finished and should_prune():
+        return True  # its worker may have died before it asked
+    for epoch in trainer.epochs():
+        if checkpoints is not None:
+            checkpoints.save(trainer.state_dict())  # first, so that a logged epoch is never lost
+        points.log({epoch.epoch: epoch.metrics}, epoch.steps)
+        on_epoch(epoch)
+        if not trainer.finished and should_prune():
+            return True
+    return False
 
 
 def _result(trainer: Trainer, run: Run) -> TrialResult:

@@ -46,10 +46,14 @@ def _verdict(grid: Grid) -> str:
     """
     from lab.study import feasible_cells
 
+    searched = f"a search of {len(grid.space.dimensions)} parameters in {grid.budget.trials or 0:,} trials"
     try:
         feasible = len(feasible_cells(grid))
     except ConfigError:
         raise
     except LabError as error:  # an image folder that is not here says nothing about the file
-        return f"ok  {grid.file}: {grid.space.size:,} cells, not checked against the data: {error}"
+        what = f"{grid.space.size:,} cells" if grid.search is None else searched
+        return f"ok  {grid.file}: {what}, not checked against the data: {error}"
+    if grid.search is not None:
+        return f"ok  {grid.file}: {searched}"
     return f"ok  {grid.file}: {grid.space.size:,} cells, {feasible:,} feasible"

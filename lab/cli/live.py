@@ -93,7 +93,7 @@ class SweepDisplay:
 
 def summary(submission: Submission, progress: Progress) -> str:
     """Return what was queued of a study."""
-    parts = [f"{submission.added:,} cells queued"]
+    parts = [f"{submission.added:,} {submission.unit} queued"]
     if submission.present:
         parts.append(
             f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"

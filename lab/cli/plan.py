@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from lab.cli.options import (
     store_options,
     stores_from,
 )
+from lab.cli.search import describe_search, search_table
 from lab.config import load_grid
 
 if TYPE_CHECKING:
@@ -61,13 +63,22 @@ def plan(
     """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done.
 
     Where the study is there already, the last line says how many cells are new to it, known, and left behind.
+    Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
     """
-    from lab.study import cell_states, compare, find_queue
+    from lab.study import cell_states, check_search, compare, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
     states = cell_states(queue) if queue else {}
+    if loaded.search is not None:
+        check_search(loaded)
+        counts = Counter(states.values())
+        if form == "json":
+            click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
+        else:
+            terminal().print(search_table(loaded, loaded.search, counts))
+        return
     cells = plan_cells(loaded, states)
     if form == "table":
         shown = list(islice(cells, limit or _ROWS))

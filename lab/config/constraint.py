@@ -57,6 +57,24 @@ class Constraint:
         broken = [part for part in parts if part is not None and not compare(part, self.limit)]
         return f"{self} must hold, but {self.name} is {broken[0]}" if broken else None
 
+    def excess(self, facts: Mapping[str, Any]) -> float:
+        """Return how far `facts` break it: above 0 if they do, and at most 0, less the further, if they do not.
+
+        Raises:
+            KeyError: `facts` lack its name.
+        """
+        value = facts[self.name]
+        parts = [
+            part for part in (value if isinstance(value, tuple | list) else (value,)) if part is not None
+        ]
+        return max((self._excess(part) for part in parts), default=0.0)
+
+    def _excess(self, value: float) -> float:
+        distance = float(value - self.limit)
+        if not _OPERATORS[self.comparison](value, self.limit):
+            return abs(distance) or 1.0  # `<` and `!=` are broken at no distance
+        return -abs(distance) if self.comparison in ("<=", "<", ">=", ">") else 0.0
+
 
 def parse_constraint(text: str) -> Constraint:
     """Return the constraint that `text` states: a name, a comparison, a number.

@@ -1,5 +1,7 @@
 """Grid files: a base configuration and what varies over it.
 
+With `search:` a sampler chooses points in place of every combination: see `lab.config.search`.
+
 An example::
 
     name: digits_models             # default: the file's name
@@ -42,6 +44,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.config.constraint import Constraint
+from lab.config.search import Search, SearchFile
 from lab.config.space import Clause, Space, token
 from lab.config.trial import TrialConfig, as_text, parse_config
 from lab.errors import ConfigError, Fault
@@ -58,9 +61,11 @@ class Budget(BaseModel):
     model_config = _STRICT
 
     trials: Annotated[int, Field(ge=1)] | None = None
-    """Most cells to run, in order."""
+    """Most cells to run, in order; of a search, how many points it tries."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """No trial starts after so much wall-clock time."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """No trial of a search starts after so many epochs of all its trials together."""
 
 
 class ReportedEntry(BaseModel):
@@ -100,6 +105,8 @@ class GridFile(BaseModel):
     """Config values that every cell shares."""
     grid: dict[str, Any] = {}
     """What varies: a config field over a list of values, or variants: labels with several values each."""
+    search: SearchFile | None = None
+    """What a sampler chooses, in place of every combination."""
     when: dict[str, dict[str, Any]] = {}
     """Conditions under which a dimension is part of a cell."""
     exclude: list[dict[str, Any]] = []
@@ -166,6 +173,7 @@ class Grid:
     needs: tuple[str, ...] = ()
     report: str = ""
     reported: tuple[Reported, ...] = ()
+    search: Search | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     text: str = field(default="", repr=False)
 
@@ -196,11 +204,15 @@ class Grid:
         """Return a short name for a cell: `relu lr=0.01 adam depth=2`; of a single cell, the grid's name."""
         parts = []
         for name, value in point.items():
-            text = as_text(value)
+            text = f"{value:.4g}" if name in self._ranged and isinstance(value, float) else as_text(value)
             bare = isinstance(value, str) and text not in self._ambiguous
             parts.append(text if bare else f"{name}={text}")
         label = " ".join(parts) or self.name
         return label if len(label) <= _MAX_LABEL else f"{label[: _MAX_LABEL - 1]}…"
+
+    @cached_property
+    def _ranged(self) -> frozenset[str]:
+        return frozenset(dim.name for dim in self.space.dimensions if dim.range is not None)
 
     @cached_property
     def _ambiguous(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from lab.config.constraint import Constraint, parse_constraint
 from lab.config.grid import Budget, Grid, GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
+from lab.config.search import SearchFile, SearchPart
 from lab.config.space import (
     Clause,
     Dimension,
@@ -124,15 +126,20 @@ class _Reader:
         self._overrides = overrides
         self._only_texts = only
         self._faults: list[Fault] = []
+        self._search = SearchPart(document.line, self._fault)
 
     def read(self) -> Grid:
         file = self._file()
         name = self._name(file)
         base = self._base(file)
         varied = self._grid(file)
+        conditions = file.when
+        if file.search is not None:
+            varied |= self._searched(file.search, varied)
+            conditions = self._search.with_conditions(file.when)
         when = {
             dim: {key: list(self._any_of(("when", dim, key), key, raw)) for key, raw in clauses.items()}
-            for dim, clauses in file.when.items()
+            for dim, clauses in conditions.items()
         }
         overrides = self._checked_overrides(varied, file)
         base = {**base, **overrides}
@@ -145,6 +152,12 @@ class _Reader:
         only = self._only(dimensions, constants)
         reported = self._reported(file, dimensions, constants)
         constraints = self._constraints(file)
+        search = None
+        if file.search is not None:
+            search = self._search.read(file.search, dimensions, constants, self._value)
+            self._search.check_rest(file, self._only_texts)
+        elif file.budget.epochs is not None and "search" not in self._document.value:
+            self._fault(("budget", "epochs"), "is for a search; of a grid, give trials or seconds")
         self._stop_at_faults()
         try:
             space = Space(varied, when, constants)
@@ -164,6 +177,7 @@ class _Reader:
             needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
             report=file.report,
             reported=reported,
+            search=search,
             overrides=overrides,
             text=self._document.text,
         )
@@ -171,7 +185,7 @@ class _Reader:
         return grid
 
     def _fault(self, path: KeyPath, message: str) -> None:
-        self._faults.append(self._document.fault(path, message))
+        self._faults.append(self._document.fault(self._search.place(path), message))
 
     def _stop_at_faults(self) -> None:
         if self._faults:
@@ -229,6 +243,21 @@ class _Reader:
             name: self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
             for name, raw in file.grid.items()
         }
+
+    def _searched(self, search: SearchFile, grid: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the space of a search varies: ranges, candidates and variants by name."""
+        varied: dict[str, Any] = {}
+        for name, raw in search.space.items():
+            choices = self._search.begin(name, raw, grid)
+            if choices is None:
+                varied[name] = self._search.range(name, raw)
+            else:
+                varied[name] = (
+                    self._variants(name, choices)
+                    if isinstance(choices, dict)
+                    else self._candidates(name, choices)
+                )
+        return varied
 
     def _candidates(self, name: str, raw: Any) -> list[Any]:
         if name not in TrialConfig.model_fields:
@@ -332,7 +361,7 @@ class _Reader:
             fault.key for fault in self._faults
         }  # a value that is wrong in itself need not match as well
         for path, message in find_problems(dimensions, conditions_of(when), constants):
-            fault = self._document.fault(path, message)
+            fault = self._document.fault(self._search.place(path), message)
             if not any(place.startswith(fault.key) and path[0] == "when" for place in places):
                 self._faults.append(fault)
 
@@ -429,6 +458,8 @@ class _Reader:
         if first is None:
             return
         setters = {name: dim.name for dim in grid.space.dimensions for name in dim.fields}
+        if grid.search is not None and _any_config(grid):
+            return
         try:
             grid.config(first)
         except ConfigError as error:
@@ -450,6 +481,15 @@ def _constants(base: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **{name: frozen(value) for name, value in bundle.items()}, **base}
 
 
+def _any_config(grid: Grid) -> bool:
+    """Return whether any of a search's first corners makes a config; it need not be the first one."""
+    for point in islice(grid.space, 100):
+        with suppress(ConfigError):
+            grid.config(point)
+            return True
+    return False
+
+
 def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
     value = entry.test_accuracy
     return (value[0], value[-1]) if isinstance(value, list) else value
@@ -467,7 +507,11 @@ def _takes_lists(name: str) -> bool:
 def _rule(detail: Any) -> str:
     """Return pydantic's message about a key of the file in our words."""
     if detail["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"budget": Budget, "reported": ReportedEntry}
+        parts: dict[str, type[BaseModel]] = {
+            "budget": Budget,
+            "reported": ReportedEntry,
+            "search": SearchFile,
+        }
         known = parts.get(str(detail["loc"][0]), GridFile).model_fields
         return f"unknown key.{suggest(str(detail['loc'][-1]), known)} Known: {', '.join(known)}"
     rule = str(detail["msg"])

@@ -11,6 +11,9 @@ cells that would differ in nothing but an unused value are counted once::
     space.size                 # 2 (adam × net) + 4 (sgd × momentum × net)
     space.at(5)                # Point(optimizer=sgd, momentum=0.9, net=bn)
     space.values(space.at(5))  # {"optimizer": "sgd", "momentum": 0.9, "norm": "batch"}
+
+A dimension of a search may be a `Range`: then `build` makes points anywhere in it, and the cells that are
+counted and numbered are those at its ends.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from __future__ import annotations
 import bisect
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from lab.config.ranges import Range
 from lab.config.trial import as_text
 from lab.config.yaml import KeyPath, dotted
 from lab.errors import ConfigError, Fault
@@ -68,12 +72,16 @@ class Point(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that varies: a config field over values, or variants over labels with a bundle each."""
+    """One thing that varies: a config field over values or a range, or variants over labels with a bundle each.
+
+    Of a range, `candidates` are its ends.
+    """
 
     name: str
     candidates: tuple[Any, ...]
     bundles: tuple[Bundle, ...] | None = None
     when: tuple[Clause, ...] = ()
+    range: Range | None = None
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -96,6 +104,29 @@ class Dimension:
         if kinds == {int}:
             return int
         return float if kinds <= {int, float} and all(map(math.isfinite, self.candidates)) else None
+
+    def choice_distribution(self) -> BaseDistribution:
+        """Return what a search chooses from, as Optuna knows it: the range, or the candidates as choices."""
+        from optuna.distributions import CategoricalDistribution
+
+        if self.range is not None:
+            return self.range.distribution()
+        return CategoricalDistribution([_choice(value) for value in self.candidates])
+
+    def chosen(self, param: Any) -> Any:
+        """Return the value that Optuna's `param` stands for.
+
+        Raises:
+            ValueError: not among the candidates.
+        """
+        if self.range is not None:
+            return param
+        choices = [token(_choice(value)) for value in self.candidates]
+        return self.candidates[choices.index(token(param))]
+
+    def param(self, value: Any) -> Any:
+        """Return what stands for `value` in Optuna."""
+        return value if self.range is not None else _choice(value)
 
     def values(self, position: int) -> dict[str, Any]:
         """Return the config values of the candidate at `position`."""
@@ -124,7 +155,8 @@ class Space:
     """The parameters a study varies; see the module for an example. Immutable.
 
     Args:
-        grid: dimension name -> values, or label -> config values (variants), in the order of the cells.
+        grid: dimension name -> values, or label -> config values (variants), or a range, in the order of
+            the cells.
         when: dimension name -> its conditions: key -> value, or a list of values of which any will do. A key
             is another dimension, a config field that variants set, or one of `constants`. A condition on a
             dimension that is itself inactive does not hold.
@@ -137,7 +169,7 @@ class Space:
 
     def __init__(
         self,
-        grid: Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]]],
+        grid: Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]] | Range],
         when: Mapping[str, Mapping[str, Any]] | None = None,
         constants: Mapping[str, Any] | None = None,
     ) -> None:
@@ -217,10 +249,26 @@ class Space:
         Raises:
             ValueError: a dimension or a candidate that this space does not have.
         """
-        values: dict[str, Any] = {}
-        for number, position in self._positions(point).items():
+        ranged = {
+            dim.name: point[dim.name]
+            for dim in self.dimensions
+            if dim.range is not None and dim.range.holds(point.get(dim.name))
+        }
+        values: dict[str, Any] = dict(ranged)
+        rest = {name: value for name, value in point.items() if name not in ranged}
+        for number, position in self._positions(rest).items():
             values.update(self.dimensions[number].values(position))
         return values
+
+    def build(self, choose: Callable[[Dimension], Any]) -> Point:
+        """Return the point that `choose` makes: it is asked for the value of each dimension that is active,
+        after those that its conditions look at."""
+        chosen: dict[str, Any] = {}
+        for number in _sorted_by_need(self.dimensions, self._sources):
+            dimension = self.dimensions[number]
+            if all(self._holds(clause, chosen) for clause in dimension.when):
+                chosen[dimension.name] = choose(dimension)
+        return Point({dim.name: chosen[dim.name] for dim in self.dimensions if dim.name in chosen})
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return an Optuna distribution for every dimension, for Optuna's own tools to show the study by."""
@@ -260,6 +308,14 @@ class Space:
         if value is _MISSING:
             raise KeyError(key)
         return value
+
+    def _holds(self, clause: Clause, point: Mapping[str, Any]) -> bool:
+        key, allowed = clause
+        try:
+            seen = token(self.seen(key, point))
+        except KeyError:  # its dimension is not active
+            return False
+        return seen in {token(value) for value in allowed}
 
     def _positions(self, point: Mapping[str, Any]) -> dict[int, int]:
         positions = {
@@ -385,6 +441,8 @@ def check_clause(
         return [f"unknown key.{suggest(key, known)} It takes a dimension of the grid or a config field"]
     if not allowed:
         return ["names no value"]
+    if source is not None and dimensions[source].range is not None:
+        return [f"{key} is a range; only choices can be looked at"]
     if source is None:
         there = [constants[key]]
     else:
@@ -424,14 +482,16 @@ def conditions_of(when: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Clau
 
 
 def dimensions_of(
-    grid: Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]]],
+    grid: Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]] | Range],
     conditions: Mapping[str, tuple[Clause, ...]],
 ) -> tuple[Dimension, ...]:
     """Return the dimensions of a `grid`, unchecked."""
     dimensions = []
     for name, candidates in grid.items():
         when = conditions.get(name, ())
-        if isinstance(candidates, Mapping):
+        if isinstance(candidates, Range):
+            dimensions.append(Dimension(name, candidates.ends, None, when, candidates))
+        elif isinstance(candidates, Mapping):
             bundles = tuple(
                 tuple((field, frozen(value)) for field, value in bundle.items())
                 for bundle in candidates.values()

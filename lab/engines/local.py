@@ -18,7 +18,15 @@ from lab.engines.service import fitting_workers
 from lab.engines.stores import Stores
 from lab.engines.watching import progress_of
 from lab.errors import LabError
-from lab.study import Submission, TrialQueue, WorkerFailed, WorkerSettings, open_storage, submit
+from lab.study import (
+    Submission,
+    TrialQueue,
+    WorkerFailed,
+    WorkerSettings,
+    end_if_over,
+    open_storage,
+    submit,
+)
 from lab.tracking import RunStatus, Tracker
 
 __all__ = ["sweep"]
@@ -106,6 +114,7 @@ def _sweep_study(
     ending: Ending = "stopped"
     try:
         _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
+        end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
         ending = "stopped" if should_stop() else "cancelled" if queue.is_cancelled() else "done"
         ending = "out_of_time" if ending == "done" and queue.waits() else ending
     finally:

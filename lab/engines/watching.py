@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from lab.engines.progress import Progress, Running
-from lab.study import TrialEnded, TrialQueue, trial_state
+from lab.study import TrialEnded, TrialQueue, best_value, trial_state
 
 __all__ = ["progress_of", "watch"]
 
@@ -24,22 +24,22 @@ def progress_of(queue: TrialQueue) -> Progress:
         queue.attribute("monitor", ""),
         maximize=queue.maximizes(),
         total=len(states),
-        done=states.count("complete"),
+        done=states.count("complete") + states.count("pruned"),
         failed=states.count("failed"),
     )
     for trial, state in zip(trials, states, strict=True):
         label = trial.user_attrs.get("label", str(trial.number))
         if state == "complete":
-            progress.improve(label, trial.value)
+            progress.improve(label, best_value(trial))
         elif state == "running":
             epoch = max(trial.intermediate_values, default=0)
             epochs = trial.user_attrs.get("config", {}).get("epochs", 1)
             value = trial.intermediate_values.get(epoch)
             progress.running[len(progress.running)] = Running(label, epochs, epoch, value)
-        if state in ("complete", "failed"):
+        if state in ("complete", "pruned", "failed"):
             outcome = trial.user_attrs.get("outcome", state)
             error = trial.user_attrs.get("error", "")
-            progress.ended.append(TrialEnded(trial.number, label, outcome, trial.value, error))
+            progress.ended.append(TrialEnded(trial.number, label, outcome, best_value(trial), error))
     return progress
 
 

@@ -15,12 +15,16 @@ from lab.study.planner import (
     trial_state,
 )
 from lab.study.queue import TrialQueue
-from lab.study.status import StudyStatus, find_queue, study_names, study_status
+from lab.study.search import PRUNERS, SAMPLERS, check_search
+from lab.study.slots import end_if_over
+from lab.study.status import StudyStatus, best_value, find_queue, study_names, study_status
 from lab.study.storage import database_exists, display_url, open_storage
 from lab.study.studies import Studies
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
+    "PRUNERS",
+    "SAMPLERS",
     "Cell",
     "Comparison",
     "EpochEnded",
@@ -34,11 +38,14 @@ __all__ = [
     "TrialStarted",
     "WorkerFailed",
     "WorkerSettings",
+    "best_value",
     "cell_states",
+    "check_search",
     "check_stored_origins",
     "compare",
     "database_exists",
     "display_url",
+    "end_if_over",
     "feasible_cells",
     "find_queue",
     "open_storage",

@@ -21,6 +21,8 @@ from lab.models import Summary, summarize_config
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import TrialQueue, is_dead, is_lost
+from lab.study.search import check_search
+from lab.study.slots import fill_slots, forget_search
 from lab.tracking import Run, Tracker
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
 _MOST_FAULTS = 20
 _TURN = 20  # cells queued before another planner, or who re-queues the dead, may go on
 _PAUSE = 0.002
+_MOST_CORNERS = 50  # of a search's space, tried before anything is spent
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class PlannedCell:
 @dataclass(frozen=True)
 class Submission:
     """What queueing a grid did: cells `added`, already `present`, `skipped` as infeasible, and trials of the
-    study that the file names no more (`gone`), which are left alone."""
+    study that the file names no more (`gone`), which are left alone. Of a search its trials are counted."""
 
     queue: TrialQueue
     run: Run
@@ -76,6 +79,7 @@ class Submission:
     present: int
     skipped: int
     gone: int
+    unit: str = "cells"
 
 
 @dataclass(frozen=True)
@@ -157,11 +161,13 @@ class Cell:
 
 
 def feasible_cells(grid: Grid) -> list[Cell]:
-    """Return what is to be trained of `grid`, at most as many cells as its budget allows.
+    """Return what is to be trained of `grid`, at most as many cells as its budget allows; of a search some examples.
 
     Raises:
         ConfigError: cells whose values make no trial, or none at all are feasible.
     """
+    if grid.search is not None:
+        return _corners(grid)
     planned = list(plan(grid))
     invalid = [cell for cell in planned if cell.invalid]
     if invalid:
@@ -182,6 +188,33 @@ def feasible_cells(grid: Grid) -> list[Cell]:
         )
     _check_one_metric(grid, cells)
     return list(islice(cells, grid.budget.trials))
+
+
+def _corners(grid: Grid) -> list[Cell]:
+    """Return points at the ends of a search's ranges that make a trial, having checked the search.
+
+    Raises:
+        ConfigError: the sampler or the pruner is none, or none of the points makes a trial.
+    """
+    check_search(grid)
+    trained = trained_configs(load_needs(grid))
+    size = grid.space.size
+    numbers = {number * (size - 1) // max(1, _MOST_CORNERS - 1) for number in range(_MOST_CORNERS)}
+    checked = [_check(grid, number, grid.space.at(number), trained) for number in sorted(numbers)]
+    found = [
+        Cell(cell.label, cell.point, cell.config, cell.config.cell_hash)
+        for cell in checked
+        if cell.config is not None
+    ]
+    if not found:
+        reasons = dict.fromkeys(cell.reason for cell in checked)
+        raise ConfigError(
+            [
+                Fault(f"no point makes a trial: {reason}", "search.space", grid.file)
+                for reason in list(reasons)[:3]
+            ]
+        )
+    return found
 
 
 def cell_states(queue: TrialQueue) -> dict[str, str]:
@@ -230,6 +263,12 @@ def submit(
     with alone(storage.engine, f"study {grid.name}"):
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
+        if grid.search is not None:
+            added, present = fill_slots(grid, queue, cell_states(queue), on_progress)
+            if queue.waits():
+                queue.set_attribute("concluded", False)
+            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
+        forget_search(queue)
         _, last = queue.cells_since(0)
         newest = queue.newest()
     missing = [cell for cell in cells if cell.hash not in newest or is_lost(newest[cell.hash])]
@@ -293,20 +332,34 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
 
 
 def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQueue:
-    direction = _direction(config)
+    objectives = _objectives(grid, config)
     study = optuna.create_study(
-        storage=storage, study_name=grid.name, direction=direction, load_if_exists=True
+        storage=storage, study_name=grid.name, directions=list(objectives.values()), load_if_exists=True
     )
     queue = TrialQueue(storage, grid.name)
-    monitor = queue.attributes().get("monitor", config.monitor)
-    if study.direction.name.lower() != direction or monitor != config.monitor:
+    attributes = queue.attributes()
+    names = attributes.get("objectives") or [attributes.get("monitor", config.monitor)]
+    known = list(zip(names, (direction.name.lower() for direction in study.directions), strict=False))
+    if known != list(objectives.items()) or len(study.directions) != len(names):
         raise StudyError(
-            f"Study '{grid.name}' exists and compares by {monitor} ({study.direction.name.lower()}), "
-            f"but the grid monitors {config.monitor} ({direction}); give the grid another `name`"
+            f"Study '{grid.name}' exists and compares by {_named(known)}, "
+            f"but the grid monitors {_named(objectives.items())}; give the grid another `name`"
         )
     if queue.is_cancelled():
         raise StudyError(f"Study '{grid.name}' was cancelled; `lab resume {grid.name}` lets it go on")
+    queue.set_attribute("objectives", list(objectives))
     return queue
+
+
+def _objectives(grid: Grid, config: TrialConfig) -> dict[str, Literal["maximize", "minimize"]]:
+    """Return the metrics that a study compares its trials by, and which end of each is best."""
+    if grid.search is None:
+        return {config.monitor: _direction(config)}
+    return {objective.metric: objective.direction for objective in grid.search.objectives}
+
+
+def _named(objectives: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({direction})" for name, direction in objectives)
 
 
 def _direction(config: TrialConfig) -> Literal["maximize", "minimize"]:
@@ -324,14 +377,20 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         "lab.direction": _direction(config),
         "lab.monitor": config.monitor,
         "lab.varied": json.dumps(varied),
+        "lab.objectives": json.dumps(_objectives(grid, config)),
         "mlflow.note.content": grid.description,
     }
     run = tracker.open_run(
         name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
     )
     run.log_text(grid.text, "grid.yaml")
-    needs = [needed.name for needed in load_needs(grid)]
-    facts = {"experiment": grid.name, "run_id": run.run_id, "monitor": config.monitor, "needs": needs}
+    facts = {
+        "experiment": grid.name,
+        "run_id": run.run_id,
+        "monitor": config.monitor,
+        "maximize": config.mode == "max",
+        "needs": [needed.name for needed in load_needs(grid)],
+    }
     for key, value in facts.items():
         queue.set_attribute(key, value)
     return run

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +37,7 @@ from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS
 
-__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "is_lost", "worker_name"]
+__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "is_lost", "is_void", "worker_name"]
 
 MAX_RETRIES = 2  # after so many deaths of its process a trial is failed, not tried again
 _KEPT = (
@@ -47,6 +47,7 @@ _KEPT = (
     "run_id",
     "retries",
     "earlier_error",
+    "enqueued",
 )  # what a re-queued trial takes along
 _DIED = "its process died every time it was tried"
 
@@ -61,7 +62,7 @@ _NEXT_WAITING = sa.text(
 )
 _WAITING = sa.text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = 'WAITING'")
 _UNFINISHED = sa.text(
-    "SELECT 1 FROM trials WHERE study_id = :study AND state IN ('WAITING', 'RUNNING') LIMIT 1"
+    "SELECT DISTINCT state FROM trials WHERE study_id = :study AND state IN ('WAITING', 'RUNNING')"
 )
 _STATE = sa.text("SELECT state FROM trials WHERE trial_id = :trial")
 _CELLS_SINCE = sa.text(
@@ -123,15 +124,21 @@ class TrialQueue:
 
     def waits(self) -> bool:
         """Whether any trial is waiting for a worker."""
-        return bool(self._rows(_NEXT_WAITING, after=0))
+        return bool(self._rows(_NEXT_WAITING, after=0)) and not self.has_ended()
 
     def waiting(self) -> int:
         """Return how many trials are waiting."""
-        return int(self._rows(_WAITING)[0][0])
+        return 0 if self.has_ended() else int(self._rows(_WAITING)[0][0])
 
     def is_over(self) -> bool:
-        """Whether no trial is waiting or running."""
-        return not self._rows(_UNFINISHED)
+        """Whether no trial is waiting or running; in a search that has ended, none running."""
+        states = {state for (state,) in self._rows(_UNFINISHED)}
+        return not states or (states == {"WAITING"} and self.has_ended())
+
+    def has_ended(self) -> bool:
+        """Whether the study is a search that has reached what its file asks for: what waits of it is not begun."""
+        ended = self.attribute("ended")
+        return ended is not None and ended == self.attribute("search")
 
     def is_held(self, trial_id: int) -> bool:
         """Whether a claimed trial still is its claimer's: not thought dead and given to another, nor cancelled."""
@@ -149,8 +156,9 @@ class TrialQueue:
         return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
 
     def maximizes(self) -> bool:
-        """Whether higher values are better."""
-        return self._study.direction is optuna.study.StudyDirection.MAXIMIZE
+        """Whether higher values of the monitored metric are better."""
+        first = self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
+        return bool(self.attribute("maximize", first))
 
     def attributes(self) -> dict[str, Any]:
         """Return the study's user attributes."""
@@ -180,6 +188,30 @@ class TrialQueue:
         }
         self._enqueue(params, distributions, attributes)
 
+    def reserve(self, slot: str, **attributes: Any) -> None:
+        """Queue a slot of a search: a trial whose parameters are chosen when it is claimed."""
+        self._enqueue({}, {}, {"cell": slot, "label": slot, **attributes})
+
+    def describe(self, trial_id: int, config: TrialConfig, label: str) -> None:
+        """Note what is to be trained in a claimed slot; the config last, as a slot with one is complete."""
+        self.set_trial_attribute(trial_id, "label", label)
+        self.set_trial_attribute(trial_id, "config", config.as_values())
+
+    def annotate(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Set one of a waiting trial's user attributes."""
+        self.set_trial_attribute(self._trial_id(trial.number), key, value)
+
+    def void(self, trial: FrozenTrial, reason: str) -> None:
+        """End a slot, claimed or waiting, that is not trained and counts for nothing: Optuna has it as PRUNED."""
+        trial_id = self._trial_id(trial.number)
+        with suppress(UpdateFinishedTrialError):
+            if trial.state is TrialState.WAITING:
+                if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    return  # a worker was quicker
+                self.set_trial_attribute(trial_id, "worker", worker_name())
+            self.set_trial_attribute(trial_id, "void", reason[:1000])
+            self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
+
     def accept(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
         """Return `distributions` so widened that they also hold what the study's trials have, and theirs likewise.
 
@@ -204,8 +236,12 @@ class TrialQueue:
                     )
         return accepted
 
-    def claim(self) -> Claim | None:
-        """Take the next waiting trial for this process; None when none is waiting or the study is cancelled."""
+    def claim(self, prepare: Callable[[int], bool] = lambda trial_id: True) -> Claim | None:
+        """Take the next waiting trial for this process; None when none is waiting or the study is cancelled.
+
+        Args:
+            prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
+        """
         if self.is_cancelled():
             return None
         while True:
@@ -218,7 +254,9 @@ class TrialQueue:
             self.beat(trial_id)  # first: one put back long ago would look stale
             with suppress(UpdateFinishedTrialError):  # somebody else was quicker, and is done already
                 if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    return self._claimed(trial_id)
+                    self.set_trial_attribute(trial_id, "worker", worker_name())
+                    if prepare(trial_id):
+                        return self._claimed(trial_id)
 
     def beat(self, trial_id: int) -> None:
         """Tell the others that the trial's worker lives."""
@@ -232,9 +270,13 @@ class TrialQueue:
         """Give Optuna the monitored metric after an epoch (a value that is already there stays)."""
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
-    def complete(self, trial_id: int, value: float) -> None:
-        """Finish a claimed trial with its best value."""
-        self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+    def complete(self, trial_id: int, *values: float) -> None:
+        """Finish a claimed trial with its best value; of a search with several objectives, with their values."""
+        self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
+
+    def prune(self, trial_id: int, value: float) -> None:
+        """Finish a claimed trial that was pruned; Optuna gives such trials their last report as value."""
+        self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
 
     def fail(self, trial_id: int) -> None:
         """Finish a claimed trial that raised."""
@@ -300,8 +342,8 @@ class TrialQueue:
         return len(lost)
 
     def newest(self) -> dict[str, FrozenTrial]:
-        """Return each cell's newest trial, by cell hash."""
-        return {trial.user_attrs.get("cell", ""): trial for trial in self.trials()}
+        """Return each cell's newest trial, by cell hash; of a search each slot's, without those that are void."""
+        return {trial.user_attrs.get("cell", ""): trial for trial in self.trials() if not is_void(trial)}
 
     def requeue(self, trial: FrozenTrial, retries: int | None = None) -> None:
         """Queue a failed trial's cell again, to continue the same run.
@@ -347,7 +389,6 @@ class TrialQueue:
         )
 
     def _claimed(self, trial_id: int) -> Claim:
-        self.set_trial_attribute(trial_id, "worker", worker_name())
         trial = self.storage.get_trial(trial_id)
         attributes = trial.user_attrs
         return Claim(
@@ -401,3 +442,8 @@ def is_lost(trial: FrozenTrial) -> bool:
     """Return whether a trial's process died before it could say how the trial ended, and it may be tried again."""
     died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
     return died and trial.user_attrs.get("retries", 0) < MAX_RETRIES
+
+
+def is_void(trial: FrozenTrial) -> bool:
+    """Return whether a trial was given up before training, and counts for nothing."""
+    return "void" in trial.user_attrs

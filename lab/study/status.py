@@ -14,7 +14,7 @@ from lab.study.planner import cell_states
 from lab.study.queue import TrialQueue, is_dead
 from lab.study.storage import database_exists, display_url, open_storage
 
-__all__ = ["StudyStatus", "find_queue", "study_names", "study_status"]
+__all__ = ["StudyStatus", "best_value", "find_queue", "study_names", "study_status"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def study_status(url: str, name: str) -> StudyStatus:
     finished = queue.completed()
     held = queue.trials(TrialState.RUNNING)
     pick = max if queue.maximizes() else min
-    best = pick(finished, key=lambda trial: trial.value or 0.0) if finished else None
+    best = pick(finished, key=lambda trial: best_value(trial) or 0.0) if finished else None
     return StudyStatus(
         name=name,
         monitor=queue.attributes().get("monitor", ""),
@@ -72,10 +72,16 @@ def study_status(url: str, name: str) -> StudyStatus:
         running=[_running(trial) for trial in held if not is_dead(trial)],
         interrupted=[_running(trial) for trial in held if is_dead(trial)],
         failed=[_failed(trial) for trial in queue.trials(TrialState.FAIL) if "outcome" in trial.user_attrs],
-        best_value=best.value if best else None,
+        best_value=best_value(best) if best else None,
         best_label=best.user_attrs.get("label", str(best.number)) if best else "",
         cancelled=queue.is_cancelled(),
     )
+
+
+def best_value(trial: FrozenTrial) -> float | None:
+    """Return a trial's best value of the monitored metric, which need not be the first objective."""
+    value = trial.user_attrs.get("best_value", trial.values[0] if trial.values else None)
+    return None if value is None else float(value)
 
 
 def _running(trial: FrozenTrial) -> dict[str, Any]:

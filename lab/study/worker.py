@@ -15,6 +15,7 @@ from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
+from lab.study.searcher import Searcher, Searching
 from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, connect
 from lab.training import EpochResult, Interrupted, Outcome
@@ -48,11 +49,17 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
     try:
         queue = TrialQueue(open_storage(settings.storage), settings.study)
         tracker = connect(settings.tracking_uri, settings.artifact_dir)
+        searching = Searching(queue, should_stop)
         while not should_stop() and not _is_past(settings.deadline):
-            claim = queue.claim()
+            if searching.is_over():
+                return
+            try:
+                claim = queue.claim(searching.prepare)
+            except Interrupted:
+                return
             if claim is None:
                 return
-            _Attempt(claim, queue, tracker, settings, emit, should_stop).run()
+            _Attempt(claim, queue, tracker, settings, emit, should_stop, searching.current()).run()
     except LabError as error:
         emit(WorkerFailed(str(error)))
 
@@ -71,6 +78,7 @@ class _Attempt:
     settings: WorkerSettings
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    searcher: Searcher | None = None
 
     def run(self) -> None:
         """Train the trial and tell the study and the sweep how it ended.
@@ -125,6 +133,7 @@ class _Attempt:
             on_start=self._started,
             on_epoch=self._epoch_ended,
             should_stop=should_stop,
+            should_prune=self._should_prune,
         )
 
     def _started(self, run: Run) -> None:
@@ -141,12 +150,26 @@ class _Attempt:
             self.queue.report(self.claim.trial_id, result.epoch, monitored)
         self.emit(EpochEnded(self.claim.number, result.epoch, result.metrics))
 
+    def _should_prune(self) -> bool:
+        return self.searcher is not None and self.searcher.prunes(self.claim.trial_id)
+
     def _complete(self, result: TrialResult) -> None:
         facts = {"outcome": str(result.outcome), **result.metrics(), "params": result.summary.params}
         for key, value in facts.items():
             self.queue.set_trial_attribute(self.claim.trial_id, key, value)
-        self.queue.complete(self.claim.trial_id, result.value)
+        if self.searcher is None:
+            self.queue.complete(self.claim.trial_id, result.value)
+        else:
+            self._tell(self.searcher, result)
         self.emit(TrialEnded(self.claim.number, self.claim.label, result.outcome, result.value))
+
+    def _tell(self, searcher: Searcher, result: TrialResult) -> None:
+        pruned = result.outcome is Outcome.PRUNED
+        values = searcher.finish(self.claim.trial_id, result, pruned=pruned)
+        if pruned:
+            self.queue.prune(self.claim.trial_id, values[0])
+        else:
+            self.queue.complete(self.claim.trial_id, *values)
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -9,15 +9,18 @@ import pytest
 
 from lab import registry
 from lab.config import PRESETS, TrialConfig, load_grid
+from lab.config.search import SearchFile
 from lab.registry import Registry
+from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "REFERENCE.md").read_text()
 NAMES = [name for value in vars(registry).values() if isinstance(value, Registry) for name in value]
+SEARCHES = (*SAMPLERS, *PRUNERS, *SearchFile.model_fields)
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES, *PRESETS, *TrialConfig.model_fields, *Outcome}))
+@pytest.mark.parametrize("name", sorted({*NAMES, *PRESETS, *TrialConfig.model_fields, *Outcome, *SEARCHES}))
 def test_every_name_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in REFERENCE
 

@@ -1,0 +1,119 @@
+"""`Range`: the numbers from one to another that a search may choose for a config field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from lab.config.trial import check_value, field_kinds
+from lab.errors import ConfigError
+from lab.registry import suggest
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+__all__ = ["RANGE_KEYS", "Range", "read_range"]
+
+#: What a range is written with.
+RANGE_KEYS: Final = ("low", "high", "log", "step")
+
+Problem = tuple[str, str]  # a key of the range ("" for all of it), and what is wrong there
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both possible: int or float as both are, in equal steps or on a log scale."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = None
+
+    def __str__(self) -> str:
+        notes = [*(["log"] if self.log else []), *([f"step {self.step}"] if self.step else [])]
+        return f"{self.low} to {self.high}" + (f" ({', '.join(notes)})" if notes else "")
+
+    @property
+    def ends(self) -> tuple[int | float, ...]:
+        """The lowest and the highest number, once if they are the same."""
+        return (self.low,) if self.low == self.high else (self.low, self.high)
+
+    def distribution(self) -> BaseDistribution:
+        """Return it as Optuna knows it."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return IntDistribution(self.low, self.high, log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def holds(self, value: Any) -> bool:
+        """Return whether `value` is a number from `low` to `high`, and on a step if there are any."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(self.low, int) and not isinstance(value, int):
+            return False
+        return self.low <= value <= self.high and (self.step is None or _on_step(self.low, value, self.step))
+
+
+def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Problem]]:
+    """Return the range of the config field `name` that `raw` describes, or None and what is wrong with it."""
+    kinds = field_kinds(name)
+    if not kinds & {int, float}:
+        return None, [("", f"{name} takes no numbers and so no range; list its values, as in {name}: [a, b]")]
+    problems: list[Problem] = [
+        (key, f"unknown key.{suggest(key, (*RANGE_KEYS, 'when'))} A range has low, high, log, step and when")
+        for key in raw
+        if key not in (*RANGE_KEYS, "when")
+    ]
+    problems += [("", f"a range has a {key}") for key in ("low", "high") if key not in raw]
+    number = float if float in kinds else int
+    ends = {key: raw[key] for key in ("low", "high") if key in raw}
+    for key, value in ends.items():
+        problems += _end_problems(name, key, value, number)
+    log, step = raw.get("log", False), raw.get("step")
+    if not isinstance(log, bool):
+        problems.append(("log", f"must be true or false, but got {log!r}"))
+    if step is not None:
+        problems += _step_problems(step, number, log=log is True)
+    if problems:
+        return None, problems
+    low, high = number(raw["low"]), number(raw["high"])
+    if low > high:
+        problems.append(("low", f"low <= high must hold, but got low={low}, high={high}"))
+    elif log and low <= 0:
+        problems.append(("log", f"low > 0 must hold on a log scale, but got low={low}"))
+    elif step is not None and not _on_step(low, high, step):
+        exact_low, exact_high, exact_step = (Decimal(str(value)) for value in (low, high, step))
+        last = number(exact_low + (exact_high - exact_low) // exact_step * exact_step)
+        problems.append(("high", f"steps of {step} from {low} do not meet {high}; the last one is {last}"))
+    return (
+        (None, problems) if problems else (Range(low, high, log, None if step is None else number(step)), [])
+    )
+
+
+def _end_problems(name: str, key: str, value: Any, number: type) -> list[Problem]:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return [(key, f"must be a number, but got {value!r}")]
+    if number is int and not isinstance(value, int):
+        return [(key, f"must be a whole number, as {name} is one, but got {value!r}")]
+    try:
+        check_value(name, value)
+    except ConfigError as error:
+        return [(key, fault.message) for fault in error.faults]
+    return []
+
+
+def _step_problems(step: Any, number: type, *, log: bool) -> list[Problem]:
+    rule = "a whole number" if number is int else "a number"
+    accepted = int if number is int else (int, float)
+    if isinstance(step, bool) or not isinstance(step, accepted) or not math.isfinite(step) or step <= 0:
+        return [("step", f"must be {rule} above 0, but got {step!r}")]
+    return [("step", "a log scale has no steps; leave one of them out")] if log else []
+
+
+def _on_step(low: float, value: float, step: float) -> bool:
+    steps = (value - low) / step
+    return math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
