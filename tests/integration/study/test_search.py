@@ -89,11 +89,8 @@ def test_a_pruned_trial_keeps_its_curves_and_its_best_value(stores: Stores) -> N
         "sampler: {name: random, seed: 1}\n  pruner: {name: percentile, percentile: 0.0, n_startup_trials: 1}"
     )
     search += "\n  enqueue: [{lr: 0.05}, {lr: 0.0000001}]"
-    result = sweep(
-        make(search, trials=2, epochs=5, space="lr: {low: 0.0000001, high: 0.1, log: true}"),
-        stores,
-        workers=1,
-    )
+    grid = make(search, trials=2, epochs=5, space="lr: {low: 0.0000001, high: 0.1, log: true}")
+    result = sweep(grid, stores, workers=1)
     assert (result.ending, result.states) == ("done", {"complete": 1, "pruned": 1})
     run = next(run for _, run in runs(stores).iterrows() if run["tags.lab.outcome"] == "pruned")
     assert run["status"] == "KILLED"
@@ -104,7 +101,7 @@ def test_a_pruned_trial_keeps_its_curves_and_its_best_value(stores: Stores) -> N
     trial = next(trial for trial in trials(stores) if trial.state is TrialState.PRUNED)
     assert trial.values == [curve[max(curve)]]
     assert trial.intermediate_values == curve
-    assert sweep(make(search, trials=2, epochs=5), stores, workers=1).states == {"complete": 1, "pruned": 1}
+    assert sweep(grid, stores, workers=1).states == {"complete": 1, "pruned": 1}
 
 
 def test_a_trial_that_patience_stops_is_complete(stores: Stores) -> None:
