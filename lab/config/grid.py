@@ -26,6 +26,7 @@ An example::
     epochs: 10                      # most epochs of a trial
     patience: 3                     # epochs without improvement before it stops
     budget: {trials: 30, seconds: 600}
+    max_retries: 2                  # times that a cell is tried again after its process died
     needs: pretrain.yaml            # grid files, beside this one, whose studies are swept first
     report: F. one factor at a time # what the study repeats, and what was reported there
     reported:
@@ -121,6 +122,8 @@ class GridFile(BaseModel):
     """Patience of a trial: `base.patience`."""
     budget: Budget = Budget()
     """Where the study ends before the grid does."""
+    max_retries: Annotated[int, Field(ge=0)] = 2
+    """How often a cell is tried again whose process died; one that raised an error is not."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies are to be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""
@@ -170,6 +173,7 @@ class Grid:
     only: Selection | None = None
     constraints: tuple[Constraint, ...] = ()
     budget: Budget = field(default_factory=Budget)
+    max_retries: int = 2
     needs: tuple[str, ...] = ()
     report: str = ""
     reported: tuple[Reported, ...] = ()

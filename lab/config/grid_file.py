@@ -174,6 +174,7 @@ class _Reader:
             only=only,
             constraints=constraints,
             budget=file.budget,
+            max_retries=file.max_retries,
             needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
             report=file.report,
             reported=reported,

@@ -12,7 +12,6 @@ import pandas as pd
 
 from lab.report import leaderboard, publish_leaderboard
 from lab.study import TrialQueue, cell_states
-from lab.study.queue import MAX_RETRIES
 from lab.tracking import Run, RunStatus, Tracker
 
 __all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead"]
@@ -53,7 +52,7 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     """
     given_up = queue.requeue_dead()
     for trial in given_up:
-        why = f"its process died every one of the {MAX_RETRIES + 1} times it was tried{_in_words(code)}"
+        why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
         tags = {"lab.outcome": "failed", "lab.error": why}
         end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)

@@ -18,7 +18,7 @@ _TICK = 0.2
 def progress_of(queue: TrialQueue) -> Progress:
     """Return how a study stands; whoever trains it, the trials that run are numbered from 0."""
     trials = queue.newest().values()
-    states = [trial_state(trial) for trial in trials]
+    states = [trial_state(trial, queue) for trial in trials]
     progress = Progress(
         queue.name,
         queue.attribute("monitor", ""),

@@ -20,7 +20,7 @@ from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
-from lab.study.queue import TrialQueue, is_dead, is_lost
+from lab.study.queue import TrialQueue, is_dead
 from lab.study.search import check_search
 from lab.study.slots import fill_slots, forget_search
 from lab.tracking import Run, Tracker
@@ -225,15 +225,15 @@ def cell_states(queue: TrialQueue) -> dict[str, str]:
     """
     waiting = "cancelled" if queue.is_cancelled() else "waiting"
     return {
-        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial)
+        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial, queue)
         for cell, trial in queue.newest().items()
     }
 
 
-def trial_state(trial: FrozenTrial) -> str:
+def trial_state(trial: FrozenTrial, queue: TrialQueue) -> str:
     """Return the state of a trial as `cell_states` says it."""
     if trial.state is TrialState.FAIL:
-        return "lost" if is_lost(trial) else "failed"
+        return "lost" if queue.is_lost(trial) else "failed"
     if trial.state is TrialState.RUNNING and is_dead(trial):
         return "interrupted"
     return trial.state.name.lower()
@@ -271,7 +271,7 @@ def submit(
         forget_search(queue)
         _, last = queue.cells_since(0)
         newest = queue.newest()
-    missing = [cell for cell in cells if cell.hash not in newest or is_lost(newest[cell.hash])]
+    missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
     for start in range(0, len(missing), _TURN):
@@ -390,6 +390,7 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         "run_id": run.run_id,
         "monitor": config.monitor,
         "maximize": config.mode == "max",
+        "max_retries": grid.max_retries,
         "needs": [needed.name for needed in load_needs(grid)],
     }
     for key, value in facts.items():

@@ -37,9 +37,9 @@ from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS
 
-__all__ = ["MAX_RETRIES", "Claim", "TrialQueue", "is_dead", "is_lost", "is_void", "worker_name"]
+__all__ = ["Claim", "TrialQueue", "is_dead", "is_void", "worker_name"]
 
-MAX_RETRIES = 2  # after so many deaths of its process a trial is failed, not tried again
+_MAX_RETRIES = 2  # of a study that does not say
 _KEPT = (
     "cell",
     "config",
@@ -145,6 +145,16 @@ class TrialQueue:
         with self.storage.engine.connect() as connection:
             state = connection.execute(_STATE, {"trial": trial_id}).scalar()
         return state == "RUNNING" and not self.is_cancelled()
+
+    @property
+    def max_retries(self) -> int:
+        """How often a trial is queued again whose process died; then it is failed."""
+        return int(self.attribute("max_retries", _MAX_RETRIES))
+
+    def is_lost(self, trial: FrozenTrial) -> bool:
+        """Whether a trial's process died before it could say how the trial ended, and it may be tried again."""
+        died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
+        return died and self._may_retry(trial)
 
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
@@ -334,7 +344,7 @@ class TrialQueue:
     def requeue_lost(self) -> int:
         """Queue the cells again whose trial's process died, and whose successor was never queued."""
         with self.alone():
-            lost = [trial for trial in self.newest().values() if is_lost(trial)]
+            lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
             for trial in lost:
                 self.requeue(trial)
             if lost:
@@ -359,10 +369,13 @@ class TrialQueue:
         self._enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
 
     def _retire(self, _study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.user_attrs.get("retries", 0) < MAX_RETRIES:
+        if self._may_retry(trial):
             self.requeue(trial)
         else:
             self._given_up.append(trial)
+
+    def _may_retry(self, trial: FrozenTrial) -> bool:
+        return int(trial.user_attrs.get("retries", 0)) < self.max_retries
 
     def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
         with self.storage.engine.connect() as connection:
@@ -436,12 +449,6 @@ def is_dead(trial: FrozenTrial) -> bool:
         return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def is_lost(trial: FrozenTrial) -> bool:
-    """Return whether a trial's process died before it could say how the trial ended, and it may be tried again."""
-    died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
-    return died and trial.user_attrs.get("retries", 0) < MAX_RETRIES
 
 
 def is_void(trial: FrozenTrial) -> bool:

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study import TrialQueue, open_storage
-from lab.study.queue import MAX_RETRIES
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
@@ -113,14 +112,16 @@ def test_a_dead_workers_trial_is_requeued_once_with_all_it_had(url: str) -> None
     assert (claim.config, claim.run_id) == (TrialConfig(lr=0.001), "r1")
 
 
-def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str) -> None:
+@pytest.mark.parametrize("most", [0, 2])
+def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str, most: int) -> None:
     queue = make_queue(url, 1)
-    for _ in range(MAX_RETRIES):
+    queue.set_attribute("max_retries", most)
+    for _ in range(most):
         run_process(url)
         assert queue.requeue_dead() == []
     run_process(url)
     assert [trial.user_attrs["run_id"] for trial in queue.requeue_dead()] == ["r1"]
-    assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: MAX_RETRIES + 1}
+    assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: most + 1}
 
 
 def test_optunas_own_tools_see_the_trials(url: str) -> None:
