@@ -6,7 +6,7 @@ from lab.config.grid import Budget, Grid, GridFile, Reported, Selection
 from lab.config.grid_file import check_files, load_grid, load_needs, parse_grid
 from lab.config.presets import PRESETS
 from lab.config.ranges import Range
-from lab.config.search import Method, Objective, Search
+from lab.config.search import GRID_SAMPLER, Method, Objective, Search
 from lab.config.space import Dimension, Point, Space
 from lab.config.text import UNSET, parse_value, parse_values
 from lab.config.trial import METRICS, TrialConfig, as_text, check_value, field_kinds, parse_config
@@ -14,6 +14,7 @@ from lab.config.yaml import Document, parse_yaml, read_yaml
 
 __all__ = [
     "FACTS",
+    "GRID_SAMPLER",
     "METRICS",
     "PRESETS",
     "UNSET",

@@ -173,7 +173,7 @@ class _Reader:
             exclude=exclude,
             only=only,
             constraints=constraints,
-            budget=file.budget,
+            budget=self._budget(file, space),
             max_retries=file.max_retries,
             needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
             report=file.report,
@@ -184,6 +184,11 @@ class _Reader:
         )
         self._try_first_cell(grid)
         return grid
+
+    def _budget(self, file: GridFile, space: Space) -> Budget:
+        if file.budget.trials is None and self._search.tries_every_point(file.search):
+            return file.budget.model_copy(update={"trials": space.size})
+        return file.budget
 
     def _fault(self, path: KeyPath, message: str) -> None:
         self._faults.append(self._document.fault(self._search.place(path), message))
@@ -251,7 +256,8 @@ class _Reader:
         for name, raw in search.space.items():
             choices = self._search.begin(name, raw, grid)
             if choices is None:
-                varied[name] = self._search.range(name, raw)
+                every_point = self._search.tries_every_point(search)
+                varied[name] = self._search.range(name, raw, every_point=every_point)
             else:
                 varied[name] = (
                     self._variants(name, choices)

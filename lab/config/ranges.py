@@ -49,6 +49,18 @@ class Range:
             return IntDistribution(self.low, self.high, log=self.log, step=int(self.step or 1))
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def values(self) -> list[int | float] | None:
+        """Return all its numbers, None where they are without end: floats without steps."""
+        from optuna.distributions import IntDistribution
+
+        step = self.step or (1 if isinstance(self.distribution(), IntDistribution) and not self.log else None)
+        if step is None:
+            return None
+        count = round((self.high - self.low) / step) + 1
+        # in decimal: 0.1 + 2 * 0.1 is not 0.3
+        exact_low, exact_step = Decimal(str(self.low)), Decimal(str(step))
+        return [type(self.low)(exact_low + number * exact_step) for number in range(count)]
+
     def holds(self, value: Any) -> bool:
         """Return whether `value` is a number from `low` to `high`, and on a step if there are any."""
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,7 +3,8 @@
 An example::
 
     search:
-      sampler: tpe                          # or {name: tpe, seed: 1, n_startup_trials: 20}: Optuna's own options
+      sampler: tpe                          # or {name: tpe, seed: 1, n_startup_trials: 20}: Optuna's own options;
+                                            # `grid` tries every point once, and needs no budget
       pruner: {name: median, n_warmup_steps: 2}
       space:
         lr: {low: 0.0001, high: 0.1, log: true}              # a range of a config field
@@ -36,10 +37,13 @@ from lab.registry import suggest
 if TYPE_CHECKING:
     from lab.config.grid import GridFile
 
-__all__ = ["OBJECTIVES", "Method", "Objective", "Search", "SearchFile", "SearchPart"]
+__all__ = ["GRID_SAMPLER", "OBJECTIVES", "Method", "Objective", "Search", "SearchFile", "SearchPart"]
 
 #: What a search can optimise: what an epoch logs, what is counted, what a trial takes.
 OBJECTIVES: Final = (*METRICS, "test_loss", "test_accuracy", *FACTS, "seconds")
+
+#: The sampler that tries every point of a finite space once, in its order.
+GRID_SAMPLER: Final = "grid"
 
 Direction = Literal["maximize", "minimize"]
 
@@ -96,6 +100,11 @@ class Search:
     enqueue: tuple[Mapping[str, Any], ...] = ()
     target: float | None = None
 
+    @property
+    def tries_every_point(self) -> bool:
+        """Whether nothing is left to a sampler: each point of the space is tried once."""
+        return self.sampler.name == GRID_SAMPLER
+
 
 class SearchPart:
     """Reads the search of a grid file.
@@ -147,12 +156,21 @@ class SearchPart:
             return []  # which says that there is no such field
         return None
 
-    def range(self, name: str, raw: Mapping[str, Any]) -> Range | list[Any]:
-        """Return the range of a config field; one that is wrong is reported, and stands as a nameless choice."""
+    def range(self, name: str, raw: Mapping[str, Any], *, every_point: bool) -> Range | list[Any]:
+        """Return the range of a config field, or all its numbers where `every_point` is to be tried.
+
+        One that is wrong is reported, and stands as a nameless choice.
+        """
         found, problems = read_range(name, raw)
+        if found is not None and every_point and (values := found.values()) is None:
+            problems = [
+                ("", f"the sampler {GRID_SAMPLER} tries every point: give {name} a step, or list its values")
+            ]
         for key, message in problems:
             self._fault(("search", "space", name, *([key] if key else [])), message)
-        return [None] if found is None else found
+        if found is None or problems:
+            return [None]
+        return list(values or ()) if every_point else found
 
     def with_conditions(self, when: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the conditions of the whole file: those of `when`, and those within the search's space."""
@@ -191,9 +209,15 @@ class SearchPart:
             self._target(file.target, objectives),
         )
 
+    @staticmethod
+    def tries_every_point(search: SearchFile | None) -> bool:
+        """Return whether the sampler is `grid`."""
+        sampler = None if search is None else search.sampler
+        return (sampler.get("name") if isinstance(sampler, dict) else sampler) == GRID_SAMPLER
+
     def check_rest(self, file: GridFile, only: Mapping[str, Any]) -> None:
         """Report what in the rest of the file does not go with a search."""
-        if file.budget.trials is None:
+        if file.budget.trials is None and not self.tries_every_point(file.search):
             self._fault(("budget",), "a search needs budget.trials: how many points it tries")
         if file.repeats != 1:
             self._fault(("repeats",), "a search tries each point once; repeat its best in a grid")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -167,7 +167,9 @@ def feasible_cells(grid: Grid) -> list[Cell]:
         ConfigError: cells whose values make no trial, or none at all are feasible.
     """
     if grid.search is not None:
-        return _corners(grid)
+        check_search(grid)
+        if not grid.search.tries_every_point:
+            return _corners(grid)
     planned = list(plan(grid))
     invalid = [cell for cell in planned if cell.invalid]
     if invalid:
@@ -191,12 +193,11 @@ def feasible_cells(grid: Grid) -> list[Cell]:
 
 
 def _corners(grid: Grid) -> list[Cell]:
-    """Return points at the ends of a search's ranges that make a trial, having checked the search.
+    """Return points at the ends of a search's ranges that make a trial.
 
     Raises:
-        ConfigError: the sampler or the pruner is none, or none of the points makes a trial.
+        ConfigError: none of the points makes a trial.
     """
-    check_search(grid)
     trained = trained_configs(load_needs(grid))
     size = grid.space.size
     numbers = {number * (size - 1) // max(1, _MOST_CORNERS - 1) for number in range(_MOST_CORNERS)}
@@ -264,7 +265,8 @@ def submit(
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
-            added, present = fill_slots(grid, queue, cell_states(queue), on_progress)
+            searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
+            added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():
                 queue.set_attribute("concluded", False)
             return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
@@ -285,6 +287,13 @@ def submit(
         skipped=grid.space.size - len(cells),
         gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
     )
+
+
+def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
+    """Return `grid` with its cells as the points to try, and a budget of as many trials."""
+    assert grid.search is not None
+    search = replace(grid.search, enqueue=tuple(cell.point for cell in cells))
+    return replace(grid, search=search, budget=grid.budget.model_copy(update={"trials": len(cells)}))
 
 
 @dataclass

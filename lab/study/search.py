@@ -15,7 +15,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from lab.config import Grid, Method, parse_yaml
+from lab.config import GRID_SAMPLER, Grid, Method, parse_yaml
 from lab.errors import ConfigError
 from lab.registry import suggest
 
@@ -67,6 +67,8 @@ def _kind(target: Any, package: str = "") -> Kind:
 
 
 SAMPLERS: Final[Mapping[str, Kind]] = {
+    # every slot is given its point when it is queued: nothing is left to choose
+    GRID_SAMPLER: Kind(optuna.samplers.RandomSampler, {}),
     "random": _kind(optuna.samplers.RandomSampler),
     "tpe": _kind(optuna.samplers.TPESampler),
     "gp": _kind(optuna.samplers.GPSampler),

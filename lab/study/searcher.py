@@ -215,7 +215,8 @@ class Searcher:
         # void before its slot is there again, or that would be one too many; ended after it, or the study would
         # look done in between
         self._queue.set_trial_attribute(trial_id, "void", reason[:1000])
-        self._queue.reserve(frozen.user_attrs["cell"], **again)
+        if not self._search.tries_every_point:  # of these, one that may not be trained has no substitute
+            self._queue.reserve(frozen.user_attrs["cell"], **again)
         self._queue.void(frozen, reason)
         if self._in_vain >= _TRIES:
             self._in_vain = 0

@@ -207,6 +207,7 @@ def test_faults_of_a_space(space: str, message: str) -> None:
             "search.enqueue[1].lrr: the search does not vary 'lrr'. Did you mean 'lr'? It varies lr",
         ),
         ("enqueue: {lr: 0.1}", "search.enqueue: must be a valid list"),
+        ("sampler: grid", "search.space.lr: the sampler grid tries every point: give lr a step, or list its values"),
         ("target: high", "search.target: must be a number, but got 'high'"),
         ("target: 0.9\n  objectives: [val_accuracy, params]", "search.target: is for one objective"),
     ],

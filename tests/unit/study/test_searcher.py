@@ -272,3 +272,33 @@ def test_without_its_search_a_file_has_only_cells(study: Study) -> None:
     claim = queue.claim()
     assert claim is not None
     assert claim.label == "s"
+
+
+GRID = "lr: {low: 0.01, high: 0.03, step: 0.01}, optimizer: [adam, sgd]"
+
+
+def test_the_grid_sampler_tries_every_point_once_and_what_a_grown_file_adds(study: Study) -> None:
+    when = "momentum: {choices: [0.5, 0.9], when: {optimizer: sgd}}"
+    assert study.plan("sampler: grid", f"{GRID}, {when}", budget="").added == 9
+    study.work()
+    tried = [
+        (claim["lr"], claim["optimizer"], claim.get("momentum"))
+        for claim in (trial.params for trial in study.trials())
+    ]
+    assert sorted(tried, key=str) == sorted(
+        [(lr, "adam", None) for lr in (0.01, 0.02, 0.03)]
+        + [(lr, "sgd", momentum) for lr in (0.01, 0.02, 0.03) for momentum in (0.5, 0.9)],
+        key=str,
+    )
+    assert study.plan("sampler: grid", f"{GRID.replace('0.03', '0.04')}, {when}", budget="").added == 3
+    study.work()
+    assert [trial.params["lr"] for trial in study.trials()[9:]] == [0.04] * 3
+    assert study.states() == {"complete": 12}
+
+
+def test_the_grid_sampler_leaves_out_what_breaks_a_constraint_and_keeps_to_a_budget(study: Study) -> None:
+    space = "width: {low: 2, high: 202, step: 100}"
+    assert study.plan("sampler: grid", space, budget="", rest="constraints: [params <= 20000]").added == 2
+    assert study.plan("sampler: grid", space, budget="trials: 1").added == 0
+    study.work()
+    assert study.states() == {"complete": 1}
