@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from rich.text import Text
 
 __all__ = ["duration", "formatted", "render", "render_effects"]
 
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{5,}(e[+-]\d+)?")
 _STYLES = {
     "completed": "green",
     "early_stopped": "green",
@@ -145,9 +147,9 @@ def _cell(name: str, value: Any, monitor: str) -> Text:
 
 
 def formatted(name: str, value: Any) -> str:
-    """Return a value of the column `name` for people: accuracies in percent, times as `duration`."""
-    if isinstance(value, str):
-        return value
+    """Return a value of the column `name` for people: accuracies in percent, times as `duration`, few digits."""
+    if isinstance(value, str):  # as a sampler's 0.012046216586337108, of which the run keeps all digits
+        return f"{float(value):.4g}" if _LONG_NUMBER.fullmatch(value) else value
     if name == "seconds":
         return duration(value)
     if name.endswith("accuracy"):

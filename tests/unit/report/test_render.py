@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lab.report import render
-from lab.report.render import duration
+from lab.report.render import duration, formatted
 
 FRAME = pd.DataFrame(
     {
@@ -80,6 +80,20 @@ def test_a_loss_is_no_percentage() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("0.012046216586337108", "0.01205"),
+        ("1.3705537379540e-05", "1.371e-05"),
+        ("0.003", "0.003"),
+        ("3.17.2", "3.17.2"),
+        ("0.00001x", "0.00001x"),
+    ],
+)
+def test_a_chosen_number_is_shown_with_few_digits(value: str, text: str) -> None:
+    assert formatted("lr", value) == text
 
 
 @pytest.mark.parametrize("width", [30, 50, 60, 70, 80, 120])
