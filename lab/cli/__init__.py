@@ -21,7 +21,7 @@ from lab.cli.sweep import sweep
 from lab.cli.train import train
 from lab.cli.watch import watch
 from lab.cli.worker import worker
-from lab.errors import LabError
+from lab.errors import LabError, printable
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except LabError as error:
             click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            click.echo(str(error), err=True)
+            click.echo("\n".join(map(printable, str(error).split("\n"))), err=True)
             ctx.exit(error.exit_code)
 
 
