@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -33,10 +31,13 @@ SEARCH = BASE + "budget: {trials: 2}\nsearch:\n  space: {lr: {low: 0.001, high: 
 
 def invoke(*args: object) -> Result:
     """Run a `lab` command in this process; an exception that the command does not explain is raised."""
-    result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="lab")
+    result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="lab", color=True)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+ERROR = "\x1b[31m\x1b[1mError: \x1b[0m"  # as `lab` itself colours it; other escapes would be a file's
 
 
 def contents(folder: Path) -> dict[str, bytes | str | None]:
@@ -44,7 +45,9 @@ def contents(folder: Path) -> dict[str, bytes | str | None]:
     found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        found[name] = str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+        found[name] = (
+            str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+        )
     return found
 
 
@@ -53,9 +56,10 @@ def assert_one_error(result: Result, message: str, code: int | None = None) -> N
     assert result.exit_code != 0, result.output
     assert code is None or result.exit_code == code, result.output
     assert "Traceback" not in result.output
-    assert result.stderr.count("Error: ") == 1, result.stderr
+    assert result.stderr.count(ERROR) == 1, result.stderr
     assert re.search(message, result.stderr), result.stderr
-    assert all(letter.isprintable() or letter == "\n" for letter in result.output), repr(result.output)
+    plain = result.output.replace(ERROR, "")
+    assert all(letter.isprintable() or letter == "\n" for letter in plain), repr(plain)
 
 
 def laughs(key: str) -> str:
@@ -88,7 +92,7 @@ APPLY = f"!!python/object/apply:os.system ['touch {MARKER}']"
 GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "truncated in a list": (GRID[: GRID.index(", 0.02")], r"g\.yaml:\d+: .*expected ',' or ']'"),
     "truncated in a key": (GRID[: GRID.index("tivation: [")], r"g\.yaml:\d+: "),
-    "truncated in base": (GRID[: GRID.index("epochs: 2") + 6] , r"g\.yaml:\d+: "),
+    "truncated in base": (GRID[: GRID.index("epochs: 2") + 6], r"g\.yaml:\d+: "),
     "truncated in a quoted text": (GRID + "description: 'ab", r"g\.yaml:\d+: .*end of stream"),
     "truncated in a flow mapping": (GRID + "budget: {trials: 3", r"g\.yaml:\d+: .*expected ',' or '}'"),
     "truncated in an anchor": (GRID + "report: &", r"g\.yaml:\d+: "),
@@ -117,7 +121,10 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "billion laughs": (laughs("report"), "holds more than 100,000 values"),
     "billion laughs in merge keys": (
         "a: &a {x: 1}\n"
-        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} {{<<: [{', '.join([f'*{chr(97 + n)}'] * 9)}]}}\n" for n in range(9)),
+        + "".join(
+            f"{chr(98 + n)}: &{chr(98 + n)} {{<<: [{', '.join([f'*{chr(97 + n)}'] * 9)}]}}\n"
+            for n in range(9)
+        ),
         "holds more than 100,000 values",
     ),
     "an alias that contains itself": ("base: &b {more: *b}\n", "an alias that contains itself"),
@@ -126,7 +133,10 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "a huge whole number": (with_key("repeats: " + "9" * 5000), "a whole number of 5000 digits is too large"),
     "a large whole number": (with_key("repeats: " + "9" * 400), "repeats: must be a number from 1 to 10,000"),
     "a large seed": (with_key("repeats: [" + "9" * 400 + "]"), "repeats"),
-    "a huge hexadecimal number": (with_key("epochs: 0x" + "f" * 9000), "epochs"),
+    "a huge hexadecimal number": (
+        with_key("epochs: 0x" + "f" * 9000),
+        "a whole number of 9002 digits is too large",
+    ),
     "a huge fraction": (with_key("epochs: 1" + "0" * 400 + ".5"), "epochs"),
     "a huge exponent": (with_key("grid: {lr: [1e999999]}"), "lr"),
     "an infinity": (with_key("grid: {lr: [.inf]}"), "lr"),
@@ -134,7 +144,10 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "an infinite budget": (with_key("budget: {seconds: .inf}"), "budget.seconds"),
     "no number of epochs": (with_key("epochs: .nan"), "epochs"),
     "duplicate keys": (GRID + "grid: {}\n", "the key 'grid' is given twice; the first is on line 10"),
-    "python/object/apply": (with_key(f"name: {APPLY}"), "name: the tag !!python/object/apply:os.system is not"),
+    "python/object/apply": (
+        with_key(f"name: {APPLY}"),
+        "name: the tag !!python/object/apply:os.system is not",
+    ),
     "python/object/apply as a whole": (APPLY, "the tag !!python/object/apply:os.system is not supported"),
     "python/object/apply as a key": (f"? {APPLY}\n: 1\n", "a key must be text"),
     "python/object/new": (
@@ -174,7 +187,10 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
         for value in wrong
         for what in [value]
     },
-    "a search without a budget": (SEARCH.replace("budget: {trials: 2}\n", ""), "a search needs budget.trials"),
+    "a search without a budget": (
+        SEARCH.replace("budget: {trials: 2}\n", ""),
+        "a search needs budget.trials",
+    ),
     "a sampler that is code": (SEARCH + "  sampler: os.system\n", "sampler"),
     "a sampler with wrong options": (SEARCH + "  sampler: {name: tpe, n_startup_trials: [1]}\n", "sampler"),
     "a pruner with unknown options": (SEARCH + "  pruner: {name: median, __class__: 3}\n", "pruner"),
@@ -182,7 +198,10 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "a range of texts": (SEARCH.replace("0.1}", "high}"), r"search\.space\.lr"),
     "a target that is no number": (SEARCH + "  target: .nan\n", r"search\.target"),
     "an objective that is a list": (SEARCH + "  objectives: [[val_loss]]\n", r"search\.objectives"),
-    "an objective that is a mapping": (SEARCH + "  objectives: [{val_loss: {a: 1}}]\n", r"search\.objectives"),
+    "an objective that is a mapping": (
+        SEARCH + "  objectives: [{val_loss: {a: 1}}]\n",
+        r"search\.objectives",
+    ),
     "a point to begin with that is a list": (SEARCH + "  enqueue: [{lr: [1]}]\n", r"search\.enqueue"),
 }
 NAMES: dict[str, str] = {
@@ -232,7 +251,9 @@ def kept(tmp_path: Path) -> dict[str, bytes | str | None]:
     return contents(tmp_path)
 
 
-def refuse_grid(file: Path, message: str, commands: tuple[str, ...] = ("check", "plan", "submit", "sweep")) -> None:
+def refuse_grid(
+    file: Path, message: str, commands: tuple[str, ...] = ("check", "plan", "submit", "sweep")
+) -> None:
     """Assert that every command that takes a grid file refuses `file`, and leaves everything as it was."""
     before = contents(file.parent)
     for command in commands:
@@ -242,7 +263,9 @@ def refuse_grid(file: Path, message: str, commands: tuple[str, ...] = ("check", 
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(("content", "message"), GRID_FILES.values(), ids=GRID_FILES.keys())
-def test_a_hostile_grid_file_is_one_error_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_a_hostile_grid_file_is_one_error_with_its_place(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
     file = tmp_path / "g.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     refuse_grid(file, message)
@@ -264,10 +287,6 @@ def test_a_grid_file_that_needs_what_is_none_is_one_error(tmp_path: Path, needs:
     refuse_grid(file, message, ("submit", "sweep"))
 
 
-def make_link(path: Path, target: str) -> None:
-    path.symlink_to(target)
-
-
 # what stands where a grid file should be
 PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda path: None, "no such file"),
@@ -275,7 +294,10 @@ PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link to nothing": (lambda path: path.symlink_to("missing"), "no such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
     "a device without end": (lambda path: path.symlink_to("/dev/zero"), "is over 1,000,000 bytes"),
-    "a file that cannot be read": (lambda path: path.symlink_to("/proc/self/mem"), "cannot be read: Input/output"),
+    "a file that cannot be read": (
+        lambda path: path.symlink_to("/proc/self/mem"),
+        "cannot be read: Input/output",
+    ),
 }
 
 
@@ -290,7 +312,7 @@ def test_what_is_no_file_is_one_error(tmp_path: Path, make: Callable[[Path], obj
 
 
 @pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize("name", ["a\0b", "a\nb.yaml", "\x1b[31mred.yaml", "a" * 300, "\udcff.yaml"], ids=ascii)
+@pytest.mark.parametrize("name", ["a\nb.yaml", "\x1b[31mred.yaml", "a" * 300, "\udcff.yaml"], ids=ascii)
 def test_the_hostile_name_of_a_missing_file_is_one_error(tmp_path: Path, name: str) -> None:
     for command in (["check"], ["plan"], ["submit"], ["sweep"], ["train", "--config"]):
         assert_one_error(invoke(*command, name), "no such file|cannot be read", code=2)
@@ -340,6 +362,7 @@ CONFIG_FILES: dict[str, tuple[str | bytes, str]] = {
     "a data_dir with a NUL": ('dataset: image_folder\ndata_dir: "a\\0b"\n', "text with a NUL"),
     "a data_dir with ANSI escapes": ('dataset: image_folder\ndata_dir: "\\e[31mred"\n', "red"),
     "a very long data_dir": (f"dataset: image_folder\ndata_dir: {'a' * 5000}\n", "data_dir|aaa"),
+    "a data_dir of nobody's": ("dataset: image_folder\ndata_dir: ~nosuchuser/x\n", "~nosuchuser/x cannot be used"),
     "a data_dir that is a device": ("dataset: image_folder\ndata_dir: /dev/null\n", "/dev/null"),
     **{
         f"init_from {origin[:40]!a}": (f'init_from: "{origin}"\n', r"c\.yaml:1: init_from: ")
