@@ -341,8 +341,8 @@ def _continue(
     for state in checkpoints.load(problems.append):
         try:
             trainer.load_state_dict(state)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(str(error))
+        except Exception as error:  # noqa: BLE001  # a state that is none makes torch raise anything
+            problems.append(str(error) or type(error).__name__)
             trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
         else:
             break
