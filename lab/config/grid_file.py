@@ -221,10 +221,10 @@ class _Reader:
         try:
             GridFile(name=self._stem)
         except ValidationError:
-            rule = "a study's name has a-z, 0-9, _ and -, at most 100"
+            rule = "will not do: a study's name has a-z, 0-9, _ and -, at most 100; give one here"
             self._fault(
                 ("name",),
-                f"the file's name '{printable(self._stem[:100])}' will not do: {rule}; give one here",
+                f"the file's name '{printable(self._stem[:100])}' {rule}",
             )
         return self._stem
 
