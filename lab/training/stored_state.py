@@ -76,7 +76,7 @@ def _check_weights(found: Any, own: Mapping[str, Tensor], what: str) -> None:
 
 
 def _check_like(found: Any, own: Mapping[str, Any], what: str) -> None:
-    """Check that `found` has the keys of `own` and values of the same kinds: a scheduler takes any as its attributes."""
+    """Check keys, and the kinds of values: a scheduler would take anything as its attributes."""
     _require(isinstance(found, dict) and found.keys() == own.keys(), what)
     for key, value in own.items():
         same = type(found[key]) is type(value) or (_is_number(found[key]) and _is_number(value))

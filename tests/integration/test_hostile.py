@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -383,3 +384,118 @@ def test_a_hostile_config_file_is_one_error(tmp_path: Path, content: str | bytes
     before = contents(tmp_path)
     assert_one_error(invoke("train", "--config", "c.yaml"), message)
     assert contents(tmp_path) == before
+
+
+def of_another_application(file: Path) -> None:
+    """Make the database of an application that has tables of the same names."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE studies (title TEXT)")
+        connection.execute("CREATE TABLE experiments (title TEXT)")
+        connection.execute("INSERT INTO studies VALUES ('mine')")
+        connection.commit()
+
+
+def execute(*statements: str) -> Callable[[Path], object]:
+    """Return what runs SQL on a database, as another program or a newer version would."""
+
+    def run(file: Path) -> None:
+        with closing(sqlite3.connect(file)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    return run
+
+
+def cut(share: float) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+
+
+def folder_in_its_place(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+# what is done to a database
+STORES: dict[str, Callable[[Path], object]] = {
+    "text": lambda file: file.write_text("no database, but long enough to look like one " * 100),
+    "NUL bytes": lambda file: file.write_bytes(bytes(8192)),
+    "a header alone": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "truncated to a tenth": cut(0.1),
+    "truncated to half": cut(0.5),
+    "another application's": lambda file: (file.unlink(), of_another_application(file)),
+    "of a newer version": execute("UPDATE alembic_version SET version_num = 'v99.0.0.z'"),
+    "without a version": execute("DELETE FROM alembic_version", "DROP TABLE alembic_version"),
+    "a folder": folder_in_its_place,
+    "a link to itself": lambda file: (file.unlink(), file.symlink_to(file.name)),
+}
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, fresh_databases: Path) -> Path:
+    """The folder of databases in which a study was submitted."""
+    home = tmp_path / ".lab"
+    home.mkdir()
+    for file in fresh_databases.glob("*.db"):
+        shutil.copy(file, home)
+    (tmp_path / "g.yaml").write_text(GRID)
+    assert invoke("submit", "g.yaml").exit_code == 0
+    return home
+
+
+def spoil(file: Path, spoiling: Callable[[Path], object]) -> None:
+    """Spoil a database whose changes are all in its one file."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode=DELETE")
+    spoiling(file)
+
+
+@pytest.mark.parametrize("spoiling", STORES.values(), ids=STORES.keys())
+def test_a_hostile_database_of_studies_is_one_error(
+    submitted: Path, spoiling: Callable[[Path], object]
+) -> None:
+    file = submitted / "optuna.db"
+    spoil(file, spoiling)
+    before = contents(submitted).get("optuna.db")
+    for command in (["status", "tiny"], ["submit", "g.yaml"]):
+        assert_one_error(invoke(*command), r"optuna\.db")
+    assert contents(submitted).get("optuna.db") == before
+
+
+@pytest.mark.parametrize("spoiling", STORES.values(), ids=STORES.keys())
+def test_a_hostile_tracking_database_is_one_error(
+    submitted: Path, spoiling: Callable[[Path], object]
+) -> None:
+    spoil(submitted / "mlflow.db", spoiling)
+    for command in (["best", "tiny"], ["errors", "0" * 32]):
+        assert_one_error(invoke(*command), r"mlflow\.db")
+
+
+@pytest.mark.parametrize("lock", ["tables", "study%20tiny"])
+def test_a_folder_in_place_of_a_lock_is_one_error(submitted: Path, lock: str) -> None:
+    file = submitted / "optuna.db.locks" / lock
+    file.unlink(missing_ok=True)
+    file.mkdir(parents=True)
+    assert_one_error(invoke("submit", "g.yaml"), "locks|optuna")
+
+
+ATTRIBUTES: dict[str, str] = {
+    "a cell's config is text": "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'config'",
+    "no cell has a config": "DELETE FROM trial_user_attributes WHERE key = 'config'",
+    "no trial has a cell": "DELETE FROM trial_user_attributes WHERE key = 'cell'",
+    "a cell is a number": "UPDATE trial_user_attributes SET value_json = '3' WHERE key = 'cell'",
+    "an attribute is not JSON": "UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'label'",
+    "a study's attribute is not JSON": "UPDATE study_user_attributes SET value_json = '{'",
+    "a study's needs are a number": "UPDATE study_user_attributes SET value_json = '3' WHERE key = 'needs'",
+    "a study has no attributes": "DELETE FROM study_user_attributes",
+}
+
+
+@pytest.mark.parametrize("statement", ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
+def test_a_study_with_hostile_attributes_is_shown_or_one_error(submitted: Path, statement: str) -> None:
+    spoil(submitted / "optuna.db", execute(statement))
+    for command in (["status", "tiny"], ["plan", "g.yaml"], ["submit", "g.yaml"], ["cancel", "tiny"]):
+        result = invoke(*command)
+        assert "Traceback" not in result.output
+        assert result.exit_code in (0, 1)
