@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lab.cli import main
+from lab.config import parse_grid
+from lab.engines import Stores, submit
 
 GRID = """\
 name: tiny
@@ -425,30 +429,36 @@ STORES: dict[str, Callable[[Path], object]] = {
     "truncated to half": cut(0.5),
     "another application's": lambda file: (file.unlink(), of_another_application(file)),
     "of a newer version": execute("UPDATE alembic_version SET version_num = 'v99.0.0.z'"),
-    "without a version": execute("DELETE FROM alembic_version", "DROP TABLE alembic_version"),
     "a folder": folder_in_its_place,
     "a link to itself": lambda file: (file.unlink(), file.symlink_to(file.name)),
 }
 
 
-@pytest.fixture
-def submitted(tmp_path: Path, fresh_databases: Path) -> Path:
-    """The folder of databases in which a study was submitted."""
-    home = tmp_path / ".lab"
-    home.mkdir()
+@pytest.fixture(scope="module")
+def databases_with_a_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
+    """The two databases after a grid was submitted, each whole in its one file."""
+    used, copies = tmp_path_factory.mktemp("used"), tmp_path_factory.mktemp("copies")
     for file in fresh_databases.glob("*.db"):
-        shutil.copy(file, home)
+        shutil.copy(file, used)
+    stores = Stores(
+        storage=f"sqlite:///{used / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{used / 'mlflow.db'}",
+        artifact_dir=used / "artifacts",
+    )
+    submit(parse_grid(GRID, "g.yaml"), stores)
+    for file in used.glob("*.db"):
+        with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(copies / file.name)) as copy:
+            there.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+    return copies
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, databases_with_a_study: Path) -> Path:
+    """The folder of databases in which a study was submitted."""
+    shutil.copytree(databases_with_a_study, tmp_path / ".lab")
     (tmp_path / "g.yaml").write_text(GRID)
-    assert invoke("submit", "g.yaml").exit_code == 0
-    return home
-
-
-def spoil(file: Path, spoiling: Callable[[Path], object]) -> None:
-    """Spoil a database whose changes are all in its one file."""
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA journal_mode=DELETE")
-    spoiling(file)
+    return tmp_path / ".lab"
 
 
 @pytest.mark.parametrize("spoiling", STORES.values(), ids=STORES.keys())
@@ -456,7 +466,7 @@ def test_a_hostile_database_of_studies_is_one_error(
     submitted: Path, spoiling: Callable[[Path], object]
 ) -> None:
     file = submitted / "optuna.db"
-    spoil(file, spoiling)
+    spoiling(file)
     before = contents(submitted).get("optuna.db")
     for command in (["status", "tiny"], ["submit", "g.yaml"]):
         assert_one_error(invoke(*command), r"optuna\.db")
@@ -467,7 +477,7 @@ def test_a_hostile_database_of_studies_is_one_error(
 def test_a_hostile_tracking_database_is_one_error(
     submitted: Path, spoiling: Callable[[Path], object]
 ) -> None:
-    spoil(submitted / "mlflow.db", spoiling)
+    spoiling(submitted / "mlflow.db")
     for command in (["best", "tiny"], ["errors", "0" * 32]):
         assert_one_error(invoke(*command), r"mlflow\.db")
 
@@ -494,7 +504,7 @@ ATTRIBUTES: dict[str, str] = {
 
 @pytest.mark.parametrize("statement", ATTRIBUTES.values(), ids=ATTRIBUTES.keys())
 def test_a_study_with_hostile_attributes_is_shown_or_one_error(submitted: Path, statement: str) -> None:
-    spoil(submitted / "optuna.db", execute(statement))
+    execute(statement)(submitted / "optuna.db")
     for command in (["status", "tiny"], ["plan", "g.yaml"], ["submit", "g.yaml"], ["cancel", "tiny"]):
         result = invoke(*command)
         assert "Traceback" not in result.output

@@ -1,4 +1,4 @@
-"""Any order of claiming, dying, re-queueing, failing, cancelling and growing: no cell is lost, and none is trained twice."""
+"""Claiming, dying, re-queueing, failing, cancelling and growing in any order: no cell is lost, none trained twice."""
 
 from __future__ import annotations
 
