@@ -17,7 +17,13 @@ __all__ = [
     "ResourceError",
     "StudyError",
     "TrackingError",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line that no terminal acts upon: a file's name may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class LabError(Exception):
@@ -40,7 +46,8 @@ class Fault:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        file = printable(self.file)
+        place = f"{file}:{self.line}" if file and self.line else file
         return ": ".join(part for part in (place, self.key, self.message) if part)
 
 

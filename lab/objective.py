@@ -191,6 +191,10 @@ def train(
         exhausted = _out_of_memory(config, error)
         _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoints, exhausted)
     except BaseException as error:
+        if "DefaultCPUAllocator" in str(error):  # of a CPU torch raises a plain RuntimeError
+            exhausted = _out_of_memory(config, error)
+            _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoints, exhausted)
+            raise ResourceError(exhausted) from None
         _end_early(run, Outcome.FAILED, RunStatus.FAILED, checkpoints, f"{type(error).__name__}: {error}")
         raise
     if exhausted:
@@ -337,8 +341,8 @@ def _continue(
     for state in checkpoints.load(problems.append):
         try:
             trainer.load_state_dict(state)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(str(error))
+        except Exception as error:  # noqa: BLE001  # a state that is none makes torch raise anything
+            problems.append(str(error) or type(error).__name__)
             trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
         else:
             break
@@ -427,8 +431,8 @@ def _end_early(
         run.end(status)
 
 
-def _out_of_memory(config: TrialConfig, error: torch.OutOfMemoryError) -> str:
-    reason = str(error).partition(" GPU 0 has")[0].partition("\n")[0]
+def _out_of_memory(config: TrialConfig, error: BaseException) -> str:
+    reason = str(error).rpartition("DefaultCPUAllocator: ")[2].partition(" GPU 0 has")[0].partition("\n")[0]
     size = f"image_size={config.image_size}" if config.image_size else "images as large as they are"
     return (
         f"The device has too little memory for this trial (batch_size={config.batch_size}, {size},"

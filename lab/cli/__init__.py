@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -21,7 +22,7 @@ from lab.cli.sweep import sweep
 from lab.cli.train import train
 from lab.cli.watch import watch
 from lab.cli.worker import worker
-from lab.errors import LabError
+from lab.errors import LabError, printable
 
 __all__ = ["main"]
 
@@ -32,10 +33,25 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LabError as error:
+        except Exception as error:
+            known = error if isinstance(error, LabError) else _explained(error, ctx)
+            if known is None:
+                raise
             click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
+            click.echo("\n".join(map(printable, str(known).split("\n"))), err=True)
+            ctx.exit(known.exit_code)
+
+
+def _explained(error: Exception, ctx: click.Context) -> LabError | None:
+    """Return what the studies' database is to blame for, wherever in a command it was asked."""
+    if "lab.study" not in sys.modules:
+        return None
+    from lab.cli.options import stores_from
+    from lab.study.storage import explained
+
+    at = ctx.args.index("--storage") + 1 if "--storage" in ctx.args[:-1] else None
+    given = ctx.args[at] if at is not None else os.environ.get("LAB_STORAGE")
+    return explained(error, stores_from(None, given).storage)
 
 
 def _version() -> str:

@@ -29,7 +29,7 @@ from lab.config.space import (
 from lab.config.text import parse_value
 from lab.config.trial import TrialConfig, check_value, field_kinds
 from lab.config.yaml import Document, KeyPath, parse_yaml, read_yaml
-from lab.errors import ConfigError, Fault
+from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
 
 __all__ = ["check_files", "load_grid", "load_needs", "parse_grid"]
@@ -107,12 +107,19 @@ def _collect_needs(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[
         if needed in (*above, file):
             chain = " -> ".join(path.name for path in (*above, file, needed))
             raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
-        if not needed.is_file():
+        if not _is_file(needed):
             raise ConfigError(Fault(f"there is no grid file {name} beside this one", "needs", grid.file))
         if needed not in found:
             needed_grid = load_grid(needed, overrides)
             _collect_needs(needed_grid, needed, (*above, file), found)
             found[needed] = needed_grid
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 class _Reader:
@@ -220,8 +227,11 @@ class _Reader:
         try:
             GridFile(name=self._stem)
         except ValidationError:
-            rule = "a study's name has a-z, 0-9, _ and -, at most 100"
-            self._fault(("name",), f"the file's name '{self._stem[:100]}' will not do: {rule}; give one here")
+            rule = "will not do: a study's name has a-z, 0-9, _ and -, at most 100; give one here"
+            self._fault(
+                ("name",),
+                f"the file's name '{printable(self._stem[:100])}' {rule}",
+            )
         return self._stem
 
     def _value(self, path: KeyPath, name: str, raw: Any) -> Any:

@@ -29,7 +29,13 @@ from lab.errors import ConfigError, Fault
 
 __all__ = ["METRICS", "TrialConfig", "as_text", "check_value", "field_kinds", "parse_config"]
 
-Positive = Annotated[int, Field(ge=1)]
+# The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+Padding = Annotated[int, Field(ge=0, le=1024)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Widths = Annotated[tuple[Width, ...], Field(max_length=1000)]
 Block = Literal["conv", "residual", "preact", "inverted_residual"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -118,7 +124,7 @@ class TrialConfig(BaseModel):
     """Pixels as the model sees them: standard (mean 0, deviation 1 per channel), unit (0 to 1), raw (0 to 255)."""
     augment: tuple[str, ...] = ()
     """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
-    crop_padding: Positive | None = None
+    crop_padding: Pixels | None = None
     """Pixels that random_crop shifts by at most (default: 4, and an eighth of images under 32 pixels)."""
     rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
     """Degrees that rotation turns by at most, either way (default 15)."""
@@ -134,27 +140,27 @@ class TrialConfig(BaseModel):
     """What builds the model."""
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
-    depth: Positive | None = None
+    depth: Layers | None = None
     """Number of conv layers, all `width` filters wide (shorthand for `filters`; default 2)."""
-    width: Positive | None = None
+    width: Width | None = None
     """Filters of every conv layer (shorthand for `filters`; default 32)."""
-    filters: tuple[Positive, ...] | None = None
+    filters: Widths | None = None
     """Filters of each conv layer, e.g. 6,16."""
-    kernel_size: Positive | tuple[Positive, ...] = 3
+    kernel_size: Pixels | tuple[Pixels, ...] = 3
     """Kernel size, one for all conv layers or one each."""
-    padding: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    padding: Padding | tuple[Padding, ...] | None = None
     """Zero padding, one for all conv layers or one each (default: kernel_size // 2)."""
-    stride: Positive | tuple[Positive, ...] = 1
+    stride: Pixels | tuple[Pixels, ...] = 1
     """Stride, one for all conv layers or one each."""
     block: Block | tuple[Block, ...] = "conv"
     """What a conv layer is: conv, residual, preact or inverted_residual; one for all or one each."""
-    block_depth: Positive = 2
+    block_depth: Layers = 2
     """Convolutions within a residual or preact block."""
-    expansion: Positive = 3
+    expansion: Layers = 3
     """Times that an inverted_residual block widens its input."""
     conv_bias: bool = True
     """Whether convolutions have a bias."""
-    pool: Positive | tuple[Positive, ...] = 2
+    pool: Pixels | tuple[Pixels, ...] = 2
     """Pooling after a conv layer: window and stride, one for all or one each; 1 is none."""
     pool_type: Literal["max", "avg"] = "max"
     """Kind of pooling."""
@@ -166,7 +172,7 @@ class TrialConfig(BaseModel):
     """Dropout (of whole channels) after every conv layer."""
     head: Literal["flatten", "global_avg_pool"] = "flatten"
     """How the dense part reads the last feature map."""
-    dense: tuple[Positive, ...] = ()
+    dense: Widths = ()
     """Widths of the hidden dense layers, e.g. 120,84; the layer that gives the classes comes after them."""
     dense_norm: Literal["none", "batch"] = "none"
     """Normalisation after every hidden dense layer, before its activation."""
@@ -239,7 +245,7 @@ class TrialConfig(BaseModel):
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:1, mps."""
-    threads: Positive | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads (default: all cores for `train`, 1 for each worker of a sweep). Part of exact repetition:
     sums are added up in another order under another count."""
 

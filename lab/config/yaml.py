@@ -76,7 +76,9 @@ def scalar(text: str) -> Any:
     if _INT.fullmatch(text):
         return int(text)
     if _RADIX.fullmatch(text):
-        return int(text, 0)
+        number = int(text, 0)
+        str(number)  # raises as `int` does of as long a decimal number: no error message could show it
+        return number
     if _FLOAT.fullmatch(text):
         return float(text)
     if _SPECIAL.fullmatch(text):

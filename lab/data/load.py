@@ -19,7 +19,7 @@ from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.split import hold_out
 from lab.data.statistics import channel_statistics, digest
 from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
-from lab.errors import ConfigError
+from lab.errors import ConfigError, DataError
 
 __all__ = ["clear_cache", "data_root", "describe", "load_data"]
 
@@ -30,8 +30,19 @@ _lock = threading.Lock()
 
 
 def data_root(config: TrialConfig) -> Path:
-    """Return the absolute data folder: `config.data_dir`, else $LAB_DATA_DIR, else ./data."""
-    return Path(config.data_dir or os.environ.get("LAB_DATA_DIR") or "data").expanduser().absolute()
+    """Return the absolute data folder: `config.data_dir`, else $LAB_DATA_DIR, else ./data.
+
+    Raises:
+        DataError: no folder can have such a name, or it may not be looked at.
+    """
+    folder = config.data_dir or os.environ.get("LAB_DATA_DIR") or "data"
+    try:
+        root = Path(folder).expanduser().absolute()
+        root.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"The data folder {folder[:200]} cannot be used: {reason}") from None
+    return root
 
 
 def describe(config: TrialConfig) -> DataInfo:

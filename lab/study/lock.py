@@ -23,7 +23,7 @@ def alone(engine: sa.Engine, what: str) -> Iterator[None]:
     advisory locks. Both end with their process. A block must not ask for the same again: it would wait for itself.
 
     Raises:
-        StudyError: the database is neither of the two.
+        StudyError: the database is neither of the two, or there can be no lock beside it.
     """
     backend = engine.url.get_backend_name()
     if backend == "sqlite":
@@ -40,8 +40,12 @@ def alone(engine: sa.Engine, what: str) -> Iterator[None]:
 def _file_locked(file: Path) -> Iterator[None]:
     import fcntl
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.open("w")
+    except OSError as error:
+        raise StudyError(f"--storage: the lock {file} cannot be had: {error.strerror or error}") from None
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sqlite3
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from optuna.storages import RDBStorage
 from lab.errors import StudyError
 from lab.study.lock import alone
 
-__all__ = ["HEARTBEAT_SECONDS", "database_exists", "display_url", "open_storage"]
+__all__ = ["HEARTBEAT_SECONDS", "database_exists", "display_url", "explained", "open_storage"]
 
 HEARTBEAT_SECONDS = 15
 _GRACE_SECONDS = 60
@@ -42,7 +45,7 @@ def open_storage(url: str) -> RDBStorage:
         raise StudyError("--storage: a database in memory is lost with its process; use sqlite:///studies.db")
     try:
         return _open(parsed)
-    except (sa.exc.SQLAlchemyError, ImportError, RuntimeError, OSError) as error:
+    except (sa.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}") from None
 
@@ -53,7 +56,26 @@ def database_exists(url: str) -> bool:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         return True  # opening it says what is wrong
-    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return True
+    file = Path(parsed.database)
+    return file.exists() or file.is_symlink()  # a broken link is no fresh start; opening it says so
+
+
+def explained(error: Exception, url: str) -> StudyError | None:
+    """Return what a database of studies is to blame for as a `StudyError`, None if it is not.
+
+    Args:
+        error: raised while the studies at `url` were read or written.
+        url: of their database.
+    """
+    if isinstance(error, json.JSONDecodeError):
+        reason = f"an attribute is not JSON ({error})"
+    elif isinstance(error, sa.exc.SQLAlchemyError | optuna.exceptions.OptunaError):
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+    else:
+        return None
+    return StudyError(f"--storage {display_url(url)} cannot be used: {reason}")
 
 
 def display_url(url: str) -> str:
@@ -78,6 +100,8 @@ def _open(url: sa.URL) -> RDBStorage:
     # creating the tables races with another process that does the same
     with warnings.catch_warnings(), alone(sa.create_engine(url), "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
+        if sqlite and url.database:
+            _refuse_anothers(Path(url.database))
         storage = RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs=engine_kwargs,
@@ -87,6 +111,18 @@ def _open(url: sa.URL) -> RDBStorage:
     if sqlite:
         _serialise_transactions(storage.engine)
     return storage
+
+
+def _refuse_anothers(file: Path) -> None:
+    """Raise where an SQLite file holds tables and none of Optuna's: it would add its own to another's."""
+    if not file.is_file() or not file.stat().st_size:
+        return
+    with closing(
+        sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+    ) as opened:
+        tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "version_info" not in tables:
+        raise RuntimeError("it is the database of another application")
 
 
 def _serialise_transactions(engine: sa.Engine) -> None:

@@ -81,7 +81,8 @@ class RunCheckpoints:
                 except CorruptCheckpoint as error:
                     damaged(str(error).replace(str(file), f"the run's {_FOLDER}/{place}"))
                 else:
-                    whole.append((int(state.get("epoch", 0)), place, state))
+                    epoch = state.get("epoch")
+                    whole.append((epoch if isinstance(epoch, int) else 0, place, state))
         whole.sort(key=lambda each: each[0], reverse=True)  # of two of one epoch `last.pt` stays first
         self._known, self._newest = True, whole[0][1] if whole else None
         yield from (state for _, _, state in whole)

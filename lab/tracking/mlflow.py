@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import math
 import re
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -260,6 +262,10 @@ def _alone(database: Path | None) -> Iterator[None]:
     import fcntl
 
     database.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        # MLflow would try for minutes to open what can be no database
+        if stat.S_ISDIR(database.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder, not a database", str(database))
     with database.with_name(database.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

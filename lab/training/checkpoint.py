@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -80,13 +81,13 @@ class FolderCheckpoints:
         for left_over in self.folder.glob("*.partial"):  # by a process that was killed while it wrote
             left_over.unlink(missing_ok=True)
         for file in (self._last, self._before):
-            if not file.exists():
+            if not file.exists() and not file.is_symlink():
                 continue
             try:
                 state = load_checkpoint(file)
             except CorruptCheckpoint as error:
                 damaged(str(error))
-                file.unlink(missing_ok=True)  # it must not count among the newest two
+                _remove(file)  # it must not count among the newest two
             else:
                 yield state
 
@@ -95,6 +96,14 @@ class FolderCheckpoints:
             FileNotFoundError
         ):  # the first, or killed just after this: then the one before is there
             self._last.replace(self._before)
+
+
+def _remove(file: Path) -> None:
+    """Remove what stands in a checkpoint's place; of a link only the link."""
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file, ignore_errors=True)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def save_checkpoint(state: dict[str, Any], file: Path) -> None:
@@ -116,6 +125,8 @@ def load_checkpoint(file: Path, *, unverified: bool = False) -> dict[str, Any]:
     Raises:
         CorruptCheckpoint: truncated, altered, or holding anything but tensors and plain values.
     """
+    if not file.is_file():  # a folder, or a device that would never end
+        raise CorruptCheckpoint(f"{file}: is no file")
     try:
         with file.open("rb") as opened:
             _verify(opened, unverified)

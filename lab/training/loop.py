@@ -22,6 +22,7 @@ from lab.training.optimizers import build_optimizer
 from lab.training.outcome import Interrupted, Outcome, at_chance
 from lab.training.patience import Patience
 from lab.training.schedulers import build_schedule
+from lab.training.stored_state import check_state
 from lab.training.sums import Sums
 from lab.training.transfer import load_pretrained
 
@@ -201,10 +202,16 @@ class Trainer:
         """Continue from `state_dict`.
 
         Raises:
-            ValueError: the state is another config's.
+            ValueError: the state is another config's, or no trainer's.
         """
-        if state["cell"] != self.config.cell_hash:
-            raise ValueError(f"the checkpoint is of cell {state['cell']}, not {self.config.cell_hash}")
+        if state.get("cell") != self.config.cell_hash:
+            raise ValueError(f"the checkpoint is of cell {state.get('cell')}, not {self.config.cell_hash}")
+        check_state(
+            state,
+            model=self.model.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            schedule=self._schedule.scheduler.state_dict(),
+        )
         self.history = list(state["history"])
         self.step_history = dict(state["step_history"])
         self.diverged_step = state["diverged_step"]

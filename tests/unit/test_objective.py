@@ -349,3 +349,11 @@ def test_the_worst_value_stands_for_none(monitor: str, worst: float) -> None:
     result = train(TrialConfig(**{**TINY, "monitor": monitor, "epochs": 1}))
     assert result.value == result.best_value
     assert replace(result, best_value=None).value == worst
+
+
+def test_too_little_memory_of_a_cpu_is_named_likewise(tracker: MemoryTracker, placement: Placement) -> None:
+    with pytest.raises(
+        ResourceError, match=r"too little memory .*you tried to allocate 36000000000000 bytes"
+    ):
+        train(TrialConfig(**{**TINY, "depth": 2, "width": 1_000_000}), tracker, placement=placement)
+    assert "too little memory" in only_run(tracker)["tags.lab.error"]

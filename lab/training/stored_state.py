@@ -1,0 +1,101 @@
+"""Whether what a checkpoint holds can be what a trainer kept: a wrong value would only fail epochs later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["check_state"]
+
+
+def check_state(
+    state: Mapping[str, Any],
+    *,
+    model: Mapping[str, Tensor],
+    optimizer: Mapping[str, Any],
+    schedule: Mapping[str, Any],
+) -> None:
+    """Check a checkpoint's state against that of a trainer at its start.
+
+    Args:
+        state: of the checkpoint.
+        model: the state dict of the trainer's model.
+        optimizer: the state dict of its optimizer.
+        schedule: the state dict of its scheduler.
+
+    Raises:
+        ValueError: a value is missing, or of another kind or shape; names it.
+    """
+    for key in ("cell", "epoch", "history", "step_history", "diverged_step", "losses", "patience", "cuda"):
+        _require(key in state, key)
+    history, steps, patience = state["history"], state["step_history"], state["patience"]
+    _require(isinstance(history, list) and all(map(_are_metrics, history)), "history")
+    _require(type(state["epoch"]) is int and state["epoch"] == len(history) > 0, "epoch")
+    _require(isinstance(steps, dict) and all(type(step) is int for step in steps), "step_history")
+    _require(all(map(_are_metrics, steps.values())), "step_history")
+    _require(state["diverged_step"] is None or type(state["diverged_step"]) is int, "diverged_step")
+    losses = state["losses"]
+    _require(isinstance(losses, tuple | list) and len(losses) == 3 and all(map(_is_number, losses)), "losses")
+    _check_patience(patience, state["epoch"])
+    _check_weights(state.get("model"), model, "model")
+    if patience["best_epoch"] is not None:
+        _check_weights(state.get("best_weights"), model, "best_weights")
+    _check_like(state.get("schedule"), schedule, "schedule")
+    _check_optimizer(state.get("optimizer"), optimizer)
+
+
+def _require(right: bool, what: str) -> None:
+    if not right:
+        raise ValueError(f"the checkpoint's {what} is not what a trial keeps")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _are_metrics(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(k, str) and _is_number(v) for k, v in found.items())
+
+
+def _check_patience(found: Any, epochs: int) -> None:
+    _require(isinstance(found, dict) and found.keys() == {"best_value", "best_epoch", "waited"}, "patience")
+    value, epoch, waited = found["best_value"], found["best_epoch"], found["waited"]
+    known = _is_number(value) and type(epoch) is int and 1 <= epoch <= epochs
+    _require(known or (value is None and epoch is None), "patience")
+    _require(type(waited) is int and 0 <= waited <= epochs, "patience")
+
+
+def _check_weights(found: Any, own: Mapping[str, Tensor], what: str) -> None:
+    _require(isinstance(found, dict) and found.keys() == own.keys(), what)
+    for name, tensor in own.items():
+        there = found[name]
+        _require(isinstance(there, Tensor) and there.shape == tensor.shape, f"{what}.{name}")
+        _require(there.dtype == tensor.dtype, f"{what}.{name}")
+
+
+def _check_like(found: Any, own: Mapping[str, Any], what: str) -> None:
+    """Check keys, and the kinds of values: a scheduler would take anything as its attributes."""
+    _require(isinstance(found, dict) and found.keys() == own.keys(), what)
+    for key, value in own.items():
+        same = type(found[key]) is type(value) or (_is_number(found[key]) and _is_number(value))
+        _require(same, f"{what}.{key}")
+        if isinstance(value, list):
+            _require(len(found[key]) == len(value) and all(map(_is_number, found[key])), f"{what}.{key}")
+
+
+def _check_optimizer(found: Any, own: Mapping[str, Any]) -> None:
+    what = "optimizer"
+    _require(isinstance(found, dict) and found.keys() == own.keys(), what)
+    _require(isinstance(found["state"], dict) and isinstance(found["param_groups"], list), what)
+    _require(len(found["param_groups"]) == len(own["param_groups"]), what)
+    for group, mine in zip(found["param_groups"], own["param_groups"], strict=True):
+        _require(isinstance(group, dict) and group.keys() == mine.keys(), what)
+        _require(group["params"] == mine["params"], what)
+        for key, value in mine.items():
+            same = type(group[key]) is type(value) or (_is_number(group[key]) and _is_number(value))
+            _require(same, f"{what}.{key}")
+    for kept in found["state"].values():
+        _require(isinstance(kept, dict), what)
+        _require(all(v is None or isinstance(v, Tensor) or _is_number(v) for v in kept.values()), what)
