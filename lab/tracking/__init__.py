@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.tracking.base import Left, Run, RunStatus, Tracker, UnavailableError, pending_key
-from lab.tracking.delivery import Delivered, deliver
+from lab.tracking.base import Left, Run, RunStatus, Tracker, UnavailableError, pending_key, public_uri
+from lab.tracking.delivery import Delivered, deliver, run_in_store
 from lab.tracking.journal import Refused, left
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.memory import MemoryTracker
@@ -26,6 +26,8 @@ __all__ = [
     "left",
     "pending_key",
     "prepare",
+    "public_uri",
+    "run_in_store",
     "study_page",
 ]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
 
@@ -35,6 +36,7 @@ __all__ = [
     "artifact_path",
     "pending_id",
     "pending_key",
+    "public_uri",
 ]
 
 JOURNAL_TAG = "lab.journal"  # by it a run is found whose creation nobody acknowledged
@@ -336,6 +338,12 @@ def pending_id(key: str) -> str:
 def pending_key(run_id: str) -> str | None:
     """Return the key of a run that the store did not know when it was opened, None for any other run's id."""
     return run_id.removeprefix(_PENDING) if run_id.startswith(_PENDING) else None
+
+
+def public_uri(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
 
 
 def artifact_path(path: str) -> str:

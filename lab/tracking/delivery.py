@@ -29,7 +29,7 @@ __all__ = [
     "deliver",
     "experiment_name",
     "pending_experiment",
-    "resolve",
+    "run_in_store",
 ]
 
 _PENDING_EXPERIMENT = "pending-experiment:"
@@ -65,7 +65,7 @@ def experiment_name(identity: str) -> str | None:
     return identity.removeprefix(_PENDING_EXPERIMENT) if identity.startswith(_PENDING_EXPERIMENT) else None
 
 
-def resolve(tracker: Tracker, run_id: str) -> str | None:
+def run_in_store(tracker: Tracker, run_id: str) -> str | None:
     """Return the store's own id of a run, None where a pending one is not there."""
     key = pending_key(run_id)
     if key is None:
@@ -171,7 +171,7 @@ class Delivery:
         elif kind == "model" and file is not None:
             run.log_saved_model(file)
         elif kind == "origin":
-            run.log_origin(resolve(self._tracker, payload["run_id"]) or payload["run_id"])
+            run.log_origin(run_in_store(self._tracker, payload["run_id"]) or payload["run_id"])
         elif kind == "end":
             run.end(RunStatus(payload["status"]), timestamp=payload["timestamp"])
         else:
@@ -202,7 +202,7 @@ class Delivery:
             name=payload["name"],
             experiment=experiment,
             tags=tags,
-            parent_run_id=parent and (resolve(self._tracker, parent) or parent),
+            parent_run_id=parent and (run_in_store(self._tracker, parent) or parent),
             run_id=target,
             timestamp=payload["timestamp"],
         )
@@ -226,7 +226,7 @@ class Delivery:
             return self.run
         run_id = self._journal.fact("run_id") or ""
         if pending_key(run_id) is not None:
-            known = resolve(self._tracker, run_id)
+            known = run_in_store(self._tracker, run_id)
             if known is None:
                 raise TrackingError(f"There is no run {run_id} at {self._tracker.uri}")
             run_id = known

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS operations (
     payload TEXT NOT NULL,
     path TEXT,
     file TEXT,
+    logged INTEGER NOT NULL DEFAULT (strftime('%s', 'now')),
     state INTEGER NOT NULL DEFAULT 0,
     reason TEXT NOT NULL DEFAULT ''
 );
@@ -388,13 +390,14 @@ def find(folder: Path, run_id: str, store: str) -> Path | None:
     return None
 
 
-def left(folder: Path, store: str) -> Left:
-    """Return what is undelivered of the runs of a store."""
+def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
+    """Return what is undelivered of the runs of a store, if it was logged at least so many `seconds` ago."""
+    old = f"SELECT state, COUNT(*) FROM operations WHERE logged <= {time.time() - seconds} GROUP BY state"
     runs = writes = refused = 0
     for path in journals(folder):
         if _facts(path).get("store") != store:
             continue
-        counts = dict(_read(path, "SELECT state, COUNT(*) FROM operations GROUP BY state"))
+        counts = dict(_read(path, old))
         here = counts.get(_WAITING, 0) + counts.get(_REFUSED, 0)
         runs, writes, refused = runs + bool(here), writes + here, refused + counts.get(_REFUSED, 0)
     return Left(writes, runs, refused)

@@ -27,7 +27,7 @@ from lab.tracking.base import (
     pending_key,
 )
 from lab.tracking.courier import Courier, Gate
-from lab.tracking.delivery import deliver, pending_experiment, resolve
+from lab.tracking.delivery import deliver, pending_experiment, run_in_store
 from lab.tracking.journal import RunJournal, find, left, writing
 from lab.tracking.journaled_run import JournaledRun, Monitor, now
 
@@ -337,7 +337,7 @@ class JournaledTracker:
             return run_id
         courier = self._couriers.get(key)
         known = None if courier is None else courier.journal.known_id
-        return known or resolve(self.inner, run_id)
+        return known or run_in_store(self.inner, run_id)
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         """Return the store's answer.

@@ -25,10 +25,10 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
-from lab.tracking.base import Left, RunStatus, artifact_path  # noqa: E402
+from lab.tracking.base import Left, RunStatus, artifact_path, public_uri  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
-from lab.tracking.translate import public_uri, translated  # noqa: E402
+from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
 
 if TYPE_CHECKING:

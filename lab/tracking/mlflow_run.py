@@ -32,10 +32,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
-from lab.tracking.base import Point, RunStatus, artifact_path
+from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
-from lab.tracking.translate import public_uri, translated
+from lab.tracking.translate import translated
 
 if TYPE_CHECKING:
     import mlflow.entities
