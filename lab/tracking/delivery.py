@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -259,16 +258,11 @@ class Delivery:
                 self._steps[point.name][point.step] = point.value
 
     def _has(self, point: Point) -> bool:
-        """Whether the store has a value for this step; without a step, this value."""
+        """Whether the store has a value for this step; of metrics without steps the run itself knows."""
         if point.name not in self._steps:
             self._steps[point.name] = self._tracker.history(self._journal.fact("run_id") or "", point.name)
         known = self._steps[point.name]
-        if point.step not in known:
-            return False
-        if point.step or self._taken_over:
-            return True
-        before = known[point.step]
-        return before == point.value or (math.isnan(before) and math.isnan(point.value))
+        return point.step in known and (self._taken_over or any(known))
 
 
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:

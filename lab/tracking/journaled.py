@@ -41,6 +41,7 @@ Answer = TypeVar("Answer")
 
 _EXPERIMENTS = "experiments.json"  # the ids last seen, by store and name
 _LOAD = "system/cpu_utilization_percentage"  # logged with every sample of the machine's load
+_STOP_SECONDS = 0.5  # for the threads to put down what they have in hand
 _LOCK_PATIENCE = 10.0  # seconds to wait for somebody who is just delivering the same run
 
 
@@ -229,8 +230,9 @@ class JournaledTracker:
             couriers, self._couriers = list(self._couriers.values()), {}
         for courier in couriers:
             courier.stop()
+        deadline = time.monotonic() + _STOP_SECONDS
         for courier in couriers:
-            courier.join(0.0 if self._gate.is_shut else max(0.0, deadline - time.monotonic()))
+            courier.join(max(0.0, deadline - time.monotonic()))
         return left(self.folder, self.uri)
 
     def rescue(self) -> None:
@@ -307,6 +309,7 @@ class JournaledTracker:
                 self._couriers.pop(courier.journal.key, None)
                 courier.journal.drop()
             courier.stop()
+            courier.join(_STOP_SECONDS)
         raise courier.refusal
 
     def _patience(self) -> float:
