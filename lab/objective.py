@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data
-from lab.errors import LabError, ResourceError, TrackingError
+from lab.errors import LabError, ResourceError
 from lab.models import Summary, build_model, summarize_config
 from lab.restore import find_run, restore
-from lab.tracking import MemoryTracker, Run, RunStatus, Tracker
+from lab.tracking import MemoryTracker, Run, RunStatus, Tracker, pending_key
 from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.error_analysis import log_error_analysis
 from lab.tracking.figures import curves, iteration_curves
@@ -167,15 +167,16 @@ def train(
     """
     tracker = tracker or MemoryTracker()
     placement = placement or Placement()
+    known = placement.run_id is not None and pending_key(placement.run_id) is None
     run = tracker.open_run(
         name=placement.name,
-        experiment="" if placement.run_id else tracker.experiment(placement.experiment),
+        experiment="" if known else tracker.experiment(placement.experiment),
         tags={**provenance(), "lab.cell": config.cell_hash, "lab.kind": "trial", **placement.tags},
         parent_run_id=placement.parent_run_id,
         run_id=placement.run_id,
         system_metrics=True,
     )
-    folder = placement.checkpoints(run.run_id)
+    folder = placement.checkpoints(placement.run_id or run.run_id)
     fresh = placement.run_id is None
     checkpoints = None if folder is None else TrialCheckpoints(folder, tracker, run, fresh=fresh)
     exhausted = ""
@@ -424,10 +425,13 @@ def _end_early(
     if checkpoints is not None:
         with suppress(LabError, OSError):  # the store or the disk may be the very reason
             checkpoints.stop()
-    with suppress(TrackingError):
-        run.set_tags({"lab.outcome": outcome, **({"lab.error": why[:_MOST_CHARACTERS]} if why else {})})
-        if outcome is Outcome.FAILED:
+    tags = {"lab.outcome": outcome, **({"lab.error": why[:_MOST_CHARACTERS]} if why else {})}
+    with suppress(LabError):
+        run.set_tags(tags)
+    if outcome is Outcome.FAILED:
+        with suppress(LabError):
             run.log_text(traceback.format_exc(), "traceback.txt")
+    with suppress(LabError):
         run.end(status)
 
 

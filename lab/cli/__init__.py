@@ -19,6 +19,7 @@ from lab.cli.results import results
 from lab.cli.status import status
 from lab.cli.submit import submit
 from lab.cli.sweep import sweep
+from lab.cli.sync import sync
 from lab.cli.train import train
 from lab.cli.watch import watch
 from lab.cli.worker import worker
@@ -93,6 +94,9 @@ def main() -> None:
       lab errors RUN_ID
       lab results grids/quickstart.yaml
 
+    Deliver what was logged while the MLflow server was away:
+      lab sync
+
     Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
     MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
     """
@@ -102,6 +106,6 @@ def main() -> None:
 
 
 _LOOKING = (plan, check, status, best, effects, errors, results)
-_SERVICE = (submit, worker, watch, cancel, resume, retry)
+_SERVICE = (submit, worker, watch, cancel, resume, retry, sync)
 for _command in (train, sweep, *_LOOKING, *_SERVICE):
     main.add_command(_command)

@@ -9,8 +9,9 @@ from lab.errors import StudyError
 
 if TYPE_CHECKING:
     from lab.study import TrialQueue
+    from lab.tracking import Left
 
-__all__ = ["browse", "existing_study", "unknown_study"]
+__all__ = ["browse", "existing_study", "undelivered", "unknown_study"]
 
 
 def browse(tracking_uri: str, experiment: str | None = None) -> str:
@@ -25,6 +26,16 @@ def browse(tracking_uri: str, experiment: str | None = None) -> str:
     if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
         return f"Browse it: make ui, then http://127.0.0.1:5000{page}"
     return f"Browse it: mlflow server --workers 1 --backend-store-uri {shown}"
+
+
+def undelivered(left: Left, tracking_uri: str) -> str:
+    """Return what the tracking store has not acknowledged, and what to do."""
+    from lab.tracking import public_uri
+
+    return (
+        f"Not delivered to {public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; `lab sync`, or any later"
+        " worker here, delivers them"
+    )
 
 
 def unknown_study(name: str, storage: str) -> str:

@@ -57,6 +57,7 @@ def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
         tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
         artifact_dir=home / "artifacts",
         checkpoint_dir=home / "checkpoints",
+        journal_dir=home / "journal",
     )
 
 

@@ -12,9 +12,12 @@ from lab.cli.options import store_options, stores_from
 from lab.errors import StudyError
 
 if TYPE_CHECKING:
+    from lab.engines import Stores
     from lab.study import StudyStatus
 
 __all__ = ["status"]
+
+_NOTEWORTHY = 10.0  # seconds after which it says something that a write is not delivered
 
 
 @click.command(
@@ -32,7 +35,8 @@ def status(study: str | None, form: str, tracking_uri: str | None, storage: str 
     """Show how many trials of STUDY are done, running, waiting and failed, who trains what, and the best so far."""
     from lab.study import study_names, study_status
 
-    url = stores_from(tracking_uri, storage).storage
+    stores = stores_from(tracking_uri, storage)
+    url = stores.storage
     names = study_names(url)
     if study is not None and study not in names:
         raise StudyError(unknown_study(study, url))
@@ -45,6 +49,17 @@ def status(study: str | None, form: str, tracking_uri: str | None, storage: str 
         click.echo("No studies yet: `lab sweep GRID` makes one.")
     for one in found if form == "table" else []:
         _print(one, details=study is not None)
+    if form == "table":
+        _print_undelivered(stores)
+
+
+def _print_undelivered(stores: Stores) -> None:
+    from lab.cli.messages import undelivered
+    from lab.tracking import left, public_uri
+
+    found = left(stores.journal_dir, public_uri(stores.tracking_uri), seconds=_NOTEWORTHY)
+    if found:
+        click.echo(undelivered(found, stores.tracking_uri))
 
 
 def _print(status: StudyStatus, *, details: bool) -> None:

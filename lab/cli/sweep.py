@@ -150,7 +150,7 @@ class _OuterRun:
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
-    from lab.cli.messages import browse
+    from lab.cli.messages import browse, undelivered
     from lab.report import render
 
     board = result.leaderboard
@@ -166,4 +166,8 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
         click.echo(f"It was cancelled; let it go on with: lab resume {result.study}")
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
+    if result.trouble:
+        click.echo(f"No leaderboard yet: {result.trouble} The same command again makes it", err=True)
+    if result.left:
+        click.echo(undelivered(result.left, tracking_uri), err=True)
     click.echo(browse(tracking_uri, result.experiment))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from lab.training import EpochResult
 
 __all__ = ["train"]
+
+# for the tracking store to take what is left
+_END_SECONDS = 10.0
+_STOP_SECONDS = 2.0
 
 
 @click.command(
@@ -77,18 +82,35 @@ def train(
             config = _config_of_run(tracker, resume or "", given)
         run_id = resume or outer_run_id()
         placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
-        result = _train(config, tracker, placement, download, stop, again)
-    _print_result(result, stores.tracking_uri)
+        try:
+            result = _train(config, tracker, placement, download, stop, again)
+        finally:
+            _deliver(tracker, stores, stop)
+    _print_result(result, tracker, stores.tracking_uri)
 
 
 def _tracker(stores: Stores, resume: str | None) -> Tracker:
     from lab.study import database_exists
-    from lab.tracking import connect, prepare
+    from lab.tracking import UnavailableError, connect, prepare
 
     if resume and not database_exists(stores.tracking_uri):
         raise TrackingError(f"There is no run {resume}: {stores.tracking_uri} does not exist")
-    prepare(stores.tracking_uri)
-    return connect(stores.tracking_uri, stores.artifact_dir)
+    try:
+        prepare(stores.tracking_uri)
+    except UnavailableError as error:
+        if resume:
+            raise
+        click.echo(f"{error} What is logged is kept in .lab/journal until it answers", err=True)
+    return connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
+
+
+def _deliver(tracker: Tracker, stores: Stores, stop: Stop) -> None:
+    """Give the store some time to take what is left; say what it has not taken."""
+    from lab.cli.messages import undelivered
+
+    left = tracker.flush(_STOP_SECONDS if stop() else _END_SECONDS)
+    if left:
+        click.echo(undelivered(left, stores.tracking_uri), err=True)
 
 
 def _config(file: Path | None, flags: dict[str, str]) -> TrialConfig:
@@ -165,12 +187,16 @@ def _print_epoch(result: EpochResult, config: TrialConfig) -> None:
     click.echo("  ".join(parts) + ("  *" if result.improved else ""))
 
 
-def _print_result(result: TrialResult, tracking_uri: str) -> None:
+def _print_result(result: TrialResult, tracker: Tracker, tracking_uri: str) -> None:
     from lab.cli.messages import browse
+    from lab.tracking import run_in_store
 
     best = ""
     if result.best_value is not None:
         best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
     click.echo(f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%} with those weights")
-    click.echo(f"run {result.run_id}  ({result.summary.params:,} params)")
+    run_id = result.run_id
+    with suppress(TrackingError):  # it is still away; by the id that it has meanwhile the run is found too
+        run_id = run_in_store(tracker, run_id) or run_id
+    click.echo(f"run {run_id}  ({result.summary.params:,} params)")
     click.echo(browse(tracking_uri))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.engines.ending import requeue_dead
-from lab.engines.stores import Stores
+from lab.engines.stores import Stores, tracking
 from lab.errors import StudyError
 from lab.registry import suggest
 from lab.study import TrialQueue, cell_states
-from lab.tracking import RunStatus, Tracker, connect
+from lab.tracking import RunStatus, Tracker
 
 __all__ = ["Counts", "cancel", "resume", "retry"]
 
@@ -29,27 +29,27 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
 
     Nothing is lost: `resume` lets it go on from where it was.
     """
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    queue.set_attribute("cancelled", True)
-    requeue_dead(queue, tracker)
-    states = list(cell_states(queue).values())
-    if states.count("cancelled") or states.count("running"):
-        tracker.attach(queue.attributes()["run_id"]).end(RunStatus.KILLED)
-    return Counts(states.count("cancelled"), 0, states.count("running"))
+    with tracking(stores) as tracker:
+        queue.set_attribute("cancelled", True)
+        requeue_dead(queue, tracker)
+        states = list(cell_states(queue).values())
+        if states.count("cancelled") or states.count("running"):
+            tracker.attach(queue.attributes()["run_id"]).end(RunStatus.KILLED)
+        return Counts(states.count("cancelled"), 0, states.count("running"))
 
 
 def resume(queue: TrialQueue, stores: Stores) -> Counts:
     """Undo `cancel`, and put back the trials whose worker is gone; the study still needs a worker."""
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    queue.set_attribute("cancelled", False)
-    before = list(cell_states(queue).values())
-    requeue_dead(queue, tracker)
-    queue.requeue_lost()
-    states = list(cell_states(queue).values())
-    if not queue.is_over():
-        _reopen(queue, tracker)
-    put_back = before.count("interrupted") + before.count("lost")
-    return Counts(put_back, states.count("waiting"), states.count("running"))
+    with tracking(stores) as tracker:
+        queue.set_attribute("cancelled", False)
+        before = list(cell_states(queue).values())
+        requeue_dead(queue, tracker)
+        queue.requeue_lost()
+        states = list(cell_states(queue).values())
+        if not queue.is_over():
+            _reopen(queue, tracker)
+        put_back = before.count("interrupted") + before.count("lost")
+        return Counts(put_back, states.count("waiting"), states.count("running"))
 
 
 def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = ()) -> Counts:
@@ -63,15 +63,15 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = ()) -> Count
     Raises:
         StudyError: a cell is not there, or did not fail.
     """
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    requeue_dead(queue, tracker)
-    states = cell_states(queue)
-    chosen = {_find(text, states, queue.name) for text in cells} if cells else None
-    changed = queue.requeue_failed(chosen)
-    if changed:
-        _reopen(queue, tracker)
-    found = list(cell_states(queue).values())
-    return Counts(changed, found.count("waiting") + found.count("cancelled"), found.count("running"))
+    with tracking(stores) as tracker:
+        requeue_dead(queue, tracker)
+        states = cell_states(queue)
+        chosen = {_find(text, states, queue.name) for text in cells} if cells else None
+        changed = queue.requeue_failed(chosen)
+        if changed:
+            _reopen(queue, tracker)
+        found = list(cell_states(queue).values())
+        return Counts(changed, found.count("waiting") + found.count("cancelled"), found.count("running"))
 
 
 def _find(text: str, states: dict[str, str], study: str) -> str:

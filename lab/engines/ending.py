@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from lab.report import leaderboard, publish_leaderboard
 from lab.study import TrialQueue, cell_states
-from lab.tracking import Run, RunStatus, Tracker
+from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 
 __all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead"]
 
@@ -28,6 +28,8 @@ class SweepResult:
     leaderboard: pd.DataFrame
     states: dict[str, int]
     ending: Ending
+    left: Left = field(default_factory=Left)  # what the tracking store has not acknowledged
+    trouble: str = ""  # why there is no leaderboard
 
     @property
     def failed(self) -> int:
@@ -88,16 +90,24 @@ def end_run(
 
 
 def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
-    """Publish the leaderboard of a study to its run, and end that unless somebody else is still at it."""
+    """Publish the leaderboard of a study to its run, and end that unless somebody else is still at it.
+
+    Without an answer from the tracking store the leaderboard waits until the study is concluded again.
+    """
+    tracker.flush()  # what workers have left belongs on the leaderboard
     states = dict(Counter(cell_states(queue).values()))
-    name = queue.attributes()["experiment"]
-    experiment = tracker.experiment(name)
-    trials = leaderboard(tracker, experiment, study=queue.name, repeats="each")
-    result = SweepResult(queue.name, experiment, publish_leaderboard(run, trials), states, ending)
+    experiment = tracker.experiment(queue.attributes()["experiment"])
+    board, trouble = pd.DataFrame(), ""
+    try:
+        board = publish_leaderboard(run, leaderboard(tracker, experiment, study=queue.name, repeats="each"))
+    except UnavailableError as error:
+        trouble = str(error)
+    result = SweepResult(queue.name, experiment, board, states, ending, trouble=trouble)
     if not states.get("running"):  # another sweep is at it, and ends the run when it is done
         run.end(result.status)
-        _note_concluded(queue)
-    return result
+        if not trouble:
+            _note_concluded(queue)
+    return replace(result, left=tracker.flush())
 
 
 def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> bool:
@@ -105,6 +115,7 @@ def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> bool:
     attributes = queue.attributes()
     if attributes.get("concluded", True) or not queue.is_over():
         return False
+    tracker.find_experiment(attributes["experiment"])  # raises where the store is away, before all the work
     conclude(queue, tracker.attach(attributes["run_id"]), tracker, "done")
     return True
 

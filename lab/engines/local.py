@@ -107,6 +107,7 @@ def _sweep_study(
         tracking_uri=stores.tracking_uri,
         artifact_dir=stores.artifact_dir,
         checkpoint_dir=stores.checkpoint_dir,
+        journal_dir=stores.journal_dir,
         deadline=time.time() + grid.budget.seconds if grid.budget.seconds else None,
     )
     progress = replace(progress_of(queue), running={}, ended=[])

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from lab.config import Grid, load_needs
 from lab.engines.ending import conclude
-from lab.engines.stores import Stores
+from lab.engines.stores import Stores, connected
 from lab.study import Cell, Submission, check_stored_origins, feasible_cells, open_storage
 from lab.study import submit as submit_cells
-from lab.tracking import Tracker, connect, prepare
+from lab.tracking import Tracker, prepare
 
 __all__ = ["Planned", "check", "open_tracker", "submit"]
 
@@ -35,7 +35,7 @@ def check(grid: Grid) -> list[Planned]:
 def open_tracker(planned: Sequence[Planned], stores: Stores) -> Tracker:
     """Prepare and connect the tracking store, and check the stored models that cells begin with."""
     prepare(stores.tracking_uri)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    tracker = connected(stores)
     for each in planned:
         needed = [other.grid for other in planned[:-1]]
         check_stored_origins((cell.config for cell in each.cells), needed, tracker)
@@ -72,4 +72,5 @@ def submit(
         if submission.queue.is_over():  # all of it was trained before: nobody else would end its run
             conclude(submission.queue, submission.run, tracker, "done")
         submissions.append(submission)
+    tracker.flush()
     return submissions

@@ -10,7 +10,7 @@ import torch
 
 from lab.engines.ending import conclude_if_over, end_run, requeue_dead
 from lab.engines.pool import Exited, Pool, warm_up
-from lab.engines.stores import Stores
+from lab.engines.stores import Stores, connected
 from lab.errors import LabError
 from lab.study import (
     Event,
@@ -21,7 +21,7 @@ from lab.study import (
     WorkerFailed,
     WorkerSettings,
 )
-from lab.tracking import RunStatus, Tracker, connect, prepare
+from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
 from lab.training import cores
 
 __all__ = ["fitting_workers", "serve"]
@@ -30,6 +30,7 @@ _TICK = 0.5  # seconds between looks at the clock and at `should_stop`
 _LOOK_SECONDS = 2.0  # between looks for waiting trials
 _RESCUE_SECONDS = 15.0  # between looks for dead workers' trials
 _PAUSE_SECONDS = 30.0  # before a study, or a store, that could not be worked with is tried again
+_DELIVERY_SECONDS = 1.0  # for what this process itself has logged; workers deliver their own
 _STOP_SECONDS = 8.0  # after which workers that were asked to stop are ended
 
 
@@ -68,8 +69,11 @@ def serve(
         LabError: a store cannot be opened at the start.
     """
     warm_up()
-    prepare(stores.tracking_uri)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    try:
+        prepare(stores.tracking_uri)
+    except UnavailableError as error:
+        on_trouble(f"{error} What trials log is kept in {stores.journal_dir} until it answers")
+    tracker = connected(stores)
     pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     service = _Service(
         stores,
@@ -85,6 +89,8 @@ def serve(
     except BaseException:
         service.kill()
         raise
+    finally:
+        tracker.flush(_DELIVERY_SECONDS)
 
 
 @dataclass
@@ -164,7 +170,12 @@ class _Service:
     def _settings(self, queue: TrialQueue) -> WorkerSettings:
         stores = self.stores
         return WorkerSettings(
-            queue.name, stores.storage, stores.tracking_uri, stores.artifact_dir, stores.checkpoint_dir
+            study=queue.name,
+            storage=stores.storage,
+            tracking_uri=stores.tracking_uri,
+            artifact_dir=stores.artifact_dir,
+            checkpoint_dir=stores.checkpoint_dir,
+            journal_dir=stores.journal_dir,
         )
 
     def _listen(self) -> None:

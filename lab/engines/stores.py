@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Stores"]
+from lab.tracking import Tracker, connect
+
+__all__ = ["Stores", "connected", "tracking"]
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory."""
+    """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory.
+
+    `journal_dir` is on local disk and holds what was logged until the tracking store has acknowledged it.
+    """
 
     storage: str = "sqlite:///.lab/optuna.db"
     tracking_uri: str = "sqlite:///.lab/mlflow.db"
     artifact_dir: Path = Path(".lab/artifacts")
     checkpoint_dir: Path = Path(".lab/checkpoints")
+    journal_dir: Path = Path(".lab/journal")
+
+
+def connected(stores: Stores) -> Tracker:
+    """Return the tracker of `stores`, with its journal before it."""
+    return connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
+
+
+@contextmanager
+def tracking(stores: Stores) -> Iterator[Tracker]:
+    """Connect the tracker, and let it deliver afterwards what was written."""
+    tracker = connected(stores)
+    try:
+        yield tracker
+    finally:
+        tracker.flush()

@@ -22,6 +22,10 @@ from lab.training import EpochResult, Interrupted, Outcome
 
 __all__ = ["WorkerSettings", "work"]
 
+# for the tracking store to take what is left; the rest stays in the journal
+_END_SECONDS = 10.0
+_STOP_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -34,6 +38,7 @@ class WorkerSettings:
         artifact_dir: where a store without a server keeps artifacts.
         checkpoint_dir: where running trials keep their checkpoints.
         deadline: seconds since 1970 after which no trial is begun.
+        journal_dir: where what trials log is kept until the MLflow store has it; without one they wait for it.
     """
 
     study: str
@@ -42,13 +47,18 @@ class WorkerSettings:
     artifact_dir: Path
     checkpoint_dir: Path
     deadline: float | None = None
+    journal_dir: Path | None = None
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
     """Train the study's waiting trials until none is left, the deadline passes or `should_stop` says so."""
     try:
         queue = TrialQueue(open_storage(settings.storage), settings.study)
-        tracker = connect(settings.tracking_uri, settings.artifact_dir)
+        tracker = connect(settings.tracking_uri, settings.artifact_dir, settings.journal_dir)
+    except LabError as error:
+        emit(WorkerFailed(str(error)))
+        return
+    try:
         searching = Searching(queue, should_stop)
         while not should_stop() and not _is_past(settings.deadline):
             if searching.is_over():
@@ -62,6 +72,8 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
             _Attempt(claim, queue, tracker, settings, emit, should_stop, searching.current()).run()
     except LabError as error:
         emit(WorkerFailed(str(error)))
+    finally:
+        tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
 
 
 def _is_past(deadline: float | None) -> bool:

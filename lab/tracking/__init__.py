@@ -4,35 +4,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.tracking.base import Run, RunStatus, Tracker, UnavailableError
+from lab.tracking.base import Left, Run, RunStatus, Tracker, UnavailableError, pending_key, public_uri
+from lab.tracking.delivery import Delivered, deliver, run_in_store
+from lab.tracking.journal import Refused, left
+from lab.tracking.journaled import JournaledTracker
 from lab.tracking.memory import MemoryTracker
 from lab.tracking.views import study_page
 
 __all__ = [
+    "Delivered",
+    "JournaledTracker",
+    "Left",
     "MemoryTracker",
+    "Refused",
     "Run",
     "RunStatus",
     "Tracker",
     "UnavailableError",
     "connect",
+    "deliver",
+    "left",
+    "pending_key",
     "prepare",
+    "public_uri",
+    "run_in_store",
     "study_page",
 ]
 
 
-def connect(tracking_uri: str, artifact_dir: Path | None = None) -> Tracker:
+def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> Tracker:
     """Return the tracker at `tracking_uri`; nothing is asked of it yet.
 
     Args:
         tracking_uri: `http(s)://…`, `sqlite:///…`, another database that MLflow knows, or `memory`.
         artifact_dir: folder for the artifacts of new experiments. A server has its own, and ignores it.
+        journal_dir: folder of a journal in front of the store: every write is kept there first, and no call
+            waits for the store for long. Without one every write waits, and raises when the store is away.
     """
     if tracking_uri == "memory":
         return MemoryTracker()
     from lab.tracking.mlflow import MlflowTracker  # seconds of imports, which `lab --help` must not wait for
 
     served = tracking_uri.startswith("http")
-    return MlflowTracker(tracking_uri, None if served or artifact_dir is None else str(artifact_dir))
+    tracker = MlflowTracker(tracking_uri, None if served or artifact_dir is None else str(artifact_dir))
+    if journal_dir is None:
+        return tracker
+    from lab.tracking.system_metrics import LoadMonitor
+
+    return JournaledTracker(tracker, journal_dir, LoadMonitor)
 
 
 def prepare(tracking_uri: str) -> None:

@@ -3,14 +3,19 @@
 The words are MLflow's. Every method may raise `TrackingError`, and nothing else that the store is to blame
 for. Every write says *what is so* (this metric at this step, this artifact at this path), never *add one
 more*, so that a journal can put the same call through twice.
+
+A run that was opened while the store was away has the id `pending-KEY`; once it is in the store, its tag
+`lab.journal` is KEY.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
 
@@ -19,7 +24,24 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-__all__ = ["Run", "RunStatus", "Tracker", "UnavailableError", "artifact_path"]
+__all__ = [
+    "ATTEMPT_TAG",
+    "JOURNAL_TAG",
+    "Left",
+    "Point",
+    "Run",
+    "RunStatus",
+    "Tracker",
+    "UnavailableError",
+    "artifact_path",
+    "pending_id",
+    "pending_key",
+    "public_uri",
+]
+
+JOURNAL_TAG = "lab.journal"  # by it a run is found whose creation nobody acknowledged
+ATTEMPT_TAG = "lab.attempt"  # who opened the run last
+_PENDING = "pending-"
 
 
 class RunStatus(StrEnum):
@@ -34,6 +56,34 @@ class RunStatus(StrEnum):
 
 class UnavailableError(TrackingError):
     """The store cannot be reached or is too busy: the same call may well pass later."""
+
+
+class Point(NamedTuple):
+    """One value of a metric; `timestamp` is when it was measured, in milliseconds since 1970."""
+
+    name: str
+    value: float
+    step: int
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Left:
+    """What the store has not acknowledged yet: `writes` of so many `runs`, `refused` of them for good."""
+
+    writes: int = 0
+    runs: int = 0
+    refused: int = 0
+
+    def __bool__(self) -> bool:
+        return self.writes > 0
+
+    def __str__(self) -> str:
+        def many(count: int, word: str) -> str:
+            return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+        refused = f" ({self.refused:,} of them refused)" if self.refused else ""
+        return f"{many(self.writes, 'write')} of {many(self.runs, 'run')}{refused}"
 
 
 class Run(Protocol):
@@ -72,6 +122,9 @@ class Run(Protocol):
     ) -> None:
         """Log the values of many steps, keyed by step, in as few requests as possible."""
 
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Log values that were measured at different times, in as few requests as possible."""
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
 
@@ -81,8 +134,14 @@ class Run(Protocol):
     def log_text(self, text: str, path: str) -> None:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
 
-    def log_file(self, file: Path, folder: str = "") -> None:
-        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+    def log_file(self, file: Path, folder: str = "", *, table: bool = False) -> None:
+        """Store a local file under its own name in the artifact folder `folder`, replacing an older one.
+
+        Args:
+            file: to store.
+            folder: of the artifacts; the topmost if empty.
+            table: whether it is one that `log_table` would have written, to be shown as a table.
+        """
 
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens where there is none."""
@@ -127,11 +186,14 @@ class Run(Protocol):
             example: one batch of what it takes, [B, C, H, W]; only its shape is used.
         """
 
+    def log_saved_model(self, folder: Path) -> str:
+        """Log the model that `Tracker.save_model` wrote to `folder`, as `log_model` does."""
+
     def log_origin(self, run_id: str) -> None:
         """Record that this run began with the model of the run `run_id`: as its input, and in words with a link."""
 
-    def end(self, status: RunStatus) -> None:
-        """Close the run with `status`."""
+    def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
+        """Close the run with `status`; it ended at `timestamp` (milliseconds since 1970), now if None."""
 
 
 class Tracker(Protocol):
@@ -175,6 +237,7 @@ class Tracker(Protocol):
         parent_run_id: str | None = None,
         run_id: str | None = None,
         system_metrics: bool = False,
+        timestamp: int | None = None,
     ) -> Run:
         """Create a run, or re-open the one with `run_id`.
 
@@ -187,6 +250,7 @@ class Tracker(Protocol):
             parent_run_id: run that it is shown under.
             run_id: run to re-open.
             system_metrics: also log the machine's CPU, memory and GPU use until the run ends.
+            timestamp: when a new run began, in milliseconds since 1970; now if None.
         """
 
     def attach(self, run_id: str) -> Run:
@@ -206,8 +270,20 @@ class Tracker(Protocol):
             TrackingError: there is no such model, or it came from no run, besides the store's own failures.
         """
 
-    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
-        """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
+    def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
+        """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count.
+
+        Args:
+            experiment: id of the experiment; None for all of them.
+            tags: that the runs must have.
+        """
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
 
     def runs(
         self,
@@ -237,6 +313,37 @@ class Tracker(Protocol):
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+
+    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+        """Write `model` to the new folder `folder`, in this store's own format; the store itself is not asked.
+
+        Args:
+            model: as `Run.log_model` takes it.
+            example: as `Run.log_model` takes it.
+            folder: that `Run.log_saved_model` is given then.
+
+        Raises:
+            TrackingError: the model cannot be exported.
+        """
+
+    def flush(self, timeout: float = 10.0) -> Left:
+        """Wait until the store has all that was written, at most `timeout` seconds; return what it has not."""
+
+
+def pending_id(key: str) -> str:
+    """Return the id of a run that the store does not know yet."""
+    return _PENDING + key
+
+
+def pending_key(run_id: str) -> str | None:
+    """Return the key of a run that the store did not know when it was opened, None for any other run's id."""
+    return run_id.removeprefix(_PENDING) if run_id.startswith(_PENDING) else None
+
+
+def public_uri(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
 
 
 def artifact_path(path: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import TrackingError
-from lab.tracking.base import RunStatus, artifact_path
+from lab.tracking.base import Left, Point, RunStatus, artifact_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +83,11 @@ class MemoryRun:
         for step, metrics in history.items():
             self.log_metrics(metrics, step, timestamp=timestamp)
 
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Log values that were measured at different times."""
+        for point in points:
+            self.log_metrics({point.name: point.value}, point.step)
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
         with self._lock:
@@ -98,7 +103,7 @@ class MemoryRun:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
         self._store(path, text.encode())
 
-    def log_file(self, file: Path, folder: str = "") -> None:
+    def log_file(self, file: Path, folder: str = "", *, table: bool = False) -> None:
         """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
         place = f"{artifact_path(folder)}/{file.name}" if folder else file.name
         try:
@@ -149,18 +154,25 @@ class MemoryRun:
         """Keep `model`, exported, as the artifact `model/data/model.pt2`."""
         from lab.tracking.export import export_bytes
 
-        self._store("model/data/model.pt2", export_bytes(model, example))
-        return f"memory:/{self.run_id}/model"
+        return self._keep_model(export_bytes(model, example))
+
+    def log_saved_model(self, folder: Path) -> str:
+        """Keep the model that `MemoryTracker.save_model` wrote to `folder`."""
+        return self._keep_model((folder / "model.pt2").read_bytes())
 
     def log_origin(self, run_id: str) -> None:
         """Record that this run began with the model of the run `run_id`."""
         self.set_tags({"lab.init_from_run": run_id})
 
-    def end(self, status: RunStatus) -> None:
+    def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`."""
         with self._lock:
             self._stored.status = status
-            self._stored.end_time = _now()
+            self._stored.end_time = _now() if timestamp is None else timestamp
+
+    def _keep_model(self, content: bytes) -> str:
+        self._store("model/data/model.pt2", content)
+        return f"memory:/{self.run_id}/model"
 
     def _store(self, path: str, content: bytes) -> None:
         with self._lock:
@@ -224,6 +236,7 @@ class MemoryTracker:
         parent_run_id: str | None = None,
         run_id: str | None = None,
         system_metrics: bool = False,
+        timestamp: int | None = None,
     ) -> MemoryRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
         with self._lock:
@@ -232,7 +245,8 @@ class MemoryTracker:
                     raise TrackingError(
                         f"Creating the run '{name}' failed in memory: no experiment {experiment}."
                     )
-                stored = _Stored(uuid.uuid4().hex, experiment, name, _now())
+                began = _now() if timestamp is None else timestamp
+                stored = _Stored(uuid.uuid4().hex, experiment, name, began)
                 self._runs[stored.run_id] = stored
             else:
                 stored = self._stored(run_id)
@@ -250,9 +264,14 @@ class MemoryTracker:
         """Raise: nothing can be registered in memory."""
         raise TrackingError(f"There is no model {uri} in memory.")
 
-    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
+    def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first."""
         return [stored.run_id for stored in self._matching(experiment, tags)]
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+        with self._lock:
+            return dict(self._stored(run_id).tags)
 
     def runs(
         self,
@@ -300,6 +319,18 @@ class MemoryTracker:
         file.write_bytes(content)
         return file
 
+    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+        """Write `model`, exported, to the new folder `folder`."""
+        from lab.tracking.export import export_bytes
+
+        content = export_bytes(model, example)
+        folder.mkdir(parents=True)
+        (folder / "model.pt2").write_bytes(content)
+
+    def flush(self, timeout: float = 10.0) -> Left:
+        """Return that nothing is left: all is here at once."""
+        return Left()
+
     def artifacts(self, run_id: str) -> dict[str, bytes]:
         """Return the contents of a run's artifacts by path."""
         return dict(self._stored(run_id).artifacts)
@@ -318,12 +349,12 @@ class MemoryTracker:
         except KeyError:
             raise TrackingError(f"There is no run {run_id} in memory.") from None
 
-    def _matching(self, experiment: str, tags: Mapping[str, str]) -> list[_Stored]:
+    def _matching(self, experiment: str | None, tags: Mapping[str, str]) -> list[_Stored]:
         with self._lock:
             return [
                 stored
                 for stored in self._runs.values()
-                if stored.experiment == experiment and tags.items() <= stored.tags.items()
+                if experiment in (None, stored.experiment) and tags.items() <= stored.tags.items()
             ]
 
 

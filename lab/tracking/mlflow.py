@@ -27,15 +27,16 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
-from lab.tracking.base import RunStatus, artifact_path  # noqa: E402
+from lab.tracking.base import Left, RunStatus, artifact_path, public_uri  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
-from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
-from lab.tracking.translate import public_uri, translated  # noqa: E402
+from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
+from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
 
 if TYPE_CHECKING:
     import mlflow.entities
     import pandas as pd
+    from torch import Tensor, nn
 
 __all__ = ["MlflowTracker"]
 
@@ -142,12 +143,15 @@ class MlflowTracker:
         parent_run_id: str | None = None,
         run_id: str | None = None,
         system_metrics: bool = False,
+        timestamp: int | None = None,
     ) -> MlflowRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
         tags = dict(tags) if parent_run_id is None else {**tags, _PARENT_TAG: parent_run_id}
         if run_id is None:
             with self._doing(f"creating the run '{name}'"):
-                run = self._client.create_run(experiment, tags={**_source_tags(), **tags}, run_name=name)
+                run = self._client.create_run(
+                    experiment, timestamp, {**_source_tags(), **tags}, run_name=name
+                )
         else:
             with self._doing(f"re-opening the run {run_id}"):
                 run = self._client.get_run(run_id)
@@ -173,9 +177,14 @@ class MlflowTracker:
             raise TrackingError(f"The model {uri} came from no run, so it has no config to build it with")
         return str(version.run_id)
 
-    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[str]:
+    def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
         return [run.info.run_id for run in self._search(experiment, tags, "attributes.start_time ASC")]
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+        with self._doing(f"looking up the run {run_id}"):
+            return dict(self._client.get_run(run_id).data.tags)
 
     def runs(
         self,
@@ -208,6 +217,14 @@ class MlflowTracker:
             folder.mkdir(parents=True, exist_ok=True)
             return Path(self._client.download_artifacts(run_id, path, str(folder)))
 
+    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+        """Write `model` to the new folder `folder`, as an MLflow model: see `Tracker.save_model`."""
+        save_model(model, example, folder)
+
+    def flush(self, timeout: float = 10.0) -> Left:
+        """Return that nothing is left: every write was acknowledged before it returned."""
+        return Left()
+
     def _doing(self, action: str) -> Any:
         return translated(self._tracking_uri, action)
 
@@ -223,22 +240,33 @@ class MlflowTracker:
         return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
 
     def _search(
-        self, experiment: str, tags: Mapping[str, str], order: str, limit: int | None = None
+        self, experiment: str | None, tags: Mapping[str, str], order: str, limit: int | None = None
     ) -> list[mlflow.entities.Run]:
-        """Return the runs with `tags`, reading page after page."""
+        """Return the runs with `tags`, reading page after page; those of all experiments if None."""
         found: list[mlflow.entities.Run] = []
         token: str | None = None
         with self._doing("searching runs"):
+            experiments = self._experiments() if experiment is None else [experiment]
             while limit is None or len(found) < limit:
                 size = _PAGE if limit is None else min(_PAGE, limit - len(found))
                 page = self._client.search_runs(
-                    [experiment], _filter(tags), ViewType.ACTIVE_ONLY, size, [order], token
+                    experiments, _filter(tags), ViewType.ACTIVE_ONLY, size, [order], token
                 )
                 found += [run for run in page if tags.items() <= run.data.tags.items()]
                 token = page.token
                 if not token:
                     break
         return found
+
+    def _experiments(self) -> list[str]:
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_experiments(max_results=_PAGE, page_token=token)
+            found += [str(experiment.experiment_id) for experiment in page]
+            token = page.token
+            if not token:
+                return found
 
 
 def _opened(uri: str) -> MlflowClient:

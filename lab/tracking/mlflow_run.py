@@ -8,6 +8,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,17 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
-from lab.tracking.base import RunStatus, artifact_path
+from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
-from lab.tracking.system_metrics import LoadMonitor
-from lab.tracking.translate import public_uri, translated
+from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
+from lab.tracking.translate import translated
 
 if TYPE_CHECKING:
     import mlflow.entities
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["MlflowRun"]
+__all__ = ["MlflowRun", "save_model"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # by it the UI knows which artifacts are tables
 _MODEL = "model"
@@ -66,9 +67,9 @@ class MlflowRun:
         self._known: dict[str, float] = dict(run.data.metrics)  # when it was opened
         self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
         self._dataset: Dataset | None = None
-        outputs = run.outputs.model_outputs if run.outputs else []
-        self._models: list[str] = [output.model_id for output in outputs]
-        self._monitor = LoadMonitor(self._run_id, self._uri, resume=reopened) if system_metrics else None
+        last: Any = run.data  # its steps have no public name
+        steps = {metric.key: metric.step for metric in last._metric_objs} if reopened else {}
+        self._monitor = LoadMonitor(self.log_metrics, next_sample(steps)) if system_metrics else None
 
     @property
     def run_id(self) -> str:
@@ -101,16 +102,23 @@ class MlflowRun:
         """Log the values of many steps, keyed by step: one request for each 1,000 values."""
         when = int(time.time() * 1000) if timestamp is None else timestamp
         points = [
-            Metric(name, float(value), when, step)
+            Point(name, float(value), step, when)
             for step, metrics in history.items()
             for name, value in metrics.items()
         ]
+        self.log_points(points)
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Log values that were measured at different times: one request for each 1,000."""
+        self._log([Metric(point.name, point.value, point.timestamp, point.step) for point in points])
+
+    def _log(self, points: list[Metric]) -> None:
         known = {p.key for p in points if p.step == 0 and self._known.get(p.key) == p.value}
         with self._doing("logging metrics"):
             self._client.log_batch(self._run_id, metrics=[p for p in points if p.step or p.key not in known])
             # with their times, as the run would count one with another time as one more
             found = [p for name in known for p in self._client.get_metric_history(self._run_id, name)]
-        facts = [p for p in points if p.step == 0 and p.key not in known]
+        facts = [p for p in points if p.step == 0 and p.key not in known and not p.key.startswith(PREFIX)]
         self._facts.update((p.key, p) for p in (*found, *facts))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -128,11 +136,13 @@ class MlflowRun:
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
         self._store(path, lambda file: file.write_text(text, encoding="utf-8", newline=""))
 
-    def log_file(self, file: Path, folder: str = "") -> None:
+    def log_file(self, file: Path, folder: str = "", *, table: bool = False) -> None:
         """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
         place = artifact_path(folder) if folder else None
         with self._doing(f"storing {file.name}"):
             self._client.log_artifact(self._run_id, str(file), place)
+        if table:
+            self._show_table(f"{folder}/{file.name}" if folder else file.name)
 
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens where there is none."""
@@ -150,6 +160,9 @@ class MlflowRun:
         text = io.StringIO()
         frame.to_json(text, orient="split", index=False, date_format="iso")
         self.log_text(text.getvalue(), path)
+        self._show_table(path)
+
+    def _show_table(self, path: str) -> None:
         entry = {"path": path, "type": "table"}
         if entry not in self._tables:
             self.set_tags({_TABLES_TAG: json.dumps([*self._tables, entry])})
@@ -194,30 +207,36 @@ class MlflowRun:
 
         The metrics logged without a step are linked to it. An older one of a run that continues is deleted.
         """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, _MODEL)
+            with self._doing("saving the model"):
+                save_model(model, example, folder)
+            return self.log_saved_model(folder)
+
+    def log_saved_model(self, folder: Path) -> str:
+        """Log the model that `save_model` wrote to `folder`, as `log_model` does."""
         with self._doing("logging the model"):
             logged = self._client.create_logged_model(
                 self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
             )
             try:
-                with tempfile.TemporaryDirectory() as folder:
-                    path = str(Path(folder, _MODEL))
-                    described = Model(
-                        artifact_path=logged.artifact_location,
-                        run_id=self._run_id,
-                        model_uuid=logged.model_id,
-                        model_id=logged.model_id,
-                    )
-                    _save(model, example, path, described)
-                    self._client.log_model_artifacts(logged.model_id, path)
+                described = Model.load(str(folder))
+                described.artifact_path, described.run_id = logged.artifact_location, self._run_id
+                described.model_uuid = described.model_id = logged.model_id
+                described.save(str(folder / "MLmodel"))
+                self._client.log_model_artifacts(logged.model_id, str(folder))
             except BaseException:
-                self._client.finalize_logged_model(logged.model_id, "FAILED")
+                with suppress(Exception):  # the first error is the one to tell
+                    self._client.finalize_logged_model(logged.model_id, "FAILED")
                 raise
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
             self._client.log_batch(self._run_id, metrics=self._linked(logged.model_id))
-            for older in self._models:
-                self._client.delete_logged_model(older)
-        self._models = [logged.model_id]
+            # those of earlier attempts, also of one whose end the server never acknowledged
+            mine = f"source_run_id = '{self._run_id}'"
+            for other in self._client.search_logged_models([self._experiment], mine):
+                if other.model_id != logged.model_id and other.name == _MODEL:
+                    self._client.delete_logged_model(other.model_id)
         return f"models:/{logged.model_id}"
 
     def log_origin(self, run_id: str) -> None:
@@ -233,12 +252,12 @@ class MlflowRun:
         note = f"Began with the weights of [{name}]({page})."
         self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
 
-    def end(self, status: RunStatus) -> None:
+    def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`."""
         if self._monitor is not None:
             self._monitor.stop()
         with self._doing(f"ending the run as {status}"):
-            self._client.set_terminated(self._run_id, str(status))
+            self._client.set_terminated(self._run_id, str(status), timestamp)
 
     def _linked(self, model_id: str) -> list[Metric]:
         """Return the facts again, as those of a model; the run does not count them twice.
@@ -264,7 +283,8 @@ class MlflowRun:
             self._client.log_artifact(self._run_id, str(file), None if folder == "." else folder)
 
 
-def _save(model: nn.Module, example: Tensor, path: str, described: Model) -> None:
+def save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
+    """Write `model` to `folder` as an MLflow model; its ids are those of no store yet."""
     twin, batch = portable(model), example_batch(example)
     with torch.no_grad():
         classes = twin(batch).shape[1:]
@@ -275,8 +295,7 @@ def _save(model: nn.Module, example: Tensor, path: str, described: Model) -> Non
     with exporting():
         mlflow.pytorch.save_model(
             twin,
-            path,
-            mlflow_model=described,
+            str(folder),
             signature=signature,
             input_example=batch.numpy(),
             pip_requirements=_requirements(),

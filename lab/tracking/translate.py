@@ -7,16 +7,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 
 from lab.errors import TrackingError
-from lab.tracking.base import UnavailableError
+from lab.tracking.base import UnavailableError, public_uri
 
-__all__ = ["public_uri", "translated"]
+__all__ = ["translated"]
 
 _FOREIGN = (
     MlflowException,
@@ -33,12 +33,6 @@ _OUT_OF_REACH = re.compile(
 _REASON = re.compile(r"\[Errno -?\d+\] ([\w ,]+)|(database is locked|[\w ]*timed out)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _MOST_CHARACTERS = 600
-
-
-def public_uri(uri: str) -> str:
-    """Return `uri` without user name and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
 
 
 @contextmanager

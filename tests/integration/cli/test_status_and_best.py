@@ -95,11 +95,33 @@ def test_a_folder_that_cannot_be_written(
     assert "/proc/.lab" in result.stderr
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "foo://bar"])
-def test_a_server_that_is_not_there(bare_lab: Any, address: str) -> None:
-    result = bare_lab("train", "--config", "config.yaml", "--tracking-uri", address)
+def test_a_store_that_does_not_exist(bare_lab: Any) -> None:
+    result = bare_lab("train", "--config", "config.yaml", "--tracking-uri", "foo://bar")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: Connecting failed at {address}: ")
+    assert result.stderr.startswith("Error: Connecting failed at foo://bar: ")
+
+
+def test_a_server_that_is_not_there_keeps_nothing_from_training(
+    bare_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.cli.train._END_SECONDS", 0.1)
+    monkeypatch.setattr("lab.tracking.journal.time.time", lambda: 2e9)  # so that all of it is old
+    nowhere = ("--tracking-uri", "http://127.0.0.1:9")
+    result = bare_lab("train", "--config", "config.yaml", "--epochs", "1", *nowhere)
+    assert result.exit_code == 0, result.stderr
+    assert "Connecting failed at http://127.0.0.1:9: " in result.stderr
+    assert "What is logged is kept in .lab/journal until it answers" in result.stderr
+    told = r"Not delivered to http://127.0.0.1:9: \d+ writes of 1 run\. .*`lab sync`.* delivers them"
+    assert re.search(told, result.stderr)
+    assert "run pending-" in result.stdout
+    assert re.search(told, bare_lab("status", *nowhere).stdout)
+    synced = bare_lab("sync", *nowhere)
+    assert (synced.exit_code, synced.stdout) == (1, "")
+    assert "Run `lab sync` again when it answers" in synced.stderr
+    assert re.search(r"Left in .*journal: \d+ writes of 1 run\n", synced.stderr)
+    other = bare_lab("sync")
+    assert (other.exit_code, "Nothing is left to deliver to sqlite" in other.stdout) == (0, True)
+    assert "There is more for another store: lab sync --tracking-uri http://127.0.0.1:9" in other.stderr
 
 
 def test_help_teaches_by_example(bare_lab: Any) -> None:

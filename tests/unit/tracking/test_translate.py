@@ -8,8 +8,8 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException, RestException
 
 from lab.errors import TrackingError
-from lab.tracking.base import UnavailableError
-from lab.tracking.translate import public_uri, translated
+from lab.tracking.base import UnavailableError, public_uri
+from lab.tracking.translate import translated
 
 URI = "https://ann:p%40ss@mlflow.example:5000/base"
 

@@ -1,0 +1,66 @@
+"""`lab sync`: what was logged while the tracking server was away."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from lab.cli.options import store_options, stores_from
+
+if TYPE_CHECKING:
+    from lab.tracking import Delivered, Refused
+
+__all__ = ["sync"]
+
+
+@click.command(
+    short_help="Deliver what the tracking server has not got yet.",
+    epilog="""\b
+Examples:
+  lab sync
+  lab sync --tracking-uri http://mlflow:5000
+  lab sync && lab best quickstart
+
+Trials write to a journal in .lab/journal first, and go on training while the server is away. What it has acknowledged
+leaves the journal; nothing is logged twice, however often it is sent. `lab status` tells what is undelivered. Trials
+that run right now deliver by themselves, and every worker delivers what earlier ones have left.""",
+)
+@store_options
+def sync(tracking_uri: str | None, storage: str | None) -> None:
+    """Send what trials on this machine have logged and the MLflow server has not acknowledged.
+
+    The exit code is 0 when all is delivered, 1 when something is left. What the server refused before is tried again.
+    """
+    from lab.tracking import connect, deliver, public_uri
+
+    stores = stores_from(tracking_uri, storage)
+    result = deliver(
+        connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir, retry_refused=True
+    )
+    shown = public_uri(stores.tracking_uri)
+    if result.writes or not result.left:
+        click.echo(_delivered(result, shown))
+    if result.away:
+        click.echo(f"{result.away} Run `lab sync` again when it answers", err=True)
+    for refused in result.refused:
+        click.echo(_refused(refused), err=True)
+    if result.left:
+        click.echo(f"Left in {stores.journal_dir}: {result.left}", err=True)
+    for other in result.others:
+        click.echo(f"There is more for another store: lab sync --tracking-uri {other}", err=True)
+    sys.exit(1 if result.left or result.refused else 0)
+
+
+def _delivered(result: Delivered, store: str) -> str:
+    if not result.writes:
+        return f"Nothing is left to deliver to {store}"
+    return f"Delivered to {store}: {result.writes:,} writes of {result.runs:,} runs"
+
+
+def _refused(refused: Refused) -> str:
+    return (
+        f"Refused, {refused.run}: {refused.reason} Put that right and run `lab sync` again, or delete {refused.folder}"
+        " to give up what is in it"
+    )

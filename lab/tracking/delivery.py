@@ -1,0 +1,320 @@
+"""Puts what a journal holds through to the store, in order, and without doing anything twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lab.errors import ResourceError, TrackingError
+from lab.tracking.base import (
+    ATTEMPT_TAG,
+    JOURNAL_TAG,
+    Left,
+    Point,
+    Run,
+    RunStatus,
+    Tracker,
+    UnavailableError,
+    pending_key,
+)
+from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores
+
+__all__ = [
+    "Delivered",
+    "Delivery",
+    "RefusedError",
+    "deliver",
+    "experiment_name",
+    "pending_experiment",
+    "run_in_store",
+]
+
+_PENDING_EXPERIMENT = "pending-experiment:"
+
+
+class RefusedError(TrackingError):
+    """The store will never take the operation with this `number`."""
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(reason)
+        self.number = number
+
+
+@dataclass
+class Delivered:
+    """What one look at all journals of a store did, and what is left of them."""
+
+    writes: int = 0
+    runs: int = 0
+    away: str = ""  # why the rest could not be delivered now
+    left: Left = field(default_factory=Left)
+    refused: list[Refused] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # other stores that something is left for
+
+
+def pending_experiment(name: str) -> str:
+    """Return what stands for the id of an experiment while the store cannot be asked for it."""
+    return _PENDING_EXPERIMENT + name
+
+
+def experiment_name(identity: str) -> str | None:
+    """Return the name of an experiment whose id is still to be asked for, None if `identity` is one."""
+    return identity.removeprefix(_PENDING_EXPERIMENT) if identity.startswith(_PENDING_EXPERIMENT) else None
+
+
+def run_in_store(tracker: Tracker, run_id: str) -> str | None:
+    """Return the store's own id of a run, None where a pending one is not there."""
+    key = pending_key(run_id)
+    if key is None:
+        return run_id
+    return next(iter(tracker.find_runs(None, {JOURNAL_TAG: key})), None)
+
+
+class Delivery:
+    """Delivers the journal of one run.
+
+    Args:
+        journal: of the run.
+        tracker: the store.
+        fresh: whether this process has just created the journal, so that the store can have nothing of it.
+    """
+
+    def __init__(self, journal: RunJournal, tracker: Tracker, *, fresh: bool = False) -> None:
+        self.run: Run | None = None
+        self.compare = not fresh  # leave out the points that the store has already
+        self._journal = journal
+        self._tracker = tracker
+        self._fresh = fresh  # no try has been made yet
+        self._unsure = False  # somebody else may have opened the run since it was last written to
+        self._taken_over = False
+        self._steps: dict[str, dict[int, float]] = {}
+
+    def step(self) -> int:
+        """Deliver the next operations; return how many, 0 where nothing waits.
+
+        Raises:
+            UnavailableError: the store is away; the same call may pass later.
+            RefusedError: the store will never take one of them; it is kept, with the reason.
+        """
+        if self._journal.is_blocked():
+            return 0
+        operations = self._journal.take()
+        if not operations:
+            return 0
+        try:
+            self._put(operations)
+        except UnavailableError:
+            self._journal.release()
+            self._unsure = True
+            raise
+        except TrackingError as error:
+            if len(operations) > 1:
+                return self._step_alone(operations)
+            self._journal.refuse(operations[0], str(error))
+            raise RefusedError(str(error), operations[0].id) from None
+        except BaseException:
+            self._journal.release()
+            raise
+        self._journal.done(operations)
+        return len(operations)
+
+    def _step_alone(self, operations: Sequence[Operation]) -> int:
+        """Deliver one by one what was refused together; one of them is to blame."""
+        refused: RefusedError | None = None
+        for operation in operations:
+            try:
+                self._put([operation])
+            except UnavailableError:
+                self._journal.release()
+                self._unsure = True
+                raise
+            except TrackingError as error:
+                self._journal.refuse(operation, str(error))
+                refused = RefusedError(str(error), operation.id)
+            else:
+                self._journal.done([operation])
+        if refused is not None:
+            raise refused
+        return len(operations)
+
+    def _put(self, operations: Sequence[Operation]) -> None:
+        kind = operations[0].kind
+        if kind == "open":
+            self._open(operations[0].payload)
+            return
+        run = self._opened()
+        if kind == "metrics":
+            self._put_points(run, [Point(*each) for one in operations for each in one.payload["points"]])
+        elif self._taken_over:
+            return  # who has the run now says how it stands
+        elif kind == "params":
+            run.log_params({k: v for one in reversed(operations) for k, v in one.payload["params"].items()})
+        elif kind == "tags":
+            run.set_tags({k: v for one in operations for k, v in one.payload["tags"].items()})
+        else:
+            self._put_one(run, operations[0])
+
+    def _put_one(self, run: Run, operation: Operation) -> None:
+        kind, payload, file = operation.kind, operation.payload, operation.file
+        if kind == "untag":
+            run.remove_tags(payload["names"])
+        elif kind == "file" and file is not None:
+            folder = str(PurePosixPath(payload["path"]).parent)
+            run.log_file(file, "" if folder == "." else folder, table=payload["table"])
+        elif kind == "delete":
+            run.delete_file(payload["path"])
+        elif kind == "dataset":
+            run.log_dataset(payload.pop("name"), **payload)
+        elif kind == "model" and file is not None:
+            run.log_saved_model(file)
+        elif kind == "origin":
+            run.log_origin(run_in_store(self._tracker, payload["run_id"]) or payload["run_id"])
+        elif kind == "end":
+            run.end(RunStatus(payload["status"]), timestamp=payload["timestamp"])
+        else:
+            raise TrackingError(
+                f"The journal has an operation '{kind}', which this version of lab does not know"
+            )
+
+    def _open(self, payload: dict[str, Any]) -> None:
+        """Open the run; one whose creation was not acknowledged is found by its tag."""
+        target: str | None = payload["run_id"]
+        pending = None if target is None else pending_key(target)
+        experiment = self._experiment(payload["experiment"])
+        if target is None or pending is not None:
+            tried, self._fresh = pending is not None or not self._fresh, False
+            key = pending or self._journal.key
+            found = self._tracker.find_runs(experiment or None, {JOURNAL_TAG: key}) if tried else []
+            target = found[0] if found else None
+        tags, self._taken_over = dict(payload["tags"]), False
+        if target is not None:
+            self.compare = True
+            latest = self._tracker.tags(target).get(ATTEMPT_TAG, "") if self._late(payload) else ""
+            if latest > tags[ATTEMPT_TAG]:  # they begin with the time
+                self._journal.note("run_id", target)
+                self._taken_over, self.run = True, self._tracker.attach(target)
+                return
+        parent = payload["parent_run_id"]
+        self.run = self._tracker.open_run(
+            name=payload["name"],
+            experiment=experiment,
+            tags=tags,
+            parent_run_id=parent and (run_in_store(self._tracker, parent) or parent),
+            run_id=target,
+            timestamp=payload["timestamp"],
+        )
+        self._unsure = False
+        self._steps.clear()
+        self._journal.note("run_id", self.run.run_id)
+        self._journal.note("attempt", tags[ATTEMPT_TAG])
+
+    def _late(self, payload: dict[str, Any]) -> bool:
+        """Whether the run may have been opened elsewhere since this was logged."""
+        late, self._fresh = self._unsure or not self._fresh, False
+        return late
+
+    def _experiment(self, identity: str) -> str:
+        name = experiment_name(identity)
+        return identity if name is None else self._tracker.experiment(name)
+
+    def _opened(self) -> Run:
+        """Return the run; look first who has it now, if that may have changed."""
+        if self.run is not None and not self._unsure:
+            return self.run
+        run_id = self._journal.fact("run_id") or ""
+        if pending_key(run_id) is not None:
+            known = run_in_store(self._tracker, run_id)
+            if known is None:
+                raise TrackingError(f"There is no run {run_id} at {self._tracker.uri}")
+            run_id = known
+            self._journal.note("run_id", run_id)
+        attempt = self._journal.fact("attempt")
+        if attempt is not None:
+            self._taken_over = self._tracker.tags(run_id).get(ATTEMPT_TAG, attempt) != attempt
+        if self.run is None:
+            self.run = self._tracker.attach(run_id)
+            self._remind(self.run)
+        self._unsure = False
+        return self.run
+
+    def _remind(self, run: Run) -> None:
+        """Tell a run what a model will be linked to, if that was delivered by another process."""
+        if self._taken_over:
+            return
+        for dataset in self._journal.delivered("dataset"):
+            run.log_dataset(dataset.pop("name"), **dataset)
+        points = [Point(*each) for one in self._journal.delivered("metrics") for each in one["points"]]
+        run.log_points([point for point in points if point.step == 0])
+
+    def _put_points(self, run: Run, points: Sequence[Point]) -> None:
+        if self.compare or self._taken_over:
+            points = [point for point in points if not self._has(point)]
+        if points:
+            run.log_points(points)
+        for point in points:
+            if point.name in self._steps:
+                self._steps[point.name][point.step] = point.value
+
+    def _has(self, point: Point) -> bool:
+        """Whether the store has a value for this step; of metrics without steps the run itself knows."""
+        if point.name not in self._steps:
+            self._steps[point.name] = self._tracker.history(self._journal.fact("run_id") or "", point.name)
+        known = self._steps[point.name]
+        return point.step in known and (self._taken_over or any(known))
+
+
+def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:
+    """Deliver what is left in the journals of a store, but for those that a living process has in its hands.
+
+    Args:
+        tracker: the store.
+        folder: of all journals.
+        retry_refused: whether to try again what was refused before.
+
+    Raises:
+        ResourceError: a journal cannot be written.
+    """
+    result = Delivered()
+    for path in journals(folder):
+        lock = Lock.take(path)
+        if lock is None:
+            continue
+        try:
+            journal = RunJournal(path, lock)
+        except ResourceError as error:  # damaged; it must not keep the others from being delivered
+            lock.release()
+            result.refused.append(Refused(path.name, 0, str(error), path))
+            continue
+        try:
+            if journal.fact("store") == tracker.uri:
+                _deliver_one(journal, tracker, result, retry_refused)
+        finally:
+            journal.close()
+        if result.away:
+            break
+    result.left = left(folder, tracker.uri)
+    result.others = [store for store in stores(folder) if store != tracker.uri]
+    return result
+
+
+def _deliver_one(journal: RunJournal, tracker: Tracker, result: Delivered, retry_refused: bool) -> None:
+    if retry_refused:
+        journal.retry_refused()
+    delivery, before = Delivery(journal, tracker), journal.waiting()
+    try:
+        while True:
+            try:
+                if not delivery.step():
+                    break
+            except RefusedError:
+                continue
+    except UnavailableError as error:
+        result.away = str(error)
+    refused = journal.refused()
+    if refused is not None:
+        result.refused.append(refused)
+    delivered = before - journal.waiting() - (refused.writes if refused is not None and retry_refused else 0)
+    result.writes += delivered
+    result.runs += delivered > 0

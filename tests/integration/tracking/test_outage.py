@@ -1,0 +1,101 @@
+"""A real MLflow server that is away when a trial begins, in the middle of it, or when it ends."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.config import TrialConfig
+from lab.objective import Placement, train
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, deliver
+from lab.tracking.courier import Courier, Gate
+from lab.tracking.mlflow import MlflowTracker
+from lab.training import EpochResult
+
+CONFIG = TrialConfig(
+    dataset="synthetic", image_size=8, width=4, depth=1, epochs=4, batch_size=256, patience=None, threads=1
+)
+CURVES = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "best_value",
+    "test_accuracy",
+    "params",
+)
+TEXTS = ("config.yaml", "model.txt", "errors/per_class.csv")
+FILES = ("curves.png", "per_class.json", "checkpoints/last.pt", "checkpoints/best.pt")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Courier, "longest_pause", 0.5)
+    monkeypatch.setattr(Gate, "memory", 1.0)
+    monkeypatch.setattr(
+        JournaledTracker, "patience", 20.0
+    )  # a loaded machine is slow; refused is told at once
+
+
+def found(tracker: Tracker, scratch: Path) -> dict[str, Any]:
+    """Return what the only run of the store has."""
+    (run_id,) = tracker.find_runs(None, {"lab.kind": "trial"})
+    texts = {path: tracker.download(run_id, path, scratch) for path in TEXTS}
+    identity = tracker.find_experiment("lab")
+    assert identity is not None
+    return {
+        "status": tracker.runs(identity)["status"].tolist(),
+        "outcome": tracker.tags(run_id)["lab.outcome"],
+        "curves": {name: tracker.history(run_id, name) for name in CURVES},
+        "texts": {path: file and file.read_text() for path, file in texts.items()},
+        "files": [path for path in FILES if tracker.download(run_id, path, scratch / "files")],
+        "no files": tracker.download(run_id, "checkpoints/spare.pt", scratch),
+    }
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an undisturbed run has."""
+    folder = tmp_path_factory.mktemp("calm")
+    tracker = MemoryTracker()
+    train(CONFIG, tracker, placement=Placement(checkpoint_dir=folder / "checkpoints"))
+    return found(tracker, folder)
+
+
+_SLOW = pytest.mark.slow  # the server takes seconds to start
+
+
+@pytest.mark.parametrize(
+    "away", [range(1, 9), pytest.param(range(9), marks=_SLOW), pytest.param(range(4, 9), marks=_SLOW)]
+)
+def test_nothing_is_lost_or_doubled(server: Any, tmp_path: Path, calm: dict[str, Any], away: range) -> None:
+    if 0 not in away:
+        server.start()
+    tracker = connect(server.url, journal_dir=tmp_path / "journal")
+
+    def on_epoch(result: EpochResult) -> None:
+        if result.epoch in away:
+            server.stop()
+
+    began = time.monotonic()
+    result = train(CONFIG, tracker, placement=Placement(checkpoint_dir=tmp_path / "ckpt"), on_epoch=on_epoch)
+    assert time.monotonic() - began < 60
+    assert result.run_id.startswith("pending-") == (0 in away)
+    assert tracker.flush(0.1)
+    server.start()
+    store = MlflowTracker(server.url)
+    done = deliver(store, tmp_path / "journal")
+    assert (done.away, done.refused, bool(done.left)) == ("", [], False)
+    assert found(store, tmp_path / "found") == calm
+    (run_id,) = store.find_runs(None, {"lab.kind": "trial"})
+    for name in CURVES:
+        steps = [point.step for point in store._client.get_metric_history(run_id, name)]
+        assert len(steps) == len(set(steps)) == len(calm["curves"][name])
+    models = store._client.search_logged_models([store.experiment("lab")])
+    assert [str(model.status) for model in models] == ["READY"]
+    assert {metric.key for metric in models[0].metrics or []} >= {"test_accuracy", "params"}
+    assert calm["status"] == [RunStatus.FINISHED]

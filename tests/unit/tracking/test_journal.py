@@ -1,0 +1,439 @@
+"""The journal between a trial and its store, in front of a store in memory that can be away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lab.errors import ResourceError, TrackingError
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left
+from lab.tracking.base import JOURNAL_TAG, Point
+from lab.tracking.courier import Courier, Gate
+from lab.tracking.journal import Lock, RunJournal, journals
+from lab.tracking.memory import MemoryRun
+
+ROOT = Path(__file__).parents[3]
+
+
+class Store(MemoryTracker):
+    """A store in memory that can be away, lose acknowledgements, refuse, and counts the points it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.deaf = 0  # so many requests are carried out, and not acknowledged
+        self.refused: set[str] = set()  # names of methods
+        self.asked: list[str] = []
+        self.points: list[Point] = []
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            if self.away:
+                raise UnavailableError("no answer")
+            if name in self.refused:
+                raise TrackingError(f"403 for {name}")
+            self.asked.append(name)
+            answer = call(*args, **kwargs)
+            if name == "log_points":
+                self.points += args[0]
+            if self.deaf:
+                self.deaf -= 1
+                raise UnavailableError("no acknowledgement")
+            return Sent(self, answer) if isinstance(answer, MemoryRun) else answer
+
+        return asked
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        asked = ("experiment", "open_run", "attach", "find_runs", "tags", "history", "download")
+        return super().__getattribute__("around")(name, value) if name in asked else value
+
+
+class Sent:
+    """A run of a `Store`."""
+
+    def __init__(self, store: Store, run: MemoryRun) -> None:
+        self._store, self._run = store, run
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._run, name)
+        return self._store.around(name, value) if callable(value) else value
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Courier, "first_pause", 0.01)
+    monkeypatch.setattr(Courier, "longest_pause", 0.02)
+    monkeypatch.setattr(Gate, "memory", 0.0)
+    monkeypatch.setattr(JournaledTracker, "local_patience", 5.0)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def tracker(store: Store, folder: Path) -> Iterator[JournaledTracker]:
+    tracker = JournaledTracker(store, folder)
+    yield tracker
+    tracker.flush(0.0)
+
+
+def new_run(tracker: JournaledTracker, **options: Any) -> Any:
+    return tracker.open_run(
+        **{"name": "trial", "experiment": tracker.experiment("x"), "tags": {"lab.kind": "trial"}, **options}
+    )
+
+
+def write_everything(run: Any, scratch: Path) -> None:
+    run.log_params({"lr": "0.1"})
+    run.log_metrics({"params": 5.0})
+    for epoch in (1, 2, 3):
+        run.log_history({epoch: {"loss": 1.0 / epoch, "nan": float("nan")}})
+    run.set_tags({"a": "1", "gone": "x"})
+    run.remove_tags(["gone"])
+    run.log_text("text", "deep/config.yaml")
+    (scratch / "last.pt").write_bytes(b"weights")
+    run.log_file(scratch / "last.pt", "checkpoints")
+    run.log_dataset("d", digest="1", source="s", shape=[1, 8, 8], classes=["a"], images={"train": 1})
+    run.log_model(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.zeros(2, 1, 4, 4))
+    run.end(RunStatus.FINISHED)
+
+
+def stored(store: Store) -> dict[str, Any]:
+    """Return all there is in the store of its only run, but for ids and times."""
+    store.away = False
+    (run,) = store._runs.values()
+    run_id = run.run_id
+    tags = {name: value for name, value in store.tags(run_id).items() if not name.startswith("lab.")}
+    return {
+        "status": run.status,
+        "params": run.params,
+        "points": json.dumps(run.points),
+        "tags": tags,
+        "artifacts": {name: content for name, content in run.artifacts.items() if "model" not in name},
+        "models": sum("model" in name for name in run.artifacts),
+        "datasets": run.datasets,
+        "kind": store.tags(run_id)["lab.kind"],
+    }
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an undisturbed run leaves in the store."""
+    store, scratch = Store(), tmp_path_factory.mktemp("calm")
+    tracker = JournaledTracker(store, scratch / "journal")
+    write_everything(new_run(tracker), scratch)
+    assert not tracker.flush()
+    return stored(store)
+
+
+def test_all_of_it_arrives_and_the_journal_is_empty_then(
+    tracker: JournaledTracker, store: Store, folder: Path, tmp_path: Path, calm: dict[str, Any]
+) -> None:
+    run = new_run(tracker)
+    assert run.run_id in store._runs
+    write_everything(run, tmp_path)
+    assert not tracker.flush()
+    assert stored(store) == calm
+    assert len(store.points) == 7
+    assert journals(folder) == []
+
+
+def test_a_store_that_is_away_delays_nothing_and_gets_all_of_it_later(
+    tracker: JournaledTracker, store: Store, folder: Path, tmp_path: Path, calm: dict[str, Any]
+) -> None:
+    store.away = True
+    run = new_run(tracker)
+    assert run.run_id.startswith("pending-")
+    write_everything(run, tmp_path)
+    assert tracker.history(run.run_id, "loss") == {1: 1.0, 2: 0.5, 3: 1 / 3}
+    assert tracker.download(run.run_id, "deep/config.yaml", tmp_path).read_text() == "text"  # type: ignore[union-attr]
+    undelivered = tracker.flush(0.05)
+    assert (undelivered.runs, undelivered.refused) == (1, 0)
+    assert str(undelivered) == f"{undelivered.writes} writes of 1 run"
+    store.away = False
+    result = deliver(store, folder)
+    assert (result.writes, result.runs, result.away, bool(result.left)) == (undelivered.writes, 1, "", False)
+    assert stored(store) == calm
+    assert journals(folder) == []
+
+
+@pytest.mark.parametrize("requests", range(1, 14))
+def test_a_lost_acknowledgement_doubles_nothing(
+    tracker: JournaledTracker, store: Store, tmp_path: Path, calm: dict[str, Any], requests: int
+) -> None:
+    run = new_run(tracker)
+    store.deaf = requests
+    write_everything(run, tmp_path)
+    assert not tracker.flush()
+    assert stored(store) == calm
+    assert len({(name, step, when) for name, _, step, when in store.points}) == 7
+
+
+def test_a_lost_acknowledgement_of_the_creation_makes_no_second_run(
+    tracker: JournaledTracker, store: Store, tmp_path: Path, calm: dict[str, Any]
+) -> None:
+    experiment = tracker.experiment("x")
+    store.deaf = 1
+    write_everything(new_run(tracker, experiment=experiment), tmp_path)
+    assert not tracker.flush()
+    assert stored(store) == calm
+
+
+def test_what_was_logged_during_an_outage_goes_in_few_requests(
+    tracker: JournaledTracker, store: Store
+) -> None:
+    run = new_run(tracker)
+    tracker.flush()
+    run = new_run(tracker, run_id=run.run_id)
+    store.away = True
+    time.sleep(0.03)
+    for epoch in range(1, 101):
+        run.log_metrics({"loss": 1.0}, step=epoch)
+    store.asked.clear()
+    store.away = False
+    tracker.flush()
+    assert store.asked.count("log_points") <= 3
+    assert len(store.points) == 100
+
+
+def test_of_an_artifact_only_the_newest_is_kept(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    store.away = True
+    run = new_run(tracker)
+    for epoch in range(20):
+        run.log_text(f"state {epoch}", "checkpoints/last.pt")
+    assert len(list(folder.glob("*/files/*/last.pt"))) == 1
+    tracker.flush(0.0)
+    deliver_all(store, folder)
+    (content,) = store.artifacts(next(iter(store._runs))).values()
+    assert content == b"state 19"
+    assert store.asked.count("log_file") == 1
+
+
+def deliver_all(store: Store, folder: Path) -> None:
+    store.away = False
+    deadline = time.monotonic() + 10
+    while deliver(store, folder).left:
+        assert time.monotonic() < deadline
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_journal import Store, JournaledTracker, new_run
+store = Store()
+store.away = True
+tracker = JournaledTracker(store, Path(sys.argv[1]))
+run = new_run(tracker)
+run.log_metrics({"loss": 0.5}, step=1)
+run.log_text("so far", "note.txt")
+print(run.run_id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_loses_nothing_and_its_run_goes_on(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run_id = done.stdout.strip()
+    store.away = True
+    run = new_run(tracker, run_id=run_id)
+    assert run.run_id == run_id
+    assert tracker.history(run_id, "loss") == {1: 0.5}
+    run.log_metrics({"loss": 0.25}, step=2)
+    run.end(RunStatus.FINISHED)
+    store.away = False
+    assert not tracker.flush()
+    (kept,) = store._runs.values()
+    assert kept.points["loss"] == {1: 0.5, 2: 0.25}
+    assert kept.artifacts == {"note.txt": b"so far"}
+    assert kept.tags[JOURNAL_TAG] == run_id.removeprefix("pending-")
+
+
+def test_another_machine_finds_a_pending_run_by_its_tag(store: Store, tmp_path: Path) -> None:
+    first = JournaledTracker(store, tmp_path / "one")
+    store.away = True
+    run = new_run(first)
+    run.log_metrics({"loss": 0.5}, step=1)
+    first.flush(0.0)
+    deliver_all(store, tmp_path / "one")
+    other = JournaledTracker(store, tmp_path / "two")
+    again = new_run(other, run_id=run.run_id)
+    assert other.history(run.run_id, "loss") == {1: 0.5}
+    again.end(RunStatus.FINISHED)
+    assert not other.flush()
+    assert len(store._runs) == 1
+
+
+def test_a_run_that_another_has_taken_over_gets_only_missing_points(store: Store, tmp_path: Path) -> None:
+    first, second = (JournaledTracker(store, tmp_path / name) for name in ("one", "two"))
+    run = new_run(first)
+    store.away = True
+    for epoch in (1, 2):
+        run.log_metrics({"loss": 1.0, "accuracy": 0.5}, step=epoch)
+    run.set_tags({"lab.outcome": "killed"})
+    run.log_text("old", "note.txt")
+    run.end(RunStatus.KILLED)
+    first.flush(0.0)
+    store.away = False
+    new = new_run(second, run_id=run.run_id)
+    new.log_metrics({"loss": 0.9}, step=2)
+    new.set_tags({"lab.outcome": "completed"})
+    new.end(RunStatus.FINISHED)
+    assert not second.flush()
+    deliver_all(store, tmp_path / "one")
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags["lab.outcome"], kept.artifacts) == ("FINISHED", "completed", {})
+    assert kept.points == {"loss": {2: 0.9, 1: 1.0}, "accuracy": {1: 0.5, 2: 0.5}}
+
+
+def test_what_the_store_refuses_stops_the_trial_and_is_kept(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    run = new_run(tracker)
+    store.refused = {"set_tags"}
+    run.set_tags({"a": "1"})
+    next(iter(tracker._couriers.values())).flush(time.monotonic() + 5)
+    with pytest.raises(TrackingError, match="403 for set_tags"):
+        run.log_metrics({"loss": 1.0}, step=1)
+    with pytest.raises(TrackingError, match="403 for set_tags"):
+        run.end(RunStatus.FAILED)
+    undelivered = tracker.flush()
+    assert (undelivered.writes, undelivered.refused) == (1, 1)
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.points) == ("FAILED", {"loss": {1: 1.0}})
+    again = deliver(store, folder, retry_refused=True)
+    assert [(one.run, one.writes, one.reason) for one in again.refused] == [("trial", 1, "403 for set_tags")]
+    store.refused = set()
+    assert not deliver(store, folder, retry_refused=True).left
+    assert store.tags(kept.run_id)["a"] == "1"
+
+
+def test_a_run_that_cannot_be_opened_is_told_at_once(tracker: JournaledTracker, folder: Path) -> None:
+    with pytest.raises(TrackingError, match="no experiment 99"):
+        new_run(tracker, experiment="99")
+    tracker.flush()
+    assert journals(folder) == []
+
+
+def test_a_refused_opening_keeps_what_came_after_it(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    store.away = True
+    run = new_run(tracker, experiment="99")
+    run.log_metrics({"loss": 1.0}, step=1)
+    tracker.flush(0.0)
+    store.away = False
+    time.sleep(0.05)
+    result = deliver(store, folder)
+    assert (result.left.writes, result.left.refused) == (2, 1)
+    assert "no experiment 99" in result.refused[0].reason
+
+
+def test_an_experiment_is_asked_for_later(tracker: JournaledTracker, store: Store, folder: Path) -> None:
+    known = tracker.experiment("known")
+    store.away = True
+    assert tracker.experiment("known") == known
+    assert tracker.experiment("new") == "pending-experiment:new"
+    new_run(tracker, experiment="pending-experiment:new").end(RunStatus.FINISHED)
+    store.away = False
+    assert not tracker.flush()
+    assert len(store.find_runs(store.experiment("new"), {})) == 1
+
+
+def test_a_journal_that_cannot_be_made_stops_the_trial(store: Store, folder: Path) -> None:
+    folder.write_text("not a folder")
+    with pytest.raises(
+        ResourceError, match=r"The journal in .*journal.* cannot be written \(.*\).*Free space"
+    ):
+        new_run(JournaledTracker(store, folder))
+
+
+def test_a_full_disk_stops_the_trial_and_the_store_hears_of_it(
+    tracker: JournaledTracker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tracker)
+
+    class Full:
+        def __init__(self, database: sqlite3.Connection) -> None:
+            self._database = database
+
+        def execute(self, query: str, *values: Any) -> Any:
+            if query.startswith("INSERT"):
+                raise sqlite3.OperationalError("database or disk is full")
+            return self._database.execute(query, *values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._database, name)
+
+    (courier,) = tracker._couriers.values()
+    monkeypatch.setattr(courier.journal, "_db", Full(courier.journal._db))
+    with pytest.raises(ResourceError, match=r"cannot be written \(database or disk is full\)"):
+        run.log_metrics({"loss": 1.0}, step=1)
+    with pytest.raises(ResourceError, match="disk is full"):
+        run.set_tags({"lab.outcome": "failed"})
+    with pytest.raises(ResourceError, match="disk is full"):
+        run.end(RunStatus.FAILED)
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags["lab.outcome"]) == ("FAILED", "failed")
+
+
+def test_a_folder_has_one_deliverer(tracker: JournaledTracker, store: Store, folder: Path) -> None:
+    store.away = True
+    new_run(tracker)
+    (path,) = journals(folder)
+    assert Lock.take(path) is None
+    assert RunJournal.create(path) is None
+    store.away = False
+    assert deliver(store, folder).writes == 0  # its own process has it in hand
+
+
+def test_what_is_for_another_store_is_left_alone(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    journal = RunJournal.create(folder / "other", store="http://elsewhere")
+    assert journal is not None
+    journal.add("params", {"params": {}})
+    journal.close()
+    result = deliver(store, folder)
+    assert (result.writes, result.others, bool(left(folder, "memory"))) == (0, ["http://elsewhere"], False)
+
+
+def test_a_damaged_journal_does_not_keep_the_others(store: Store, folder: Path) -> None:
+    (folder / "damaged").mkdir(parents=True)
+    (folder / "damaged" / "journal.db").write_text("no database " * 100)
+    (folder / "damaged" / "lock").touch()
+    tracker = JournaledTracker(store, folder)
+    store.away = True
+    new_run(tracker)
+    tracker.flush(0.0)
+    store.away = False
+    time.sleep(0.05)
+    result = deliver(store, folder)
+    assert (result.writes, [one.run for one in result.refused]) == (1, ["damaged"])
