@@ -156,6 +156,10 @@ class TrialQueue:
         died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
         return died and self._may_retry(trial)
 
+    def is_disowned(self) -> bool:
+        """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
+        return any(trial.user_attrs.get("worker") is None for trial in self.trials(TrialState.RUNNING))
+
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
         return bool(self.attribute("cancelled", False))
@@ -302,9 +306,10 @@ class TrialQueue:
     def requeue_dead(self) -> list[FrozenTrial]:
         """Re-queue the running trials whose worker is gone; return those that have died too often and were failed.
 
-        A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped.
+        A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped. Trials that
+        somebody failed for that, and was killed before their successors were queued, are re-queued too.
         """
-        if not self.trials(TrialState.RUNNING):
+        if not self.trials(TrialState.RUNNING, TrialState.FAIL):
             return []
         self._given_up.clear()
         # alone: a trial that was failed and has no successor yet would look lost to a planner
@@ -317,6 +322,7 @@ class TrialQueue:
                 with suppress(UpdateFinishedTrialError):
                     self.fail(self._trial_id(trial.number))
                     self._retire(self._study, trial)
+            self._requeue_lost()
         return list(self._given_up)
 
     def put_back_dead(self) -> list[FrozenTrial]:
@@ -344,11 +350,14 @@ class TrialQueue:
     def requeue_lost(self) -> int:
         """Queue the cells again whose trial's process died, and whose successor was never queued."""
         with self.alone():
-            lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
-            for trial in lost:
-                self.requeue(trial)
-            if lost:
-                self.set_attribute("concluded", False)
+            return self._requeue_lost()
+
+    def _requeue_lost(self) -> int:
+        lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
+        for trial in lost:
+            self.requeue(trial)
+        if lost:
+            self.set_attribute("concluded", False)
         return len(lost)
 
     def newest(self) -> dict[str, FrozenTrial]:
