@@ -75,7 +75,7 @@ def sweep(
         # finds out that it is there, and fills its cache, for all
         load_data(each.cells[0].config, download=download)
         clear_cache()  # the workers have their own; this process needs the memory for nothing
-    storage = open_storage(stores.storage)
+    storage = open_storage(stores.storage, should_stop=should_stop)
     for each in planned:
         submission = submit(each.grid, each.cells, storage, tracker, on_queued)
         result = _sweep_study(

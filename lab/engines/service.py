@@ -73,7 +73,7 @@ def serve(
     pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     service = _Service(
         stores,
-        Studies(stores.storage, studies),
+        Studies(stores.storage, studies, should_stop),
         tracker,
         pool,
         workers or fitting_workers(),

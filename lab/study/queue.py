@@ -29,13 +29,12 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study.lock import alone
-from lab.study.storage import HEARTBEAT_SECONDS
+from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
 
 __all__ = ["Claim", "TrialQueue", "is_dead", "is_void", "worker_name"]
 
@@ -97,7 +96,7 @@ class Claim:
 class TrialQueue:
     """The trials of the study called `name` in `storage`; the study must exist."""
 
-    def __init__(self, storage: RDBStorage, name: str) -> None:
+    def __init__(self, storage: PatientStorage, name: str) -> None:
         self.storage = storage
         self.name = name
         self.study_id = storage.get_study_id_from_name(name)
@@ -110,6 +109,7 @@ class TrialQueue:
         """Let nobody else add trials to this study until the end of the block.
 
         What is added after a look at what is there must be inside; `add` and `requeue` do not ask by themselves.
+        Where the database may be away, all of it, with the look, must be a call of `storage.patiently`.
         """
         with alone(self.storage.engine, f"study {self.name}"):
             yield
@@ -142,9 +142,8 @@ class TrialQueue:
 
     def is_held(self, trial_id: int) -> bool:
         """Whether a claimed trial still is its claimer's: not thought dead and given to another, nor cancelled."""
-        with self.storage.engine.connect() as connection:
-            state = connection.execute(_STATE, {"trial": trial_id}).scalar()
-        return state == "RUNNING" and not self.is_cancelled()
+        rows = self._rows(_STATE, trial=trial_id)
+        return bool(rows) and rows[0][0] == "RUNNING" and not self.is_cancelled()
 
     @property
     def max_retries(self) -> int:
@@ -312,6 +311,10 @@ class TrialQueue:
         if not self.trials(TrialState.RUNNING, TrialState.FAIL):
             return []
         self._given_up.clear()
+        self.storage.patiently(self._requeue_dead)
+        return list(self._given_up)
+
+    def _requeue_dead(self) -> None:
         # alone: a trial that was failed and has no successor yet would look lost to a planner
         with self.alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since Optuna 2.9
@@ -323,7 +326,6 @@ class TrialQueue:
                     self.fail(self._trial_id(trial.number))
                     self._retire(self._study, trial)
             self._requeue_lost()
-        return list(self._given_up)
 
     def put_back_dead(self) -> list[FrozenTrial]:
         """Put back the running trials whose worker on this machine was ended on purpose; return them."""
@@ -338,6 +340,9 @@ class TrialQueue:
         Args:
             cells: hashes of the only cells to queue; all if None.
         """
+        return self.storage.patiently(lambda: self._requeue_failed(cells))
+
+    def _requeue_failed(self, cells: Collection[str] | None) -> int:
         with self.alone():
             failed = [trial for trial in self.newest().values() if trial.state is TrialState.FAIL]
             chosen = [trial for trial in failed if cells is None or trial.user_attrs.get("cell") in cells]
@@ -349,8 +354,12 @@ class TrialQueue:
 
     def requeue_lost(self) -> int:
         """Queue the cells again whose trial's process died, and whose successor was never queued."""
-        with self.alone():
-            return self._requeue_lost()
+
+        def requeue() -> int:
+            with self.alone():
+                return self._requeue_lost()
+
+        return self.storage.patiently(requeue)
 
     def _requeue_lost(self) -> int:
         lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
@@ -387,8 +396,11 @@ class TrialQueue:
         return int(trial.user_attrs.get("retries", 0)) < self.max_retries
 
     def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
-        with self.storage.engine.connect() as connection:
-            return list(connection.execute(query, {"study": self.study_id, **values}))
+        def read() -> list[Any]:
+            with self.storage.engine.connect() as connection:
+                return list(connection.execute(query, {"study": self.study_id, **values}))
+
+        return self.storage.patiently(read)
 
     def _trial_id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)

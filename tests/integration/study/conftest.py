@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from lab.config import Grid, parse_grid
 from lab.tracking import connect
@@ -51,15 +49,8 @@ def make_grid() -> Callable[..., Grid]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'deep' / 'optuna.db'}"
-    server: str = request.getfixturevalue("postgres_server")
-    name = f"queue_{uuid.uuid4().hex}"
-    engine = sa.create_engine(
-        server.replace("://", "+psycopg://") + "/postgres", isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{server}/{name}"
+    address: str = request.getfixturevalue("postgres").database()
+    return address
 
 
 CLOCK = {"epoch_seconds", "images_per_second", "seconds"}
