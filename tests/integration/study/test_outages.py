@@ -70,16 +70,16 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 def test_a_server_restarted_in_the_middle_of_a_sweep(
     own_postgres: Any, stores: Stores, make_grid: Callable[..., Grid], points: Any, tmp_path: Path
 ) -> None:
-    sweep(make_grid(epochs=40, name="calm"), stores, workers=2)
+    sweep(make_grid(epochs=25, name="calm"), stores, workers=2)
     stores = replace(stores, storage=own_postgres.database())
-    (tmp_path / "tiny.yaml").write_text(make_grid(epochs=40).text)
+    (tmp_path / "tiny.yaml").write_text(make_grid(epochs=25).text)
     process = start_sweep(stores, "tiny.yaml")
     try:
         storage = open_storage(stores.storage)
         wait_for(lambda: "tiny" in optuna.get_all_study_names(storage), process)
         queue = TrialQueue(storage, "tiny")
         for number, mode in enumerate(("fast", "immediate", "immediate"), start=1):
-            wait_for(lambda most=40 * number: reported(queue) >= most, process)
+            wait_for(lambda most=20 * number: reported(queue) >= most, process)
             own_postgres.stop(mode)
             time.sleep(3)
             own_postgres.start()
@@ -91,7 +91,7 @@ def test_a_server_restarted_in_the_middle_of_a_sweep(
     assert "cannot be reached: " in output
     assert "Waiting for it, at most 5 minutes" in output
     assert [trial.state.name for trial in queue.trials()] == ["COMPLETE"] * 4  # none was even tried again
-    assert [len(trial.intermediate_values) for trial in queue.trials()] == [40] * 4
+    assert [len(trial.intermediate_values) for trial in queue.trials()] == [25] * 4
     found = points(stores.tracking_uri, "tiny")
     assert len(found) == 4
     assert found == points(stores.tracking_uri, "calm")
