@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data
-from lab.errors import LabError, ResourceError
+from lab.errors import LabError, ResourceError, StudyError
 from lab.models import Summary, build_model, summarize_config
 from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker, pending_key
@@ -185,7 +185,7 @@ def train(
         result = _train(
             config, tracker, run, placement, checkpoints, download, on_epoch, should_stop, should_prune
         )
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, StudyError):  # or those that it reports to are away
         _end_early(run, Outcome.KILLED, RunStatus.KILLED, checkpoints)
         raise
     except torch.OutOfMemoryError as error:

@@ -121,6 +121,9 @@ def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> bool:
 
 
 def _note_concluded(queue: TrialQueue) -> None:
-    with queue.alone():  # a planner that adds cells right now says so afterwards
-        if queue.is_over():
-            queue.set_attribute("concluded", True)
+    def note() -> None:
+        with queue.alone():  # a planner that adds cells right now says so afterwards
+            if queue.is_over():
+                queue.set_attribute("concluded", True)
+
+    queue.storage.patiently(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def sweep(
         # finds out that it is there, and fills its cache, for all
         load_data(each.cells[0].config, download=download)
         clear_cache()  # the workers have their own; this process needs the memory for nothing
-    storage = open_storage(stores.storage)
+    storage = open_storage(stores.storage, should_stop=should_stop)
     for each in planned:
         submission = submit(each.grid, each.cells, storage, tracker, on_queued)
         result = _sweep_study(
@@ -147,6 +148,8 @@ class _Sweep:
                 pool.start()
             while len(pool):
                 self._step(pool)
+                if not len(pool) and self._left_over():
+                    pool.start()
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
             for trial in self.queue.put_back_dead():
@@ -161,23 +164,41 @@ class _Sweep:
             self._stop(pool)
         for worker, event in pool.listen(_TICK):
             if isinstance(event, Exited):
-                self._ended(worker, event.code, pool)
+                self._ended(worker, event, pool)
             elif isinstance(event, WorkerFailed):
                 self._fail(event.error, pool)
             else:
                 self.progress.take(worker, event)
         self.on_progress(self.progress)
 
-    def _ended(self, worker: int, code: int, pool: Pool) -> None:
-        """Replace a worker that died over its trial, and queue that trial again."""
+    def _ended(self, worker: int, exited: Exited, pool: Pool) -> None:
+        """Replace a worker that died, and queue the trial again that it had."""
         if worker not in self.progress.running:
-            if code and not self.progress.stopping:  # another one would end likewise
-                self._fail(f"Worker {worker} ended with exit code {code} before it began a trial", pool)
-            return
+            if exited.hopeless and not self.progress.stopping:
+                self._fail(
+                    f"Worker {worker} ended with exit code {exited.code} before it began a trial", pool
+                )
+            if exited.hopeless or not exited.code:
+                return
         self.progress.lose(worker)
-        self.progress.failed += requeue_dead(self.queue, self.tracker, code)
+        self.progress.failed += requeue_dead(
+            self.queue, self.tracker, exited.code
+        )  # it may just have claimed one
         if not self.progress.stopping:
             pool.start()
+
+    def _left_over(self) -> bool:
+        """Whether a trial waits that was taken along by a worker killed before it could say whose it was.
+
+        Such a trial shows as dead only after a while.
+        """
+        deadline = self.settings.deadline or math.inf
+        while not self.progress.stopping and not self.should_stop() and self.queue.is_disowned():
+            time.sleep(_TICK)
+            self.progress.failed += requeue_dead(self.queue, self.tracker)
+            self.on_progress(self.progress)
+        over = self.progress.stopping or self.should_stop() or time.time() >= deadline
+        return not over and self.queue.waits() and not self.queue.is_cancelled()
 
     def _fail(self, error: str, pool: Pool) -> None:
         self.error = error

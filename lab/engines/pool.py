@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab.engines.process import worker_main
-from lab.study import Event, WorkerSettings
+from lab.study import Event, TrialStarted, WorkerSettings
 
 __all__ = ["Exited", "Pool", "Worker", "warm_up"]
 
@@ -30,13 +30,18 @@ _PRELOADED = [
 
 
 _DEATH_SECONDS = 10
+_MOST_KILLED = 10  # workers in a row that were killed before one of them began a trial: others would be too
 
 
 @dataclass(frozen=True)
 class Exited:
-    """A worker's process has ended, with 0 when nothing was left for it to do."""
+    """A worker's process has ended, with 0 when nothing was left for it to do.
+
+    `hopeless` if another worker would end likewise, unless this one was at a trial.
+    """
 
     code: int
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Pool:
         self._context = _context()
         self._workers: dict[int, Worker] = {}
         self._started = 0
+        self._killed = 0  # workers, since the last that began a trial
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -91,11 +97,20 @@ class Pool:
         for pipe in wait(list(by_pipe), timeout):
             worker = by_pipe[pipe]  # type: ignore[index]  # only pipes were waited for
             try:
-                yield worker.number, worker.events.recv()
+                event = worker.events.recv()
             except (EOFError, OSError):  # also what a message cut short by SIGKILL ends in
-                worker.process.join()
-                del self._workers[worker.number]
-                yield worker.number, Exited(worker.process.exitcode or 0)
+                yield worker.number, self._exited(worker)
+            else:
+                if isinstance(event, TrialStarted):
+                    self._killed = 0
+                yield worker.number, event
+
+    def _exited(self, worker: Worker) -> Exited:
+        worker.process.join()
+        del self._workers[worker.number]
+        code = worker.process.exitcode or 0
+        self._killed += code < 0
+        return Exited(code, hopeless=code > 0 or self._killed >= _MOST_KILLED)
 
     def stop(self) -> None:
         """Ask every worker to checkpoint, put its trial back and end."""

@@ -77,7 +77,7 @@ def serve(
     pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     service = _Service(
         stores,
-        Studies(stores.storage, studies),
+        Studies(stores.storage, studies, should_stop),
         tracker,
         pool,
         workers or fitting_workers(),
@@ -158,7 +158,8 @@ class _Service:
     def _rescue(self) -> None:
         for queue in self.studies.queues():
             with self.studies.translated():
-                if not queue.is_over():
+                # one that is over may have lost its last trials, whose rescuer was killed
+                if not queue.is_over() or not queue.attribute("concluded", True):
                     requeue_dead(queue, self.tracker)
                 conclude_if_over(queue, self.tracker)
 
@@ -182,7 +183,7 @@ class _Service:
         for worker, event in self.pool.listen(_TICK):
             queue = self.busy[worker]
             if isinstance(event, Exited):
-                self._ended(worker, event.code)
+                self._ended(worker, event)
                 continue
             if isinstance(event, TrialStarted):
                 self.training.add(worker)
@@ -192,10 +193,10 @@ class _Service:
                 self._pause(queue, event.error)
             self.on_event(queue, event)
 
-    def _ended(self, worker: int, code: int) -> None:
+    def _ended(self, worker: int, exited: Exited) -> None:
         queue = self.busy.pop(worker)
-        if worker not in self.training and code and not self.stopping:
-            self._pause(queue, f"A worker ended with exit code {code} before it began a trial")
+        if worker not in self.training and exited.hopeless and not self.stopping:
+            self._pause(queue, f"A worker ended with exit code {exited.code} before it began a trial")
         self.training.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
 

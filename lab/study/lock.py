@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -56,6 +58,27 @@ def _advisory_locked(engine: sa.Engine, what: str) -> Iterator[None]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": key})
         try:
-            yield
+            with _no_other_session(engine, connection):
+                yield
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+@contextmanager
+def _no_other_session(engine: sa.Engine, holder: sa.Connection) -> Iterator[None]:
+    """Refuse this thread new connections once that of the lock is dead.
+
+    A server that was restarted has forgotten the lock: what goes on with a new connection would not be alone.
+    """
+    mine = threading.get_ident()
+    driver: Any = holder.connection.driver_connection
+
+    def confirm(*_: object) -> None:
+        if threading.get_ident() == mine:
+            driver.cursor().execute("SELECT 1")
+
+    sa.event.listen(engine, "do_connect", confirm)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "do_connect", confirm)

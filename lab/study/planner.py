@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, TrialConfig, load_needs
@@ -23,6 +22,7 @@ from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import TrialQueue, is_dead
 from lab.study.search import check_search
 from lab.study.slots import fill_slots, forget_search
+from lab.study.storage import PatientStorage
 from lab.tracking import Run, Tracker
 
 __all__ = [
@@ -243,7 +243,7 @@ def trial_state(trial: FrozenTrial, queue: TrialQueue) -> str:
 def submit(
     grid: Grid,
     cells: Sequence[Cell],
-    storage: RDBStorage,
+    storage: PatientStorage,
     tracker: Tracker,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Submission:
@@ -261,18 +261,10 @@ def submit(
     Raises:
         StudyError: a study of this name compares by another metric, or is cancelled.
     """
-    with alone(storage.engine, f"study {grid.name}"):
-        queue = _open_study(grid, cells[0].config, storage)
-        run = _open_run(grid, cells[0].config, queue, tracker)
-        if grid.search is not None:
-            searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
-            added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
-            if queue.waits():
-                queue.set_attribute("concluded", False)
-            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
-        forget_search(queue)
-        _, last = queue.cells_since(0)
-        newest = queue.newest()
+    opened = storage.patiently(lambda: _open(grid, cells, storage, tracker, on_progress))
+    if isinstance(opened, Submission):
+        return opened
+    queue, run, newest, last = opened
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
@@ -296,6 +288,28 @@ def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
     return replace(grid, search=search, budget=grid.budget.model_copy(update={"trials": len(cells)}))
 
 
+def _open(
+    grid: Grid,
+    cells: Sequence[Cell],
+    storage: PatientStorage,
+    tracker: Tracker,
+    on_progress: Callable[[int, int], None],
+) -> Submission | tuple[TrialQueue, Run, dict[str, FrozenTrial], int]:
+    """Open the study and its run; return the trials of its cells and the newest one's id; of a search, all done."""
+    with alone(storage.engine, f"study {grid.name}"):
+        queue = _open_study(grid, cells[0].config, storage)
+        run = _open_run(grid, cells[0].config, queue, tracker)
+        if grid.search is not None:
+            searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
+            added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
+            if queue.waits():
+                queue.set_attribute("concluded", False)
+            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
+        forget_search(queue)
+        _, last = queue.cells_since(0)
+        return queue, run, queue.newest(), last
+
+
 @dataclass
 class _Turns:
     """Queueing beside others who queue the same; `known` are the cells' trials up to the one with the id `last`."""
@@ -309,6 +323,9 @@ class _Turns:
     def take(self, cells: Sequence[Cell]) -> int:
         """Queue those of `cells` that nobody else has queued in the meantime; return how many."""
         time.sleep(_PAUSE)  # or this process would have a file's lock again before those who wait are awake
+        return self.queue.storage.patiently(lambda: self._take(cells))
+
+    def _take(self, cells: Sequence[Cell]) -> int:
         with self.queue.alone():
             cells_since, self.last = self.queue.cells_since(self.last)
             self.since |= cells_since
@@ -340,7 +357,7 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
         )
 
 
-def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQueue:
+def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:
     objectives = _objectives(grid, config)
     study = optuna.create_study(
         storage=storage, study_name=grid.name, directions=list(objectives.values()), load_if_exists=True

@@ -11,6 +11,7 @@ from typing import Self
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
+from lab.errors import StudyError
 from lab.study.queue import TrialQueue
 from lab.study.storage import HEARTBEAT_SECONDS
 
@@ -46,7 +47,7 @@ class Pulse:
     def _beat(self) -> None:
         told = time.monotonic()
         while not self._over.wait(_LOOK_SECONDS):
-            with suppress(OptunaError, SQLAlchemyError):
+            with suppress(OptunaError, SQLAlchemyError, StudyError):
                 self.held = self.held and self._queue.is_held(self._trial_id)
                 if time.monotonic() - told >= HEARTBEAT_SECONDS:
                     self._queue.beat(self._trial_id)

@@ -29,13 +29,12 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study.lock import alone
-from lab.study.storage import HEARTBEAT_SECONDS
+from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
 
 __all__ = ["Claim", "TrialQueue", "is_dead", "is_void", "worker_name"]
 
@@ -97,7 +96,7 @@ class Claim:
 class TrialQueue:
     """The trials of the study called `name` in `storage`; the study must exist."""
 
-    def __init__(self, storage: RDBStorage, name: str) -> None:
+    def __init__(self, storage: PatientStorage, name: str) -> None:
         self.storage = storage
         self.name = name
         self.study_id = storage.get_study_id_from_name(name)
@@ -110,6 +109,7 @@ class TrialQueue:
         """Let nobody else add trials to this study until the end of the block.
 
         What is added after a look at what is there must be inside; `add` and `requeue` do not ask by themselves.
+        Where the database may be away, all of it, with the look, must be a call of `storage.patiently`.
         """
         with alone(self.storage.engine, f"study {self.name}"):
             yield
@@ -142,9 +142,8 @@ class TrialQueue:
 
     def is_held(self, trial_id: int) -> bool:
         """Whether a claimed trial still is its claimer's: not thought dead and given to another, nor cancelled."""
-        with self.storage.engine.connect() as connection:
-            state = connection.execute(_STATE, {"trial": trial_id}).scalar()
-        return state == "RUNNING" and not self.is_cancelled()
+        rows = self._rows(_STATE, trial=trial_id)
+        return bool(rows) and rows[0][0] == "RUNNING" and not self.is_cancelled()
 
     @property
     def max_retries(self) -> int:
@@ -155,6 +154,10 @@ class TrialQueue:
         """Whether a trial's process died before it could say how the trial ended, and it may be tried again."""
         died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
         return died and self._may_retry(trial)
+
+    def is_disowned(self) -> bool:
+        """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
+        return any(trial.user_attrs.get("worker") is None for trial in self.trials(TrialState.RUNNING))
 
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
@@ -302,11 +305,16 @@ class TrialQueue:
     def requeue_dead(self) -> list[FrozenTrial]:
         """Re-queue the running trials whose worker is gone; return those that have died too often and were failed.
 
-        A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped.
+        A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped. Trials that
+        somebody failed for that, and was killed before their successors were queued, are re-queued too.
         """
-        if not self.trials(TrialState.RUNNING):
+        if not self.trials(TrialState.RUNNING, TrialState.FAIL):
             return []
         self._given_up.clear()
+        self.storage.patiently(self._requeue_dead)
+        return list(self._given_up)
+
+    def _requeue_dead(self) -> None:
         # alone: a trial that was failed and has no successor yet would look lost to a planner
         with self.alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since Optuna 2.9
@@ -317,7 +325,7 @@ class TrialQueue:
                 with suppress(UpdateFinishedTrialError):
                     self.fail(self._trial_id(trial.number))
                     self._retire(self._study, trial)
-        return list(self._given_up)
+            self._requeue_lost()
 
     def put_back_dead(self) -> list[FrozenTrial]:
         """Put back the running trials whose worker on this machine was ended on purpose; return them."""
@@ -332,6 +340,9 @@ class TrialQueue:
         Args:
             cells: hashes of the only cells to queue; all if None.
         """
+        return self.storage.patiently(lambda: self._requeue_failed(cells))
+
+    def _requeue_failed(self, cells: Collection[str] | None) -> int:
         with self.alone():
             failed = [trial for trial in self.newest().values() if trial.state is TrialState.FAIL]
             chosen = [trial for trial in failed if cells is None or trial.user_attrs.get("cell") in cells]
@@ -343,12 +354,19 @@ class TrialQueue:
 
     def requeue_lost(self) -> int:
         """Queue the cells again whose trial's process died, and whose successor was never queued."""
-        with self.alone():
-            lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
-            for trial in lost:
-                self.requeue(trial)
-            if lost:
-                self.set_attribute("concluded", False)
+
+        def requeue() -> int:
+            with self.alone():
+                return self._requeue_lost()
+
+        return self.storage.patiently(requeue)
+
+    def _requeue_lost(self) -> int:
+        lost = [trial for trial in self.newest().values() if self.is_lost(trial)]
+        for trial in lost:
+            self.requeue(trial)
+        if lost:
+            self.set_attribute("concluded", False)
         return len(lost)
 
     def newest(self) -> dict[str, FrozenTrial]:
@@ -378,8 +396,11 @@ class TrialQueue:
         return int(trial.user_attrs.get("retries", 0)) < self.max_retries
 
     def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
-        with self.storage.engine.connect() as connection:
-            return list(connection.execute(query, {"study": self.study_id, **values}))
+        def read() -> list[Any]:
+            with self.storage.engine.connect() as connection:
+                return list(connection.execute(query, {"study": self.study_id, **values}))
+
+        return self.storage.patiently(read)
 
     def _trial_id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)

@@ -6,28 +6,106 @@ import json
 import logging
 import sqlite3
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import wraps
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy as sa
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from lab.errors import StudyError
 from lab.study.lock import alone
+from lab.study.patience import Patience
 
-__all__ = ["HEARTBEAT_SECONDS", "database_exists", "display_url", "explained", "open_storage"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "PatientStorage",
+    "database_exists",
+    "display_url",
+    "explained",
+    "open_storage",
+]
 
 HEARTBEAT_SECONDS = 15
 _GRACE_SECONDS = 60
 _BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
 
 
-def open_storage(url: str) -> RDBStorage:
+class PatientStorage(RDBStorage):
+    """Optuna's storage, whose calls wait for a server that is away (see `Patience`).
+
+    `patiently` does the same for anything else that is done with its database, and for a few calls that belong
+    together.
+    """
+
+    def __init__(self, url: str, patiently: Patience, **options: Any) -> None:
+        self.patiently = patiently
+        super().__init__(url, **options)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Set a trial's state: see Optuna's.
+
+        One that was done before its connection broke is done all the same. A claim is not: whose it was cannot
+        be told, so nobody has the trial, until it is thought dead and queued again.
+        """
+        tries = 0
+
+        def set_state() -> bool:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and state is TrialState.WAITING and self._is_claimed(trial_id):
+                return True  # it was put back, and somebody has claimed it since
+            try:
+                return super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if tries > 1 and self.get_trial(trial_id).state is state:
+                    return True
+                raise
+
+        return self.patiently(set_state)
+
+    def _is_claimed(self, trial_id: int) -> bool:
+        return self.get_trial(trial_id).user_attrs.get("worker") is not None
+
+
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: PatientStorage, *args: Any, **options: Any) -> Any:
+        return self.patiently(lambda: method(self, *args, **options))
+
+    return call
+
+
+# what Optuna asks of a storage, and what its cache and its heartbeat ask of this one
+_CALLS = {name for name in vars(RDBStorage) if not name.startswith("_")} | {
+    "_get_trials",
+    "_get_stale_trial_ids",
+}
+for _name in _CALLS - vars(PatientStorage).keys():
+    if isfunction(getattr(RDBStorage, _name)):
+        setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+
+
+def open_storage(
+    url: str, *, wait: bool = False, should_stop: Callable[[], bool] = lambda: False
+) -> PatientStorage:
     """Open the database at an SQLAlchemy `url` (`sqlite:///…`, `postgresql://…`), creating its tables.
 
-    Several processes may do so at once, on a fresh database too.
+    Several processes may do so at once, on a fresh database too. Once it is open, calls wait for a server that is
+    away.
+
+    Args:
+        url: of the database.
+        wait: whether opening it waits for the server too: the address is known to be right.
+        should_stop: True ends the waiting.
 
     Raises:
         StudyError: the address is no database's, the database cannot be reached, or it is of another version.
@@ -44,7 +122,8 @@ def open_storage(url: str) -> RDBStorage:
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise StudyError("--storage: a database in memory is lost with its process; use sqlite:///studies.db")
     try:
-        return _open(parsed)
+        patiently = Patience(display_url(url), should_stop)
+        return patiently(lambda: _open(parsed, patiently)) if wait else _open(parsed, patiently)
     except (sa.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}") from None
@@ -90,7 +169,7 @@ def _with_driver(url: sa.URL) -> sa.URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
 
-def _open(url: sa.URL) -> RDBStorage:
+def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
     engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite:
@@ -98,12 +177,13 @@ def _open(url: sa.URL) -> RDBStorage:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     # creating the tables races with another process that does the same
-    with warnings.catch_warnings(), alone(sa.create_engine(url), "tables"):
+    with warnings.catch_warnings(), alone(sa.create_engine(url, poolclass=sa.NullPool), "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
         if sqlite and url.database:
             _refuse_anothers(Path(url.database))
-        storage = RDBStorage(
+        storage = PatientStorage(
             url.render_as_string(hide_password=False),
+            patiently,
             engine_kwargs=engine_kwargs,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=_GRACE_SECONDS,

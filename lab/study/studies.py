@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna
@@ -19,13 +19,16 @@ __all__ = ["Studies"]
 class Studies:
     """The studies in the database at `url`: those called `names`, or all where none is named.
 
-    Whatever the database is to blame for is a `StudyError` of these methods; the next call may pass.
+    Whatever the database is to blame for is a `StudyError` of these methods; the next call may pass. They wait for
+    one that is away, unless `should_stop`.
     """
 
-    def __init__(self, url: str, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, names: Sequence[str] = (), should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self._url = url
         self._names = names
-        self._storage = open_storage(url)
+        self._storage = open_storage(url, should_stop=should_stop)
         self._queues: dict[str, TrialQueue] = {}
 
     @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from optuna.exceptions import UpdateFinishedTrialError
 
 from lab.config import as_text
-from lab.errors import LabError, TrackingError
+from lab.errors import LabError, StudyError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
@@ -53,7 +53,8 @@ class WorkerSettings:
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
     """Train the study's waiting trials until none is left, the deadline passes or `should_stop` says so."""
     try:
-        queue = TrialQueue(open_storage(settings.storage), settings.study)
+        storage = open_storage(settings.storage, wait=True, should_stop=should_stop)
+        queue = TrialQueue(storage, settings.study)
         tracker = connect(settings.tracking_uri, settings.artifact_dir, settings.journal_dir)
     except LabError as error:
         emit(WorkerFailed(str(error)))
@@ -97,6 +98,7 @@ class _Attempt:
 
         Raises:
             TrackingError: the tracking store fails; the trial was put back, as the next would fail likewise.
+            StudyError: the studies' database is away for good; who finds the trial later continues it.
         """
         claim = self.claim
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
@@ -115,7 +117,7 @@ class _Attempt:
         except Interrupted:
             self.queue.put_back(claim.trial_id)
             self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
-        except TrackingError:
+        except (TrackingError, StudyError):
             self.queue.put_back(claim.trial_id)
             raise
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on

@@ -7,10 +7,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from lab.engines import Stores
 from lab.study import open_storage
@@ -40,26 +43,74 @@ def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
     )
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The address of a running server, without a database; it and its files are gone afterwards."""
-    binaries = _binaries()
+class PostgresServer:
+    """A PostgreSQL server of our own; `url` is its address without a database."""
+
+    def __init__(self, folder: Path) -> None:
+        self._binaries = _binaries()
+        self._folder, self._data = folder, folder / "data"
+        self._port = _free_port()
+        self.url = f"postgresql://lab@127.0.0.1:{self._port}"
+        if os.geteuid() == 0:
+            shutil.chown(folder, _ACCOUNT, _ACCOUNT)
+        _run(self._binaries / "initdb", "-D", self._data, "-U", "lab", "--auth=trust", "--encoding=UTF8")
+
+    def start(self) -> None:
+        options = (
+            f"-c listen_addresses=127.0.0.1 -c port={self._port} -c unix_socket_directories={self._folder}"
+        )
+        log = ("-l", self._folder / "log", "-o", f"{options} -c fsync=off")
+        _run(self._binaries / "pg_ctl", "-D", self._data, *log, "-w", "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        _run(self._binaries / "pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    def database(self) -> str:
+        """Create a database; return its address."""
+        name = f"lab_{uuid.uuid4().hex}"
+        address = f"{self.url.replace('://', '+psycopg://')}/postgres"
+        engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return f"{self.url}/{name}"
+
+
+@contextmanager
+def _running_postgres() -> Iterator[PostgresServer]:
     folder = Path(
         tempfile.mkdtemp(prefix="lab-postgres-")
     )  # not pytest's own: the server's account must enter it
-    if os.geteuid() == 0:
-        shutil.chown(folder, _ACCOUNT, _ACCOUNT)
-    data, port = folder / "data", _free_port()
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
     try:
-        _run(binaries / "initdb", "-D", data, "-U", "lab", "--auth=trust", "--encoding=UTF8")
-        _run(binaries / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start")
+        server = PostgresServer(folder)
+        server.start()
         try:
-            yield f"postgresql://lab@127.0.0.1:{port}"
+            yield server
         finally:
-            _run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            with suppress(RuntimeError):  # a test has stopped it
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running server; it and its files are gone afterwards."""
+    with _running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """One that a test may stop and start."""
+    with _running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: PostgresServer) -> str:
+    """The address of a running server, without a database."""
+    return postgres.url
 
 
 def _binaries() -> Path:

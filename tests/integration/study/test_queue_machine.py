@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import Grid, parse_grid
 from lab.errors import StudyError
 from lab.study import Cell, TrialQueue, feasible_cells, open_storage, submit
-from lab.study.queue import MAX_RETRIES, Claim
+from lab.study.queue import Claim
 from lab.tracking import MemoryTracker
 
 MOST_CELLS = 5
@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(by=WORKERS)
     def requeue_dead(self, by: int) -> None:
         given_up = self.workers[by].requeue_dead()
-        assert all(trial.user_attrs.get("retries", 0) == MAX_RETRIES for trial in given_up)
+        assert all(trial.user_attrs.get("retries", 0) == self.queue.max_retries for trial in given_up)
 
     @precondition(lambda self: self.gone)
     @rule(completes=st.booleans())
@@ -173,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
             *earlier, newest = trials
             assert all(trial.state is TrialState.FAIL for trial in earlier)
             assert newest.state in (*OPEN, TrialState.COMPLETE, TrialState.FAIL)
-            assert all(trial.user_attrs.get("retries", 0) <= MAX_RETRIES for trial in trials)
+            assert all(trial.user_attrs.get("retries", 0) <= self.queue.max_retries for trial in trials)
 
     @invariant()
     def nothing_is_held_twice(self) -> None:
@@ -204,7 +204,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.is_over()
         self.every_cell_is_there_once()
         for trial in self.queue.newest().values():
-            told = "outcome" in trial.user_attrs or trial.user_attrs.get("retries", 0) == MAX_RETRIES
+            told = (
+                "outcome" in trial.user_attrs or trial.user_attrs.get("retries", 0) == self.queue.max_retries
+            )
             assert trial.state is TrialState.COMPLETE or (trial.state is TrialState.FAIL and told)
 
 

@@ -1,0 +1,178 @@
+"""Workers and whole services killed at random moments: every cell once, and all its numbers those of a calm study."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab.engines import Stores
+from lab.study import TrialQueue, find_queue
+
+REPOSITORY = Path(__file__).parents[3]
+CELLS = 48
+KILLS = 64
+PATIENCE = 400  # seconds for a whole study; a loaded machine is slow
+
+GRID = """
+name: {name}
+max_retries: 50
+base:
+  dataset: synthetic
+  image_size: 8
+  width: 4
+  depth: 1
+  epochs: 6
+  batch_size: 256
+  dropout: 0.2
+  patience: none
+grid:
+  lr: [0.005, 0.01, 0.02, 0.03]
+  activation: [relu, tanh]
+  optimizer: [adam, sgd]
+  seed: [0, 1, 2]
+"""
+
+Points = Callable[[str, str], dict[str, dict[str, list[tuple[int, float]]]]]
+
+
+@dataclass
+class Machine:
+    """Processes of `lab` on some stores, and a hand that kills them."""
+
+    home: Path
+    stores: Stores
+    random: random.Random
+    services: list[tuple[tuple[str, ...], subprocess.Popen[bytes]]] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own, so that all of it can be killed at once."""
+        with (self.home / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lab", *words],
+                cwd=self.home,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(REPOSITORY),
+                    "LAB_STORAGE": self.stores.storage,
+                    "MLFLOW_TRACKING_URI": self.stores.tracking_uri,
+                },
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.services.append((words, process))
+        return process
+
+    def run(self, *words: str) -> None:
+        """Run a command to its end."""
+        code = self.start(*words).wait(PATIENCE)
+        assert code == 0, self.log()
+        self.services.pop()
+
+    def log(self) -> str:
+        return (self.home / "log.txt").read_text()[-5000:]
+
+    def kill_worker(self) -> None:
+        """Kill one of all workers, whatever it is at: starting, claiming, training, writing or ending a trial."""
+        workers = [worker for _, service in self.services for worker in _workers(service.pid)]
+        if workers:
+            self.random.choice(workers).kill()
+            self.kills["worker"] += 1
+
+    def kill_service(self) -> None:
+        """Kill one service with all its workers, and start another like it."""
+        chosen = self.random.choice(self.services)
+        self.services.remove(chosen)
+        words, process = chosen
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.kills["service"] += 1
+        self.start(*words)
+
+    def kill_at_random(self, over: Callable[[], bool]) -> None:
+        """Kill until there were enough, and wait until it is over."""
+        end = time.monotonic() + PATIENCE
+        while not over():
+            assert time.monotonic() < end, f"not over after {dict(self.kills)} kills:\n{self.log()}"
+            time.sleep(self.random.uniform(0.2, 2.2))
+            if self.kills.total() >= KILLS:
+                continue
+            if self.kills.total() in (KILLS // 4, KILLS // 2, 3 * KILLS // 4):
+                self.kill_service()
+            else:
+                self.kill_worker()
+
+    def end(self) -> None:
+        for _, process in self.services:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _workers(service: int) -> list[psutil.Process]:
+    """Return the living processes that were forked from a service's server of processes."""
+    found: list[psutil.Process] = []
+    try:
+        for server in psutil.Process(service).children():
+            found += [worker for worker in server.children() if worker.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:  # one of them ended while it was asked
+        pass
+    return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path, stores: Stores) -> Iterator[Machine]:
+    for name in ("calm", "chaos"):
+        (tmp_path / f"{name}.yaml").write_text(GRID.format(name=name))
+    machine = Machine(tmp_path, stores, random.Random(20_240_229))
+    yield machine
+    machine.end()
+
+
+def check(machine: Machine, points: Points) -> None:
+    """Compare the study that was disturbed with the calm one."""
+    queue = study(machine, "chaos")
+    done = [trial for trial in queue.trials() if trial.state.name == "COMPLETE"]
+    assert len(done) == len({trial.user_attrs["cell"] for trial in done}) == CELLS
+    assert Counter(trial.state.name for trial in queue.trials()).keys() <= {"COMPLETE", "FAIL"}
+    assert machine.kills.total() >= 60
+    assert machine.kills["service"] >= 1
+    chaos = points(machine.stores.tracking_uri, "chaos")
+    assert len(chaos) == CELLS
+    assert chaos == points(machine.stores.tracking_uri, "calm")
+
+
+def study(machine: Machine, name: str) -> TrialQueue:
+    queue = find_queue(machine.stores.storage, name)
+    assert queue is not None
+    return queue
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sweeps_killed_at_random_moments_on_sqlite(machine: Machine, points: Points) -> None:
+    began = time.monotonic()
+    machine.run("sweep", "calm.yaml", "--workers", "4")
+    print("calm", time.monotonic() - began)
+    machine.start("sweep", "chaos.yaml", "--workers", "4")
+
+    def over() -> bool:
+        code = machine.services[0][1].poll()
+        assert code in (None, 0), machine.log()
+        return code == 0
+
+    machine.kill_at_random(over)
+    print("chaos", time.monotonic() - began, machine.kills)
+    check(machine, points)
