@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,6 +13,7 @@ from lab.cli.check import check
 from lab.cli.control import cancel, resume, retry
 from lab.cli.effects import effects
 from lab.cli.errors import errors
+from lab.cli.options import STORAGE
 from lab.cli.plan import plan
 from lab.cli.results import results
 from lab.cli.status import status
@@ -45,14 +45,12 @@ class _Group(click.Group):
 
 def _explained(error: Exception, ctx: click.Context) -> LabError | None:
     """Return what the studies' database is to blame for, wherever in a command it was asked."""
-    if "lab.study" not in sys.modules:
+    storage = ctx.meta.get(STORAGE)
+    if storage is None:
         return None
-    from lab.cli.options import stores_from
     from lab.study.storage import explained
 
-    at = ctx.args.index("--storage") + 1 if "--storage" in ctx.args[:-1] else None
-    given = ctx.args[at] if at is not None else os.environ.get("LAB_STORAGE")
-    return explained(error, stores_from(None, given).storage)
+    return explained(error, storage)
 
 
 def _version() -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lab.engines import Stores
 
 __all__ = [
+    "STORAGE",
     "config_options",
     "only_option",
     "overrides_option",
@@ -27,6 +28,7 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _HOME = Path(".lab")
+STORAGE = "lab.storage"  # key of the studies' database in click's `meta`: an error of it says where it is
 
 
 def store_options(command: Command) -> Command:
@@ -52,8 +54,12 @@ def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
     from lab.engines import Stores
 
     home = _HOME.resolve()
+    storage = storage or f"sqlite:///{home / 'optuna.db'}"
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[STORAGE] = storage
     return Stores(
-        storage=storage or f"sqlite:///{home / 'optuna.db'}",
+        storage=storage,
         tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
         artifact_dir=home / "artifacts",
         checkpoint_dir=home / "checkpoints",

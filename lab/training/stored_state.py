@@ -79,10 +79,20 @@ def _check_like(found: Any, own: Mapping[str, Any], what: str) -> None:
     """Check keys, and the kinds of values: a scheduler would take anything as its attributes."""
     _require(isinstance(found, dict) and found.keys() == own.keys(), what)
     for key, value in own.items():
-        same = type(found[key]) is type(value) or (_is_number(found[key]) and _is_number(value))
-        _require(same, f"{what}.{key}")
-        if isinstance(value, list):
-            _require(len(found[key]) == len(value) and all(map(_is_number, found[key])), f"{what}.{key}")
+        _require(_are_alike(found[key], value), f"{what}.{key}")
+
+
+def _are_alike(found: Any, own: Any) -> bool:
+    """Whether two plain values are of one kind, and so is what they hold."""
+    if _is_number(found) and _is_number(own):
+        return True
+    if type(found) is not type(own):
+        return False
+    if isinstance(own, dict):
+        return found.keys() == own.keys() and all(_are_alike(found[key], own[key]) for key in own)
+    if isinstance(own, list | tuple):
+        return len(found) == len(own) and all(map(_are_alike, found, own))
+    return True
 
 
 def _check_optimizer(found: Any, own: Mapping[str, Any]) -> None:
@@ -94,8 +104,7 @@ def _check_optimizer(found: Any, own: Mapping[str, Any]) -> None:
         _require(isinstance(group, dict) and group.keys() == mine.keys(), what)
         _require(group["params"] == mine["params"], what)
         for key, value in mine.items():
-            same = type(group[key]) is type(value) or (_is_number(group[key]) and _is_number(value))
-            _require(same, f"{what}.{key}")
+            _require(_are_alike(group[key], value), f"{what}.{key}")
     for kept in found["state"].values():
         _require(isinstance(kept, dict), what)
         _require(all(v is None or isinstance(v, Tensor) or _is_number(v) for v in kept.values()), what)

@@ -509,3 +509,11 @@ def test_a_study_with_hostile_attributes_is_shown_or_one_error(submitted: Path, 
         result = invoke(*command)
         assert "Traceback" not in result.output
         assert result.exit_code in (0, 1)
+
+
+def test_an_error_of_a_database_names_the_one_that_was_given(submitted: Path) -> None:
+    file = submitted.parent / "elsewhere.db"
+    (submitted / "optuna.db").rename(file)
+    execute("UPDATE study_user_attributes SET value_json = '{'")(file)
+    result = invoke("status", "tiny", "--storage", f"sqlite:///{file}")
+    assert_one_error(result, r"elsewhere\.db cannot be used: an attribute is not JSON")
