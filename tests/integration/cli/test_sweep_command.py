@@ -72,6 +72,7 @@ def epochs_done(lab: Any, least: int) -> bool:
     return any(len(lab.tracker.history(run, "train_loss")) >= least for run in getattr(runs, "run_id", []))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, calm_curves: Any) -> None:
     process = lab.start("sweep", "tiny.yaml", "--workers", "2", *LONG)
     until(lambda: epochs_done(lab, 2), "an epoch")
@@ -138,6 +139,7 @@ def test_workers_of_a_killed_sweep_end_and_their_trials_go_on(
     assert [lab.curves(run) for run in after["run_id"]] == calm_curves
 
 
+@pytest.mark.slow
 def test_stores_are_named_by_options_or_the_environment(lab: Any) -> None:
     (lab.home / ".lab").rename(lab.home / "stores")
     tracking, storage = (f"sqlite:///{lab.home}/stores/{name}.db" for name in ("mlflow", "optuna"))

@@ -106,7 +106,9 @@ def test_a_run_that_is_not_there_cannot_be_continued(lab: Any) -> None:
     assert "Run with id=nope not found" in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(lab: Any, number: int, code: int) -> None:
     process = lab.start("train", "--config", "config.yaml", "--epochs", "150")
     read_until(process, "epoch   3/150")

@@ -65,6 +65,7 @@ def test_a_worker_trains_what_is_submitted_while_it_waits(lab: Any, until: Until
     assert lab.tracker.download(lab.runs("tiny", kind="study")["run_id"][0], "leaderboard.csv", lab.home)
 
 
+@pytest.mark.slow
 def test_sigterm_puts_the_running_trial_back_and_another_worker_continues_it(
     lab: Any, until: Until, calm_curves: Any
 ) -> None:
@@ -164,6 +165,7 @@ def test_an_unknown_study_is_told_with_the_nearest_name(swept: Any, command: lis
     assert "No study 'tinny' here. Did you mean 'tiny'? Known: tiny" in result.stderr
 
 
+@pytest.mark.slow
 def test_submit_of_a_grid_that_needs_another(lab: Any) -> None:
     base = "dataset: synthetic, image_size: 8, filters: [4, 4], norm: batch, batch_size: 256, epochs: 2, patience: none"
     (lab.home / "source.yaml").write_text(f"base: {{{base}}}\ngrid: {{lr: [0.000001, 0.01]}}\n")

@@ -167,10 +167,10 @@ def finish(stores: Stores, run_id: str) -> pd.Series[Any]:
 @pytest.mark.parametrize(
     "moment",
     [
-        "before its checkpoint",
+        pytest.param("before its checkpoint", marks=pytest.mark.slow),
         "while it replaces a checkpoint",
-        "between checkpoint and log",
-        "after the log",
+        pytest.param("between checkpoint and log", marks=pytest.mark.slow),
+        pytest.param("after the log", marks=pytest.mark.slow),
         "before it is told finished",
     ],
 )
@@ -207,6 +207,7 @@ def test_another_machine_goes_on_from_what_was_uploaded_before_the_kill(
     assert points(stores, run_id) == calm
 
 
+@pytest.mark.slow
 def test_another_machine_without_any_checkpoint_starts_over(
     stores: Stores, calm: Points, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_another_machine_without_any_checkpoint_starts_over(
     assert points(stores, run_id) == calm
 
 
+@pytest.mark.slow
 def test_killed_twice(stores: Stores, calm: Points) -> None:
     run_id = kill_at("before its checkpoint", stores)
     assert kill_at("between checkpoint and log", stores, run_id) == run_id
@@ -253,6 +255,7 @@ def test_a_trial_that_ends_its_process_every_time_fails_and_says_why(
     )
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_checkpoint_fails_each_trial_plainly_and_the_others_are_tried(
     stores: Stores, make_grid: Callable[..., Grid]
 ) -> None:

@@ -52,6 +52,7 @@ def test_the_needed_study_is_swept_first_and_its_best_model_is_the_beginning(
     assert trainable["none"] > trainable["1"] > trainable["all_but_head"] > 0
 
 
+@pytest.mark.slow
 def test_again_runs_nothing(files: Path, stores: Stores) -> None:
     sweep(load_grid(files / "small.yaml", only={"init_from": ["none"]}), stores, workers=1)
     added: list[int] = []

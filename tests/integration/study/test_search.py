@@ -70,6 +70,7 @@ def test_totals_are_exact_and_a_raised_budget_adds_to_them(stores: Stores) -> No
     assert study.best_value == result.leaderboard["best_value"].max()
 
 
+@pytest.mark.slow
 def test_a_lowered_budget_takes_back_what_has_not_begun(stores: Stores) -> None:
     done: list[int] = []
 
@@ -130,6 +131,7 @@ def test_constraints_are_kept_and_told_and_cost_nothing(stores: Stores) -> None:
     assert all(trial.constraints["params <= 800"] <= 0 for trial in trained(stores))
 
 
+@pytest.mark.slow
 def test_what_nothing_fulfils_ends_with_a_reason(stores: Stores) -> None:
     grid = make("sampler: {name: random, seed: 1}", trials=2, rest="constraints: [params <= 5]")
     with pytest.raises(
@@ -139,6 +141,7 @@ def test_what_nothing_fulfils_ends_with_a_reason(stores: Stores) -> None:
     assert not trained(stores)
 
 
+@pytest.mark.slow
 def test_known_points_are_tried_first_and_once(stores: Stores) -> None:
     search = "sampler: {name: random, seed: 1}\n  enqueue: [{lr: 0.02, width: 3}, {width: 4}]"
     sweep(make(search, trials=3), stores, workers=1)
@@ -157,6 +160,7 @@ def test_a_condition_leaves_a_parameter_out(stores: Stores) -> None:
     assert [sorted(trial.params) for trial in trials(stores)] == [["optimizer"], ["momentum", "optimizer"]]
 
 
+@pytest.mark.slow
 def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores) -> None:
     killed: list[int] = []
 
@@ -182,6 +186,7 @@ def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores)
     assert len(runs(stores)) == 3
 
 
+@pytest.mark.slow
 def test_it_ends_at_its_target_or_when_its_epochs_are_spent(stores: Stores) -> None:
     result = sweep(make("target: 0.01", trials=9), stores, workers=1)
     assert (result.ending, result.states["complete"], result.states["waiting"]) == ("done", 1, 8)
@@ -190,6 +195,7 @@ def test_it_ends_at_its_target_or_when_its_epochs_are_spent(stores: Stores) -> N
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.slow
 def test_several_objectives_have_a_front(stores: Stores, sampler: str) -> None:
     search = f"sampler: {{name: {sampler}, seed: 1}}\n  objectives: [val_accuracy, params]"
     result = sweep(make(search, trials=4), stores, workers=2)
@@ -204,6 +210,7 @@ def test_several_objectives_have_a_front(stores: Stores, sampler: str) -> None:
         sweep(make(trials=5), stores, workers=1)
 
 
+@pytest.mark.slow
 def test_a_choice_that_is_gained_or_lost(stores: Stores) -> None:
     sweep(make(trials=2, space="activation: [relu, tanh]"), stores, workers=1)
     result = sweep(make(trials=5, space="activation: [tanh, gelu]"), stores, workers=1)

@@ -76,6 +76,7 @@ def test_every_cell_once_and_all_of_it_tracked(stores: Stores, make_grid: MakeGr
     assert not list(stores.checkpoint_dir.rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_a_run_has_all_that_was_promised(stores: Stores, make_grid: MakeGrid, tmp_path: Path) -> None:
     sweep(make_grid(), stores, workers=1)
     run = trial_runs(stores).iloc[0]
@@ -254,6 +255,7 @@ def test_missing_data_stops_the_sweep_before_it_costs_anything(stores: Stores, m
     assert connect(stores.tracking_uri).find_experiment("tiny") is None
 
 
+@pytest.mark.slow
 def test_a_study_keeps_its_metric(stores: Stores, make_grid: MakeGrid) -> None:
     sweep(make_grid(), stores, workers=1)
     with pytest.raises(StudyError, match=r"'tiny' exists and compares by val_accuracy.*monitors val_loss"):
