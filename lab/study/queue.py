@@ -91,6 +91,7 @@ class Claim:
     params: Mapping[str, Any]
     run_id: str | None  # of the run to continue
     earlier_error: str = ""  # why an earlier attempt failed
+    tried: bool = False  # whether a worker had it before, which may have been killed before it said its run
 
 
 class TrialQueue:
@@ -271,6 +272,10 @@ class TrialQueue:
                     if prepare(trial_id):
                         return self._claimed(trial_id)
 
+    def run_ids(self) -> set[str]:
+        """Return the runs that the study's trials have."""
+        return {trial.user_attrs["run_id"] for trial in self.trials() if "run_id" in trial.user_attrs}
+
     def beat(self, trial_id: int) -> None:
         """Tell the others that the trial's worker lives."""
         self.storage.record_heartbeat(trial_id)
@@ -300,6 +305,7 @@ class TrialQueue:
         with suppress(UpdateFinishedTrialError):
             # who claims it next says so after the claim: until then it must not look like this worker's
             self.set_trial_attribute(trial_id, "worker", None)
+            self.set_trial_attribute(trial_id, "put_back", True)
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def requeue_dead(self) -> list[FrozenTrial]:
@@ -433,6 +439,7 @@ class TrialQueue:
             trial.params,
             attributes.get("run_id"),
             attributes.get("earlier_error", ""),
+            tried=bool(attributes.get("retries") or attributes.get("put_back")),
         )
 
 

@@ -137,7 +137,7 @@ class _Attempt:
             tags={"lab.study": self.settings.study, "lab.trial": str(self.claim.number)},
             params={name: as_text(value) for name, value in self.claim.params.items()},
             parent_run_id=attributes["run_id"],
-            run_id=self.claim.run_id,
+            run_id=self.claim.run_id or self._left_run(attributes["experiment"]),
             checkpoint_dir=self.settings.checkpoint_dir,
         )
         return train(
@@ -149,6 +149,19 @@ class _Attempt:
             should_stop=should_stop,
             should_prune=self._should_prune,
         )
+
+    def _left_run(self, experiment: str) -> str | None:
+        """Return the run of a worker that was killed after it had made one, and before it could say which."""
+        if not self.claim.tried:
+            return None
+        tags = {
+            "lab.study": self.settings.study,
+            "lab.cell": self.claim.config.cell_hash,
+            "lab.kind": "trial",
+        }
+        found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
+        known = self.queue.run_ids()  # a search may try a point twice
+        return next((run_id for run_id in found if run_id not in known), None)
 
     def _started(self, run: Run) -> None:
         if (
