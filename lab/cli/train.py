@@ -27,7 +27,7 @@ __all__ = ["train"]
 
 # for the tracking store to take what is left
 _END_SECONDS = 10.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
 
 
 @click.command(

@@ -24,7 +24,7 @@ __all__ = ["WorkerSettings", "work"]
 
 # for the tracking store to take what is left; the rest stays in the journal
 _END_SECONDS = 10.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_store_that_does_not_exist(bare_lab: Any) -> None:
 def test_a_server_that_is_not_there_keeps_nothing_from_training(
     bare_lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.cli.train._END_SECONDS", 0.1)
+    monkeypatch.setattr(sys.modules["lab.cli.train"], "_END_SECONDS", 0.1)  # `lab.cli.train` is the command
     monkeypatch.setattr("lab.tracking.journal.time.time", lambda: 2e9)  # so that all of it is old
     nowhere = ("--tracking-uri", "http://127.0.0.1:9")
     result = bare_lab("train", "--config", "config.yaml", "--epochs", "1", *nowhere)
