@@ -14,8 +14,9 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.common import judged, show
-from lab import objective
 from lab.config import parse_grid
+from lab.objective import logged
+from lab.objective import trial as objective
 from lab.study import (
     EpochEnded,
     Event,
@@ -29,8 +30,8 @@ from lab.study import (
 )
 from lab.tracking import connect, prepare
 from lab.tracking.checkpoints import TrialCheckpoints
-from lab.tracking.mlflow import MlflowTracker
-from lab.tracking.mlflow_run import MlflowRun
+from lab.tracking.journaled import JournaledTracker
+from lab.tracking.journaled_run import JournaledRun
 from lab.training import Trainer
 
 __all__ = ["run"]
@@ -50,26 +51,26 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialQueue, "report", "report epochs (Optuna)"),
     (TrialQueue, "set_trial_attribute", "attributes (Optuna)"),
     (TrialQueue, "complete", "tell (Optuna)"),
-    (MlflowTracker, "experiment", "open the run"),
-    (MlflowTracker, "open_run", "open the run"),
+    (JournaledTracker, "experiment", "open the run"),
+    (JournaledTracker, "open_run", "open the run"),
     (objective, "load_data", "load_data (cached)"),
     (objective, "Trainer", "build the trainer"),
     (Trainer, "_train", _EPOCHS),
     (Trainer, "_evaluate", _EPOCHS),
-    (objective, "_describe", "describe: model summary"),
-    (MlflowRun, "log_params", "params, tags, final metrics"),
-    (MlflowRun, "set_tags", "params, tags, final metrics"),
-    (MlflowRun, "log_dataset", "describe: dataset"),
-    (MlflowRun, "log_text", "describe: config.yaml, model.txt"),
+    (objective, "log_description", "describe: model summary"),
+    (JournaledRun, "log_params", "params, tags, final metrics"),
+    (JournaledRun, "set_tags", "params, tags, final metrics"),
+    (JournaledRun, "log_dataset", "describe: dataset"),
+    (JournaledRun, "log_text", "describe: config.yaml, model.txt"),
     (TrialCheckpoints, "save", "checkpoints: write"),
     (TrialCheckpoints, "finish", "checkpoints: to artifacts"),
-    (MlflowRun, "log_history", "log metrics"),
-    (objective, "_result", "test"),
-    (objective, "curves", "figures: draw"),
-    (objective, "log_error_analysis", "figures: draw"),
-    (MlflowRun, "log_figure", "figures: render, store"),
-    (MlflowRun, "log_model", "log_model"),
-    (MlflowRun, "end", "end the run"),
+    (JournaledRun, "log_history", "log metrics"),
+    (objective, "result_of", "test"),
+    (logged, "curves", "figures: draw"),
+    (logged, "log_error_analysis", "figures: draw"),
+    (JournaledRun, "log_figure", "figures: render, store"),
+    (JournaledRun, "log_model", "log_model"),
+    (JournaledRun, "end", "end the run"),
 )
 
 
@@ -107,6 +108,7 @@ def _submitted(folder: Path, trials: int, epochs: int) -> WorkerSettings:
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         artifact_dir=folder / "artifacts",
         checkpoint_dir=folder / "checkpoints",
+        journal_dir=folder / "journal",
     )
     prepare(settings.tracking_uri)
     rates = ", ".join(f"{0.001 * (1 + number / trials):.6f}" for number in range(trials))

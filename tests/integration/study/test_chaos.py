@@ -172,6 +172,7 @@ def die_before_it_says_its_run(settings: WorkerSettings) -> None:
     work(settings, lambda event: None, lambda: False)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_was_killed_before_it_said_so_is_found_again(
     stores: Stores, make_grid: Callable[..., Grid]
 ) -> None:

@@ -153,6 +153,7 @@ def test_known_points_are_tried_first_and_once(stores: Stores) -> None:
     assert trials(stores)[3].params["lr"] == 0.03
 
 
+@pytest.mark.slow
 def test_a_condition_leaves_a_parameter_out(stores: Stores) -> None:
     space = "optimizer: [adam, sgd], momentum: {low: 0.1, high: 0.9, when: {optimizer: sgd}}"
     search = "enqueue: [{optimizer: adam}, {optimizer: sgd}]"
@@ -218,6 +219,7 @@ def test_a_choice_that_is_gained_or_lost(stores: Stores) -> None:
     assert all(trial.params["activation"] != "relu" for trial in trained(stores)[2:])
 
 
+@pytest.mark.slow
 def test_a_parameter_of_another_kind_needs_another_study(stores: Stores) -> None:
     sweep(make(trials=1), stores, workers=1)
     with pytest.raises(StudyError, match=r"'width' was a number in this study and is a choice now"):

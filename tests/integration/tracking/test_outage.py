@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +80,7 @@ def test_nothing_is_lost_or_doubled(server: Any, tmp_path: Path, calm: dict[str,
         if result.epoch in away:
             server.stop()
 
-    began = time.monotonic()
     result = train(CONFIG, tracker, placement=Placement(checkpoint_dir=tmp_path / "ckpt"), on_epoch=on_epoch)
-    assert time.monotonic() - began < 60
     assert result.run_id.startswith("pending-") == (0 in away)
     assert tracker.flush(0.1)
     server.start()

@@ -1,0 +1,39 @@
+"""Where a trained model goes wrong on the test split."""
+
+from __future__ import annotations
+
+import torch
+
+from lab.data import Dataset, load_data
+from lab.models import build_model
+from lab.restore import restore
+from lab.tracking import Tracker
+from lab.tracking.error_analysis import log_error_analysis
+from lab.training import DetailedEvaluation, ErrorAnalysis, analyse, evaluate, resolve_device
+
+__all__ = ["analyse_run", "analyse_test"]
+
+
+def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> ErrorAnalysis:
+    """Evaluate the trained model of an earlier run on the test split again, and log its mistakes to that run.
+
+    Raises:
+        LabError: there is no such run, it kept no weights, or its data is not here.
+    """
+    saved = restore(tracker, run_id)
+    config = saved.config
+    device = resolve_device(config)
+    dataset = load_data(config, device=device, download=download)
+    model = build_model(config, dataset.shape, len(dataset.classes)).to(device)
+    model.load_state_dict(saved.weights)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    errors = analyse_test(dataset, evaluate(model, dataset.test, dataset, config, top_k=config.top_k))
+    run = tracker.attach(run_id)
+    run.log_metrics(errors.metrics())
+    log_error_analysis(run, errors, dataset.test.images)
+    return errors
+
+
+def analyse_test(dataset: Dataset, test: DetailedEvaluation) -> ErrorAnalysis:
+    """Return the mistakes in an evaluation of the test split."""
+    return analyse(dataset.test.labels, test, dataset.classes)

@@ -1,0 +1,85 @@
+"""Going on with a trial where it was left: its newest whole checkpoint, and the points that its run lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lab.tracking import Run, Tracker
+from lab.tracking.checkpoints import TrialCheckpoints
+from lab.training import EpochResult, Trainer
+
+__all__ = ["MOST_CHARACTERS", "Points", "catch_up", "go_on"]
+
+MOST_CHARACTERS = 1000  # of a tag that says why
+_RESTARTED = ("restarted", "from the first epoch")
+
+
+@dataclass
+class Points:
+    """Logs the curves of a run, leaving out what the run has already.
+
+    MLflow shows a point that is logged again at another time twice. A continued trial would log some again:
+    those after an older checkpoint, or all where none was left.
+    """
+
+    run: Run
+    tracker: Tracker
+    fresh: bool
+    _logged: dict[str, frozenset[int]] = field(default_factory=dict)  # steps by metric, at the start
+
+    def log(self, *histories: Mapping[int, Mapping[str, float]]) -> None:
+        """Log `histories`, metrics by step, in one request."""
+        points: dict[int, dict[str, float]] = {}
+        for history in histories:
+            for step, metrics in history.items():
+                new = {name: value for name, value in metrics.items() if step not in self.steps(name)}
+                if new:
+                    points.setdefault(step, {}).update(new)
+        if points:
+            self.run.log_history(points)
+
+    def steps(self, metric: str) -> frozenset[int]:
+        """Return the steps that the run had a value of `metric` for when it was opened."""
+        # the loss is the first that is logged of an epoch: a run without any has no curves at all
+        if self.fresh or (metric != "train_loss" and not self.steps("train_loss")):
+            return frozenset()
+        if metric not in self._logged:
+            self._logged[metric] = frozenset(self.tracker.history(self.run.run_id, metric))
+        return self._logged[metric]
+
+
+def go_on(
+    trainer: Trainer,
+    run: Run,
+    checkpoints: TrialCheckpoints,
+    points: Points,
+    should_stop: Callable[[], bool],
+) -> Trainer:
+    """Return a trainer that goes on from the newest checkpoint that is whole; say on the run where it is not the last.
+
+    Without any it begins with the first epoch.
+    """
+    problems: list[str] = []
+    for state in checkpoints.load(problems.append):
+        try:
+            trainer.load_state_dict(state)
+        except Exception as error:  # noqa: BLE001  # a state that is none makes torch raise anything
+            problems.append(str(error) or type(error).__name__)
+            trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
+        else:
+            break
+    if not trainer.epoch and not problems and points.steps("train_loss"):
+        problems.append("there is no checkpoint on this machine or in the run's artifacts")
+    if problems:
+        reason = "; ".join(problems)
+        tag, place = ("continued", f"after epoch {trainer.epoch}") if trainer.epoch else _RESTARTED
+        run.set_tags({f"lab.{tag}": f"{place}: {reason}"[:MOST_CHARACTERS]})
+    return trainer
+
+
+def catch_up(trainer: Trainer, points: Points) -> EpochResult:
+    """Log what the checkpoint knows and the run does not; return its last epoch, whose end nobody may have heard of."""
+    points.log(dict(enumerate(trainer.history, start=1)), trainer.step_history)
+    improved = trainer.patience.best_epoch == trainer.epoch
+    return EpochResult(trainer.epoch, trainer.history[-1], improved)

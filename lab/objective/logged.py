@@ -1,0 +1,73 @@
+"""What a run is told of its trial besides the curves: what it is before training, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import yaml
+
+from lab.config import TrialConfig
+from lab.models import summarize_config
+from lab.objective.result import TrialResult
+from lab.tracking import Run
+from lab.tracking.error_analysis import log_error_analysis
+from lab.tracking.figures import curves, iteration_curves
+from lab.training import Trainer
+
+__all__ = ["log_description", "log_result"]
+
+
+def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> None:
+    """Log what is trained on what and where; `params` beside the config's own."""
+    config, dataset = trainer.config, trainer.dataset
+    summary = summarize_config(config, dataset.shape, len(dataset.classes))
+    run.log_params({**params, **config.as_params()})
+    run.log_metrics(summary.facts())
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    images = {name: len(split) for name, split in splits.items() if split is not None}
+    run.set_tags(
+        {
+            "lab.device": _device_name(trainer.device),
+            "lab.threads": str(torch.get_num_threads()),
+            "lab.images": ", ".join(f"{name} {count:,}" for name, count in images.items()),
+        }
+    )
+    run.log_dataset(
+        dataset.name,
+        digest=dataset.digest,
+        source=dataset.source,
+        shape=dataset.shape,
+        classes=dataset.classes,
+        images=images,
+    )
+    run.log_text(_config_yaml(config), "config.yaml")
+    run.log_text(summary.table(), "model.txt")
+
+
+def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
+    """Log the final metrics, the outcome, the figures and the model."""
+    metrics = result.metrics()
+    if trainer.diverged_step is not None:
+        metrics["diverged_step"] = float(trainer.diverged_step)
+    run.log_metrics(metrics)
+    run.set_tags({"lab.outcome": result.outcome})
+    run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
+    if trainer.step_history:
+        run.log_figure(iteration_curves(trainer.step_history), "iteration_curves.png")
+    log_error_analysis(run, result.errors, trainer.dataset.test.images)
+    run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
+
+
+def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:
+    names = dict.fromkeys(name for metrics in history for name in metrics)
+    return {name: [metrics.get(name, math.nan) for metrics in history] for name in names}
+
+
+def _config_yaml(config: TrialConfig) -> str:
+    return yaml.safe_dump(config.as_values(), sort_keys=False, default_flow_style=None)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
