@@ -76,52 +76,47 @@ def sweep(
         load_data(each.cells[0].config, download=download)
         clear_cache()  # the workers have their own; this process needs the memory for nothing
     storage = open_storage(stores.storage, should_stop=should_stop)
+    sweeper = _Sweeper(stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop)
     for each in planned:
-        submission = submit(each.grid, each.cells, storage, tracker, on_queued)
-        result = _sweep_study(
-            each.grid, submission, stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop
-        )
+        result = sweeper.sweep(each.grid, submit(each.grid, each.cells, storage, tracker, on_queued))
         if result.ending != "done":
             break
     return result
 
 
-def _sweep_study(
-    grid: Grid,
-    submission: Submission,
-    stores: Stores,
-    tracker: Tracker,
-    workers: int | None,
-    retry_failed: bool,
-    on_plan: Callable[[Submission, Progress], None],
-    on_progress: Callable[[Progress], None],
-    should_stop: Callable[[], bool],
-) -> SweepResult:
-    """Train what waits in the study of `grid`; the arguments are those of `sweep`."""
-    queue = submission.queue
-    requeue_dead(queue, tracker)
-    if retry_failed:
-        queue.requeue_failed()
-    settings = WorkerSettings(
-        study=grid.name,
-        storage=stores.storage,
-        tracking_uri=stores.tracking_uri,
-        artifact_dir=stores.artifact_dir,
-        checkpoint_dir=stores.checkpoint_dir,
-        journal_dir=stores.journal_dir,
-        deadline=time.time() + grid.budget.seconds if grid.budget.seconds else None,
-    )
-    progress = replace(progress_of(queue), running={}, ended=[])
-    on_plan(submission, progress)
-    ending: Ending = "stopped"
-    try:
-        _Sweep(settings, queue, tracker, progress, on_progress, should_stop).run(workers)
-        end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
-        ending = "stopped" if should_stop() else "cancelled" if queue.is_cancelled() else "done"
-        ending = "out_of_time" if ending == "done" and queue.waits() else ending
-    finally:
-        result = conclude(queue, submission.run, tracker, ending)
-    return result
+@dataclass(frozen=True)
+class _Sweeper:
+    """What the sweeps of a study, and of those that it needs, have in common; the fields are arguments of `sweep`."""
+
+    stores: Stores
+    tracker: Tracker
+    workers: int | None
+    retry_failed: bool
+    on_plan: Callable[[Submission, Progress], None]
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+    def sweep(self, grid: Grid, submission: Submission) -> SweepResult:
+        """Train what waits in the study of `grid`."""
+        queue = submission.queue
+        requeue_dead(queue, self.tracker)
+        if self.retry_failed:
+            queue.requeue_failed()
+        deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
+        settings = self.stores.for_worker(grid.name, deadline)
+        progress = replace(progress_of(queue), running={}, ended=[])
+        self.on_plan(submission, progress)
+        ending: Ending = "stopped"
+        try:
+            _Sweep(settings, queue, self.tracker, progress, self.on_progress, self.should_stop).run(
+                self.workers
+            )
+            end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
+            ending = "stopped" if self.should_stop() else "cancelled" if queue.is_cancelled() else "done"
+            ending = "out_of_time" if ending == "done" and queue.waits() else ending
+        finally:
+            result = conclude(queue, submission.run, self.tracker, ending)
+        return result
 
 
 @dataclass

@@ -19,7 +19,6 @@ from lab.study import (
     TrialQueue,
     TrialStarted,
     WorkerFailed,
-    WorkerSettings,
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
 from lab.training import cores
@@ -150,7 +149,7 @@ class _Service:
                 if self.paused.get(queue.name, 0.0) > time.monotonic():
                     continue
                 for _ in range(min(self.workers - len(self.pool), self._unmanned(queue))):
-                    self.busy[self.pool.start(self._settings(queue))] = queue
+                    self.busy[self.pool.start(self.stores.for_worker(queue.name))] = queue
         except LabError as error:
             self.looked = time.monotonic() + _PAUSE_SECONDS
             self.on_trouble(str(error))
@@ -167,17 +166,6 @@ class _Service:
         """Return how many trials wait for which no worker was started yet."""
         coming = sum(queue is other for worker, other in self.busy.items() if worker not in self.training)
         return max(0, queue.waiting() - coming)
-
-    def _settings(self, queue: TrialQueue) -> WorkerSettings:
-        stores = self.stores
-        return WorkerSettings(
-            study=queue.name,
-            storage=stores.storage,
-            tracking_uri=stores.tracking_uri,
-            artifact_dir=stores.artifact_dir,
-            checkpoint_dir=stores.checkpoint_dir,
-            journal_dir=stores.journal_dir,
-        )
 
     def _listen(self) -> None:
         for worker, event in self.pool.listen(_TICK):

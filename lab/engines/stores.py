@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.study import WorkerSettings
 from lab.tracking import Tracker, connect
 
 __all__ = ["Stores", "connected", "tracking"]
@@ -24,6 +25,18 @@ class Stores:
     artifact_dir: Path = Path(".lab/artifacts")
     checkpoint_dir: Path = Path(".lab/checkpoints")
     journal_dir: Path = Path(".lab/journal")
+
+    def for_worker(self, study: str, deadline: float | None = None) -> WorkerSettings:
+        """Return what a worker of `study` is given, which begins no trial after `deadline` (seconds since 1970)."""
+        return WorkerSettings(
+            study=study,
+            storage=self.storage,
+            tracking_uri=self.tracking_uri,
+            artifact_dir=self.artifact_dir,
+            checkpoint_dir=self.checkpoint_dir,
+            journal_dir=self.journal_dir,
+            deadline=deadline,
+        )
 
 
 def connected(stores: Stores) -> Tracker:
