@@ -259,7 +259,8 @@ def _open_study(grid: Grid, config: TrialConfig, storage: RDBStorage) -> TrialQu
     )
     queue = TrialQueue(storage, grid.name)
     attributes = queue.attributes()
-    names = attributes.get("objectives") or [attributes.get("monitor", config.monitor)]
+    before = [attributes["monitor"]] if "monitor" in attributes else list(objectives)
+    names = attributes.get("objectives", before)
     known = list(zip(names, (direction.name.lower() for direction in study.directions), strict=False))
     if known != list(objectives.items()) or len(study.directions) != len(names):
         raise StudyError(

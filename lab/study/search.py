@@ -114,10 +114,14 @@ def build_sampler(method: Method, trial: int) -> BaseSampler:
     """
     options = dict(method.options)
     known = inspect.signature(SAMPLERS[method.name].target).parameters
-    if method.name == "qmc":
-        options.setdefault("seed", 0)  # the sequence is one for all, and its place in it is kept in the study
-    elif options.get("seed") is not None:
-        options["seed"] = int(np.random.SeedSequence([abs(options["seed"]), trial]).generate_state(1)[0])
+    seed = options.get("seed")
+    own = None if seed is None else int(np.random.SeedSequence([abs(seed), trial]).generate_state(1)[0])
+    if (
+        method.name == "qmc"
+    ):  # one sequence for all, whose place is kept in the study; its first points are random
+        options |= {"seed": seed or 0, "independent_sampler": optuna.samplers.RandomSampler(own)}
+    elif seed is not None:
+        options["seed"] = own
     for name in ("warn_independent_sampling", "warn_asynchronous_seeding"):
         if name in known and method.name != "tpe":  # conditions are meant; tpe's option is deprecated
             options.setdefault(name, False)

@@ -58,7 +58,7 @@ class Searcher:
         self._search = search
         self._pruner = build_pruner(search.pruner)
         self._distributions = search_distributions(grid, queue)
-        self._opened = optuna.load_study(study_name=queue.name, storage=queue.storage, pruner=self._pruner)
+        self._storage = optuna.storages.get_storage(queue.storage)  # Optuna's cache of finished trials
         self._in_vain = 0  # suggestions in a row that may not be trained
 
     def is_over(self) -> bool:
@@ -183,10 +183,15 @@ class Searcher:
             )
 
     def _study(self, sampler: BaseSampler) -> optuna.Study:
-        """Return the study, with the sampler of one trial, and what is new of its trials read."""
-        self._opened.sampler = sampler
-        self._opened.get_trials(deepcopy=False)  # Optuna's cache must know a trial to set its parameters
-        return self._opened
+        """Return the study as it is now, with the sampler of one trial.
+
+        A `Study` that does not hand out trials itself keeps showing samplers those it saw first: each has its own.
+        """
+        study = optuna.load_study(
+            study_name=self._queue.name, storage=self._storage, sampler=sampler, pruner=self._pruner
+        )
+        study.get_trials(deepcopy=False)  # the cache must know a trial before its parameters can be set
+        return study
 
 
 def _ask(trial: Trial, name: str, distribution: BaseDistribution) -> Any:

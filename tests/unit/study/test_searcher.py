@@ -1,0 +1,274 @@
+"""What searches do to a real study, with trials that cost nothing: claimed as workers do, and finished by a formula."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from lab.config import parse_grid
+from lab.errors import StudyError
+from lab.study import Submission, TrialQueue, cell_states, feasible_cells, open_storage, submit
+from lab.study.queue import Claim
+from lab.study.searcher import Searcher
+from lab.study.slots import search_is_over
+from lab.tracking import MemoryTracker
+from lab.training import Interrupted
+
+LR = "lr: {low: 0.001, high: 0.1, log: true}"
+
+
+class Study:
+    """A study whose trials are finished at once, with a value that falls with the distance from lr=0.01."""
+
+    def __init__(self, storage: RDBStorage) -> None:
+        self.storage = storage
+        self.tracker = MemoryTracker()
+
+    def plan(
+        self, search: str = "", space: str = LR, budget: str = "trials: 6", rest: str = ""
+    ) -> Submission:
+        search = search or "sampler: {name: tpe, seed: 1, n_startup_trials: 3}"
+        self.grid = parse_grid(
+            "name: s\nbase: {dataset: digits, depth: 1, epochs: 2}\n"
+            f"search:\n  {search}\n  space: {{{space}}}\nbudget: {{{budget}}}\n{rest}\n",
+            "s.yaml",
+        )
+        return submit(self.grid, feasible_cells(self.grid), self.storage, self.tracker)
+
+    def searcher(self) -> Searcher:
+        queue = TrialQueue(self.storage, "s")
+        assert self.grid.search is not None
+        return Searcher(queue, self.grid, self.grid.search)
+
+    def work(self, most: int = 100, searcher: Searcher | None = None) -> list[Claim]:
+        """Finish at most so many trials."""
+        queue, searcher, claims = TrialQueue(self.storage, "s"), searcher or self.searcher(), []
+        while len(claims) < most and not searcher.is_over():
+            claim = queue.claim(searcher.prepare)
+            if claim is None:
+                break
+            claims.append(claim)
+            queue.report(claim.trial_id, 1, 0.5)
+            values = [1 - abs(claim.config.lr - 0.01)]
+            assert self.grid.search is not None
+            queue.complete(claim.trial_id, *(values * len(self.grid.search.objectives)))
+        return claims
+
+    def trials(self) -> list[FrozenTrial]:
+        return TrialQueue(self.storage, "s").trials()
+
+    def states(self) -> dict[str, int]:
+        states = list(cell_states(TrialQueue(self.storage, "s")).values())
+        return {state: states.count(state) for state in sorted(set(states))}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("searcher") / "optuna.db"
+    open_storage(f"sqlite:///{file}").engine.dispose()
+    return file
+
+
+@pytest.fixture
+def study(database: Path, tmp_path: Path) -> Study:
+    shutil.copy(database, tmp_path / "optuna.db")
+    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc", "nsga2"])
+def test_every_sampler_fills_its_budget_with_different_points(study: Study, sampler: str) -> None:
+    study.plan(f"sampler: {sampler}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]")
+    assert len(study.work()) == 12
+    assert study.states() == {"complete": 12}
+    assert len({trial.params["lr"] for trial in study.trials()}) == 12
+
+
+def test_budget_raised_and_lowered_and_sampler_changed(study: Study) -> None:
+    submission = study.plan(budget="trials: 4")
+    assert (submission.added, submission.present) == (4, 0)
+    study.work(2)
+    assert study.plan(budget="trials: 3").added == 0
+    assert study.states() == {"complete": 2, "waiting": 1}
+    submission = study.plan("sampler: qmc", budget="trials: 7")
+    assert (submission.added, submission.present) == (4, 3)
+    assert len(study.work()) == 5
+    assert study.states() == {"complete": 7}
+    assert study.plan(budget="trials: 2").added == 0
+    assert study.states() == {"complete": 7}
+
+
+def test_a_slot_that_two_sweeps_queued_is_used_once(study: Study) -> None:
+    queue = study.plan(budget="trials: 2").queue
+    queue.reserve("slot-0")
+    queue.reserve("slot-1")
+    assert len(study.work()) == 2
+    assert study.states() == {"complete": 2}
+    assert [trial.user_attrs["void"] for trial in study.trials()[2:]] == ["a slot too many"] * 2
+
+
+def test_what_breaks_a_constraint_is_told_and_not_counted(study: Study) -> None:
+    study.plan(
+        "sampler: {name: random, seed: 1}",
+        space=f"{LR}, width: {{low: 2, high: 40}}",
+        rest="constraints: [params <= 3000]",
+    )
+    claims = study.work()
+    assert len(claims) == 6
+    void = [trial for trial in study.trials() if "void" in trial.user_attrs]
+    assert void
+    for trial in void:
+        assert (trial.state, trial.values) == (TrialState.PRUNED, None)
+        assert trial.constraints["params <= 3000"] > 0
+        assert "params <= 3000 must hold, but params is" in trial.user_attrs["void"]
+    kept = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
+    assert all(trial.constraints["params <= 3000"] <= 0 for trial in kept)
+
+
+def test_what_is_excluded_or_makes_no_trial_is_not_trained(study: Study) -> None:
+    study.plan(
+        "sampler: {name: random, seed: 1}",
+        space="optimizer: [adam, sgd, rmsprop], momentum: {low: 0.0, high: 0.9}, depth: {low: 1, high: 5}",
+        rest="exclude: [{optimizer: adam}]",
+    )
+    claims = study.work()
+    assert len(claims) == 6
+    assert {claim.config.optimizer for claim in claims} <= {"sgd", "rmsprop"}
+    reasons = {trial.user_attrs["void"] for trial in study.trials() if "void" in trial.user_attrs}
+    assert "excluded: optimizer=adam" in reasons
+
+
+def test_nothing_that_may_be_trained_ends_with_a_reason(study: Study) -> None:
+    study.plan("sampler: {name: random, seed: 1}", rest="constraints: [params <= 5]")
+    with pytest.raises(
+        StudyError, match=r"100 suggestions in a row may not be trained, .*params <= 5 must hold"
+    ):
+        study.work()
+    assert study.states() == {"waiting": 6}
+
+
+def test_known_points_come_first_and_once(study: Study) -> None:
+    space = f"{LR}, width: {{low: 2, high: 6}}"
+    search = "sampler: {name: random, seed: 1}\n  enqueue: [{lr: 0.02, width: 3}, {width: 4}]"
+    study.plan(search, space=space, budget="trials: 3")
+    first = [dict(claim.params) for claim in study.work()]
+    assert first[0] == {"lr": 0.02, "width": 3}
+    assert first[1]["width"] == 4
+    study.plan(search.replace("}]", "}, {lr: 0.03}]"), space=space, budget="trials: 5")
+    second = [dict(claim.params) for claim in study.work()]
+    assert second[0]["lr"] == 0.03
+    assert [trial.user_attrs.get("enqueued") for trial in study.trials()].count({"width": 4}) == 1
+
+
+def test_what_is_left_open_in_a_known_point_is_chosen_again_where_it_breaks_a_constraint(
+    study: Study,
+) -> None:
+    study.plan(
+        "sampler: {name: random, seed: 1}\n  enqueue: [{lr: 0.02}]",
+        space=f"{LR}, width: {{low: 2, high: 40}}",
+        budget="trials: 2",
+        rest="constraints: [params <= 3000]",
+    )
+    assert 0.02 in [claim.config.lr for claim in study.work()]
+
+
+def test_a_dead_workers_trial_keeps_its_parameters(study: Study) -> None:
+    queue = study.plan(budget="trials: 2", rest="constraints: [params <= 100000]").queue
+    claim = queue.claim(study.searcher().prepare)
+    assert claim is not None
+    queue.fail(claim.trial_id)  # without an outcome: what is found of a dead worker
+    study.plan(budget="trials: 2", rest="constraints: [params <= 100000]")
+    claims = study.work()
+    assert len(claims) == 2
+    again = next(each for each in claims if each.params == claim.params)
+    assert (again.config, again.label) == (claim.config, claim.label)
+    assert study.trials()[again.number].constraints.keys() == {"params <= 100000"}
+    assert study.states() == {"complete": 2}
+
+
+def test_a_worker_that_died_before_it_had_chosen_leaves_its_known_point(study: Study) -> None:
+    queue = study.plan("enqueue: [{lr: 0.02}]", budget="trials: 1").queue
+    trial_id = queue.storage.get_all_trials(queue.study_id)[0]._trial_id
+    queue.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    queue.fail(trial_id)
+    study.plan("enqueue: [{lr: 0.02}]", budget="trials: 1")
+    assert [claim.config.lr for claim in study.work()] == [0.02]
+
+
+def test_an_interrupted_worker_gives_its_slot_back(study: Study) -> None:
+    queue = study.plan(budget="trials: 1").queue
+    assert study.grid.search is not None
+    searcher = Searcher(queue, study.grid, study.grid.search, lambda: True)
+    with pytest.raises(Interrupted):
+        queue.claim(searcher.prepare)
+    assert study.states() == {"waiting": 1}
+
+
+def test_conditions_leave_parameters_out(study: Study) -> None:
+    space = "optimizer: [adam, sgd], momentum: {low: 0.1, high: 0.9, when: {optimizer: sgd}}"
+    study.plan("enqueue: [{optimizer: adam}, {optimizer: sgd}]", space=space, budget="trials: 2")
+    claims = study.work()
+    assert [sorted(claim.params) for claim in claims] == [["optimizer"], ["momentum", "optimizer"]]
+
+
+def test_it_is_over_at_its_target_or_when_its_epochs_are_spent(study: Study) -> None:
+    submission = study.plan("target: 0.5", budget="trials: 9")
+    assert len(study.work()) == 1
+    assert search_is_over(study.grid, submission.queue)
+    study.plan(budget="trials: 9, epochs: 4")
+    assert len(study.work()) == 3
+    study.plan(budget="trials: 9")
+    assert len(study.work()) == 5
+
+
+def test_choices_are_gained_and_lost(study: Study) -> None:
+    study.plan(space="activation: [relu, tanh]", budget="trials: 4")
+    study.work()
+    study.plan(space="activation: [tanh, gelu]", budget="trials: 12")
+    later = study.work()
+    assert len(later) == 8
+    assert "relu" not in {claim.config.activation for claim in later}
+
+
+def test_a_range_can_be_changed(study: Study) -> None:
+    study.plan(budget="trials: 4")
+    study.work()
+    study.plan(space="lr: {low: 0.2, high: 0.3, log: true}", budget="trials: 8")
+    assert all(0.2 <= claim.config.lr <= 0.3 for claim in study.work())
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("lr: [0.1, 0.2]", r"'lr' was a number in this study and is a choice now"),
+        ("lr: {low: 0.1, high: 0.2}", r"'lr' was a range on a log scale in this study and is a range now"),
+    ],
+)
+def test_a_parameter_of_another_kind_needs_another_study(study: Study, space: str, message: str) -> None:
+    study.plan(budget="trials: 1")
+    study.work()
+    with pytest.raises(StudyError, match=message):
+        study.plan(space=space)
+
+
+def test_several_objectives_are_directions_of_the_study(study: Study) -> None:
+    study.plan("sampler: nsga2\n  objectives: [val_accuracy, params]")
+    assert len(study.work()) == 6
+    assert TrialQueue(study.storage, "s").maximizes()
+    with pytest.raises(StudyError, match=r"compares by val_accuracy \(maximize\), params \(minimize\)"):
+        study.plan()
+
+
+def test_without_its_search_a_file_has_only_cells(study: Study) -> None:
+    study.plan(budget="trials: 3")
+    study.work(1)
+    grid = parse_grid("name: s\nbase: {dataset: digits, depth: 1, epochs: 2}", "s.yaml")
+    queue = submit(grid, feasible_cells(grid), study.storage, study.tracker).queue
+    assert study.states() == {"complete": 1, "waiting": 1}
+    assert queue.attributes()["search"] is None
+    claim = queue.claim()
+    assert claim is not None
+    assert claim.label == "s"
