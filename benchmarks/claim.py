@@ -23,6 +23,17 @@ __all__ = ["run"]
 _POSTGRES = (
     "LAB_BENCHMARK_POSTGRES"  # address of a database of its own, e.g. postgresql://lab@127.0.0.1/bench
 )
+_FIRST = "JOIN trials f ON f.trial_id = a.trial_id WHERE t.study_id = :study AND f.study_id = :study AND f.number = 0"
+_COPIES = (
+    "INSERT INTO trials (number, study_id, state) WITH RECURSIVE count(n) AS "
+    "(SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < :last) "
+    "SELECT n, study_id, state FROM count, trials WHERE study_id = :study AND number = 0",
+    "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+    f"SELECT t.trial_id, a.key, a.value_json FROM trials t, trial_user_attributes a {_FIRST} AND t.number > 0",
+    "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) "
+    "SELECT t.trial_id, a.param_name, a.param_value, a.distribution_json "
+    f"FROM trials t, trial_params a {_FIRST} AND t.number > 0",
+)
 
 
 def run(sizes: tuple[int, ...], claims: int) -> None:
@@ -36,34 +47,44 @@ def run(sizes: tuple[int, ...], claims: int) -> None:
 
 def _measure(database: str, address: Callable[[], str], sizes: tuple[int, ...], claims: int) -> None:
     rows: list[list[str]] = []
-    studies = [(size, *_filled(address(), size)) for size in sizes]
+    studies = [(size, *_filled(address(), size, claims)) for size in sizes]
     first, each, late = _claims(studies, claims)
     base = sizes[0]
     for size, _, _, adding in studies:
-        cells = [f"{size:,}", f"{1_000 * adding / size:.1f}"]
+        cells = [f"{size:,}", f"{1_000 * adding:.1f}"]
         for times in (first, each, late):
             ratio = times[size] / times[base]
             verdict = "" if size == base else judged(ratio <= 2, "≤ 2x")
             cells += [f"{1_000 * times[size]:.1f}", f"{ratio:.2f}x", verdict]
         rows.append(cells)
-    columns = ["cells", "ms to queue one"]
+    columns = ["cells", "queue one, ms"]
     for what in ("first claim", "a claim", "claim, others done"):
         columns += [f"{what}, ms", "ratio", "target"]
     show(f"Claiming from {database}", columns, rows, f"Medians of {claims} claims of each study, in turns.")
 
 
-def _filled(url: str, size: int) -> tuple[str, str, float]:
-    """Return the address and name of a study of `size` waiting cells, and the seconds that queueing them took."""
+def _filled(url: str, size: int, claims: int) -> tuple[str, str, float]:
+    """Return the address and name of a study of `size` waiting cells, and the median seconds of queueing one more.
+
+    All but the last few are copies of the first, made by the database: queueing them one by one takes minutes.
+    """
     name = uuid.uuid4().hex
     storage = open_storage(url)
     optuna.create_study(storage=storage, study_name=name, direction="maximize")
     queue = TrialQueue(storage, name)
-    distributions = {"lr": FloatDistribution(1e-9, 1.0)}
+    _add(queue, 0)
+    with storage.engine.begin() as connection:
+        for query in _COPIES:
+            connection.execute(sa.text(query), {"study": queue.study_id, "last": size - claims - 1})
+    return url, name, statistics.median(_add(queue, number) for number in range(1, claims + 1))
+
+
+def _add(queue: TrialQueue, number: int) -> float:
+    lr = (number + 1) / 1e6
+    config = TrialConfig(lr=lr)
     began = perf_counter()
-    for number in range(size):
-        lr = (number + 1) / 1e6
-        queue.add(TrialConfig(lr=lr), f"lr={lr}", {"lr": lr}, distributions)
-    return url, name, perf_counter() - began
+    queue.add(config, f"lr={lr}", {"lr": lr}, {"lr": FloatDistribution(1e-9, 1.0)})
+    return perf_counter() - began
 
 
 def _claims(

@@ -101,6 +101,7 @@ class _Service:
     paused: dict[str, float] = field(default_factory=dict)  # until when, by study
     looked: float = 0.0
     rescued: float = 0.0
+    stopping: bool = False
 
     def run(self, idle_exit: float | None, should_stop: Callable[[], bool]) -> None:
         """Work until told to stop, or idle for long enough."""
@@ -125,6 +126,7 @@ class _Service:
                 end_run(trial.user_attrs, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
 
     def _stop(self) -> None:
+        self.stopping = True
         self.pool.stop()
         late = time.monotonic() + _STOP_SECONDS
         while len(self.pool) and time.monotonic() < late:
@@ -181,7 +183,7 @@ class _Service:
 
     def _ended(self, worker: int, code: int) -> None:
         queue = self.busy.pop(worker)
-        if worker not in self.training and code:
+        if worker not in self.training and code and not self.stopping:
             self._pause(queue, f"A worker ended with exit code {code} before it began a trial")
         self.training.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
