@@ -66,7 +66,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (MlflowRun, "log_history", "log metrics"),
     (objective, "_result", "test"),
     (objective, "curves", "figures: draw"),
-    (objective, "confusion_matrix", "figures: draw"),
+    (objective, "log_error_analysis", "figures: draw"),
     (MlflowRun, "log_figure", "figures: render, store"),
     (MlflowRun, "log_model", "log_model"),
     (MlflowRun, "end", "end the run"),
