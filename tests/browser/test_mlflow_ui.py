@@ -159,7 +159,7 @@ def test_model_has_its_metrics_and_its_signature(study: Study, open_page: Callab
     page = open_page(f"{study.url}/#/experiments/{study.experiment}/models?workflowType=machine_learning")
     page.shows("Ready", "Source run", *study.leaderboard["name"])
     page.click("[role=gridcell] a[href*='/models/m-']")
-    page.shows("About this logged model", "Metrics (10)", "test_accuracy", "synthetic (#")
+    page.shows("About this logged model", "test_accuracy", "test_macro_f1", "synthetic (#", "Parameters (")
     page.click_text("Artifacts")
     page.click_text("MLmodel")
     page.shows("signature:", "tensor-spec", "float32")
