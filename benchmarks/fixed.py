@@ -55,7 +55,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (JournaledTracker, "open_run", "open the run"),
     (objective, "load_data", "load_data (cached)"),
     (objective, "Trainer", "build the trainer"),
-    (Trainer, "_train", _EPOCHS),
+    (Trainer, "_train_on", _EPOCHS),
     (Trainer, "_evaluate", _EPOCHS),
     (objective, "log_description", "describe: model summary"),
     (JournaledRun, "log_params", "params, tags, final metrics"),

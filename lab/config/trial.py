@@ -51,7 +51,7 @@ METRICS: Final = (
 
 # Where and how fast a trial runs is not what it is, and a preset's values stand in their own fields:
 # these never change a cell's identity.
-_NOT_IDENTITY: Final = frozenset({"device", "preset", "threads"})
+_NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
@@ -237,6 +237,8 @@ class TrialConfig(BaseModel):
     """Also log epoch_test_loss and epoch_test_accuracy, as the reports' plots do; `monitor` selects."""
     log_every_n_steps: Positive | None = None
     """Also log step_loss and step_accuracy, means over so many iterations, against the iteration."""
+    checkpoint_every_n_steps: Positive | None = None
+    """Also write a checkpoint after so many iterations within an epoch; for epochs that take long."""
     top_k: Positive = 5
     """The k of the top-k accuracy on the test split, logged where there are more classes."""
 
@@ -311,7 +313,8 @@ class TrialConfig(BaseModel):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only what differs from a default counts, so a later version's new field leaves old hashes alone;
-        `device` and `threads` do not count, and `data_dir` only where it names the data (image_folder).
+        what only says how it is run (`device`, `threads`, `checkpoint_every_n_steps`) does not count, and
+        `data_dir` only where it names the data (image_folder).
         """
         skipped = set(_NOT_IDENTITY)
         if "data_dir" not in registry.datasets[self.dataset].options:

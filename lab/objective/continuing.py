@@ -69,11 +69,11 @@ def go_on(
             trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
         else:
             break
-    if not trainer.epoch and not problems and points.steps("train_loss"):
+    if not trainer.place and not problems and points.steps("train_loss"):
         problems.append("there is no checkpoint on this machine or in the run's artifacts")
     if problems:
         reason = "; ".join(problems)
-        tag, place = ("continued", f"after epoch {trainer.epoch}") if trainer.epoch else _RESTARTED
+        tag, place = ("continued", trainer.place) if trainer.place else _RESTARTED
         run.set_tags({f"lab.{tag}": f"{place}: {reason}"[:MOST_CHARACTERS]})
     return trainer
 

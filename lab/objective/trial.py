@@ -147,9 +147,14 @@ class _Trial:
             trainer = go_on(trainer, self.run, self.checkpoints, points, self.should_stop)
         if trainer.epoch:
             self.on_epoch(catch_up(trainer, points))
-        elif self.config.init_from is not None:
+        elif not trainer.place and self.config.init_from is not None:
             self._begin_with(self.config.init_from, trainer)
-        pruned = self._train_epochs(trainer, points)
+        try:
+            pruned = self._train_epochs(trainer, points)
+        except Interrupted:
+            if trainer.step:  # or there is one already
+                self._keep(trainer)
+            raise
         result = result_of(trainer, self.run.run_id)
         result = replace(result, outcome=Outcome.PRUNED) if pruned else result
         log_result(self.run, result, trainer)
@@ -171,6 +176,11 @@ class _Trial:
         with suppress(LabError):
             self.run.end(RunStatus.FAILED if outcome is Outcome.FAILED else RunStatus.KILLED)
 
+    def _keep(self, trainer: Trainer) -> None:
+        """Write a checkpoint of where the trainer is, if one could go on from there."""
+        if self.checkpoints is not None and trainer.is_settled and trainer.place:
+            self.checkpoints.save(trainer.state_dict())
+
     def _begin_with(self, origin: str, trainer: Trainer) -> None:
         """Load the weights that `init_from` names, and record where they came from."""
         saved = restore(self.tracker, find_run(self.tracker, origin))
@@ -181,9 +191,8 @@ class _Trial:
         """Train to the end, or until the trial is pruned; return whether it was."""
         if trainer.epoch and not trainer.finished and self.should_prune():
             return True  # its worker may have died before it asked
-        for epoch in trainer.epochs():
-            if self.checkpoints is not None:
-                self.checkpoints.save(trainer.state_dict())  # first, so that a logged epoch is never lost
+        for epoch in trainer.epochs(keep=lambda: self._keep(trainer)):
+            self._keep(trainer)  # first, so that a logged epoch is never lost
             points.log({epoch.epoch: epoch.metrics}, epoch.steps)
             self.on_epoch(epoch)
             if not trainer.finished and self.should_prune():

@@ -70,7 +70,7 @@ class RunCheckpoints:
         Raises:
             TrackingError: the store fails.
         """
-        whole: list[tuple[int, str, dict[str, Any]]] = []
+        whole: list[tuple[tuple[int, int], str, dict[str, Any]]] = []
         with tempfile.TemporaryDirectory() as folder:
             for place in (_LAST, _SPARE):
                 file = self._tracker.download(self._run.run_id, f"{_FOLDER}/{place}", Path(folder))
@@ -81,9 +81,8 @@ class RunCheckpoints:
                 except CorruptCheckpoint as error:
                     damaged(str(error).replace(str(file), f"the run's {_FOLDER}/{place}"))
                 else:
-                    epoch = state.get("epoch")
-                    whole.append((epoch if isinstance(epoch, int) else 0, place, state))
-        whole.sort(key=lambda each: each[0], reverse=True)  # of two of one epoch `last.pt` stays first
+                    whole.append((_progress(state), place, state))
+        whole.sort(key=lambda each: each[0], reverse=True)  # of two that are as far `last.pt` stays first
         self._known, self._newest = True, whole[0][1] if whole else None
         yield from (state for _, _, state in whole)
 
@@ -115,6 +114,12 @@ class RunCheckpoints:
             shutil.copyfile(file, copy)
         self._run.log_file(copy, _FOLDER)
         copy.unlink()
+
+
+def _progress(state: dict[str, Any]) -> tuple[int, int]:
+    """Return the epochs done and the steps of the next one."""
+    epoch, step = state.get("epoch"), state.get("step")
+    return epoch if isinstance(epoch, int) else 0, step if isinstance(step, int) else 0
 
 
 class Uploader:

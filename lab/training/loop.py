@@ -25,6 +25,7 @@ from lab.training.schedulers import build_schedule
 from lab.training.stored_state import check_state
 from lab.training.sums import Sums
 from lab.training.transfer import load_pretrained
+from lab.training.under_way import UnderWay
 
 __all__ = ["EpochResult", "Trainer"]
 
@@ -54,8 +55,8 @@ class EpochResult:
 class Trainer:
     """Trains one config on one dataset.
 
-    `epochs()` trains and yields after each epoch; between two epochs `state_dict()` is all that continues
-    the trial exactly, in this process or another.
+    `epochs()` trains and yields after each epoch; while `is_settled`, `state_dict()` is all that continues the
+    trial exactly, in this process or another.
 
     Args:
         config: the trial's settings.
@@ -100,18 +101,23 @@ class Trainer:
         self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
         self._best_weights: dict[str, Tensor] | None = None
+        self._under_way: UnderWay | None = None
+        self.is_settled = True
 
-    def epochs(self) -> Iterator[EpochResult]:
+    def epochs(self, keep: Callable[[], object] = lambda: None) -> Iterator[EpochResult]:
         """Train until the epochs are done, patience ends or the loss is no longer finite.
 
+        Args:
+            keep: called every `checkpoint_every_n_steps` steps within an epoch; may take `state_dict`.
+
         Raises:
-            Interrupted: `should_stop` said so; the epoch under way is lost, the ones before are not.
+            Interrupted: `should_stop` said so; nothing is lost while `is_settled`.
         """
         while not self.finished:
-            started = time.perf_counter()
-            lr = self._optimizer.param_groups[0]["lr"]
-            order = shuffled_order(len(self.dataset.train), self._order, self.device)
-            sums = self._train(order)
+            epoch = self._under_way = self._under_way or self._begin()
+            self._train_on(epoch, keep)
+            order, sums = epoch.order, epoch.sums
+            self._under_way, self.is_settled = None, False
             finite = sums.finite_steps()
             steps = self._windows(sums, finite)
             self._note_peak(sums, finite)
@@ -121,13 +127,13 @@ class Trainer:
                     yield self._record(sums.metrics(finite), steps)
                 return
             metrics = sums.metrics(sums.steps)
-            trained = time.perf_counter()  # after the sums were read, so that the device is done too
+            trained = epoch.elapsed  # after the sums were read, so that the device is done too
             metrics |= self._mine(order, sums)
             metrics |= self._evaluate()
             metrics |= {
-                "lr": lr,
-                "images_per_second": sums.images / (trained - started),
-                "epoch_seconds": time.perf_counter() - started,
+                "lr": epoch.lr,
+                "images_per_second": sums.images / trained,
+                "epoch_seconds": epoch.elapsed,
             }
             if not all(math.isfinite(value) for value in metrics.values()):
                 self._diverge(sums.steps - 1)  # the step that the evaluation followed
@@ -160,6 +166,18 @@ class Trainer:
         return len(self.history)
 
     @property
+    def step(self) -> int:
+        """Steps done of the epoch under way."""
+        return 0 if self._under_way is None else self._under_way.sums.steps
+
+    @property
+    def place(self) -> str:
+        """What was done last, in words; nothing before the first step."""
+        if self.step:
+            return f"after step {self.step} of epoch {self.epoch + 1}"
+        return f"after epoch {self.epoch}" if self.epoch else ""
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to train."""
         return self.diverged_step is not None or self.patience.exhausted or self.epoch >= self.config.epochs
@@ -179,10 +197,12 @@ class Trainer:
             self.model.load_state_dict(self._best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that continues the trial after the last finished epoch, as tensors and plain values."""
+        """Return all that continues the trial after the last step, as tensors and plain values."""
         return {
             "cell": self.config.cell_hash,
-            "epoch": self.epoch,  # by it the newer of two is told
+            "epoch": self.epoch,  # by it and the step the newer of two is told
+            "step": self.step,
+            "under_way": None if self._under_way is None else self._under_way.state_dict(),
             "history": self.history,
             "step_history": self.step_history,
             "diverged_step": self.diverged_step,
@@ -212,6 +232,13 @@ class Trainer:
             optimizer=self._optimizer.state_dict(),
             schedule=self._schedule.scheduler.state_dict(),
         )
+        saved = state["under_way"]
+        under_way = saved and UnderWay.of(
+            saved,
+            images=len(self.dataset.train),
+            steps=self._steps_per_epoch,
+            device=self.device,
+        )
         self.history = list(state["history"])
         self.step_history = dict(state["step_history"])
         self.diverged_step = state["diverged_step"]
@@ -228,29 +255,47 @@ class Trainer:
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.device)
+        self._under_way = under_way or None
 
-    def _train(self, order: Tensor, only: list[int] | None = None) -> Sums:
-        """Train on the batches of an epoch in `order`; with `only`, on those and outside the schedule."""
+    def _begin(self) -> UnderWay:
+        return UnderWay(
+            shuffled_order(len(self.dataset.train), self._order, self.device),
+            Sums.of(self._steps_per_epoch, self.device),
+            self._optimizer.param_groups[0]["lr"],
+        )
+
+    def _train_on(self, epoch: UnderWay, keep: Callable[[], object]) -> None:
+        """Train on the batches that an epoch has left."""
+        every = self.config.checkpoint_every_n_steps
+        for _ in self._steps(epoch.order, epoch.sums, list(range(epoch.sums.steps, self._steps_per_epoch))):
+            self._schedule.after_step()
+            if every and epoch.sums.steps % every == 0 and epoch.sums.steps < self._steps_per_epoch:
+                keep()
+
+    def _steps(self, order: Tensor, sums: Sums, batches: list[int]) -> Iterator[None]:
+        """Train on `batches`, by number, of an epoch in `order`; yield after each, until a loss is not finite."""
         self.model.train()
         for module in self._frozen:
             module.eval()  # frozen statistics stay as they are, too
-        sums = Sums.of(self._steps_per_epoch if only is None else len(only), self.device)
         look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
-        for images, labels in self._batches(order, only):
-            if self._should_stop():
+        found = self._batches(order, batches)
+        while True:
+            if self._should_stop():  # before a batch is made, which draws from the augmentations' generator
                 raise Interrupted
+            batch = next(found, None)
+            if batch is None:
+                return
+            images, labels = batch
             with autocast(self.config, self.device):
                 logits = self.model(images)  # [B, classes]
                 loss = self._loss(logits, labels)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-            if only is None:
-                self._schedule.after_step()
             sums.add(loss, logits, labels)
             if sums.steps % look_every == 0 and not math.isfinite(loss.item()):
-                break
-        return sums
+                return
+            yield
 
     def _mine(self, order: Tensor, sums: Sums) -> dict[str, float]:
         """Feed the batches with the highest loss again, from the configured epoch on; return what it cost and did.
@@ -263,7 +308,9 @@ class Trainer:
             return {}
         started = time.perf_counter()
         worst = sums.worst(config.hard_mining_fraction or 0.0)
-        again = self._train(order, worst)
+        again = Sums.of(len(worst), self.device)
+        for _ in self._steps(order, again, worst):
+            pass
         return {
             "mined_batches": float(len(worst)),
             "mined_loss_before": sums.losses[worst].mean().item(),
@@ -279,7 +326,7 @@ class Trainer:
         windows = sums.windows(self.config.log_every_n_steps, finite)
         return {before + step: metrics for step, metrics in windows.items()}
 
-    def _batches(self, order: Tensor, only: list[int] | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, order: Tensor, only: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
         return epoch_batches(
             self.dataset.train,
             batch_size=self.config.batch_size,
@@ -307,6 +354,7 @@ class Trainer:
     ) -> EpochResult:
         self.history.append(metrics)
         self.step_history.update(steps)
+        self.is_settled = True
         return EpochResult(self.epoch, metrics, improved, steps)
 
     def _note_peak(self, sums: Sums, finite: int) -> None:

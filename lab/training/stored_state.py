@@ -9,6 +9,11 @@ from torch import Tensor
 
 __all__ = ["check_state"]
 
+_KEYS = (
+    *("cell", "epoch", "step", "under_way", "history", "step_history"),
+    *("diverged_step", "losses", "patience", "cuda"),
+)
+
 
 def check_state(
     state: Mapping[str, Any],
@@ -28,11 +33,15 @@ def check_state(
     Raises:
         ValueError: a value is missing, or of another kind or shape; names it.
     """
-    for key in ("cell", "epoch", "history", "step_history", "diverged_step", "losses", "patience", "cuda"):
+    for key in _KEYS:
         _require(key in state, key)
     history, steps, patience = state["history"], state["step_history"], state["patience"]
     _require(isinstance(history, list) and all(map(_are_metrics, history)), "history")
-    _require(type(state["epoch"]) is int and state["epoch"] == len(history) > 0, "epoch")
+    under_way = state["under_way"]
+    _require(under_way is None or isinstance(under_way, dict), "under_way")
+    begun = bool(history) or under_way is not None
+    _require(type(state["epoch"]) is int and state["epoch"] == len(history) and begun, "epoch")
+    _require(type(state["step"]) is int, "step")
     _require(isinstance(steps, dict) and all(type(step) is int for step in steps), "step_history")
     _require(all(map(_are_metrics, steps.values())), "step_history")
     _require(state["diverged_step"] is None or type(state["diverged_step"]) is int, "diverged_step")

@@ -183,6 +183,27 @@ def same(one: TrialResult, other: TrialResult) -> bool:
     return curves[0] == curves[1] and ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("steps", [None, 2])
+def test_a_trial_of_one_epoch_goes_on_within_it(
+    tracker: MemoryTracker, placement: Placement, logged: Counter[tuple[str, int]], steps: int | None
+) -> None:
+    config = TrialConfig(**{**TINY, "epochs": 1}, log_every_n_steps=1, checkpoint_every_n_steps=steps)
+    asked = iter([False] * 5 + [True] * 99)
+    with pytest.raises(Interrupted, match="asked to stop"):
+        train(config, tracker, placement=placement, should_stop=lambda: next(asked))
+    folder = placement.checkpoints(only_run(tracker)["run_id"])
+    assert folder is not None
+    assert load_checkpoint(folder / "last.pt")["step"] == 5
+    assert (folder / "before.pt").exists() == (steps is not None)
+    if steps:  # as if the process had been killed there, after step 4
+        (folder / "last.pt").unlink()
+    result = continued(config, tracker, folder)
+    assert "tags.lab.restarted" not in only_run(tracker)
+    assert "tags.lab.continued" not in only_run(tracker)
+    assert set(logged.values()) == {1}
+    assert same(result, train(config, MemoryTracker()))
+
+
 def test_of_a_damaged_checkpoint_the_one_before_is_used_and_no_point_is_doubled(
     tracker: MemoryTracker, placement: Placement, logged: Counter[tuple[str, int]]
 ) -> None:
@@ -318,7 +339,7 @@ def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB."
         )
 
-    monkeypatch.setattr(Trainer, "_train", exhaust)
+    monkeypatch.setattr(Trainer, "_train_on", exhaust)
     match = r"batch_size=256, image_size=8, precision=fp32\): .*allocate 2\.00 GiB\. Lower `batch_size` or"
     with pytest.raises(ResourceError, match=match) as caught:
         train(TrialConfig(**TINY), tracker, placement=placement)

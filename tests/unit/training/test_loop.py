@@ -104,6 +104,63 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
+def stopped_after(asked: int, values: dict[str, Any]) -> Trainer:
+    """Return a trainer that was told to stop when it asked for that time."""
+    config = TrialConfig(**{**TINY, **values})
+    answers = iter([False] * asked + [True])
+    stopped = Trainer(config, load_data(config), lambda: next(answers))
+    with pytest.raises(Interrupted, match="asked to stop"):
+        finish(stopped)
+    return stopped
+
+
+@pytest.mark.parametrize("values", EXACT, ids=str)
+@pytest.mark.parametrize("asked", [0, 3, 8])
+def test_it_continues_within_an_epoch_to_the_last_bit(
+    values: dict[str, Any], asked: int, tmp_path: Path
+) -> None:
+    whole = finish(trainer(**values))
+    first = stopped_after(asked, values)
+    assert first.is_settled
+    save_checkpoint(first.state_dict(), tmp_path / "last.pt")
+    torch.manual_seed(999)  # whatever happens in between
+    second = trainer(**values)
+    second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
+    assert (second.epoch, second.step) == (first.epoch, first.step)
+    finish(second)
+    assert curves(second) == curves(whole)
+    assert second.step_history == whole.step_history
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_a_checkpoint_is_due_every_so_many_steps_of_an_epoch() -> None:
+    trained = trainer(epochs=2, checkpoint_every_n_steps=3)
+    places: list[tuple[str, bool]] = []
+    for epoch in trained.epochs(keep=lambda: places.append((trained.place, trained.is_settled))):
+        places.append((f"epoch {epoch.epoch}", trained.is_settled))
+    steps = [f"after step {step} of epoch {epoch}" for epoch in (1, 2) for step in (3, 6)]
+    assert places == [(name, True) for name in (*steps[:2], "epoch 1", *steps[2:], "epoch 2")]
+    assert curves(trained) == curves(finish(trainer(epochs=2)))
+
+
+def test_while_batches_are_mined_nothing_can_be_continued() -> None:
+    mining = {"hard_mining_from": 1, "hard_mining_fraction": 0.5}
+    assert not stopped_after(9, mining).is_settled  # seven steps, the end of them, and one of the mined
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"order": torch.zeros(10)}, {"sizes": [256] * 99}, {"losses": None}, {"lr": "high"}, {"seconds": None}],
+    ids=str,
+)
+def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    state = stopped_after(3, {}).state_dict()
+    state["under_way"] |= wrong
+    with pytest.raises(ValueError, match="the checkpoint's under_way is not what a trial keeps"):
+        trainer().load_state_dict(state)
+
+
 def test_another_seed_gives_other_curves_on_the_same_split() -> None:
     one, other = trainer(seed=0), trainer(seed=1)
     assert curves(finish(one)) != curves(finish(other))

@@ -1,0 +1,87 @@
+"""The epoch that is being trained: its order, what it has added up so far, and how to go on in the middle of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.training.sums import Sums
+
+__all__ = ["UnderWay"]
+
+
+@dataclass
+class UnderWay:
+    """An epoch of which some steps may be done.
+
+    Args:
+        order: of the images, int64 [N].
+        sums: of the steps done.
+        lr: learning rate at the start of the epoch.
+        seconds: that it took before, in another process.
+    """
+
+    order: Tensor
+    sums: Sums
+    lr: float
+    seconds: float = 0.0
+    _since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the epoch has taken."""
+        return self.seconds + time.perf_counter() - self._since
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it, as tensors and plain values."""
+        return {
+            "order": self.order,
+            "losses": self.sums.losses,
+            "correct": self.sums.correct,
+            "sizes": list(self.sums.sizes),
+            "lr": self.lr,
+            "seconds": self.elapsed,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], *, images: int, steps: int, device: torch.device) -> UnderWay:
+        """Return the epoch that `state_dict` gave.
+
+        Args:
+            state: from `state_dict`.
+            images: of the training split.
+            steps: of a whole epoch.
+            device: to train on.
+
+        Raises:
+            ValueError: it is not of such an epoch.
+        """
+        order, losses, correct, sizes, lr, seconds = _values(state)
+        right = (
+            _is(order, images, torch.int64)
+            and bool((order.sort().values == torch.arange(images)).all())
+            and _is(losses, steps, torch.float32)
+            and _is(correct, steps, torch.int64)
+            and isinstance(sizes, list)
+            and len(sizes) <= steps
+            and all(type(size) is int and size > 0 for size in sizes)
+            and isinstance(lr, float)
+            and isinstance(seconds, float)
+        )
+        if not right:
+            raise ValueError("the checkpoint's under_way is not what a trial keeps")
+        sums = Sums(losses.to(device), correct.to(device), len(sizes), list(sizes))
+        return cls(order.to(device), sums, lr, seconds)
+
+
+def _values(state: Mapping[str, Any]) -> list[Any]:
+    return [state.get(key) for key in ("order", "losses", "correct", "sizes", "lr", "seconds")]
+
+
+def _is(found: Any, length: int, dtype: torch.dtype) -> bool:
+    return isinstance(found, Tensor) and tuple(found.shape) == (length,) and found.dtype == dtype
