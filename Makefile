@@ -64,11 +64,11 @@ unit: install-test  ## the default tests, in parallel (JOBS=2)
 
 # pytest ends with 5 when a tier has no test yet; that is not a failure
 define tier
-	@$(BIN)/pytest -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
+	@$(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
 endef
 
 test-slow: install-test  ## tests that take more than ten seconds
-	$(call tier,slow and not gpu and not docker and not browser and not postgres)
+	$(call tier,slow and not gpu and not docker and not browser and not postgres,-n $(JOBS) --maxprocesses 2 --dist loadfile)
 
 test-gpu: install-test  ## tests that need a CUDA device
 	$(call tier,gpu)

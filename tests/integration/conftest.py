@@ -1,10 +1,9 @@
-"""What integration tests share: fresh stores, and a PostgreSQL server of the session's own on the loopback address."""
+"""What integration tests share: fresh stores, and servers of the session's own on the loopback address."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from lab.engines import Stores
 from lab.study import open_storage
 from lab.tracking import prepare
+from tests.servers import MlflowServer, free_port
 
 _ACCOUNT = "postgres"  # the server refuses to run as root
 
@@ -49,7 +49,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._binaries = _binaries()
         self._folder, self._data = folder, folder / "data"
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"postgresql://lab@127.0.0.1:{self._port}"
         if os.geteuid() == 0:
             shutil.chown(folder, _ACCOUNT, _ACCOUNT)
@@ -93,6 +93,14 @@ def _running_postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def server(tmp_path: Path, fresh_databases: Path) -> Iterator[MlflowServer]:
+    """An MLflow server of the test's own, not started yet."""
+    server = MlflowServer(tmp_path / "server", fresh_databases / "mlflow.db")
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A running server; it and its files are gone afterwards."""
@@ -132,9 +140,3 @@ def _run(*command: object) -> None:
         if subprocess.run(words, cwd="/", stdout=output, stderr=output).returncode:
             output.seek(0)
             raise RuntimeError(f"{' '.join(words)} failed:\n{output.read()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,140 @@
+"""Servers that tests stop and start: MLflow's, and a network that can be cut between it and its clients."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+__all__ = ["MlflowServer", "Network", "free_port"]
+
+_START_SECONDS = 120  # a loaded machine is slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MlflowServer:
+    """A server that can be stopped and started again, at the same address and with the same contents.
+
+    It keeps the artifacts of its clients. `database` is a fresh one to begin with: making one takes seconds.
+    """
+
+    def __init__(self, folder: Path, database: Path | None = None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(exist_ok=True)
+        if database is not None:
+            shutil.copy(database, folder / "mlflow.db")
+
+    def start(self) -> None:
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
+            *("--port", str(self.port)),
+            *("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"),
+            *("--artifacts-destination", f"{self.folder}/artifacts"),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            # its own session: the server is a tree of processes, and all of it has to go
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-3000:]}")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)  # nothing of it is kept, and ending well takes it seconds
+            process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+
+class Network:
+    """A way to a server on `port`, under an address of its own, that can be cut: what is sent then is swallowed."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._cut = threading.Event()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break what is under way; what is tried from now on hangs until it gives up."""
+        self._cut.set()
+        self._break()
+
+    def mend(self) -> None:
+        self._cut.clear()
+        self._break()  # what hung since; its client tries again
+
+    def close(self) -> None:
+        self._listener.close()
+        self._break()
+
+    def _break(self) -> None:
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(client)
+            if not self._cut.is_set():
+                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._server))
+        except OSError:
+            client.close()
+            return
+        self._open.append(server)
+        for source, target in ((client, server), (server, client)):
+            threading.Thread(target=_carry, args=(source, target), daemon=True).start()
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
