@@ -64,7 +64,7 @@ unit: install-test  ## the default tests, in parallel (JOBS=2)
 
 # pytest ends with 5 when a tier has no test yet; that is not a failure
 define tier
-	@$(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
+	@OMP_NUM_THREADS=1 $(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
 endef
 
 test-slow: install-test  ## tests that take more than ten seconds
