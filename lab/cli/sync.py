@@ -56,7 +56,8 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
 def _delivered(result: Delivered, store: str) -> str:
     if not result.writes:
         return f"Nothing is left to deliver to {store}"
-    return f"Delivered to {store}: {result.writes:,} writes of {result.runs:,} runs"
+    runs = "run" if result.runs == 1 else "runs"
+    return f"Delivered to {store}: {result.writes:,} writes of {result.runs:,} {runs}"
 
 
 def _refused(refused: Refused) -> str:
