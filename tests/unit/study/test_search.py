@@ -107,7 +107,7 @@ def test_faults(arguments: dict[str, str], message: str) -> None:
 
 
 def test_all_faults_at_once() -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="Unknown pruner") as caught:
         check("{name: tpe, sede: 1, n_startup_trials: x}", "medain")
     assert len(caught.value.faults) == 3
 

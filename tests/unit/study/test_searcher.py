@@ -202,7 +202,7 @@ def test_an_interrupted_worker_gives_its_slot_back(study: Study) -> None:
     queue = study.plan(budget="trials: 1").queue
     assert study.grid.search is not None
     searcher = Searcher(queue, study.grid, study.grid.search, lambda: True)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="asked to stop"):
         queue.claim(searcher.prepare)
     assert study.states() == {"waiting": 1}
 
