@@ -15,7 +15,7 @@ STORE = $(or $(MLFLOW_TRACKING_URI),sqlite:///.lab/mlflow.db)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install quickstart ui test install-test lint format unit \
-	test-slow test-gpu test-browser test-postgres test-docker constraints clean
+	test-slow test-gpu test-browser test-postgres test-docker secrets backup restore constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -82,10 +82,21 @@ test-postgres: install-test  ## tests that need Debian's postgresql
 test-docker: install-test  ## tests that need a Docker engine
 	$(call tier,docker)
 
+# ---- the service of docker/compose.yaml
+
+secrets:  ## passwords and .env for the service, which `docker compose up -d` starts
+	@docker/secrets.sh
+
+backup:  ## both databases and the artifacts of the service into backups/ (TO=folder)
+	@docker/backup.sh
+
+restore:  ## FROM=backups/…: a backup into an empty service
+	@docker/restore.sh
+
 # ---- upkeep
 
 constraints: install-test  ## write the versions installed in .venv to constraints.txt
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,postgres,test]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,postgres,service,test]'
 	@{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(BIN)/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable \
 		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new

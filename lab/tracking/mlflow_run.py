@@ -81,7 +81,8 @@ class MlflowRun:
         """The page of this run in the MLflow UI, or None where no server shows it."""
         if not self._uri.startswith(("http://", "https://")):
             return None
-        return f"{public_uri(self._uri).rstrip('/')}/#/experiments/{self._experiment}/runs/{self._run_id}"
+        page = f"#/experiments/{self._experiment}/runs/{self._run_id}?workspace=default"
+        return f"{public_uri(self._uri).rstrip('/')}/{page}"
 
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log `params`; one that the run already has keeps its value."""
@@ -246,7 +247,7 @@ class MlflowRun:
             models = [output.model_id for output in (origin.outputs.model_outputs if origin.outputs else [])]
             if models:
                 self._client.log_inputs(self._run_id, models=[LoggedModelInput(models[-1])])
-        page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}"
+        page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}?workspace=default"
         study = origin.data.tags.get("lab.study")
         name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
         note = f"Began with the weights of [{name}]({page})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -47,7 +48,12 @@ def _cpu() -> str:
 
 
 def _commit(folder: Path) -> str:
-    """Return the commit that `folder` is checked out at, empty where it is not in a repository."""
+    """Return the commit that `folder` is checked out at, empty where it is not in a repository.
+
+    An image has none; `LAB_COMMIT` says there what it was built of.
+    """
+    if "LAB_COMMIT" in os.environ:
+        return os.environ["LAB_COMMIT"]
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5

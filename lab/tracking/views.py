@@ -29,9 +29,11 @@ _SECTIONS = (
 def study_page(experiment: str) -> str:
     """Return the path of the view in the UI, to be put behind a server's address.
 
-    It also says that this is about training; the UI opens on its other half, for language models.
+    It also says that this is about training; the UI opens on its other half, for language models. A server with
+    workspaces (docker/compose.yaml has one) would ask for one first; any other ignores that.
     """
-    return f"/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={_KEY}"
+    page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={_KEY}&workspace=default"
 
 
 def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,9 @@ import requests
 from lab.config import parse_grid
 from lab.engines import Stores, sweep
 from lab.tracking import connect, study_page
+from tests.chromium import chromium, driver, open_page
+
+__all__ = ["chromium", "driver", "open_page"]  # fixtures
 
 GRID = """
 name: little
@@ -30,12 +32,6 @@ base: {dataset: synthetic, image_size: 8, width: 4, depth: 1, batch_size: 64, ep
 grid:
   lr: [0.0001, 0.01]
   activation: [relu, tanh]
-"""
-
-# in a new browser the UI opens the panel of its assistant, over a quarter of the page
-_NO_ASSISTANT = """
-localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
-localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 """
 
 
@@ -64,16 +60,6 @@ class Study:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> dict[str, str]:
-    """Where Chromium and its driver are."""
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, place in found.items() if place is None]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: apt-get install chromium chromium-driver")
-    return {name: place for name, place in found.items() if place is not None}
-
-
-@pytest.fixture(scope="session")
 def study(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     folder = tmp_path_factory.mktemp("little")
     stores = Stores(
@@ -90,34 +76,6 @@ def study(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     (parent,) = tracker.find_runs(experiment, {"lab.kind": "study"})
     with _served(folder, stores.tracking_uri) as url:
         yield Study(url, experiment, parent, result.leaderboard)
-
-
-@pytest.fixture(scope="session")
-def driver(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium["chromium"]
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-quic",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=2000,1300",  # the tables of the UI hold no cells that would be out of sight
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(executable_path=chromium["chromedriver"])
-    browser = webdriver.Chrome(options=options, service=service)
-    try:
-        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _NO_ASSISTANT})
-        yield browser
-    finally:
-        browser.quit()
 
 
 @contextmanager

@@ -3,89 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-pytest.importorskip("selenium", reason="selenium is not installed: pip install -e '.[test]'")
-
-from selenium.common.exceptions import (
-    ElementClickInterceptedException,
-    NoSuchElementException,
-    StaleElementReferenceException,
-    TimeoutException,
-)
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.ui import WebDriverWait
+from tests.chromium import DRAWN_CURVES, LAST_IMAGE, Page
 
 from .conftest import Study
 
 pytestmark = pytest.mark.browser
-
-LAST_IMAGE = "const all = [...document.images]; return all.length ? all.at(-1).naturalWidth : 0"
-# Plotly draws a run's curve and a band around it, both under the run's name
-DRAWN_CURVES = """
-const drawn = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('.scatterlayer .trace'));
-return drawn.map(p => new Set(p.data.filter(t => t.type === 'scatter').map(t => t.name)).size)
-"""
-
-
-class Page:
-    """A browser on one page; every look waits until what is looked for is there."""
-
-    def __init__(self, driver: WebDriver, address: str) -> None:
-        self._driver = driver
-        driver.get("about:blank")  # or else an address that differs behind its # is not loaded again
-        driver.get(address)
-
-    @property
-    def text(self) -> str:
-        return str(self._driver.find_element(By.TAG_NAME, "body").text)
-
-    def until(self, true: Callable[[], Any], what: str) -> Any:
-        passing = (
-            NoSuchElementException,
-            StaleElementReferenceException,
-            ElementClickInterceptedException,
-            IndexError,
-        )
-        try:
-            return WebDriverWait(self._driver, 40, ignored_exceptions=passing).until(lambda _: true())
-        except TimeoutException:
-            pytest.fail(f"not seen: {what}, on a page that says:\n{self.text[:3000]}", pytrace=False)
-
-    def shows(self, *texts: str) -> None:
-        for text in texts:
-            self.until(lambda text=text: text in self.text, repr(text))
-
-    def click(self, selector: str, by: str = By.CSS_SELECTOR) -> None:
-        self.until(lambda: self._driver.find_element(by, selector).click() is None, selector)
-
-    def click_text(self, text: str) -> None:
-        self.click(f"//*[text()='{text}']", By.XPATH)
-
-    def search(self, placeholder: str, text: str) -> None:
-        selector = f"input[placeholder='{placeholder}']"
-        self.until(
-            lambda: self._driver.find_element(By.CSS_SELECTOR, selector).send_keys(text) is None, selector
-        )
-
-    def ask(self, script: str) -> Any:
-        return self._driver.execute_script(script)
-
-    def column(self, name: str) -> list[str]:
-        """The texts of the run table's column, from top to bottom."""
-        cells = self._driver.find_elements(By.CSS_SELECTOR, f'[role=gridcell][col-id="{name}"]')
-        rows = [
-            (float(cell.rect["y"]), cell.text.splitlines()[-1]) for cell in cells
-        ]  # after the run's colour
-        return [text for _, text in sorted(rows)]
-
-
-@pytest.fixture
-def open_page(driver: WebDriver) -> Callable[[str], Page]:
-    return lambda address: Page(driver, address)
 
 
 def test_experiment_groups_the_trials_under_the_study(study: Study, open_page: Callable[[str], Page]) -> None:

@@ -1,0 +1,16 @@
+#!/bin/sh
+# The tracking server. One process: several share a socket that delays every request by about 40 ms
+# (docs/BENCHMARKS.md); more of them are more containers. No password is in its arguments or in `docker inspect`:
+# PostgreSQL's comes from PGPASSFILE.
+set -eu
+MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat /run/secrets/flask_secret_key)
+export MLFLOW_FLASK_SERVER_SECRET_KEY
+
+# Names that it may be called by: inside, on this machine, and what .env adds. Without workspaces every user, a
+# reader too, could create experiments.
+exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 \
+    --app-name basic-auth --enable-workspaces \
+    --allowed-hosts "mlflow:5000,localhost:*,127.0.0.1:*,[::1]:*${LAB_HOSTS:+,$LAB_HOSTS}" \
+    --cors-allowed-origins "http://localhost:*,http://127.0.0.1:*${LAB_ORIGINS:+,$LAB_ORIGINS}" \
+    --backend-store-uri postgresql+psycopg://mlflow@database/mlflow \
+    --artifacts-destination "$LAB_ARTIFACTS"
