@@ -142,7 +142,9 @@ def test_run_keeps_what_is_logged(tracker: Tracker, experiment: str) -> None:
 def test_url_is_the_page_in_the_ui(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     served = tracker.uri.startswith("http")
-    expected = f"{tracker.uri}/#/experiments/{experiment}/runs/{run.run_id}" if served else None
+    expected = (
+        f"{tracker.uri}/#/experiments/{experiment}/runs/{run.run_id}?workspace=default" if served else None
+    )
     assert run.url == expected
 
 
@@ -475,7 +477,7 @@ def test_the_origin_of_a_run_is_on_it(tracker: Tracker, experiment: str) -> None
         models = inner(tracker)._client.get_run(origin.run_id).outputs.model_outputs
         inputs = inner(tracker)._client.get_run(child.run_id).inputs.model_inputs
         assert [model.model_id for model in inputs] == [model.model_id for model in models]
-        page = f"#/experiments/{experiment}/runs/{origin.run_id}"
+        page = f"#/experiments/{experiment}/runs/{origin.run_id}?workspace=default"
         assert tags["tags.mlflow.note.content"] == f"Began with the weights of [origin]({page})."
 
 
