@@ -85,7 +85,7 @@ test-docker: install-test  ## tests that need a Docker engine
 # ---- upkeep
 
 constraints: install-test  ## write the versions installed in .venv to constraints.txt
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,postgres,test]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,postgres,test]'
 	@{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(BIN)/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable \
 		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new
