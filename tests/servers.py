@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-__all__ = ["MlflowServer", "Network", "free_port"]
+__all__ = ["AuthServer", "MlflowServer", "Network", "free_port"]
 
 _START_SECONDS = 120  # a loaded machine is slow
 
@@ -43,14 +44,9 @@ class MlflowServer:
             shutil.copy(database, folder / "mlflow.db")
 
     def start(self) -> None:
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
-            *("--port", str(self.port)),
-            *("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"),
-            *("--artifacts-destination", f"{self.folder}/artifacts"),
-        ]
+        command = self._command()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"} | self._settings()
         log = self.folder / "server.log"
         with log.open("ab") as output:
             # its own session: the server is a tree of processes, and all of it has to go
@@ -68,6 +64,17 @@ class MlflowServer:
                 pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.2)
 
+    def _command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
+            *("--port", str(self.port)),
+            *("--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"),
+            *("--artifacts-destination", f"{self.folder}/artifacts"),
+        ]
+
+    def _settings(self) -> dict[str, str]:
+        return {}
+
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
@@ -79,6 +86,35 @@ class MlflowServer:
             return requests.get(f"{self.url}/health", timeout=1).ok
         except requests.RequestException:
             return False
+
+
+class AuthServer(MlflowServer):
+    """One that asks for a user name and a password; `ADMIN` are those of its administrator."""
+
+    ADMIN = ("admin", "administrators-own")
+
+    def create_user(self, name: str, password: str) -> None:
+        """Create an account, which may read everything, and write what it has created itself."""
+        self._post("POST", "users/create", {"username": name, "password": password})
+
+    def change_password(self, name: str, password: str) -> None:
+        self._post("PATCH", "users/update-password", {"username": name, "password": password})
+
+    def _post(self, method: str, path: str, body: dict[str, str]) -> None:
+        address = f"{self.url}/api/2.0/mlflow/{path}"
+        requests.request(method, address, json=body, auth=self.ADMIN, timeout=30).raise_for_status()
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--app-name", "basic-auth"]
+
+    def _settings(self) -> dict[str, str]:
+        name, password = self.ADMIN
+        file = self.folder / "auth.ini"
+        file.write_text(
+            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{self.folder}/auth.db\n"
+            f"admin_username = {name}\nadmin_password = {password}\n"
+        )
+        return {"MLFLOW_AUTH_CONFIG_PATH": str(file), "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex()}
 
 
 class Network:

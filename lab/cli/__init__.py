@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
 
+from lab import logs
 from lab.cli.best import best
 from lab.cli.check import check
 from lab.cli.control import cancel, resume, retry
@@ -21,6 +22,7 @@ from lab.cli.submit import submit
 from lab.cli.sweep import sweep
 from lab.cli.sync import sync
 from lab.cli.train import train
+from lab.cli.version import installed_version
 from lab.cli.watch import watch
 from lab.cli.worker import worker
 from lab.errors import LabError, printable
@@ -38,9 +40,16 @@ class _Group(click.Group):
             known = error if isinstance(error, LabError) else _explained(error, ctx)
             if known is None:
                 raise
-            click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            click.echo("\n".join(map(printable, str(known).split("\n"))), err=True)
+            _tell("\n".join(map(printable, str(known).split("\n"))))
             ctx.exit(known.exit_code)
+
+
+def _tell(error: str) -> None:
+    if logs.configured_format() == "json":
+        logging.getLogger("lab").error(error, extra=logs.event("error"))
+        return
+    click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+    click.echo(error, err=True)
 
 
 def _explained(error: Exception, ctx: click.Context) -> LabError | None:
@@ -53,13 +62,6 @@ def _explained(error: Exception, ctx: click.Context) -> LabError | None:
     return explained(error, storage)
 
 
-def _version() -> str:
-    try:
-        return version("lab")
-    except PackageNotFoundError:
-        return "unknown (run from a folder, not installed)"
-
-
 _SETTINGS = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 120,
@@ -69,7 +71,7 @@ _SETTINGS = {
 
 
 @click.group(cls=_Group, context_settings=_SETTINGS)
-@click.version_option(_version())
+@click.version_option(installed_version())
 def main() -> None:
     """Run grids of image-classification trials, and track every one of them in MLflow.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,8 +33,10 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals(message: str) -> Iterator[Stop]:
+def stop_on_signals(message: str, say: Callable[[str], None] | None = None) -> Iterator[Stop]:
     """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message` unless that is empty.
+
+    It is said by `say`, or on stderr.
 
     Another SIGINT raises KeyboardInterrupt, unless it comes at once: `mlflow run` passes on the terminal's own
     Ctrl-C, and a SIGTERM a quarter of a second later.
@@ -48,7 +50,7 @@ def stop_on_signals(message: str) -> Iterator[Stop]:
             return
         stop.signal, stop.at = number, time.monotonic()
         if message:
-            click.echo(f"\n{message}", err=True)
+            (say or _say)(message)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -56,3 +58,7 @@ def stop_on_signals(message: str) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(message: str) -> None:
+    click.echo(f"\n{message}", err=True)  # after the terminal's ^C

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from lab.cli.messages import existing_study
+from lab import logs
+from lab.cli.messages import existing_study, undelivered
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
+from lab.cli.worker_events import EventLog, Observer
 
 if TYPE_CHECKING:
+    from lab.engines import Stores
     from lab.study import Event, TrialQueue
+    from lab.tracking import Left
 
 __all__ = ["worker"]
 
@@ -28,9 +33,13 @@ Examples:
   lab worker --study quickstart --workers 2
   lab worker --idle-exit 60                    (ends when there was nothing to do for a minute)
   lab worker --storage postgresql://lab@db/lab --tracking-uri http://mlflow:5000
+  lab worker --log-format json --metrics 0.0.0.0:9100      (in a container)
 
 Any number of workers, on any machine that reaches the same stores, share the trials. A study begins when the
-studies that its grid file `needs` are done. Trials of workers that died are continued.""",
+studies that its grid file `needs` are done. Trials of workers that died are continued.
+
+Passwords need not stand in an address: MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+~/.mlflow/credentials; PostgreSQL reads PGPASSFILE, or ~/.pgpass. None is ever logged.""",
 )
 @click.option(
     "--study", "studies", multiple=True, metavar="NAME", help="Only this study; may be given several times."
@@ -46,11 +55,30 @@ studies that its grid file `needs` are done. Trials of workers that died are con
     metavar="SECONDS",
     help="End after so long without work.  [default: wait]",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    show_default=True,
+    envvar="LAB_LOG_FORMAT",
+    show_envvar=True,
+    help="Lines for a person, or one JSON object each for a log collector; docs/REFERENCE.md lists its fields.",
+)
+@click.option(
+    "--metrics",
+    "address",
+    metavar="[HOST:]PORT",
+    envvar="LAB_METRICS",
+    show_envvar=True,
+    help="Serve metrics for Prometheus at http://HOST:PORT/metrics; a port alone is on 127.0.0.1.  [default: none]",
+)
 @store_options
 def worker(
     studies: tuple[str, ...],
     workers: int | None,
     idle_exit: float | None,
+    log_format: str,
+    address: str | None,
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
@@ -59,39 +87,73 @@ def worker(
     Ctrl-C or SIGTERM stops within ten seconds: running trials checkpoint and are put back, for any worker to
     continue. The exit code is then 128 + the signal's number (130, 143).
     """
-    stores = stores_from(tracking_uri, storage)
-    with stop_on_signals(_STOPPING) as stop:
-        from lab.engines import serve
-
-        for name in studies:
-            existing_study(name, stores.storage)
+    stores, log = stores_from(tracking_uri, storage), EventLog()
+    logs.configure(log_format)
+    click.get_current_context().find_root().call_on_close(logs.reset)  # after the last error was told
+    with stop_on_signals(_STOPPING, log.stopping) as stop:
         try:
-            _say(f"waiting for trials of {', '.join(studies) or 'all studies'}")
-            serve(
-                stores,
-                studies=studies,
-                workers=workers,
-                idle_exit=idle_exit,
-                on_event=_tell,
-                on_trouble=lambda message: click.secho(f"Trouble: {message}", err=True),
-                should_stop=stop,
-            )
+            _work(stores, log, address, studies, workers, idle_exit, stop)
         except KeyboardInterrupt:
             pass
+        finally:
+            left = _left(stores)
+            if left:
+                log.undelivered(undelivered(left, stores.tracking_uri), left.writes)
     sys.exit(stop.exit_code if stop() else 0)
 
 
-def _tell(queue: TrialQueue, event: Event) -> None:
-    from lab.study import TrialEnded, TrialStarted
+def _work(
+    stores: Stores,
+    log: EventLog,
+    address: str | None,
+    studies: tuple[str, ...],
+    workers: int | None,
+    idle_exit: float | None,
+    should_stop: Callable[[], bool],
+) -> None:
+    from lab.engines import serve
 
-    if isinstance(event, TrialStarted):
-        _say(f"{queue.name}  {event.label}  started")
-    elif isinstance(event, TrialEnded):
-        value = "" if event.value is None else f"  {queue.attribute('monitor', '')} {event.value:.4f}"
-        _say(f"{queue.name}  {event.label}  {event.outcome}{value}{'  ' if event.error else ''}{event.error}")
+    logs.adopt()  # the loggers of what was just imported
+    for name in studies:
+        existing_study(name, stores.storage)
+    with ExitStack() as stack:
+        observers: list[Observer] = [log]
+        if address is not None:
+            observers.append(stack.enter_context(_metrics(address, stores, log)))
+        log.waiting(studies)
+        serve(
+            stores,
+            studies=studies,
+            workers=workers,
+            idle_exit=idle_exit,
+            on_event=lambda queue, event: _tell(observers, queue, event),
+            on_trouble=lambda message: _warn(observers, message),
+            should_stop=should_stop,
+        )
 
 
-def _say(text: str) -> None:
-    """Print a line with the time of day, at once: a log is read while it grows."""
-    click.echo(f"{time.strftime('%H:%M:%S')}  {text}")
-    sys.stdout.flush()
+@contextmanager
+def _metrics(address: str, stores: Stores, log: EventLog) -> Iterator[Observer]:
+    from lab.cli.metrics import Metrics, served
+    from lab.cli.version import installed_version
+
+    metrics = Metrics(lambda: _left(stores).writes, installed_version())
+    with served(metrics, address) as url:
+        log.serving(url)
+        yield metrics
+
+
+def _left(stores: Stores) -> Left:
+    from lab.tracking import left, public_uri
+
+    return left(stores.journal_dir, public_uri(stores.tracking_uri))
+
+
+def _tell(observers: list[Observer], queue: TrialQueue, event: Event) -> None:
+    for observer in observers:
+        observer.event(queue, event)
+
+
+def _warn(observers: list[Observer], message: str) -> None:
+    for observer in observers:
+        observer.trouble(message)

@@ -12,6 +12,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from lab import logs
 from lab.engines.process import worker_main
 from lab.study import Event, TrialStarted, WorkerSettings
 
@@ -20,6 +21,7 @@ __all__ = ["Exited", "Pool", "Worker", "warm_up"]
 # Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
 # seconds that these take, and shares their memory.
 _PRELOADED = [
+    "lab.engines.inherit_logs",
     "lab.engines.process",
     "lab.tracking.mlflow",
     "matplotlib.backends.backend_agg",
@@ -77,9 +79,8 @@ class Pool:
         number = self._started
         gpu = number % self._gpus if self._gpus else None
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=worker_main, args=(settings or self._settings, sender, gpu), name=f"lab-worker-{number}"
-        )
+        arguments = (settings or self._settings, sender, gpu, logs.configured_format())
+        process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
         with _single_threaded_imports():
             process.start()
         sender.close()  # ours: the pipe must end when the worker does

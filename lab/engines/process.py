@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing.connection import Connection
 
+from lab import logs
 from lab.study import Event, WorkerSettings, work
 
 __all__ = ["worker_main"]
 
+_LOGGER = logging.getLogger(__name__)
 
-def worker_main(settings: WorkerSettings, events: Connection, gpu: int | None) -> None:
+
+def worker_main(
+    settings: WorkerSettings, events: Connection, gpu: int | None, form: str | None = None
+) -> None:
     """Work until nothing is left, SIGTERM comes, or the sweep that started this process is no more.
 
     Args:
         settings: the study and the stores.
         events: the pipe to the sweep.
         gpu: index of the CUDA device to use, None without any.
+        form: how to log, as the process that started this one does; None if that does not.
     """
+    if form is not None:
+        logs.configure(form)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     stopping = False
@@ -38,4 +48,15 @@ def worker_main(settings: WorkerSettings, events: Connection, gpu: int | None) -
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the sweep answers it
     parent = multiprocessing.parent_process()
-    work(settings, emit, lambda: stopping or (parent is not None and not parent.is_alive()))
+    try:
+        work(settings, emit, lambda: stopping or (parent is not None and not parent.is_alive()))
+    except Exception:
+        if form is None:
+            raise
+        # multiprocessing would print the traceback past the log
+        _LOGGER.critical("A worker process broke down", exc_info=True, extra=_crashed(settings))
+        sys.exit(1)
+
+
+def _crashed(settings: WorkerSettings) -> dict[str, object]:
+    return logs.event("crashed", study=settings.study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from lab.study import (
     Event,
     Studies,
     TrialEnded,
+    TrialLost,
     TrialQueue,
     TrialStarted,
     WorkerFailed,
@@ -60,12 +62,12 @@ def serve(
         studies: names of the only studies to work on; all if empty.
         workers: processes to train with; by default what fits the cores (or one for each GPU).
         idle_exit: seconds after which to end when there was nothing to do; never if None.
-        on_event: called with what workers tell.
+        on_event: called with what workers tell, why one failed among it, and with the trials that were lost.
         on_trouble: called with what keeps a study from being worked on; it is tried again later.
         should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
 
     Raises:
-        LabError: a store cannot be opened at the start.
+        LabError: a store cannot be opened at the start, or refuses these credentials.
     """
     warm_up()
     try:
@@ -102,7 +104,8 @@ class _Service:
     on_event: Callable[[TrialQueue, Event], None]
     on_trouble: Callable[[str], None]
     busy: dict[int, TrialQueue] = field(default_factory=dict)  # by worker
-    training: set[int] = field(default_factory=set)  # workers with a trial
+    training: dict[int, TrialStarted] = field(default_factory=dict)  # by worker that has a trial
+    failed: set[int] = field(default_factory=set)  # workers that could not go on
     paused: dict[str, float] = field(default_factory=dict)  # until when, by study
     looked: float = 0.0
     rescued: float = 0.0
@@ -174,20 +177,33 @@ class _Service:
                 self._ended(worker, event)
                 continue
             if isinstance(event, TrialStarted):
-                self.training.add(worker)
+                self.training[worker] = event
             elif isinstance(event, TrialEnded):
-                self.training.discard(worker)
+                self.training.pop(worker, None)
             elif isinstance(event, WorkerFailed):
-                self._pause(queue, event.error)
+                self.failed.add(worker)
+                self._pause(queue)
             self.on_event(queue, event)
 
     def _ended(self, worker: int, exited: Exited) -> None:
         queue = self.busy.pop(worker)
-        if worker not in self.training and exited.hopeless and not self.stopping:
-            self._pause(queue, f"A worker ended with exit code {exited.code} before it began a trial")
-        self.training.discard(worker)
+        trial = self.training.pop(worker, None)
+        if trial is not None:
+            why = "its worker could not go on" if worker in self.failed else _in_words(exited.code)
+            self.on_event(queue, TrialLost(trial.number, trial.label, why))
+        elif exited.hopeless and not self.stopping:
+            self._pause(queue)
+            self.on_trouble(
+                f"{queue.name}: A worker ended with exit code {exited.code} before it began a trial"
+            )
+        self.failed.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
 
-    def _pause(self, queue: TrialQueue, reason: str) -> None:
+    def _pause(self, queue: TrialQueue) -> None:
         self.paused[queue.name] = time.monotonic() + _PAUSE_SECONDS
-        self.on_trouble(f"{queue.name}: {reason}")
+
+
+def _in_words(code: int) -> str:
+    if -code in set(signal.Signals):
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with exit code {code}"

@@ -1,6 +1,6 @@
 """Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
 
-from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.events import EpochEnded, Event, TrialEnded, TrialLost, TrialStarted, WorkerFailed
 from lab.study.origins import check_stored_origins
 from lab.study.planner import (
     Cell,
@@ -34,6 +34,7 @@ __all__ = [
     "StudyStatus",
     "Submission",
     "TrialEnded",
+    "TrialLost",
     "TrialQueue",
     "TrialStarted",
     "WorkerFailed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerFailed"]
+__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialLost", "TrialStarted", "WorkerFailed"]
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,13 @@ class WorkerFailed:
     error: str
 
 
-Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed
+@dataclass(frozen=True)
+class TrialLost:
+    """A worker ended in the middle of a trial, which waits again; told by the process that started the worker."""
+
+    number: int
+    label: str
+    why: str
+
+
+Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed | TrialLost

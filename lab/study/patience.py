@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import warnings
@@ -13,13 +14,16 @@ from optuna.exceptions import StorageInternalError
 
 from lab.errors import LabWarning, StudyError
 
-__all__ = ["Patience"]
+__all__ = ["Patience", "is_denied"]
 
 Result = TypeVar("Result")
 
 _MOST_SECONDS = 300.0  # a server that takes longer to come back is away for good
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _TICK = 0.5  # seconds between looks at `should_stop`
+_DENIED = re.compile(
+    r"authentication failed for user|no password supplied|no pg_hba\.conf entry|role \S+ does not exist"
+)
 
 
 class Patience:
@@ -94,13 +98,18 @@ class Patience:
 def _is_away(error: BaseException) -> bool:
     """Whether the server could not be reached, or went in the middle of something."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if not isinstance(cause, sa.exc.DBAPIError):
+    if not isinstance(cause, sa.exc.DBAPIError) or is_denied(cause.orig):
         return False
     # PostgreSQL's drivers give no code where there was no connection; 57P is a server that stops or starts
     code = getattr(cause.orig, "sqlstate", "") or ("08" if hasattr(cause.orig, "sqlstate") else "")
     return cause.connection_invalidated or (
         isinstance(cause, sa.exc.OperationalError) and code.startswith(("08", "57P"))
     )
+
+
+def is_denied(error: object) -> bool:
+    """Whether PostgreSQL turned a connection away for its role or its password; the drivers give no code for it."""
+    return bool(_DENIED.search(str(error)))
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from lab.errors import StudyError
 from lab.study.lock import alone
-from lab.study.patience import Patience
+from lab.study.patience import Patience, is_denied
 
 __all__ = [
     "HEARTBEAT_SECONDS",
@@ -34,6 +34,9 @@ __all__ = [
 
 HEARTBEAT_SECONDS = 15
 _GRACE_SECONDS = 60
+_CREDENTIALS = (
+    ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
+)
 _BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
 
 
@@ -126,7 +129,8 @@ def open_storage(
         return patiently(lambda: _open(parsed, patiently)) if wait else _open(parsed, patiently)
     except (sa.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}") from None
+        remedy = _CREDENTIALS if is_denied(reason) else ""
+        raise StudyError(f"--storage {display_url(url)} cannot be opened: {reason}{remedy}") from None
 
 
 def database_exists(url: str) -> bool:

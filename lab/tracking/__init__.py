@@ -59,7 +59,8 @@ def prepare(tracking_uri: str) -> None:
 
     Raises:
         UnavailableError: it cannot be reached.
-        TrackingError: the database is of another MLflow version, or cannot be written.
+        TrackingError: the database is of another MLflow version or cannot be written, or the server does not take
+            these credentials.
     """
     if tracking_uri == "memory":
         return

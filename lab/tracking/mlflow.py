@@ -73,12 +73,16 @@ class MlflowTracker:
         return public_uri(self._tracking_uri)
 
     def prepare(self) -> None:
-        """Create the database and check its version, or see whether the server answers.
+        """Create the database and check its version, or see whether the server answers, and lets us in.
 
         Raises:
-            UnavailableError: it does not.
+            UnavailableError: it does not answer.
+            TrackingError: it does not take these credentials.
         """
-        self._client  # noqa: B018  # connects
+        client = self._client
+        if self._tracking_uri.startswith("http"):
+            with self._doing("connecting"):
+                client.search_experiments(max_results=1)
 
     @cached_property
     def _client(self) -> MlflowClient:

@@ -33,6 +33,7 @@ _OUT_OF_REACH = re.compile(
 _REASON = re.compile(r"\[Errno -?\d+\] ([\w ,]+)|(database is locked|[\w ]*timed out)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _MOST_CHARACTERS = 600
+_CREDENTIALS = "~/.mlflow/credentials"  # which MLflow reads
 
 
 @contextmanager
@@ -55,10 +56,7 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
     where = f"{action[0].upper()}{action[1:]} failed at {public_uri(uri)}: "
     status = _status(error)
     if status in (401, 403):
-        return TrackingError(
-            f"{where}{detail} Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an "
-            "account that may do this (403 also when the server's --allowed-hosts lacks its name)."
-        )
+        return TrackingError(where + _denied(status, detail, uri))
     if _is_out_of_reach(error, detail):
         reason = _REASON.search(detail)
         detail = next(part for part in reason.groups() if part) if reason else detail
@@ -73,6 +71,25 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
     )
 
 
+def _denied(status: int, detail: str, uri: str) -> str:
+    """Return why the server turned a request away, and what to do."""
+    if status == 401:
+        return (
+            "the user name or the password is wrong, or there is none (401). "
+            f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write {_CREDENTIALS}."
+        )
+    if "host header" in detail.lower():
+        return (
+            f"the server does not go by the name {urlsplit(uri).hostname} (403). Start it with "
+            "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) listing that name, or use another name of it."
+        )
+    return (
+        f"this account may not do that (403). {detail} Let an administrator of the server give it the permission "
+        "EDIT, or name another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
+        f"{_CREDENTIALS}. A server whose --allowed-hosts lacks its name answers 403 too."
+    )
+
+
 def _detail(error: Exception, uri: str) -> str:
     """Return the error's first words, without any password."""
     password = urlsplit(uri).password
@@ -83,6 +100,8 @@ def _detail(error: Exception, uri: str) -> str:
 
 
 def _status(error: Exception) -> int | None:
+    if isinstance(error, requests.HTTPError) and error.response is not None:  # of an artifact
+        return int(error.response.status_code)
     if isinstance(error, MlflowException):
         plain: Any = error  # mlflow is not typed throughout
         found = re.search(r"failed with error code (\d{3})", str(error))

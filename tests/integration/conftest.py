@@ -65,15 +65,25 @@ class PostgresServer:
     def stop(self, mode: str = "immediate") -> None:
         _run(self._binaries / "pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
 
+    def create_role(self, name: str, password: str) -> None:
+        """Create a superuser that must give a password; all others need none."""
+        access = self._data / "pg_hba.conf"
+        access.write_text(f"host all {name} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
+        self._execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'")
+        self._execute("SELECT pg_reload_conf()")
+
     def database(self) -> str:
         """Create a database; return its address."""
         name = f"lab_{uuid.uuid4().hex}"
+        self._execute(f"CREATE DATABASE {name}")
+        return f"{self.url}/{name}"
+
+    def _execute(self, statement: str) -> None:
         address = f"{self.url.replace('://', '+psycopg://')}/postgres"
         engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+            connection.execute(sa.text(statement))
         engine.dispose()
-        return f"{self.url}/{name}"
 
 
 @contextmanager

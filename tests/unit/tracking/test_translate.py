@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import traceback
 
 import pytest
@@ -53,15 +54,50 @@ def test_no_answer(error: Exception) -> None:
     assert "ann" not in str(found)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_refused_names_the_credentials(status: int) -> None:
-    error = MlflowException(
-        f"API request to endpoint failed with error code {status} != 200. Response body: ''"
-    )
+def _answer(status: int, body: str) -> MlflowException:
+    return MlflowException(f"API request failed with error code {status} != 200. Response body: '{body}'")
+
+
+def _of_an_artifact(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status} Client Error: for url: {URI}/x", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            _answer(401, "You are not authenticated."),
+            r"the password is wrong, or there is none \(401\)\. Set",
+        ),
+        (_of_an_artifact(401), r"the password is wrong, or there is none \(401\)\. Set"),
+        (
+            _answer(403, "Permission denied"),
+            r"this account may not do that \(403\)\. .*'Permission denied'\.",
+        ),
+        (_of_an_artifact(403), r"this account may not do that \(403\)\."),
+    ],
+)
+def test_refused_names_the_credentials(error: Exception, why: str) -> None:
     found = told(error)
-    assert not isinstance(found, UnavailableError)
+    assert type(found) is TrackingError
+    assert re.search(f"/base: {why}|/base: .*{why}", str(found))
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(found)
-    assert "--allowed-hosts" in str(found)
+    assert "~/.mlflow/credentials." in str(found)
+    assert "p%40ss" not in str(found)
+
+
+def test_a_server_that_does_not_know_its_name() -> None:
+    found = told(_answer(403, "Invalid Host header - possible DNS rebinding attack detected"))
+    assert type(found) is TrackingError
+    assert "the server does not go by the name mlflow.example (403). Start it with --allowed-hosts" in str(
+        found
+    )
+
+
+def test_an_artifact_store_that_is_busy_may_answer_later() -> None:
+    assert isinstance(told(_of_an_artifact(503)), UnavailableError)
 
 
 def test_error_that_will_never_pass_is_told_from_one_that_will() -> None:

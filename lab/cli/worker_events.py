@@ -1,0 +1,85 @@
+"""What a worker does and meets, as records of its log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from lab.logs import event as fields
+
+if TYPE_CHECKING:
+    from lab.study import Event, TrialEnded, TrialQueue
+
+__all__ = ["EventLog", "Observer"]
+
+_LOGGER = logging.getLogger("lab.worker")
+
+
+class Observer(Protocol):
+    """Is told what a worker does: see `lab.engines.serve`."""
+
+    def event(self, queue: TrialQueue, event: Event) -> None:
+        """Take in what a worker process has told."""
+
+    def trouble(self, message: str) -> None:
+        """Take in what keeps a study from being worked on for now."""
+
+
+class EventLog:
+    """Logs it. The words are the message; `event` and the fields beside it are for programs."""
+
+    def waiting(self, studies: tuple[str, ...]) -> None:
+        """Say what this worker waits for."""
+        chosen = ", ".join(studies)
+        _LOGGER.info("waiting for trials of %s", chosen or "all studies", extra=fields("waiting"))
+
+    def serving(self, address: str) -> None:
+        """Say where the metrics are."""
+        _LOGGER.info("metrics at %s", address, extra=fields("metrics", address=address))
+
+    def stopping(self, message: str) -> None:
+        """Say that a signal asked for a stop."""
+        _LOGGER.warning(message, extra=fields("stopping"))
+
+    def undelivered(self, message: str, writes: int) -> None:
+        """Say what the tracking server has not got when this worker ends."""
+        _LOGGER.warning(message, extra=fields("undelivered", writes=writes))
+
+    def trouble(self, message: str) -> None:
+        """Say what keeps a study from being worked on for now."""
+        _LOGGER.warning(message, extra=fields("trouble"))
+
+    def event(self, queue: TrialQueue, event: Event) -> None:
+        """Say what a worker process has told; epochs are for the metrics."""
+        from lab.study import TrialEnded, TrialLost, TrialStarted, WorkerFailed
+
+        study = queue.name
+        if isinstance(event, WorkerFailed):
+            extra = fields("worker_failed", study=study, error=event.error)
+            _LOGGER.warning("%s: %s", study, event.error, extra=extra)
+        elif isinstance(event, TrialStarted):
+            extra = fields("trial_started", study=study, trial=event.number, label=event.label)
+            _LOGGER.info("%s  %s  started", study, event.label, extra=extra)
+        elif isinstance(event, TrialLost):
+            extra = fields("trial_lost", study=study, trial=event.number, label=event.label, error=event.why)
+            _LOGGER.warning("%s  %s  lost, and put back: %s", study, event.label, event.why, extra=extra)
+        elif isinstance(event, TrialEnded):
+            self._ended(queue, event)
+
+    def _ended(self, queue: TrialQueue, event: TrialEnded) -> None:
+        monitor = queue.attribute("monitor", "")
+        value = "" if event.value is None else f"  {monitor} {event.value:.4f}"
+        extra = fields(
+            "trial_ended",
+            study=queue.name,
+            trial=event.number,
+            label=event.label,
+            outcome=str(event.outcome),
+            monitor=monitor or None,
+            value=event.value,
+            error=event.error or None,
+        )
+        message = (
+            f"{queue.name}  {event.label}  {event.outcome}{value}{'  ' if event.error else ''}{event.error}"
+        )
+        _LOGGER.info("%s", message, extra=extra)

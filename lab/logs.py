@@ -1,0 +1,192 @@
+"""How `lab worker` and its processes log: in words for a person, or as one JSON object a line.
+
+Whatever such a process has to say goes through `logging`: what it does, warnings, and what nobody caught.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from lab.errors import LabWarning
+
+__all__ = ["FORMATS", "adopt", "configure", "configured_format", "event", "inherit", "redacted", "reset"]
+
+FORMATS = ("text", "json")
+_INHERITED = (
+    "LAB_WORKER_LOG_FORMAT"  # tells child processes; LAB_LOG_FORMAT is the user's, and of one command
+)
+_HANDLER = "lab"  # name of ours among the root logger's handlers
+_THEIRS = ("alembic", "mlflow", "optuna")  # libraries with a handler of their own
+_PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@|([?&](?:ssl)?password=)[^&\s'\"]*")
+_PREFIXES = {logging.WARNING: "Warning: ", logging.ERROR: "Error: ", logging.CRITICAL: "Error: "}
+
+_format: str | None = None
+_undo: list[Callable[[], None]] = []
+
+
+def configure(form: str) -> None:
+    """Let this process log as `form` says, one of `FORMATS`, until `reset`.
+
+    In words, what it does goes to stdout and what is wrong to stderr; JSON all goes to stdout, in order.
+    """
+    global _format
+    reset()
+    _format = form
+    # MLflow would give its logger a handler when it is imported; worker processes inherit this
+    os.environ.update({"MLFLOW_CONFIGURE_LOGGING": "false", _INHERITED: form})
+    adopt()
+    root, own = logging.getLogger(), logging.getLogger("lab")
+    handler, level = _Handler(_formatter(form), everything=form == "json"), own.level
+    root.addHandler(handler)
+    own.setLevel(logging.INFO)
+    hooks = (warnings.showwarning, sys.excepthook, threading.excepthook)
+    warnings.showwarning = _show_warning
+    if form == "json":
+        sys.excepthook, threading.excepthook = _uncaught, _uncaught_in_thread
+
+    def undo() -> None:
+        root.removeHandler(handler)
+        own.setLevel(level)
+        warnings.showwarning, sys.excepthook, threading.excepthook = hooks
+
+    _undo.append(undo)
+
+
+def adopt() -> None:
+    """Take over the loggers of libraries that were imported since `configure`."""
+    for name in _THEIRS:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def reset() -> None:
+    """Undo `configure`."""
+    global _format
+    _format = None
+    os.environ.pop(_INHERITED, None)
+    while _undo:
+        _undo.pop()()
+
+
+def inherit() -> None:
+    """Log as the process that started this one does, if that was configured."""
+    if form := os.environ.get(_INHERITED):
+        configure(form)
+
+
+def configured_format() -> str | None:
+    """Return how this process logs, None where `configure` was not called."""
+    return _format
+
+
+def event(name: str, **fields: Any) -> dict[str, Any]:
+    """Return the `extra` of a record about the event `name`; fields that are None are left out."""
+    return {"event": name, **{key: value for key, value in fields.items() if value is not None}}
+
+
+def redacted(text: str) -> str:
+    """Return `text` with every password of an address in it as `***`."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[1] else f"{found[2]}***", text)
+
+
+class _Handler(logging.Handler):
+    """Writes to what is stdout or stderr at that moment, a line at once: a log is read while it grows."""
+
+    def __init__(self, formatter: logging.Formatter, *, everything: bool) -> None:
+        super().__init__()
+        self.set_name(_HANDLER)
+        self.setFormatter(formatter)
+        self._everything = everything  # to stdout
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            stream = self._stream(record)
+            stream.write(self.format(record) + "\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001  # as every handler of `logging` does
+            self.handleError(record)
+
+    def _stream(self, record: logging.LogRecord) -> TextIO:
+        return sys.stdout if self._everything or record.levelno < logging.WARNING else sys.stderr
+
+
+class _InWords(logging.Formatter):
+    """`12:00:00  message`; what is wrong without the time, as a command tells it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s  %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # overrides
+        if record.levelno < logging.WARNING:
+            return super().formatMessage(record)
+        named = {"trouble": "Trouble: ", "worker_failed": "Trouble: ", "stopping": "\n"}
+        prefix = named.get(getattr(record, "event", ""), _PREFIXES.get(record.levelno, ""))
+        return prefix + record.message
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if form == "text":
+        return _InWords()
+    from pythonjsonlogger.json import JsonFormatter
+
+    class Json(JsonFormatter):
+        """One object a line; time, level, logger, message and host come first."""
+
+        def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+            return {key: _plain(value) for key, value in log_data.items()}
+
+        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+            moment = datetime.fromtimestamp(record.created, UTC)
+            return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    return Json(
+        ["asctime", "levelname", "name", "message"],
+        rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        static_fields={"host": socket.gethostname()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a field as JSON can have it: no password, and no NaN, which most readers refuse."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return redacted(value) if isinstance(value, str) else value
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log a warning of Python's; one of lab's own says enough without its place in the code."""
+    place = "" if issubclass(category, LabWarning) else f" ({category.__name__}, {filename}:{lineno})"
+    logging.getLogger("py.warnings").warning(
+        "%s%s", message, place, extra=event("warning", category=category.__name__)
+    )
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    logging.getLogger("lab").critical(
+        "%s: %s", kind.__name__, error, exc_info=(kind, error, traceback), extra=event("crashed")
+    )
+
+
+def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None:
+        _uncaught(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
