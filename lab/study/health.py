@@ -46,7 +46,8 @@ class StorageProbe:
     @property
     def upgradable_url(self) -> str:
         """The address as Optuna's own commands take it, without its password."""
-        bare = self._url.set(password=None) if self._url.password else self._url
+        url = self._url
+        bare = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
         return bare.render_as_string()
 
     def schema(self) -> Schema:

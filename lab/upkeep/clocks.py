@@ -22,5 +22,5 @@ def clock_finding(ahead: float, other: str) -> Finding:
         check,
         Verdict.WARNING,
         f"this machine's clock is {abs(ahead):,.0f} s {way} that of {other}",
-        "timedatectl set-ntp true   (on the machine whose clock is wrong)",
+        "timedatectl set-ntp true (on the machine whose clock is wrong)",
     )

@@ -239,13 +239,18 @@ def _rows(frame: pd.DataFrame) -> list[_Run]:
     return [
         _Run(
             run_id=row["run_id"],
-            name=row["name"] or "",
-            study=row.get("tags.lab.study") or "",
-            key=row.get("tags.lab.journal") or "",
+            name=_text(row["name"]),
+            study=_text(row.get("tags.lab.study")),
+            key=_text(row.get("tags.lab.journal")),
             status=row["status"],
-            outcome=row.get("tags.lab.outcome") or "",
+            outcome=_text(row.get("tags.lab.outcome")),
             # one that never ended is as old as its beginning
             ended=(row["start_time"] if pd.isna(row["end_time"]) else row["end_time"]).timestamp(),
         )
         for row in frame.to_dict("records")
     ]
+
+
+def _text(value: object) -> str:
+    """Return a cell's text; one that a run lacks is NaN where others have it, which counts as true."""
+    return value if isinstance(value, str) else ""

@@ -68,11 +68,11 @@ def check_gpu() -> Iterator[Finding]:
         return
     if torch.version.cuda is None:
         found = f"there is an NVIDIA driver, but torch {torch.__version__} was built without CUDA"
-        mend = "pip install --force-reinstall torch torchvision   (from PyPI, whose Linux build has CUDA)"
+        mend = "pip install --force-reinstall torch torchvision (from PyPI, whose Linux build has CUDA)"
     else:
         found = f"there is an NVIDIA driver, but torch {torch.__version__} sees no device"
         mend = (
-            "nvidia-smi   (in a container: start it with --gpus all; CUDA_VISIBLE_DEVICES must not hide them)"
+            "nvidia-smi (in a container: start it with --gpus all; CUDA_VISIBLE_DEVICES must not hide them)"
         )
     yield Finding("GPU", Verdict.WARNING, found, mend)
 

@@ -64,7 +64,7 @@ def _stale(probe: StorageProbe) -> Iterator[Finding]:
         shown = ", ".join(labels[:3]) + (", …" if len(labels) > 3 else "")
         trials = "1 trial is" if len(labels) == 1 else f"{len(labels):,} trials are"
         found = f"{study}: {trials} running without a living worker ({shown})"
-        yield Finding("stale trials", Verdict.WARNING, found, f"lab resume {study}   (or start any worker)")
+        yield Finding("stale trials", Verdict.WARNING, found, f"lab resume {study} (or start any worker)")
 
 
 def _mend(reason: str) -> str:

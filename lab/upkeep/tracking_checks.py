@@ -105,7 +105,7 @@ def _server_version(uri: str) -> Finding:
         return Finding(check, Verdict.OK, "it does not say")
     if there == here:
         return Finding(check, Verdict.OK, f"{there}, as installed here")
-    mend = f"pip install mlflow=={there}   (or upgrade the server to {here})"
+    mend = f"pip install mlflow=={there} (or upgrade the server to {here})"
     return Finding(check, Verdict.WARNING, f"the server has {there}, installed here is {here}", mend)
 
 

@@ -590,8 +590,8 @@ def test_a_deleted_run_that_a_registered_model_came_from_is_not_offered(
     models = [
         store._client.search_logged_models([experiment], f"source_run_id = '{run.run_id}'")[0] for run in runs
     ]
-    store._client.create_model_version(name, models[0].artifact_location, runs[0].run_id)
-    store._client.create_model_version(name, models[1].artifact_location, model_id=models[1].model_id)
+    store._client.create_model_version(name, models[0].model_uri, runs[0].run_id)
+    store._client.create_model_version(name, models[1].model_uri)
     for run in runs:
         store._client.delete_run(run.run_id)
     assert not {run.run_id for run in runs} & set(tracker.deleted_runs()["run_id"])
