@@ -56,10 +56,12 @@ def registered_runs(client: MlflowClient) -> set[str]:
 
 
 def _origin(client: MlflowClient, version: ModelVersion) -> str | None:
-    if version.run_id or not version.model_id:
-        return version.run_id
+    known: str | None = version.run_id
+    if known or not version.model_id:
+        return known
     try:
-        return client.get_logged_model(version.model_id).source_run_id
+        model: LoggedModel = client.get_logged_model(version.model_id)
+        return model.source_run_id
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

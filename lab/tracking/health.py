@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab.tracking.environment import quieten, settle
 
@@ -125,10 +125,12 @@ def newest_run_files(uri: str) -> tuple[str, int] | None:
 
 def _ask(uri: str, path: str, method: str) -> Answer:
     body = {"json": {"max_results": 1}} if method == "POST" else {}
+    request: Any = http_request  # neither of them is typed
+    credentials: Any = get_default_host_creds
     with translated(uri, "connecting"):
         before = time.time()
-        answer: requests.Response = http_request(
-            get_default_host_creds(uri),
+        answer: requests.Response = request(
+            credentials(uri),
             path,
             method,
             max_retries=0,

@@ -582,16 +582,14 @@ def test_a_deleted_run_that_a_registered_model_came_from_is_not_offered(
         pytest.skip("nothing can be registered in memory")
     name = f"registered {uuid.uuid4().hex}"
     store._client.create_registered_model(name)
-    runs = [open_run(tracker, experiment) for _ in range(2)]
-    for run in runs:
-        run.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    by_run, by_model = (open_run(tracker, experiment) for _ in range(2))
+    by_model.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    for run in (by_run, by_model):
         run.end(RunStatus.FINISHED)
     inner(tracker)
-    models = [
-        store._client.search_logged_models([experiment], f"source_run_id = '{run.run_id}'")[0] for run in runs
-    ]
-    store._client.create_model_version(name, models[0].model_uri, runs[0].run_id)
-    store._client.create_model_version(name, models[1].model_uri)
-    for run in runs:
+    (model,) = store._client.search_logged_models([experiment])
+    store._client.create_model_version(name, "s3://nowhere/model", by_run.run_id)
+    store._client.create_model_version(name, model.model_uri, model_id=model.model_id)
+    for run in (by_run, by_model):
         store._client.delete_run(run.run_id)
-    assert not {run.run_id for run in runs} & set(tracker.deleted_runs()["run_id"])
+    assert not {by_run.run_id, by_model.run_id} & set(tracker.deleted_runs()["run_id"])
