@@ -40,7 +40,7 @@ What goes, once it is older than --older-than days:
     still brings params and metrics back; `mlflow gc` removes these for good. Delete a run in the MLflow UI, or with
     `mlflow runs delete --run-id RUN_ID`. Runs that a registered model came from are left alone.
   - checkpoints/last.pt and checkpoints/spare.pt of finished and pruned runs, which nothing goes on from.
-    best.pt stays: --init-from and `lab errors` read it.
+    best.pt stays: transfer learning (`init_from`) begins with it.
   - folders in .lab/checkpoints whose trial is done, or whose study is gone.
 
 What can be continued is never touched: waiting, running, failed and cancelled trials, killed and failed runs. Stopping
