@@ -12,8 +12,10 @@ from lab import logs
 from lab.cli.best import best
 from lab.cli.check import check
 from lab.cli.control import cancel, resume, retry
+from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
+from lab.cli.gc import gc
 from lab.cli.options import STORAGE
 from lab.cli.plan import plan
 from lab.cli.results import results
@@ -96,6 +98,9 @@ def main() -> None:
 
     Deliver what was logged while the MLflow server was away:
       lab sync
+    Ask whether all is well, and free what nobody needs any more:
+      lab doctor
+      lab gc
 
     Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
     MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
@@ -107,5 +112,6 @@ def main() -> None:
 
 _LOOKING = (plan, check, status, best, effects, errors, results)
 _SERVICE = (submit, worker, watch, cancel, resume, retry, sync)
-for _command in (train, sweep, *_LOOKING, *_SERVICE):
+_UPKEEP = (doctor, gc)
+for _command in (train, sweep, *_LOOKING, *_SERVICE, *_UPKEEP):
     main.add_command(_command)

@@ -1,6 +1,8 @@
 """Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
 
+from lab.study.ended import StudyRuns, study_runs
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialLost, TrialStarted, WorkerFailed
+from lab.study.health import StorageProbe
 from lab.study.origins import check_stored_origins
 from lab.study.planner import (
     Cell,
@@ -30,7 +32,9 @@ __all__ = [
     "EpochEnded",
     "Event",
     "PlannedCell",
+    "StorageProbe",
     "Studies",
+    "StudyRuns",
     "StudyStatus",
     "Submission",
     "TrialEnded",
@@ -52,6 +56,7 @@ __all__ = [
     "open_storage",
     "plan",
     "study_names",
+    "study_runs",
     "study_status",
     "submit",
     "trial_state",

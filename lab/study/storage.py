@@ -24,19 +24,21 @@ from lab.study.lock import alone
 from lab.study.patience import Patience, is_denied
 
 __all__ = [
+    "GRACE_SECONDS",
     "HEARTBEAT_SECONDS",
     "PatientStorage",
     "database_exists",
     "display_url",
     "explained",
     "open_storage",
+    "with_driver",
 ]
 
 HEARTBEAT_SECONDS = 15
-_GRACE_SECONDS = 60
 _CREDENTIALS = (
     ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
 )
+GRACE_SECONDS = 60  # after a worker's last heartbeat, until its trial is thought dead
 _BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
 
 
@@ -116,7 +118,7 @@ def open_storage(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        parsed = _with_driver(sa.make_url(url))
+        parsed = with_driver(sa.make_url(url))
     except sa.exc.ArgumentError:
         raise StudyError(
             f"--storage: '{url}' is not a database address; use e.g. sqlite:///studies.db "
@@ -169,7 +171,8 @@ def display_url(url: str) -> str:
         return url
 
 
-def _with_driver(url: sa.URL) -> sa.URL:
+def with_driver(url: sa.URL) -> sa.URL:
+    """Return `url` with the PostgreSQL driver that lab brings, where it names none."""
     return url.set(drivername="postgresql+psycopg") if url.drivername in ("postgres", "postgresql") else url
 
 
@@ -190,7 +193,7 @@ def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
             patiently,
             engine_kwargs=engine_kwargs,
             heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=_GRACE_SECONDS,
+            grace_period=GRACE_SECONDS,
         )
     if sqlite:
         _serialise_transactions(storage.engine)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.tracking.base import Left, Run, RunStatus, Tracker, UnavailableError, pending_key, public_uri
+from lab.tracking.base import (
+    Left,
+    Run,
+    RunStatus,
+    Tracker,
+    UnavailableError,
+    pending_id,
+    pending_key,
+    public_uri,
+)
 from lab.tracking.delivery import Delivered, deliver, run_in_store
 from lab.tracking.journal import Refused, left
+from lab.tracking.journal import stores as stores_left
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.memory import MemoryTracker
 from lab.tracking.views import study_page
@@ -24,10 +34,12 @@ __all__ = [
     "connect",
     "deliver",
     "left",
+    "pending_id",
     "pending_key",
     "prepare",
     "public_uri",
     "run_in_store",
+    "stores_left",
     "study_page",
 ]
 

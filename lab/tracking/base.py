@@ -287,17 +287,17 @@ class Tracker(Protocol):
 
     def runs(
         self,
-        experiment: str,
+        experiment: str | None,
         *,
         tags: Mapping[str, str] | None = None,
         order_by: str | None = None,
         descending: bool = True,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """Return a row for each run that has all of `tags`.
+        """Return a row for each run that has all of `tags`; deleted runs do not count.
 
         Args:
-            experiment: id of the experiment.
+            experiment: id of the experiment; None for all of them.
             tags: that the runs must have.
             order_by: metric to order by, NaN and missing last; newest first if None.
             descending: whether its highest value comes first.
@@ -308,11 +308,31 @@ class Tracker(Protocol):
             `params.*` (text), `metrics.*` (the last value) and `tags.*` (text) that any of the runs has.
         """
 
+    def deleted_runs(self) -> pd.DataFrame:
+        """Return a row, as `runs` does, for each deleted run of any experiment that no registered model came from."""
+
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+
+    def files(self, run_id: str, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of each artifact of a run by its path, of a deleted run too.
+
+        Args:
+            run_id: of the run.
+            folder: only those below this one. Without it also the files of the run's models are there, which a
+                store may keep elsewhere.
+        """
+
+    def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
+        """Delete artifacts of a run, of a deleted run too; one that is not there is no error.
+
+        Args:
+            run_id: of the run.
+            paths: of the only artifacts to delete; all of them, and the run's models, if None.
+        """
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         """Write `model` to the new folder `folder`, in this store's own format; the store itself is not asked.

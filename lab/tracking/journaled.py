@@ -162,7 +162,7 @@ class JournaledTracker:
 
     def runs(
         self,
-        experiment: str,
+        experiment: str | None,
         *,
         tags: Mapping[str, str] | None = None,
         order_by: str | None = None,
@@ -171,6 +171,10 @@ class JournaledTracker:
     ) -> pd.DataFrame:
         """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
         return self.inner.runs(experiment, tags=tags, order_by=order_by, descending=descending, limit=limit)
+
+    def deleted_runs(self) -> pd.DataFrame:
+        """Return a row for each deleted run that no registered model came from."""
+        return self.inner.deleted_runs()
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged.
@@ -210,6 +214,17 @@ class JournaledTracker:
                         return Path(shutil.copyfile(file, folder / PurePosixPath(place).name))
         identity = self._known_id(run_id)
         return None if identity is None else self.inner.download(identity, path, folder)
+
+    def files(self, run_id: str, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of each artifact that the store has of a run: see `Tracker.files`."""
+        identity = self._known_id(run_id)
+        return {} if identity is None else self.inner.files(identity, folder)
+
+    def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
+        """Delete artifacts that the store has of a run, at once: see `Tracker.delete_files`."""
+        identity = self._known_id(run_id)
+        if identity is not None:
+            self.inner.delete_files(identity, paths)
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         """Write `model` to the new folder `folder`, in the store's own format."""

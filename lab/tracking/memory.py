@@ -40,6 +40,7 @@ class _Stored:
     points: dict[str, dict[int, float]] = field(default_factory=dict)  # metric -> step -> value
     artifacts: dict[str, bytes] = field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deleted: bool = False
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -212,8 +213,15 @@ class MemoryTracker:
         return None if identity in self._deleted else identity
 
     def delete_experiment(self, name: str) -> None:
-        """Delete the experiment called `name`, as a user may do in the MLflow UI."""
-        self._deleted.add(self._experiments[name])
+        """Delete the experiment called `name` and its runs, as a user may do in the MLflow UI."""
+        identity = self._experiments[name]
+        self._deleted.add(identity)
+        for stored in self._matching(identity, {}):
+            stored.deleted = True
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, as a user may do in the MLflow UI."""
+        self._stored(run_id).deleted = True
 
     def present(
         self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
@@ -275,7 +283,7 @@ class MemoryTracker:
 
     def runs(
         self,
-        experiment: str,
+        experiment: str | None,
         *,
         tags: Mapping[str, str] | None = None,
         order_by: str | None = None,
@@ -283,26 +291,14 @@ class MemoryTracker:
         limit: int | None = None,
     ) -> pd.DataFrame:
         """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
-        from lab.tracking.frames import RunRecord, run_frame
-
         found = self._matching(experiment, tags or {})[::-1]
         if order_by is not None:
             found.sort(key=_by_metric(order_by, descending))
-        return run_frame(
-            [
-                RunRecord(
-                    stored.run_id,
-                    stored.name,
-                    stored.status,
-                    stored.start_time,
-                    stored.end_time,
-                    dict(stored.params),
-                    stored.metrics,
-                    dict(stored.tags),
-                )
-                for stored in found[:limit]
-            ]
-        )
+        return _frame(found[:limit])
+
+    def deleted_runs(self) -> pd.DataFrame:
+        """Return a row for each deleted run."""
+        return _frame(self._matching(None, {}, deleted=True)[::-1])
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
@@ -318,6 +314,19 @@ class MemoryTracker:
         file = folder / PurePosixPath(path).name
         file.write_bytes(content)
         return file
+
+    def files(self, run_id: str, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of each artifact of a run below `folder` by its path."""
+        below = f"{artifact_path(folder)}/" if folder else ""
+        found = self._stored(run_id).artifacts
+        return {path: len(content) for path, content in found.items() if path.startswith(below)}
+
+    def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
+        """Delete artifacts of a run, all of them if `paths` is None."""
+        with self._lock:
+            stored = self._stored(run_id)
+            for path in list(stored.artifacts) if paths is None else map(artifact_path, paths):
+                stored.artifacts.pop(path, None)
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         """Write `model`, exported, to the new folder `folder`."""
@@ -349,13 +358,37 @@ class MemoryTracker:
         except KeyError:
             raise TrackingError(f"There is no run {run_id} in memory.") from None
 
-    def _matching(self, experiment: str | None, tags: Mapping[str, str]) -> list[_Stored]:
+    def _matching(
+        self, experiment: str | None, tags: Mapping[str, str], *, deleted: bool = False
+    ) -> list[_Stored]:
         with self._lock:
             return [
                 stored
                 for stored in self._runs.values()
-                if experiment in (None, stored.experiment) and tags.items() <= stored.tags.items()
+                if stored.deleted is deleted
+                and experiment in (None, stored.experiment)
+                and tags.items() <= stored.tags.items()
             ]
+
+
+def _frame(found: Sequence[_Stored]) -> pd.DataFrame:
+    from lab.tracking.frames import RunRecord, run_frame
+
+    return run_frame(
+        [
+            RunRecord(
+                stored.run_id,
+                stored.name,
+                stored.status,
+                stored.start_time,
+                stored.end_time,
+                dict(stored.params),
+                stored.metrics,
+                dict(stored.tags),
+            )
+            for stored in found
+        ]
+    )
 
 
 def _by_metric(name: str, descending: bool) -> Callable[[_Stored], tuple[int, float]]:

@@ -27,6 +27,7 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
+from lab.tracking.artifacts import delete_files, files, registered_runs  # noqa: E402
 from lab.tracking.base import Left, RunStatus, artifact_path, public_uri  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
@@ -192,7 +193,7 @@ class MlflowTracker:
 
     def runs(
         self,
-        experiment: str,
+        experiment: str | None,
         *,
         tags: Mapping[str, str] | None = None,
         order_by: str | None = None,
@@ -203,6 +204,13 @@ class MlflowTracker:
         order = f"metrics.`{order_by}` {'DESC' if descending else 'ASC'}" if order_by else None
         found = self._search(experiment, tags or {}, order or "attributes.start_time DESC", limit)
         return run_frame([_record(run) for run in found])
+
+    def deleted_runs(self) -> pd.DataFrame:
+        """Return a row for each deleted run of any experiment that no registered model came from."""
+        found = self._search(None, {}, "attributes.start_time DESC", view=ViewType.DELETED_ONLY)
+        with self._doing("looking up the registered models"):
+            registered = registered_runs(self._client) if found else set()
+        return run_frame([_record(run) for run in found if run.info.run_id not in registered])
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
@@ -220,6 +228,16 @@ class MlflowTracker:
                 return None
             folder.mkdir(parents=True, exist_ok=True)
             return Path(self._client.download_artifacts(run_id, path, str(folder)))
+
+    def files(self, run_id: str, folder: str = "") -> dict[str, int]:
+        """Return the size in bytes of each artifact of a run by its path: see `Tracker.files`."""
+        with self._doing(f"listing the artifacts of run {run_id}"):
+            return files(self._client, run_id, artifact_path(folder) if folder else None)
+
+    def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
+        """Delete artifacts of a run: see `Tracker.delete_files`."""
+        with self._doing(f"deleting artifacts of run {run_id}"):
+            delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         """Write `model` to the new folder `folder`, as an MLflow model: see `Tracker.save_model`."""
@@ -244,29 +262,34 @@ class MlflowTracker:
         return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
 
     def _search(
-        self, experiment: str | None, tags: Mapping[str, str], order: str, limit: int | None = None
+        self,
+        experiment: str | None,
+        tags: Mapping[str, str],
+        order: str,
+        limit: int | None = None,
+        view: int = ViewType.ACTIVE_ONLY,
     ) -> list[mlflow.entities.Run]:
         """Return the runs with `tags`, reading page after page; those of all experiments if None."""
         found: list[mlflow.entities.Run] = []
         token: str | None = None
         with self._doing("searching runs"):
-            experiments = self._experiments() if experiment is None else [experiment]
+            experiments = self._experiments(view) if experiment is None else [experiment]
             while limit is None or len(found) < limit:
                 size = _PAGE if limit is None else min(_PAGE, limit - len(found))
-                page = self._client.search_runs(
-                    experiments, _filter(tags), ViewType.ACTIVE_ONLY, size, [order], token
-                )
+                page = self._client.search_runs(experiments, _filter(tags), view, size, [order], token)
                 found += [run for run in page if tags.items() <= run.data.tags.items()]
                 token = page.token
                 if not token:
                     break
         return found
 
-    def _experiments(self) -> list[str]:
+    def _experiments(self, view: int) -> list[str]:
+        """Return the ids of the experiments that may have runs of this `view`: deleted runs are in any."""
+        kinds = view if view == ViewType.ACTIVE_ONLY else ViewType.ALL
         found: list[str] = []
         token: str | None = None
         while True:
-            page = self._client.search_experiments(max_results=_PAGE, page_token=token)
+            page = self._client.search_experiments(kinds, max_results=_PAGE, page_token=token)
             found += [str(experiment.experiment_id) for experiment in page]
             token = page.token
             if not token:

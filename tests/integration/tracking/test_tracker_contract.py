@@ -34,7 +34,7 @@ class Settled(JournaledTracker):
     """A journaled tracker that waits, before it is read, until the store has everything."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("runs", "history", "download", "find_runs"):
+        if name in ("runs", "history", "download", "find_runs", "files", "delete_files"):
             super().__getattribute__("settle")()
         return super().__getattribute__(name)
 
@@ -509,3 +509,89 @@ def test_a_deleted_file_is_gone_and_deleting_it_again_is_nothing(
     assert tracker.download(run.run_id, "folder/two.txt", tmp_path) is not None
     with pytest.raises(TrackingError, match="must stay inside"):
         run.delete_file("../two.txt")
+
+
+def delete_run(tracker: Tracker, run_id: str) -> None:
+    store = inner(tracker)
+    if isinstance(store, MlflowTracker):
+        store._client.delete_run(run_id)
+    elif isinstance(store, MemoryTracker):
+        store.delete_run(run_id)
+
+
+def test_files_of_a_run_with_their_sizes(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment)
+    assert tracker.files(run.run_id) == {}
+    run.log_text("four", "top.txt")
+    run.log_text("seven..", "a/b/deep.txt")
+    assert tracker.files(run.run_id) == {"top.txt": 4, "a/b/deep.txt": 7}
+    assert tracker.files(run.run_id, "a") == {"a/b/deep.txt": 7}
+    assert tracker.files(run.run_id, "nothing") == {}
+    tracker.delete_files(run.run_id, ["a/b/deep.txt", "nothing.txt"])
+    assert tracker.files(run.run_id) == {"top.txt": 4}
+    tracker.delete_files(run.run_id)
+    tracker.delete_files(run.run_id)
+    assert tracker.files(run.run_id) == {}
+
+
+def test_a_deleted_run_keeps_its_files_until_they_are_deleted(tracker: Tracker, experiment: str) -> None:
+    kept, gone = (open_run(tracker, experiment, tags={"lab.study": name}) for name in ("kept", "gone"))
+    for run in (kept, gone):
+        run.log_text("text", "config.yaml")
+    gone.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    gone.end(RunStatus.FINISHED)
+    inner(tracker)  # all of it is there, before somebody deletes the run
+    delete_run(tracker, gone.run_id)
+    deleted = tracker.deleted_runs().set_index("run_id")
+    assert kept.run_id not in deleted.index
+    assert deleted.loc[gone.run_id, "tags.lab.study"] == "gone"
+    assert deleted.loc[gone.run_id, "status"] == "FINISHED"
+    assert gone.run_id not in set(tracker.runs(None)["run_id"])
+    assert kept.run_id in set(tracker.runs(None)["run_id"])
+
+    found = tracker.files(gone.run_id)
+    assert found["config.yaml"] == 4
+    assert any(path.endswith("data/model.pt2") and size > 100 for path, size in found.items())
+    tracker.delete_files(gone.run_id)
+    assert tracker.files(gone.run_id) == {}
+    assert tracker.files(kept.run_id) == {"config.yaml": 4}
+    assert gone.run_id in set(tracker.deleted_runs()["run_id"])  # its record can be restored
+    kept.end(RunStatus.FINISHED)
+
+
+def test_runs_of_a_deleted_experiment_are_deleted_runs(tracker: Tracker) -> None:
+    name = f"deleted with runs {uuid.uuid4().hex}"
+    identity = tracker.experiment(name)
+    run = open_run(tracker, identity)
+    run.log_text("text", "config.yaml")
+    run.end(RunStatus.FINISHED)
+    store = inner(tracker)
+    if isinstance(store, MlflowTracker):
+        store._client.delete_experiment(identity)
+    elif isinstance(store, MemoryTracker):
+        store.delete_experiment(name)
+    assert run.run_id in set(tracker.deleted_runs()["run_id"])
+    tracker.delete_files(run.run_id)
+    assert tracker.files(run.run_id) == {}
+
+
+def test_a_deleted_run_that_a_registered_model_came_from_is_not_offered(
+    tracker: Tracker, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # where MLflow looks for the model of a version
+    store = inner(tracker)
+    if not isinstance(store, MlflowTracker):
+        pytest.skip("nothing can be registered in memory")
+    name = f"registered {uuid.uuid4().hex}"
+    store._client.create_registered_model(name)
+    by_run, by_model = (open_run(tracker, experiment) for _ in range(2))
+    by_model.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    for run in (by_run, by_model):
+        run.end(RunStatus.FINISHED)
+    inner(tracker)
+    (model,) = store._client.search_logged_models([experiment])
+    store._client.create_model_version(name, "s3://nowhere/model", by_run.run_id)
+    store._client.create_model_version(name, model.model_uri, model_id=model.model_id)
+    for run in (by_run, by_model):
+        store._client.delete_run(run.run_id)
+    assert not {by_run.run_id, by_model.run_id} & set(tracker.deleted_runs()["run_id"])

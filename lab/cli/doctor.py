@@ -1,0 +1,85 @@
+"""`lab doctor`: is everything well?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lab.cli.console import terminal
+from lab.cli.options import store_options, stores_from
+
+if TYPE_CHECKING:
+    from lab.upkeep import Finding
+
+__all__ = ["doctor"]
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+@click.command(
+    short_help="Check the stores and this machine, and say how to mend what is wrong.",
+    epilog="""\b
+Examples:
+  lab doctor
+  lab doctor --tracking-uri http://mlflow:5000 --storage postgresql://lab@db/lab
+  lab doctor --format json | jq '.[] | select(.verdict != "ok")'
+  docker compose exec worker lab doctor          (what a container sees)
+  lab doctor && lab worker                       (train only where nothing failed)
+
+A warning may stop trials one day, what failed does so now. The column at the right says what to do about it. Nothing
+is created, migrated or changed, and no password is shown. A store that does not answer is waited for 20 seconds.""",
+)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@store_options
+def doctor(form: str, tracking_uri: str | None, storage: str | None) -> None:
+    """Check versions, both stores, artifacts, clocks, disks, GPUs, undelivered journals and stale trials.
+
+    The exit code is 0 when nothing failed, 1 when something did.
+    """
+    findings = _findings(tracking_uri, storage)
+    if form == "json":
+        found = list(findings)
+        click.echo(json.dumps([finding.as_dict() for finding in found], indent=2))
+    else:
+        found = _print(findings)
+    sys.exit(any(finding.verdict == "failed" for finding in found))
+
+
+def _findings(tracking_uri: str | None, storage: str | None) -> Iterator[Finding]:
+    stores = stores_from(tracking_uri, storage)
+    with Console(stderr=True).status("looking …"):
+        from lab.upkeep import examine  # seconds of imports
+    yield from examine(stores)
+
+
+def _print(findings: Iterator[Finding]) -> list[Finding]:
+    """Print the findings, on a terminal as they come; return them."""
+    console = terminal()
+    found: list[Finding] = []
+    if not console.is_terminal:
+        found = list(findings)
+        console.print(_table(found))
+        return found
+    with Live(console=console, vertical_overflow="visible") as live:
+        for finding in findings:
+            found.append(finding)
+            live.update(_table(found))
+    return found
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(title="How it stands", title_justify="left")
+    for name in ("check", "verdict", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        verdict = Text(finding.verdict, style=_COLOURS[finding.verdict])
+        table.add_row(Text(finding.check), verdict, Text(finding.found), Text(finding.mend))
+    return table

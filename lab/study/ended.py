@@ -1,0 +1,50 @@
+"""Which runs the trials of all studies have, and whether anybody may still continue them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from optuna.trial import TrialState
+
+from lab.study.queue import is_void
+from lab.study.storage import database_exists
+from lab.study.studies import Studies
+
+__all__ = ["StudyRuns", "study_runs"]
+
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass
+class StudyRuns:
+    """The names of all studies, and by the id of a run its study and whether the run's trials are done.
+
+    A run is done when its newest trial is complete or pruned: one that failed may be retried, and a waiting one
+    of a cancelled study goes on when that is resumed. The id may be one that a run got while its store was away.
+    """
+
+    studies: set[str] = field(default_factory=set)
+    study: dict[str, str] = field(default_factory=dict)
+    done: dict[str, bool] = field(default_factory=dict)
+
+
+def study_runs(url: str) -> StudyRuns | None:
+    """Return the runs of the studies in a database, None where there is no database yet.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    if not database_exists(url):
+        return None
+    found, studies = StudyRuns(), Studies(url)
+    with studies.translated():
+        for queue in studies.queues():
+            found.studies.add(queue.name)
+            for (
+                trial
+            ) in queue.trials():  # a re-queued one, which has the same run, comes after the failed one
+                run_id = trial.user_attrs.get("run_id")
+                if run_id is not None and not is_void(trial):
+                    found.study[run_id] = queue.name
+                    found.done[run_id] = trial.state in _DONE
+    return found

@@ -1,0 +1,131 @@
+"""A look at the database of studies that creates, migrates and changes nothing, and never waits for long."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import optuna
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from lab.errors import StudyError
+from lab.study.queue import is_dead
+from lab.study.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, display_url, with_driver
+
+__all__ = ["Schema", "StorageProbe"]
+
+_PATIENCE = 8  # seconds for a connection, and for an answer
+
+
+class Schema(NamedTuple):
+    """Which version of Optuna's tables a database has, None where there are none, and which it should have."""
+
+    found: str | None
+    expected: str
+    known: bool = True  # whether this Optuna can upgrade it; one that it does not know is newer
+
+
+class StorageProbe:
+    """Looks at the database at `url`, which must exist if it is a file.
+
+    Whatever the database is to blame for is a `StudyError` of these methods.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = display_url(url)
+        with self._telling():
+            self._url = with_driver(sa.make_url(url))
+            self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=self._patience())
+
+    @property
+    def upgradable_url(self) -> str:
+        """The address as Optuna's own commands take it, without its password."""
+        url = self._url
+        bare = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+        return bare.render_as_string()
+
+    def schema(self) -> Schema:
+        """Return the version of the tables; signs in, and reads them."""
+        with self._telling():
+            inspector = sa.inspect(self._engine)
+            tables = set(inspector.get_table_names())
+            if "version_info" not in tables or not self._rows("SELECT version_info_id FROM version_info"):
+                if tables:
+                    raise StudyError(f"the database {self.url} has tables, and none of them is Optuna's")
+                return Schema(None, "")
+            self._rows("SELECT study_id FROM studies LIMIT 1")
+            head = self._storage.get_head_version()
+            found = self._storage.get_current_version()
+            return Schema(found, head, found in self._storage.get_all_versions())
+
+    def may_write(self) -> bool:
+        """Return whether the role that is signed in may add trials."""
+        if self._url.get_backend_name() != "postgresql":
+            return True
+        with self._telling():
+            return bool(self._rows("SELECT has_table_privilege('trials', 'INSERT')")[0][0])
+
+    def clock(self) -> float | None:
+        """Return by how many seconds this machine's clock is ahead of the database's; None where that has none."""
+        if self._url.get_backend_name() != "postgresql":
+            return None
+        with self._telling(), self._engine.connect() as connection:
+            before = time.time()
+            theirs = connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
+            return (before + time.time()) / 2 - float(theirs)
+
+    def stale(self) -> dict[str, list[str]]:
+        """Return the labels of the running trials whose worker is gone, by study."""
+        with self._telling():
+            names = [study.study_name for study in self._storage.get_all_studies()]
+            found = {name: self._stale(self._storage.get_study_id_from_name(name)) for name in names}
+        return {name: labels for name, labels in found.items() if labels}
+
+    def _stale(self, study_id: int) -> list[str]:
+        silent = set(self._storage._get_stale_trial_ids(study_id))
+        running = self._storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        identity = self._storage.get_trial_id_from_study_id_trial_number
+        return [
+            str(trial.user_attrs.get("label", trial.number))
+            for trial in running
+            if is_dead(trial) or identity(study_id, trial.number) in silent
+        ]
+
+    @cached_property
+    def _storage(self) -> RDBStorage:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", optuna.exceptions.ExperimentalWarning
+            )  # heartbeats, since Optuna 2.9
+            return RDBStorage(
+                self._url.render_as_string(hide_password=False),
+                engine_kwargs={"poolclass": sa.NullPool, "connect_args": self._patience()},
+                skip_compatibility_check=True,
+                skip_table_creation=True,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+
+    def _patience(self) -> dict[str, Any]:
+        sqlite = self._url.get_backend_name() == "sqlite"
+        return {"timeout": _PATIENCE} if sqlite else {"connect_timeout": _PATIENCE}
+
+    def _rows(self, query: str) -> list[Any]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(sa.text(query)))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.ArgumentError:
+            raise StudyError(f"'{self.url}' is not a database address") from None
+        except (sa.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0]
+            raise StudyError(f"{self.url}: {reason}") from None

@@ -1,0 +1,256 @@
+"""What nobody needs any more: artifacts of deleted runs, and checkpoints that no trial will go on from."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.engines import Stores
+from lab.errors import ResourceError, StudyError
+from lab.study import StudyRuns, database_exists, study_runs
+from lab.tracking import MemoryTracker, RunStatus, Tracker, connect, pending_id
+
+__all__ = ["Garbage", "find_garbage", "remove"]
+
+_DELETED = "artifacts of a deleted run"
+_CONTINUING = "checkpoints of a finished run"
+_LOCAL = "local checkpoints"
+_FOLDER = "checkpoints"
+_TO_GO_ON = (
+    f"{_FOLDER}/last.pt",
+    f"{_FOLDER}/spare.pt",
+)  # and never `best.pt`, which other trials begin with
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that may go: of what kind, where they are, whose they are, how many, and how many bytes.
+
+    Args:
+        kind: what they are.
+        where: id of the run, or a local folder.
+        run: the run's name.
+        study: its study, nothing where it has none.
+        files: how many.
+        size: of all, in bytes.
+        paths: the artifacts to delete; all of the run if None.
+    """
+
+    kind: str
+    where: str
+    run: str
+    study: str
+    files: int
+    size: int
+    paths: tuple[str, ...] | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `where` is a local folder."""
+        return self.kind == _LOCAL
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is shown of it as plain values."""
+        return {name: value for name, value in asdict(self).items() if name != "paths"}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What decides about a run's files; `ended` in seconds since 1970."""
+
+    run_id: str
+    name: str
+    study: str
+    key: str  # of the journal that it was opened from
+    status: str
+    outcome: str
+    ended: float
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that a study may know it by."""
+        return (self.run_id, pending_id(self.key)) if self.key else (self.run_id,)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its trial came to an end that nobody continues."""
+        return self.status == RunStatus.FINISHED or self.outcome == "pruned"
+
+
+def find_garbage(
+    stores: Stores,
+    *,
+    days: float,
+    studies: Sequence[str] = (),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Garbage]:
+    """Yield what may go from the tracking store and from this machine's folder of checkpoints; changes nothing.
+
+    Args:
+        stores: to look at.
+        days: only what has been there for so long: since a run's end, or since a local checkpoint was written.
+        studies: names of the only studies to look at; all, and what belongs to none, if empty.
+        on_progress: called with how many runs were looked at, and of how many.
+
+    Raises:
+        StudyError: there is no such study, or the studies cannot be read.
+        TrackingError: the tracking store fails.
+    """
+    tracker = _tracker(stores)
+    known = study_runs(stores.storage)
+    deleted = _rows(tracker.deleted_runs())
+    active = _rows(tracker.runs(None, tags={"lab.kind": "trial"}))
+    _check_names(studies, known, [*deleted, *active])
+    search = _Search(stores, tracker, known, time.time() - days * _DAY, frozenset(studies))
+    chosen = [run for run in deleted if search.may_go(run)]
+    finished = [run for run in active if search.may_go(run) and search.is_over(run)]
+    total = len(chosen) + len(finished)
+    for done, run in enumerate(chosen + finished):
+        on_progress(done, total)
+        yield from search.deleted(run) if done < len(chosen) else search.finished(run)
+    on_progress(total, total)
+    yield from search.local(deleted, active)
+
+
+def remove(garbage: Garbage, stores: Stores) -> None:
+    """Delete these files; what is gone already is no error.
+
+    Raises:
+        TrackingError: the tracking store fails.
+        ResourceError: the local folder cannot be deleted.
+    """
+    if not garbage.is_local:
+        _tracker(stores).delete_files(garbage.where, garbage.paths)
+        return
+    try:
+        shutil.rmtree(garbage.where)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ResourceError(f"{garbage.where} cannot be deleted: {error.strerror or error}") from None
+
+
+def _tracker(stores: Stores) -> Tracker:
+    """Return the tracking store; one that is not there yet must not be made by a look."""
+    if not database_exists(stores.tracking_uri):
+        return MemoryTracker()
+    return connect(stores.tracking_uri, stores.artifact_dir)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Looks for what may go; `before` is the last moment, in seconds since 1970, that counts as long ago."""
+
+    stores: Stores
+    tracker: Tracker
+    known: StudyRuns | None
+    before: float
+    studies: Collection[str]
+
+    def may_go(self, run: _Run) -> bool:
+        """Whether a run is one of those asked for, and old enough."""
+        return run.ended <= self.before and (not self.studies or run.study in self.studies)
+
+    def is_over(self, run: _Run) -> bool:
+        """Whether nobody will continue the trial of a run: it is finished, and no study says otherwise."""
+        return run.is_finished and all(self._done(identity) is not False for identity in run.ids)
+
+    def deleted(self, run: _Run) -> Iterator[Garbage]:
+        """Yield all files of a deleted run."""
+        files = self.tracker.files(run.run_id)
+        if files:
+            yield Garbage(_DELETED, run.run_id, run.name, run.study, len(files), sum(files.values()))
+
+    def finished(self, run: _Run) -> Iterator[Garbage]:
+        """Yield the checkpoints of a finished run that only its own trial could go on from."""
+        files = self.tracker.files(run.run_id, _FOLDER)
+        paths = tuple(path for path in _TO_GO_ON if path in files)
+        if paths:
+            size = sum(files[path] for path in paths)
+            yield Garbage(_CONTINUING, run.run_id, run.name, run.study, len(paths), size, paths)
+
+    def local(self, deleted: Sequence[_Run], active: Sequence[_Run]) -> Iterator[Garbage]:
+        """Yield the local folders of trials that are done, or that nobody knows any more."""
+        runs = {identity: run for run in (*active, *deleted) for identity in run.ids}
+        gone = {run.run_id for run in deleted}
+        for folder in sorted(_folders(self.stores.checkpoint_dir)):
+            run = runs.get(folder.name)
+            study = self._study(folder.name, run)
+            if self.studies and study not in self.studies:
+                continue
+            if self._is_left(folder.name, run, gone):
+                yield from self._folder(folder, run, study)
+
+    def _is_left(self, name: str, run: _Run | None, gone: Collection[str]) -> bool:
+        """Whether nobody will continue from the folder of a run; where nothing is known of it, somebody may."""
+        identities = {name, *(run.ids if run else ())}
+        done = [state for each in identities if (state := self._done(each)) is not None]
+        if done:
+            return all(done)
+        if run is None or self.known is None:
+            return False
+        if run.run_id in gone or run.is_finished:
+            return True
+        return bool(run.study) and run.study not in self.known.studies and run.status != RunStatus.RUNNING
+
+    def _folder(self, folder: Path, run: _Run | None, study: str) -> Iterator[Garbage]:
+        try:
+            files = [each.stat() for each in folder.rglob("*") if each.is_file()]
+            newest = max([folder.stat().st_mtime, *(file.st_mtime for file in files)])
+        except FileNotFoundError:  # its trial ended just now
+            return
+        if newest <= self.before:
+            name = run.name if run else ""
+            size = sum(file.st_size for file in files)
+            yield Garbage(_LOCAL, str(folder), name, study, len(files), size)
+
+    def _study(self, name: str, run: _Run | None) -> str:
+        known = self.known.study.get(name) if self.known else None
+        return known or (run.study if run else "")
+
+    def _done(self, run_id: str) -> bool | None:
+        """Whether a study's trial of this run is done, None where no study has it."""
+        return None if self.known is None else self.known.done.get(run_id)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _check_names(studies: Sequence[str], known: StudyRuns | None, runs: Sequence[_Run]) -> None:
+    there = {run.study for run in runs if run.study} | (known.studies if known else set())
+    for name in studies:
+        if name not in there:
+            names = ", ".join(sorted(there)) or "none"
+            raise StudyError(f"--study: no study '{name}' here, and no run of one. Known: {names}")
+
+
+def _rows(frame: pd.DataFrame) -> list[_Run]:
+    return [
+        _Run(
+            run_id=row["run_id"],
+            name=_text(row["name"]),
+            study=_text(row.get("tags.lab.study")),
+            key=_text(row.get("tags.lab.journal")),
+            status=row["status"],
+            outcome=_text(row.get("tags.lab.outcome")),
+            # one that never ended is as old as its beginning
+            ended=(row["start_time"] if pd.isna(row["end_time"]) else row["end_time"]).timestamp(),
+        )
+        for row in frame.to_dict("records")
+    ]
+
+
+def _text(value: object) -> str:
+    """Return a cell's text; one that a run lacks is NaN where others have it, which counts as true."""
+    return value if isinstance(value, str) else ""

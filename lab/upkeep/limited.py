@@ -1,0 +1,50 @@
+"""Checks that nothing can stop: neither what they raise nor what they wait for."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from lab.errors import LabError
+from lab.upkeep.finding import Finding, Verdict
+
+__all__ = ["limited"]
+
+
+def limited(
+    name: str, check: Callable[[], Iterator[Finding]], seconds: float, mend: str
+) -> Iterator[Finding]:
+    """Yield what `check` finds as it finds it; what ends it early is a finding too.
+
+    Args:
+        name: of the check.
+        check: runs in a thread, which is left to itself when its time is up.
+        seconds: that all of it may take.
+        mend: what to do when there is no answer in time.
+    """
+    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            for finding in check():
+                found.put(finding)
+        except LabError as error:
+            found.put(Finding(name, Verdict.FAILED, str(error), mend))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other checks go on
+            found.put(Finding(name, Verdict.FAILED, f"{type(error).__name__}: {error}", mend))
+        finally:
+            found.put(None)
+
+    threading.Thread(target=run, name=f"check of {name}", daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            yield Finding(name, Verdict.FAILED, f"no answer within {seconds:.0f} s", mend)
+            return
+        if finding is None:
+            return
+        yield finding

@@ -1,0 +1,81 @@
+"""The database of studies: whether workers can use it, and which trials lost theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lab.errors import StudyError
+from lab.study import StorageProbe, database_exists
+from lab.upkeep.clocks import clock_finding
+from lab.upkeep.finding import Finding, Verdict
+
+__all__ = ["check_studies"]
+
+_CHECK = "studies' database"
+_SIGN_IN = re.compile(r"password|authentication|role .* does not exist|no pg_hba", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(r"permission denied", re.IGNORECASE)
+_DRIVER = re.compile(r"No module named", re.IGNORECASE)
+
+
+def check_studies(url: str) -> Iterator[Finding]:
+    """Find how the database at `url` stands; beyond the first failure there is nothing to look at."""
+    if not database_exists(url):
+        yield Finding(_CHECK, Verdict.OK, "none yet; made by the first sweep")
+        return
+    try:
+        probe = StorageProbe(url)
+        finding, usable = _database(probe)
+    except StudyError as error:
+        yield Finding(_CHECK, Verdict.FAILED, str(error), _mend(str(error)))
+        return
+    yield finding
+    ahead = probe.clock()
+    if ahead is not None:
+        yield clock_finding(ahead, "the studies' database")
+    if usable:
+        yield from _stale(probe)
+
+
+def _database(probe: StorageProbe) -> tuple[Finding, bool]:
+    """Return what there is to say of the tables, and whether they can be read."""
+    schema = probe.schema()
+    if schema.found is None:
+        return Finding(_CHECK, Verdict.OK, f"{probe.url}: empty; filled by the first sweep"), False
+    if schema.found != schema.expected:
+        there = f"{probe.url}: its tables are of version {schema.found}, Optuna here needs {schema.expected}"
+        mend = f"optuna storage upgrade --storage '{probe.upgradable_url}'"
+        return Finding(
+            _CHECK, Verdict.FAILED, there, mend if schema.known else "pip install -U optuna"
+        ), False
+    if not probe.may_write():
+        found = f"{probe.url}: signed in with a role that may only read; enough to look, not to train"
+        return Finding(
+            _CHECK, Verdict.WARNING, found, "Name a role that may write in --storage (LAB_STORAGE)."
+        ), True
+    return Finding(_CHECK, Verdict.OK, f"{probe.url}: answers, tables of version {schema.found}"), True
+
+
+def _stale(probe: StorageProbe) -> Iterator[Finding]:
+    stale = probe.stale()
+    if not stale:
+        yield Finding("stale trials", Verdict.OK, "none: every running trial has a living worker")
+    for study, labels in stale.items():
+        shown = ", ".join(labels[:3]) + (", …" if len(labels) > 3 else "")
+        trials = "1 trial is" if len(labels) == 1 else f"{len(labels):,} trials are"
+        found = f"{study}: {trials} running without a living worker ({shown})"
+        yield Finding("stale trials", Verdict.WARNING, found, f"lab resume {study} (or start any worker)")
+
+
+def _mend(reason: str) -> str:
+    if _SIGN_IN.search(reason):
+        return "Put the right user and password into --storage (LAB_STORAGE), or the password into ~/.pgpass."
+    if _NOT_ALLOWED.search(reason):
+        return (
+            "Grant the role the right to read these tables, or name another role in --storage (LAB_STORAGE)."
+        )
+    if _DRIVER.search(reason):
+        return "pip install -c constraints.txt 'psycopg[binary]'"
+    if "is not a database address" in reason or "none of them is Optuna's" in reason:
+        return "Name another with --storage (LAB_STORAGE), e.g. postgresql://user@host/lab."
+    return "Start that database, or name another with --storage (LAB_STORAGE)."

@@ -1,0 +1,153 @@
+"""The MLflow store: whether trainers can use it, of which version it is, and what it has not got yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from lab.errors import TrackingError
+from lab.study import database_exists
+from lab.tracking import left, public_uri, stores_left
+from lab.upkeep.clocks import clock_finding
+from lab.upkeep.finding import Finding, Verdict
+
+__all__ = ["check_journals", "check_tracking"]
+
+_CHECK = "tracking store"
+_SIGN_IN = (
+    "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put them into ~/.mlflow/credentials."
+)
+_START = "Start it (`make ui` on this machine), or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
+_NOTEWORTHY = 10.0  # seconds after which it says something that a write is not delivered
+
+
+def check_tracking(uri: str) -> Iterator[Finding]:
+    """Find how the store at `uri` stands; beyond the first failure there is nothing to look at."""
+    if uri == "memory":
+        yield Finding(_CHECK, Verdict.OK, "in memory: nothing is kept")
+    elif uri.startswith("http"):
+        yield from _server(uri)
+    elif not database_exists(uri):
+        yield Finding(_CHECK, Verdict.OK, "none yet; made by the first run")
+    else:
+        yield from _database(uri)
+
+
+def check_journals(folder: Path, uri: str) -> Iterator[Finding]:
+    """Find what trials on this machine have logged and a store has not acknowledged."""
+    name, shown = "undelivered journals", public_uri(uri)
+    found = left(folder, shown, seconds=_NOTEWORTHY)
+    if found:
+        verdict = Verdict.FAILED if found.refused else Verdict.WARNING
+        yield Finding(name, verdict, f"{shown} has not got {found}; kept in {folder}", "lab sync")
+    others = [store for store in stores_left(folder) if store != shown and left(folder, store)]
+    for other in others:
+        yield Finding(
+            name,
+            Verdict.WARNING,
+            f"{other} has not got {left(folder, other)}; kept in {folder}",
+            f"lab sync --tracking-uri {other}",
+        )
+    if not found and not others:
+        yield Finding(name, Verdict.OK, "none")
+
+
+def _server(uri: str) -> Iterator[Finding]:
+    from lab.tracking.health import ask
+
+    try:
+        answer = ask(uri)
+    except TrackingError as error:
+        yield Finding(_CHECK, Verdict.FAILED, str(error), _START)
+        return
+    refusal = _refusal(uri, answer.status, answer.text)
+    if refusal is not None:
+        yield refusal
+        return
+    yield Finding(_CHECK, Verdict.OK, f"{public_uri(uri)}: answers a search of experiments")
+    yield _server_version(uri)
+    if answer.clock is not None:
+        yield clock_finding(answer.clock, "the MLflow server")
+    yield _artifacts(uri)
+
+
+def _refusal(uri: str, status: int, text: str) -> Finding | None:
+    """Return what an answer says that is no list of experiments."""
+    shown = public_uri(uri)
+    if status == 200 and text.lstrip().startswith("{"):
+        return None
+    if status == 401:
+        return Finding(
+            _CHECK, Verdict.FAILED, f"{shown}: not signed in, or with a wrong password (401)", _SIGN_IN
+        )
+    if status == 403:
+        found = f"{shown}: refused (403): {text}"
+        mend = (
+            "Start the server with its name in --allowed-hosts, or sign in with an account that may do this."
+        )
+        return Finding(_CHECK, Verdict.FAILED, found, mend)
+    if status >= 500:
+        return Finding(
+            _CHECK, Verdict.FAILED, f"{shown}: fails ({status}): {text}", "Look into the server's log."
+        )
+    found = f"{shown}: answers, but not as an MLflow server ({status})"
+    return Finding(
+        _CHECK, Verdict.FAILED, found, "Name the MLflow server with --tracking-uri (MLFLOW_TRACKING_URI)."
+    )
+
+
+def _server_version(uri: str) -> Finding:
+    from lab.tracking.health import server_version
+
+    check, here, there = "MLflow server's version", version("mlflow"), server_version(uri)
+    if there is None:
+        return Finding(check, Verdict.OK, "it does not say")
+    if there == here:
+        return Finding(check, Verdict.OK, f"{there}, as installed here")
+    mend = f"pip install mlflow=={there} (or upgrade the server to {here})"
+    return Finding(check, Verdict.WARNING, f"the server has {there}, installed here is {here}", mend)
+
+
+def _database(uri: str) -> Iterator[Finding]:
+    from lab.tracking.health import search, tables
+
+    shown = public_uri(uri)
+    try:
+        schema = tables(uri)
+        if schema.found == schema.expected:
+            search(uri)
+    except TrackingError as error:
+        yield Finding(_CHECK, Verdict.FAILED, str(error), _database_mend(str(error)))
+        return
+    if not schema.expected:
+        yield Finding(_CHECK, Verdict.OK, f"{shown}: empty; filled by the first run")
+    elif schema.found != schema.expected:
+        found = f"{shown}: its tables are of version {schema.found}, MLflow here needs {schema.expected}"
+        mend = f"mlflow db upgrade {shown}" if schema.known else "pip install -U mlflow"
+        yield Finding(_CHECK, Verdict.FAILED, found, mend)
+    else:
+        yield Finding(_CHECK, Verdict.OK, f"{shown}: answers, tables of version {schema.found}")
+        yield _artifacts(uri)
+
+
+def _database_mend(reason: str) -> str:
+    if "password" in reason or "authentication" in reason or "role" in reason:
+        return "Put the right user and password into --tracking-uri (MLFLOW_TRACKING_URI)."
+    if "No module named" in reason:
+        return "Write postgresql+psycopg://… as --tracking-uri: that is the driver which lab brings."
+    return "Start that database, or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
+
+
+def _artifacts(uri: str) -> Finding:
+    from lab.tracking.health import newest_run_files
+
+    try:
+        newest = newest_run_files(uri)
+    except (TrackingError, ImportError) as error:
+        mend = "Make the server keep artifacts itself (--artifacts-destination), or give this machine access to them."
+        return Finding("artifacts", Verdict.FAILED, str(error), mend)
+    if newest is None:
+        return Finding("artifacts", Verdict.OK, "no run yet")
+    run_id, entries = newest
+    return Finding("artifacts", Verdict.OK, f"answers: {entries:,} entries in the newest run, {run_id}")

@@ -1,0 +1,43 @@
+"""Nothing that is shown holds a password."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.upkeep.finding import Finding, Verdict, without_secrets
+
+ADDRESS = "postgresql://lab:s3cret%40word@db/lab"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"cannot connect to {ADDRESS}",
+        "cannot connect to postgresql://lab:s3cret@word@db/lab",
+        'user "lab" with s3cret@word',
+        'user "lab" with s3cret%40word',
+        "another address: http://me:s3cret@elsewhere:5000/x",
+        "token s3cret-token",
+    ],
+)
+def test_passwords_are_left_out(text: str) -> None:
+    shown = without_secrets(text, [ADDRESS, "no address", "http://[broken"], ["s3cret-token"])
+    assert "s3cret" not in shown
+    assert "***" in shown
+
+
+def test_a_password_that_is_a_word_spoils_no_other_words() -> None:
+    assert (
+        without_secrets("lab gc, see postgresql://lab:lab@db", ["postgresql://lab:lab@db"])
+        == "lab gc, see postgresql://lab:***@db"
+    )
+
+
+def test_what_is_found_is_one_printable_line() -> None:
+    assert without_secrets("two\nlines \x1b[31m", []) == "two lines \\x1b[31m"
+    assert Finding("disk", Verdict.OK, "fine").as_dict() == {
+        "check": "disk",
+        "verdict": "ok",
+        "found": "fine",
+        "mend": "",
+    }
