@@ -5,6 +5,7 @@
 set -eu
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat /run/secrets/flask_secret_key)
 export MLFLOW_FLASK_SERVER_SECRET_KEY
+if [ "${LAB_LOG_FORMAT:-text}" = json ]; then export MLFLOW_UVICORN_OPTS="--log-config /opt/lab/uvicorn.yaml"; fi
 
 # Names that it may be called by: inside, on this machine, and what .env adds. Without workspaces every user, a
 # reader too, could create experiments.
