@@ -41,7 +41,7 @@ What goes, once it is older than --older-than days:
     `mlflow runs delete --run-id RUN_ID`. Runs that a registered model came from are left alone.
   - checkpoints/last.pt and checkpoints/spare.pt of finished and pruned runs, which nothing goes on from.
     best.pt stays: transfer learning (`init_from`) begins with it.
-  - folders in .lab/checkpoints whose trial is done, or whose study is gone.
+  - folders in .lab/checkpoints whose trial is done or whose run was deleted.
 
 What can be continued is never touched: waiting, running, failed and cancelled trials, killed and failed runs. Stopping
 it half way does no harm; the same command goes on.""",

@@ -32,10 +32,8 @@ def undelivered(left: Left, tracking_uri: str) -> str:
     """Return what the tracking store has not acknowledged, and what to do."""
     from lab.tracking import public_uri
 
-    return (
-        f"Not delivered to {public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; `lab sync`, or any later"
-        " worker here, delivers them"
-    )
+    how = "`lab sync` tells why" if left.refused else "`lab sync`, or any later worker here, delivers them"
+    return f"Not delivered to {public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; {how}"
 
 
 def unknown_study(name: str, storage: str) -> str:

@@ -194,11 +194,8 @@ class _Search:
         done = [state for each in identities if (state := self._done(each)) is not None]
         if done:
             return all(done)
-        if run is None or self.known is None:
-            return False
-        if run.run_id in gone or run.is_finished:
-            return True
-        return bool(run.study) and run.study not in self.known.studies and run.status != RunStatus.RUNNING
+        # a study that is not in the database may be in another one, and its killed trials go on from there
+        return run is not None and self.known is not None and (run.run_id in gone or run.is_finished)
 
     def _folder(self, folder: Path, run: _Run | None, study: str) -> Iterator[Garbage]:
         try:

@@ -107,7 +107,8 @@ def fill(world: World) -> None:
     world.trial("pending-key", TrialState.COMPLETE)  # its store was away when it began, and never told
     world.folder("pending-key")
     world.folder("of nobody we know")
-    world.run("orphan", RunStatus.KILLED, None, study="gone")
+    world.run("orphan", RunStatus.KILLED, None, study="gone")  # its study may be in another database
+    world.run("old", RunStatus.FINISHED, None, study="gone")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -145,7 +146,7 @@ def test_what_goes_and_what_stays(lab: Any, world: World) -> None:
     assert all(world.files(name) == ALL for name in (*KEPT, "orphan"))
     assert all(world.files(name) == {"best.pt", "config.yaml"} for name in ("complete", "pruned", "train"))
     assert world.files("deleted") == set()
-    assert world.folders == {*KEPT, "of nobody we know"}
+    assert world.folders == {*KEPT, "orphan", "of nobody we know"}
     assert world.runs["deleted"] in set(world.tracker.deleted_runs()["run_id"])
     again = lab("gc", "--older-than", 0, "--delete")
     assert again.stdout == "Nothing to free that is older than 0 days\n"
@@ -183,7 +184,7 @@ def test_only_of_one_study(lab: Any, world: World) -> None:
         return {(each["study"], each["kind"]) for each in json.loads(result.stdout)["garbage"]}
 
     assert {study for study, _ in kinds("tiny")} == {"tiny"}
-    assert kinds("gone") == {("gone", "local checkpoints")}
+    assert kinds("gone") == {("gone", "local checkpoints"), ("gone", "checkpoints of a finished run")}
     result = lab("gc", "--study", "tinny")
     assert result.exit_code == 1
     assert "no study 'tinny' here, and no run of one. Known: gone, tiny" in result.stderr
