@@ -9,7 +9,14 @@ from lab.models import build_model
 from lab.restore import restore
 from lab.tracking import Tracker
 from lab.tracking.error_analysis import log_error_analysis
-from lab.training import DetailedEvaluation, ErrorAnalysis, analyse, evaluate, resolve_device
+from lab.training import (
+    DetailedEvaluation,
+    ErrorAnalysis,
+    analyse,
+    evaluate,
+    load_pretrained,
+    resolve_device,
+)
 
 __all__ = ["analyse_run", "analyse_test"]
 
@@ -18,14 +25,14 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     """Evaluate the trained model of an earlier run on the test split again, and log its mistakes to that run.
 
     Raises:
-        LabError: there is no such run, it kept no weights, or its data is not here.
+        LabError: there is no such run, it kept no weights or those of another net, or its data is not here.
     """
     saved = restore(tracker, run_id)
     config = saved.config
     device = resolve_device(config)
     dataset = load_data(config, device=device, download=download)
     model = build_model(config, dataset.shape, len(dataset.classes)).to(device)
-    model.load_state_dict(saved.weights)
+    load_pretrained(model, saved.weights, new_head=False)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     errors = analyse_test(dataset, evaluate(model, dataset.test, dataset, config, top_k=config.top_k))
     run = tracker.attach(run_id)

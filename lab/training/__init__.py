@@ -13,7 +13,7 @@ from lab.training.evaluate import DetailedEvaluation, Evaluation, evaluate
 from lab.training.loop import EpochResult, Trainer
 from lab.training.outcome import Interrupted, Outcome
 from lab.training.patience import Patience
-from lab.training.transfer import fitting_weights
+from lab.training.transfer import fitting_weights, load_pretrained
 
 __all__ = [
     "CheckpointStore",
@@ -32,6 +32,7 @@ __all__ = [
     "evaluate",
     "fitting_weights",
     "load_checkpoint",
+    "load_pretrained",
     "resolve_device",
     "save_checkpoint",
     "use_threads",

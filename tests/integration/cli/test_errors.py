@@ -87,3 +87,12 @@ def test_a_run_that_is_not_labs(lab: Any) -> None:
     result = lab("errors", run.run_id)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"Run {run.run_id} has no config.yaml: it was not started by lab" in result.stderr
+
+
+def test_weights_of_another_net_are_one_clear_error(lab: Any, trained: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(TINY.replace("width: 4", "width: 8"))
+    lab.tracker.attach(trained).log_file(tmp_path / "config.yaml")
+    result = lab("errors", trained)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the trained model does not fit" in result.stderr
+    assert "Traceback" not in result.stderr
