@@ -37,7 +37,9 @@ def test_a_wrong_password(stack: Stack, user: str) -> None:
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("command", ["submit grids/quickstart.yaml", "worker --idle-exit 1", "train --epochs 1"])
+@pytest.mark.parametrize(
+    "command", ["submit grids/quickstart.yaml", "worker --idle-exit 1", "train --epochs 1"]
+)
 def test_a_wrong_password_is_one_clear_error(stack: Stack, command: str) -> None:
     run = [
         "docker",
