@@ -42,5 +42,7 @@ LAB_UID=$uid
 LAB_GID=$gid
 ENV
 fi
+ln -sfn ../.env docker/.env  # where compose looks with -f docker/compose.yaml
+
 echo "The passwords are in $secrets: mlflow_admin is for you, mlflow_reader for those who only look."
 echo "Next: docker compose up -d --wait"

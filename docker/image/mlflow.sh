@@ -1,6 +1,6 @@
 #!/bin/sh
-# The tracking server. One process: several share a socket that delays every request by about 40 ms
-# (docs/BENCHMARKS.md); more of them are more containers. No password is in its arguments or in `docker inspect`:
+# The tracking server. One process: several share a socket that delays every request by about 40 ms;
+# more of them are more containers. No password is in its arguments or in `docker inspect`:
 # PostgreSQL's comes from PGPASSFILE.
 set -eu
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat /run/secrets/flask_secret_key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from lab.cli.console import terminal
-from lab.cli.messages import unknown_study
+from lab.cli.messages import shown_address, unknown_study
 from lab.cli.options import store_options, stores_from
 from lab.errors import StudyError
 
@@ -86,12 +86,11 @@ def read_leaderboard(
 
 def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:
     from lab.report import render
-    from lab.study import display_url
 
     terminal().print(render(frame, title=study))
     with_model = frame[~frame["outcome"].isin(["failed", "killed"]) & frame["outcome"].notna()]
     if with_model.empty:
         return
     click.echo("Load the best:")
-    click.echo(f"  mlflow.set_tracking_uri('{display_url(tracking_uri)}')")
+    click.echo(f"  mlflow.set_tracking_uri('{shown_address(tracking_uri)}')")
     click.echo(f"  model = mlflow.pytorch.load_model('runs:/{with_model['run_id'].iloc[0]}/model')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,24 @@ if TYPE_CHECKING:
     from lab.study import TrialQueue
     from lab.tracking import Left
 
-__all__ = ["browse", "existing_study", "undelivered", "unknown_study"]
+__all__ = ["browse", "existing_study", "shown_address", "undelivered", "unknown_study"]
+
+
+def shown_address(tracking_uri: str) -> str:
+    """Return where a person finds the tracking store, without a password.
+
+    In a container the server has a name that nobody outside can look up; `LAB_PUBLIC_URL` says the other one.
+    """
+    from lab.study import display_url
+
+    return os.environ.get("LAB_PUBLIC_URL") or display_url(tracking_uri)
 
 
 def browse(tracking_uri: str, experiment: str | None = None) -> str:
     """Return how to look at what was tracked; with an experiment's id, at its leaderboard."""
-    from lab.study import display_url
     from lab.tracking import study_page
 
-    shown = display_url(tracking_uri)
+    shown = shown_address(tracking_uri)
     page = study_page(experiment) if experiment else "/#/experiments?workflowType=machine_learning"
     if tracking_uri.startswith("http"):
         return f"Browse it: {shown.rstrip('/')}{page}"
