@@ -19,6 +19,7 @@ from lab.cli import main
 from lab.config import load_grid, parse_grid
 from lab.engines import Stores, sweep
 from lab.tracking import Tracker, connect
+from tests.once import copy_of, made_once
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 120  # seconds; a loaded machine is slow
@@ -117,25 +118,30 @@ def lab(tmp_path: Path, fresh_databases: Path) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> list[object]:
     """The curves of an undisturbed sweep of 60 epochs."""
-    calm = Lab(tmp_path_factory.mktemp("calm"))
-    shutil.copytree(fresh_databases, calm.home / ".lab")
-    sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(calm.home), workers=1)
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(home), workers=1)
+
+    calm = Lab(made_once(tmp_path_factory, "calm sweep", make))
     return [calm.curves(run) for run in calm.runs("tiny")["run_id"]]
 
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
     """A folder in which `tiny.yaml` was swept."""
-    home = tmp_path_factory.mktemp("finished")
-    shutil.copytree(fresh_databases, home / ".lab")
-    (home / "tiny.yaml").write_text(GRID)
-    sweep(load_grid(home / "tiny.yaml"), _stores(home), workers=1)
-    return home
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        (home / "tiny.yaml").write_text(GRID)
+        sweep(load_grid(home / "tiny.yaml"), _stores(home), workers=1)
+
+    return made_once(tmp_path_factory, "finished study", make)
 
 
 @pytest.fixture
 def swept(tmp_path: Path, finished_study: Path) -> Lab:
-    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
+    copy_of(finished_study, tmp_path)
     return Lab(tmp_path)
 
 
