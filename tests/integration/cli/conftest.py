@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lab.cli import main
-from lab.config import load_grid, parse_grid
+from lab.config import parse_grid
 from lab.engines import Stores, sweep
 from lab.tracking import Tracker, connect
 from tests.once import copy_of, made_once
@@ -131,18 +133,53 @@ def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path)
 def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
     """A folder in which `tiny.yaml` was swept."""
 
+
     def make(home: Path) -> None:
         copy_of(fresh_databases, home / ".lab")
-        (home / "tiny.yaml").write_text(GRID)
-        sweep(load_grid(home / "tiny.yaml"), _stores(home), workers=1)
+        _sweep(home, GRID, "--workers", "1")
 
     return made_once(tmp_path_factory, "finished study", make)
 
 
+@pytest.fixture(scope="session")
+def failed_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
+    """A folder in which `tiny.yaml` was swept, with two datasets, of which one is not there."""
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        _sweep(home, GRID.replace("exclude:", "  dataset: [synthetic, mnist]\nexclude:"))
+
+    return made_once(tmp_path_factory, "failed study", make)
+
+
+def _sweep(home: Path, grid: str, *options: str) -> None:
+    """Sweep in the folder `home`; keep what the command said."""
+    (home / "tiny.yaml").write_text(grid)
+    with chdir(home):
+        result = Lab(home)("sweep", "tiny.yaml", *options)
+    said = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
+    (home / "said.json").write_text(json.dumps(said))
+
+
+class Swept(Lab):
+    """`lab` where a study was swept; `first` is what `lab sweep` said: its exit code, its output, its errors."""
+
+    @property
+    def first(self) -> tuple[int, str, str]:
+        said = json.loads((self.home / "said.json").read_text())
+        return said["exit_code"], said["stdout"], said["stderr"]
+
+
 @pytest.fixture
-def swept(tmp_path: Path, finished_study: Path) -> Lab:
+def swept(tmp_path: Path, finished_study: Path) -> Swept:
     copy_of(finished_study, tmp_path)
-    return Lab(tmp_path)
+    return Swept(tmp_path)
+
+
+@pytest.fixture
+def swept_with_failures(tmp_path: Path, failed_study: Path) -> Swept:
+    copy_of(failed_study, tmp_path)
+    return Swept(tmp_path)
 
 
 @pytest.fixture

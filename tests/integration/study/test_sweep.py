@@ -204,12 +204,12 @@ def test_a_killed_workers_trial_goes_on_in_the_same_run(stores: Stores, make_gri
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    result = sweep(make_grid(epochs=40), stores, workers=2, on_progress=kill_one)
+    result = sweep(make_grid(epochs=20), stores, workers=2, on_progress=kill_one)
     assert len(killed) == 2
     assert result.states == {"complete": 4}
     assert len(trial_runs(stores)) == 4
     assert set(trial_runs(stores)["status"]) == {"FINISHED"}
-    assert curves(stores) == calm(stores, make_grid, epochs=40)
+    assert curves(stores) == calm(stores, make_grid, epochs=20)
 
 
 def test_a_cell_that_raises_is_recorded_and_the_others_go_on(
