@@ -133,7 +133,6 @@ def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path)
 def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
     """A folder in which `tiny.yaml` was swept."""
 
-
     def make(home: Path) -> None:
         copy_of(fresh_databases, home / ".lab")
         _sweep(home, GRID, "--workers", "1")

@@ -195,37 +195,44 @@ def workers_of_this_process() -> list[psutil.Process]:
     ]
 
 
-def test_a_killed_workers_trial_goes_on_in_the_same_run(stores: Stores, make_grid: MakeGrid) -> None:
+@pytest.mark.parametrize(
+    ("kills", "cells", "epochs"), [(1, 2, 20), pytest.param(2, 4, 40, marks=pytest.mark.slow)]
+)
+def test_a_killed_workers_trial_goes_on_in_the_same_run(
+    stores: Stores, make_grid: MakeGrid, kills: int, cells: int, epochs: int
+) -> None:
     killed: list[int] = []
+    more = "exclude: [{activation: tanh}]" if cells == 2 else ""
 
     def kill_one(progress: Progress) -> None:
-        if len(killed) < 2 and any(running.epoch >= 3 for running in progress.running.values()):
+        if len(killed) < kills and any(running.epoch >= 3 for running in progress.running.values()):
             victim = workers_of_this_process()[0]
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    result = sweep(make_grid(epochs=20), stores, workers=2, on_progress=kill_one)
-    assert len(killed) == 2
-    assert result.states == {"complete": 4}
-    assert len(trial_runs(stores)) == 4
+    result = sweep(make_grid(epochs=epochs, more=more), stores, workers=2, on_progress=kill_one)
+    assert len(killed) == kills
+    assert result.states == {"complete": cells}
+    assert len(trial_runs(stores)) == cells
     assert set(trial_runs(stores)["status"]) == {"FINISHED"}
-    assert curves(stores) == calm(stores, make_grid, epochs=20)
+    assert curves(stores) == calm(stores, make_grid, epochs=epochs, more=more)
 
 
 def test_a_cell_that_raises_is_recorded_and_the_others_go_on(
     stores: Stores, make_grid: MakeGrid, tmp_path: Path
 ) -> None:
-    result = sweep(make_grid(more="  dataset: [synthetic, mnist]"), stores, workers=2)
-    assert result.states == {"complete": 4, "failed": 4}
+    more = "  dataset: [synthetic, mnist]\nexclude: [{activation: tanh}]"
+    result = sweep(make_grid(more=more), stores, workers=2)
+    assert result.states == {"complete": 2, "failed": 2}
     failed = trial_runs(stores).query("status == 'FAILED'")
-    assert failed["tags.lab.outcome"].tolist() == ["failed"] * 4
+    assert failed["tags.lab.outcome"].tolist() == ["failed"] * 2
     tracker = connect(stores.tracking_uri)
     trace = tracker.download(failed["run_id"].iloc[0], "traceback.txt", tmp_path / "down")
     assert trace is not None
     assert "DataError: " in trace.read_text()
     assert parent_run(stores)["status"] == "FAILED"
     status = study_status(stores.storage, "tiny")
-    assert len(status.failed) == 4
+    assert len(status.failed) == 2
     assert "--download" in status.failed[0]["error"]
 
 
