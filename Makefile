@@ -58,9 +58,10 @@ format: install-test  ## let ruff format the code and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# one thread each: two processes that both take all cores are slower than one
+# one thread each: two processes that both take all cores are slower than one; worksteal: a process keeps to its
+# part of the files, and so to their fixtures, until it is through with them
 unit: install-test  ## the default tests, in parallel (JOBS=2)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
 # pytest ends with 5 when a tier has no test yet; that is not a failure
 define tier

@@ -46,7 +46,9 @@ class MlflowServer:
     def start(self) -> None:
         command = self._command()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"} | self._settings()
+        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # job runners take seconds to start
+        environment |= self._settings()
         log = self.folder / "server.log"
         with log.open("ab") as output:
             # its own session: the server is a tree of processes, and all of it has to go

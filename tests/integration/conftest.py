@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -14,21 +15,29 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lab.engines import Stores
+from lab.engines import Stores, pool
 from lab.study import open_storage
 from lab.tracking import prepare
+from tests.once import made_once
 from tests.servers import MlflowServer, free_port
 
 _ACCOUNT = "postgres"  # the server refuses to run as root
+
+# One server of processes lives as long as the tests do. What a worker imports in its first trial it imports
+# beforehand: three seconds for each of the workers forked from it.
+pool._PRELOADED += ["torch._dynamo", "torch.fx.experimental.symbolic_shapes", "networkx", "mlflow.pyfunc"]
+multiprocessing.get_context("forkserver").set_forkserver_preload(pool._PRELOADED)
 
 
 @pytest.fixture(scope="session")
 def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Empty databases to copy: making one takes MLflow seconds of migrations."""
-    folder = tmp_path_factory.mktemp("databases")
-    open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
-    prepare(f"sqlite:///{folder / 'mlflow.db'}")
-    return folder
+
+    def make(folder: Path) -> None:
+        open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
+        prepare(f"sqlite:///{folder / 'mlflow.db'}")
+
+    return made_once(tmp_path_factory, "databases", make)
 
 
 @pytest.fixture

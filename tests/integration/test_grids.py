@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from lab.study import plan
 
 ROOT = Path(__file__).parents[2]
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+LARGE = {"scenes_ablation"}  # its nets have millions of parameters
 EXPERIMENTS = """
     cifar10_models cifar10_deep svhn_width_depth svhn_efficient svhn_training svhn_transfer scenes_ablation mnist_lr
     mnist_batch_size mnist_momentum mnist_weight_decay mnist_optimizers mnist_loss mnist_depth mnist_width mnist_resnet
@@ -56,7 +58,11 @@ def test_every_file_says_what_it_repeats_and_how(file: Path) -> None:
         assert grid.reported
 
 
-@pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
+def slow_where_large(file: Path) -> Any:
+    return pytest.param(file, marks=[pytest.mark.slow] if file.stem in LARGE else [], id=file.stem)
+
+
+@pytest.mark.parametrize("file", map(slow_where_large, GRIDS))
 def test_grid_plans_and_trains_a_batch_of_every_net(file: Path) -> None:
     torch.manual_seed(0)
     grid = load_grid(file)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +18,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lab.cli import main
-from lab.config import load_grid, parse_grid
+from lab.config import parse_grid
 from lab.engines import Stores, sweep
 from lab.tracking import Tracker, connect
+from tests.once import copy_of, made_once
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 120  # seconds; a loaded machine is slow
@@ -117,26 +120,65 @@ def lab(tmp_path: Path, fresh_databases: Path) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> list[object]:
     """The curves of an undisturbed sweep of 60 epochs."""
-    calm = Lab(tmp_path_factory.mktemp("calm"))
-    shutil.copytree(fresh_databases, calm.home / ".lab")
-    sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(calm.home), workers=1)
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(home), workers=1)
+
+    calm = Lab(made_once(tmp_path_factory, "calm sweep", make))
     return [calm.curves(run) for run in calm.runs("tiny")["run_id"]]
 
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
     """A folder in which `tiny.yaml` was swept."""
-    home = tmp_path_factory.mktemp("finished")
-    shutil.copytree(fresh_databases, home / ".lab")
-    (home / "tiny.yaml").write_text(GRID)
-    sweep(load_grid(home / "tiny.yaml"), _stores(home), workers=1)
-    return home
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        _sweep(home, GRID, "--workers", "1")
+
+    return made_once(tmp_path_factory, "finished study", make)
+
+
+@pytest.fixture(scope="session")
+def failed_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
+    """A folder in which `tiny.yaml` was swept, with two datasets, of which one is not there."""
+
+    def make(home: Path) -> None:
+        copy_of(fresh_databases, home / ".lab")
+        _sweep(home, GRID.replace("exclude:", "  dataset: [synthetic, mnist]\nexclude:"))
+
+    return made_once(tmp_path_factory, "failed study", make)
+
+
+def _sweep(home: Path, grid: str, *options: str) -> None:
+    """Sweep in the folder `home`; keep what the command said."""
+    (home / "tiny.yaml").write_text(grid)
+    with chdir(home):
+        result = Lab(home)("sweep", "tiny.yaml", *options)
+    said = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
+    (home / "said.json").write_text(json.dumps(said))
+
+
+class Swept(Lab):
+    """`lab` where a study was swept; `first` is what `lab sweep` said: its exit code, its output, its errors."""
+
+    @property
+    def first(self) -> tuple[int, str, str]:
+        said = json.loads((self.home / "said.json").read_text())
+        return said["exit_code"], said["stdout"], said["stderr"]
 
 
 @pytest.fixture
-def swept(tmp_path: Path, finished_study: Path) -> Lab:
-    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
-    return Lab(tmp_path)
+def swept(tmp_path: Path, finished_study: Path) -> Swept:
+    copy_of(finished_study, tmp_path)
+    return Swept(tmp_path)
+
+
+@pytest.fixture
+def swept_with_failures(tmp_path: Path, failed_study: Path) -> Swept:
+    copy_of(failed_study, tmp_path)
+    return Swept(tmp_path)
 
 
 @pytest.fixture

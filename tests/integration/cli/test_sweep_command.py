@@ -14,33 +14,31 @@ Until = Callable[..., None]
 LONG = ("--set", "epochs=60")  # as in the fixture calm_curves
 
 
-def test_a_sweep_where_nobody_looks(lab: Any) -> None:
-    result = lab("sweep", "tiny.yaml", "--workers", "1")
-    assert (result.exit_code, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+def test_a_sweep_where_nobody_looks(swept: Any) -> None:
+    exit_code, stdout, stderr = swept.first
+    assert (exit_code, stderr) == (0, "")
+    lines = stdout.splitlines()
     assert lines[0] == "tiny: 3 cells queued, 1 left out (`lab plan` says why)"
     assert lines[1].startswith("1/3  lr=0.01 relu  completed  val_accuracy 0.")
     assert lines[3].startswith("3/3  ")
     assert "tiny: 3 complete" in lines
     assert lines[-1].startswith("Browse it: mlflow server")
-    assert "\x1b" not in result.stdout
+    assert "\x1b" not in stdout
 
-    again = lab("sweep", "tiny.yaml")
+    again = swept("sweep", "tiny.yaml")
     assert again.stdout.startswith("tiny: 0 cells queued, 3 known already (3 done, 0 failed)")
-    assert len(lab.runs("tiny")) == 3
-    plan = lab("plan", "tiny.yaml")
+    assert len(swept.runs("tiny")) == 3
+    plan = swept("plan", "tiny.yaml")
     assert "3 feasible, 3 of them done" in plan.stdout
     assert plan.stdout.count("complete") == 3
 
 
-def test_failed_cells_are_told_by_the_exit_code(lab: Any) -> None:
-    text = (lab.home / "tiny.yaml").read_text().replace("exclude:", "  dataset: [synthetic, mnist]\nexclude:")
-    (lab.home / "tiny.yaml").write_text(text)
-    result = lab("sweep", "tiny.yaml")
-    assert result.exit_code == 1
-    assert "tiny: 3 complete, 3 failed" in result.stdout
-    assert "`lab sweep tiny.yaml --retry-failed` tries them again" in result.stdout
-    status = lab("status", "tiny").stdout
+def test_failed_cells_are_told_by_the_exit_code(swept_with_failures: Any) -> None:
+    exit_code, stdout, _ = swept_with_failures.first
+    assert exit_code == 1
+    assert "tiny: 3 complete, 3 failed" in stdout
+    assert "`lab sweep tiny.yaml --retry-failed` tries them again" in stdout
+    status = swept_with_failures("status", "tiny").stdout
     assert "3 complete, 3 failed" in status
     assert "failed   lr=0.01 relu mnist: DataError: mnist is not there" in status
 

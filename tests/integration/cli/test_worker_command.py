@@ -107,10 +107,8 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     assert [lab.curves(run) for run in lab.runs("tiny")["run_id"]] == calm_curves
 
 
-def test_retry(lab: Any) -> None:
-    text = (lab.home / "tiny.yaml").read_text().replace("exclude:", "  dataset: [synthetic, mnist]\nexclude:")
-    (lab.home / "tiny.yaml").write_text(text)
-    assert lab("sweep", "tiny.yaml").exit_code == 1
+def test_retry(swept_with_failures: Any) -> None:
+    lab = swept_with_failures
     failed = lab.runs("tiny").query("status == 'FAILED'")
     cell = failed["tags.lab.cell"].iloc[0]
     one = lab("retry", "tiny", "--cell", cell[:10])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,6 @@ import pytest
 from lab.config import Grid, parse_grid
 from lab.tracking import connect
 from lab.tracking.mlflow import MlflowTracker
-
-# one server imports what worker processes need; each is forked from it
-multiprocessing.get_context("forkserver").set_forkserver_preload(
-    ["lab.engines.process", "lab.tracking.mlflow"]
-)
 
 GRID = """
 name: {name}

@@ -52,20 +52,21 @@ def runs(stores: Stores) -> Any:
     return tracker.runs(tracker.experiment("s"), tags={"lab.kind": "trial"})
 
 
-def test_totals_are_exact_and_a_raised_budget_adds_to_them(stores: Stores) -> None:
-    result = sweep(make(trials=5), stores, workers=2)
-    assert (result.ending, result.states) == ("done", {"complete": 5})
+@pytest.mark.parametrize(("budget", "raised"), [(3, 4), pytest.param(5, 8, marks=pytest.mark.slow)])
+def test_totals_are_exact_and_a_raised_budget_adds_to_them(stores: Stores, budget: int, raised: int) -> None:
+    result = sweep(make(trials=budget), stores, workers=2)
+    assert (result.ending, result.states) == ("done", {"complete": budget})
     first = {trial.number: trial.params for trial in trials(stores)}
-    assert len(first) == len(runs(stores)) == 5
-    assert len({params["lr"] for params in first.values()}) == 5
-    assert sweep(make(trials=5), stores, workers=2).states == {"complete": 5}
+    assert len(first) == len(runs(stores)) == budget
+    assert len({params["lr"] for params in first.values()}) == budget
+    assert sweep(make(trials=budget), stores, workers=2).states == {"complete": budget}
     other = "sampler: qmc\n  pruner: {name: hyperband, min_resource: 1}"
-    result = sweep(make(other, trials=8), stores, workers=2)
-    assert result.states == {"complete": 8}
-    assert len(runs(stores)) == 8
+    result = sweep(make(other, trials=raised), stores, workers=2)
+    assert result.states == {"complete": raised}
+    assert len(runs(stores)) == raised
     assert {number: trial.params for number, trial in enumerate(trials(stores)) if number in first} == first
     assert {"lr", "width"} < set(result.leaderboard.columns)
-    assert study_status(stores.storage, "s").states == {"complete": 8}
+    assert study_status(stores.storage, "s").states == {"complete": raised}
     study = optuna.load_study(study_name="s", storage=stores.storage)
     assert study.best_value == result.leaderboard["best_value"].max()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,19 @@ from lab.engines import Progress, Stores, SweepResult, sweep
 from lab.errors import ConfigError, DataError, StudyError
 from lab.study import study_status
 from lab.tracking import connect
+from tests.once import copy_of, made_once
 
 MakeGrid = Callable[..., Grid]
+Swept = tuple[Stores, SweepResult]
+
+
+def stores_in(folder: Path) -> Stores:
+    return Stores(
+        storage=f"sqlite:///{folder / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        artifact_dir=folder / "artifacts",
+        checkpoint_dir=folder / "checkpoints",
+    )
 
 
 def trial_runs(stores: Stores, study: str = "tiny") -> pd.DataFrame:
@@ -60,8 +72,24 @@ def calm(stores: Stores, make_grid: MakeGrid, **options: Any) -> dict[str, list[
     return curves(stores, "calm")
 
 
-def test_every_cell_once_and_all_of_it_tracked(stores: Stores, make_grid: MakeGrid) -> None:
-    result = sweep(make_grid(), stores, workers=2)
+@pytest.fixture
+def swept(
+    make_grid: MakeGrid, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path
+) -> Swept:
+    """The stores after a sweep of two workers, this test's own, and what the sweep returned."""
+
+    def make(folder: Path) -> None:
+        copy_of(fresh_databases, folder)
+        result = sweep(make_grid(), stores_in(folder), workers=2)
+        (folder / "result").write_bytes(pickle.dumps(result))
+
+    copy_of(made_once(tmp_path_factory, "swept", make), tmp_path)
+    result: SweepResult = pickle.loads((tmp_path / "result").read_bytes())
+    return stores_in(tmp_path), result
+
+
+def test_every_cell_once_and_all_of_it_tracked(swept: Swept) -> None:
+    stores, result = swept
     assert (result.ending, result.states) == ("done", {"complete": 4})
     runs = trial_runs(stores)
     assert runs["status"].tolist() == ["FINISHED"] * 4
@@ -76,9 +104,8 @@ def test_every_cell_once_and_all_of_it_tracked(stores: Stores, make_grid: MakeGr
     assert not list(stores.checkpoint_dir.rglob("*.pt"))
 
 
-@pytest.mark.slow
-def test_a_run_has_all_that_was_promised(stores: Stores, make_grid: MakeGrid, tmp_path: Path) -> None:
-    sweep(make_grid(), stores, workers=1)
+def test_a_run_has_all_that_was_promised(swept: Swept, tmp_path: Path) -> None:
+    stores, _ = swept
     run = trial_runs(stores).iloc[0]
     params = {name: run[f"params.{name}"] for name in ("lr", "activation", "optimizer", "filters", "seed")}
     assert params == {"lr": "0.01", "activation": "relu", "optimizer": "adam", "filters": "4", "seed": "0"}
@@ -107,9 +134,9 @@ def test_a_run_has_all_that_was_promised(stores: Stores, make_grid: MakeGrid, tm
 
 
 def test_the_same_file_again_runs_nothing_and_a_grown_one_only_the_new(
-    stores: Stores, make_grid: MakeGrid
+    swept: Swept, make_grid: MakeGrid
 ) -> None:
-    sweep(make_grid(), stores, workers=1)
+    stores, _ = swept
     before = trial_runs(stores)
     sweep(make_grid(), stores, workers=1)
     pd.testing.assert_frame_equal(trial_runs(stores), before)
@@ -126,6 +153,7 @@ def test_the_same_file_again_runs_nothing_and_a_grown_one_only_the_new(
     assert set(before["run_id"]) < set(after["run_id"])
 
 
+@pytest.mark.slow
 def test_how_many_workers_there_are_does_not_change_a_bit(stores: Stores, make_grid: MakeGrid) -> None:
     sweep(make_grid(), stores, workers=3)
     assert curves(stores) == calm(stores, make_grid)
@@ -167,37 +195,44 @@ def workers_of_this_process() -> list[psutil.Process]:
     ]
 
 
-def test_a_killed_workers_trial_goes_on_in_the_same_run(stores: Stores, make_grid: MakeGrid) -> None:
+@pytest.mark.parametrize(
+    ("kills", "cells", "epochs"), [(1, 2, 20), pytest.param(2, 4, 40, marks=pytest.mark.slow)]
+)
+def test_a_killed_workers_trial_goes_on_in_the_same_run(
+    stores: Stores, make_grid: MakeGrid, kills: int, cells: int, epochs: int
+) -> None:
     killed: list[int] = []
+    more = "exclude: [{activation: tanh}]" if cells == 2 else ""
 
     def kill_one(progress: Progress) -> None:
-        if len(killed) < 2 and any(running.epoch >= 3 for running in progress.running.values()):
+        if len(killed) < kills and any(running.epoch >= 3 for running in progress.running.values()):
             victim = workers_of_this_process()[0]
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    result = sweep(make_grid(epochs=40), stores, workers=2, on_progress=kill_one)
-    assert len(killed) == 2
-    assert result.states == {"complete": 4}
-    assert len(trial_runs(stores)) == 4
+    result = sweep(make_grid(epochs=epochs, more=more), stores, workers=2, on_progress=kill_one)
+    assert len(killed) == kills
+    assert result.states == {"complete": cells}
+    assert len(trial_runs(stores)) == cells
     assert set(trial_runs(stores)["status"]) == {"FINISHED"}
-    assert curves(stores) == calm(stores, make_grid, epochs=40)
+    assert curves(stores) == calm(stores, make_grid, epochs=epochs, more=more)
 
 
 def test_a_cell_that_raises_is_recorded_and_the_others_go_on(
     stores: Stores, make_grid: MakeGrid, tmp_path: Path
 ) -> None:
-    result = sweep(make_grid(more="  dataset: [synthetic, mnist]"), stores, workers=2)
-    assert result.states == {"complete": 4, "failed": 4}
+    more = "  dataset: [synthetic, mnist]\nexclude: [{activation: tanh}]"
+    result = sweep(make_grid(more=more), stores, workers=2)
+    assert result.states == {"complete": 2, "failed": 2}
     failed = trial_runs(stores).query("status == 'FAILED'")
-    assert failed["tags.lab.outcome"].tolist() == ["failed"] * 4
+    assert failed["tags.lab.outcome"].tolist() == ["failed"] * 2
     tracker = connect(stores.tracking_uri)
     trace = tracker.download(failed["run_id"].iloc[0], "traceback.txt", tmp_path / "down")
     assert trace is not None
     assert "DataError: " in trace.read_text()
     assert parent_run(stores)["status"] == "FAILED"
     status = study_status(stores.storage, "tiny")
-    assert len(status.failed) == 4
+    assert len(status.failed) == 2
     assert "--download" in status.failed[0]["error"]
 
 
@@ -255,15 +290,14 @@ def test_missing_data_stops_the_sweep_before_it_costs_anything(stores: Stores, m
     assert connect(stores.tracking_uri).find_experiment("tiny") is None
 
 
-@pytest.mark.slow
-def test_a_study_keeps_its_metric(stores: Stores, make_grid: MakeGrid) -> None:
-    sweep(make_grid(), stores, workers=1)
+def test_a_study_keeps_its_metric(swept: Swept, make_grid: MakeGrid) -> None:
+    stores, _ = swept
     with pytest.raises(StudyError, match=r"'tiny' exists and compares by val_accuracy.*monitors val_loss"):
         sweep(make_grid(overrides={"monitor": "val_loss"}), stores)
 
 
-def test_the_library_returns_what_the_terminal_shows(stores: Stores, make_grid: MakeGrid) -> None:
-    result: SweepResult = sweep(make_grid(), stores, workers=1)
+def test_the_library_returns_what_the_terminal_shows(swept: Swept) -> None:
+    _, result = swept
     assert result.leaderboard["rank"].tolist() == [1, 2, 3, 4]
     assert result.leaderboard["best_value"].is_monotonic_decreasing
     assert result.failed == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from tests.servers import MlflowServer
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"))
+def server_url(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Iterator[str]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"), fresh_databases / "mlflow.db")
     try:
         server.start()
         yield server.url

@@ -65,12 +65,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found(tracker, folder)
 
 
-_SLOW = pytest.mark.slow  # the server takes seconds to start
-
-
-@pytest.mark.parametrize(
-    "away", [range(1, 9), pytest.param(range(9), marks=_SLOW), pytest.param(range(4, 9), marks=_SLOW)]
-)
+# the server takes seconds to start; tests/unit/tracking/test_journal.py has a store without one be away
+@pytest.mark.slow
+@pytest.mark.parametrize("away", [range(1, 9), range(9), range(4, 9)])
 def test_nothing_is_lost_or_doubled(server: Any, tmp_path: Path, calm: dict[str, Any], away: range) -> None:
     if 0 not in away:
         server.start()

@@ -19,7 +19,8 @@ Lab = Callable[..., Result]
 @pytest.fixture
 def lab() -> Lab:
     def run(*args: object) -> Result:
-        result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="lab")
+        # wide: a table breaks no cell, however narrow the terminal is
+        result = CliRunner(env={"COLUMNS": "300"}).invoke(main, [str(arg) for arg in args], prog_name="lab")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

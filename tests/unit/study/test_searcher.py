@@ -141,10 +141,14 @@ def test_what_is_excluded_or_makes_no_trial_is_not_trained(study: Study) -> None
     assert "excluded: optimizer=adam" in reasons
 
 
-def test_nothing_that_may_be_trained_ends_with_a_reason(study: Study) -> None:
+@pytest.mark.parametrize("tries", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_nothing_that_may_be_trained_ends_with_a_reason(
+    study: Study, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.study.searcher._TRIES", tries)
     study.plan("sampler: {name: random, seed: 1}", rest="constraints: [params <= 5]")
     with pytest.raises(
-        StudyError, match=r"100 suggestions in a row may not be trained, .*params <= 5 must hold"
+        StudyError, match=rf"{tries} suggestions in a row may not be trained, .*params <= 5 must hold"
     ):
         study.work()
     assert study.states() == {"waiting": 6}
