@@ -149,3 +149,17 @@ def test_doctor_is_content(stack: Stack, study: str) -> None:
     findings = json.loads(told.stdout)
     assert [one for one in findings if one["verdict"] == "failed"] == []
     assert told.returncode == 0
+
+
+def test_gc_frees_what_a_deleted_run_kept(stack: Stack) -> None:
+    trained = stack.lab("train", "--dataset", "digits", "--epochs", "1", "--experiment", "to be deleted")
+    assert trained.returncode == 0, trained.stderr
+    (run,) = stack.runs("to be deleted")
+    stack.client.delete_run(run.info.run_id)
+    promised = json.loads(stack.lab("gc", "--older-than", "0", "--format", "json").stdout)
+    assert run.info.run_id in {each["where"] for each in promised["garbage"]}
+    assert files(stack.client, run.info.run_id)
+    freed = stack.lab("gc", "--older-than", "0", "--delete", "--format", "json")
+    assert freed.returncode == 0, freed.stderr
+    assert json.loads(freed.stdout) == {**promised, "deleted": True}
+    assert files(stack.client, run.info.run_id) == {}
