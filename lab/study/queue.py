@@ -35,6 +35,7 @@ from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
+from lab.training import Outcome
 
 __all__ = ["Claim", "TrialQueue", "is_dead", "is_void", "worker_name"]
 
@@ -152,8 +153,11 @@ class TrialQueue:
         return int(self.attribute("max_retries", _MAX_RETRIES))
 
     def is_lost(self, trial: FrozenTrial) -> bool:
-        """Whether a trial's process died before it could say how the trial ended, and it may be tried again."""
-        died = trial.state is TrialState.FAIL and "outcome" not in trial.user_attrs
+        """Whether a trial's process died before the trial had ended, and it may be tried again.
+
+        It may have died after it had noted another outcome, and before it could tell Optuna.
+        """
+        died = trial.state is TrialState.FAIL and trial.user_attrs.get("outcome") != Outcome.FAILED
         return died and self._may_retry(trial)
 
     def is_disowned(self) -> bool:

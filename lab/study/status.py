@@ -13,6 +13,7 @@ from lab.errors import StudyError
 from lab.study.planner import cell_states
 from lab.study.queue import TrialQueue, is_dead
 from lab.study.storage import database_exists, display_url, open_storage
+from lab.training import Outcome
 
 __all__ = ["StudyStatus", "best_value", "find_queue", "study_names", "study_status"]
 
@@ -71,7 +72,11 @@ def study_status(url: str, name: str) -> StudyStatus:
         states=dict(states),
         running=[_running(trial) for trial in held if not is_dead(trial)],
         interrupted=[_running(trial) for trial in held if is_dead(trial)],
-        failed=[_failed(trial) for trial in queue.trials(TrialState.FAIL) if "outcome" in trial.user_attrs],
+        failed=[
+            _failed(trial)
+            for trial in queue.trials(TrialState.FAIL)
+            if trial.user_attrs.get("outcome") == Outcome.FAILED
+        ],
         best_value=best_value(best) if best else None,
         best_label=best.user_attrs.get("label", str(best.number)) if best else "",
         cancelled=queue.is_cancelled(),

@@ -110,12 +110,17 @@ def test_the_state_of_each_cell(study: Study) -> None:
     assert counts(study.submit(text)) == (0, 4, 0, 0)
 
 
-def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again(study: Study) -> None:
+@pytest.mark.parametrize("outcome", [None, "completed"])  # said by its worker just before that was killed
+def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again(
+    study: Study, outcome: str | None
+) -> None:
     queue = study.submit("grid: {lr: [0.1]}").queue
     claim = queue.claim()
     assert claim is not None
     queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
-    queue.fail(claim.trial_id)  # without an outcome: nobody said why
+    if outcome:
+        queue.set_trial_attribute(claim.trial_id, "outcome", outcome)
+    queue.fail(claim.trial_id)
     assert list(cell_states(queue).values()) == ["lost"]
     assert counts(study.submit("grid: {lr: [0.1]}")) == (1, 0, 0, 0)
     assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
