@@ -108,11 +108,12 @@ class JournaledTracker:
 
         While the store is away the run gets an id for the meantime.
         """
-        courier, fresh = self._courier(run_id)
+        courier, fresh = self._held(run_id)
         key = (pending_key(run_id) if run_id else None) or courier.journal.key
         own = {ATTEMPT_TAG: _attempt(), **({} if run_id and not pending_key(run_id) else {JOURNAL_TAG: key})}
         tries = courier.tries
         with self._lock:
+            courier.writers -= 1
             courier.over, courier.refusal = False, None
             number = courier.journal.add(
                 "open",
@@ -280,6 +281,15 @@ class JournaledTracker:
             result = deliver(self.inner, self.folder)
             if result.away:
                 self._gate.shut(result.away)
+
+    def _held(self, run_id: str | None) -> tuple[Courier, bool]:
+        """Return the same as `_courier`; it does not end until one is taken off its `writers`."""
+        while True:
+            courier, fresh = self._courier(run_id)
+            with self._lock:
+                if self._couriers.get(courier.journal.key) is courier:  # or else it ended just now
+                    courier.writers += 1
+                    return courier, fresh
 
     def _courier(self, run_id: str | None) -> tuple[Courier, bool]:
         """Return who delivers a run, a new one if nobody does here yet; and whether its journal is new."""
