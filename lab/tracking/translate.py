@@ -25,7 +25,13 @@ _FOREIGN = (
     sqlite3.Error,
     OSError,
 )
-_OUT_OF_REACH = re.compile(
+_NO_ANSWER = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # the server went in the middle of its answer
+    sqlalchemy.exc.OperationalError,
+)
+_OUT_OF_REACH = re.compile(  # for what a server, or MLflow, tells in words only
     r"max retries exceeded|connection refused|connection aborted|connection reset|timed? ?out"
     r"|name resolution|could not connect|connection to server",
     re.IGNORECASE,
@@ -110,6 +116,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _is_out_of_reach(error: Exception, detail: str) -> bool:
-    if isinstance(error, requests.ConnectionError | requests.Timeout | sqlalchemy.exc.OperationalError):
+    # MLflow raises its own error from that of requests, or while it handles it
+    if isinstance(error, _NO_ANSWER) or isinstance(error.__cause__ or error.__context__, _NO_ANSWER):
         return True
     return bool(_OUT_OF_REACH.search(detail)) or "database is locked" in detail

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from lab.config import TrialConfig
 from lab.objective import Placement, train
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, deliver
+from lab.tracking.base import UnavailableError
 from lab.tracking.courier import Courier, Gate
 from lab.tracking.mlflow import MlflowTracker
 from lab.training import EpochResult
@@ -93,3 +96,26 @@ def test_nothing_is_lost_or_doubled(server: Any, tmp_path: Path, calm: dict[str,
     assert [str(model.status) for model in models] == ["READY"]
     assert {metric.key for metric in models[0].metrics or []} >= {"test_accuracy", "params"}
     assert calm["status"] == [RunStatus.FINISHED]
+
+
+def test_a_server_that_goes_in_the_middle_of_its_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            client, _ = listener.accept()  # the tracker's first look
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.close()
+            client, _ = listener.accept()
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            client.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        tracker = MlflowTracker(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(
+            UnavailableError, match=r"no answer\..*IncompleteRead\(0 bytes read, 2 more expected\)"
+        ):
+            tracker.tags("0" * 32)
+        thread.join()
