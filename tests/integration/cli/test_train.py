@@ -106,8 +106,9 @@ def test_a_run_that_is_not_there_cannot_be_continued(lab: Any) -> None:
     assert "Run with id=nope not found" in result.stderr
 
 
-def stop(lab: Any, number: int, code: int) -> Any:
-    """Stop a run of 150 epochs after its third by the signal `number`; return it."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(lab: Any, number: int, code: int) -> None:
     process = lab.start("train", "--config", "config.yaml", "--epochs", "150")
     read_until(process, "epoch   3/150")
     process.send_signal(number)
@@ -117,18 +118,6 @@ def stop(lab: Any, number: int, code: int) -> Any:
     run = lab.runs("lab").iloc[0]
     assert (run["status"], run["tags.lab.outcome"]) == ("KILLED", "killed")
     assert f"lab train --resume {run['run_id']}" in errors
-    return run
-
-
-def test_a_run_is_stopped_in_good_order(lab: Any) -> None:
-    run = stop(lab, signal.SIGTERM, 143)
-    assert lab("train", "--resume", run["run_id"], "--lr", "0.5").exit_code == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(lab: Any, number: int, code: int) -> None:
-    run = stop(lab, number, code)
     assert lab("train", "--resume", run["run_id"], "--lr", "0.5").exit_code == 2
     assert lab("train", "--resume", run["run_id"]).exit_code == 0
     lab("train", "--config", "config.yaml", "--epochs", "150", "--experiment", "calm")

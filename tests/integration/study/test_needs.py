@@ -32,6 +32,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_needed_study_is_swept_first_and_its_best_model_is_the_beginning(
     files: Path, stores: Stores
 ) -> None:
