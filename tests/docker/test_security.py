@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -241,12 +242,15 @@ def test_services_reach_only_what_they_need(
     assert (subprocess.run(command, capture_output=True, timeout=60).returncode == 0) is open_
 
 
-def test_starting_without_secrets_says_what_to_do(tmp_path: Path) -> None:
-    compose = REPOSITORY / "docker" / "compose.yaml"
-    command = ["docker", "compose", "--file", str(compose), "--project-directory", str(tmp_path), "up"]
+@pytest.mark.parametrize("options", [[], ["--file", "docker/compose.yaml"]])
+def test_starting_without_secrets_says_what_to_do(tmp_path: Path, options: list[str]) -> None:
+    for name in ("compose.yaml", "docker/compose.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    command = ["docker", "compose", *options, "up"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
-    assert "make secrets" in done.stderr
+    assert "run `make secrets` first" in done.stderr
 
 
 def test_making_secrets_again_changes_none(stack: Stack) -> None:
