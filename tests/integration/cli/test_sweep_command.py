@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,10 @@ def test_a_sweep_where_nobody_looks(swept: Any) -> None:
     assert (exit_code, stderr) == (0, "")
     lines = stdout.splitlines()
     assert lines[0] == "tiny: 3 cells queued, 1 left out (`lab plan` says why)"
-    assert lines[1].startswith("1/3  lr=0.01 relu  completed  val_accuracy 0.")
-    assert lines[3].startswith("3/3  ")
+    # without how it stands, which a slow machine tells too
+    trials = [line for line in lines if re.match("[0-3]/3  ", line)]
+    assert trials[0].startswith("1/3  lr=0.01 relu  completed  val_accuracy 0.")
+    assert [line[:3] for line in trials] == ["1/3", "2/3", "3/3"]
     assert "tiny: 3 complete" in lines
     assert lines[-1].startswith("Browse it: mlflow server")
     assert "\x1b" not in stdout
