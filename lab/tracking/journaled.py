@@ -10,8 +10,8 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -108,12 +108,13 @@ class JournaledTracker:
 
         While the store is away the run gets an id for the meantime.
         """
-        courier, fresh = self._held(run_id)
-        key = (pending_key(run_id) if run_id else None) or courier.journal.key
-        own = {ATTEMPT_TAG: _attempt(), **({} if run_id and not pending_key(run_id) else {JOURNAL_TAG: key})}
-        tries = courier.tries
-        with self._lock:
-            courier.writers -= 1
+        with self._writing(run_id) as (courier, fresh), self._lock:
+            key = (pending_key(run_id) if run_id else None) or courier.journal.key
+            own = {
+                ATTEMPT_TAG: _attempt(),
+                **({} if run_id and not pending_key(run_id) else {JOURNAL_TAG: key}),
+            }
+            tries = courier.tries
             courier.over, courier.refusal = False, None
             number = courier.journal.add(
                 "open",
@@ -128,7 +129,6 @@ class JournaledTracker:
             )
             courier.journal.note("name", name)
             courier.since = number
-        courier.offer()
         if not self._gate.is_shut:  # so that the run has its real id from the start
             courier.await_try(number, tries, self._patience())
         if courier.refusal is not None:
@@ -147,7 +147,8 @@ class JournaledTracker:
         if pending_key(run_id) is None:
             with suppress(UnavailableError):
                 self._ask(lambda: self.inner.tags(run_id))
-        return JournaledRun(self, self._courier(run_id)[0], run_id)
+        with self._writing(run_id) as (courier, _):
+            return JournaledRun(self, courier, run_id)
 
     def model_run(self, uri: str) -> str:
         """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
@@ -263,18 +264,12 @@ class JournaledTracker:
         self, courier: Courier, run_id: str, kind: str, payload: Mapping[str, Any], **file: Any
     ) -> Courier:
         """Keep an operation of a run in its journal, a new one where the last was delivered; return its courier."""
-        with self._lock:
-            if self._couriers.get(courier.journal.key) is not courier:
-                courier = self._courier(courier.journal.known_id or run_id)[0]
-            courier.writers += 1
-        try:
-            courier.journal.add(kind, payload, **file)
-        finally:
-            with self._lock:
-                courier.writers -= 1
+        with self._writing(courier.journal.known_id or run_id, courier) as (courier, _):
+            try:
+                courier.journal.add(kind, payload, **file)
+            finally:
                 courier.over = kind == "end"
-        courier.offer()
-        return courier
+            return courier
 
     def _deliver(self) -> None:
         with suppress(LabError):  # `lab sync` tells
@@ -282,37 +277,53 @@ class JournaledTracker:
             if result.away:
                 self._gate.shut(result.away)
 
-    def _held(self, run_id: str | None) -> tuple[Courier, bool]:
-        """Return the same as `_courier`; it does not end until one is taken off its `writers`."""
-        while True:
-            courier, fresh = self._courier(run_id)
-            with self._lock:
-                if self._couriers.get(courier.journal.key) is courier:  # or else it ended just now
-                    courier.writers += 1
-                    return courier, fresh
+    @contextmanager
+    def _writing(self, run_id: str | None, last: Courier | None = None) -> Iterator[tuple[Courier, bool]]:
+        """Yield who delivers a run, and whether its journal is new; it does not end meanwhile.
 
-    def _courier(self, run_id: str | None) -> tuple[Courier, bool]:
-        """Return who delivers a run, a new one if nobody does here yet; and whether its journal is new."""
+        Args:
+            run_id: of the run, None for a new one.
+            last: who delivered it before; still does, unless it has ended.
+        """
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             with self._lock:
-                key = self._key(run_id) if run_id else None
-                if key in self._couriers:
-                    return self._couriers[key], False
-                found = key is not None and (self.folder / key / "journal.db").exists()
-                facts = {"store": self.uri}
-                if run_id and pending_key(run_id) is None:
-                    facts["run_id"] = run_id
-                place = self.folder / (key or uuid.uuid4().hex)
-                if time.monotonic() > deadline:  # somebody is at it for long: in a journal beside it
-                    place, found = self.folder / uuid.uuid4().hex, False
-                    facts |= {"run_id": run_id} if run_id else {}
-                journal = RunJournal.create(place, **facts)
-                if journal is not None:
-                    courier = Courier(journal, self.inner, self._gate, fresh=not found, finished=self._ended)
-                    self._couriers[journal.key] = courier
-                    return courier, not found
+                lives = last is not None and self._couriers.get(last.journal.key) is last
+                beside = time.monotonic() > deadline
+                courier, fresh = (last, False) if lives else self._courier(run_id, beside=beside)
+                if courier is not None:
+                    courier.writers += 1
+                    break
             time.sleep(0.05)
+        try:
+            yield courier, fresh
+        finally:
+            with self._lock:
+                courier.writers -= 1
+            courier.offer()
+
+    def _courier(self, run_id: str | None, *, beside: bool) -> tuple[Courier | None, bool]:
+        """Return who delivers a run, a new one if nobody does here yet, and whether its journal is new.
+
+        None while somebody else has the journal, unless a new one may lie `beside` it.
+        """
+        key = self._key(run_id) if run_id else None
+        if key in self._couriers:
+            return self._couriers[key], False
+        found = key is not None and (self.folder / key / "journal.db").exists()
+        facts = {"store": self.uri}
+        if run_id and pending_key(run_id) is None:
+            facts["run_id"] = run_id
+        place = self.folder / (key or uuid.uuid4().hex)
+        if beside:
+            place, found = self.folder / uuid.uuid4().hex, False
+            facts |= {"run_id": run_id} if run_id else {}
+        journal = RunJournal.create(place, **facts)
+        if journal is None:
+            return None, False
+        courier = Courier(journal, self.inner, self._gate, fresh=not found, finished=self._ended)
+        self._couriers[journal.key] = courier
+        return courier, not found
 
     def _ended(self, courier: Courier) -> bool:
         with self._lock:
