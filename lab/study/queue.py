@@ -37,7 +37,7 @@ from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
 from lab.training import Outcome
 
-__all__ = ["Claim", "TrialQueue", "is_dead", "is_void", "worker_name"]
+__all__ = ["Claim", "TrialQueue", "failure", "is_dead", "is_void", "worker_name"]
 
 _MAX_RETRIES = 2  # of a study that does not say
 _KEPT = (
@@ -392,7 +392,7 @@ class TrialQueue:
         """
         kept = {key: trial.user_attrs[key] for key in _KEPT if key in trial.user_attrs}
         if retries is not None:
-            kept["earlier_error"] = trial.user_attrs.get("error", _DIED)
+            kept["earlier_error"] = failure(trial)
         kept["retries"] = kept.get("retries", 0) + 1 if retries is None else retries
         self._enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
 
@@ -481,6 +481,11 @@ def is_dead(trial: FrozenTrial) -> bool:
         return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def failure(trial: FrozenTrial) -> str:
+    """Return why a trial failed."""
+    return str(trial.user_attrs.get("error", _DIED))
 
 
 def is_void(trial: FrozenTrial) -> bool:

@@ -11,16 +11,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.errors import StudyError
 from lab.study.planner import cell_states
-from lab.study.queue import TrialQueue, is_dead
+from lab.study.queue import TrialQueue, failure, is_dead
 from lab.study.storage import database_exists, display_url, open_storage
-from lab.training import Outcome
 
 __all__ = ["StudyStatus", "best_value", "find_queue", "study_names", "study_status"]
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study's trials by state, those that run, were interrupted and failed, and the best value so far.
+    """A study's cells by state, the trials that run, were interrupted and failed, and the best value so far.
 
     A trial is `interrupted` when its worker, on this machine, is no more and nobody has queued it again.
     """
@@ -61,7 +60,9 @@ def study_status(url: str, name: str) -> StudyStatus:
     queue = find_queue(url, name)
     if queue is None:
         raise StudyError(f"No study '{name}' in {display_url(url)}")
-    states = Counter(cell_states(queue).values())
+    states = cell_states(queue)
+    # each cell's last, though one that was tried again since has another state
+    failures = {trial.user_attrs.get("cell", ""): trial for trial in queue.trials(TrialState.FAIL)}
     finished = queue.completed()
     held = queue.trials(TrialState.RUNNING)
     pick = max if queue.maximizes() else min
@@ -69,14 +70,10 @@ def study_status(url: str, name: str) -> StudyStatus:
     return StudyStatus(
         name=name,
         monitor=queue.attributes().get("monitor", ""),
-        states=dict(states),
+        states=dict(Counter(states.values())),
         running=[_running(trial) for trial in held if not is_dead(trial)],
         interrupted=[_running(trial) for trial in held if is_dead(trial)],
-        failed=[
-            _failed(trial)
-            for trial in queue.trials(TrialState.FAIL)
-            if trial.user_attrs.get("outcome") == Outcome.FAILED
-        ],
+        failed=[_failed(trial) for cell, trial in failures.items() if states.get(cell) == "failed"],
         best_value=best_value(best) if best else None,
         best_label=best.user_attrs.get("label", str(best.number)) if best else "",
         cancelled=queue.is_cancelled(),
@@ -103,6 +100,6 @@ def _running(trial: FrozenTrial) -> dict[str, Any]:
 def _failed(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "label": trial.user_attrs.get("label", str(trial.number)),
-        "error": trial.user_attrs.get("error", ""),
+        "error": failure(trial),
         "run_id": trial.user_attrs.get("run_id"),
     }

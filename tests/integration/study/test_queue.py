@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
-from lab.study import TrialQueue, open_storage
+from lab.study import TrialQueue, open_storage, study_status
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
@@ -122,6 +122,8 @@ def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str, most: i
     run_process(url)
     assert [trial.user_attrs["run_id"] for trial in queue.requeue_dead()] == ["r1"]
     assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: most + 1}
+    (failed,) = study_status(url, "s").failed
+    assert failed["error"] == "its process died every time it was tried"
 
 
 def test_optunas_own_tools_see_the_trials(url: str) -> None:
