@@ -37,7 +37,6 @@ if [ "$(id -u)" -eq 0 ]; then chown -R "$uid:$gid" "$secrets"; fi
 if [ ! -e .env ]; then
     cat >.env <<ENV
 # Written by \`make secrets\`; docs/SERVICE.md lists what else can be set here. No password belongs here.
-COMPOSE_FILE=docker/compose.yaml
 LAB_UID=$uid
 LAB_GID=$gid
 ENV

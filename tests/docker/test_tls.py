@@ -40,8 +40,8 @@ def door(stack: Stack) -> Iterator[Door]:
     certificate.write_bytes((stack.secrets / "tls_certificate").read_bytes())
     assert stack.make("secrets").returncode == 0  # the new files get their owner and mode
     settings.write_text(
-        before.replace("docker/compose.yaml", "docker/compose.yaml:docker/compose.tls.yaml")
-        + f"LAB_NAME={NAME}\nLAB_PROXY_IMAGE=lab-proxy:test\nLAB_TLS_ADDRESS=127.0.0.1\n"
+        f"{before}COMPOSE_FILE=docker/compose.yaml:docker/compose.tls.yaml\n"
+        f"LAB_NAME={NAME}\nLAB_PROXY_IMAGE=lab-proxy:test\nLAB_TLS_ADDRESS=127.0.0.1\n"
         f"LAB_TLS_PORT={port}\nLAB_TLS_DASHBOARD_PORT={dashboard_port}\n"
     )
     try:
