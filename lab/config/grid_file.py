@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from lab.config.constraint import Constraint, parse_constraint
 from lab.config.grid import Budget, Grid, GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
-from lab.config.search import SearchFile, SearchPart
+from lab.config.search import Search, SearchFile, SearchPart
 from lab.config.space import (
     Clause,
     Dimension,
@@ -159,18 +159,9 @@ class _Reader:
         only = self._only(dimensions, constants)
         reported = self._reported(file, dimensions, constants)
         constraints = self._constraints(file)
-        search = None
-        if file.search is not None:
-            search = self._search.read(file.search, dimensions, constants, self._value)
-            self._search.check_rest(file, self._only_texts)
-        elif file.budget.epochs is not None and "search" not in self._document.value:
-            self._fault(("budget", "epochs"), "is for a search; of a grid, give trials or seconds")
+        search = self._chosen_by(file, dimensions, constants)
         self._stop_at_faults()
-        try:
-            space = Space(varied, when, constants)
-        except ConfigError as error:
-            path: KeyPath = ("when",)
-            raise ConfigError([self._document.fault(path, fault.message) for fault in error.faults]) from None
+        space = self._space(varied, when, constants)
         grid = Grid(
             name=name,
             description=file.description,
@@ -191,6 +182,30 @@ class _Reader:
         )
         self._try_first_cell(grid)
         return grid
+
+    def _chosen_by(
+        self, file: GridFile, dimensions: tuple[Dimension, ...], constants: Mapping[str, Any]
+    ) -> Search | None:
+        """Return the search that chooses the cells, None where every combination is one."""
+        if file.search is not None:
+            search = self._search.read(file.search, dimensions, constants, self._value)
+            self._search.check_rest(file, self._only_texts)
+            return search
+        if file.budget.epochs is not None and "search" not in self._document.value:
+            self._fault(("budget", "epochs"), "is for a search; of a grid, give trials or seconds")
+        return None
+
+    def _space(
+        self,
+        varied: Mapping[str, Any],
+        when: Mapping[str, Mapping[str, Any]],
+        constants: Mapping[str, Any],
+    ) -> Space:
+        try:
+            return Space(varied, when, constants)
+        except ConfigError as error:
+            path: KeyPath = ("when",)
+            raise ConfigError([self._document.fault(path, fault.message) for fault in error.faults]) from None
 
     def _budget(self, file: GridFile, space: Space) -> Budget:
         if file.budget.trials is None and self._search.tries_every_point(file.search):

@@ -19,9 +19,10 @@ import pytest
 import requests
 
 from lab.config import parse_grid
-from lab.engines import Stores, sweep
+from lab.engines import sweep
 from lab.tracking import connect, study_page
 from tests.chromium import chromium, driver, open_page
+from tests.stores import stores_in
 
 __all__ = ["chromium", "driver", "open_page"]  # fixtures
 
@@ -62,12 +63,7 @@ class Study:
 @pytest.fixture(scope="session")
 def study(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     folder = tmp_path_factory.mktemp("little")
-    stores = Stores(
-        storage=f"sqlite:///{folder / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifact_dir=folder / "artifacts",
-        checkpoint_dir=folder / "checkpoints",
-    )
+    stores = stores_in(folder)
     result = sweep(parse_grid(GRID, "little.yaml"), stores, workers=1)
     assert result.states == {"complete": 4}
     tracker = connect(stores.tracking_uri)

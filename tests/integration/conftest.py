@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from lab.engines import Stores, pool
 from lab.study import open_storage
 from lab.tracking import prepare
-from tests.once import made_once
+from tests.once import copy_of, made_once
 from tests.servers import MlflowServer, free_port
+from tests.stores import stores_in
 
 _ACCOUNT = "postgres"  # the server refuses to run as root
 
@@ -42,14 +43,8 @@ def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
-    for file in fresh_databases.glob("*.db"):
-        shutil.copy(file, tmp_path)
-    return Stores(
-        storage=f"sqlite:///{tmp_path / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        artifact_dir=tmp_path / "artifacts",
-        checkpoint_dir=tmp_path / "checkpoints",
-    )
+    copy_of(fresh_databases, tmp_path)
+    return stores_in(tmp_path)
 
 
 class PostgresServer:

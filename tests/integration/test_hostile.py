@@ -14,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from lab.cli import main
 from lab.config import parse_grid
-from lab.engines import Stores, submit
+from lab.engines import submit
+from tests.once import copy_of
+from tests.stores import stores_in
 
 GRID = """\
 name: tiny
@@ -438,14 +440,8 @@ STORES: dict[str, Callable[[Path], object]] = {
 def databases_with_a_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
     """The two databases after a grid was submitted, each whole in its one file."""
     used, copies = tmp_path_factory.mktemp("used"), tmp_path_factory.mktemp("copies")
-    for file in fresh_databases.glob("*.db"):
-        shutil.copy(file, used)
-    stores = Stores(
-        storage=f"sqlite:///{used / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{used / 'mlflow.db'}",
-        artifact_dir=used / "artifacts",
-    )
-    submit(parse_grid(GRID, "g.yaml"), stores)
+    copy_of(fresh_databases, used)
+    submit(parse_grid(GRID, "g.yaml"), stores_in(used))
     for file in used.glob("*.db"):
         with closing(sqlite3.connect(file)) as there, closing(sqlite3.connect(copies / file.name)) as copy:
             there.backup(copy)

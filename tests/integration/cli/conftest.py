@@ -19,9 +19,10 @@ from click.testing import CliRunner, Result
 
 from lab.cli import main
 from lab.config import parse_grid
-from lab.engines import Stores, sweep
+from lab.engines import sweep
 from lab.tracking import Tracker, connect
 from tests.once import copy_of, made_once
+from tests.stores import stores_in
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 120  # seconds; a loaded machine is slow
@@ -48,15 +49,6 @@ exclude:
 constraints:
   - params <= 100_000
 """
-
-
-def _stores(home: Path) -> Stores:
-    return Stores(
-        storage=f"sqlite:///{home}/.lab/optuna.db",
-        tracking_uri=f"sqlite:///{home}/.lab/mlflow.db",
-        artifact_dir=home / ".lab" / "artifacts",
-        checkpoint_dir=home / ".lab" / "checkpoints",
-    )
 
 
 class Lab:
@@ -123,7 +115,7 @@ def calm_curves(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path)
 
     def make(home: Path) -> None:
         copy_of(fresh_databases, home / ".lab")
-        sweep(parse_grid(GRID, overrides={"epochs": 60}), _stores(home), workers=1)
+        sweep(parse_grid(GRID, overrides={"epochs": 60}), stores_in(home / ".lab"), workers=1)
 
     calm = Lab(made_once(tmp_path_factory, "calm sweep", make))
     return [calm.curves(run) for run in calm.runs("tiny")["run_id"]]

@@ -23,6 +23,7 @@ from lab.tracking.checkpoints import RunCheckpoints, TrialCheckpoints, Uploader
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import FolderCheckpoints
+from tests.stores import stores_in
 
 CONFIG = TrialConfig(
     dataset="synthetic",
@@ -141,11 +142,7 @@ def points(stores: Stores, run_id: str) -> Points:
 def calm(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Points:
     """The points of an undisturbed trial."""
     folder = tmp_path_factory.mktemp("calm")
-    stores = Stores(
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifact_dir=folder / "artifacts",
-        checkpoint_dir=folder / "checkpoints",
-    )
+    stores = stores_in(folder)
     (folder / "mlflow.db").write_bytes((fresh_databases / "mlflow.db").read_bytes())
     result = train(CONFIG, connect(stores.tracking_uri, stores.artifact_dir), placement=placement(stores))
     return points(stores, result.run_id)

@@ -19,18 +19,10 @@ from lab.errors import ConfigError, DataError, StudyError
 from lab.study import study_status
 from lab.tracking import connect
 from tests.once import copy_of, made_once
+from tests.stores import stores_in
 
 MakeGrid = Callable[..., Grid]
 Swept = tuple[Stores, SweepResult]
-
-
-def stores_in(folder: Path) -> Stores:
-    return Stores(
-        storage=f"sqlite:///{folder / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        artifact_dir=folder / "artifacts",
-        checkpoint_dir=folder / "checkpoints",
-    )
 
 
 def trial_runs(stores: Stores, study: str = "tiny") -> pd.DataFrame:
