@@ -102,7 +102,7 @@ def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
     """Return what a sweep of the grid would mean to the study that is there."""
     parts = [f"{compared.new:,} cells are new", f"{compared.known:,} known ({compared.done:,} done)"]
     if not partial:  # --only leaves out what the file still names
-        parts.append(f"{compared.left:,} left behind: of other settings or images, or no longer in the file")
+        parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
     text = f"In the study '{name}' {', '.join(parts)}"
     if compared.stale:
         text += (

@@ -83,6 +83,7 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "label_smoothing": 0.0,
     "image_size": 32,
     "data_digest": None,  # only looking at the files tells
+    "full_scale": None,  # likewise
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
@@ -113,6 +114,10 @@ class TrialConfig(BaseModel):
     """Digest of the files of image_folder, filled in by lab: a trial with it is trained on no others."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Height and width in pixels that image_folder resizes to and synthetic generates."""
+    background: Literal["white", "black", "gray"] = "white"
+    """What is seen where an image of image_folder is transparent: white, black or gray."""
+    full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """White in images of image_folder of more than 8 bits, e.g. 4095 for 12 (default: what the files tell)."""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Stratified share of the training images held out for validation; 0 for none."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -352,6 +357,8 @@ class TrialConfig(BaseModel):
         """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
         if name in _MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
+        if name == "background" and not self.is_of_files:
+            return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
 
@@ -534,7 +541,7 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
     for name, default in defaults.items():
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
-    return resolved
+    return resolved | _unless("background" in used, "background")
 
 
 def _resolve_stopping(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:

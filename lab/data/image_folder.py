@@ -15,7 +15,8 @@ from lab.data.base import DataInfo, RawData, make_split
 from lab.data.cache import read_cache, write_cache
 from lab.data.chunks import by_chunks
 from lab.data.contents import content_digests
-from lab.data.decode import decode
+from lab.data.decode import decode, survey
+from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, class_names, list_images
 from lab.errors import DataError
 
@@ -53,7 +54,7 @@ class _ImageFolder:
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         try:
             listing = list_images(root)
-            images = _images(listing, _size(config))
+            images = _images(listing, config)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
         labels, classes, cut = listing.labels, listing.classes, listing.train
@@ -69,29 +70,39 @@ def _size(config: TrialConfig) -> int:
     return config.image_size or 32
 
 
-def _images(listing: Listing, size: int) -> NDArray[np.uint8]:
+def _images(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
     """Return all images of a listing, [N, size, size, 3]."""
-    key = _key(listing, size)
+    key, size = _key(listing, config), _size(config)
     shape = (len(listing.files), size, size, 3)
     images = read_cache(key, shape)
     if images is None:
-        images = _decode_all(listing, size)
+        images = _decode_all(listing, config)
         write_cache(key, images)
     return images
 
 
-def _key(listing: Listing, size: int) -> str:
+def _key(listing: Listing, config: TrialConfig) -> str:
     """Return the name of what decoding gives: it changes with every byte of the files, their order, and the decoder."""
     contents = "\n".join(content_digests(listing.root, listing.files))
-    return hashlib.sha256(f"{_FORMAT} {PIL.__version__} {size}\n{contents}".encode()).hexdigest()
+    how = f"{_FORMAT} {PIL.__version__} {_size(config)} {config.background} {config.full_scale}"
+    return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
-def _decode_all(listing: Listing, size: int) -> NDArray[np.uint8]:
+def _decode_all(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
+    size, white = _size(config), _white(listing, config)
     images = np.empty((len(listing.files), size, size, 3), np.uint8)
     faults: list[str] = []
 
+    def decode_into(target: NDArray[np.uint8], at: int) -> str:
+        file = f"{listing.root}/{listing.files[at]}"
+        try:
+            target[:] = decode(file, size, background=config.background, white=white)
+        except DataError as error:
+            return str(error)
+        return ""
+
     def decode_chunk(start: int, stop: int) -> list[str]:
-        return [fault for at in range(start, stop) if (fault := _decode_into(images[at], listing, at, size))]
+        return [fault for at in range(start, stop) if (fault := decode_into(images[at], at))]
 
     for found in by_chunks(len(listing.files), decode_chunk, "Decoding images"):
         faults += found
@@ -101,13 +112,16 @@ def _decode_all(listing: Listing, size: int) -> NDArray[np.uint8]:
     return images
 
 
-def _decode_into(target: NDArray[np.uint8], listing: Listing, at: int, size: int) -> str:
-    file = f"{listing.root}/{listing.files[at]}"
-    try:
-        target[:] = decode(file, size)
-    except DataError as error:
-        return str(error)
-    return ""
+def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
+    """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
+    found: list[tuple[Kind, Range] | None] = []
+
+    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
+        return [survey(f"{listing.root}/{file}") for file in listing.files[start:stop]]
+
+    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
+        found += chunk
+    return white_levels(merged(found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()

@@ -113,8 +113,8 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     that its files have changed since it was loaded. `clear_cache` forgets them.
 
     Args:
-        config: the fields dataset, data_dir, image_size, classes, val_fraction, test_fraction, train_samples,
-            split_seed and input_scale count.
+        config: the fields dataset, data_dir, data_digest, image_size, background, full_scale, classes, val_fraction,
+            test_fraction, train_samples, split_seed and input_scale count.
         device: where the tensors shall be.
         download: whether a missing dataset may be fetched from the network.
 
@@ -126,6 +126,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     root = data_root(config)
     key = (
         *(config.dataset, root, config.data_digest, config.image_size, config.classes),
+        *(config.background, config.full_scale),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
         *(config.input_scale, str(device)),
     )
