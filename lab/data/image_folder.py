@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import unicodedata
 from pathlib import Path
-from typing import TypeVar
 
-import joblib
 import numpy as np
 import PIL
 from numpy.typing import NDArray
@@ -17,17 +13,16 @@ from numpy.typing import NDArray
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, make_split
 from lab.data.cache import read_cache, write_cache
-from lab.data.decode import decode
+from lab.data.chunks import by_chunks
+from lab.data.contents import content_digests
+from lab.data.decode import decode, survey
+from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, class_names, list_images
-from lab.data.progress import track
 from lab.errors import DataError
 
 __all__ = ["IMAGE_FOLDER"]
 
-T = TypeVar("T")
-
-_FORMAT = 1  # of the cached array; to be raised when decoding changes
-_CHUNK = 256  # files per task
+_FORMAT = 2  # of the cached array; to be raised when decoding changes
 _SHOWN = 5
 
 
@@ -36,10 +31,30 @@ class _ImageFolder:
         size = _size(config)
         return DataInfo((3, size, size), class_names(root))
 
+    def digest(self, config: TrialConfig, root: Path) -> str:
+        """Return a digest of all that is trained on, in the order in which it is read.
+
+        Names of files do not count, but their order does, as the seeded splits depend on it; nor do classes
+        that the config leaves out.
+        """
+        try:
+            listing = list_images(root)
+            contents = content_digests(listing.root, listing.files)
+        except OSError as error:
+            raise DataError(f"image_folder: {root} cannot be read: {error}") from error
+        sha = hashlib.sha256()
+        for at, (label, content) in enumerate(zip(listing.labels, contents, strict=True)):
+            name = listing.classes[label]
+            if name in (config.classes or (name,)):
+                part = "train" if at < listing.train else "test"
+                spelling = ascii(unicodedata.normalize("NFC", name))  # macOS and Linux differ
+                sha.update(f"{part} {spelling} {content}\n".encode())
+        return f"sha256:{sha.hexdigest()[:16]}"
+
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         try:
             listing = list_images(root)
-            images = _images(listing, _size(config))
+            images = _images(listing, config)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
         labels, classes, cut = listing.labels, listing.classes, listing.train
@@ -55,48 +70,41 @@ def _size(config: TrialConfig) -> int:
     return config.image_size or 32
 
 
-def _images(listing: Listing, size: int) -> NDArray[np.uint8]:
+def _images(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
     """Return all images of a listing, [N, size, size, 3]."""
-    key = _key(listing, size)
+    key, size = _key(listing, config), _size(config)
     shape = (len(listing.files), size, size, 3)
     images = read_cache(key, shape)
     if images is None:
-        images = _decode_all(listing, size)
+        images = _decode_all(listing, config)
         write_cache(key, images)
     return images
 
 
-def _key(listing: Listing, size: int) -> str:
-    """Return the name of what decoding gives: it changes with every byte of the files, their names, and the decoder."""
-    sha = hashlib.sha256(f"{_FORMAT} {PIL.__version__} {size} {listing.train}\n".encode())
-    for hashes in _by_chunks(listing, _hash_files, "Reading images"):
-        sha.update(hashes)
-    return sha.hexdigest()
+def _key(listing: Listing, config: TrialConfig) -> str:
+    """Return the name of what decoding gives: it changes with every byte of the files, their order, and the decoder."""
+    contents = "\n".join(content_digests(listing.root, listing.files))
+    how = f"{_FORMAT} {PIL.__version__} {_size(config)} {config.background} {config.full_scale}"
+    return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
-def _hash_files(listing: Listing, start: int, stop: int) -> bytes:
-    sha = hashlib.sha256()
-    for file in listing.files[start:stop]:
-        content = _read(f"{listing.root}/{file}")
-        name = os.fsencode(file)
-        sha.update(b"%d %d\n%b" % (len(name), len(content), name))  # lengths: no two listings look the same
-        sha.update(content)
-    return sha.digest()
-
-
-def _read(file: str) -> bytes:
-    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123  # 60,000 Paths take a second
-        return stream.read()
-
-
-def _decode_all(listing: Listing, size: int) -> NDArray[np.uint8]:
+def _decode_all(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
+    size, white = _size(config), _white(listing, config)
     images = np.empty((len(listing.files), size, size, 3), np.uint8)
     faults: list[str] = []
 
-    def decode_chunk(listing: Listing, start: int, stop: int) -> list[str]:
-        return [fault for at in range(start, stop) if (fault := _decode_into(images[at], listing, at, size))]
+    def decode_into(target: NDArray[np.uint8], at: int) -> str:
+        file = f"{listing.root}/{listing.files[at]}"
+        try:
+            target[:] = decode(file, size, background=config.background, white=white)
+        except DataError as error:
+            return str(error)
+        return ""
 
-    for found in _by_chunks(listing, decode_chunk, "Decoding images"):
+    def decode_chunk(start: int, stop: int) -> list[str]:
+        return [fault for at in range(start, stop) if (fault := decode_into(images[at], at))]
+
+    for found in by_chunks(len(listing.files), decode_chunk, "Decoding images"):
         faults += found
     if faults:
         more = f"\n… and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
@@ -104,30 +112,16 @@ def _decode_all(listing: Listing, size: int) -> NDArray[np.uint8]:
     return images
 
 
-def _decode_into(target: NDArray[np.uint8], listing: Listing, at: int, size: int) -> str:
-    file = f"{listing.root}/{listing.files[at]}"
-    try:
-        target[:] = decode(file, size)
-    except DataError as error:
-        return str(error)
-    return ""
+def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
+    """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
+    found: list[tuple[Kind, Range] | None] = []
 
+    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
+        return [survey(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
-def _by_chunks(listing: Listing, work: Callable[[Listing, int, int], T], what: str) -> Iterator[T]:
-    """Yield what `work(listing, start, stop)` returns over the whole listing, in order, done by threads.
-
-    Threads serve: Pillow and hashlib release the interpreter lock while they work.
-    """
-    count = len(listing.files)
-    starts = range(0, count, _CHUNK)
-    cores: int = joblib.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        done = pool.map(lambda start: work(listing, start, min(start + _CHUNK, count)), starts)
-        sized = ((min(_CHUNK, count - start), result) for start, result in zip(starts, done, strict=True))
-        try:
-            yield from track(sized, count, what)
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C or a fault need not wait for the rest
+    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
+        found += chunk
+    return white_levels(merged(found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()
