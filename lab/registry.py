@@ -154,7 +154,9 @@ datasets.register("cifar10", "lab.data.torchvision:CIFAR10")
 datasets.register("cifar100", "lab.data.torchvision:CIFAR100")
 datasets.register("digits", "lab.data.digits:DIGITS")
 datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
-datasets.register("image_folder", "lab.data.image_folder:IMAGE_FOLDER", ["data_dir", "image_size"])
+datasets.register(
+    "image_folder", "lab.data.image_folder:IMAGE_FOLDER", ["data_dir", "image_size", "skip_unreadable"]
+)
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
 datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])

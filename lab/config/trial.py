@@ -81,7 +81,7 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "step_size": 10,
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
-    "image_size": 32,
+    "skip_unreadable": None,
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
@@ -109,7 +109,10 @@ class TrialConfig(BaseModel):
     data_dir: str | None = None
     """Folder that holds the dataset (default: ./data, or $LAB_DATA_DIR)."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels that image_folder resizes to and synthetic generates."""
+    """Height and width in pixels that image_folder resizes to (default: the images' own, where they are all squares of
+    one size) and synthetic generates (default 32)."""
+    skip_unreadable: bool | None = None
+    """Leave out files of image_folder that cannot be read as images; else each is an error (default false)."""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Stratified share of the training images held out for validation; 0 for none."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -520,11 +523,16 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
         "gamma": _GAMMA.get(config.scheduler),
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,
+        # only looking at a folder's images tells theirs
+        "image_size": None if "data_dir" in registry.datasets[config.dataset].options else 32,
     }
     resolved = {}
     for name, default in defaults.items():
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
+    resolved["skip_unreadable"] = (
+        resolved["skip_unreadable"] or None
+    )  # false is none: cells of before keep their hash
     return resolved
 
 
