@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.cli.console import terminal
+from lab.cli.messages import data_lines
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -23,7 +25,8 @@ from lab.cli.options import (
     stores_from,
 )
 from lab.cli.search import describe_search, search_table
-from lab.config import load_grid
+from lab.config import TrialConfig, load_grid
+from lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from lab.study import Comparison, PlannedCell
@@ -65,7 +68,7 @@ def plan(
     Where the study is there already, the last line says how many cells are new to it, known, and left behind.
     Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
     """
-    from lab.study import cell_states, check_search, compare, find_queue
+    from lab.study import cell_states, check_search, compare, feasible_cells, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
@@ -73,6 +76,8 @@ def plan(
     states = cell_states(queue) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
+        with suppress(ConfigError):  # no point makes a trial: a sweep says why
+            _print_data((cell.config for cell in feasible_cells(loaded)), err=form != "table")
         counts = Counter(states.values())
         if form == "json":
             click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
@@ -82,14 +87,29 @@ def plan(
     cells = plan_cells(loaded, states)
     if form == "table":
         shown = list(islice(cells, limit or _ROWS))
+        _print_data(cell.config for cell in shown if cell.config is not None)
         _print_table(shown, loaded.name, loaded.space.size)
         if queue is not None:  # a changed base is a new set of cells: it costs all of them again
             compared = compare(chain(shown, cells), states)
             terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
-    elif form == "csv":
-        _print_csv(islice(cells, limit))
-    else:
-        _print_json(islice(cells, limit))
+        return
+    first = list(islice(cells, 1))
+    _print_data((cell.config for cell in first if cell.config is not None), err=True)
+    (_print_csv if form == "csv" else _print_json)(islice(chain(first, cells), limit))
+
+
+def _print_data(configs: Iterable[TrialConfig], *, err: bool = False) -> None:
+    """Say once for all cells of the same data what an image folder is read as."""
+    from lab.data import data_notes
+
+    known = set()
+    for config in configs:
+        fields = (config.data_dir, config.image_size, config.skip_unreadable, config.classes)
+        data = (config.dataset, *fields, config.val_fraction, config.test_fraction)
+        if data not in known:
+            known.add(data)
+            for line in data_lines(data_notes(config)):
+                click.echo(line, err=err)
 
 
 def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
@@ -149,8 +169,6 @@ def _print_csv(cells: Iterable[PlannedCell]) -> None:
     for cell in cells:
         row = {**_row(cell), **(cell.config.as_params() if cell.config else {})}
         if writer is None:
-            from lab.config import TrialConfig
-
             names = dict.fromkeys([*_row(cell), *TrialConfig.model_fields])
             writer = csv.DictWriter(sys.stdout, list(names))
             writer.writeheader()

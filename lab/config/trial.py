@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
@@ -272,6 +273,12 @@ class TrialConfig(BaseModel):
     @classmethod
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
+
+    @field_validator("classes")
+    @classmethod
+    def _one_spelling(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names as one system writes é: class folders are read so too."""
+        return tuple(unicodedata.normalize("NFC", name) for name in names)
 
     @field_validator("preset")
     @classmethod

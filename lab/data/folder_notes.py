@@ -76,8 +76,9 @@ def _left_out(found: Survey) -> list[str]:
         f"left out: {printable(each.path)}/, {len(each.deep):,} images without classes"
         for each in layout.unlabelled
     ]
-    if layout.strays:
-        lines.append(f"left out: {_files([file.path for file in layout.strays])} beside the class folders")
+    strays = [file.path for file in layout.strays if not file.fault]
+    if strays:
+        lines.append(f"left out: {_files(strays)} beside the class folders")
     if found.faults:
         lines.append(f"left out: {_files(found.faults)} that cannot be read as images (skip_unreadable)")
     others = [path for folder in tree.walk() for path in folder.others]
@@ -126,19 +127,19 @@ def _copied(found: Survey) -> list[str]:
     mixed = [group for group in groups if len({name for _, name, _ in group}) > 1]
     shared = [group for group in groups if len({role for role, _, _ in group}) > 1]
     repeated = [group for group in groups if len({(role, name) for role, name, _ in group}) < len(group)]
-    lines = [
+    cut = not {"val", "test"} <= found.layout.parts.keys()
+    return [
         f"{_copies(same)} {what}: {' = '.join(printable(file.path) for _, _, file in same[0][:3])}"
         for same, what in (
             (mixed, "in the folders of several classes"),
             (shared, "in several splits, so that what is measured there was trained on"),
+            (
+                repeated if cut else [],
+                "there more than once in a class, and may land on both sides of the splits that we cut",
+            ),
         )
         if same
     ]
-    if repeated and not {"val", "test"} <= found.layout.parts.keys():
-        lines.append(
-            f"{_copies(repeated)} there more than once in a class, and may land on both sides of the splits that we cut"
-        )
-    return lines
 
 
 def _copies(groups: Sequence[object]) -> str:

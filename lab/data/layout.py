@@ -227,7 +227,10 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
         found = (
             f"only the class folder {printable(folder.full[0].name)}" if folder.full else "no class folders"
         )
-        found += f", and {len(folder.files):,} images outside of one" if folder.files else ""
+        found += f", and {len(folder.files):,} files outside of one" if folder.files else ""
+        found += "".join(
+            f"; {printable(file.path)} is {printable(file.fault)}" for file in folder.files if file.fault
+        )
         raise DataError(
             f"image_folder: at least 2 classes are needed, but {where} holds {found}; expected {LAYOUT}"
         )

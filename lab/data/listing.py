@@ -17,10 +17,10 @@ from lab.data.probe import Probe, copies, probe
 from lab.data.tree import File, Folder, read_tree
 from lab.errors import DataError, printable
 
-__all__ = ["Listing", "Survey", "check_readable", "list_images", "survey", "unreadable"]
+__all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images", "survey", "unreadable"]
 
 _SHOWN = 5
-_KEPT = 4
+_KEPT = 2
 _TICK = (
     100_000_000  # nanoseconds: a folder changed within them may change again without another time of change
 )
@@ -144,6 +144,12 @@ def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) ->
         return known
 
 
+def forget_surveys() -> None:
+    """Look at every folder anew the next time."""
+    with _lock:
+        _surveys.clear()
+
+
 def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
     """Return the images of an image folder in a fixed order.
 
@@ -190,6 +196,7 @@ def _survey(root: Path, classes: Collection[str]) -> Survey:
     tree = read_tree(root)
     layout = read_layout(tree, str(root), classes)
     files = [file for part in layout.parts.values() for files in part.classes.values() for file in files]
+    files += [file for file in layout.strays if file.fault]  # a broken link may have been a class
     known = next((each.probes for (at, _), each in _surveys.items() if at == root and each.tree == tree), {})
     probes = {**known, **probe(root, [file for file in files if file.path not in known])}
     changed = _changed(root, tree)

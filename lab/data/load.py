@@ -127,7 +127,10 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
 
 
 def clear_cache() -> None:
-    """Forget the datasets that this process keeps."""
+    """Forget the datasets that this process keeps, and what it knows of folders."""
+    from lab.data.listing import forget_surveys  # Pillow, which most datasets do without
+
+    forget_surveys()
     with _lock:
         _cache.clear()
 

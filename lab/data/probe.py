@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import os
 import re
 import warnings
@@ -39,6 +41,7 @@ class Probe:
 
 def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
     """Return what the files of the image folder `root` are, by path; only their heads are read."""
+    _use_heif()
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     found: dict[str, Probe] = {}
     with warnings.catch_warnings():
@@ -46,6 +49,13 @@ def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
         for chunk in track(((len(chunk), chunk) for chunk in chunks), len(files), "Looking at images"):
             found.update((file.path, _probe(root, file)) for file in chunk)
     return found
+
+
+@functools.cache
+def _use_heif() -> None:
+    """Let Pillow read HEIC where its plug-in is installed."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _probe(root: Path, file: File) -> Probe:
