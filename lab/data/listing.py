@@ -21,14 +21,13 @@ __all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images
 
 _SHOWN = 5
 _KEPT = 2
-_TICK = (
-    100_000_000  # nanoseconds: a folder changed within them may change again without another time of change
-)
+# in nanoseconds: a folder changed within them may change again without another time of change
+_TICK = 100_000_000
 _surveys: OrderedDict[tuple[Path, frozenset[str]], Survey] = OrderedDict()
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Survey:
     """All that lies in an image folder, and what it means.
 
@@ -44,7 +43,7 @@ class Survey:
     tree: Folder
     layout: Layout
     probes: dict[str, Probe]
-    changed: dict[str, int] | None
+    changed: dict[str, int] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,7 +135,7 @@ def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) ->
     with _lock:
         known = _surveys.get(key)
         if known is None or fresh or known.changed is None or known.changed != _changed(root, known.tree):
-            known = _survey(root, classes)
+            known = _survey(root, classes, known)
         _surveys[key] = known
         _surveys.move_to_end(key)
         while len(_surveys) > _KEPT:
@@ -191,19 +190,24 @@ def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
     )
 
 
-def _survey(root: Path, classes: Collection[str]) -> Survey:
+def _survey(root: Path, classes: Collection[str], known: Survey | None) -> Survey:
+    """Return what `root` holds now; `known` if that is still the same."""
     begun = time.time_ns()
     tree = read_tree(root)
-    layout = read_layout(tree, str(root), classes)
+    if known is None or known.tree != tree:
+        layout = read_layout(tree, str(root), classes)
+        known = Survey(root, tree, layout, _probes(root, tree, layout))
+    changed = _changed(root, tree)
+    known.changed = changed if max(changed.values(), default=begun) < begun - _TICK else None
+    return known
+
+
+def _probes(root: Path, tree: Folder, layout: Layout) -> dict[str, Probe]:
     files = [file for part in layout.parts.values() for files in part.classes.values() for file in files]
     files += [file for file in layout.strays if file.fault]  # a broken link may have been a class
     known = next((each.probes for (at, _), each in _surveys.items() if at == root and each.tree == tree), {})
-    probes = {**known, **probe(root, [file for file in files if file.path not in known])}
-    changed = _changed(root, tree)
-    settled = max(changed.values(), default=begun) < begun - _TICK
-    return Survey(
-        root, tree, layout, {file.path: probes[file.path] for file in files}, changed if settled else None
-    )
+    found = {**known, **probe(root, [file for file in files if file.path not in known])}
+    return {file.path: found[file.path] for file in files}
 
 
 def _changed(root: Path, tree: Folder) -> dict[str, int]:
