@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.cli.console import terminal
+from lab.cli.messages import data_lines
 
 if TYPE_CHECKING:
     from lab.engines import Progress, Running
@@ -62,6 +63,11 @@ class SweepDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+    def data(self, notes: Sequence[str]) -> None:
+        """Say what the data is read as."""
+        for line in data_lines(notes):
+            self._console.print(Text(line), soft_wrap=True)
 
     def queued(self, done: int, total: int) -> None:
         """Show how many cells are queued."""

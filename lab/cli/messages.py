@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from lab.study import TrialQueue
     from lab.tracking import Left
 
-__all__ = ["browse", "existing_study", "shown_address", "undelivered", "unknown_study"]
+__all__ = ["browse", "data_lines", "existing_study", "shown_address", "undelivered", "unknown_study"]
 
 
 def shown_address(tracking_uri: str) -> str:
@@ -23,6 +24,11 @@ def shown_address(tracking_uri: str) -> str:
     from lab.study import display_url
 
     return os.environ.get("LAB_PUBLIC_URL") or display_url(tracking_uri)
+
+
+def data_lines(notes: Sequence[str]) -> list[str]:
+    """Return how to show `lab.data.data_notes`: nothing where there are none."""
+    return ["data", *(f"  {note}" for note in notes)] if notes else []
 
 
 def browse(tracking_uri: str, experiment: str | None = None) -> str:

@@ -68,11 +68,16 @@ def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
 
 
 def config_options(command: Command) -> Command:
-    """Add an option for every config field: `--batch-size` (`lab` takes `--batch_size` for the same)."""
+    """Add an option for every config field: `--batch-size` (`lab` takes `--batch_size` for the same).
+
+    Of one that is true or false the bare option means true.
+    """
     for name, field in reversed(TrialConfig.model_fields.items()):
         default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
         text = " ".join((field.description or "").split()) + default
-        command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=text)(command)
+        flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if bool in field_kinds(name) else {}
+        option = f"--{name.replace('_', '-')}"
+        command = click.option(option, name, metavar="VALUE", help=text, **flag)(command)
     return command
 
 

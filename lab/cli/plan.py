@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import click
 
 from lab.cli.console import terminal
 from lab.cli.live import unverified
+from lab.cli.messages import data_lines
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -24,7 +26,8 @@ from lab.cli.options import (
     stores_from,
 )
 from lab.cli.search import describe_search, search_table
-from lab.config import load_grid
+from lab.config import TrialConfig, load_grid
+from lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from lab.study import Comparison, PlannedCell
@@ -67,7 +70,7 @@ def plan(
     Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
     """
     from lab.engines.stores import connected
-    from lab.study import Earlier, cell_states, check_search, compare, find_queue
+    from lab.study import Earlier, cell_states, check_search, compare, feasible_cells, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
@@ -76,6 +79,8 @@ def plan(
     states = cell_states(queue) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
+        with suppress(ConfigError):  # no point makes a trial: a sweep says why
+            _print_data((cell.config for cell in feasible_cells(loaded)), err=form != "table")
         counts = Counter(states.values())
         if form == "json":
             click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
@@ -86,16 +91,31 @@ def plan(
     cells = plan_cells(loaded, states, earlier)
     if form == "table":
         shown = list(islice(cells, limit or _ROWS))
+        _print_data(cell.config for cell in shown if cell.config is not None)
         _print_table(shown, loaded.name, loaded.space.size)
         if queue is not None:  # a changed base is a new set of cells: it costs all of them again
             compared = compare(chain(shown, cells), states)
             terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
         if earlier is not None and earlier.unverified:
             terminal().print(unverified(earlier.unverified))
-    elif form == "csv":
-        _print_csv(islice(cells, limit))
-    else:
-        _print_json(islice(cells, limit))
+        return
+    first = list(islice(cells, 1))
+    _print_data((cell.config for cell in first if cell.config is not None), err=True)
+    (_print_csv if form == "csv" else _print_json)(islice(chain(first, cells), limit))
+
+
+def _print_data(configs: Iterable[TrialConfig], *, err: bool = False) -> None:
+    """Say once for all cells of the same data what an image folder is read as."""
+    from lab.data import data_notes
+
+    known = set()
+    for config in configs:
+        fields = (config.data_dir, config.image_size, config.skip_unreadable, config.classes)
+        data = (config.dataset, *fields, config.val_fraction, config.test_fraction)
+        if data not in known:
+            known.add(data)
+            for line in data_lines(data_notes(config)):
+                click.echo(line, err=err)
 
 
 def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
@@ -160,8 +180,6 @@ def _print_csv(cells: Iterable[PlannedCell]) -> None:
     for cell in cells:
         row = {**_row(cell), **(cell.config.as_params() if cell.config else {})}
         if writer is None:
-            from lab.config import TrialConfig
-
             names = dict.fromkeys([*_row(cell), *TrialConfig.model_fields])
             writer = csv.DictWriter(sys.stdout, list(names))
             writer.writeheader()

@@ -116,6 +116,7 @@ def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResul
             result = sweep_grid(
                 grid,
                 stores,
+                on_data=lambda dataset: display.data(dataset.notes),
                 on_plan=planned,
                 on_queued=display.queued,
                 on_progress=display.update,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.cli.again import command_line
+from lab.cli.messages import data_lines
 from lab.cli.options import config_options, store_options, stores_from
 from lab.cli.outer_run import InRun, outer_run_id
 from lab.cli.signals import Stop, stop_on_signals
@@ -37,7 +38,7 @@ _STOP_SECONDS = 1.0
 Examples:
   lab train --lr 0.01 --activation gelu --optimizer adam --depth 3
   lab train --dataset mnist --download --epochs 1 --filters 50,100
-  lab train --preset conv3 --dataset image_folder --data-dir photos
+  lab train --preset conv3 --dataset image_folder --data-dir photos --image-size 32
   lab train --config base.yaml --seed 2
   lab train --resume 3f2c…        (the id of an interrupted run)""",
 )
@@ -132,7 +133,10 @@ def _config_of_run(tracker: Tracker, run_id: str, flags: dict[str, str]) -> Tria
 
 
 def _check(config: TrialConfig, download: bool) -> TrialConfig:
-    """Find what is wrong before a run is opened; return the config with the digest of its images."""
+    """Find what is wrong before a run is opened, and say what the data is read as.
+
+    Returns the config with what only its data tell.
+    """
     from lab.data import describe, identified, load_data
     from lab.models import summarize_config
     from lab.training import resolve_device
@@ -140,6 +144,8 @@ def _check(config: TrialConfig, download: bool) -> TrialConfig:
     describe(config)
     config = identified(config)
     dataset = load_data(config, device=resolve_device(config), download=download)
+    for line in data_lines(dataset.notes):
+        click.echo(line)
     channels, height, width = dataset.train.images.shape[1:]
     summarize_config(config, (channels, height, width), len(dataset.classes))
     return config

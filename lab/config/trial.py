@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
@@ -73,6 +74,9 @@ _MODEL_OPTIONS: Final = tuple(
     )
 )
 
+# What image_folder alone knows, and what has another value than None where it does not count.
+_FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
+
 # An option takes this value where its optimizer, scheduler or loss uses it, and is None where nothing does.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "momentum": 0.0,
@@ -81,7 +85,6 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "step_size": 10,
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
-    "image_size": 32,
     "data_digest": None,  # only looking at the files tells
     "full_scale": None,  # likewise
     "crop_padding": None,  # depends on the image
@@ -113,7 +116,10 @@ class TrialConfig(BaseModel):
     data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
     """Digest of the files of image_folder, filled in by lab: a trial with it is trained on no others."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels that image_folder resizes to and synthetic generates."""
+    """Height and width in pixels that image_folder resizes to (default: the images' own, where they are all squares of
+    one size) and synthetic generates (default 32)."""
+    skip_unreadable: bool = False
+    """Leave out files of image_folder that cannot be read as images; else each is an error."""
     background: Literal["white", "black", "gray"] = "white"
     """What is seen where an image of image_folder is transparent: white, black or gray."""
     full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -278,6 +284,12 @@ class TrialConfig(BaseModel):
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
 
+    @field_validator("classes")
+    @classmethod
+    def _one_spelling(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names as one system writes é: class folders are read so too."""
+        return tuple(unicodedata.normalize("NFC", name) for name in names)
+
     @field_validator("preset")
     @classmethod
     def _known_preset(cls, name: str | None) -> str | None:
@@ -357,7 +369,7 @@ class TrialConfig(BaseModel):
         """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
         if name in _MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
-        if name == "background" and not self.is_of_files:
+        if name in _FOLDER_OPTIONS and not self.is_of_files:
             return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
@@ -536,12 +548,16 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
         "gamma": _GAMMA.get(config.scheduler),
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,
+        # only looking at a folder's images tells theirs
+        "image_size": None if "data_dir" in registry.datasets[config.dataset].options else 32,
     }
     resolved = {}
     for name, default in defaults.items():
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
-    return resolved | _unless("background" in used, "background")
+    for name in _FOLDER_OPTIONS:
+        resolved |= _unless(name in used, name)
+    return resolved
 
 
 def _resolve_stopping(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:

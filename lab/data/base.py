@@ -50,12 +50,14 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a source loads: `test` is None where the source has no split of its own."""
+    """What a source loads: `test` and `val` are None where the source has no split of its own."""
 
     train: Split
     test: Split | None
     classes: tuple[str, ...]
     source: str
+    val: Split | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +68,14 @@ class Dataset:
         name: as in the config.
         classes: their names, by label.
         train: what is left after the other splits are cut off, or a sample of it.
-        val: None where `val_fraction` is 0.
+        val: the source's own, or cut off by `val_fraction`; None where that is 0.
         test: the source's own, or cut off by `test_fraction`.
         mean: per channel [C], for pixels from 0 to 1, such that `normalise` scales them as `input_scale` asks:
             of the training images for standard, 0 for unit and raw.
         std: likewise: of the training images (1 for a channel that never changes), 1 for unit, 1/255 for raw.
         digest: 16 hex digits that change with any pixel, label or split.
         source: where the data came from: a path, or `scikit-learn`.
+        notes: what a person should know of how it was read, a line each.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Dataset:
     std: Tensor
     digest: str
     source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from lab.data.levels import Kind, Range, kind_of, measure, png_chunks, to_eight_bits
 from lab.errors import DataError
 
-__all__ = ["decode", "survey"]
+__all__ = ["decode", "depth"]
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def decode(
     return _reading(file, read)
 
 
-def survey(file: str) -> tuple[Kind, Range] | None:
+def depth(file: str) -> tuple[Kind, Range] | None:
     """Return how deep the pixels of an image file are and what they hold; None of 8 bits, and of what cannot be read.
 
     Whoever decodes it says why it cannot.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +11,33 @@ import PIL
 from numpy.typing import NDArray
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData, make_split
+from lab.data.base import DataInfo, RawData, Split, make_split
 from lab.data.cache import read_cache, write_cache
 from lab.data.chunks import by_chunks
 from lab.data.contents import content_digests
-from lab.data.decode import decode, survey
+from lab.data.decode import decode, depth
+from lab.data.folder_notes import folder_notes, sizes
 from lab.data.levels import Kind, Range, merged, white_levels
-from lab.data.listing import Listing, class_names, list_images
-from lab.errors import DataError
+from lab.data.listing import Listing, Survey, check_readable, list_images, survey, unreadable
+from lab.errors import DataError, printable
 
 __all__ = ["IMAGE_FOLDER"]
 
 _FORMAT = 2  # of the cached array; to be raised when decoding changes
-_SHOWN = 5
+_LEAST, _MOST = 4, 1024  # what image_size may be
 
 
 class _ImageFolder:
     def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        size = _size(config)
-        return DataInfo((3, size, size), class_names(root))
+        found = survey(root, config.classes)
+        check_readable(found, skip_unreadable=config.skip_unreadable)
+        size = _size(config, found)
+        return DataInfo((3, size, size), found.classes)
+
+    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
+        """Return what is read of the folder, a line each: see `data_notes`."""
+        found = survey(root, config.classes)
+        return folder_notes(found, config, _size(config, found))
 
     def digest(self, config: TrialConfig, root: Path) -> str:
         """Return a digest of all that is trained on, in the order in which it is read.
@@ -37,8 +45,10 @@ class _ImageFolder:
         Names of files do not count, but their order does, as the seeded splits depend on it; nor do classes
         that the config leaves out.
         """
+        listing = list_images(
+            survey(root, config.classes, fresh=True), skip_unreadable=config.skip_unreadable
+        )
         try:
-            listing = list_images(root)
             contents = content_digests(listing.root, listing.files)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
@@ -46,70 +56,108 @@ class _ImageFolder:
         for at, (label, content) in enumerate(zip(listing.labels, contents, strict=True)):
             name = listing.classes[label]
             if name in (config.classes or (name,)):
-                part = "train" if at < listing.train else "test"
-                spelling = ascii(unicodedata.normalize("NFC", name))  # macOS and Linux differ
-                sha.update(f"{part} {spelling} {content}\n".encode())
+                sha.update(f"{listing.split(at)} {name!a} {content}\n".encode())
         return f"sha256:{sha.hexdigest()[:16]}"
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+        found = survey(root, config.classes, fresh=True)
+        size = _size(config, found)
+        config = config.model_copy(update={"image_size": size})
+        listing = list_images(found, skip_unreadable=config.skip_unreadable)
         try:
-            listing = list_images(root)
-            images = _images(listing, config)
+            read, images = _images(listing, config, skip=config.skip_unreadable)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
-        labels, classes, cut = listing.labels, listing.classes, listing.train
-        train = make_split(images[:cut], labels[:cut], len(classes), "image_folder")
-        test = None
-        if cut < len(labels):
-            # a copy: as a view, the test split would keep all images in memory beside the splits cut from train
-            test = make_split(images[cut:].copy(), labels[cut:], len(classes), "image_folder")
-        return RawData(train, test, classes, str(root))
+        notes = folder_notes(found, config, size)
+        if len(read.files) < len(listing.files):
+            notes += (f"left out: {len(listing.files) - len(read.files):,} damaged images (skip_unreadable)",)
+        return _splits(read, images, notes)
 
 
-def _size(config: TrialConfig) -> int:
-    return config.image_size or 32
+def _splits(listing: Listing, images: NDArray[np.uint8], notes: tuple[str, ...]) -> RawData:
+    """Return the images [N, size, size, 3] of a listing as its splits."""
+    ends = (0, listing.train, listing.train + listing.val, len(listing.files))
+
+    def split(start: int, stop: int) -> Split | None:
+        if start == stop:
+            return None
+        # a copy: as a view, a split would keep all images in memory beside those that are cut from train
+        part = images[start:stop] if stop - start == len(images) else images[start:stop].copy()
+        return make_split(part, listing.labels[start:stop], len(listing.classes), "image_folder")
+
+    train, val, test = (split(start, stop) for start, stop in pairwise(ends))
+    assert train is not None  # or there would be a class without images
+    return RawData(train, test, listing.classes, str(listing.root), val, notes)
 
 
-def _images(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
-    """Return all images of a listing, [N, size, size, 3]."""
-    key, size = _key(listing, config), _size(config)
-    shape = (len(listing.files), size, size, 3)
-    images = read_cache(key, shape)
+def _size(config: TrialConfig, found: Survey) -> int:
+    """Return the side of the images: `image_size`, else their own.
+
+    Raises:
+        DataError: they are not all squares of one size that `image_size` could name.
+    """
+    if config.image_size is not None:
+        return config.image_size
+    squares = {width for width, height in found.sizes if width == height}
+    if len(found.sizes) == 1 and squares and min(squares) >= _LEAST and max(squares) <= _MOST:
+        return squares.pop()
+    raise DataError(
+        f"image_folder: give image_size, in pixels a side (--image-size 64), for {printable(str(found.root))}: only"
+        f" images that are all squares of one size, from {_LEAST} to {_MOST} pixels, need none. Sizes found:"
+        f" {sizes(found)}"
+    )
+
+
+def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
+    """Return all images of a listing, [N, size, size, 3], and the listing without those that were to `skip`."""
+    key, size = _key(listing, config), config.image_size or 0
+    damaged = read_cache(f"{key}-damaged", (len(listing.files),)) if skip else None
+    if damaged is not None:
+        return _images(listing.without(set(np.flatnonzero(damaged))), config, skip=False)
+    images = read_cache(key, (len(listing.files), size, size, 3))
     if images is None:
-        images = _decode_all(listing, config)
+        images, faults = _decode_all(listing, config, size)
+        if faults:
+            if not skip:
+                reasons = {listing.files[at]: reason for at, reason in faults.items()}
+                raise DataError(unreadable(listing.root, reasons, len(listing.files)))
+            damaged = np.zeros(len(listing.files), np.uint8)
+            damaged[list(faults)] = 1
+            write_cache(f"{key}-damaged", damaged)
+            listing, images = listing.without(faults), images[damaged == 0]
+            key = _key(listing, config)
         write_cache(key, images)
-    return images
+    return listing, images
 
 
 def _key(listing: Listing, config: TrialConfig) -> str:
     """Return the name of what decoding gives: it changes with every byte of the files, their order, and the decoder."""
     contents = "\n".join(content_digests(listing.root, listing.files))
-    how = f"{_FORMAT} {PIL.__version__} {_size(config)} {config.background} {config.full_scale}"
+    how = f"{_FORMAT} {PIL.__version__} {config.image_size} {config.background} {config.full_scale}"
     return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
-def _decode_all(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
-    size, white = _size(config), _white(listing, config)
+def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Return the images, [N, size, size, 3], and why some of them cannot be read, by their places."""
+    white = _white(listing, config)
     images = np.empty((len(listing.files), size, size, 3), np.uint8)
-    faults: list[str] = []
+    faults: dict[int, str] = {}
 
     def decode_into(target: NDArray[np.uint8], at: int) -> str:
         file = f"{listing.root}/{listing.files[at]}"
         try:
             target[:] = decode(file, size, background=config.background, white=white)
         except DataError as error:
-            return str(error)
+            return str(error).removeprefix(f"{file}: ")
         return ""
 
-    def decode_chunk(start: int, stop: int) -> list[str]:
-        return [fault for at in range(start, stop) if (fault := decode_into(images[at], at))]
+    def decode_chunk(start: int, stop: int) -> dict[int, str]:
+        reasons = {at: decode_into(images[at], at) for at in range(start, stop)}
+        return {at: reason for at, reason in reasons.items() if reason}
 
     for found in by_chunks(len(listing.files), decode_chunk, "Decoding images"):
-        faults += found
-    if faults:
-        more = f"\n… and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise DataError("image_folder: images that cannot be read:\n" + "\n".join(faults[:_SHOWN]) + more)
-    return images
+        faults |= found
+    return images, faults
 
 
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
@@ -117,7 +165,7 @@ def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     found: list[tuple[Kind, Range] | None] = []
 
     def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
-        return [survey(f"{listing.root}/{file}") for file in listing.files[start:stop]]
+        return [depth(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
     for chunk in by_chunks(len(listing.files), look, "Looking at images"):
         found += chunk

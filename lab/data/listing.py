@@ -1,27 +1,84 @@
-"""Which images an image folder holds, and of which classes."""
+"""Which images an image folder holds, in which splits and of which classes, and what is left out of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
-from lab.errors import DataError
+from lab.data.layout import LAYOUT, Layout, read_layout
+from lab.data.probe import Probe, copies, probe
+from lab.data.tree import File, Folder, read_tree
+from lab.errors import DataError, printable
 
-__all__ = ["LAYOUT", "Listing", "class_names", "list_images"]
+__all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images", "survey", "unreadable"]
 
-LAYOUT = "DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.jpg, or DIR/CLASS/*.jpg, with --data-dir DIR"
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SHOWN = 5
+_KEPT = 2
+# in nanoseconds: a folder changed within them may change again without another time of change
+_TICK = 100_000_000
+_surveys: OrderedDict[tuple[Path, frozenset[str]], Survey] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(eq=False)
+class Survey:
+    """All that lies in an image folder, and what it means.
+
+    Attributes:
+        root: the image folder.
+        tree: what lies there.
+        layout: what its folders mean.
+        probes: what each file of a class is, by path.
+        changed: when each folder was last changed, by path; None where that was just now.
+    """
+
+    root: Path
+    tree: Folder
+    layout: Layout
+    probes: dict[str, Probe]
+    changed: dict[str, int] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, sorted."""
+        return tuple(self.layout.parts["train"].classes)
+
+    def files(self) -> Iterator[tuple[str, str, File]]:
+        """Yield split, class and file, in a fixed order."""
+        for role, part in self.layout.parts.items():
+            for name, files in part.classes.items():
+                yield from ((role, name, file) for file in files)
+
+    @cached_property
+    def faults(self) -> dict[str, str]:
+        """Why files cannot be read, by path."""
+        return {path: probe.fault for path, probe in self.probes.items() if probe.fault}
+
+    @cached_property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """How many images have each width and height in pixels."""
+        return Counter(probe.size for probe in self.probes.values() if not probe.fault)
+
+    @cached_property
+    def copies(self) -> list[list[tuple[str, str, File]]]:
+        """Files with the same content as others, as `files` yields them."""
+        files = [each for each in self.files() if each[2].path not in self.faults]
+        return [[files[at] for at in group] for group in copies(self.root, [file for _, _, file in files])]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images by path relative to `root`, and their labels; the first `train` of them are for training.
+    """Images by path relative to `root`, and their labels: first those to train on, then val's, then test's.
 
-    `train` is all of them where the folder has no train/ and test/ of its own.
+    `train` and `val` say how many these are; `val` is 0 where the folder has no such split, and so is what is left
+    for testing.
     """
 
     root: Path
@@ -29,106 +86,133 @@ class Listing:
     files: tuple[str, ...]
     labels: tuple[int, ...]
     train: int
+    val: int = 0
+
+    def split(self, at: int) -> str:
+        """Return which split the image at the place `at` is of: train, val or test."""
+        return "train" if at < self.train else "val" if at < self.train + self.val else "test"
+
+    def without(self, places: Collection[int]) -> Listing:
+        """Return the listing less the images at `places`.
+
+        Raises:
+            DataError: none of a class is left to train on.
+        """
+        kept = [at for at in range(len(self.files)) if at not in places]
+        counts = Counter(map(self.split, kept))
+        left = {self.labels[at] for at in kept if at < self.train}
+        empty = [name for label, name in enumerate(self.classes) if label not in left]
+        if empty:
+            raise DataError(
+                f"image_folder: {printable(str(self.root))} has no readable images of"
+                f" {', '.join(map(printable, empty[:_SHOWN]))} to train on"
+            )
+        return replace(
+            self,
+            files=tuple(self.files[at] for at in kept),
+            labels=tuple(self.labels[at] for at in kept),
+            train=counts["train"],
+            val=counts["val"],
+        )
 
 
-def class_names(root: Path) -> tuple[str, ...]:
-    """Return the class folders of an image folder, sorted.
+def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) -> Survey:
+    """Return what an image folder holds.
+
+    This process keeps the latest few, and looks at a folder again once something was added, renamed or removed.
+
+    Args:
+        root: the image folder.
+        classes: names that the user says are classes.
+        fresh: also notice files that were written anew in their places.
 
     Raises:
-        DataError: no such folder, fewer than two classes, train/ and test/ that differ.
+        DataError: no such folder, none that can be read, or no layout of an image folder; says what was found.
     """
     if not root.is_dir():
-        raise DataError(f"image_folder: there is no folder {root}; expected {LAYOUT}")
-    parts = _parts(root)
-    names = [_folders(root / part) for part in parts]
-    if len(names) == 2 and names[0] != names[1]:
-        raise DataError(
-            f"image_folder: {root}/train and {root}/test must hold the same classes,"
-            f" but {_difference(names[0], names[1])}"
-        )
-    if len(names[0]) < 2:
-        found = f"only the class folder {names[0][0]}" if names[0] else "no class folders"
-        raise DataError(
-            f"image_folder: at least 2 classes are needed, but {root / parts[0]} holds {found}; expected {LAYOUT}"
-        )
-    return names[0]
+        raise DataError(f"image_folder: there is no folder {printable(str(root))}; expected {LAYOUT}")
+    key = (root, frozenset(classes))
+    with _lock:
+        known = _surveys.get(key)
+        if known is None or fresh or known.changed is None or known.changed != _changed(root, known.tree):
+            known = _survey(root, classes, known)
+        _surveys[key] = known
+        _surveys.move_to_end(key)
+        while len(_surveys) > _KEPT:
+            _surveys.popitem(last=False)
+        return known
 
 
-def list_images(root: Path) -> Listing:
-    """Return the images of an image folder in a fixed order; hidden files and other kinds of file are left out.
+def forget_surveys() -> None:
+    """Look at every folder anew the next time."""
+    with _lock:
+        _surveys.clear()
+
+
+def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
+    """Return the images of an image folder in a fixed order.
 
     Raises:
-        DataError: as `class_names`, or a class without images.
+        DataError: files that cannot be read, unless they shall be skipped; a class that is left without images.
     """
-    classes = class_names(root)
-    files: list[str] = []
-    labels: list[int] = []
-    ends = []
-    for part in _parts(root):
-        folders = [str(root / part / name) for name in classes]
-        seen = {_identity(folder) for folder in (str(root), str(root / part), *folders)}
-        for label, folder in enumerate(folders):
-            found = sorted(_walk(folder, seen))
-            if not found:
-                raise DataError(
-                    f"image_folder: no images in {folder}; known kinds are {', '.join(_SUFFIXES)}"
-                )
-            files += [os.path.relpath(file, root) for file in found]
-            labels += [label] * len(found)
-        ends.append(len(files))
-    return Listing(root, classes, tuple(files), tuple(labels), ends[0])
+    check_readable(found, skip_unreadable=skip_unreadable)
+    images = list(found.files())
+    counts = Counter(role for role, _, _ in images)
+    label = {name: number for number, name in enumerate(found.classes)}
+    every = Listing(
+        found.root,
+        found.classes,
+        tuple(file.path for _, _, file in images),
+        tuple(label[name] for _, name, _ in images),
+        counts["train"],
+        counts["val"],
+    )
+    return every.without({at for at, path in enumerate(every.files) if path in found.faults})
 
 
-def _parts(root: Path) -> tuple[str, ...]:
-    """Return where the class folders lie: in train/ and test/, or in the folder itself."""
-    both = ("train", "test")
-    there = [part for part in both if (root / part).is_dir()]
-    if len(there) == 2:
-        return both
-    if there and _folders(root / there[0]):  # not a class of that name: it has class folders itself
-        absent = "test" if there[0] == "train" else "train"
-        raise DataError(
-            f"image_folder: {root} has {there[0]}/ but no {absent}/; expected {LAYOUT}"
-            f" (with {root / there[0]} as DIR, we split it)"
-        )
-    return (".",)
+def check_readable(found: Survey, *, skip_unreadable: bool) -> None:
+    """Raise a DataError that names the files which cannot be read, unless they shall be skipped."""
+    if found.faults and not skip_unreadable:
+        raise DataError(unreadable(found.root, found.faults, len(found.probes)))
 
 
-def _folders(folder: Path) -> tuple[str, ...]:
-    with os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."))
-
-
-def _difference(train: tuple[str, ...], test: tuple[str, ...]) -> str:
-    sides = (("train", set(train) - set(test)), ("test", set(test) - set(train)))
-    return " and ".join(
-        f"only {part}/ has {', '.join(sorted(names)[:_SHOWN])}{' …' * (len(names) > _SHOWN)}"
-        for part, names in sides
-        if names
+def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
+    """Return what to say of `faults`, by path, among `files` files of an image folder: the first few, a line each."""
+    lines = [f"  {printable(path)}: {printable(fault)}" for path, fault in islice(faults.items(), _SHOWN)]
+    more = [f"  … and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
+    return "\n".join(
+        [
+            f"image_folder: {len(faults):,} of {files:,} files in {printable(str(root))} cannot be read as images:",
+            *lines,
+            *more,
+            "Mend or remove them; or leave them out with --skip-unreadable (`skip_unreadable: true`)",
+        ]
     )
 
 
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Yield the images in and below `folder`, following links to folders not `seen` before."""
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        folders[:] = [name for name in folders if name[0] != "." and _is_new(f"{parent}/{name}", seen)]
-        for name in names:
-            if name[0] != "." and name.lower().endswith(_SUFFIXES):
-                yield f"{parent}/{name}"
+def _survey(root: Path, classes: Collection[str], known: Survey | None) -> Survey:
+    """Return what `root` holds now; `known` if that is still the same."""
+    begun = time.time_ns()
+    tree = read_tree(root)
+    if known is None or known.tree != tree:
+        layout = read_layout(tree, str(root), classes)
+        known = Survey(root, tree, layout, _probes(root, tree, layout))
+    changed = _changed(root, tree)
+    known.changed = changed if max(changed.values(), default=begun) < begun - _TICK else None
+    return known
 
 
-def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
-    identity = _identity(folder)
-    if identity in seen:
-        return False
-    seen.add(identity)
-    return True
+def _probes(root: Path, tree: Folder, layout: Layout) -> dict[str, Probe]:
+    files = [file for part in layout.parts.values() for files in part.classes.values() for file in files]
+    files += [file for file in layout.strays if file.fault]  # a broken link may have been a class
+    known = next((each.probes for (at, _), each in _surveys.items() if at == root and each.tree == tree), {})
+    found = {**known, **probe(root, [file for file in files if file.path not in known])}
+    return {file.path: found[file.path] for file in files}
 
 
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)  # noqa: PTH116
-    return status.st_dev, status.st_ino
-
-
-def _raise(error: OSError) -> None:
-    raise error
+def _changed(root: Path, tree: Folder) -> dict[str, int]:
+    """Return when each folder was last changed, by path; none at all where one is gone."""
+    try:
+        return {folder.path: os.stat(f"{root}/{folder.path}").st_mtime_ns for folder in tree.walk()}  # noqa: PTH116
+    except OSError:
+        return {}

@@ -21,7 +21,16 @@ from lab.data.statistics import channel_statistics, digest
 from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
 from lab.errors import ConfigError, DataError, OtherDataError
 
-__all__ = ["check_data", "clear_cache", "data_root", "describe", "identified", "load_data"]
+__all__ = [
+    "check_data",
+    "clear_cache",
+    "data_notes",
+    "data_root",
+    "describe",
+    "identified",
+    "load_data",
+    "settled",
+]
 
 _CPU = torch.device("cpu")
 _KEPT = 2  # a worker trains many trials on one dataset; a second serves a sweep that alternates
@@ -48,12 +57,12 @@ def data_root(config: TrialConfig) -> Path:
 def describe(config: TrialConfig) -> DataInfo:
     """Return image shape and classes of the config's dataset without loading it.
 
-    Only image_folder looks at the disk, and only at the names of its folders.
+    Only image_folder looks at the disk: at names, sizes and the heads of its files.
 
     Raises:
         ConfigError: the dataset cannot give the classes or the number of samples asked for, or its images are
             too small for an augmentation.
-        DataError: the image folder is missing or has no usable class folders.
+        DataError: the image folder is missing, has no usable class folders, or files that cannot be read.
     """
     info = _source(config).describe(config, data_root(config))
     faults = [
@@ -66,12 +75,39 @@ def describe(config: TrialConfig) -> DataInfo:
     return replace(info, classes=config.classes or info.classes)
 
 
-def identified(config: TrialConfig) -> TrialConfig:
-    """Return `config` with the digest of the files that its `data_dir` holds, where these are its data.
+def data_notes(config: TrialConfig) -> tuple[str, ...]:
+    """Return what a person should know of how the config's data is read, a line each; nothing of most datasets.
+
+    Of an image folder: its splits and how many images of each class they have, what is left out and why, and what
+    looks wrong.
 
     Raises:
+        DataError: as `describe`.
+    """
+    notes = getattr(_source(config), "notes", None)
+    return notes(config, data_root(config)) if notes else ()
+
+
+def settled(config: TrialConfig) -> TrialConfig:
+    """Return `config` with what only its data tell: the `image_size` of a folder's images where none is given.
+
+    Raises:
+        ConfigError: as `describe`.
+        DataError: as `describe`, or the images are of several sizes.
+    """
+    if config.image_size is not None or "image_size" not in registry.datasets[config.dataset].options:
+        return config
+    return config.model_copy(update={"image_size": describe(config).shape[-1]})
+
+
+def identified(config: TrialConfig) -> TrialConfig:
+    """Return `config` as `settled`, with the digest of the files that its `data_dir` holds, where these are its data.
+
+    Raises:
+        ConfigError: as `describe`.
         DataError: the files are missing or cannot be read, or (OtherDataError) are others than the config says.
     """
+    config = settled(config)
     _check_files(config)
     if config.data_digest or not config.is_of_files or not hasattr(_source(config), "digest"):
         return config  # a plug-in's source may have none
@@ -113,8 +149,8 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     that its files have changed since it was loaded. `clear_cache` forgets them.
 
     Args:
-        config: the fields dataset, data_dir, data_digest, image_size, background, full_scale, classes, val_fraction,
-            test_fraction, train_samples, split_seed and input_scale count.
+        config: the fields dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale,
+            classes, val_fraction, test_fraction, train_samples, split_seed and input_scale count.
         device: where the tensors shall be.
         download: whether a missing dataset may be fetched from the network.
 
@@ -123,12 +159,13 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
         DataError: missing, corrupt, too small for the splits or the sample, or (OtherDataError) not what the
             config's `data_digest` says.
     """
+    config = settled(config)  # or one dataset would be kept twice
     root = data_root(config)
     key = (
         *(config.dataset, root, config.data_digest, config.image_size, config.classes),
         *(config.background, config.full_scale),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
-        *(config.input_scale, str(device)),
+        *(config.input_scale, config.skip_unreadable, str(device)),
     )
     with _lock:
         if key in _cache:
@@ -144,7 +181,10 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
 
 
 def clear_cache() -> None:
-    """Forget the datasets that this process keeps."""
+    """Forget the datasets that this process keeps, and what it knows of folders."""
+    from lab.data.listing import forget_surveys  # Pillow, which most datasets do without
+
+    forget_surveys()
     with _lock:
         _cache.clear()
 
@@ -156,11 +196,11 @@ def _source(config: TrialConfig) -> Source:
 
 def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Dataset:
     raw = select_classes(raw, config.classes)
-    train, val, test = raw.train, None, raw.test
+    train, val, test = raw.train, raw.val, raw.test
     cut = functools.partial(hold_out, seed=config.split_seed, classes=raw.classes)
     if test is None:
         train, test = cut(train, fraction=config.test_fraction, field="test_fraction")
-    if config.val_fraction > 0:
+    if val is None and config.val_fraction > 0:
         train, val = cut(train, fraction=config.val_fraction, field="val_fraction")
     if config.train_samples is not None:
         train = draw_sample(train, samples=config.train_samples, seed=config.split_seed, classes=raw.classes)
@@ -175,6 +215,7 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         std=std.to(device),
         digest=digest([("train", train), ("val", val), ("test", test)]),
         source=raw.source,
+        notes=raw.notes,
     )
 
 

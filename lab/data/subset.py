@@ -55,7 +55,7 @@ def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
 
 
 def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
-    """Return the images of these classes in both splits, labelled by their places in `classes`; () keeps all.
+    """Return the images of these classes in all splits, labelled by their places in `classes`; () keeps all.
 
     Raises:
         DataError: a split has no image of them.
@@ -66,7 +66,8 @@ def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
     places[[raw.classes.index(name) for name in classes]] = torch.arange(len(classes))
     train = _relabel(raw.train, places, classes, "training")
     test = None if raw.test is None else _relabel(raw.test, places, classes, "test")
-    return RawData(train, test, classes, raw.source)
+    val = None if raw.val is None else _relabel(raw.val, places, classes, "validation")
+    return RawData(train, test, classes, raw.source, val, raw.notes)
 
 
 def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lab.config import Grid
-from lab.data import clear_cache, load_data
+from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, end_run, requeue_dead
 from lab.engines.planning import check, open_tracker
 from lab.engines.pool import Exited, Pool, warm_up
@@ -43,6 +43,7 @@ def sweep(
     workers: int | None = None,
     download: bool = False,
     retry_failed: bool = False,
+    on_data: Callable[[Dataset], None] = lambda dataset: None,
     on_plan: Callable[[Submission, Progress], None] = lambda submission, progress: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_queued: Callable[[int, int], None] = lambda done, total: None,
@@ -56,6 +57,7 @@ def sweep(
         workers: processes to train with; by default what fits the cores (or one for each GPU).
         download: whether a missing dataset may be downloaded.
         retry_failed: also train again what failed before.
+        on_data: called with the data of each study's first cell, before anything is queued.
         on_plan: called once all cells of a study are queued, before the first is trained.
         on_progress: called when something has happened, and twice a second.
         on_queued: called while cells are queued with how many are, and how many there are to be.
@@ -74,7 +76,7 @@ def sweep(
     tracker = open_tracker(planned, stores)
     for each in planned:
         # finds out that it is there, and fills its cache, for all
-        load_data(each.cells[0].config, download=download)
+        on_data(load_data(each.cells[0].config, download=download))
         clear_cache()  # the workers have their own; this process needs the memory for nothing
     storage = open_storage(stores.storage, should_stop=should_stop)
     sweeper = _Sweeper(stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop)

@@ -9,6 +9,8 @@ import torch
 import yaml
 
 from lab.config import TrialConfig
+from lab.data import Dataset
+from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.result import TrialResult
 from lab.tracking import Run
@@ -44,6 +46,8 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
     )
     run.log_text(_config_yaml(config), "config.yaml")
     run.log_text(summary.table(), "model.txt")
+    if dataset.notes:
+        run.log_text(_data_text(dataset), "data.txt")
 
 
 def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
@@ -58,6 +62,23 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
         run.log_figure(iteration_curves(trainer.step_history), "iteration_curves.png")
     log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
+
+
+def _data_text(dataset: Dataset) -> str:
+    """Return what the data was read as, and how many images of each class every split has in the end."""
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    counts = {
+        name: torch.bincount(split.labels, minlength=len(dataset.classes)).tolist()
+        for name, split in splits.items()
+        if split is not None
+    }
+    each = [
+        f"{printable(name)}: {', '.join(f'{split} {column[label]:,}' for split, column in counts.items())}"
+        for label, name in enumerate(dataset.classes)
+    ]
+    return "\n".join(
+        [dataset.source, *dataset.notes, "", "classes in the splits that were trained on", *each, ""]
+    )
 
 
 def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:

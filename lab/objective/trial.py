@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lab.config import TrialConfig
-from lab.data import Dataset, load_data
+from lab.data import Dataset, load_data, settled
 from lab.errors import LabError, OtherDataError, ResourceError, StudyError, TrackingError
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, go_on
 from lab.objective.logged import log_description, log_result
@@ -85,6 +85,7 @@ def train(
     """
     tracker = tracker or MemoryTracker()
     placement = placement or Placement()
+    config = settled(config)
     run = _open_run(config, tracker, placement)
     folder = placement.checkpoints(placement.run_id or run.run_id)
     fresh = placement.run_id is None

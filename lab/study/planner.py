@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, TrialConfig, load_needs
-from lab.data import describe
+from lab.data import describe, settled
 from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
 from lab.study.earlier import Earlier, end_stale, identifier, keep_to_images
@@ -154,7 +154,7 @@ def _check(
     if reason:
         return PlannedCell(index, label, point, None, None, reason)
     try:
-        config = grid.config(point)
+        config = settled(grid.config(point))
         info = describe(config)
         config = identify(config)
         summary = summarize_config(config, info.shape, len(info.classes))

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lab.config import Dimension, Grid, Point, Search, TrialConfig, parse_grid
-from lab.data import describe
+from lab.data import describe, settled
 from lab.errors import ConfigError, StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
@@ -158,7 +158,7 @@ class Searcher:
         config: TrialConfig | None = None
         if point is not None:
             try:
-                config = self._grid.config(point)
+                config = settled(self._grid.config(point))
                 reason = self._grid.excluded(point) or self._note_constraints(trial, config) or ""
             except ConfigError as error:
                 reason = str(error)

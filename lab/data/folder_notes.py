@@ -1,0 +1,158 @@
+"""What to tell a person of an image folder: what was read as what, what was left out, and what looks wrong."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from lab.config import TrialConfig
+from lab.data.listing import Survey
+from lab.data.tree import Folder
+from lab.errors import printable
+
+__all__ = ["folder_notes", "sizes"]
+
+_SHOWN = 5
+_CLASSES = 12  # with their counts
+
+
+def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ...]:
+    """Return what was read of an image folder, a line each.
+
+    Args:
+        found: the folder.
+        config: what it is read for.
+        size: of the images that a model is given, in pixels a side.
+    """
+    parts = found.layout.parts
+    kept = config.classes or found.classes
+    lines = [f"{role}: {_part(found, role, kept)}" for role in parts]
+    lines += _cut(found, config)
+    dropped = [name for name in found.classes if name not in kept]
+    if dropped:
+        lines.append(f"left out by `classes`: {_some(dropped)}")
+    own = len(found.sizes) == 1 and (size, size) in found.sizes
+    lines.append(f"size: {size}x{size}{'' if own else f', resized from {sizes(found)}'}")
+    return (*lines, *_left_out(found), *(f"warning: {each}" for each in (*_lacking(found), *_copied(found))))
+
+
+def sizes(found: Survey) -> str:
+    """Return the sizes of the images, the most common first: `640x480 (120), 32x32 (2)`."""
+    shown = [f"{width}x{height} ({count:,})" for (width, height), count in found.sizes.most_common(_SHOWN)]
+    more = len(found.sizes) - len(shown)
+    return ", ".join([*shown, *([f"{more:,} more sizes"] if more else [])])
+
+
+def _part(found: Survey, role: str, classes: Collection[str]) -> str:
+    counts = Counter(
+        name
+        for split, name, file in found.files()
+        if split == role and name in classes and file.path not in found.faults
+    )
+    path = found.layout.parts[role].path
+    each = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_CLASSES]]
+    if len(counts) > _CLASSES:
+        each.append(f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,}")
+    where = f"{printable(path)}/, " if path else ""
+    return f"{where}{counts.total():,} images ({', '.join(each)})"
+
+
+def _cut(found: Survey, config: TrialConfig) -> list[str]:
+    """Return which splits the folder does not have, and where they come from."""
+    parts = found.layout.parts
+    lines = []
+    if "val" not in parts:
+        cut = f"cut from train (val_fraction={config.val_fraction})"
+        lines.append(f"val: {cut if config.val_fraction else 'none (val_fraction=0)'}")
+    if "test" not in parts:
+        lines.append(f"test: cut from train (test_fraction={config.test_fraction})")
+    return lines
+
+
+def _left_out(found: Survey) -> list[str]:
+    tree, layout = found.tree, found.layout
+    lines = [
+        f"left out: {printable(each.path)}/, {len(each.deep):,} images without classes"
+        for each in layout.unlabelled
+    ]
+    strays = [file.path for file in layout.strays if not file.fault]
+    if strays:
+        lines.append(f"left out: {_files(strays)} beside the class folders")
+    if found.faults:
+        lines.append(f"left out: {_files(found.faults)} that cannot be read as images (skip_unreadable)")
+    others = [path for folder in tree.walk() for path in folder.others]
+    if others:
+        lines.append(f"left out: {_files(others)} of other kinds")
+    bare = [f"{folder.path}/" for folder in _bare(tree)]
+    if bare:
+        lines.append(f"left out: folders without images: {_some(bare)}")
+    links = [path for folder in tree.walk() for path in folder.links]
+    if links:
+        lines.append(f"left out: links to folders that are read anyway: {_some(links)}")
+    nested = _nested(found)
+    if nested:
+        lines.append(f"folders below a class belong to it: {_some(nested)}")
+    return lines
+
+
+def _bare(folder: Folder) -> Iterable[Folder]:
+    for each in folder.folders:
+        if each.deep:
+            yield from _bare(each)
+        else:
+            yield each
+
+
+def _nested(found: Survey) -> list[str]:
+    """Return the folders with images below those of the classes."""
+    depth = {role: part.path.count("/") + bool(part.path) + 1 for role, part in found.layout.parts.items()}
+    folders = ((role, file.path.rpartition("/")[0]) for role, _, file in found.files())
+    return list(dict.fromkeys(f"{path}/" for role, path in folders if path.count("/") + 1 > depth[role]))
+
+
+def _lacking(found: Survey) -> list[str]:
+    """Return which splits have no image of some class."""
+    lines = []
+    for role, part in found.layout.parts.items():
+        lacking = [name for name in found.classes if name not in part.classes]
+        if lacking:
+            lines.append(f"{printable(part.path)}/ ({role}) has no images of {_some(lacking)}")
+    return lines
+
+
+def _copied(found: Survey) -> list[str]:
+    """Return how many files are the same as others, where that spoils what is learned or measured."""
+    groups = found.copies
+    mixed = [group for group in groups if len({name for _, name, _ in group}) > 1]
+    shared = [group for group in groups if len({role for role, _, _ in group}) > 1]
+    repeated = [group for group in groups if len({(role, name) for role, name, _ in group}) < len(group)]
+    cut = not {"val", "test"} <= found.layout.parts.keys()
+    return [
+        f"{_copies(same)} {what}: {' = '.join(printable(file.path) for _, _, file in same[0][:3])}"
+        for same, what in (
+            (mixed, "in the folders of several classes"),
+            (shared, "in several splits, so that what is measured there was trained on"),
+            (
+                repeated if cut else [],
+                "there more than once in a class, and may land on both sides of the splits that we cut",
+            ),
+        )
+        if same
+    ]
+
+
+def _copies(groups: Sequence[object]) -> str:
+    return "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
+
+
+def _files(paths: Iterable[str]) -> str:
+    paths = list(paths)
+    kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122
+    count = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
+    return f"{count} ({_some(paths if len(paths) <= _SHOWN else [kind or 'no extension' for kind in kinds])})"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"… {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+    return ", ".join([*map(printable, names[:_SHOWN]), *more])

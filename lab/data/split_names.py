@@ -1,0 +1,57 @@
+"""Which folders are named like splits of a dataset: `train`, `Testing`, `seg_test`, `valid`, `test_set` …"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+__all__ = ["Role", "SplitName", "split_name"]
+
+#: What the images of a split are for; `unknown` for folds and the like.
+Role = Literal["train", "val", "test", "unlabelled", "unknown"]
+
+_WORDS: Final[Mapping[Role, str]] = {
+    "train": "train training trn trainval",
+    "val": "val valid validate validating validation dev devel development eval evaluation",
+    "test": "test testing tst holdout",
+    "unlabelled": "pred predict prediction predictions unlabeled unlabelled unsupervised",
+    "unknown": "fold folds cv kfold split splits part partition subset labeled labelled supervised",
+}
+_ROLES: Final[Mapping[str, Role]] = {word: role for role, words in _WORDS.items() for word in words.split()}
+
+# what may stand beside such a word without saying what the images are of
+_FILLER: Final = re.compile(
+    r"sets?|data|datasets?|images?|imgs?|pictures?|photos?|pics?|files?|folder|dir|seg|class|classes|ilsvrc|final|new"
+    r"|samples?|\d+"
+)
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+class SplitName(NamedTuple):
+    """What a folder's name says: which split, and of what (`cats` of `cats_train`; mostly nothing)."""
+
+    role: Role
+    rest: str
+
+
+def split_name(name: str) -> SplitName | None:
+    """Return which split a folder's name means, None where it means none."""
+    words = [part for word in _WORD.findall(name) for part in _apart(word.lower())]
+    found = [word for word in words if word in _ROLES]
+    if not found:
+        return None
+    roles = {_ROLES[word] for word in found}
+    if len(roles) > 1:
+        roles.discard("unknown")  # `train_split` is no fold
+    rest = [word for word in words if word not in found and not _FILLER.fullmatch(word)]
+    return SplitName(roles.pop() if len(roles) == 1 else "unknown", " ".join(rest))
+
+
+def _apart(word: str) -> list[str]:
+    """Return `trainset` as `train` and `set`."""
+    for end in range(3, len(word) - 1):
+        one, two = word[:end], word[end:]
+        if (one in _ROLES and _FILLER.fullmatch(two)) or (_FILLER.fullmatch(one) and two in _ROLES):
+            return [one, two]
+    return [word]
