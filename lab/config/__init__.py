@@ -9,8 +9,16 @@ from lab.config.ranges import Range
 from lab.config.search import GRID_SAMPLER, Method, Objective, Search
 from lab.config.space import Dimension, Point, Space
 from lab.config.text import UNSET, parse_value, parse_values
-from lab.config.trial import METRICS, TrialConfig, as_text, check_value, field_kinds, parse_config
-from lab.config.yaml import Document, parse_yaml, read_yaml
+from lab.config.trial import (
+    METRICS,
+    TrialConfig,
+    as_text,
+    check_value,
+    field_kinds,
+    parse_config,
+    takes_text,
+)
+from lab.config.yaml import Document, composed, parse_yaml, read_yaml
 
 __all__ = [
     "FACTS",
@@ -36,6 +44,7 @@ __all__ = [
     "as_text",
     "check_files",
     "check_value",
+    "composed",
     "field_kinds",
     "load_config",
     "load_grid",
@@ -46,4 +55,5 @@ __all__ = [
     "parse_values",
     "parse_yaml",
     "read_yaml",
+    "takes_text",
 ]

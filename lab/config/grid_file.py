@@ -27,14 +27,16 @@ from lab.config.space import (
     token,
 )
 from lab.config.text import parse_value
-from lab.config.trial import TrialConfig, check_value, field_kinds
-from lab.config.yaml import Document, KeyPath, parse_yaml, read_yaml
+from lab.config.trial import TrialConfig, check_value, field_kinds, takes_text
+from lab.config.yaml import Document, KeyPath, composed, parse_yaml, read_yaml
 from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
 
 __all__ = ["check_files", "load_grid", "load_needs", "parse_grid"]
 
 _WHERE_DATA_IS: Final = ("dataset", "data_dir", "image_size")  # overrides that reach needed studies too
+
+_TEXT_KEYS: Final = frozenset({"name", "description", "needs", "report"})
 
 _MAX_REPEATS: Final = 10_000
 
@@ -188,7 +190,7 @@ class _Reader:
     ) -> Search | None:
         """Return the search that chooses the cells, None where every combination is one."""
         if file.search is not None:
-            search = self._search.read(file.search, dimensions, constants, self._value)
+            search = self._search.read(file.search, dimensions, constants, self._candidate)
             self._search.check_rest(file, self._only_texts)
             return search
         if file.budget.epochs is not None and "search" not in self._document.value:
@@ -228,6 +230,7 @@ class _Reader:
             )
             self._stop_at_faults()
         raw = {key: value for key, value in raw.items() if value is not None or key in ("epochs", "patience")}
+        raw |= {key: self._document.as_written((key,), raw[key]) for key in _TEXT_KEYS & raw.keys()}
         while True:
             try:
                 return GridFile.model_validate(raw)
@@ -251,12 +254,21 @@ class _Reader:
 
     def _value(self, path: KeyPath, name: str, raw: Any) -> Any:
         """Return the canonical form of a config value; a wrong one is reported and comes back as it is."""
+        if takes_text(name):
+            raw = self._document.as_written(self._search.place(path), raw)
         try:
             return check_value(name, raw)
         except ConfigError as error:
             for fault in error.faults:
                 self._fault(path, fault.message)
             return frozen(raw)
+
+    def _candidate(self, path: KeyPath, name: str, raw: Any) -> Any:
+        """Return one candidate of a dimension: a config value, or the label of a variant, which is text."""
+        if name in TrialConfig.model_fields:
+            return self._value(path, name, raw)
+        label = self._document.as_written(self._search.place(path), raw)
+        return composed(label) if isinstance(label, str) else frozen(label)
 
     def _base(self, file: GridFile) -> dict[str, Any]:
         base = {name: self._value(("base", name), name, raw) for name, raw in file.base.items()}
@@ -333,9 +345,7 @@ class _Reader:
             _takes_lists(key) and not any(isinstance(value, list) for value in raw)
         )
         values = [(path, raw)] if single else [((*path, index), value) for index, value in enumerate(raw)]
-        if key not in TrialConfig.model_fields:
-            return tuple(frozen(value) for _, value in values)
-        return tuple(self._value(place, key, value) for place, value in values)
+        return tuple(self._candidate(place, key, value) for place, value in values)
 
     def _checked_overrides(self, varied: Mapping[str, Any], file: GridFile) -> dict[str, Any]:
         overrides: dict[str, Any] = {}
@@ -529,7 +539,7 @@ def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
 
 def _value_of(key: str, text: str) -> Any:
     """Return what a text of `--only` means: a config value, or the label of a variant."""
-    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else text
+    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else composed(text)
 
 
 def _takes_lists(name: str) -> bool:

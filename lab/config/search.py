@@ -191,7 +191,7 @@ class SearchPart:
             file: its keys.
             dimensions: of the whole space.
             constants: the values of config fields that do not vary.
-            check: returns the canonical form of a config value, and reports one that is wrong.
+            check: returns the canonical form of a config value or a label, and reports one that is wrong.
         """
         if not dimensions:
             self._fault(("search",), "has nothing to choose; give it a `space`")
@@ -325,7 +325,7 @@ class SearchPart:
                 known = f"{suggest(name, by_name)} It varies {', '.join(by_name)}"
                 self._fault(path, f"the search does not vary '{name}'.{known}")
                 continue
-            value = check(path, name, raw) if name in TrialConfig.model_fields else raw
+            value = check(path, name, raw)
             if dimension.range is not None:
                 if not dimension.range.holds(value):
                     self._fault(path, f"{_text(value)} is not in the range {dimension.range}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from lab.config.trial import TrialConfig, check_value, field_kinds
+from lab.config.trial import TrialConfig, check_value, field_kinds, takes_text
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
@@ -51,7 +51,8 @@ def parse_value(name: str, text: str) -> Any:
     if bool in kinds:
         return _BOOLS.get(text.lower(), text)
     if tuple in kinds:
-        return _items(text, one_is_scalar=not kinds <= {tuple, type(None)})
+        item = str if takes_text(name) else _number  # a class `001` is no number
+        return _items(text, item, one_is_scalar=not kinds <= {tuple, type(None)})
     number = _number(text)
     return text if str in kinds and not (int in kinds and type(number) is int) else number
 
@@ -85,12 +86,12 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _items(text: str, *, one_is_scalar: bool) -> Any:
+def _items(text: str, item: Callable[[str], Any], *, one_is_scalar: bool) -> Any:
     bracketed = text[0] + text[-1] in ("[]", "()")
     inner = text[1:-1].strip() if bracketed else text
     listed = bracketed or "," in inner
     parts = inner.rstrip(",").split(",") if "," in inner else inner.split()
-    values = tuple(_number(_unquoted(part)) for part in parts)
+    values = tuple(item(_unquoted(part)) for part in parts)
     return values[0] if one_is_scalar and not listed and len(values) == 1 else values
 
 

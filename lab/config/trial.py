@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import (
@@ -25,9 +26,10 @@ from pydantic_core import PydanticCustomError
 
 from lab import registry
 from lab.config.presets import PRESETS
+from lab.config.yaml import composed
 from lab.errors import ConfigError, Fault
 
-__all__ = ["METRICS", "TrialConfig", "as_text", "check_value", "field_kinds", "parse_config"]
+__all__ = ["METRICS", "TrialConfig", "as_text", "check_value", "field_kinds", "parse_config", "takes_text"]
 
 # The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -270,6 +272,11 @@ class TrialConfig(BaseModel):
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
 
+    @field_validator("classes")
+    @classmethod
+    def _composed_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(composed, names))
+
     @field_validator("preset")
     @classmethod
     def _known_preset(cls, name: str | None) -> str | None:
@@ -387,6 +394,22 @@ def field_kinds(name: str) -> frozenset[type]:
     return frozenset() if field is None else frozenset(_kinds(field.annotation))
 
 
+@functools.cache
+def takes_text(name: str) -> bool:
+    """Return whether a field takes text only, or lists of it: no number or truth value can be meant there."""
+    field = TrialConfig.model_fields.get(name)
+    return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
+
+
+def _scalar_kinds(annotation: Any) -> set[type]:
+    """Return the types of what a field takes, and of the items where it takes a tuple."""
+    origin = get_origin(annotation)
+    if origin is None or origin is Literal:
+        return _kinds(annotation)
+    arms = get_args(annotation)
+    return set().union(*map(_scalar_kinds, arms[:1] if origin in (tuple, Annotated) else arms))
+
+
 def _kinds(annotation: Any) -> set[type]:
     origin = get_origin(annotation)
     if origin is None:
@@ -418,6 +441,8 @@ def _faults(error: ValidationError) -> list[Fault]:
             message = f"unknown key.{registry.suggest(name, TrialConfig.model_fields)}"
         elif detail["type"] == "lab":
             message = detail["msg"]
+        elif detail["type"] == "string_type" and takes_text(name):
+            message = f"must be text, but got {_show(detail['input'])}; put it in quotes"
         else:
             rule = detail["msg"].replace("Input should be", "must be")
             if detail["type"] == "literal_error" and int in field_kinds(name):
@@ -566,13 +591,19 @@ def _lookup(names: registry.Registry, name: str) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     """Return a list as a tuple, and the word `none` as what it means where it is no value of its own."""
+    if value is None and field_kinds(name) == {tuple}:
+        return ()
     if isinstance(value, list | tuple):
         names = name == "classes"  # digits are names too
-        return tuple(str(item) if names and type(item) is int else item for item in value)
+        return tuple(str(item) if names and _is_whole(item) else item for item in value)
     if isinstance(value, str) and value.strip().lower() in ("none", "null"):
         kinds = field_kinds(name)
         return None if type(None) in kinds else () if kinds == {tuple} else value
     return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)  # numpy's too
 
 
 def _collapse(value: Any) -> Any:
