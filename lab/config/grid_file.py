@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,14 @@ from lab.config.space import (
     token,
 )
 from lab.config.text import parse_value
-from lab.config.trial import TrialConfig, check_value, field_kinds, takes_text
+from lab.config.trial import (
+    TrialConfig,
+    check_value,
+    contradictions,
+    doubtful,
+    field_kinds,
+    takes_text,
+)
 from lab.config.yaml import Document, KeyPath, composed, parse_yaml, read_yaml
 from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
@@ -39,6 +46,7 @@ _WHERE_DATA_IS: Final = ("dataset", "data_dir", "image_size")  # overrides that 
 _TEXT_KEYS: Final = frozenset({"name", "description", "needs", "report"})
 
 _MAX_REPEATS: Final = 10_000
+_MOST_TRIED: Final = 1000  # cells, looking for values that contradict each other
 
 
 def load_grid(
@@ -135,6 +143,7 @@ class _Reader:
         self._overrides = overrides
         self._only_texts = only
         self._faults: list[Fault] = []
+        self._wrong: set[str] = set()  # config fields, and names taken for them, whose values are wrong
         self._search = SearchPart(document.line, self._fault)
 
     def read(self) -> Grid:
@@ -162,6 +171,9 @@ class _Reader:
         reported = self._reported(file, dimensions, constants)
         constraints = self._constraints(file)
         search = self._chosen_by(file, dimensions, constants)
+        if self._faults:
+            doubted, cells = self._sound_cells(file, dimensions, varied, when, constants, exclude, only)
+            self._report_contradictions(base, cells, dimensions, doubted)
         self._stop_at_faults()
         space = self._space(varied, when, constants)
         grid = Grid(
@@ -259,6 +271,7 @@ class _Reader:
         try:
             return check_value(name, raw)
         except ConfigError as error:
+            self._wrong.add(name)
             for fault in error.faults:
                 self._fault(path, fault.message)
             return frozen(raw)
@@ -305,6 +318,7 @@ class _Reader:
 
     def _candidates(self, name: str, raw: Any) -> list[Any]:
         if name not in TrialConfig.model_fields:
+            self._wrong.add(name)
             known = TrialConfig.model_fields
             message = f"unknown config field.{suggest(name, known)} Variants would be a mapping of labels"
             self._fault(("grid", name), message)
@@ -494,25 +508,58 @@ class _Reader:
         return tuple(constraints)
 
     def _try_first_cell(self, grid: Grid) -> None:
-        """Report values that contradict each other in the first cell that is not excluded."""
-        points = islice(grid.space, 1000)
+        """Report values that contradict each other, where they do in the first cell that is not excluded."""
+        points = islice(grid.space, _MOST_TRIED)
         first: Point | None = next((point for point in points if grid.excluded(point) is None), None)
-        if first is None:
-            return
-        setters = {name: dim.name for dim in grid.space.dimensions for name in dim.fields}
-        if grid.search is not None and _any_config(grid):
+        if first is None or (grid.search is not None and _any_config(grid)):
             return
         try:
             grid.config(first)
-        except ConfigError as error:
-            for fault in error.faults:
-                if fault.key in grid.overrides:
-                    self._faults.append(Fault(fault.message, f"--set {fault.key}"))
-                    continue
-                setter = setters.get(fault.key)
-                path = ("grid", setter) if setter else ("base", fault.key)
-                self._fault(path, fault.message)
+        except ConfigError:
+            tried = [first] if grid.search is not None else islice(grid.space, _MOST_TRIED)
+            values = [grid.space.values(point) for point in tried if grid.excluded(point) is None]
+            self._report_contradictions(grid.base, values, grid.space.dimensions, frozenset())
             self._stop_at_faults()
+
+    def _sound_cells(
+        self,
+        file: GridFile,
+        dimensions: tuple[Dimension, ...],
+        varied: Mapping[str, Any],
+        when: Mapping[str, Mapping[str, Any]],
+        constants: Mapping[str, Any],
+        exclude: tuple[Selection, ...],
+        only: Selection | None,
+    ) -> tuple[frozenset[str], list[dict[str, Any]]]:
+        """Return which fields are in doubt in a file with faults, and the values of cells to be looked at in spite of
+        them: all of them, or only what they share where it is unknown which cells there are."""
+        doubted = doubtful(self._wrong)
+        unknown = any(fault.key.startswith(("exclude", "when", "--only")) for fault in self._faults)
+        if file.search is None and not unknown:
+            with suppress(ConfigError):
+                grid = Grid("", "", "", {}, Space(varied, when, constants), exclude, only)
+                points = islice(grid.space, _MOST_TRIED)
+                return doubted, [grid.space.values(point) for point in points if not grid.excluded(point)]
+        return doubted | {name for dim in dimensions for name in dim.fields}, [{}]
+
+    def _report_contradictions(
+        self,
+        base: Mapping[str, Any],
+        cells: Iterable[Mapping[str, Any]],
+        dimensions: Sequence[Dimension],
+        doubted: frozenset[str],
+    ) -> None:
+        """Report how the values of the `cells` over `base` contradict each other, the same but once."""
+        setters = {name: dim.name for dim in dimensions for name in dim.fields}
+        found = dict.fromkeys(
+            fault for values in cells for fault in contradictions({**base, **values}, doubted)
+        )
+        for fault in found:
+            if fault.key in self._overrides:
+                self._faults.append(Fault(fault.message, f"--set {fault.key}"))
+                continue
+            setter = setters.get(fault.key)
+            self._fault(("grid", setter) if setter else ("base", fault.key), fault.message)
 
 
 def _constants(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab.config
-from lab.config import Budget, check_files, load_grid, load_needs, parse_grid, parse_value
+from lab.config import Budget, check_files, load_grid, load_needs, parse_config, parse_grid, parse_value
 from lab.config.constraint import parse_constraint
 from lab.errors import ConfigError
 
@@ -477,3 +477,51 @@ def test_a_needed_file_must_be_there(folder):
     path = folder(a="needs: missing.yaml\ngrid: {lr: [0.1]}")
     with pytest.raises(ConfigError, match=r"there is no grid file missing.yaml beside this one"):
         load_needs(load_grid(path / "a.yaml"))
+
+
+def test_contradictions_are_found_beside_all_other_faults():
+    text = (
+        "base:\n  depth: 3\n  filters: [6, 16]\n  optimzer: adam\n  val_fraction: 0\n"
+        "grid:\n  lr: [0.1, x]\n  monitor: [train_loss, val_loss]\n  dropout: [0.1, [0.1, 0.2]]\n"
+        "budget: {trial: 3}\nexclude:\n- {dropout: 0.1, monitor: val_loss}\n"
+    )
+    with pytest.raises(ConfigError, match="contradicts") as caught:
+        parse_grid(text, "g.yaml")
+    assert [(fault.line, fault.key) for fault in caught.value.faults] == [
+        (2, "base.depth"),
+        (4, "base.optimzer"),
+        (7, "grid.lr[1]"),
+        (8, "grid.monitor"),
+        (9, "grid.dropout"),
+        (10, "budget.trial"),
+    ]
+
+
+def test_contradictions_of_several_cells_come_at_once():
+    with pytest.raises(ConfigError, match="nothing to measure") as caught:
+        grid_of("base: {val_fraction: 0, depth: 1}\ngrid:\n  monitor: [val_loss]\n  filters: [[1, 2], [3]]")
+    assert [fault.key for fault in caught.value.faults] == ["base.depth", "grid.monitor"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: {filtres: [6, 16, 32], kernel_size: [3, 3, 3]}",  # a field that is meant may make it right
+        "base: {architecture: resnet17, pool: [1, 1, 1]}",
+        "base: {preset: lenett, dropout: [0.1, 0.1, 0.1]}",
+        "base: {dense: x, dropout: [0.1, 0.1]}",
+        "base: {val_fraction: 0}\ngrid: {net: {a: {monitor: trainloss}}}",
+        "grid: {depth: [1, 2], kernel_size: [[3, 3]]}\nexclude: [{depht: 1}]",  # which cells are meant?
+        "base: {lrr: 1}\nsearch: {space: {depth: [1, 2], kernel_size: [[3, 3]]}}\nbudget: {trials: 2}",
+    ],
+)
+def test_no_contradiction_is_made_up_from_a_value_that_is_wrong(text):
+    with pytest.raises(ConfigError, match=r"g\.yaml:") as caught:
+        parse_grid(text, "g.yaml")
+    assert len(caught.value.faults) == 1
+
+
+def test_one_configuration_tells_faults_and_contradictions_at_once():
+    with pytest.raises(ConfigError, match="contradicts") as caught:
+        parse_config({"lr": "x", "depth": 3, "filters": [1, 2], "pool": [1]})
+    assert [fault.key for fault in caught.value.faults] == ["lr", "depth", "pool"]
