@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from lab.config.constraint import Constraint, parse_constraint
-from lab.config.grid import Budget, Grid, GridFile, Reported, ReportedEntry, Selection
+from lab.config.grid import FILE_KEYS, Budget, Grid, GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
 from lab.config.search import Search, SearchFile, SearchPart
 from lab.config.space import (
@@ -39,9 +39,7 @@ from lab.config.yaml import Document, KeyPath, composed, parse_yaml, read_yaml
 from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
 
-__all__ = ["check_files", "load_grid", "load_needs", "parse_grid"]
-
-_WHERE_DATA_IS: Final = ("dataset", "data_dir", "image_size")  # overrides that reach needed studies too
+__all__ = ["check_files", "load_grid", "parse_grid"]
 
 _TEXT_KEYS: Final = frozenset({"name", "description", "needs", "report"})
 
@@ -56,7 +54,7 @@ def load_grid(
 
     Args:
         path: the file.
-        overrides: config values over the file's base, such as `--set epochs=3`.
+        overrides: config values over the file's base, such as `--set epochs=3`, and values of `FILE_KEYS`.
         only: dimensions and the texts of the values to keep, such as `--only net=lenet,conv3`.
 
     Raises:
@@ -71,7 +69,7 @@ def parse_grid(text: str, file: str = "", overrides: Mapping[str, Any] | None = 
     Args:
         text: what the file holds.
         file: its name, for error messages and as the default of `name`.
-        overrides: config values over its base.
+        overrides: as of `load_grid`.
 
     Raises:
         ConfigError: everything that is wrong with it.
@@ -97,41 +95,6 @@ def check_files(paths: Iterable[str | Path]) -> list[Grid]:
     return grids
 
 
-def load_needs(grid: Grid) -> list[Grid]:
-    """Return the grids whose studies `grid` needs, each after those that it needs itself.
-
-    Overrides of `grid` that say where the data is (dataset, data_dir, image_size) hold for them too.
-
-    Raises:
-        ConfigError: a file is missing or wrong, or a study would need itself.
-    """
-    found: dict[Path, Grid] = {}
-    _collect_needs(grid, Path(grid.file).resolve(), (), found)
-    return list(found.values())
-
-
-def _collect_needs(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[Path, Grid]) -> None:
-    overrides = {name: value for name, value in grid.overrides.items() if name in _WHERE_DATA_IS}
-    for name in grid.needs:
-        needed = (file.parent / name).resolve()
-        if needed in (*above, file):
-            chain = " -> ".join(path.name for path in (*above, file, needed))
-            raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
-        if not _is_file(needed):
-            raise ConfigError(Fault(f"there is no grid file {name} beside this one", "needs", grid.file))
-        if needed not in found:
-            needed_grid = load_grid(needed, overrides)
-            _collect_needs(needed_grid, needed, (*above, file), found)
-            found[needed] = needed_grid
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
-
-
 class _Reader:
     """Reads one document into a `Grid`, collecting faults on the way."""
 
@@ -140,7 +103,8 @@ class _Reader:
     ) -> None:
         self._document = document
         self._stem = stem
-        self._overrides = overrides
+        self._overrides = {key: value for key, value in overrides.items() if key not in FILE_KEYS}
+        self._file_overrides = {key: value for key, value in overrides.items() if key in FILE_KEYS}
         self._only_texts = only
         self._faults: list[Fault] = []
         self._wrong: set[str] = set()  # config fields, and names taken for them, whose values are wrong
@@ -191,7 +155,7 @@ class _Reader:
             report=file.report,
             reported=reported,
             search=search,
-            overrides=overrides,
+            overrides={**self._file_overrides, **overrides},
             text=self._document.text,
         )
         self._try_first_cell(grid)
@@ -227,7 +191,9 @@ class _Reader:
         return file.budget
 
     def _fault(self, path: KeyPath, message: str) -> None:
-        self._faults.append(self._document.fault(self._search.place(path), message))
+        set_by = next((key for key in self._file_overrides if _is_at(path, key)), None)
+        fault = self._document.fault(self._search.place(path), message)
+        self._faults.append(Fault(message, f"--set {set_by}") if set_by else fault)
 
     def _stop_at_faults(self) -> None:
         if self._faults:
@@ -243,6 +209,7 @@ class _Reader:
             self._stop_at_faults()
         raw = {key: value for key, value in raw.items() if value is not None or key in ("epochs", "patience")}
         raw |= {key: self._document.as_written((key,), raw[key]) for key in _TEXT_KEYS & raw.keys()}
+        raw = self._with_overrides(raw)
         while True:
             try:
                 return GridFile.model_validate(raw)
@@ -250,6 +217,17 @@ class _Reader:
                 for detail in error.errors():
                     raw.pop(str(detail["loc"][0]), None)
                     self._fault(detail["loc"], _rule(detail))
+
+    def _with_overrides(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of the file under those that `--set` gives."""
+        keys = dict(raw)
+        for key, value in self._file_overrides.items():
+            outer, _, inner = key.partition(".")
+            if not inner:
+                keys[outer] = value
+            elif isinstance(keys.setdefault(outer, {}), dict):
+                keys[outer] = {**keys[outer], inner: value}
+        return keys
 
     def _name(self, file: GridFile) -> str:
         if file.name is not None:
@@ -560,6 +538,11 @@ class _Reader:
                 continue
             setter = setters.get(fault.key)
             self._fault(("grid", setter) if setter else ("base", fault.key), fault.message)
+
+
+def _is_at(path: KeyPath, key: str) -> bool:
+    parts = key.split(".")
+    return list(path[: len(parts)]) == parts
 
 
 def _constants(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Config values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
+"""Values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+from lab.config.grid import FILE_KEYS, GridFile
 from lab.config.trial import TrialConfig, check_value, field_kinds, takes_text
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
 
-__all__ = ["UNSET", "parse_value", "parse_values"]
+__all__ = ["UNSET", "parse_overrides", "parse_value", "parse_values"]
 
 
 class _Unset(enum.Enum):
@@ -75,6 +76,48 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
     if faults:
         raise ConfigError(faults)
     return values
+
+
+def parse_overrides(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `--set` gives `load_grid` to put over a file: config values, and some keys of the file's own.
+
+    Raises:
+        ConfigError: everything that is wrong: unknown names, values that a field does not take, keys of the file
+            that hold more than one value.
+    """
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for key, text in texts.items():
+        try:
+            values |= _override(key, text)
+        except ConfigError as error:
+            faults += [Fault(fault.message, f"--set {key}") for fault in error.faults]
+    if faults:
+        raise ConfigError(faults)
+    return values
+
+
+def _override(key: str, text: str) -> dict[str, Any]:
+    if key in TrialConfig.model_fields:
+        return parse_values({key: text})
+    if key not in FILE_KEYS:
+        raise ConfigError(_not_settable(key))
+    text = _unquoted(text)
+    if not text:
+        return {}
+    if text.lower() in ("none", "null") or key == "name":
+        return {key: text if key == "name" else None}
+    value = _items(text, _number, one_is_scalar=True)
+    return {key: list(value) if isinstance(value, tuple) else value}
+
+
+def _not_settable(key: str) -> str:
+    part = key.partition(".")[0]
+    if part == "base":
+        return f"values of the base go by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
+    if part in GridFile.model_fields:
+        return f"is not a single value; change {part} in the file. Of its own keys, --set takes {', '.join(FILE_KEYS)}"
+    return f"unknown setting.{suggest(key, (*TrialConfig.model_fields, *FILE_KEYS))}"
 
 
 def _unquoted(text: str) -> str:

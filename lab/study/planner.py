@@ -79,7 +79,7 @@ class Submission:
     present: int
     skipped: int
     gone: int
-    unit: str = "cells"
+    unit: str = "cell"
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def _open(
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():
                 queue.set_attribute("concluded", False)
-            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
+            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trial")
         forget_search(queue)
         _, last = queue.cells_since(0)
         return queue, run, queue.newest(), last

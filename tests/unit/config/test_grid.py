@@ -456,15 +456,48 @@ def folder(tmp_path):
     return write
 
 
-def test_needed_studies_come_first_and_know_where_the_data_is(folder):
+def test_needed_studies_come_first_and_train_on_the_same_data_as_long(folder):
     path = folder(
         a="grid: {lr: [0.1]}",
         b="needs: a.yaml\ngrid: {lr: [0.2]}",
         c="needs: [b.yaml, a.yaml]\ngrid: {lr: [0.3]}",
     )
-    needed = load_needs(load_grid(path / "c.yaml", {"dataset": "mnist", "epochs": 3}))
+    overrides = {"dataset": "mnist", "epochs": 3, "batch_size": 8, "repeats": 2, "name": "d"}
+    needed = load_needs(load_grid(path / "c.yaml", overrides))
     assert [grid.name for grid in needed] == ["a", "b"]
-    assert [dict(grid.overrides) for grid in needed] == [{"dataset": "mnist"}] * 2
+    assert [dict(grid.overrides) for grid in needed] == [{"dataset": "mnist", "epochs": 3}] * 2
+
+
+def test_a_needed_study_that_varies_what_is_set_says_so(folder):
+    path = folder(a="grid: {epochs: [1, 2]}", b="needs: a.yaml\ngrid: {lr: [0.2]}")
+    with pytest.raises(
+        ConfigError, match=r"a\.yaml: --set epochs: the grid varies epochs; .*\(b needs this study\)"
+    ):
+        load_needs(load_grid(path / "b.yaml", {"epochs": 3}))
+
+
+def test_overrides_of_the_files_own_keys():
+    text = "repeats: 5\nbudget: {seconds: 60}\ngrid: {lr: [0.1, 0.2]}"
+    overrides = {
+        "name": "other",
+        "repeats": 1,
+        "max_retries": 0,
+        "budget.trials": 1,
+        "budget.seconds": None,
+    }
+    grid = grid_of(text, overrides=overrides)
+    assert (grid.name, grid.space.size, grid.max_retries) == ("other", 2, 0)
+    assert grid.budget == Budget(trials=1)
+    assert grid.overrides == overrides
+    assert grid_of(text, overrides={"repeats": [7, 8]}).space.size == 4
+
+
+def test_wrong_values_of_the_files_own_keys_name_the_option():
+    overrides = {"name": "A b", "repeats": 0, "max_retries": -1, "budget.trials": 0, "budget.epochs": 3}
+    with pytest.raises(ConfigError, match="--set") as caught:
+        grid_of("grid: {lr: [0.1, 0.2]}\nrepeats: 0", overrides=overrides)
+    places = [(fault.file, fault.key) for fault in caught.value.faults]
+    assert {("", f"--set {key}") for key in overrides if key != "budget.epochs"} <= set(places)
 
 
 def test_a_study_cannot_need_itself(folder):
