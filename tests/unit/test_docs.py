@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_what_a_grid_files_comments_cite_is_here(file: Path) -> None:
 
 
 def _examples(command: click.Command) -> list[str]:
-    texts = (command.help or "", command.epilog or "")
+    texts = (inspect.cleandoc(command.help or ""), command.epilog or "")
     return [line.strip() for text in texts for line in text.splitlines() if line.startswith("  lab ")]
 
 
