@@ -11,8 +11,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from lab.config.constraint import Constraint, parse_constraint
+from lab.config.foreign import recognised
 from lab.config.grid import FILE_KEYS, Budget, Grid, GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
+from lab.config.ranges import describes_values
 from lab.config.search import Search, SearchFile, SearchPart
 from lab.config.space import (
     Clause,
@@ -33,6 +35,7 @@ from lab.config.trial import (
     contradictions,
     doubtful,
     field_kinds,
+    suggest_field,
     takes_text,
 )
 from lab.config.yaml import Document, KeyPath, composed, parse_yaml, read_yaml
@@ -202,6 +205,11 @@ class _Reader:
     def _file(self) -> GridFile:
         """Return what the file says; a wrong key is reported and left out, so that the rest is checked."""
         raw = self._document.value
+        foreign = (
+            None if isinstance(raw, dict) and raw.keys() <= GridFile.model_fields.keys() else recognised(raw)
+        )
+        if foreign is not None:
+            raise ConfigError(Fault(foreign, file=self._document.file))
         if not isinstance(raw, dict):
             self._fault(
                 (), f"a grid file is a mapping with keys such as base and grid, but got {_brief(raw)}"
@@ -273,10 +281,28 @@ class _Reader:
         return base
 
     def _grid(self, file: GridFile) -> dict[str, Any]:
-        return {
-            name: self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
-            for name, raw in file.grid.items()
-        }
+        varied: dict[str, Any] = {}
+        for name, raw in file.grid.items():
+            if isinstance(raw, dict) and describes_values(raw):
+                varied[name] = self._described(name, raw)
+            else:
+                varied[name] = (
+                    self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
+                )
+        return varied
+
+    def _described(self, name: str, raw: Mapping[str, Any]) -> list[Any]:
+        """Report that a grid takes lists, and no range or choices as a search does; return the values, if any."""
+        listed = next((value for value in raw.values() if isinstance(value, list)), None)
+        if listed is None:
+            message = (
+                "a grid takes a list of values; a range belongs in search.space, as in {low: 0.01, high: 1}"
+            )
+        else:
+            message = f"a grid takes the list of values itself, as in {name}: {_brief(listed)}"
+        self._fault(("grid", name), message)
+        self._wrong.add(name)
+        return self._candidates(name, listed or [None]) if name not in TrialConfig.model_fields else [None]
 
     def _searched(self, search: SearchFile, grid: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the space of a search varies: ranges, candidates and variants by name."""
@@ -297,8 +323,7 @@ class _Reader:
     def _candidates(self, name: str, raw: Any) -> list[Any]:
         if name not in TrialConfig.model_fields:
             self._wrong.add(name)
-            known = TrialConfig.model_fields
-            message = f"unknown config field.{suggest(name, known)} Variants would be a mapping of labels"
+            message = f"unknown config field.{suggest_field(name)} Variants would be a mapping of labels"
             self._fault(("grid", name), message)
             return [frozen(value) for value in raw] if isinstance(raw, list) and raw else [None]
         if raw is None:
@@ -585,7 +610,12 @@ def _rule(detail: Any) -> str:
             "search": SearchFile,
         }
         known = parts.get(str(detail["loc"][0]), GridFile).model_fields
-        return f"unknown key.{suggest(str(detail['loc'][-1]), known)} Known: {', '.join(known)}"
+        name = str(detail["loc"][-1])
+        if len(detail["loc"]) == 1 and name in TrialConfig.model_fields:
+            return "is a setting: put its value under `base`, or a list of values under `grid`"
+        if len(detail["loc"]) == 1 and name in SearchFile.model_fields:
+            return f"belongs under `search`, as in search: {{{name}: …}}"
+        return f"unknown key.{suggest(name, known)} Known: {', '.join(known)}"
     rule = str(detail["msg"])
     for theirs, ours in (
         ("Input should be", "must be"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from lab.config.grid import FILE_KEYS, GridFile
-from lab.config.trial import TrialConfig, check_value, field_kinds, takes_text
+from lab.config.trial import TrialConfig, check_value, field_kinds, suggest_field, takes_text
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
@@ -43,7 +43,7 @@ def parse_value(name: str, text: str) -> Any:
     """
     kinds = field_kinds(name)
     if not kinds:
-        raise ConfigError(Fault(f"unknown parameter.{suggest(name, TrialConfig.model_fields)}", name))
+        raise ConfigError(Fault(f"unknown parameter.{suggest_field(name)}", name))
     text = _unquoted(text)
     if not text:
         return UNSET
@@ -117,7 +117,7 @@ def _not_settable(key: str) -> str:
         return f"values of the base go by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
     if part in GridFile.model_fields:
         return f"is not a single value; change {part} in the file. Of its own keys, --set takes {', '.join(FILE_KEYS)}"
-    return f"unknown setting.{suggest(key, (*TrialConfig.model_fields, *FILE_KEYS))}"
+    return f"unknown setting.{suggest(key, FILE_KEYS) or suggest_field(key)}"
 
 
 def _unquoted(text: str) -> str:

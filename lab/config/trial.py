@@ -37,7 +37,9 @@ __all__ = [
     "contradictions",
     "doubtful",
     "field_kinds",
+    "near_field",
     "parse_config",
+    "suggest_field",
     "takes_text",
 ]
 
@@ -99,6 +101,14 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "translation_fraction": 0.1,
     "cutout_size": 0.25,
 }
+# what other tools and papers call our fields
+_ALSO_CALLED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("learning_rate", "learningrate", "learning-rate", "eta"), "lr"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("model", "arch", "network"), "architecture"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
+}
+
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
 
 
@@ -403,11 +413,21 @@ def contradictions(values: Mapping[str, Any], doubted: frozenset[str] = frozense
     return []
 
 
+def near_field(name: str) -> str | None:
+    """Return the field that is meant where there is none called `name`, None where it cannot be guessed."""
+    return _ALSO_CALLED.get(name) or registry.nearest(name, TrialConfig.model_fields)
+
+
+def suggest_field(name: str) -> str:
+    """Return `" Did you mean 'lr'?"` for the field that `name` may mean, or an empty string."""
+    near = near_field(name)
+    return f" Did you mean '{near}'?" if near else ""
+
+
 def doubtful(wrong: Iterable[str]) -> frozenset[str]:
     """Return which fields' values are not known where keys are `wrong`: the fields, and what unknown keys may mean."""
     names = list(wrong)
-    near = (registry.nearest(name, TrialConfig.model_fields) for name in names)
-    return frozenset([*names, *filter(None, near)])
+    return frozenset([*names, *filter(None, map(near_field, names))])
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -473,7 +493,7 @@ def _faults(error: ValidationError) -> list[Fault]:
     for detail in error.errors():
         name = str(detail["loc"][0]) if detail["loc"] else ""
         if detail["type"] == "extra_forbidden":
-            message = f"unknown key.{registry.suggest(name, TrialConfig.model_fields)}"
+            message = f"unknown key.{suggest_field(name)}"
         elif detail["type"] == "lab":
             message = detail["msg"]
         elif detail["type"] == "string_type" and takes_text(name):
