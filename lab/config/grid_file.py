@@ -44,8 +44,6 @@ from lab.registry import suggest
 
 __all__ = ["check_files", "load_grid", "parse_grid"]
 
-_TEXT_KEYS: Final = frozenset({"name", "description", "needs", "report"})
-
 _MAX_REPEATS: Final = 10_000
 _MOST_TRIED: Final = 1000  # cells, looking for values that contradict each other
 
@@ -216,7 +214,6 @@ class _Reader:
             )
             self._stop_at_faults()
         raw = {key: value for key, value in raw.items() if value is not None or key in ("epochs", "patience")}
-        raw |= {key: self._document.as_written((key,), raw[key]) for key in _TEXT_KEYS & raw.keys()}
         raw = self._with_overrides(raw)
         while True:
             try:
@@ -626,7 +623,8 @@ def _rule(detail: Any) -> str:
         ("Value error, ", ""),
     ):
         rule = rule.replace(theirs, ours)
-    return f"{rule}, but got {_brief(detail['input'])}"
+    scalar = detail["type"] == "string_type" and not isinstance(detail["input"], list | dict)
+    return f"{rule}, but got {_brief(detail['input'])}" + ("; put it in quotes" if scalar else "")
 
 
 def _brief(value: Any) -> str:

@@ -163,7 +163,7 @@ MALFORMED = [
     ("grd: {}", 1, "grd", "unknown key. Did you mean 'grid'?"),
     ("name: A b", 1, "name", "must match pattern"),
     ("name: ../x", 1, "name", "must match pattern"),
-    ("description: {a: 3}", 1, "description", "must be text, but got {'a': 3}"),
+    ("description: 3", 1, "description", "must be text, but got 3; put it in quotes"),
     ("base: [1]", 1, "base", "must be a mapping, but got [1]"),
     ("base:\n  lr: x", 2, "base.lr", "must be a valid number, but got 'x'"),
     ("base:\n  lrr: 1", 2, "base.lrr", "unknown key. Did you mean 'lr'?"),

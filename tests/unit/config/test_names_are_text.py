@@ -56,16 +56,14 @@ def test_classes_within_variants_anchors_and_searches() -> None:
     assert grid.search.enqueue == ({"classes": ("no", "1e3"), "net": "1e3"},)
 
 
-def test_labels_and_the_studys_own_names(tmp_path: Path) -> None:
+def test_labels_of_variants(tmp_path: Path) -> None:
     file = tmp_path / "g.yaml"
     file.write_text(
-        "name: 2024\nneeds: 007\n"
         f"grid:\n  momentum: [0.1, 0.9]\n  net: {{'3.10': {{}}, {DECOMPOSED}: {{norm: batch}}}}\n"
         "when: {momentum: {net: 3.10}}\n",
         encoding="utf-8",
     )
     grid = load_grid(file, only={"net": [DECOMPOSED, "3.10"]})
-    assert (grid.name, grid.needs) == ("2024", ("007",))
     assert [point["net"] for point in grid.space] == ["3.10", "3.10", COMPOSED]
     assert not any(map(grid.excluded, grid.space))
 
