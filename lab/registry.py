@@ -22,16 +22,22 @@ __all__ = [
     "augmentations",
     "datasets",
     "losses",
+    "nearest",
     "optimizers",
     "schedulers",
     "suggest",
 ]
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like `name`, None where none is much like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'gelu'?"` for the known name nearest to `name`, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, known)
+    return f" Did you mean '{near}'?" if near else ""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,6 @@ def main() -> None:
       lab effects quickstart
       lab errors RUN_ID
       lab results grids/quickstart.yaml
-
     Deliver what was logged while the MLflow server was away:
       lab sync
     Ask whether all is well, and free what nobody needs any more:

@@ -9,6 +9,7 @@ import click
 
 from lab.config import load_grid
 from lab.errors import ConfigError, Fault, LabError
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
@@ -46,14 +47,17 @@ def _verdict(grid: Grid) -> str:
     """
     from lab.study import feasible_cells
 
-    searched = f"a search of {len(grid.space.dimensions)} parameters in {grid.budget.trials or 0:,} trials"
+    searched = (
+        f"a search of {counted(len(grid.space.dimensions), 'parameter')}"
+        f" in {counted(grid.budget.trials or 0, 'trial')}"
+    )
     try:
         feasible = len(feasible_cells(grid))
     except ConfigError:
         raise
     except LabError as error:  # an image folder that is not here says nothing about the file
-        what = f"{grid.space.size:,} cells" if grid.search is None else searched
+        what = counted(grid.space.size, "cell") if grid.search is None else searched
         return f"ok  {grid.file}: {what}, not checked against the data: {error}"
     if grid.search is not None:
         return f"ok  {grid.file}: {searched}"
-    return f"ok  {grid.file}: {grid.space.size:,} cells, {feasible:,} feasible"
+    return f"ok  {grid.file}: {counted(grid.space.size, 'cell')}, {feasible:,} feasible"

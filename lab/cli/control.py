@@ -6,6 +6,7 @@ import click
 
 from lab.cli.messages import existing_study
 from lab.cli.options import store_options, stores_from
+from lab.wording import counted
 
 __all__ = ["cancel", "resume", "retry"]
 
@@ -33,9 +34,8 @@ def cancel(study: str, tracking_uri: str | None, storage: str | None) -> None:
             f"{study}: nothing was waiting or running; it takes no new cells until `lab resume {study}`"
         )
         return
-    click.echo(
-        f"{study}: {counts.changed:,} waiting trials taken out, {counts.running:,} running ones are stopping"
-    )
+    stopping = counted(counts.running, "running one is", "running ones are")
+    click.echo(f"{study}: {counted(counts.changed, 'waiting trial')} taken out, {stopping} stopping")
     click.echo(f"Let it go on with: lab resume {study}")
 
 
@@ -58,7 +58,8 @@ def resume(study: str, tracking_uri: str | None, storage: str | None) -> None:
     stores = stores_from(tracking_uri, storage)
     counts = resume_study(existing_study(study, stores.storage), stores)
     put_back = f", {counts.changed:,} of them put back" if counts.changed else ""
-    click.echo(f"{study}: {counts.waiting:,} trials wait{put_back}; {counts.running:,} running")
+    wait = counted(counts.waiting, "trial waits", "trials wait")
+    click.echo(f"{study}: {wait}{put_back}; {counts.running:,} running")
     if counts.waiting:
         click.echo(f"Train it with: lab worker --study {study}")
 
@@ -85,6 +86,8 @@ def retry(
         raise click.UsageError("--failed is every failed cell and --cell is one; give one of the two")
     stores = stores_from(tracking_uri, storage)
     counts = retry_study(existing_study(study, stores.storage), stores, cells)
-    click.echo(f"{study}: {counts.changed:,} failed cells queued again, {counts.waiting:,} waiting in all")
+    click.echo(
+        f"{study}: {counted(counts.changed, 'failed cell')} queued again, {counts.waiting:,} waiting in all"
+    )
     if counts.changed:
         click.echo(f"Train it with: lab worker --study {study}")

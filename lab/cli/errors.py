@@ -10,6 +10,7 @@ from lab.cli.console import terminal
 from lab.cli.messages import browse
 from lab.cli.options import store_options, stores_from
 from lab.errors import TrackingError
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +46,7 @@ def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage
     stores = stores_from(tracking_uri, storage)
     analysis = _analyse(run, stores, download)
     scores = f"accuracy {analysis.accuracy:.2%}, macro F1 {analysis.macro_f1:.4f}"
-    click.echo(f"{len(analysis.labels):,} test images: {scores}")
+    click.echo(f"{counted(len(analysis.labels), 'test image')}: {scores}")
     terminal().print(_classes(analysis, top))
     pairs = _pairs(analysis, top)
     terminal().print(pairs if pairs.row_count else "No image was misclassified.")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lab.cli.console import terminal
 from lab.cli.options import store_options, stores_from
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.engines import Stores
@@ -90,10 +91,11 @@ def gc(
     elif not found:
         click.echo(f"Nothing to free that is older than {days:g} days")
     elif delete:
-        click.echo(f"Freed {decimal(size)}: {files:,} files")
+        click.echo(f"Freed {decimal(size)}: {counted(files, 'file')}")
     else:
         click.echo(
-            f"{files:,} files, {decimal(size)}. Nothing was deleted: `lab gc --delete`, with the same options, does it"
+            f"{counted(files, 'file')}, {decimal(size)}. Nothing was deleted:"
+            " `lab gc --delete`, with the same options, does it"
         )
 
 

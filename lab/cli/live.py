@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lab.cli.console import terminal
 from lab.cli.messages import data_lines
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.engines import Progress, Running
@@ -99,7 +100,7 @@ class SweepDisplay:
 
 def summary(submission: Submission, progress: Progress) -> str:
     """Return what was queued of a study."""
-    parts = [f"{submission.added:,} {submission.unit} queued"]
+    parts = [f"{counted(submission.added, submission.unit)} queued"]
     if submission.present:
         parts.append(
             f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
@@ -109,7 +110,7 @@ def summary(submission: Submission, progress: Progress) -> str:
     if submission.skipped:
         parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
     if submission.gone:
-        parts.append(f"{submission.gone:,} cells of earlier files left as they are")
+        parts.append(f"{counted(submission.gone, 'cell')} of earlier files left as they are")
     text = f"{progress.study}: {', '.join(parts)}"
     return text if not submission.unverified else f"{text}\n{unverified(submission.unverified)}"
 
@@ -117,8 +118,8 @@ def summary(submission: Submission, progress: Progress) -> str:
 def unverified(cells: int) -> str:
     """Return what is said of cells of earlier versions that count as known."""
     return (
-        f"{cells:,} of the known cells were trained by an earlier version of lab, and nobody knows any more on which"
-        " images; from now on a change of the images is seen"
+        f"{counted(cells, 'known cell')} came from an earlier version of lab, which did not record on which images;"
+        " from now on a change of the images is seen"
     )
 
 
@@ -135,7 +136,9 @@ def _table(progress: Progress, width: int, height: int) -> RenderableType:
     room = max(1, height - _OTHER_LINES)
     shown = running if len(running) <= room else running[: max(1, room - 1)]
     workers = _worker_table(shown, progress.monitor, with_bars=width >= _WIDE)
-    lines = [] if len(shown) == len(running) else [f"… and {len(running) - len(shown)} more workers"]
+    lines = (
+        [] if len(shown) == len(running) else [f"… and {counted(len(running) - len(shown), 'more worker')}"]
+    )
     texts = (Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, *_summary(progress)])
     total = ProgressBar(total=progress.total, completed=progress.done + progress.failed, width=60)
     return Group(workers, *texts, total)

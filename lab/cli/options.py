@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lab.config import TrialConfig, field_kinds, parse_values
+from lab.config import TrialConfig, field_kinds
+from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,13 +83,15 @@ def config_options(command: Command) -> Command:
 
 
 def overrides_option(command: Command) -> Command:
-    """Add `--set key=value`, which replaces values of a grid file's base."""
+    """Add `--set key=value`, which replaces values of a grid file's base, and some of its own keys."""
     return click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Replace a value of the grid's base, e.g. --set epochs=3. May be given several times.",
+        help="Replace a value of the grid's base, e.g. --set epochs=3, or its name, repeats, max_retries or "
+        "budget.trials (.seconds, .epochs). May be given several times. dataset, data_dir, image_size, epochs, device "
+        "and threads hold for the studies that GRID needs, too; `lab plan` shows it.",
     )(command)
 
 
@@ -126,7 +129,7 @@ def _values(name: str, text: str) -> list[str]:
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return the config values of `--set key=value` options.
+    """Return what `--set key=value` options put over a grid file.
 
     Raises:
         ConfigError: not of that form, an unknown key or a wrong value.
@@ -136,7 +139,7 @@ def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
     wrong = [text for text, (_, equals, _) in zip(texts, pairs, strict=True) if not equals]
     if wrong:
         raise ConfigError(f"--set takes KEY=VALUE, e.g. --set epochs=3, but got {wrong[0]!r}")
-    return parse_values({key.strip().replace("-", "_"): value for key, _, value in pairs})
+    return parse_settings({key.strip().replace("-", "_"): value for key, _, value in pairs})
 
 
 def _parts(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -26,10 +26,12 @@ from lab.cli.options import (
     stores_from,
 )
 from lab.cli.search import describe_search, search_table
-from lab.config import TrialConfig, load_grid
+from lab.config import TrialConfig, as_text, load_grid, load_needs, reaches_needs
 from lab.errors import ConfigError
+from lab.wording import counted
 
 if TYPE_CHECKING:
+    from lab.config import Grid
     from lab.study import Comparison, PlannedCell
 
 __all__ = ["plan"]
@@ -86,6 +88,7 @@ def plan(
             click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
         else:
             terminal().print(search_table(loaded, loaded.search, counts))
+            _print_needs(loaded)
         return
     earlier = Earlier(queue, lambda: connected(stores)) if queue else None
     cells = plan_cells(loaded, states, earlier)
@@ -98,6 +101,7 @@ def plan(
             terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
         if earlier is not None and earlier.unverified:
             terminal().print(unverified(earlier.unverified))
+        _print_needs(loaded)
         return
     first = list(islice(cells, 1))
     _print_data((cell.config for cell in first if cell.config is not None), err=True)
@@ -118,9 +122,27 @@ def _print_data(configs: Iterable[TrialConfig], *, err: bool = False) -> None:
                 click.echo(line, err=err)
 
 
+def _print_needs(grid: Grid) -> None:
+    """Print which studies are trained first, and which values of `--set` hold for them."""
+    needed = load_needs(grid)
+    for other in needed:
+        how = f"with {_listed(other.overrides)}" if other.overrides else "as its file says"
+        click.echo(f"Needs {other.name} ({counted(other.space.size, 'cell')}), which is trained first, {how}")
+    alone = {name: value for name, value in grid.overrides.items() if not reaches_needs(name)}
+    if needed and alone:
+        click.echo(f"For {grid.name} alone: {_listed(alone)}")
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
+
+
 def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
     """Return what a sweep of the grid would mean to the study that is there."""
-    parts = [f"{compared.new:,} cells are new", f"{compared.known:,} known ({compared.done:,} done)"]
+    parts = [
+        counted(compared.new, "cell is new", "cells are new"),
+        f"{compared.known:,} known ({compared.done:,} done)",
+    ]
     if not partial:  # --only leaves out what the file still names
         parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
     text = f"In the study '{name}' {', '.join(parts)}"
@@ -138,7 +160,9 @@ def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{name}: {size:,} cells", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=f"{name}: {counted(size, 'cell')}", title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     for heading in ("cell", "values", "params", "mult-adds", "state"):
         table.add_column(heading, justify="right" if heading in ("cell", "params", "mult-adds") else "left")
     for cell in shown:
@@ -158,7 +182,8 @@ def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
         f"{len(feasible):,} feasible, {done:,} of them done, {len(shown) - len(feasible):,} left out"
     )
     if size > len(shown):
-        console.print(f"{size - len(shown):,} more cells are not shown; --limit or --format csv shows them")
+        left = counted(size - len(shown), "more cell is", "more cells are")
+        console.print(f"{left} not shown; --limit or --format csv shows them")
 
 
 def _row(cell: PlannedCell) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lab.config import Dimension, as_text
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,7 +47,7 @@ def search_table(grid: Grid, search: Search, states: Mapping[str, int]) -> Rende
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{grid.name}: a search of {len(grid.space.dimensions)} parameters"
+    title = f"{grid.name}: a search of {counted(len(grid.space.dimensions), 'parameter')}"
     space = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("parameter", "from", "when"):
         space.add_column(heading)
@@ -61,10 +62,14 @@ def search_table(grid: Grid, search: Search, states: Mapping[str, int]) -> Rende
         "constraints": "; ".join(str(constraint) for constraint in grid.constraints),
         "exclude": "; ".join(str(exclusion) for exclusion in grid.exclude),
         "enqueue": "; ".join(grid.label(point) for point in search.enqueue),
-        "budget": ", ".join(f"{number:,} {what}" for what, number in budget.items()),
+        "budget": ", ".join(_limit(what, number) for what, number in budget.items()),
         "trials": ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "none yet",
     }
     return Group(space, *(Text(f"{name}: {text}") for name, text in lines.items() if text))
+
+
+def _limit(what: str, number: float) -> str:
+    return counted(number, what.removesuffix("s")) if isinstance(number, int) else f"{number:,} {what}"
 
 
 def _candidates(dimension: Dimension) -> str:

@@ -24,6 +24,7 @@ from lab.cli.outer_run import InRun, open_outer_run
 from lab.cli.signals import Stop, stop_on_signals
 from lab.config import load_grid
 from lab.tracking import RunStatus
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
@@ -158,7 +159,7 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
     if not board.empty:
         terminal().print(render(board.head(_ROWS), title=result.study))
     if len(board) > _ROWS:
-        click.echo(f"{len(board) - _ROWS:,} more trials: lab best {result.study} --top {len(board)}")
+        click.echo(f"{counted(len(board) - _ROWS, 'more trial')}: lab best {result.study} --top {len(board)}")
     counts = ", ".join(f"{number:,} {state}" for state, number in sorted(result.states.items()))
     click.echo(f"{result.study}: {counts}")
     if result.failed:

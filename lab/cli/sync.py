@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.cli.options import store_options, stores_from
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.tracking import Delivered, Refused
@@ -56,8 +57,7 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
 def _delivered(result: Delivered, store: str) -> str:
     if not result.writes:
         return f"Nothing is left to deliver to {store}"
-    runs = "run" if result.runs == 1 else "runs"
-    return f"Delivered to {store}: {result.writes:,} writes of {result.runs:,} {runs}"
+    return f"Delivered to {store}: {counted(result.writes, 'write')} of {counted(result.runs, 'run')}"
 
 
 def _refused(refused: Refused) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.config.trial import TrialConfig, parse_config
+from lab.config.trial import TrialConfig, parse_config, takes_text
 from lab.config.yaml import read_yaml
 from lab.errors import ConfigError, Fault
 
@@ -26,8 +26,12 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     document = read_yaml(path)
     if not isinstance(document.value, dict):
         raise ConfigError(Fault("must hold config values, one `name: value` a line", file=str(path)))
+    values = {
+        name: document.as_written((name,), value) if takes_text(name) else value
+        for name, value in document.value.items()
+    }
     try:
-        return parse_config({**document.value, **(overrides or {})})
+        return parse_config({**values, **(overrides or {})})
     except ConfigError as error:
         raise ConfigError(
             [fault if fault.key in (overrides or {}) else _in_file(fault, document) for fault in error.faults]

@@ -50,7 +50,7 @@ from lab.config.space import Clause, Space, token
 from lab.config.trial import TrialConfig, as_text, parse_config
 from lab.errors import ConfigError, Fault
 
-__all__ = ["Budget", "Grid", "GridFile", "Reported", "ReportedEntry", "Selection"]
+__all__ = ["FILE_KEYS", "Budget", "Grid", "GridFile", "Reported", "ReportedEntry", "Selection"]
 
 _STRICT: Final = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 _MAX_LABEL: Final = 250  # MLflow's run names
@@ -130,6 +130,10 @@ class GridFile(BaseModel):
     """Which part of which report the study repeats."""
     reported: list[ReportedEntry] = []
     """The figures of the report, which `lab results` sets beside the study's own."""
+
+
+#: The file's own keys that hold one value each: what `--set` replaces beside the values of `base`.
+FILE_KEYS: Final = ("name", "repeats", "max_retries", *(f"budget.{name}" for name in Budget.model_fields))
 
 
 @dataclass(frozen=True)

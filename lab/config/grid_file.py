@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from lab.config.constraint import Constraint, parse_constraint
-from lab.config.grid import Budget, Grid, GridFile, Reported, ReportedEntry, Selection
+from lab.config.foreign import recognised
+from lab.config.grid import FILE_KEYS, Budget, Grid, GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
+from lab.config.ranges import describes_values
 from lab.config.search import Search, SearchFile, SearchPart
 from lab.config.space import (
     Clause,
@@ -27,16 +29,23 @@ from lab.config.space import (
     token,
 )
 from lab.config.text import parse_value
-from lab.config.trial import TrialConfig, check_value, field_kinds
-from lab.config.yaml import Document, KeyPath, parse_yaml, read_yaml
+from lab.config.trial import (
+    TrialConfig,
+    check_value,
+    contradictions,
+    doubtful,
+    field_kinds,
+    suggest_field,
+    takes_text,
+)
+from lab.config.yaml import Document, KeyPath, composed, parse_yaml, read_yaml
 from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
 
-__all__ = ["check_files", "load_grid", "load_needs", "parse_grid"]
-
-_WHERE_DATA_IS: Final = ("dataset", "data_dir", "image_size")  # overrides that reach needed studies too
+__all__ = ["check_files", "load_grid", "parse_grid"]
 
 _MAX_REPEATS: Final = 10_000
+_MOST_TRIED: Final = 1000  # cells, looking for values that contradict each other
 
 
 def load_grid(
@@ -46,7 +55,7 @@ def load_grid(
 
     Args:
         path: the file.
-        overrides: config values over the file's base, such as `--set epochs=3`.
+        overrides: config values over the file's base, such as `--set epochs=3`, and values of `FILE_KEYS`.
         only: dimensions and the texts of the values to keep, such as `--only net=lenet,conv3`.
 
     Raises:
@@ -61,7 +70,7 @@ def parse_grid(text: str, file: str = "", overrides: Mapping[str, Any] | None = 
     Args:
         text: what the file holds.
         file: its name, for error messages and as the default of `name`.
-        overrides: config values over its base.
+        overrides: as of `load_grid`.
 
     Raises:
         ConfigError: everything that is wrong with it.
@@ -87,41 +96,6 @@ def check_files(paths: Iterable[str | Path]) -> list[Grid]:
     return grids
 
 
-def load_needs(grid: Grid) -> list[Grid]:
-    """Return the grids whose studies `grid` needs, each after those that it needs itself.
-
-    Overrides of `grid` that say where the data is (dataset, data_dir, image_size) hold for them too.
-
-    Raises:
-        ConfigError: a file is missing or wrong, or a study would need itself.
-    """
-    found: dict[Path, Grid] = {}
-    _collect_needs(grid, Path(grid.file).resolve(), (), found)
-    return list(found.values())
-
-
-def _collect_needs(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[Path, Grid]) -> None:
-    overrides = {name: value for name, value in grid.overrides.items() if name in _WHERE_DATA_IS}
-    for name in grid.needs:
-        needed = (file.parent / name).resolve()
-        if needed in (*above, file):
-            chain = " -> ".join(path.name for path in (*above, file, needed))
-            raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
-        if not _is_file(needed):
-            raise ConfigError(Fault(f"there is no grid file {name} beside this one", "needs", grid.file))
-        if needed not in found:
-            needed_grid = load_grid(needed, overrides)
-            _collect_needs(needed_grid, needed, (*above, file), found)
-            found[needed] = needed_grid
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
-
-
 class _Reader:
     """Reads one document into a `Grid`, collecting faults on the way."""
 
@@ -130,9 +104,11 @@ class _Reader:
     ) -> None:
         self._document = document
         self._stem = stem
-        self._overrides = overrides
+        self._overrides = {key: value for key, value in overrides.items() if key not in FILE_KEYS}
+        self._file_overrides = {key: value for key, value in overrides.items() if key in FILE_KEYS}
         self._only_texts = only
         self._faults: list[Fault] = []
+        self._wrong: set[str] = set()  # config fields, and names taken for them, whose values are wrong
         self._search = SearchPart(document.line, self._fault)
 
     def read(self) -> Grid:
@@ -160,6 +136,9 @@ class _Reader:
         reported = self._reported(file, dimensions, constants)
         constraints = self._constraints(file)
         search = self._chosen_by(file, dimensions, constants)
+        if self._faults:
+            doubted, cells = self._sound_cells(file, dimensions, varied, when, constants, exclude, only)
+            self._report_contradictions(base, cells, dimensions, doubted)
         self._stop_at_faults()
         space = self._space(varied, when, constants)
         grid = Grid(
@@ -177,7 +156,7 @@ class _Reader:
             report=file.report,
             reported=reported,
             search=search,
-            overrides=overrides,
+            overrides={**self._file_overrides, **overrides},
             text=self._document.text,
         )
         self._try_first_cell(grid)
@@ -188,7 +167,7 @@ class _Reader:
     ) -> Search | None:
         """Return the search that chooses the cells, None where every combination is one."""
         if file.search is not None:
-            search = self._search.read(file.search, dimensions, constants, self._value)
+            search = self._search.read(file.search, dimensions, constants, self._candidate)
             self._search.check_rest(file, self._only_texts)
             return search
         if file.budget.epochs is not None and "search" not in self._document.value:
@@ -213,7 +192,9 @@ class _Reader:
         return file.budget
 
     def _fault(self, path: KeyPath, message: str) -> None:
-        self._faults.append(self._document.fault(self._search.place(path), message))
+        set_by = next((key for key in self._file_overrides if _is_at(path, key)), None)
+        fault = self._document.fault(self._search.place(path), message)
+        self._faults.append(Fault(message, f"--set {set_by}") if set_by else fault)
 
     def _stop_at_faults(self) -> None:
         if self._faults:
@@ -222,12 +203,18 @@ class _Reader:
     def _file(self) -> GridFile:
         """Return what the file says; a wrong key is reported and left out, so that the rest is checked."""
         raw = self._document.value
+        foreign = (
+            None if isinstance(raw, dict) and raw.keys() <= GridFile.model_fields.keys() else recognised(raw)
+        )
+        if foreign is not None:
+            raise ConfigError(Fault(foreign, file=self._document.file))
         if not isinstance(raw, dict):
             self._fault(
                 (), f"a grid file is a mapping with keys such as base and grid, but got {_brief(raw)}"
             )
             self._stop_at_faults()
         raw = {key: value for key, value in raw.items() if value is not None or key in ("epochs", "patience")}
+        raw = self._with_overrides(raw)
         while True:
             try:
                 return GridFile.model_validate(raw)
@@ -235,6 +222,17 @@ class _Reader:
                 for detail in error.errors():
                     raw.pop(str(detail["loc"][0]), None)
                     self._fault(detail["loc"], _rule(detail))
+
+    def _with_overrides(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of the file under those that `--set` gives."""
+        keys = dict(raw)
+        for key, value in self._file_overrides.items():
+            outer, _, inner = key.partition(".")
+            if not inner:
+                keys[outer] = value
+            elif isinstance(keys.setdefault(outer, {}), dict):
+                keys[outer] = {**keys[outer], inner: value}
+        return keys
 
     def _name(self, file: GridFile) -> str:
         if file.name is not None:
@@ -251,12 +249,22 @@ class _Reader:
 
     def _value(self, path: KeyPath, name: str, raw: Any) -> Any:
         """Return the canonical form of a config value; a wrong one is reported and comes back as it is."""
+        if takes_text(name):
+            raw = self._document.as_written(self._search.place(path), raw)
         try:
             return check_value(name, raw)
         except ConfigError as error:
+            self._wrong.add(name)
             for fault in error.faults:
                 self._fault(path, fault.message)
             return frozen(raw)
+
+    def _candidate(self, path: KeyPath, name: str, raw: Any) -> Any:
+        """Return one candidate of a dimension: a config value, or the label of a variant, which is text."""
+        if name in TrialConfig.model_fields:
+            return self._value(path, name, raw)
+        label = self._document.as_written(self._search.place(path), raw)
+        return composed(label) if isinstance(label, str) else frozen(label)
 
     def _base(self, file: GridFile) -> dict[str, Any]:
         base = {name: self._value(("base", name), name, raw) for name, raw in file.base.items()}
@@ -270,10 +278,28 @@ class _Reader:
         return base
 
     def _grid(self, file: GridFile) -> dict[str, Any]:
-        return {
-            name: self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
-            for name, raw in file.grid.items()
-        }
+        varied: dict[str, Any] = {}
+        for name, raw in file.grid.items():
+            if isinstance(raw, dict) and describes_values(raw):
+                varied[name] = self._described(name, raw)
+            else:
+                varied[name] = (
+                    self._variants(name, raw) if isinstance(raw, dict) else self._candidates(name, raw)
+                )
+        return varied
+
+    def _described(self, name: str, raw: Mapping[str, Any]) -> list[Any]:
+        """Report that a grid takes lists, and no range or choices as a search does; return the values, if any."""
+        listed = next((value for value in raw.values() if isinstance(value, list)), None)
+        if listed is None:
+            message = (
+                "a grid takes a list of values; a range belongs in search.space, as in {low: 0.01, high: 1}"
+            )
+        else:
+            message = f"a grid takes the list of values itself, as in {name}: {_brief(listed)}"
+        self._fault(("grid", name), message)
+        self._wrong.add(name)
+        return self._candidates(name, listed or [None]) if name not in TrialConfig.model_fields else [None]
 
     def _searched(self, search: SearchFile, grid: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the space of a search varies: ranges, candidates and variants by name."""
@@ -293,8 +319,8 @@ class _Reader:
 
     def _candidates(self, name: str, raw: Any) -> list[Any]:
         if name not in TrialConfig.model_fields:
-            known = TrialConfig.model_fields
-            message = f"unknown config field.{suggest(name, known)} Variants would be a mapping of labels"
+            self._wrong.add(name)
+            message = f"unknown config field.{suggest_field(name)} Variants would be a mapping of labels"
             self._fault(("grid", name), message)
             return [frozen(value) for value in raw] if isinstance(raw, list) and raw else [None]
         if raw is None:
@@ -333,9 +359,7 @@ class _Reader:
             _takes_lists(key) and not any(isinstance(value, list) for value in raw)
         )
         values = [(path, raw)] if single else [((*path, index), value) for index, value in enumerate(raw)]
-        if key not in TrialConfig.model_fields:
-            return tuple(frozen(value) for _, value in values)
-        return tuple(self._value(place, key, value) for place, value in values)
+        return tuple(self._candidate(place, key, value) for place, value in values)
 
     def _checked_overrides(self, varied: Mapping[str, Any], file: GridFile) -> dict[str, Any]:
         overrides: dict[str, Any] = {}
@@ -484,25 +508,63 @@ class _Reader:
         return tuple(constraints)
 
     def _try_first_cell(self, grid: Grid) -> None:
-        """Report values that contradict each other in the first cell that is not excluded."""
-        points = islice(grid.space, 1000)
+        """Report values that contradict each other, where they do in the first cell that is not excluded."""
+        points = islice(grid.space, _MOST_TRIED)
         first: Point | None = next((point for point in points if grid.excluded(point) is None), None)
-        if first is None:
-            return
-        setters = {name: dim.name for dim in grid.space.dimensions for name in dim.fields}
-        if grid.search is not None and _any_config(grid):
+        if first is None or (grid.search is not None and _any_config(grid)):
             return
         try:
             grid.config(first)
-        except ConfigError as error:
-            for fault in error.faults:
-                if fault.key in grid.overrides:
-                    self._faults.append(Fault(fault.message, f"--set {fault.key}"))
-                    continue
-                setter = setters.get(fault.key)
-                path = ("grid", setter) if setter else ("base", fault.key)
-                self._fault(path, fault.message)
+        except ConfigError:
+            tried = [first] if grid.search is not None else islice(grid.space, _MOST_TRIED)
+            values = [grid.space.values(point) for point in tried if grid.excluded(point) is None]
+            self._report_contradictions(grid.base, values, grid.space.dimensions, frozenset())
             self._stop_at_faults()
+
+    def _sound_cells(
+        self,
+        file: GridFile,
+        dimensions: tuple[Dimension, ...],
+        varied: Mapping[str, Any],
+        when: Mapping[str, Mapping[str, Any]],
+        constants: Mapping[str, Any],
+        exclude: tuple[Selection, ...],
+        only: Selection | None,
+    ) -> tuple[frozenset[str], list[dict[str, Any]]]:
+        """Return which fields are in doubt in a file with faults, and the values of cells to be looked at in spite of
+        them: all of them, or only what they share where it is unknown which cells there are."""
+        doubted = doubtful(self._wrong)
+        unknown = any(fault.key.startswith(("exclude", "when", "--only")) for fault in self._faults)
+        if file.search is None and not unknown:
+            with suppress(ConfigError):
+                grid = Grid("", "", "", {}, Space(varied, when, constants), exclude, only)
+                points = islice(grid.space, _MOST_TRIED)
+                return doubted, [grid.space.values(point) for point in points if not grid.excluded(point)]
+        return doubted | {name for dim in dimensions for name in dim.fields}, [{}]
+
+    def _report_contradictions(
+        self,
+        base: Mapping[str, Any],
+        cells: Iterable[Mapping[str, Any]],
+        dimensions: Sequence[Dimension],
+        doubted: frozenset[str],
+    ) -> None:
+        """Report how the values of the `cells` over `base` contradict each other, the same but once."""
+        setters = {name: dim.name for dim in dimensions for name in dim.fields}
+        found = dict.fromkeys(
+            fault for values in cells for fault in contradictions({**base, **values}, doubted)
+        )
+        for fault in found:
+            if fault.key in self._overrides:
+                self._faults.append(Fault(fault.message, f"--set {fault.key}"))
+                continue
+            setter = setters.get(fault.key)
+            self._fault(("grid", setter) if setter else ("base", fault.key), fault.message)
+
+
+def _is_at(path: KeyPath, key: str) -> bool:
+    parts = key.split(".")
+    return list(path[: len(parts)]) == parts
 
 
 def _constants(base: Mapping[str, Any]) -> dict[str, Any]:
@@ -529,7 +591,7 @@ def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
 
 def _value_of(key: str, text: str) -> Any:
     """Return what a text of `--only` means: a config value, or the label of a variant."""
-    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else text
+    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else composed(text)
 
 
 def _takes_lists(name: str) -> bool:
@@ -545,7 +607,12 @@ def _rule(detail: Any) -> str:
             "search": SearchFile,
         }
         known = parts.get(str(detail["loc"][0]), GridFile).model_fields
-        return f"unknown key.{suggest(str(detail['loc'][-1]), known)} Known: {', '.join(known)}"
+        name = str(detail["loc"][-1])
+        if len(detail["loc"]) == 1 and name in TrialConfig.model_fields:
+            return "is a setting: put its value under `base`, or a list of values under `grid`"
+        if len(detail["loc"]) == 1 and name in SearchFile.model_fields:
+            return f"belongs under `search`, as in search: {{{name}: …}}"
+        return f"unknown key.{suggest(name, known)} Known: {', '.join(known)}"
     rule = str(detail["msg"])
     for theirs, ours in (
         ("Input should be", "must be"),
@@ -556,7 +623,8 @@ def _rule(detail: Any) -> str:
         ("Value error, ", ""),
     ):
         rule = rule.replace(theirs, ours)
-    return f"{rule}, but got {_brief(detail['input'])}"
+    scalar = detail["type"] == "string_type" and not isinstance(detail["input"], list | dict)
+    return f"{rule}, but got {_brief(detail['input'])}" + ("; put it in quotes" if scalar else "")
 
 
 def _brief(value: Any) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from lab.config.foreign import MEANT_BY
 from lab.config.trial import check_value, field_kinds
 from lab.errors import ConfigError
 from lab.registry import suggest
@@ -15,7 +16,7 @@ from lab.registry import suggest
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-__all__ = ["RANGE_KEYS", "Range", "read_range"]
+__all__ = ["RANGE_KEYS", "Range", "describes_values", "read_range"]
 
 #: What a range is written with.
 RANGE_KEYS: Final = ("low", "high", "log", "step")
@@ -70,17 +71,24 @@ class Range:
         return self.low <= value <= self.high and (self.step is None or _on_step(self.low, value, self.step))
 
 
+def describes_values(raw: Mapping[str, Any]) -> bool:
+    """Return whether a mapping describes a range or choices, in our words or another tool's, and is no variants."""
+    known = {*RANGE_KEYS, "when", "choices", *MEANT_BY}
+    return raw.keys() <= known and any(not isinstance(value, dict | None) for value in raw.values())
+
+
 def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Problem]]:
     """Return the range of the config field `name` that `raw` describes, or None and what is wrong with it."""
     kinds = field_kinds(name)
     if not kinds & {int, float}:
         return None, [("", f"{name} takes no numbers and so no range; list its values, as in {name}: [a, b]")]
     problems: list[Problem] = [
-        (key, f"unknown key.{suggest(key, (*RANGE_KEYS, 'when'))} A range has low, high, log, step and when")
+        (key, f"unknown key.{_meant(key)} A range has low, high, log, step and when")
         for key in raw
         if key not in (*RANGE_KEYS, "when")
     ]
-    problems += [("", f"a range has a {key}") for key in ("low", "high") if key not in raw]
+    said = {*raw, *(MEANT_BY.get(key, "") for key in raw)}
+    problems += [("", f"a range has a {key}") for key in ("low", "high") if key not in said]
     number = float if float in kinds else int
     ends = {key: raw[key] for key in ("low", "high") if key in raw}
     for key, value in ends.items():
@@ -104,6 +112,13 @@ def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Pr
     return (
         (None, problems) if problems else (Range(low, high, log, None if step is None else number(step)), [])
     )
+
+
+def _meant(key: str) -> str:
+    meant = MEANT_BY.get(key)
+    if meant == "log":
+        return " Did you mean 'log: true'?"
+    return f" Did you mean '{meant}'?" if meant else suggest(key, (*RANGE_KEYS, "when"))
 
 
 def _end_problems(name: str, key: str, value: Any, number: type) -> list[Problem]:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from lab.config.constraint import FACTS
-from lab.config.ranges import RANGE_KEYS, Range, read_range
+from lab.config.foreign import MEANT_BY
+from lab.config.ranges import Range, describes_values, read_range
 from lab.config.space import Dimension, token
 from lab.config.trial import METRICS, TrialConfig, as_text
 from lab.config.yaml import KeyPath
@@ -140,10 +141,16 @@ class SearchPart:
         self._places[name] = path
         if not isinstance(raw, dict):
             return raw
-        keys = {*RANGE_KEYS, "when", "choices"}
-        if name not in TrialConfig.model_fields and not (raw and raw.keys() <= keys):
+        if name not in TrialConfig.model_fields and not describes_values(raw):
             return raw  # variants
         self._take_condition(name, raw, path)
+        listed = next((key for key in raw if MEANT_BY.get(key) == "choices"), "")
+        if isinstance(raw.get(listed), list) and "choices" not in raw:
+            self._fault(
+                (*path, listed), f"choices are a list itself, as in {name}: [a, b], or {{choices: [a, b]}}"
+            )
+            self._places[name] = (*path, listed)
+            return raw[listed]
         if "choices" in raw:
             self._places[name] = (*path, "choices")
             for key in raw.keys() - {"choices", "when"}:
@@ -191,7 +198,7 @@ class SearchPart:
             file: its keys.
             dimensions: of the whole space.
             constants: the values of config fields that do not vary.
-            check: returns the canonical form of a config value, and reports one that is wrong.
+            check: returns the canonical form of a config value or a label, and reports one that is wrong.
         """
         if not dimensions:
             self._fault(("search",), "has nothing to choose; give it a `space`")
@@ -325,7 +332,7 @@ class SearchPart:
                 known = f"{suggest(name, by_name)} It varies {', '.join(by_name)}"
                 self._fault(path, f"the search does not vary '{name}'.{known}")
                 continue
-            value = check(path, name, raw) if name in TrialConfig.model_fields else raw
+            value = check(path, name, raw)
             if dimension.range is not None:
                 if not dimension.range.holds(value):
                     self._fault(path, f"{_text(value)} is not in the range {dimension.range}")

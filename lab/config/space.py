@@ -31,6 +31,7 @@ from lab.config.trial import as_text
 from lab.config.yaml import KeyPath, dotted
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -204,7 +205,7 @@ class Space:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{dim.name}: {len(dim.candidates)}" for dim in self.dimensions)
-        return f"Space({sizes}; {self.size:,} cells)"
+        return f"Space({sizes}; {counted(self.size, 'cell')})"
 
     def at(self, index: int) -> Point:
         """Return the point with number `index`; the last dimension changes fastest.

@@ -1,17 +1,18 @@
-"""Config values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
+"""Values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from lab.config.trial import TrialConfig, check_value, field_kinds
+from lab.config.grid import FILE_KEYS, GridFile
+from lab.config.trial import TrialConfig, check_value, field_kinds, suggest_field, takes_text
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
 
-__all__ = ["UNSET", "parse_value", "parse_values"]
+__all__ = ["UNSET", "parse_overrides", "parse_value", "parse_values"]
 
 
 class _Unset(enum.Enum):
@@ -42,7 +43,7 @@ def parse_value(name: str, text: str) -> Any:
     """
     kinds = field_kinds(name)
     if not kinds:
-        raise ConfigError(Fault(f"unknown parameter.{suggest(name, TrialConfig.model_fields)}", name))
+        raise ConfigError(Fault(f"unknown parameter.{suggest_field(name)}", name))
     text = _unquoted(text)
     if not text:
         return UNSET
@@ -51,7 +52,8 @@ def parse_value(name: str, text: str) -> Any:
     if bool in kinds:
         return _BOOLS.get(text.lower(), text)
     if tuple in kinds:
-        return _items(text, one_is_scalar=not kinds <= {tuple, type(None)})
+        item = str if takes_text(name) else _number  # a class `001` is no number
+        return _items(text, item, one_is_scalar=not kinds <= {tuple, type(None)})
     number = _number(text)
     return text if str in kinds and not (int in kinds and type(number) is int) else number
 
@@ -76,6 +78,48 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def parse_overrides(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `--set` gives `load_grid` to put over a file: config values, and some keys of the file's own.
+
+    Raises:
+        ConfigError: everything that is wrong: unknown names, values that a field does not take, keys of the file
+            that hold more than one value.
+    """
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for key, text in texts.items():
+        try:
+            values |= _override(key, text)
+        except ConfigError as error:
+            faults += [Fault(fault.message, f"--set {key}") for fault in error.faults]
+    if faults:
+        raise ConfigError(faults)
+    return values
+
+
+def _override(key: str, text: str) -> dict[str, Any]:
+    if key in TrialConfig.model_fields:
+        return parse_values({key: text})
+    if key not in FILE_KEYS:
+        raise ConfigError(_not_settable(key))
+    text = _unquoted(text)
+    if not text:
+        return {}
+    if text.lower() in ("none", "null") or key == "name":
+        return {key: text if key == "name" else None}
+    value = _items(text, _number, one_is_scalar=True)
+    return {key: list(value) if isinstance(value, tuple) else value}
+
+
+def _not_settable(key: str) -> str:
+    part = key.partition(".")[0]
+    if part == "base":
+        return f"values of the base go by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
+    if part in GridFile.model_fields:
+        return f"is not a single value; change {part} in the file. Of its own keys, --set takes {', '.join(FILE_KEYS)}"
+    return f"unknown setting.{suggest(key, FILE_KEYS) or suggest_field(key)}"
+
+
 def _unquoted(text: str) -> str:
     """Return `text` without blanks and up to two layers of quotes: `mlflow run` adds one, a script one."""
     text = text.strip()
@@ -85,12 +129,12 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _items(text: str, *, one_is_scalar: bool) -> Any:
+def _items(text: str, item: Callable[[str], Any], *, one_is_scalar: bool) -> Any:
     bracketed = text[0] + text[-1] in ("[]", "()")
     inner = text[1:-1].strip() if bracketed else text
     listed = bracketed or "," in inner
     parts = inner.rstrip(",").split(",") if "," in inner else inner.split()
-    values = tuple(_number(_unquoted(part)) for part in parts)
+    values = tuple(item(_unquoted(part)) for part in parts)
     return values[0] if one_is_scalar and not listed and len(values) == 1 else values
 
 

@@ -9,8 +9,8 @@ import functools
 import hashlib
 import json
 import re
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Integral
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import (
@@ -26,9 +26,22 @@ from pydantic_core import PydanticCustomError
 
 from lab import registry
 from lab.config.presets import PRESETS
+from lab.config.yaml import composed
 from lab.errors import ConfigError, Fault
 
-__all__ = ["METRICS", "TrialConfig", "as_text", "check_value", "field_kinds", "parse_config"]
+__all__ = [
+    "METRICS",
+    "TrialConfig",
+    "as_text",
+    "check_value",
+    "contradictions",
+    "doubtful",
+    "field_kinds",
+    "near_field",
+    "parse_config",
+    "suggest_field",
+    "takes_text",
+]
 
 # The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -92,6 +105,14 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "translation_fraction": 0.1,
     "cutout_size": 0.25,
 }
+# what other tools and papers call our fields
+_ALSO_CALLED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("learning_rate", "learningrate", "learning-rate", "eta"), "lr"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("model", "arch", "network"), "architecture"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
+}
+
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
 
 
@@ -286,9 +307,8 @@ class TrialConfig(BaseModel):
 
     @field_validator("classes")
     @classmethod
-    def _one_spelling(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names as one system writes é: class folders are read so too."""
-        return tuple(unicodedata.normalize("NFC", name) for name in names)
+    def _composed_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(composed, names))
 
     @field_validator("preset")
     @classmethod
@@ -316,14 +336,14 @@ class TrialConfig(BaseModel):
     def _resolve(self, info: ValidationInfo) -> Self:
         if info.context == _ALONE:
             return self
-        faults: list[Fault] = []
+        found = _Contradictions(info.context or frozenset())
         resolved = {
-            **_resolve_model(self, faults),
+            **_resolve_model(self, found),
             **_resolve_options(self),
-            **_resolve_stopping(self, faults),
+            **_resolve_stopping(self, found),
         }
-        if faults:
-            raise ConfigError(faults)
+        if found.faults:
+            raise ConfigError(found.faults)
         for name, value in resolved.items():
             object.__setattr__(self, name, value)  # frozen for everyone else
         return self
@@ -389,11 +409,46 @@ def parse_config(values: Mapping[str, Any], *, key: str = "", file: str = "") ->
         return TrialConfig(**values)
     except ValidationError as error:
         faults = _faults(error)
+        faults += contradictions(values, doubtful(fault.key for fault in faults))
     except ConfigError as error:
         faults = list(error.faults)
     raise ConfigError(
         [Fault(f.message, ".".join(part for part in (key, f.key) if part), file) for f in faults]
     )
+
+
+def contradictions(values: Mapping[str, Any], doubted: frozenset[str] = frozenset()) -> list[Fault]:
+    """Return how those `values` that are right in themselves contradict each other.
+
+    Args:
+        values: config values by field name; wrong ones are left out.
+        doubted: fields whose values are not known, from `doubtful`; nothing is said that depends on them.
+    """
+    known = {name: value for name, value in values.items() if name not in doubted}
+    try:
+        TrialConfig.model_validate(known, context=doubted)
+    except ConfigError as error:
+        return list(error.faults)
+    except ValidationError as error:
+        return contradictions(known, doubted | doubtful(fault.key for fault in _faults(error)))
+    return []
+
+
+def near_field(name: str) -> str | None:
+    """Return the field that is meant where there is none called `name`, None where it cannot be guessed."""
+    return _ALSO_CALLED.get(name) or registry.nearest(name, TrialConfig.model_fields)
+
+
+def suggest_field(name: str) -> str:
+    """Return `" Did you mean 'lr'?"` for the field that `name` may mean, or an empty string."""
+    near = near_field(name)
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def doubtful(wrong: Iterable[str]) -> frozenset[str]:
+    """Return which fields' values are not known where keys are `wrong`: the fields, and what unknown keys may mean."""
+    names = list(wrong)
+    return frozenset([*names, *filter(None, map(near_field, names))])
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -413,6 +468,22 @@ def field_kinds(name: str) -> frozenset[type]:
     """Return which of int, float, bool, str, tuple, NoneType a field takes; nothing for an unknown field."""
     field = TrialConfig.model_fields.get(name)
     return frozenset() if field is None else frozenset(_kinds(field.annotation))
+
+
+@functools.cache
+def takes_text(name: str) -> bool:
+    """Return whether a field takes text only, or lists of it: no number or truth value can be meant there."""
+    field = TrialConfig.model_fields.get(name)
+    return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
+
+
+def _scalar_kinds(annotation: Any) -> set[type]:
+    """Return the types of what a field takes, and of the items where it takes a tuple."""
+    origin = get_origin(annotation)
+    if origin is None or origin is Literal:
+        return _kinds(annotation)
+    arms = get_args(annotation)
+    return set().union(*map(_scalar_kinds, arms[:1] if origin in (tuple, Annotated) else arms))
 
 
 def _kinds(annotation: Any) -> set[type]:
@@ -443,9 +514,11 @@ def _faults(error: ValidationError) -> list[Fault]:
     for detail in error.errors():
         name = str(detail["loc"][0]) if detail["loc"] else ""
         if detail["type"] == "extra_forbidden":
-            message = f"unknown key.{registry.suggest(name, TrialConfig.model_fields)}"
+            message = f"unknown key.{suggest_field(name)}"
         elif detail["type"] == "lab":
             message = detail["msg"]
+        elif detail["type"] == "string_type" and takes_text(name):
+            message = f"must be text, but got {_show(detail['input'])}; put it in quotes"
         else:
             rule = detail["msg"].replace("Input should be", "must be")
             if detail["type"] == "literal_error" and int in field_kinds(name):
@@ -460,39 +533,47 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _resolve_model(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
+class _Contradictions:
+    """Collects how values contradict each other, but for what depends on a field in doubt."""
+
+    def __init__(self, doubted: Collection[str]) -> None:
+        self.faults: list[Fault] = []
+        self._doubted = doubted
+
+    def add(self, message: str, key: str, *others: str) -> None:
+        """Note what is wrong with `key` beside the fields `others`."""
+        if {"preset", key, *others}.isdisjoint(self._doubted):
+            self.faults.append(Fault(message, key))
+
+
+def _resolve_model(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
     """Return the model's fields as its architecture takes them; those it does not take get their defaults."""
     options = registry.architectures[config.architecture].options
-    resolved = _resolve_layers(config, faults) if "filters" in options else {}
+    resolved = _resolve_layers(config, found) if "filters" in options else {}
     if "dense" in options:
-        resolved |= _resolve_dense(config, faults)
+        resolved |= _resolve_dense(config, found)
     unused = [name for name in _MODEL_OPTIONS if name not in options]
     return resolved | {name: TrialConfig.model_fields[name].default for name in unused}
 
 
-def _resolve_layers(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
+def _resolve_layers(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
     """Turn `depth` and `width` into `filters`, and check that every per-layer list has one value a layer."""
     filters = config.filters
+    counted_by = ("architecture", "filters") if filters is not None else ("architecture", "filters", "depth")
     if filters is None:
         filters = (config.width or 32,) * (config.depth or 2)
     else:
         if config.depth not in (None, len(filters)):
-            faults.append(
-                Fault(
-                    f"depth={config.depth} contradicts filters={as_text(filters)}; give one of them", "depth"
-                )
-            )
+            message = f"depth={config.depth} contradicts filters={as_text(filters)}; give one of them"
+            found.add(message, "depth", *counted_by)
         if config.width is not None and set(filters) != {config.width}:
-            faults.append(
-                Fault(
-                    f"width={config.width} contradicts filters={as_text(filters)}; give one of them", "width"
-                )
-            )
+            message = f"width={config.width} contradicts filters={as_text(filters)}; give one of them"
+            found.add(message, "width", *counted_by)
     depth = len(filters)
     if depth == 0:
-        faults.append(Fault("must name at least one conv layer", "filters"))
+        found.add("must name at least one conv layer", "filters", *counted_by)
     for name in ("kernel_size", "padding", "stride", "pool", "block"):
-        _check_length(name, getattr(config, name), depth, "conv layer", faults)
+        _check_length(name, config, depth, "conv layer", found, *counted_by)
     padding = config.padding
     if padding is None:
         kernels = config.kernel_size
@@ -511,8 +592,8 @@ def _resolve_layers(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
     }
 
 
-def _resolve_dense(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
-    _check_length("dropout", config.dropout, len(config.dense) + 1, "dense layer", faults)
+def _resolve_dense(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
+    _check_length("dropout", config, len(config.dense) + 1, "dense layer", found, "dense", "architecture")
     return {
         "dropout": _collapse_dropout(config.dropout, len(config.dense) + 1),
         "dense_activation": (config.dense_activation or config.activation) if config.dense else None,
@@ -529,9 +610,13 @@ def _unless(used: bool, name: str) -> dict[str, Any]:
     return {} if used else {name: TrialConfig.model_fields[name].default}
 
 
-def _check_length(name: str, value: Any, expected: int, what: str, faults: list[Fault]) -> None:
+def _check_length(
+    name: str, config: TrialConfig, expected: int, what: str, found: _Contradictions, *others: str
+) -> None:
+    value = getattr(config, name)
     if isinstance(value, tuple) and len(value) != expected:
-        faults.append(Fault(f"must have one value for each {what} ({expected}), but got {len(value)}", name))
+        message = f"must have one value for each {what} ({expected}), but got {len(value)}"
+        found.add(message, name, *others)
 
 
 def _resolve_options(config: TrialConfig) -> dict[str, Any]:
@@ -560,23 +645,23 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
     return resolved
 
 
-def _resolve_stopping(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:
-    faults += _check_monitored(config, "monitor", config.monitor)
+def _resolve_stopping(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
+    _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
-        faults += _check_monitored(config, "scheduler_monitor", config.scheduler_monitor)
+        _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
     if config.nesterov and not config.momentum:
-        faults.append(Fault("nesterov needs momentum above 0", "nesterov"))
+        found.add("nesterov needs momentum above 0", "nesterov", "momentum")
     rises = config.monitor.endswith("accuracy")
     return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
 
 
-def _check_monitored(config: TrialConfig, name: str, metric: str) -> list[Fault]:
+def _check_monitored(config: TrialConfig, name: str, metric: str, found: _Contradictions) -> None:
     if metric.startswith("val_") and config.val_fraction == 0:
         message = "val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead"
-        return [Fault(message, name)]
-    if metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
-        return [Fault(f"{metric} is only known with eval_test_every_epoch: true", name)]
-    return []
+        found.add(message, name, "val_fraction")
+    elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
+        message = f"{metric} is only known with eval_test_every_epoch: true"
+        found.add(message, name, "eval_test_every_epoch")
 
 
 def _default() -> TrialConfig:
@@ -598,13 +683,19 @@ def _lookup(names: registry.Registry, name: str) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     """Return a list as a tuple, and the word `none` as what it means where it is no value of its own."""
+    if value is None and field_kinds(name) == {tuple}:
+        return ()
     if isinstance(value, list | tuple):
         names = name == "classes"  # digits are names too
-        return tuple(str(item) if names and type(item) is int else item for item in value)
+        return tuple(str(item) if names and _is_whole(item) else item for item in value)
     if isinstance(value, str) and value.strip().lower() in ("none", "null"):
         kinds = field_kinds(name)
         return None if type(None) in kinds else () if kinds == {tuple} else value
     return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)  # numpy's too
 
 
 def _collapse(value: Any) -> Any:

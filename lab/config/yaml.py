@@ -2,11 +2,14 @@
 
 Values are those of YAML 1.2's core schema: `1e-3` is a number, `yes` and `on` are text, nothing is a date or
 a base-60 number. Beyond it, digits may be grouped (`150_000`). Tags never construct anything.
+
+What takes text only takes it as it was written: a class `001` is no number. `Document.as_written` gives it back.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +20,7 @@ import yaml
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
 
-__all__ = ["Document", "dotted", "parse_yaml", "read_yaml", "scalar"]
+__all__ = ["Document", "composed", "dotted", "parse_yaml", "read_yaml", "scalar"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -42,6 +45,9 @@ class Document:
     file: str = ""
     text: str = field(default="", repr=False)
     marks: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
+    written: Mapping[KeyPath, str] = field(
+        default_factory=dict, repr=False
+    )  # what is no text, as it was written
 
     def line(self, path: KeyPath) -> int | None:
         """Return the line (from 1) of the key or item at `path`, or of its nearest ancestor that exists."""
@@ -50,9 +56,26 @@ class Document:
                 return self.marks[path[:end]]
         return None
 
+    def as_written(self, path: KeyPath, value: Any) -> Any:
+        """Return the `value` at `path` with the text that its numbers and truth values, and the items of its
+        lists, were written as: `[001, 1e3, null]` as `['001', '1e3', 'null']`."""
+        if isinstance(value, list):
+            return [self._item_as_written((*path, index), item) for index, item in enumerate(value)]
+        return value if value is None else self._item_as_written(path, value)
+
+    def _item_as_written(self, path: KeyPath, value: Any) -> Any:
+        if isinstance(value, list):
+            return self.as_written(path, value)
+        return value if isinstance(value, str) else self.written.get(path, value)
+
     def fault(self, path: KeyPath, message: str) -> Fault:
         """Return the fault `message` at `path`, with its file, line and key."""
         return Fault(message, dotted(path), self.file, self.line(path))
+
+
+def composed(text: str) -> str:
+    """Return a name in the one form that compares (Unicode's NFC): macOS decomposes the `é` of a file's name."""
+    return unicodedata.normalize("NFC", text)
 
 
 def dotted(path: KeyPath) -> str:
@@ -132,7 +155,7 @@ def parse_yaml(text: str, file: str = "") -> Document:
     value = builder.build(root, ())
     if builder.faults:
         raise ConfigError(builder.faults)
-    return Document(value, file, text, builder.marks)
+    return Document(value, file, text, builder.marks, builder.written)
 
 
 class _Loader(yaml.BaseLoader):
@@ -185,6 +208,7 @@ class _Builder:
         self.file = file
         self.faults: list[Fault] = []
         self.marks: dict[KeyPath, int] = {}
+        self.written: dict[KeyPath, str] = {}
         self._open: set[int] = set()
         self._count = 0
 
@@ -211,7 +235,10 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        return self._scalar(node, path)
+        value = self._scalar(node, path)
+        if not isinstance(value, str):
+            self.written.setdefault(path, node.value)  # what `<<` brings in comes later, and lies beneath
+        return value
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         text: str = node.value
@@ -252,7 +279,7 @@ class _Builder:
             return None
         key = self._scalar(node, path)
         if isinstance(key, str):
-            return key
+            return composed(key)
         self._fault(
             node, path, f"a key must be text, but got {_shortened(node.value) or 'nothing'}; quote it"
         )
@@ -261,11 +288,11 @@ class _Builder:
     def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
         """Return the values that `<<` brings in; the mapping's own keys lie above them."""
         value: dict[str, Any] = {}
-        for source in reversed(node.value) if isinstance(node, yaml.SequenceNode) else [node]:
+        for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:  # the first one wins
             if not isinstance(source, yaml.MappingNode):
                 self._fault(source, path, "'<<' takes a mapping or a list of them")
             elif isinstance(built := self.build(source, path), dict):
-                value.update(built)
+                value = {**built, **value}
         return value
 
     def _fault(self, node: yaml.Node, path: KeyPath, message: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import combinations
 
+from lab.config import composed
 from lab.data.split_names import Role, SplitName, split_name
 from lab.data.tree import File, Folder
 from lab.errors import DataError, printable
@@ -70,7 +70,7 @@ def read_layout(tree: Folder, root: str, classes: Collection[str] = ()) -> Layou
         DataError: fewer than two classes, a class without images, classes only in val or test, or folders that look
             like splits and are none of the known layouts.
     """
-    named = frozenset(unicodedata.normalize("NFC", name) for name in classes)
+    named = frozenset(composed(name) for name in classes)
     folder = _unwrapped(tree, named)
     try:
         splits = _splits(folder, named)
@@ -242,7 +242,7 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
 
 def _class(folder: Folder) -> str:
     """Return the class that a folder is of: macOS and Linux may write é with other characters."""
-    return unicodedata.normalize("NFC", folder.name)
+    return composed(folder.name)
 
 
 def _check_classes(parts: dict[str, Part], root: str) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from lab.data.base import Split, take
 from lab.errors import DataError
+from lab.wording import counted
 
 __all__ = ["hold_out"]
 
@@ -52,7 +53,7 @@ def _check(split: Split, fraction: float, classes: tuple[str, ...], field: str) 
     for size, change in ((held_out, "raise"), (len(split) - held_out, "lower")):
         if size < present:
             raise DataError(
-                f"{field}={fraction} of {len(split)} images leaves {size} on one side, fewer than the"
+                f"{field}={fraction} of {counted(len(split), 'image')} leaves {size} on one side, fewer than the"
                 f" {present} classes; {change} {field}, or add images"
             )
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.errors import ConfigError, Fault
 from lab.models.freezing import freezable_blocks, freeze, frozen_modules, head_layer
 from lab.models.init import initialize
 from lab.models.summary import Layer, Summary, summarize
@@ -72,11 +73,28 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
     """Return the summary of a config's model without allocating it.
 
     Raises:
-        ConfigError: as `build_model`.
+        ConfigError: as `build_model`, or its batch normalisation cannot be trained on batches of one image.
     """
     key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
     if key not in _summaries:
         with torch.device("meta"):
             model = build_model(config, shape, classes)
         _summaries[key] = summarize(model, shape)
-    return _summaries[key]
+    summary = _summaries[key]
+    if config.batch_size == 1 and summary.pointwise_norms:
+        raise ConfigError(_batch_fault(config, summary.pointwise_norms[0]))
+    return summary
+
+
+def _batch_fault(config: TrialConfig, layer: str) -> Fault:
+    if not layer.startswith("features."):
+        setting, change = f"dense_norm={config.dense_norm}", ", or set dense_norm to none"
+    elif "norm" in registry.architectures[config.architecture].options:
+        setting, change = f"norm={config.norm}", ", or set norm to none"
+    else:
+        setting, change = f"architecture={config.architecture}", ""
+    message = (
+        f"batch_size=1 does not go with {setting}: batch normalisation cannot be trained on the single value"
+        f" a channel that {layer} gets of one image; set batch_size to 2 or more{change}"
+    )
+    return Fault(message, "batch_size")

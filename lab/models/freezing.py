@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from lab.errors import ConfigError, Fault
+from lab.wording import counted
 
 __all__ = ["freezable_blocks", "freeze", "frozen_modules", "head_layer"]
 
@@ -36,7 +37,7 @@ def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
     if isinstance(frozen, int) and frozen > len(blocks):
         raise ConfigError(
             Fault(
-                f"must be at most {len(blocks)}: the model has {len(blocks)} blocks besides its head"
+                f"must be at most {len(blocks)}: the model has {counted(len(blocks), 'block')} besides its head"
                 f" ({_abridged(list(blocks))}), but got {frozen}",
                 "freeze",
             )

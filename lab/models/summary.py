@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,13 +24,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model's size. `params` counts trainable and frozen parameters; `buffers` the running statistics."""
+    """A model's size. `params` counts trainable and frozen parameters; `buffers` the running statistics.
+
+    `pointwise_norms` are the batch normalisations that are trained and get a single value a channel of each image:
+    the deviation of one image would be that of one number.
+    """
 
     params: int
     trainable_params: int
     buffers: int
     mult_adds: int
     layers: tuple[Layer, ...]
+    pointwise_norms: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, float]:
         """Return what constraints can speak of and what every run logs as metrics."""
@@ -90,6 +96,21 @@ def summarize(model: nn.Module, shape: tuple[int, int, int]) -> Summary:
         ),
         mult_adds=flops.get_total_flops() // 2,
         layers=tuple(layers),
+        pointwise_norms=_pointwise_norms(model, layers),
+    )
+
+
+def _pointwise_norms(model: nn.Module, layers: list[Layer]) -> tuple[str, ...]:
+    trained = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        and any(
+            parameter.requires_grad for parameter in module.parameters()
+        )  # a frozen one keeps its statistics
+    }
+    return tuple(
+        layer.name for layer in layers if layer.name in trained and math.prod(layer.output_shape[1:]) == 1
     )
 
 

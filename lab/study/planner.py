@@ -84,7 +84,7 @@ class Submission:
     present: int
     skipped: int
     gone: int
-    unit: str = "cells"
+    unit: str = "cell"
     stale: int = 0
     unverified: int = 0
 
@@ -337,7 +337,7 @@ def _open(
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():
                 queue.set_attribute("concluded", False)
-            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trials")
+            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trial")
         forget_search(queue)
         _, last = queue.cells_since(0)
         return queue, run, queue.newest(), last

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
+from lab.wording import counted
 
 if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
@@ -79,11 +80,8 @@ class Left:
         return self.writes > 0
 
     def __str__(self) -> str:
-        def many(count: int, word: str) -> str:
-            return f"{count:,} {word}{'' if count == 1 else 's'}"
-
         refused = f" ({self.refused:,} of them refused)" if self.refused else ""
-        return f"{many(self.writes, 'write')} of {many(self.runs, 'run')}{refused}"
+        return f"{counted(self.writes, 'write')} of {counted(self.runs, 'run')}{refused}"
 
 
 class Run(Protocol):

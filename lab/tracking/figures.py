@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
+from lab.wording import counted
+
 if TYPE_CHECKING:
     from lab.training.analysis import ConfusedPair, Example
 
@@ -135,7 +137,7 @@ def errors_per_class(
     number.set_xticks([])
     places, names = _tick_names(classes)
     share.set_xticks(places, names, **_tick_style(classes))
-    summary = f"{errors.sum():,} of {images.sum():,} images"
+    summary = f"{errors.sum():,} of {counted(int(images.sum()), 'image')}"
     number.set_title(f"{title} · {summary}", fontsize=10, loc="left", y=_TITLE_AT)
     inches = figure.get_figwidth()
     bottom = 0.19 if _slanted(classes) else 0.08
@@ -267,12 +269,11 @@ def _describe(figure: Figure, top: int, pair: ConfusedPair, classes: Sequence[st
     true, predicted = _short(classes[pair.true], 22), _short(classes[pair.predicted], 20)
     _write(figure, 12, top + 28, true, fontsize=9, weight="bold")
     _write(figure, 12, top + 48, f"→ {predicted}", fontsize=9, weight="bold")
-    images = "image" if pair.count == 1 else "images"
     _write(
         figure,
         12,
         top + 68,
-        f"{pair.count:,} {images}, {pair.share:.1%} of its class",
+        f"{counted(pair.count, 'image')}, {pair.share:.1%} of its class",
         fontsize=8,
         color=_GREY,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab.upkeep.finding import Finding, Verdict
+from lab.wording import counted
 
 __all__ = ["check_disks", "check_gpu"]
 
@@ -64,7 +65,7 @@ def check_gpu() -> Iterator[Finding]:
         return
     if not has_driver():
         count = cores()
-        yield Finding("GPU", Verdict.OK, f"none; trains on {count} CPU core{'' if count == 1 else 's'}")
+        yield Finding("GPU", Verdict.OK, f"none; trains on {counted(count, 'CPU core')}")
         return
     if torch.version.cuda is None:
         found = f"there is an NVIDIA driver, but torch {torch.__version__} was built without CUDA"

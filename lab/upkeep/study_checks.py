@@ -9,6 +9,7 @@ from lab.errors import StudyError
 from lab.study import StorageProbe, database_exists
 from lab.upkeep.clocks import clock_finding
 from lab.upkeep.finding import Finding, Verdict
+from lab.wording import counted
 
 __all__ = ["check_studies"]
 
@@ -62,8 +63,7 @@ def _stale(probe: StorageProbe) -> Iterator[Finding]:
         yield Finding("stale trials", Verdict.OK, "none: every running trial has a living worker")
     for study, labels in stale.items():
         shown = ", ".join(labels[:3]) + (", …" if len(labels) > 3 else "")
-        trials = "1 trial is" if len(labels) == 1 else f"{len(labels):,} trials are"
-        found = f"{study}: {trials} running without a living worker ({shown})"
+        found = f"{study}: {counted(len(labels), 'trial is', 'trials are')} running without a living worker ({shown})"
         yield Finding("stale trials", Verdict.WARNING, found, f"lab resume {study} (or start any worker)")
 
 

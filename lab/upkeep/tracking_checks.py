@@ -11,6 +11,7 @@ from lab.study import database_exists
 from lab.tracking import left, public_uri, stores_left
 from lab.upkeep.clocks import clock_finding
 from lab.upkeep.finding import Finding, Verdict
+from lab.wording import counted
 
 __all__ = ["check_journals", "check_tracking"]
 
@@ -150,4 +151,6 @@ def _artifacts(uri: str) -> Finding:
     if newest is None:
         return Finding("artifacts", Verdict.OK, "no run yet")
     run_id, entries = newest
-    return Finding("artifacts", Verdict.OK, f"answers: {entries:,} entries in the newest run, {run_id}")
+    return Finding(
+        "artifacts", Verdict.OK, f"answers: {counted(entries, 'entry')} in the newest run, {run_id}"
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from lab import registry
+from lab.cli import main
 from lab.config import PRESETS, TrialConfig, load_grid
 from lab.config.search import SearchFile
 from lab.registry import Registry
@@ -47,3 +51,22 @@ def yaml_blocks() -> list[str]:
 def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(block)
     assert load_grid(tmp_path / "grid.yaml").space.size > 0
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "grids").glob("*.yaml")), ids=lambda file: file.stem)
+def test_what_a_grid_files_comments_cite_is_here(file: Path) -> None:
+    comments = re.findall(r"#(.*)", file.read_text())
+    for cited in re.findall(r"[\w/.-]+\.(?:md|yaml|py)\b", " ".join(comments)):
+        assert (ROOT / cited).exists() or (file.parent / cited).exists(), cited
+
+
+def _examples(command: click.Command) -> list[str]:
+    texts = (inspect.cleandoc(command.help or ""), command.epilog or "")
+    return [line.strip() for text in texts for line in text.splitlines() if line.startswith("  lab ")]
+
+
+@pytest.mark.parametrize("name", ["", *main.commands])
+def test_examples_of_the_help_stand_on_lines_of_their_own(name: str) -> None:
+    command = main.commands[name] if name else main
+    shown = CliRunner().invoke(main, [*([name] if name else []), "--help"]).stdout.splitlines()
+    assert not set(_examples(command)) - {line.strip() for line in shown}

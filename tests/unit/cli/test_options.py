@@ -20,6 +20,9 @@ from lab.errors import ConfigError
         (("filters=6 16",), {"filters": (6, 16)}),
         (("epochs=",), {}),
         (("patience=none",), {"patience": None}),
+        (("repeats=1", "max-retries=0", "name=smoke"), {"repeats": 1, "max_retries": 0, "name": "smoke"}),
+        (("repeats=0,7",), {"repeats": [0, 7]}),
+        (("budget.trials=4 budget.seconds=none",), {"budget.trials": 4, "budget.seconds": None}),
     ],
 )
 def test_overrides(overrides: tuple[str, ...], values: dict[str, object]) -> None:
@@ -29,6 +32,20 @@ def test_overrides(overrides: tuple[str, ...], values: dict[str, object]) -> Non
 def test_overrides_that_are_none() -> None:
     with pytest.raises(ConfigError, match=r"--set takes KEY=VALUE, e\.g\. --set epochs=3, but got 'epochs'"):
         parse_overrides(("epochs",))
+
+
+def test_overrides_of_what_is_no_single_value() -> None:
+    with pytest.raises(ConfigError, match="repeets") as caught:
+        parse_overrides(("grid=x", "base.lr=3", "budget=3", "repeets=3", "lr=x"))
+    assert [str(fault) for fault in caught.value.faults] == [
+        "--set grid: is not a single value; change grid in the file. Of its own keys, --set takes name, repeats,"
+        " max_retries, budget.trials, budget.seconds, budget.epochs",
+        "--set base.lr: values of the base go by their own names; write --set lr=…",
+        "--set budget: is not a single value; change budget in the file. Of its own keys, --set takes name, repeats,"
+        " max_retries, budget.trials, budget.seconds, budget.epochs",
+        "--set repeets: unknown setting. Did you mean 'repeats'?",
+        "--set lr: must be a valid number, but got 'x'",
+    ]
 
 
 def test_the_command_line_is_given_back() -> None:

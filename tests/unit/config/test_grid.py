@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab.config
-from lab.config import Budget, check_files, load_grid, load_needs, parse_grid, parse_value
+from lab.config import Budget, check_files, load_grid, load_needs, parse_config, parse_grid, parse_value
 from lab.config.constraint import parse_constraint
 from lab.errors import ConfigError
 
@@ -163,7 +163,7 @@ MALFORMED = [
     ("grd: {}", 1, "grd", "unknown key. Did you mean 'grid'?"),
     ("name: A b", 1, "name", "must match pattern"),
     ("name: ../x", 1, "name", "must match pattern"),
-    ("description: 3", 1, "description", "must be text, but got 3"),
+    ("description: 3", 1, "description", "must be text, but got 3; put it in quotes"),
     ("base: [1]", 1, "base", "must be a mapping, but got [1]"),
     ("base:\n  lr: x", 2, "base.lr", "must be a valid number, but got 'x'"),
     ("base:\n  lrr: 1", 2, "base.lrr", "unknown key. Did you mean 'lr'?"),
@@ -456,15 +456,48 @@ def folder(tmp_path):
     return write
 
 
-def test_needed_studies_come_first_and_know_where_the_data_is(folder):
+def test_needed_studies_come_first_and_train_on_the_same_data_as_long(folder):
     path = folder(
         a="grid: {lr: [0.1]}",
         b="needs: a.yaml\ngrid: {lr: [0.2]}",
         c="needs: [b.yaml, a.yaml]\ngrid: {lr: [0.3]}",
     )
-    needed = load_needs(load_grid(path / "c.yaml", {"dataset": "mnist", "epochs": 3}))
+    overrides = {"dataset": "mnist", "epochs": 3, "batch_size": 8, "repeats": 2, "name": "d"}
+    needed = load_needs(load_grid(path / "c.yaml", overrides))
     assert [grid.name for grid in needed] == ["a", "b"]
-    assert [dict(grid.overrides) for grid in needed] == [{"dataset": "mnist"}] * 2
+    assert [dict(grid.overrides) for grid in needed] == [{"dataset": "mnist", "epochs": 3}] * 2
+
+
+def test_a_needed_study_that_varies_what_is_set_says_so(folder):
+    path = folder(a="grid: {epochs: [1, 2]}", b="needs: a.yaml\ngrid: {lr: [0.2]}")
+    with pytest.raises(
+        ConfigError, match=r"a\.yaml: --set epochs: the grid varies epochs; .*\(b needs this study\)"
+    ):
+        load_needs(load_grid(path / "b.yaml", {"epochs": 3}))
+
+
+def test_overrides_of_the_files_own_keys():
+    text = "repeats: 5\nbudget: {seconds: 60}\ngrid: {lr: [0.1, 0.2]}"
+    overrides = {
+        "name": "other",
+        "repeats": 1,
+        "max_retries": 0,
+        "budget.trials": 1,
+        "budget.seconds": None,
+    }
+    grid = grid_of(text, overrides=overrides)
+    assert (grid.name, grid.space.size, grid.max_retries) == ("other", 2, 0)
+    assert grid.budget == Budget(trials=1)
+    assert grid.overrides == overrides
+    assert grid_of(text, overrides={"repeats": [7, 8]}).space.size == 4
+
+
+def test_wrong_values_of_the_files_own_keys_name_the_option():
+    overrides = {"name": "A b", "repeats": 0, "max_retries": -1, "budget.trials": 0, "budget.epochs": 3}
+    with pytest.raises(ConfigError, match="--set") as caught:
+        grid_of("grid: {lr: [0.1, 0.2]}\nrepeats: 0", overrides=overrides)
+    places = [(fault.file, fault.key) for fault in caught.value.faults]
+    assert {("", f"--set {key}") for key in overrides if key != "budget.epochs"} <= set(places)
 
 
 def test_a_study_cannot_need_itself(folder):
@@ -477,3 +510,51 @@ def test_a_needed_file_must_be_there(folder):
     path = folder(a="needs: missing.yaml\ngrid: {lr: [0.1]}")
     with pytest.raises(ConfigError, match=r"there is no grid file missing.yaml beside this one"):
         load_needs(load_grid(path / "a.yaml"))
+
+
+def test_contradictions_are_found_beside_all_other_faults():
+    text = (
+        "base:\n  depth: 3\n  filters: [6, 16]\n  optimzer: adam\n  val_fraction: 0\n"
+        "grid:\n  lr: [0.1, x]\n  monitor: [train_loss, val_loss]\n  dropout: [0.1, [0.1, 0.2]]\n"
+        "budget: {trial: 3}\nexclude:\n- {dropout: 0.1, monitor: val_loss}\n"
+    )
+    with pytest.raises(ConfigError, match="contradicts") as caught:
+        parse_grid(text, "g.yaml")
+    assert [(fault.line, fault.key) for fault in caught.value.faults] == [
+        (2, "base.depth"),
+        (4, "base.optimzer"),
+        (7, "grid.lr[1]"),
+        (8, "grid.monitor"),
+        (9, "grid.dropout"),
+        (10, "budget.trial"),
+    ]
+
+
+def test_contradictions_of_several_cells_come_at_once():
+    with pytest.raises(ConfigError, match="nothing to measure") as caught:
+        grid_of("base: {val_fraction: 0, depth: 1}\ngrid:\n  monitor: [val_loss]\n  filters: [[1, 2], [3]]")
+    assert [fault.key for fault in caught.value.faults] == ["base.depth", "grid.monitor"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: {filtres: [6, 16, 32], kernel_size: [3, 3, 3]}",  # a field that is meant may make it right
+        "base: {architecture: resnet17, pool: [1, 1, 1]}",
+        "base: {preset: lenett, dropout: [0.1, 0.1, 0.1]}",
+        "base: {dense: x, dropout: [0.1, 0.1]}",
+        "base: {val_fraction: 0}\ngrid: {net: {a: {monitor: trainloss}}}",
+        "grid: {depth: [1, 2], kernel_size: [[3, 3]]}\nexclude: [{depht: 1}]",  # which cells are meant?
+        "base: {lrr: 1}\nsearch: {space: {depth: [1, 2], kernel_size: [[3, 3]]}}\nbudget: {trials: 2}",
+    ],
+)
+def test_no_contradiction_is_made_up_from_a_value_that_is_wrong(text):
+    with pytest.raises(ConfigError, match=r"g\.yaml:") as caught:
+        parse_grid(text, "g.yaml")
+    assert len(caught.value.faults) == 1
+
+
+def test_one_configuration_tells_faults_and_contradictions_at_once():
+    with pytest.raises(ConfigError, match="contradicts") as caught:
+        parse_config({"lr": "x", "depth": 3, "filters": [1, 2], "pool": [1]})
+    assert [fault.key for fault in caught.value.faults] == ["lr", "depth", "pool"]

@@ -1,4 +1,4 @@
-"""The reports' parameter counts (EXPERIMENTS.md), counted without allocating anything."""
+"""The reports' parameter counts (docs/RESULTS.md), counted without allocating anything."""
 
 from __future__ import annotations
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.config import PRESETS, TrialConfig
+from lab.config import PRESETS, TrialConfig, parse_config
 from lab.errors import ConfigError
 from lab.models import build_model, summarize, summarize_config
 from lab.registry import activations
@@ -117,3 +119,42 @@ def test_the_table_names_every_layer_and_the_totals() -> None:
     assert "classifier.dense3" in table
     assert "params 62,006" in table
     assert "mult-adds 0.65 M" in table
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ({"dense": [8], "dense_norm": "batch"}, "dense_norm=batch"),
+        (
+            {"norm": "batch", "filters": [4, 4, 4], "pool": [4, 2, 1]},
+            "norm=batch",
+        ),  # of 8×8 a map of 1×1 is left
+        ({"architecture": "resnet18", "stem": "imagenet"}, "architecture=resnet18"),
+    ],
+)
+def test_batches_of_one_image_are_refused_where_batch_norm_gets_one_value(
+    values: dict[str, Any], settings: str
+) -> None:
+    shape = (1, 8, 8)
+    config = parse_config({**values, "batch_size": 1})
+    with pytest.raises(
+        ConfigError, match=rf"^batch_size: batch_size=1 does not go with {settings}: .*2 or more"
+    ):
+        summarize_config(config, shape, 4)
+    model = build_model(config, shape, 4).train()
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what it would end in
+        model(torch.zeros(1, *shape))
+    assert summarize_config(parse_config({**values, "batch_size": 2}), shape, 4).params
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"norm": "batch"},
+        {"dense_norm": "batch"},
+        {"dense": [8], "dense_norm": "batch", "freeze": "all_but_head"},
+    ],
+)
+def test_batches_of_one_image_serve_where_there_is_more_than_one_value(values: dict[str, Any]) -> None:
+    config = parse_config({**values, "batch_size": 1})
+    assert summarize_config(config, (1, 8, 8), 4).params
