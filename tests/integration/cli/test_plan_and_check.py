@@ -116,3 +116,19 @@ def test_a_plan_beside_the_study_that_is_there(swept: Any) -> None:
     assert "If `base` was changed on purpose, another `name` keeps the two apart" in changed
     part = lab("plan", "tiny.yaml", "--only", "lr=0.03").stdout
     assert "2 cells are new, 0 known (0 done)\n" in part
+
+
+def test_the_plan_says_what_is_set_for_the_studies_that_are_needed(bare_lab: Any) -> None:
+    base = "base: {dataset: synthetic, image_size: 8, width: 4}\n"
+    (bare_lab.home / "first.yaml").write_text(base + "grid: {lr: [0.1]}\n")
+    (bare_lab.home / "second.yaml").write_text(base + "needs: first.yaml\nrepeats: 2\n")
+    text = bare_lab(
+        "plan", "second.yaml", "--set", "epochs=3", "--set", "repeats=1", "--set", "lr=0.2"
+    ).stdout
+    assert "second: 1 cell\n" in "".join(f"{line.strip()}\n" for line in text.splitlines())
+    assert "Needs first (1 cell), which is trained first, with epochs=3\n" in text
+    assert "For second alone: repeats=1, lr=0.2\n" in text
+    assert (
+        "Needs first (1 cell), which is trained first, as its file says\n"
+        in bare_lab("plan", "second.yaml").stdout
+    )
