@@ -21,7 +21,6 @@ from lab.errors import TrackingError
 
 if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
 __all__ = [
@@ -146,8 +145,8 @@ class Run(Protocol):
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens where there is none."""
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one.

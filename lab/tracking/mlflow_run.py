@@ -40,7 +40,6 @@ from lab.tracking.translate import translated
 if TYPE_CHECKING:
     import mlflow.entities
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["MlflowRun", "save_model"]
 
@@ -152,9 +151,9 @@ class MlflowRun:
             repository: Any = get_artifact_repository(self._artifacts, tracking_uri=self._uri)
             repository.delete_artifacts(place)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
-        self._store(path, figure.savefig)
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
+        self._store(path, lambda file: file.write_bytes(image))
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`.json`), replacing an older one (MLflow's own appends)."""

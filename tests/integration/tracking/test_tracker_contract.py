@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from lab.errors import TrackingError
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect
+from lab.tracking.drawing import log_figure, new_figure
 from lab.tracking.mlflow import MlflowTracker
 
 INFINITY = float("inf")
@@ -275,12 +275,14 @@ def test_file_that_is_not_there(tracker: Tracker, experiment: str, tmp_path: Pat
         run.log_file(tmp_path / "gone.pt")
 
 
-def test_figure_is_an_image(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+def test_an_image_is_stored_as_it_is(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
     run = open_run(tracker, experiment)
-    run.log_figure(Figure(figsize=(1, 1)), "plots/empty.png")
+    log_figure(run, "plots/empty.png", lambda: new_figure(1, 1))
     content = _fetched(tracker, run, "plots/empty.png", tmp_path)
     assert content is not None
     assert content.startswith(b"\x89PNG")
+    run.log_image(b"another", "plots/empty.png")
+    assert _fetched(tracker, run, "plots/empty.png", tmp_path) == b"another"
 
 
 def test_table_replaces_an_older_one(
