@@ -145,8 +145,9 @@ def _effect_panel(axes: Axes, table: pd.DataFrame, metric: str) -> None:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the values in the order of a number line where they are numbers, and as they were where not."""
-    numbers = pd.to_numeric(table["value"], errors="coerce")
+    """Return the values in the order of a number line where they are numbers or parts of a range, or as they were."""
+    first = table["value"].astype("str").str.partition(" to ")[0]
+    numbers = pd.to_numeric(first, errors="coerce")
     return table if numbers.isna().any() else table.loc[numbers.sort_values().index]
 
 

@@ -24,6 +24,7 @@ from lab.study.search import check_search
 from lab.study.slots import fill_slots, forget_search
 from lab.study.storage import PatientStorage
 from lab.tracking import Run, Tracker
+from lab.tracking.planned import Planned, log_planned
 
 __all__ = [
     "Cell",
@@ -265,6 +266,8 @@ def submit(
     if isinstance(opened, Submission):
         return opened
     queue, run, newest, last = opened
+    planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
+    log_planned(run, tracker, planned, partial=grid.only is not None)
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
@@ -300,6 +303,7 @@ def _open(
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
+            log_planned(run, tracker, Planned(grid.text, grid.overrides))
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():

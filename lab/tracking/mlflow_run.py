@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.markup import literal
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
 from lab.tracking.translate import translated
 
@@ -249,7 +250,7 @@ class MlflowRun:
         page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}?workspace=default"
         study = origin.data.tags.get("lab.study")
         name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
-        note = f"Began with the weights of [{name}]({page})."
+        note = f"Began with the weights of [{literal(name)}]({page})."
         self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
 
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
