@@ -126,3 +126,6 @@ def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:
     click.echo("Load the best:")
     click.echo(f"  mlflow.set_tracking_uri('{shown_address(tracking_uri)}')")
     click.echo(f"  model = mlflow.pytorch.load_model('runs:/{with_model['run_id'].iloc[0]}/model')")
+    click.echo(
+        "  logits = model(images)  # float32 [B, C, H, W] in 0..1; it predicts as it is, without .eval()"
+    )

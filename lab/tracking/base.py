@@ -277,6 +277,13 @@ class Tracker(Protocol):
             tags: that the runs must have.
         """
 
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run.
 

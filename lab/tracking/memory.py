@@ -272,6 +272,11 @@ class MemoryTracker:
         """Return the ids of the runs that have all of `tags`, oldest first."""
         return [stored.run_id for stored in self._matching(experiment, tags)]
 
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in."""
+        with self._lock:
+            return self._stored(run_id).experiment
+
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
         with self._lock:

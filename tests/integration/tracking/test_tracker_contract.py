@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lab.errors import TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, run_page
 from lab.tracking.drawing import log_figure, new_figure
 from lab.tracking.mlflow import MlflowTracker
 
@@ -142,10 +142,13 @@ def test_run_keeps_what_is_logged(tracker: Tracker, experiment: str) -> None:
 def test_url_is_the_page_in_the_ui(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     served = tracker.uri.startswith("http")
-    expected = (
-        f"{tracker.uri}/#/experiments/{experiment}/runs/{run.run_id}?workspace=default" if served else None
-    )
-    assert run.url == expected
+    assert run.url == (tracker.uri + run_page(experiment, run.run_id) if served else None)
+
+
+def test_the_experiment_of_a_run(tracker: Tracker, experiment: str) -> None:
+    assert tracker.experiment_of(open_run(tracker, experiment).run_id) == experiment
+    with pytest.raises(TrackingError, match="nothing"):
+        tracker.experiment_of("nothing")
 
 
 @pytest.mark.parametrize(
