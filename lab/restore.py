@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker
 from lab.training import CorruptCheckpoint, load_checkpoint
 
-__all__ = ["Saved", "find_run", "restore", "restore_config"]
+__all__ = ["Saved", "find_run", "restore", "restore_config", "whole_id"]
+
+_BEGINNING = re.compile(r"[0-9a-f]{1,31}")  # a whole id has 32 digits
+_MOST_CANDIDATES = 10
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,45 @@ def find_run(tracker: Tracker, origin: str) -> str:
 
     Args:
         tracker: where the runs are.
-        origin: a run id, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `best:STUDY`.
+        origin: a run's id or its beginning, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `best:STUDY`.
 
     Raises:
-        TrackingError: there is no such model, or no finished trial in the study.
+        TrackingError: there is no such model, no finished trial in the study, and no run or several whose id begins
+            so.
     """
     if origin.startswith("models:/"):
         return tracker.model_run(origin)
     if origin.startswith("best:"):
         return _best_run(tracker, origin.removeprefix("best:"))
-    return origin.removeprefix("runs:/")
+    return whole_id(tracker, origin)
+
+
+def whole_id(tracker: Tracker, origin: str) -> str:
+    """Return `origin` with the whole id where it is the beginning of a trial's run id, and else as it is.
+
+    Args:
+        tracker: where the runs are.
+        origin: as `find_run` takes it; a run may also be given as `runs:/ID` and `runs:/ID/model`.
+
+    Raises:
+        TrackingError: no run's id begins so, or those of several do.
+    """
+    if origin.startswith(("models:/", "best:")):
+        return origin
+    run_id = origin.removeprefix("runs:/").partition("/")[0]
+    beginning = run_id.rstrip("….").lower()
+    if not _BEGINNING.fullmatch(beginning):
+        return run_id
+    found = [known for known in tracker.find_runs(None, {"lab.kind": "trial"}) if known.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise TrackingError(f"No run of a trial at {tracker.uri} has an id that begins with {beginning}")
+    candidates = ", ".join(sorted(found)[:_MOST_CANDIDATES])
+    more = f" and {len(found) - _MOST_CANDIDATES:,} more" if len(found) > _MOST_CANDIDATES else ""
+    raise TrackingError(
+        f"The ids of {len(found):,} runs begin with {beginning}; give more of the one that you mean: {candidates}{more}"
+    )
 
 
 def restore(tracker: Tracker, run_id: str) -> Saved:

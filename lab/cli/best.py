@@ -8,7 +8,7 @@ import click
 
 from lab.cli.console import terminal
 from lab.cli.messages import shown_address, unknown_study
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import all_option, store_options, stores_from
 from lab.errors import StudyError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lab.engines import Stores
 
-__all__ = ["best", "read_leaderboard"]
+__all__ = ["best", "read_leaderboard", "tell_left_out"]
 
 
 @click.command(
@@ -26,33 +26,47 @@ Examples:
   lab best quickstart
   lab best quickstart --metric test_accuracy --top 3
   lab best quickstart --each                (repeats of a cell as a row each)
+  lab best quickstart --all                 (trials of earlier files and other --set too)
   lab best quickstart --format csv > leaderboard.csv""",
 )
 @click.argument("study")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Most trials to show.")
 @click.option("--metric", default="best_value", show_default=True, help="Metric to rank by.")
 @click.option("--each", is_flag=True, help="Show every trial, not the mean of a cell's repeats.")
+@all_option
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
 @store_options
 def best(
-    study: str, top: int, metric: str, each: bool, form: str, tracking_uri: str | None, storage: str | None
+    study: str,
+    top: int,
+    metric: str,
+    each: bool,
+    everything: bool,
+    form: str,
+    tracking_uri: str | None,
+    storage: str | None,
 ) -> None:
     """Show the leaderboard of STUDY, and how to load the best model.
 
-    Where its cells are repeated under several seeds they are ranked by their means, with 95 % intervals.
+    It has the cells of the grid file that was swept or submitted last, with its --set. Where these are repeated under
+    several seeds they are ranked by their means, with 95 % intervals.
     """
     stores = stores_from(tracking_uri, storage)
-    frame = read_leaderboard(study, stores, metric, top=top, repeats="each" if each else "mean")
+    frame = read_leaderboard(
+        study, stores, metric, top=top, repeats="each" if each else "mean", everything=everything
+    )
     if form == "csv":
         click.echo(frame.to_csv(index=False), nl=False)
     elif form == "json":
         click.echo(frame.to_json(orient="records", indent=2))
     elif frame.empty:
-        click.echo(f"No trial of {study} has begun yet")
+        newest = " with the settings of its newest file" if frame.attrs["left_out"] else ""
+        click.echo(f"No trial of {study}{newest} has begun yet")
     else:
         _print(frame, study, stores.tracking_uri)
+    tell_left_out(frame, f"lab best {study}", err=form != "table")
 
 
 def read_leaderboard(
@@ -62,8 +76,9 @@ def read_leaderboard(
     *,
     top: int | None = None,
     repeats: Literal["mean", "each"] = "mean",
+    everything: bool = False,
 ) -> pd.DataFrame:
-    """Return the leaderboard of `study`: see `lab.report.leaderboard`.
+    """Return the leaderboard of `study`, of `everything` or of its newest file: see `lab.report.leaderboard`.
 
     Raises:
         StudyError: there is no such study, or none of its trials has such a metric.
@@ -76,12 +91,29 @@ def read_leaderboard(
     experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
     if experiment is None:
         raise StudyError(unknown_study(study, stores.storage))
-    frame = leaderboard(tracker, experiment, study=study, metric=metric, top=top, repeats=repeats)
+    frame = leaderboard(
+        tracker,
+        experiment,
+        study=study,
+        metric=metric,
+        top=top,
+        repeats=repeats,
+        of="all" if everything else "newest",
+    )
     if not frame.empty and frame[metric].isna().all():
         raise StudyError(
             f"No trial of {study} has a metric '{metric}' yet; it can be best_value or any metric of a run"
         )
     return frame
+
+
+def tell_left_out(frame: pd.DataFrame, command: str, *, err: bool = False) -> None:
+    """Say which trials of the study `frame` leaves out; on stderr where a program reads what it has."""
+    count, other = frame.attrs.get("left_out", 0), frame.attrs.get("other", "")
+    if count:
+        trials = "1 trial" if count == 1 else f"{count:,} trials"
+        settings = f" ({other})" if other else ""
+        click.echo(f"Without {trials} of earlier files or other settings{settings}: {command} --all", err=err)
 
 
 def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:
@@ -94,3 +126,6 @@ def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:
     click.echo("Load the best:")
     click.echo(f"  mlflow.set_tracking_uri('{shown_address(tracking_uri)}')")
     click.echo(f"  model = mlflow.pytorch.load_model('runs:/{with_model['run_id'].iloc[0]}/model')")
+    click.echo(
+        "  logits = model(images)  # float32 [B, C, H, W] in 0..1; it predicts as it is, without .eval()"
+    )

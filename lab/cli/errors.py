@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lab.engines import Stores
+    from lab.tracking import Tracker
     from lab.training.analysis import ErrorAnalysis
 
 __all__ = ["errors"]
@@ -25,8 +26,8 @@ __all__ = ["errors"]
     short_help="Show where a trained model goes wrong.",
     epilog="""\b
 Examples:
-  lab errors 3f2c…          (the id of a run, as `lab best` shows it)
-  lab errors 3f2c… --top 3""",
+  lab errors 3f2c           (the beginning of a run's id, as `lab best` shows it)
+  lab errors best:quickstart --top 3""",
 )
 @click.argument("run")
 @click.option(
@@ -41,27 +42,33 @@ Examples:
 def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage: str | None) -> None:
     """Evaluate the model of RUN on its test images again, and show which classes it confuses.
 
+    RUN is the id of a run, or its beginning; models:/NAME/VERSION or best:STUDY.
+
     Confusion matrices, errors per class and the most confused images are logged to the run, as training does.
     """
+    from lab.objective import analyse_run  # seconds of imports
+    from lab.restore import find_run
+
     stores = stores_from(tracking_uri, storage)
-    analysis = _analyse(run, stores, download)
+    tracker = _tracker(run, stores)
+    run_id = find_run(tracker, run)
+    analysis = analyse_run(tracker, run_id, download=download)
     scores = f"accuracy {analysis.accuracy:.2%}, macro F1 {analysis.macro_f1:.4f}"
     click.echo(f"{counted(len(analysis.labels), 'test image')}: {scores}")
     terminal().print(_classes(analysis, top))
     pairs = _pairs(analysis, top)
     terminal().print(pairs if pairs.row_count else "No image was misclassified.")
-    click.echo(f"Logged to run {run}")
-    click.echo(browse(stores.tracking_uri))
+    click.echo(f"Logged to run {run_id}")
+    click.echo(browse(stores.tracking_uri, tracker.experiment_of(run_id), run_id))
 
 
-def _analyse(run: str, stores: Stores, download: bool) -> ErrorAnalysis:
-    from lab.objective import analyse_run
+def _tracker(run: str, stores: Stores) -> Tracker:
     from lab.study import database_exists
     from lab.tracking import connect
 
     if not database_exists(stores.tracking_uri):
         raise TrackingError(f"There is no run {run}: {stores.tracking_uri} does not exist")
-    return analyse_run(connect(stores.tracking_uri, stores.artifact_dir), run, download=download)
+    return connect(stores.tracking_uri, stores.artifact_dir)
 
 
 def _classes(analysis: ErrorAnalysis, top: int) -> Table:

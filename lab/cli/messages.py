@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from lab.tracking import Left
 
 __all__ = ["browse", "data_lines", "existing_study", "shown_address", "undelivered", "unknown_study"]
+
+
+_UI = "http://127.0.0.1:5000"  # where `make ui` and `mlflow server` are, unless they are told otherwise
 
 
 def shown_address(tracking_uri: str) -> str:
@@ -31,17 +35,20 @@ def data_lines(notes: Sequence[str]) -> list[str]:
     return ["data", *(f"  {note}" for note in notes)] if notes else []
 
 
-def browse(tracking_uri: str, experiment: str | None = None) -> str:
-    """Return how to look at what was tracked; with an experiment's id, at its leaderboard."""
-    from lab.tracking import study_page
+def browse(tracking_uri: str, experiment: str | None = None, run_id: str | None = None) -> str:
+    """Return how to look at what was tracked; with an experiment's id at its leaderboard, with a run's too at that."""
+    from lab.tracking import run_page, study_page
 
     shown = shown_address(tracking_uri)
-    page = study_page(experiment) if experiment else "/#/experiments?workflowType=machine_learning"
+    page = "/#/experiments?workflowType=machine_learning"
+    if experiment is not None:
+        page = study_page(experiment) if run_id is None else run_page(experiment, run_id)
     if tracking_uri.startswith("http"):
         return f"Browse it: {shown.rstrip('/')}{page}"
     if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
-        return f"Browse it: make ui, then http://127.0.0.1:5000{page}"
-    return f"Browse it: mlflow server --workers 1 --backend-store-uri {shown}"
+        return f"Browse it: make ui, then {_UI}{page}"
+    server = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(shown)}"
+    return f"Browse it: {server}" + (f", then {_UI}{page}" if experiment is not None else "")
 
 
 def undelivered(left: Left, tracking_uri: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STORAGE",
+    "all_option",
     "config_options",
     "only_option",
     "overrides_option",
@@ -103,6 +104,16 @@ def only_option(command: Command) -> Command:
         multiple=True,
         metavar="KEY=VALUES",
         help="Only the cells with one of these values, e.g. --only optimizer=adam,sgd. May be given several times.",
+    )(command)
+
+
+def all_option(command: Command) -> Command:
+    """Add `--all`, as `everything`: also what is not of a study's newest file."""
+    return click.option(
+        "--all",
+        "everything",
+        is_flag=True,
+        help="Also trials of earlier files and other settings, with a column for each setting that differs.",
     )(command)
 
 

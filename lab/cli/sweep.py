@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.cli.again import command_line
+from lab.cli.best import tell_left_out
 from lab.cli.console import terminal
 from lab.cli.live import STOPPING, SweepDisplay
 from lab.cli.options import (
@@ -160,6 +161,7 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
         terminal().print(render(board.head(_ROWS), title=result.study))
     if len(board) > _ROWS:
         click.echo(f"{counted(len(board) - _ROWS, 'more trial')}: lab best {result.study} --top {len(board)}")
+    tell_left_out(board, f"lab best {result.study}")
     counts = ", ".join(f"{number:,} {state}" for state, number in sorted(result.states.items()))
     click.echo(f"{result.study}: {counts}")
     if result.failed:

@@ -72,16 +72,14 @@ def train(
         raise ConfigError("--resume continues a run with the settings it has; leave out --config")
     with stop_on_signals("Stopping at the next step; press Ctrl-C again to end at once.") as stop:
         from lab.objective import Placement  # seconds of imports
+        from lab.restore import find_run
 
         config = None if resume else _config(file, given)
         if config is not None:
             config = _check(config, download)
         tracker = _tracker(stores, resume)
-        if config is not None:
-            _check_origin(config, tracker)
-        else:
-            config = _config_of_run(tracker, resume or "", given)
-        run_id = resume or outer_run_id()
+        run_id = find_run(tracker, resume) if resume else outer_run_id()
+        config = _with_origin(config, tracker) if config else _config_of_run(tracker, run_id or "", given)
         placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
         try:
             result = _train(config, tracker, placement, download, stop, again)
@@ -151,11 +149,15 @@ def _check(config: TrialConfig, download: bool) -> TrialConfig:
     return config
 
 
-def _check_origin(config: TrialConfig, tracker: Tracker) -> None:
-    """Find out before a run is opened whether the model to begin with is there and fits."""
+def _with_origin(config: TrialConfig, tracker: Tracker) -> TrialConfig:
+    """Return `config` with the whole id of the run that it begins with; that must be there, and its model fit."""
+    from lab.restore import whole_id
     from lab.study import check_stored_origins
 
+    if config.init_from is not None:
+        config = config.model_copy(update={"init_from": whole_id(tracker, config.init_from)})
     check_stored_origins([config], [], tracker)
+    return config
 
 
 def _train(
@@ -204,8 +206,9 @@ def _print_result(result: TrialResult, tracker: Tracker, tracking_uri: str) -> N
     if result.best_value is not None:
         best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
     click.echo(f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%} with those weights")
-    run_id = result.run_id
+    run_id, experiment = result.run_id, None
     with suppress(TrackingError):  # it is still away; by the id that it has meanwhile the run is found too
         run_id = run_in_store(tracker, run_id) or run_id
+        experiment = tracker.experiment_of(run_id)
     click.echo(f"run {run_id}  ({result.summary.params:,} params)")
-    click.echo(browse(tracking_uri))
+    click.echo(browse(tracking_uri, experiment, run_id))

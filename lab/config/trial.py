@@ -67,7 +67,7 @@ METRICS: Final = (
 # these never change a cell's identity.
 _NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
 
-_ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
+_ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
 _ALONE: Final = "alone"  # the validation context in which a field is checked without the others
 

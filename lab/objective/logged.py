@@ -14,6 +14,7 @@ from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.result import TrialResult
 from lab.tracking import Run
+from lab.tracking.drawing import log_figure
 from lab.tracking.error_analysis import log_error_analysis
 from lab.tracking.figures import curves, iteration_curves
 from lab.training import Trainer
@@ -57,9 +58,9 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
     run.set_tags({"lab.outcome": result.outcome})
-    run.log_figure(curves(_columns(result.history), result.best_epoch), "curves.png")
+    log_figure(run, "curves.png", lambda: curves(_columns(result.history), result.best_epoch))
     if trainer.step_history:
-        run.log_figure(iteration_curves(trainer.step_history), "iteration_curves.png")
+        log_figure(run, "iteration_curves.png", lambda: iteration_curves(trainer.step_history))
     log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from lab.report.statistics import summaries
 
 __all__ = ["effects"]
 
+_PARTS = 4  # of a range
 _COLUMNS = ("dimension", "value", "mean", "ci95", "n", "left_out", "best")
 
 
@@ -22,6 +24,9 @@ def effects(
     The interval is that of a mean over trials which also differ in the other dimensions: it is wide where those
     matter, and two values may well differ in every pairing though their intervals overlap.
 
+    Of a dimension that a sampler chooses from a range, hardly any value is there twice: its values are put together
+    in parts of the range with about as many trials each.
+
     Args:
         frame: a row for each trial, as `leaderboard` gives them with `repeats="each"`.
         varied: the dimensions to compare; seeds are repeats, and only compared where nothing else varies.
@@ -29,9 +34,9 @@ def effects(
         descending: whether its highest value is the best; as in `frame` if None.
 
     Returns:
-        Columns dimension, value (text; NA where the dimension was not part of a trial), mean, ci95 (half of the
-        95 % interval, NA for one trial), n, left_out (trials without a value, and those that diverged unless
-        all did) and best.
+        Columns dimension, value (text, `0.001 to 0.02` for a part of a range; NA where the dimension was not part of
+        a trial), mean, ci95 (half of the 95 % interval; NA for one trial, and where too few give one that the metric
+        cannot have), n, left_out (trials without a value, and those that diverged unless all did) and best.
     """
     metric = metric or frame.attrs.get("metric", "best_value")
     descending = frame.attrs.get("descending", True) if descending is None else descending
@@ -43,10 +48,29 @@ def effects(
 
 
 def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) -> pd.DataFrame:
-    groups = frame.groupby(dimension, dropna=False, sort=False).ngroup()
-    values = frame[metric].astype("float64").where(counted(frame, groups))
-    table = summaries(values, groups, descending=descending)
+    values = frame[dimension]
+    if dimension in frame.attrs.get("ranges", ()):
+        values = _parts(values)
+    groups = values.groupby(values, dropna=False, sort=False).ngroup()
+    of = frame.attrs.get("monitor", "") if metric == "best_value" else metric
+    trusted = frame[metric].astype("float64").where(counted(frame, groups))
+    table = summaries(trusted, groups, descending=descending, metric=of)
     table["left_out"] = groups.value_counts().sort_index() - table["n"]
     table["dimension"] = dimension
-    table["value"] = frame[dimension].groupby(groups).first()
+    table["value"] = values.groupby(groups).first()
     return table.sort_values("mean", ascending=not descending, kind="stable")[list(_COLUMNS)]
+
+
+def _parts(values: pd.Series[str]) -> pd.Series[Any]:
+    """Return for each of the numbers in `values` the part of the range that it is in, in words.
+
+    A few numbers, or such as are there again and again, are parts of their own.
+    """
+    numbers = pd.to_numeric(values, errors="coerce")
+    there = int(numbers.notna().sum())
+    if numbers.nunique() <= _PARTS or 2 * numbers.nunique() <= there:
+        return values
+    parts = pd.qcut(numbers, min(_PARTS, there // 2), labels=False, duplicates="drop")
+    ends = numbers.groupby(parts).agg(["min", "max"])
+    words = {part: f"{low:.3g} to {high:.3g}" for part, low, high in ends.itertuples()}
+    return parts.map(words)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from lab.config import as_text
 from lab.report.repeats import outcome_counts
 from lab.report.results import GridResults
+from lab.report.settings import changes, params_of
+from lab.tracking.markup import code, literal
 
 __all__ = ["command", "facts"]
 
 _VERSIONS = ("version", "python", "torch", "torchvision", "mlflow")
-# where and how a trial ran, told apart from what it was; its folder stands with the data
-_PLACE = frozenset({"data_digest", "data_dir", "device", "threads", "seed", "preset"})
+_TOLD_ELSEWHERE = frozenset({"data_digest", "data_dir", "seed"})  # among the facts
 
 
 def facts(results: GridResults) -> dict[str, str]:
@@ -31,23 +33,46 @@ def facts(results: GridResults) -> dict[str, str]:
         "Software": _software(runs),
         "Code": ", ".join(commit[:12] for commit in _distinct(runs, "tags.mlflow.source.git.commit")),
         "Other than in the file": "; ".join(_differences(results)),
-        "Again": f"`{command(results)}`",
+        "Left out": _left_out(results),
+        "Again": code(command(results)),
     }
     return {heading: text for heading, text in found.items() if text}
 
 
 def command(results: GridResults) -> str:
-    """Return the command that repeats the runs, with what all of them had other than the file."""
+    """Return the command that repeats the runs: of the cells that were run, with what all had other than the file."""
     found = [f"{name}={got}" for (name, _, got), n in _changes(results).items() if n == len(results.runs)]
     folders = _folders(results.runs)
     if len(folders) == 1 and not results.grid.base.get("data_dir"):
         found.append(f"data_dir=path/to/{folders[0]}")
-    parts = ["lab", "sweep", _shown(results.grid.file), *(part for text in found for part in ("--set", text))]
-    return shlex.join(parts)
+    given = [("--only", text) for text in _only(results)] + [("--set", text) for text in found]
+    return shlex.join(["lab", "sweep", _shown(results.grid.file), *(part for pair in given for part in pair)])
+
+
+def _only(results: GridResults) -> Iterator[str]:
+    """Yield `lr=0.1,0.2` for each dimension of which only some values were run."""
+    for dimension in results.grid.space.dimensions:
+        column = results.runs.get(f"params.{dimension.name}")
+        if column is None or column.isna().any():  # --only would leave out cells that it is no part of
+            continue
+        texts = [as_text(value) for value in dimension.candidates]
+        run = [text for text in texts if (column == text).any()]
+        if 0 < len(run) < len(texts):
+            separator = ";" if any("," in text for text in run) else ","
+            yield f"{dimension.name}={separator.join(run)}"
+
+
+def _left_out(results: GridResults) -> str:
+    if not results.left_out:
+        return ""
+    runs = "1 run" if results.left_out == 1 else f"{results.left_out:,} runs"
+    return (
+        f"{runs} of these cells with other settings{f' ({literal(results.other)})' if results.other else ''}"
+    )
 
 
 def _data(runs: pd.DataFrame) -> str:
-    folders = ", ".join(f"`{name}`" for name in _folders(runs))
+    folders = ", ".join(map(code, _folders(runs)))
     images = _values(runs, "tags.lab.images")
     parts = [_values(runs, "params.dataset"), f"folder {folders}" if folders else "", images]
     return "; ".join(part for part in parts if part)
@@ -90,25 +115,18 @@ def _distinct(runs: pd.DataFrame, column: str) -> list[str]:
 def _differences(results: GridResults) -> Iterator[str]:
     for (name, expected, got), n in _changes(results).items():
         share = "" if n == len(results.runs) else f" (in {n} of {len(results.runs)} runs)"
-        yield f"{name} {got}{f' instead of {expected}' if expected else ''}{share}"
+        yield literal(f"{name} {got}{f' instead of {expected}' if expected else ''}{share}")
 
 
 def _changes(results: GridResults) -> Counter[tuple[str, str, str]]:
-    """Return name, the file's value and the run's of what differs, and in how many runs; '' where the file has none.
-
-    A param that a run has not at all is no difference: it may be of a later version of lab.
-    """
-    columns = map(str, results.runs)
-    known = {name.removeprefix("params.") for name in columns if name.startswith("params.")} - _PLACE
-    dimensions = {dimension.name for dimension in results.grid.space.dimensions}
-    changes: Counter[tuple[str, str, str]] = Counter()
+    """Return name, the file's value and the run's of what differs, and in how many runs; '' where the file has none."""
+    found: Counter[tuple[str, str, str]] = Counter()
     for run in results.runs.to_dict("records"):
         expected = results.expected[run["run_id"]]
-        for name in sorted(known - dimensions):
-            got = run[f"params.{name}"]
-            if isinstance(got, str) and got != expected.get(name, ""):
-                changes[name, expected.get(name, ""), got] += 1
-    return changes
+        for name, got in changes(params_of(run), expected).items():
+            if name not in _TOLD_ELSEWHERE:
+                found[name, expected.get(name, ""), got] += 1
+    return found
 
 
 def _shown(file: str) -> str:

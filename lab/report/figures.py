@@ -1,6 +1,6 @@
 """The pictures on a study's run: what each factor did, and accuracy against size and against time.
 
-Drawn without pyplot, which keeps global state and is not safe in threads.
+Each is to be drawn in the style of `lab.tracking.drawing`, which takes the names of variants as they stand.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from lab.report.effects import effects
+from lab.tracking.drawing import TITLE_AT, label, new_figure
 
 __all__ = ["effects_figure", "size_figure", "time_figure"]
 
 _BLUE, _ORANGE, _GREY = "#4c72b0", "#dd8452", "#666666"
-_DPI = 100
-_TITLE_AT = 1.02  # given, because matplotlib takes 10 ms to find a place for a title itself
 _MOST_PANELS = 9
 _MOST_VALUES = 20  # of one panel
 _MOST_LABELLED = 12  # points that get a name where there is room
@@ -39,7 +37,7 @@ def effects_figure(table: pd.DataFrame, *, metric: str = "best_value") -> Figure
     names = list(table["dimension"].unique())[:_MOST_PANELS]
     columns = min(max(len(names), 1), 3)
     rows = -(-max(len(names), 1) // columns)
-    figure = _figure(4.2 * columns, 3.4 * rows)
+    figure = new_figure(4.2 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         _effect_panel(axes, table[table["dimension"] == name].head(_MOST_VALUES), metric)
@@ -60,7 +58,7 @@ def size_figure(frame: pd.DataFrame) -> Figure:
     Args:
         frame: from `leaderboard`; the trials on the front are named, and of the others those that have room.
     """
-    figure = _figure(7.2, 4.6)
+    figure = new_figure(7.2, 4.6)
     shown = frame[_finite(frame["test_accuracy"]) & _finite(frame["params"])].astype({"params": "float64"})
     if shown.empty:
         return _say_nothing(figure)
@@ -92,14 +90,14 @@ def time_figure(trials: pd.DataFrame, frame: pd.DataFrame, varied: Sequence[str]
     """
     dimensions = [name for name in varied if name != "seed"]
     if not (_finite(frame["test_accuracy"]) & _finite(frame["seconds"])).any():
-        return _say_nothing(_figure(7.2, 4.6))
+        return _say_nothing(new_figure(7.2, 4.6))
     if len(dimensions) == 1:
         return _by_value(trials, dimensions[0])
     return _by_time(frame)
 
 
 def _by_time(frame: pd.DataFrame) -> Figure:
-    figure = _figure(7.2, 4.6)
+    figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
     shown = frame[_finite(frame["test_accuracy"]) & _finite(frame["seconds"])]
     _points(axes, "seconds", shown)
@@ -111,7 +109,7 @@ def _by_time(frame: pd.DataFrame) -> Figure:
 
 def _by_value(trials: pd.DataFrame, dimension: str) -> Figure:
     """Return accuracy (left) and training time (right) of each value of the only dimension."""
-    figure = _figure(9.6, 3.8)
+    figure = new_figure(9.6, 3.8)
     for axes, metric, title in zip(
         figure.subplots(1, 2),
         ("test_accuracy", "seconds"),
@@ -147,8 +145,9 @@ def _effect_panel(axes: Axes, table: pd.DataFrame, metric: str) -> None:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the values in the order of a number line where they are numbers, and as they were where not."""
-    numbers = pd.to_numeric(table["value"], errors="coerce")
+    """Return the values in the order of a number line where they are numbers or parts of a range, or as they were."""
+    first = table["value"].astype("str").str.partition(" to ")[0]
+    numbers = pd.to_numeric(first, errors="coerce")
     return table if numbers.isna().any() else table.loc[numbers.sort_values().index]
 
 
@@ -185,19 +184,11 @@ def _name_points(axes: Axes, x: str, frame: pd.DataFrame) -> None:
 
 
 def _labels(values: pd.Series[Any]) -> list[str]:
-    texts = ["–" if pd.isna(value) else str(value) for value in values]
-    return [text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…" for text in texts]
+    return ["–" if pd.isna(value) else label(value, _LONGEST) for value in values]
 
 
 def _finite(values: pd.Series[Any]) -> pd.Series[bool]:
     return values.astype("float64").map(np.isfinite)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of `width` x `height` inches."""
-    figure = Figure(figsize=(width, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _say_nothing(figure: Figure) -> Figure:
@@ -206,7 +197,7 @@ def _say_nothing(figure: Figure) -> Figure:
 
 
 def _finish(axes: Axes, title: str, *, x: str = "", y: str = "") -> None:
-    axes.set_title(title, fontsize=11, loc="left", y=_TITLE_AT)
+    axes.set_title(title, fontsize=11, loc="left", y=TITLE_AT)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.tick_params(labelsize=8)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
 
 from lab.errors import TrackingError
 from lab.report.repeats import by_cell, has_repeats
+from lab.report.settings import differing, in_words, newest_file
 from lab.report.trials import ranked, trial_frame
 from lab.tracking import Tracker
 
@@ -23,8 +25,12 @@ def leaderboard(
     metric: str = "best_value",
     top: int | None = None,
     repeats: Literal["mean", "each"] = "mean",
+    of: Literal["newest", "all"] = "newest",
 ) -> pd.DataFrame:
     """Return the trials of `study`, the best first; of a study with repeats its cells, by their means.
+
+    They are those of the file that was planned last, with its `--set`; a try with other settings does not mix in.
+    Where trials are shown that differ in settings which the file does not vary, each of these is a column too.
 
     Trials without a finite value come last; of equals the one with fewer parameters is first, then the name
     decides. The highest accuracy and the lowest loss are the best; of any other `metric`, the study's
@@ -37,9 +43,10 @@ def leaderboard(
         metric: metric to rank by; its column is there even if it is none of those below.
         top: most rows to return.
         repeats: whether the repeats of a cell are one row or one each.
+        of: `all` for the trials of earlier files and other settings too.
 
     Returns:
-        Columns rank (from 1), name, a column for each parameter that the study varies (text), best_value,
+        Columns rank (from 1), name, a column for each parameter in which the trials differ (text), best_value,
         test_accuracy, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is
         on the front of test accuracy and size), outcome and run_id. Missing values are NA.
 
@@ -49,7 +56,8 @@ def leaderboard(
         test_ci95 follows test_accuracy, and run_id is the best repeat's.
 
         `attrs` has monitor (what best_value is a value of), metric, descending (whether its highest is the
-        best) and varied.
+        best), varied, ranges (those that a sampler chooses from a range), left_out (how many trials are not of the
+        newest file) and other (the settings of these, in words).
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
@@ -59,13 +67,24 @@ def leaderboard(
     maximized = parent.get("tags.lab.direction") != "minimize"
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
-    frame = ranked(trial_frame(runs, varied, metric), metric, _rises(metric, maximized))
+    newest = newest_file(tracker, str(parent["run_id"]))
+    mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
+    others = [] if newest is None else newest.changes(runs[~mine])
+    shown = runs[mine] if of == "newest" else runs
+    extra = _also_differing(shown, varied, others if of == "all" else [])
+    varied += extra
+    trials = trial_frame(shown, varied, metric)
+    trials["name"] = _longer(trials, extra)
+    frame = ranked(trials, metric, _rises(metric, maximized))
     frame.attrs = {
         "monitor": parent.get("tags.lab.monitor") or "val_accuracy",
         "metric": metric,
         "descending": _rises(metric, maximized),
         "maximized": maximized,
         "varied": varied,
+        "ranges": [] if newest is None else newest.ranges,
+        "left_out": len(runs) - len(shown),
+        "other": in_words(others),
     }
     frame = cells(frame) if repeats == "mean" else frame
     return frame.head(top if top is not None else len(frame))
@@ -76,10 +95,27 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     about = trials.attrs
     if not has_repeats(about["varied"]) or "seed" not in trials:
         return trials
-    frame = by_cell(trials, about["varied"], descending=about["maximized"])
+    frame = by_cell(trials, about["varied"], descending=about["maximized"], monitor=about["monitor"])
     frame = ranked(frame, about["metric"], about["descending"])
     frame.attrs = about
     return frame
+
+
+def _also_differing(
+    runs: pd.DataFrame, varied: Sequence[str], changes: Iterable[Mapping[str, str] | None]
+) -> list[str]:
+    """Return the settings, beside `varied`, that tell `runs` apart; `changes` are known to."""
+    known = (name for change in changes for name in change or {})
+    return [name for name in dict.fromkeys((*differing(runs, varied), *known)) if name not in varied]
+
+
+def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
+    """Return the names of `trials` with their `settings` in front, so that no two are called the same."""
+    names = trials["name"]
+    for setting in reversed(settings):
+        values = trials[setting].fillna("none")
+        names = f"{setting}=" + values.astype("str") + " " + names
+    return names
 
 
 def _rises(metric: str, maximized: bool) -> bool:

@@ -8,6 +8,7 @@ from lab.report.effects import effects
 from lab.report.figures import effects_figure, size_figure, time_figure
 from lab.report.leaderboard import cells
 from lab.tracking import Run
+from lab.tracking.drawing import log_figure
 
 __all__ = ["publish_leaderboard"]
 
@@ -28,7 +29,7 @@ def publish_leaderboard(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     for name, content in (("leaderboard", frame), ("effects", table)):
         run.log_table(content, f"{name}.json")
         run.log_text(content.to_csv(index=False), f"{name}.csv")
-    run.log_figure(effects_figure(table, metric=trials.attrs["monitor"]), "effects.png")
-    run.log_figure(size_figure(frame), "size.png")
-    run.log_figure(time_figure(trials, frame, varied), "time.png")
+    log_figure(run, "effects.png", lambda: effects_figure(table, metric=trials.attrs["monitor"]))
+    log_figure(run, "size.png", lambda: size_figure(frame))
+    log_figure(run, "time.png", lambda: time_figure(trials, frame, varied))
     return frame

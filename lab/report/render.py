@@ -69,9 +69,13 @@ class _Leaderboard:
             header_style="bold",
         )
         headings = _HEADINGS | (_CELL_HEADINGS if "ci95" in self.frame else {})
+        headings |= {
+            name: name for name in _varied(list(map(str, self.frame.columns)))
+        }  # `epochs` may be one
         for name in columns:
             numeric = pd.api.types.is_numeric_dtype(self.frame[name])
-            table.add_column(headings.get(name, name), justify="right" if numeric else "left", no_wrap=True)
+            heading = Text(headings.get(name, name))
+            table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
         for _, row in self.frame.iterrows():
             cells = (_cell(name, row[name], self.monitor) for name in columns)
             table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
@@ -112,13 +116,17 @@ def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None
 
 def _layouts(columns: list[str]) -> Iterator[list[str]]:
     """Yield the columns to show, from the widest table to the narrowest."""
-    varied = columns[columns.index("name") + 1 : columns.index("best_value")]
+    varied = _varied(columns)
     spare = [name for name in _SPARE if name in columns and name not in varied]
     # the varied parameters say all that the name says, but each in a column of its own
     for hidden in (["name"], varied) if varied else ([],):
         for dropped in range(len(spare) + 1):
             out = {"run_id", *hidden, *spare[:dropped]}
             yield [name for name in columns if name not in out]
+
+
+def _varied(columns: list[str]) -> list[str]:
+    return columns[columns.index("name") + 1 : columns.index("best_value")]
 
 
 def duration(seconds: float) -> str:

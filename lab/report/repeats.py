@@ -23,7 +23,12 @@ def has_repeats(varied: Sequence[str]) -> bool:
 
 
 def by_cell(
-    trials: pd.DataFrame, varied: Sequence[str], *, of: str = "best_value", descending: bool = True
+    trials: pd.DataFrame,
+    varied: Sequence[str],
+    *,
+    of: str = "best_value",
+    descending: bool = True,
+    monitor: str = "",
 ) -> pd.DataFrame:
     """Return a row for each cell of `trials`, unranked.
 
@@ -32,6 +37,7 @@ def by_cell(
         varied: the parameters that the study varies.
         of: what ci95, n and best are of.
         descending: whether the highest value is the best.
+        monitor: what best_value is a value of.
 
     Returns:
         The columns of `leaderboard` for cells, except rank and pareto.
@@ -41,7 +47,12 @@ def by_cell(
     first = trials.assign(cell=cells).drop_duplicates("cell").set_index("cell")
     trusted = counted(trials, cells)
     found = {
-        name: summaries(trials[name].where(trusted), cells, descending=descending)
+        name: summaries(
+            trials[name].where(trusted),
+            cells,
+            descending=descending,
+            metric=monitor if name == "best_value" else name,
+        )
         for name in map(str, trials.select_dtypes("float64"))
     }
     columns: dict[str, pd.Series[Any]] = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lab.config import Grid, Point, Reported, as_text
 from lab.errors import ConfigError
 from lab.report.repeats import by_cell
+from lab.report.settings import changes, in_words, params_of
 from lab.report.trials import ranked, trial_frame
 
 __all__ = ["Comparison", "GridResults", "grid_results"]
@@ -36,8 +39,9 @@ class GridResults:
     """What is known of a grid's cells.
 
     `runs` has the newest run of every cell and seed (the newest that finished, where one did), as
-    `Tracker.runs` gives them; `expected` the params that the file gives each of them, by run id; `cells` the
-    columns of `leaderboard` for cells, ranked by test accuracy.
+    `Tracker.runs` gives them, all with the same settings; `expected` the params that the file gives each of them, by
+    run id; `cells` the columns of `leaderboard` for cells, ranked by test accuracy. `left_out` is how many runs of
+    these cells had other settings, and `other` what these are, in words.
     """
 
     grid: Grid
@@ -45,6 +49,8 @@ class GridResults:
     expected: Mapping[str, Mapping[str, str]]
     cells: pd.DataFrame
     comparisons: tuple[Comparison, ...]
+    left_out: int = 0
+    other: str = ""
 
     @property
     def monitor(self) -> str:
@@ -56,7 +62,8 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
     """Return what `runs` say of the cells of `grid`, or None where none of them is of its cells.
 
     A run belongs to the cell that has the same values of the grid's dimensions; all else may differ, so that
-    runs of `--set epochs=3` are found too.
+    runs of `--set epochs=3` are found too. Runs of different settings are not put into one table: those as the file
+    says count, or where none of these finished, those with the settings of the newest that did.
 
     Args:
         grid: the grid file.
@@ -64,9 +71,12 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
     """
     points = _points(grid)
     numbers = _numbers(grid, points, runs)
-    runs = _newest(runs.assign(point=numbers)[numbers.notna()], grid)
-    if runs.empty:
+    every = runs.assign(point=numbers)[numbers.notna()]
+    if every.empty:
         return None
+    different = _changes(every, points)
+    alike = _of_one_kind(every, different)
+    runs = _newest(every[alike], grid)
     found = points.loc[runs["point"]]
     return GridResults(
         grid=grid,
@@ -74,6 +84,8 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
         expected=dict(zip(runs["run_id"], found["params"], strict=True)),
         cells=_cells(grid, runs),
         comparisons=tuple(_compare(grid, points, runs, entry) for entry in grid.reported),
+        left_out=int((~alike).sum()),
+        other=in_words(found for found, kept in zip(different, alike, strict=True) if not kept),
     )
 
 
@@ -102,6 +114,24 @@ def _numbers(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[
     columns = runs.reindex(columns=[f"params.{name}" for name in names])
     rows = columns.astype(object).where(columns.notna(), None).itertuples(index=False, name=None)
     return pd.Series([keys.get(row) for row in rows] if names else 0.0, index=runs.index, dtype="float64")
+
+
+def _changes(runs: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
+    """Return what each run has other than the file; another seed is a repeat."""
+    cells = points.loc[runs["point"], "params"]
+    return [
+        changes(params_of(run) | {"seed": cell["seed"]}, cell)
+        for run, cell in zip(runs.to_dict("records"), cells, strict=True)
+    ]
+
+
+def _of_one_kind(runs: pd.DataFrame, different: Sequence[dict[str, str]]) -> npt.NDArray[np.bool_]:
+    """Return which of `runs` are told of: those that have nothing `different`, or the same as the newest."""
+    order = runs.assign(finished=runs["status"] == "FINISHED", at=range(len(runs)))
+    order = order.sort_values(["finished", "start_time"], ascending=False, kind="stable")
+    known = [different[at] for at in order["at"][order["finished"] == order["finished"].iloc[0]]]
+    told = {} if {} in known else known[0]
+    return np.array([found == told for found in different])
 
 
 def _newest(runs: pd.DataFrame, grid: Grid) -> pd.DataFrame:

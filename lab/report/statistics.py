@@ -29,28 +29,42 @@ def half_width(std: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
     return np.asarray(quantile * values / np.sqrt(np.maximum(counts, 1)), dtype=float)
 
 
-def summaries(values: pd.Series[float], groups: pd.Series[int], *, descending: bool = True) -> pd.DataFrame:
+def summaries(
+    values: pd.Series[float], groups: pd.Series[int], *, descending: bool = True, metric: str = ""
+) -> pd.DataFrame:
     """Return a row for each group of `values`, indexed by its number.
 
     Args:
         values: numbers; NaN and infinities do not count.
         groups: the number of each value's group, with the same index.
         descending: whether the highest value is the best.
+        metric: what they are values of.
 
     Returns:
-        Columns mean, ci95 (half of the 95 % interval of the mean, NaN for one value), n and best.
+        Columns mean, ci95 (half of the 95 % interval of the mean; NaN for one value, and where too few values give an
+        interval that goes beyond what the metric can be, such as 119 %), n and best.
     """
     finite = values.astype("float64").where(values.astype("float64").map(math.isfinite))
     grouped = finite.groupby(groups)
     found = grouped.agg(["mean", "std", "count"])
+    half = pd.Series(half_width(found["std"], found["count"]), index=found.index)
+    lowest, highest = _bounds(metric)
+    possible = (found["mean"] - half >= lowest) & (found["mean"] + half <= highest)
     return pd.DataFrame(
         {
             "mean": found["mean"],
-            "ci95": half_width(found["std"], found["count"]),
+            "ci95": half.where(possible),
             "n": found["count"],
             "best": grouped.max() if descending else grouped.min(),
         }
     )
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    """Return the lowest and the highest value that `metric` can have."""
+    if metric.endswith(("accuracy", "f1")):
+        return 0.0, 1.0
+    return (0.0 if metric.endswith(("loss", "seconds")) else -math.inf), math.inf
 
 
 def pareto_front(accuracy: npt.ArrayLike, params: npt.ArrayLike) -> npt.NDArray[np.bool_]:

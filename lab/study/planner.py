@@ -25,6 +25,7 @@ from lab.study.search import check_search
 from lab.study.slots import fill_slots, forget_search
 from lab.study.storage import PatientStorage
 from lab.tracking import Run, Tracker
+from lab.tracking.planned import Planned, log_planned
 
 __all__ = [
     "Cell",
@@ -284,6 +285,8 @@ def submit(
     end_stale(queue, tracker)
     earlier = Earlier(queue, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
+    planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
+    log_planned(run, tracker, planned, partial=grid.only is not None)
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
@@ -333,6 +336,7 @@ def _open(
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
             keep_to_images(queue, (cell.config for cell in cells))
+            log_planned(run, tracker, Planned(grid.text, grid.overrides))
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():

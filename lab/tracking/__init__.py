@@ -19,7 +19,7 @@ from lab.tracking.journal import Refused, left
 from lab.tracking.journal import stores as stores_left
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.memory import MemoryTracker
-from lab.tracking.views import study_page
+from lab.tracking.views import run_page, study_page
 
 __all__ = [
     "Delivered",
@@ -39,6 +39,7 @@ __all__ = [
     "prepare",
     "public_uri",
     "run_in_store",
+    "run_page",
     "stores_left",
     "study_page",
 ]

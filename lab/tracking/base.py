@@ -22,7 +22,6 @@ from lab.wording import counted
 
 if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
 __all__ = [
@@ -144,8 +143,8 @@ class Run(Protocol):
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens where there is none."""
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one.
@@ -274,6 +273,13 @@ class Tracker(Protocol):
         Args:
             experiment: id of the experiment; None for all of them.
             tags: that the runs must have.
+        """
+
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
         """
 
     def tags(self, run_id: str) -> dict[str, str]:

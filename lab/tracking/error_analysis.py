@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lab.tracking.base import Run
+from lab.tracking.drawing import log_figure
 from lab.tracking.figures import confusion_matrix, errors_per_class, most_confused
 from lab.training.analysis import ConfusedPair, ErrorAnalysis
 
@@ -35,7 +37,8 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> Non
     pairs = analysis.most_confused()
     _log_figures(run, analysis.confusion, classes)
     if pairs:
-        run.log_figure(most_confused(pairs, _examples(pairs, images), classes), "most_confused.png")
+        shown = _examples(pairs, images)
+        log_figure(run, "most_confused.png", lambda: most_confused(pairs, shown, classes))
     scores = _scores(analysis, classes)
     run.log_table(scores, "per_class.json")
     run.log_text(scores.to_csv(index=False, lineterminator="\n"), "errors/per_class.csv")
@@ -46,11 +49,11 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> Non
 
 
 def _log_figures(run: Run, confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
-    whole = confusion_matrix(confusion, classes, title="Test images")
-    run.log_figure(whole, "confusion_matrix.png")
-    errors = confusion_matrix(confusion, classes, diagonal=False, title="Test errors")
-    run.log_figure(errors, "confusion_errors.png")
-    run.log_figure(errors_per_class(confusion, classes), "errors_per_class.png")
+    whole = partial(confusion_matrix, confusion, classes, title="Test images")
+    log_figure(run, "confusion_matrix.png", whole)
+    errors = partial(confusion_matrix, confusion, classes, diagonal=False, title="Test errors")
+    log_figure(run, "confusion_errors.png", errors)
+    log_figure(run, "errors_per_class.png", partial(errors_per_class, confusion, classes))
 
 
 def _examples(pairs: Sequence[ConfusedPair], images: Tensor) -> dict[int, npt.NDArray[np.uint8]]:

@@ -1,6 +1,6 @@
 """The pictures on a trial's run: its curves, its confusion matrix, and where it goes wrong.
 
-Drawn without pyplot, which keeps global state and is not safe in threads.
+Each is to be drawn in the style of `lab.tracking.drawing`, which takes the names of classes as they stand.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
+from lab.tracking.drawing import DPI, TITLE_AT, label, new_figure
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = ["confusion_matrix", "curves", "errors_per_class", "iteration_curves",
 
 _COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 _GREY = "#666666"
-_DPI = 100
-_TITLE_AT = 1.02  # given, because matplotlib takes 10 ms to find a place for a title itself
 _MOST_NUMBERED = 20  # classes up to which cells carry their counts
 _MOST_LABELLED = 40  # classes up to which every one is named
 _LINEAR_DECADES = 2  # that a loss may span before its axis is logarithmic
@@ -70,6 +68,8 @@ def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
         _finish(axes, metric.capitalize(), "iteration")
         if metric == "loss" and _spans_decades(line):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # its own would be a formula
+            axes.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -96,7 +96,7 @@ def confusion_matrix(
     bar_width = 0.0 if numbered else 0.9
     margin = 1.1 if _slanted(classes) else 0.65  # for the names of the classes
     width, height = cells + margin + 0.2 + 1.6 * bar_width, cells + margin + 0.4  # the bar's labels beside it
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     axes = figure.add_axes((margin / width, margin / height, (cells + bar_width) / width, cells / height))
     top = 1.0 if diagonal else max(float(shown.max()), 1e-9)
     image = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=top)
@@ -108,7 +108,7 @@ def confusion_matrix(
         bar.set_label("share of the true class", fontsize=8)
     _name_classes(axes, classes)
     accuracy = np.trace(counts) / max(counts.sum(), 1)
-    axes.set_title(f"{title} · accuracy {accuracy:.2%}", fontsize=10, loc="left", y=_TITLE_AT)
+    axes.set_title(f"{title} · accuracy {accuracy:.2%}", fontsize=10, loc="left", y=TITLE_AT)
     return figure
 
 
@@ -128,7 +128,7 @@ def errors_per_class(
     counts = _counts(matrix, classes)  # [C, C]
     images = counts.sum(axis=1)  # [C]
     errors = images - np.diagonal(counts)  # [C]
-    figure = _figure(min(max(0.5 * len(classes), 6.0), 12.0), 4.8)
+    figure = new_figure(min(max(0.5 * len(classes), 6.0), 12.0), 4.8)
     number, share = figure.subplots(2, 1)
     _bars(number, errors, [f"{n}" for n in errors], "errors")
     shares = errors / np.maximum(images, 1)  # [C]
@@ -138,7 +138,7 @@ def errors_per_class(
     places, names = _tick_names(classes)
     share.set_xticks(places, names, **_tick_style(classes))
     summary = f"{errors.sum():,} of {counted(int(images.sum()), 'image')}"
-    number.set_title(f"{title} · {summary}", fontsize=10, loc="left", y=_TITLE_AT)
+    number.set_title(f"{title} · {summary}", fontsize=10, loc="left", y=TITLE_AT)
     inches = figure.get_figwidth()
     bottom = 0.19 if _slanted(classes) else 0.08
     figure.subplots_adjust(left=0.72 / inches, right=1 - 0.1 / inches, bottom=bottom, top=0.93, hspace=0.14)
@@ -157,7 +157,7 @@ def most_confused(
     """
     columns = max((len(pair.examples) for pair in pairs), default=0)
     width, height = _NAMES + max(columns, 3) * _COLUMN, _HEAD + len(pairs) * _ROW
-    figure = _figure(width / _DPI, height / _DPI)
+    figure = new_figure(width / DPI, height / DPI)
     page = np.full((height, width, 4), 255, dtype=np.uint8)  # opaque white
     _write(figure, 12, 22, "Most confused · images that the model was surest of", fontsize=10)
     for row, pair in enumerate(pairs):
@@ -173,7 +173,7 @@ def most_confused(
 
 
 def _loss_and_accuracy() -> tuple[Figure, dict[str, Axes]]:
-    figure = _figure(9.6, 3.8)
+    figure = new_figure(9.6, 3.8)
     loss, accuracy = figure.subplots(1, 2)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.90, wspace=0.2)
@@ -185,13 +185,6 @@ def _counts(matrix: npt.ArrayLike, classes: Sequence[str]) -> npt.NDArray[Any]:
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(f"matrix must be [C, C] for C={len(classes)} classes, but got {counts.shape}")
     return counts
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of `width` x `height` inches."""
-    figure = Figure(figsize=(width, height), dpi=_DPI)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _curve(axes: Axes, values: Sequence[float], split: str, color: str, best_epoch: int | None) -> None:
@@ -222,7 +215,7 @@ def _mark_best(axes: Axes, best_epoch: int | None) -> None:
 
 
 def _finish(axes: Axes, title: str, against: str) -> None:
-    axes.set_title(title, fontsize=11, loc="left", y=_TITLE_AT)
+    axes.set_title(title, fontsize=11, loc="left", y=TITLE_AT)
     axes.set_xlabel(against, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)
@@ -240,7 +233,7 @@ def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.fl
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
-def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], label: str) -> None:
+def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], title: str) -> None:
     places = np.arange(len(values))
     # one outline that goes down to 0 between the bars: 100 rectangles nearly double the time of an axes
     outline = np.insert(values.astype(float), np.arange(1, len(values)), 0.0)
@@ -253,7 +246,7 @@ def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], label: s
             )
     axes.set(xlim=(-0.7, len(values) - 0.3), ylim=(0, 1.18 * max(float(np.max(values, initial=0)), 0.01)))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=values.dtype.kind == "i"))
-    axes.set_ylabel(label, fontsize=9)
+    axes.set_ylabel(title, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, axis="y")
     axes.spines[["top", "right"]].set_visible(False)
@@ -261,12 +254,12 @@ def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], label: s
 
 def _write(figure: Figure, left: float, below: float, text: str, **style: Any) -> None:
     """Write `text` so many pixels from the left, its foot so many below the top."""
-    width, height = figure.get_size_inches() * _DPI
-    figure.text(left / width, 1 - below / height, text, parse_math=False, **style)
+    width, height = figure.get_size_inches() * DPI
+    figure.text(left / width, 1 - below / height, text, **style)
 
 
 def _describe(figure: Figure, top: int, pair: ConfusedPair, classes: Sequence[str]) -> None:
-    true, predicted = _short(classes[pair.true], 22), _short(classes[pair.predicted], 20)
+    true, predicted = label(classes[pair.true], 22), label(classes[pair.predicted], 20)
     _write(figure, 12, top + 28, true, fontsize=9, weight="bold")
     _write(figure, 12, top + 48, f"→ {predicted}", fontsize=9, weight="bold")
     _write(
@@ -308,7 +301,7 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
     places, names = _tick_names(classes)
     style = _tick_style(classes)
     axes.set_xticks(places, names, **style)
-    axes.set_yticks(places, names, fontsize=style["fontsize"], parse_math=False)
+    axes.set_yticks(places, names, fontsize=style["fontsize"])
     axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)
 
@@ -316,7 +309,7 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
 def _tick_names(classes: Sequence[str]) -> tuple[list[int], list[str]]:
     every = max(1, -(-len(classes) // _MOST_LABELLED))
     places = list(range(0, len(classes), every))
-    return places, [_short(classes[at], 12) for at in places]
+    return places, [label(classes[at], 12) for at in places]
 
 
 def _tick_style(classes: Sequence[str]) -> dict[str, Any]:
@@ -326,12 +319,4 @@ def _tick_style(classes: Sequence[str]) -> dict[str, Any]:
         "rotation": 45 if slanted else 0,
         "ha": "right" if slanted else "center",
         "rotation_mode": "anchor",
-        "parse_math": False,  # a folder may be called `$a$`
     }
-
-
-def _short(name: str, most: int) -> str:
-    """Return `name` on one line, with at most so many characters: those at both ends, where names differ."""
-    line = " ".join(str(name).split())
-    tail = (most - 1) // 2
-    return line if len(line) <= most else f"{line[: most - 1 - tail]}…{line[-tail:]}"

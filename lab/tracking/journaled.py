@@ -158,6 +158,10 @@ class JournaledTracker:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
         return self.inner.find_runs(experiment, tags)
 
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in."""
+        return self.inner.experiment_of(self._known_id(run_id) or run_id)
+
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
         return self.inner.tags(self._known_id(run_id) or run_id)

@@ -15,7 +15,6 @@ from lab.tracking.courier import Courier
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
     from lab.tracking.journaled import JournaledTracker
@@ -107,10 +106,9 @@ class JournaledRun:
         """Delete the artifact `path`; nothing happens where there is none."""
         self._add("delete", {"path": artifact_path(path)}, path=path)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
-        kind = PurePosixPath(path).suffix.lstrip(".") or "png"
-        self._store(path, lambda file: figure.savefig(file, format=kind))
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
+        self._store(path, lambda file: file.write_bytes(image))
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`.json`), replacing an older one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 import time
@@ -17,7 +16,6 @@ from lab.tracking.base import Left, Point, RunStatus, artifact_path
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
 __all__ = ["MemoryRun", "MemoryTracker"]
@@ -119,11 +117,9 @@ class MemoryRun:
         with self._lock:
             self._stored.artifacts.pop(artifact_path(path), None)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
-        image = io.BytesIO()
-        figure.savefig(image, format=PurePosixPath(path).suffix.lstrip(".") or "png")
-        self._store(path, image.getvalue())
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
+        self._store(path, image)
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one."""
@@ -275,6 +271,11 @@ class MemoryTracker:
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first."""
         return [stored.run_id for stored in self._matching(experiment, tags)]
+
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in."""
+        with self._lock:
+            return self._stored(run_id).experiment
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""

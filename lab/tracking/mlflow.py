@@ -186,6 +186,11 @@ class MlflowTracker:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
         return [run.info.run_id for run in self._search(experiment, tags, "attributes.start_time ASC")]
 
+    def experiment_of(self, run_id: str) -> str:
+        """Return the id of the experiment that a run is in."""
+        with self._doing(f"looking up the run {run_id}"):
+            return str(self._client.get_run(run_id).info.experiment_id)
+
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
         with self._doing(f"looking up the run {run_id}"):

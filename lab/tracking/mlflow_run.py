@@ -34,13 +34,14 @@ from torch import Tensor, nn
 
 from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.markup import literal
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
 from lab.tracking.translate import translated
+from lab.tracking.views import run_page
 
 if TYPE_CHECKING:
     import mlflow.entities
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["MlflowRun", "save_model"]
 
@@ -81,8 +82,7 @@ class MlflowRun:
         """The page of this run in the MLflow UI, or None where no server shows it."""
         if not self._uri.startswith(("http://", "https://")):
             return None
-        page = f"#/experiments/{self._experiment}/runs/{self._run_id}?workspace=default"
-        return f"{public_uri(self._uri).rstrip('/')}/{page}"
+        return public_uri(self._uri).rstrip("/") + run_page(self._experiment, self._run_id)
 
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log `params`; one that the run already has keeps its value."""
@@ -152,9 +152,9 @@ class MlflowRun:
             repository: Any = get_artifact_repository(self._artifacts, tracking_uri=self._uri)
             repository.delete_artifacts(place)
 
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Store `figure` as the image `path` (`curves.png`)."""
-        self._store(path, figure.savefig)
+    def log_image(self, image: bytes, path: str) -> None:
+        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
+        self._store(path, lambda file: file.write_bytes(image))
 
     def log_table(self, frame: pd.DataFrame, path: str) -> None:
         """Store `frame` as the table `path` (`.json`), replacing an older one (MLflow's own appends)."""
@@ -247,10 +247,10 @@ class MlflowRun:
             models = [output.model_id for output in (origin.outputs.model_outputs if origin.outputs else [])]
             if models:
                 self._client.log_inputs(self._run_id, models=[LoggedModelInput(models[-1])])
-        page = f"#/experiments/{origin.info.experiment_id}/runs/{run_id}?workspace=default"
+        page = run_page(origin.info.experiment_id, run_id).removeprefix("/")
         study = origin.data.tags.get("lab.study")
         name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
-        note = f"Began with the weights of [{name}]({page})."
+        note = f"Began with the weights of [{literal(name)}]({page})."
         self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
 
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["study_page", "view_tag"]
+__all__ = ["run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
 _NAME = "Leaderboard"
@@ -34,6 +34,11 @@ def study_page(experiment: str) -> str:
     """
     page = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
     return f"{page}&viewStateShareKey={_KEY}&workspace=default"
+
+
+def run_page(experiment: str, run_id: str) -> str:
+    """Return the path of a run's page in the UI, as `study_page` does."""
+    return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning&workspace=default"
 
 
 def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[str, str]:

@@ -11,9 +11,10 @@ import torch
 from lab.config import TrialConfig
 from lab.errors import ConfigError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
-from lab.restore import find_run, restore
+from lab.restore import find_run, restore, whole_id
 from lab.tracking import MemoryTracker
 
+TRIAL = {"lab.kind": "trial"}
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
     "image_size": 8,
@@ -97,6 +98,30 @@ def test_what_does_not_fit_is_refused(tracker: MemoryTracker, run: Any) -> None:
 def test_what_is_not_there(tracker: MemoryTracker, run: Any, origin: str, message: str) -> None:
     with pytest.raises(TrackingError, match=message):
         find_run(tracker, origin)
+
+
+def test_the_beginning_of_an_id_is_enough(tracker: MemoryTracker) -> None:
+    experiment = tracker.experiment("x")
+    ids = [tracker.open_run(name="x", experiment=experiment, tags=TRIAL).run_id for _ in range(20)]
+    tracker.open_run(name="study", experiment=experiment, tags={"lab.kind": "study"})
+    for written in (
+        ids[0][:8],
+        f"runs:/{ids[0][:8]}",
+        f"{ids[0][:8]}…",
+        ids[0][:8].upper(),
+        f"runs:/{ids[0]}/model",
+    ):
+        assert find_run(tracker, written) == ids[0]
+    shared = next(digit for digit in "0123456789abcdef" if sum(i.startswith(digit) for i in ids) > 1)
+    same = sorted(known for known in ids if known.startswith(shared))
+    with pytest.raises(TrackingError, match=rf"{len(same)} runs begin with {shared}; .*{same[0]}, {same[1]}"):
+        find_run(tracker, shared)
+    with pytest.raises(
+        TrackingError, match="No run of a trial at memory has an id that begins with 0123456789"
+    ):
+        find_run(tracker, "0123456789")
+    assert whole_id(tracker, "best:a") == "best:a"
+    assert find_run(tracker, "pending-0123") == "pending-0123"
 
 
 def test_a_run_without_weights(tracker: MemoryTracker) -> None:

@@ -141,3 +141,23 @@ def test_the_version(bare_lab: Any) -> None:
     result = bare_lab("--version")
     assert result.exit_code == 0
     assert re.fullmatch(r"lab, version \S.*\n", result.stdout)
+
+
+def test_a_smoke_run_stays_apart(lab: Any) -> None:
+    assert lab("sweep", "tiny.yaml", "--workers", "1", "--set", "epochs=1").exit_code == 0
+    planned = lab("submit", "tiny.yaml")  # the file as it is, not trained yet
+    assert planned.exit_code == 0
+    nothing = lab("best", "tiny").stdout
+    assert "No trial of tiny with the settings of its newest file has begun yet" in nothing
+    assert "Without 3 trials of earlier files or other settings (epochs=1): lab best tiny --all" in nothing
+    rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--all", "--format", "csv").stdout)))
+    assert len(rows) == 3
+    assert json.loads(lab("effects", "tiny", "--format", "json").stdout) == []
+    swept = lab("sweep", "tiny.yaml", "--workers", "1").stdout
+    assert "Without 3 trials" in swept
+    rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--all", "--format", "csv").stdout)))
+    assert sorted(row["epochs"] for row in rows) == ["1"] * 3 + ["2"] * 3
+    result = lab("best", "tiny", "--format", "csv")
+    assert [row["epochs"] for row in csv.DictReader(io.StringIO(result.stdout))] == ["2"] * 3
+    assert "Without 3 trials" in result.stderr
+    assert lab("effects", "tiny", "--all").stdout.count("epochs") == 1

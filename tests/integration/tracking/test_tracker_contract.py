@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from lab.errors import TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, run_page
+from lab.tracking.drawing import log_figure, new_figure
 from lab.tracking.mlflow import MlflowTracker
 
 INFINITY = float("inf")
@@ -142,10 +142,13 @@ def test_run_keeps_what_is_logged(tracker: Tracker, experiment: str) -> None:
 def test_url_is_the_page_in_the_ui(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     served = tracker.uri.startswith("http")
-    expected = (
-        f"{tracker.uri}/#/experiments/{experiment}/runs/{run.run_id}?workspace=default" if served else None
-    )
-    assert run.url == expected
+    assert run.url == (tracker.uri + run_page(experiment, run.run_id) if served else None)
+
+
+def test_the_experiment_of_a_run(tracker: Tracker, experiment: str) -> None:
+    assert tracker.experiment_of(open_run(tracker, experiment).run_id) == experiment
+    with pytest.raises(TrackingError, match="nothing"):
+        tracker.experiment_of("nothing")
 
 
 @pytest.mark.parametrize(
@@ -275,12 +278,14 @@ def test_file_that_is_not_there(tracker: Tracker, experiment: str, tmp_path: Pat
         run.log_file(tmp_path / "gone.pt")
 
 
-def test_figure_is_an_image(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+def test_an_image_is_stored_as_it_is(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
     run = open_run(tracker, experiment)
-    run.log_figure(Figure(figsize=(1, 1)), "plots/empty.png")
+    log_figure(run, "plots/empty.png", lambda: new_figure(1, 1))
     content = _fetched(tracker, run, "plots/empty.png", tmp_path)
     assert content is not None
     assert content.startswith(b"\x89PNG")
+    run.log_image(b"another", "plots/empty.png")
+    assert _fetched(tracker, run, "plots/empty.png", tmp_path) == b"another"
 
 
 def test_table_replaces_an_older_one(

@@ -151,7 +151,7 @@ def test_classes_are_names_even_where_they_look_like_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["0" * 32, f"runs:/{'a' * 32}", "models:/digits/3", "models:/digits@best", "best:s"]
+    "origin", ["0" * 32, "3f2c", f"runs:/{'a' * 32}", "models:/digits/3", "models:/digits@best", "best:s"]
 )
 def test_where_weights_may_come_from(origin: str) -> None:
     assert TrialConfig(init_from=origin).init_from == origin

@@ -26,8 +26,52 @@ def test_marginal_means_by_hand(factorial: Any) -> None:
     assert table["value"].tolist() == ["0.2", "0.1", "b", "a"]
     assert table["mean"].tolist() == pytest.approx([0.8, 0.6, 0.85, 0.55])
     assert table["best"].tolist() == [1.0, 0.7, 1.0, 0.6]
-    # the mean of 0.6 and 1.0: t of one degree of freedom, their standard deviation, the root of two
-    assert table["ci95"].iloc[0] == pytest.approx(12.7062 * 0.2828427 / 2**0.5, rel=1e-5)
+    assert table["ci95"].isna().all()  # no mean of two accuracies is known to ± 254 %
+
+
+def test_an_interval_by_hand(factorial: Any) -> None:
+    frame = factorial.board(repeats="each")
+    frame["best_value"] = 0.5 + frame["best_value"] / 100
+    # the mean of 0.506 and 0.51: t of one degree of freedom, their standard deviation, the root of two
+    table = effects(frame, ["lr"])
+    assert table["ci95"].iloc[0] == pytest.approx(12.7062 * 0.002828427 / 2**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "possible"),
+    [
+        ("val_loss", (0.1, 0.9), False),
+        ("val_loss", (1.0, 1.01), True),
+        ("macro_f1", (0.98, 1.0), False),
+        ("mine", (-5.0, 5.0), True),
+    ],
+)
+def test_no_interval_is_wider_than_what_the_metric_can_be(
+    memory_study: Any, metric: str, values: tuple[float, float], possible: bool
+) -> None:
+    study = memory_study(("lr", "net"))
+    for net, value in enumerate(values):
+        study.trial({"lr": 1, "net": net}, **{metric: value})
+    table = effects(study.board(repeats="each", metric=metric), ["lr"])
+    assert table["ci95"].notna().tolist() == [possible]
+
+
+def test_values_from_a_range_are_put_together(memory_study: Any) -> None:
+    study = memory_study(("lr", "momentum"))
+    for number in range(16):
+        momentum = {} if number % 2 else {"momentum": number / 20}
+        study.trial({"lr": f"{0.001 * 1.5**number:.17f}", **momentum}, best_value=0.5 + number / 100)
+    frame = study.board(repeats="each")
+    assert effects(frame, ["lr"])["n"].tolist() == [1] * 16  # a grid's values are what the user listed
+    frame.attrs["ranges"] = ["lr", "momentum"]
+    table = effects(frame, ["lr", "momentum"])
+    lr = table[table["dimension"] == "lr"]
+    assert lr["n"].tolist() == [4, 4, 4, 4]
+    assert lr["value"].tolist()[0] == "0.13 to 0.438"
+    assert lr["mean"].tolist() == pytest.approx([0.635, 0.595, 0.555, 0.515])
+    momentum = table[table["dimension"] == "momentum"].set_index("value", drop=False)
+    assert momentum["n"].tolist()[momentum["value"].isna().argmax()] == 8
+    assert set(momentum["n"]) == {8, 2}
 
 
 def test_another_metric_and_direction(factorial: Any) -> None:

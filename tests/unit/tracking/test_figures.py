@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab.tracking.drawing import plain_style
 from lab.tracking.figures import (
     confusion_matrix,
     curves,
@@ -29,6 +30,12 @@ HISTORY = {
     "val_accuracy": [0.2, 0.4, 0.8],
     "lr": [0.1, 0.1, 0.1],
 }
+
+
+@pytest.fixture(autouse=True)
+def _style() -> Iterator[None]:
+    with plain_style():
+        yield
 
 
 def png(figure: object) -> bytes:
@@ -187,7 +194,6 @@ def test_iteration_curves_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["$a$b$", "$\\frac{", "a\nb\tc", "x" * 300, "", 'a,"b"/c', "%s {0}", "猫"])
-@pytest.mark.filterwarnings("ignore:Glyph")
 def test_no_name_of_a_class_breaks_a_figure(name: str) -> None:
     classes = [name, "dog", "eel"]
     for figure in (

@@ -1,0 +1,123 @@
+"""Which runs of a study are of its newest grid file, and by which settings its runs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.config import Dimension, Grid, TrialConfig, as_text, parse_grid, parse_value
+from lab.errors import LabError
+from lab.tracking import Tracker
+from lab.tracking.planned import Planned, read_planned
+
+__all__ = ["NewestFile", "changes", "differing", "in_words", "newest_file", "params_of"]
+
+# where and how fast a trial runs is not what it is, and a preset's values stand in their own params
+_PLACE = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
+_MOST_WORDS = 3  # settings that are named of those that differ
+
+
+@dataclass(frozen=True)
+class NewestFile:
+    """What was planned last into a study; `grid` is None where this version of lab cannot read the file."""
+
+    planned: Planned
+    grid: Grid | None
+
+    @property
+    def ranges(self) -> list[str]:
+        """The dimensions that a sampler chooses from a range."""
+        return [] if self.grid is None else [dim.name for dim in self.grid.space.dimensions if dim.range]
+
+    def names(self, runs: pd.DataFrame) -> pd.Series[bool]:
+        """Return which of `runs` are of the file; all where that cannot be known."""
+        if self.planned.cells:
+            return runs.get("tags.lab.cell", pd.Series(index=runs.index)).isin(self.planned.cells)
+        if self.grid is None:
+            return pd.Series(True, index=runs.index)
+        return pd.Series([found == {} for found in self.changes(runs)], index=runs.index, dtype=bool)
+
+    def changes(self, runs: pd.DataFrame) -> list[dict[str, str] | None]:
+        """Return what each run has other than the file's point with its values; None where there is no such point."""
+        found: list[dict[str, str] | None] = []
+        for params in map(params_of, runs.to_dict("records")):
+            expected = None if self.grid is None else _expected(self.grid, params)
+            found.append(None if expected is None else changes(params, expected))
+        return found
+
+
+def newest_file(tracker: Tracker, run_id: str) -> NewestFile | None:
+    """Return what was planned last into the study whose run is `run_id`; None of a study of an earlier version.
+
+    Raises:
+        TrackingError: the store fails.
+    """
+    planned = read_planned(tracker, run_id)
+    if planned is None:
+        return None
+    try:
+        return NewestFile(planned, parse_grid(planned.text, overrides=planned.overrides))
+    except LabError:  # it has names that somebody's own code registers, for instance
+        return NewestFile(planned, None)
+
+
+def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
+    """Return those settings among a run's `params` that are not as `expected`.
+
+    One that the run has not is no change: it may be of a later version of lab. Of a folder the last part counts, as
+    the same data lies in another place on another machine.
+    """
+    known = params.keys() & TrialConfig.model_fields.keys() - _PLACE - {"data_digest"}
+    different = {name: params[name] for name in sorted(known) if params[name] != expected.get(name, "")}
+    if "data_dir" in different:
+        folder = Path(different.pop("data_dir")).name
+        different |= {"data_dir": folder} if folder != Path(expected.get("data_dir", "")).name else {}
+    return different
+
+
+def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
+    """Return the settings, beside `varied`, in which some of `runs` differ that are the same in these."""
+    keys = [f"params.{name}" for name in varied if name != "seed" and f"params.{name}" in runs]
+    groups = runs.groupby(keys, dropna=False).ngroup() if keys else pd.Series(0, index=runs.index)
+    settings = [name for name in TrialConfig.model_fields if name not in _PLACE and f"params.{name}" in runs]
+    return [
+        name
+        for name in settings
+        if name not in varied and (runs[f"params.{name}"].groupby(groups).nunique() > 1).any()
+    ]
+
+
+def in_words(different: Iterable[Mapping[str, str] | None]) -> str:
+    """Return what differs, as `epochs=1`; nothing where that is too much to say."""
+    texts = dict.fromkeys(f"{name}={value}" for found in different for name, value in (found or {}).items())
+    return ", ".join(texts) if len(texts) <= _MOST_WORDS else ""
+
+
+def params_of(run: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the params of a row of `Tracker.runs` by their names."""
+    texts = {str(name): value for name, value in run.items() if isinstance(value, str)}
+    return {
+        name.removeprefix("params."): value for name, value in texts.items() if name.startswith("params.")
+    }
+
+
+def _expected(grid: Grid, params: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the params of the grid's point that has the values of a run, None where none has."""
+
+    def choose(dimension: Dimension) -> Any:
+        text = params[dimension.name]
+        if dimension.range is not None:
+            return parse_value(dimension.name, text)
+        return {as_text(value): value for value in dimension.candidates}[text]
+
+    try:
+        point = grid.space.build(choose)
+        if grid.excluded(point):
+            return None
+        return grid.config(point).as_params()
+    except (KeyError, LabError):
+        return None
