@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from lab.cli.console import terminal
-from lab.cli.messages import shown_address, unknown_study
+from lab.cli.messages import missing_of, shown_address, unknown_study
 from lab.cli.options import store_options, stores_from
 from lab.errors import StudyError
 
@@ -49,10 +49,14 @@ def best(
         click.echo(frame.to_csv(index=False), nl=False)
     elif form == "json":
         click.echo(frame.to_json(orient="records", indent=2))
-    elif frame.empty:
-        click.echo(f"No trial of {study} has begun yet")
     else:
-        _print(frame, study, stores.tracking_uri)
+        if frame.empty:
+            click.echo(
+                f"No trial of {study} has {'a run any more' if _deleted(study, stores) else 'begun yet'}"
+            )
+        else:
+            _print(frame, study, stores.tracking_uri)
+        _print_left_out(frame, study, stores)
 
 
 def read_leaderboard(
@@ -69,19 +73,51 @@ def read_leaderboard(
         StudyError: there is no such study, or none of its trials has such a metric.
     """
     from lab.report import leaderboard
-    from lab.study import database_exists
+    from lab.study import database_exists, find_queue, run_ids
     from lab.tracking import connect
 
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
     experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
     if experiment is None:
         raise StudyError(unknown_study(study, stores.storage))
-    frame = leaderboard(tracker, experiment, study=study, metric=metric, top=top, repeats=repeats)
+    queue = find_queue(stores.storage, study)
+    frame = leaderboard(
+        tracker,
+        experiment,
+        study=study,
+        metric=metric,
+        top=top,
+        repeats=repeats,
+        named=None if queue is None else run_ids(queue),
+    )
     if not frame.empty and frame[metric].isna().all():
         raise StudyError(
             f"No trial of {study} has a metric '{metric}' yet; it can be best_value or any metric of a run"
         )
     return frame
+
+
+def _deleted(study: str, stores: Stores) -> int:
+    """Return how many cells of a study were trained, and have no run any more."""
+    from lab.study import cell_states, find_queue
+
+    queue = find_queue(stores.storage, study)
+    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
+    return list(states.values()).count("deleted")
+
+
+def _print_left_out(frame: pd.DataFrame, study: str, stores: Stores) -> None:
+    """Say what a leaderboard does not show."""
+    orphans, deleted = frame.attrs.get("left_out", 0), _deleted(study, stores)
+    if orphans:
+        click.echo(
+            f"Left out: {orphans:,} runs that no trial of the study names, as a study of this name that was deleted "
+            "leaves them"
+        )
+    if deleted:
+        click.echo(
+            f"Left out: {deleted:,} cells whose runs were deleted; `lab retry {study} --deleted` trains them again"
+        )
 
 
 def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:

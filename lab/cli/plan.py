@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.cli.console import terminal
+from lab.cli.messages import missing_of
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -69,8 +70,9 @@ def plan(
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
-    queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
-    states = cell_states(queue) if queue else {}
+    stores = stores_from(tracking_uri, storage)
+    queue = find_queue(stores.storage, loaded.name)
+    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
         counts = Counter(states.values())
@@ -95,6 +97,11 @@ def plan(
 def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
     """Return what a sweep of the grid would mean to the study that is there."""
     parts = [f"{compared.new:,} cells are new", f"{compared.known:,} known ({compared.done:,} done)"]
+    if compared.deleted:
+        parts[1] = (
+            f"{compared.known:,} known ({compared.done:,} done, {compared.deleted:,} deleted in MLflow: "
+            f"`lab retry {name} --deleted` trains them again)"
+        )
     if not partial:  # --only leaves out what the file still names
         parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
     text = f"In the study '{name}' {', '.join(parts)}"

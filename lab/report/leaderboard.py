@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Literal
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from lab.errors import TrackingError
 from lab.report.repeats import by_cell, has_repeats
 from lab.report.trials import ranked, trial_frame
-from lab.tracking import Tracker
+from lab.tracking import Tracker, pending_id
 
 __all__ = ["cells", "leaderboard"]
 
@@ -23,12 +24,13 @@ def leaderboard(
     metric: str = "best_value",
     top: int | None = None,
     repeats: Literal["mean", "each"] = "mean",
+    named: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Return the trials of `study`, the best first; of a study with repeats its cells, by their means.
 
-    Trials without a finite value come last; of equals the one with fewer parameters is first, then the name
-    decides. The highest accuracy and the lowest loss are the best; of any other `metric`, the study's
-    direction says which end is.
+    The order is that of `lab.training.rank`: what diverged or has no finite value comes last; of equals the one
+    with fewer parameters is first, then the trial's number decides. The highest accuracy and the lowest loss are
+    the best; of any other `metric`, the study's direction says which end is.
 
     Args:
         tracker: where the runs are.
@@ -37,6 +39,8 @@ def leaderboard(
         metric: metric to rank by; its column is there even if it is none of those below.
         top: most rows to return.
         repeats: whether the repeats of a cell are one row or one each.
+        named: ids of the runs that the study's trials name: others, of a study of this name that was deleted from
+            its database, are left out. All runs count if None.
 
     Returns:
         Columns rank (from 1), name, a column for each parameter that the study varies (text), best_value,
@@ -49,7 +53,7 @@ def leaderboard(
         test_ci95 follows test_accuracy, and run_id is the best repeat's.
 
         `attrs` has monitor (what best_value is a value of), metric, descending (whether its highest is the
-        best) and varied.
+        best), varied and left_out (how many runs no trial names).
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
@@ -59,13 +63,15 @@ def leaderboard(
     maximized = parent.get("tags.lab.direction") != "minimize"
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
-    frame = ranked(trial_frame(runs, varied, metric), metric, _rises(metric, maximized))
+    counted = _in_order(runs if named is None else runs[_are_named(runs, named)])
+    frame = ranked(trial_frame(counted, varied, metric), metric, _rises(metric, maximized))
     frame.attrs = {
         "monitor": parent.get("tags.lab.monitor") or "val_accuracy",
         "metric": metric,
         "descending": _rises(metric, maximized),
         "maximized": maximized,
         "varied": varied,
+        "left_out": len(runs) - len(counted),
     }
     frame = cells(frame) if repeats == "mean" else frame
     return frame.head(top if top is not None else len(frame))
@@ -80,6 +86,25 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     frame = ranked(frame, about["metric"], about["descending"])
     frame.attrs = about
     return frame
+
+
+def _are_named(runs: pd.DataFrame, named: Collection[str]) -> pd.Series[bool]:
+    """Return which of `runs` a trial names, by the run's id or by the one it had while the store was away."""
+    found = runs["run_id"].isin(list(named))
+    if "tags.lab.journal" in runs:
+        keys = runs["tags.lab.journal"]
+        found |= keys.map(lambda key: isinstance(key, str) and pending_id(key) in named).astype(bool)
+    return found
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return `runs` by the number of their trials, and those without one by their age."""
+    if "tags.lab.trial" not in runs:
+        return runs.iloc[::-1].reset_index(drop=True)
+    numbers = pd.to_numeric(runs["tags.lab.trial"], errors="coerce")
+    return (
+        runs.assign(_number=numbers).iloc[::-1].sort_values("_number", kind="stable").reset_index(drop=True)
+    )
 
 
 def _rises(metric: str, maximized: bool) -> bool:
