@@ -111,12 +111,12 @@ def _print_left_out(frame: pd.DataFrame, study: str, stores: Stores) -> None:
     orphans, deleted = frame.attrs.get("left_out", 0), _deleted(study, stores)
     if orphans:
         click.echo(
-            f"Left out: {orphans:,} runs that no trial of the study names, as a study of this name that was deleted "
+            f"Left out: runs that no trial of the study names ({orphans:,}), as a study of this name that was deleted "
             "leaves them"
         )
     if deleted:
         click.echo(
-            f"Left out: {deleted:,} cells whose runs were deleted; `lab retry {study} --deleted` trains them again"
+            f"Left out: cells whose runs were deleted ({deleted:,}); `lab retry {study} --deleted` trains them again"
         )
 
 

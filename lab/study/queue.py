@@ -29,9 +29,10 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
 from lab.config import TrialConfig
-from lab.errors import ConfigError, StudyError
+from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
@@ -301,17 +302,19 @@ class TrialQueue:
 
     def _unreadable(self, trial_id: int) -> StudyError | None:
         """Return why nobody here can train a waiting trial: it is left for who can."""
-        record = TrialRecord(self.storage.get_trial(trial_id))
         try:
+            record = TrialRecord(self.storage.get_trial(trial_id))
             if record.is_readable:
                 TrialConfig(**(record.config or {}))
                 return None
-            reason = "it has none"
-        except (ConfigError, TypeError) as error:
-            reason = str(error)
+            which, reason = f"{record.number} ({record.label})", "it has no config"
+        except json.JSONDecodeError as error:
+            which, reason = f"with the id {trial_id}", f"an attribute is not JSON ({error})"
+        except (ValueError, TypeError) as error:
+            which, reason = f"{record.number} ({record.label})", ", ".join(_faults(error))
         return StudyError(
-            f"The config of the trial {record.number} ({record.label}) of the study '{self.name}' cannot be read: "
-            f"{reason}. Was it queued by a newer version of lab? It is left waiting"
+            f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
+            "Was it queued by a newer version of lab? It is left waiting"
         )
 
     def run_ids(self) -> set[str]:
@@ -517,6 +520,13 @@ class TrialQueue:
             record.earlier_error,
             tried=bool(record.retries or record.was_put_back),
         )
+
+
+def _faults(error: Exception) -> list[str]:
+    """Return what is wrong with a config, one part for each of its settings."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
 
 
 def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
