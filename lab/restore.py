@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +17,7 @@ from lab.config import TrialConfig, load_config
 from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker
-from lab.training import CorruptCheckpoint, load_checkpoint
+from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
 __all__ = ["Saved", "find_run", "restore", "restore_config", "whole_id"]
 
@@ -127,12 +130,25 @@ def _best_run(tracker: Tracker, study: str) -> str:
             f"There is no study '{study}' at {tracker.uri}; sweep it first, or name it in `needs`"
         )
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]
-    descending = parent.get("tags.lab.direction") != "minimize"
-    runs = tracker.runs(experiment, tags=_tags(study, "trial"), order_by="best_value", descending=descending)
-    finished = runs[runs["status"] == RunStatus.FINISHED]
-    if finished.empty:
+    maximize = parent.get("tags.lab.direction") != "minimize"
+    runs = tracker.runs(experiment, tags=_tags(study, "trial"))
+    finished = runs[runs["status"] == RunStatus.FINISHED].to_dict("records")
+    if not finished:
         raise TrackingError(f"No trial of the study '{study}' at {tracker.uri} has finished yet")
-    return str(finished.iloc[0]["run_id"])
+    best = min(finished, key=lambda run: _place(run, maximize=maximize))
+    return str(best["run_id"])
+
+
+def _place(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, float, float, int]:
+    """Return the place of a finished run among those of its study."""
+    number, outcome = str(run.get("tags.lab.trial")), run.get("tags.lab.outcome")
+    return rank(
+        outcome if isinstance(outcome, str) else Outcome.COMPLETED,
+        run.get("metrics.best_value"),
+        run.get("metrics.params"),
+        int(number) if number.isdecimal() else sys.maxsize,
+        maximize=maximize,
+    )
 
 
 def _tags(study: str, kind: str) -> dict[str, str]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from lab.cli.console import terminal
-from lab.cli.messages import shown_address, unknown_study
+from lab.cli.messages import missing_of, shown_address, unknown_study
 from lab.cli.options import all_option, store_options, stores_from
 from lab.errors import StudyError
+from lab.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,11 +62,12 @@ def best(
         click.echo(frame.to_csv(index=False), nl=False)
     elif form == "json":
         click.echo(frame.to_json(orient="records", indent=2))
-    elif frame.empty:
-        newest = " with the settings of its newest file" if frame.attrs["left_out"] else ""
-        click.echo(f"No trial of {study}{newest} has begun yet")
     else:
-        _print(frame, study, stores.tracking_uri)
+        if frame.empty:
+            click.echo(_nothing(frame, study, stores))
+        else:
+            _print(frame, study, stores.tracking_uri)
+        _print_missing(frame, study, stores)
     tell_left_out(frame, f"lab best {study}", err=form != "table")
 
 
@@ -84,13 +86,14 @@ def read_leaderboard(
         StudyError: there is no such study, or none of its trials has such a metric.
     """
     from lab.report import leaderboard
-    from lab.study import database_exists
+    from lab.study import database_exists, find_queue, run_ids
     from lab.tracking import connect
 
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
     experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
     if experiment is None:
         raise StudyError(unknown_study(study, stores.storage))
+    queue = find_queue(stores.storage, study)
     frame = leaderboard(
         tracker,
         experiment,
@@ -99,6 +102,7 @@ def read_leaderboard(
         top=top,
         repeats=repeats,
         of="all" if everything else "newest",
+        named=None if queue is None else run_ids(queue),
     )
     if not frame.empty and frame[metric].isna().all():
         raise StudyError(
@@ -107,13 +111,47 @@ def read_leaderboard(
     return frame
 
 
+def _nothing(frame: pd.DataFrame, study: str, stores: Stores) -> str:
+    """Return why a leaderboard is empty."""
+    if _deleted(study, stores):
+        return f"No trial of {study} has a run any more"
+    newest = " with the settings of its newest file" if frame.attrs["left_out"] else ""
+    return f"No trial of {study} has begun yet{newest}"
+
+
 def tell_left_out(frame: pd.DataFrame, command: str, *, err: bool = False) -> None:
     """Say which trials of the study `frame` leaves out; on stderr where a program reads what it has."""
     count, other = frame.attrs.get("left_out", 0), frame.attrs.get("other", "")
     if count:
-        trials = "1 trial" if count == 1 else f"{count:,} trials"
         settings = f" ({other})" if other else ""
-        click.echo(f"Without {trials} of earlier files or other settings{settings}: {command} --all", err=err)
+        click.echo(
+            f"Without {counted(count, 'trial')} of earlier files or other settings{settings}: {command} --all",
+            err=err,
+        )
+
+
+def _deleted(study: str, stores: Stores) -> int:
+    """Return how many cells of a study were trained, and have no run any more."""
+    from lab.study import cell_states, find_queue
+
+    queue = find_queue(stores.storage, study)
+    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
+    return list(states.values()).count("deleted")
+
+
+def _print_missing(frame: pd.DataFrame, study: str, stores: Stores) -> None:
+    """Say which runs no trial has, and which trials have no run."""
+    orphans, deleted = frame.attrs.get("orphans", 0), _deleted(study, stores)
+    if orphans:
+        click.echo(
+            f"Left out: {counted(orphans, 'run')} that no trial of the study names, as a deleted study of this name"
+            " leaves them"
+        )
+    if deleted:
+        click.echo(
+            f"Left out: {counted(deleted, 'cell')} whose runs were deleted; `lab retry {study} --deleted` trains"
+            " them again"
+        )
 
 
 def _print(frame: pd.DataFrame, study: str, tracking_uri: str) -> None:

@@ -70,24 +70,35 @@ def resume(study: str, tracking_uri: str | None, storage: str | None) -> None:
 Examples:
   lab retry mnist_lr                          (every failed cell)
   lab retry mnist_lr --cell 3f2c9a            (the beginning of a cell's hash; may be given several times)
+  lab retry mnist_lr --deleted                (every cell whose run was deleted in MLflow)
 A cell's hash is in the run's tag lab.cell, and in `lab plan GRID --format csv`.""",
 )
 @click.argument("study")
 @click.option("--failed", is_flag=True, help="Every failed cell; so it is where no --cell is given.")
+@click.option("--deleted", is_flag=True, help="Those whose runs were deleted in MLflow; they begin new ones.")
 @click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell.")
 @store_options
 def retry(
-    study: str, failed: bool, cells: tuple[str, ...], tracking_uri: str | None, storage: str | None
+    study: str,
+    failed: bool,
+    deleted: bool,
+    cells: tuple[str, ...],
+    tracking_uri: str | None,
+    storage: str | None,
 ) -> None:
-    """Queue failed cells of STUDY again, with all their retries before them; they keep their runs."""
+    """Queue failed cells of STUDY again, with all their retries before them; they keep their runs.
+
+    With --deleted, queue those cells again that were trained and whose runs somebody has deleted since.
+    """
     from lab.engines import retry as retry_study
 
     if failed and cells:
         raise click.UsageError("--failed is every failed cell and --cell is one; give one of the two")
+    if failed and deleted:
+        raise click.UsageError("--failed and --deleted are different cells; give one of the two")
     stores = stores_from(tracking_uri, storage)
-    counts = retry_study(existing_study(study, stores.storage), stores, cells)
-    click.echo(
-        f"{study}: {counted(counts.changed, 'failed cell')} queued again, {counts.waiting:,} waiting in all"
-    )
+    counts = retry_study(existing_study(study, stores.storage), stores, cells, deleted=deleted)
+    changed = counted(counts.changed, f"{'deleted' if deleted else 'failed'} cell")
+    click.echo(f"{study}: {changed} queued again, {counts.waiting:,} waiting in all")
     if counts.changed:
         click.echo(f"Train it with: lab worker --study {study}")

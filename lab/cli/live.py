@@ -107,6 +107,9 @@ def summary(submission: Submission, progress: Progress) -> str:
         )
     if submission.stale:
         parts.append(f"{submission.stale:,} of them again, as their images have changed since")
+    if submission.deleted:
+        again = f"`lab retry {progress.study} --deleted` trains them again"
+        parts.append(f"{submission.deleted:,} of them deleted in MLflow ({again})")
     if submission.skipped:
         parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
     if submission.gone:
@@ -168,7 +171,7 @@ def _summary(progress: Progress) -> list[str]:
     elif left is not None and (progress.waiting or progress.running):
         from lab.report.render import duration  # pandas, which takes a while
 
-        parts.append(f"about {duration(left)} left")
+        parts.append(f"about {duration(max(1.0, left))} left")
     lines = [f"{progress.study}: " + "; ".join(parts)]
     if progress.best_value is not None:
         lines.append(f"best {progress.monitor} {progress.best_value:.4f} ({progress.best_label})")

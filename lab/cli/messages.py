@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from lab.errors import StudyError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lab.engines import Stores
     from lab.study import TrialQueue
     from lab.tracking import Left
 
-__all__ = ["browse", "data_lines", "existing_study", "shown_address", "undelivered", "unknown_study"]
+__all__ = [
+    "browse",
+    "data_lines",
+    "existing_study",
+    "missing_of",
+    "shown_address",
+    "undelivered",
+    "unknown_study",
+]
 
 
 _UI = "http://127.0.0.1:5000"  # where `make ui` and `mlflow server` are, unless they are told otherwise
@@ -62,11 +75,26 @@ def undelivered(left: Left, tracking_uri: str) -> str:
 def unknown_study(name: str, storage: str) -> str:
     """Return that there is no study called `name`, and what there is."""
     from lab.registry import suggest
-    from lab.study import study_names
+    from lab.study import known_studies, not_labs
 
-    names = study_names(storage)
+    names, others = known_studies(storage)
+    if name in others:
+        return not_labs(name)
     known = f" Known: {', '.join(names)}" if names else " There are none yet: `lab sweep GRID` makes one."
-    return f"No study '{name}' here.{suggest(name, names)}{known}"
+    return f"No study '{name}' here.{suggest(name, list(names))}{known}"
+
+
+def missing_of(queue: TrialQueue, stores: Stores) -> Collection[str]:
+    """Return those runs of a study's cells that are no more; says on stderr where that cannot be known."""
+    from lab.errors import TrackingError
+    from lab.study import run_ids
+    from lab.tracking import missing_runs
+
+    try:
+        return missing_runs(stores.tracking_uri, run_ids(queue))
+    except TrackingError as error:
+        click.echo(f"Whether runs were deleted is not known: {error}", err=True)
+        return ()
 
 
 def existing_study(name: str, storage: str) -> TrialQueue:

@@ -16,7 +16,7 @@ import click
 
 from lab.cli.console import terminal
 from lab.cli.live import unverified
-from lab.cli.messages import data_lines
+from lab.cli.messages import data_lines, missing_of
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -78,7 +78,7 @@ def plan(
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     queue = find_queue(stores.storage, loaded.name)
-    states = cell_states(queue) if queue else {}
+    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
         with suppress(ConfigError):  # no point makes a trial: a sweep says why
@@ -139,10 +139,13 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
     """Return what a sweep of the grid would mean to the study that is there."""
-    parts = [
-        counted(compared.new, "cell is new", "cells are new"),
-        f"{compared.known:,} known ({compared.done:,} done)",
-    ]
+    known = f"{compared.known:,} known ({compared.done:,} done)"
+    if compared.deleted:
+        known = (
+            f"{compared.known:,} known ({compared.done:,} done, {compared.deleted:,} deleted in MLflow: "
+            f"`lab retry {name} --deleted` trains them again)"
+        )
+    parts = [counted(compared.new, "cell is new", "cells are new"), known]
     if not partial:  # --only leaves out what the file still names
         parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
     text = f"In the study '{name}' {', '.join(parts)}"

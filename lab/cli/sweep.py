@@ -171,7 +171,8 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
     if result.trouble:
-        click.echo(f"No leaderboard yet: {result.trouble} The same command again makes it", err=True)
+        again_makes = " The same command again makes it" if result.waits else ""
+        click.echo(f"No leaderboard: {result.trouble}{again_makes}", err=True)
     if result.left:
         click.echo(undelivered(result.left, tracking_uri), err=True)
     click.echo(browse(tracking_uri, result.experiment))

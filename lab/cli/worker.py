@@ -14,9 +14,10 @@ from lab.cli.messages import existing_study, undelivered
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
 from lab.cli.worker_events import EventLog, Observer
+from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from lab.engines import Stores
+    from lab.engines import Served, Stores
     from lab.study import Event, TrialQueue
     from lab.tracking import Left
 
@@ -85,21 +86,33 @@ def worker(
     """Train what waits in the studies, and wait for more.
 
     Ctrl-C or SIGTERM stops within ten seconds: running trials checkpoint and are put back, for any worker to
-    continue. The exit code is then 128 + the signal's number (130, 143).
+    continue. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 where there was
+    work and all of it broke down, else 0. Studies that lab has not planned are left alone.
     """
     stores, log = stores_from(tracking_uri, storage), EventLog()
     logs.configure(log_format)
     click.get_current_context().find_root().call_on_close(logs.reset)  # after the last error was told
     with stop_on_signals(_STOPPING, log.stopping) as stop:
         try:
-            _work(stores, log, address, studies, workers, idle_exit, stop)
+            served = _work(stores, log, address, studies, workers, idle_exit, stop)
         except KeyboardInterrupt:
-            pass
+            served = None
         finally:
             left = _left(stores)
             if left:
                 log.undelivered(undelivered(left, stores.tracking_uri), left.writes)
-    sys.exit(stop.exit_code if stop() else 0)
+    if stop():
+        sys.exit(stop.exit_code)
+    if served is not None and served.in_vain:
+        raise LabError(_in_vain(served))
+
+
+def _in_vain(served: Served) -> str:
+    """Return that all of the work broke down."""
+    broken = ", ".join(sorted(served.broken))
+    parts = [f"{served.failed:,} trials failed"] if served.failed else []
+    parts += [f"nothing could be done about {broken}"] if broken else []
+    return f"All of the work broke down: {', and '.join(parts)}. `lab status STUDY` says more"
 
 
 def _work(
@@ -110,7 +123,7 @@ def _work(
     workers: int | None,
     idle_exit: float | None,
     should_stop: Callable[[], bool],
-) -> None:
+) -> Served:
     from lab.engines import serve
 
     logs.adopt()  # the loggers of what was just imported
@@ -121,7 +134,7 @@ def _work(
         if address is not None:
             observers.append(stack.enter_context(_metrics(address, stores, log)))
         log.waiting(studies)
-        serve(
+        return serve(
             stores,
             studies=studies,
             workers=workers,

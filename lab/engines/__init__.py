@@ -5,7 +5,7 @@ from lab.engines.ending import SweepResult
 from lab.engines.local import sweep
 from lab.engines.planning import submit
 from lab.engines.progress import Progress, Running
-from lab.engines.service import serve
+from lab.engines.service import Served, serve
 from lab.engines.stores import Stores
 from lab.engines.watching import watch
 
@@ -13,6 +13,7 @@ __all__ = [
     "Counts",
     "Progress",
     "Running",
+    "Served",
     "Stores",
     "SweepResult",
     "cancel",

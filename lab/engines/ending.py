@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
+from lab.errors import TrackingError
 from lab.report import leaderboard, publish_leaderboard
-from lab.study import TrialQueue, cell_states
+from lab.study import TrialQueue, TrialRecord, cell_states, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 
-__all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead"]
+__all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead", "study_run"]
 
 Ending = Literal["done", "stopped", "cancelled", "out_of_time"]
 
@@ -30,6 +30,7 @@ class SweepResult:
     ending: Ending
     left: Left = field(default_factory=Left)  # what the tracking store has not acknowledged
     trouble: str = ""  # why there is no leaderboard
+    waits: bool = False  # for the tracking store, to have its leaderboard made
 
     @property
     def failed(self) -> int:
@@ -56,7 +57,7 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     for trial in given_up:
         why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
         tags = {"lab.outcome": "failed", "lab.error": why}
-        end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
+        end_run(TrialRecord(trial), queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
 
 
@@ -71,53 +72,84 @@ def _in_words(code: int | None) -> str:
 
 
 def end_run(
-    trial: Mapping[str, Any], queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
+    trial: TrialRecord, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
 ) -> None:
-    """End the run that a dead worker left open.
+    """End the run that a dead worker left open, unless somebody has deleted it.
 
     Args:
-        trial: its trial's user attributes.
+        trial: its trial.
         queue: of the study.
         tracker: where the run is.
         status: to end it with.
         tags: to set on it.
     """
-    run_id = trial.get("run_id")
-    if run_id is not None:
+    if trial.run_id is not None and not _is_missing(trial.run_id, tracker):
         experiment = tracker.experiment(queue.attributes()["experiment"])
-        run = tracker.open_run(name=trial["label"], experiment=experiment, tags=tags, run_id=run_id)
+        run = tracker.open_run(name=trial.label, experiment=experiment, tags=tags, run_id=trial.run_id)
         run.end(status)
+
+
+def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
+    """Return the study's own run as it is; in place of one that was deleted a new one, with what is known of it.
+
+    Raises:
+        TrackingError: the study's experiment was deleted.
+    """
+    attributes = queue.attributes()
+    run_id = str(attributes["run_id"])
+    if not _is_missing(run_id, tracker):
+        return tracker.attach(run_id)
+    try:
+        tags = {name: tag for name, tag in tracker.tags(run_id).items() if name.startswith("lab.")}
+    except TrackingError:  # purged
+        direction = "maximize" if queue.maximizes() else "minimize"
+        tags = {"lab.monitor": attributes["monitor"], "lab.direction": direction}
+    tags |= {"lab.study": queue.name, "lab.kind": "study"}
+    experiment = tracker.experiment(attributes["experiment"])
+    run = tracker.open_run(name=queue.name, experiment=experiment, tags=tags)
+    queue.set_attribute("run_id", run.run_id)
+    return run
+
+
+def _is_missing(run_id: str, tracker: Tracker) -> bool:
+    try:
+        return run_id in tracker.missing_runs([run_id])
+    except UnavailableError:  # what is written to it is kept in the journal
+        return False
 
 
 def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
     """Publish the leaderboard of a study to its run, and end that unless somebody else is still at it.
 
-    Without an answer from the tracking store the leaderboard waits until the study is concluded again.
+    Without an answer from the tracking store the leaderboard waits until the study is concluded again. Whatever else
+    keeps it from being made would do so again: the result says it, and the study is concluded without.
     """
     tracker.flush()  # what workers have left belongs on the leaderboard
     states = dict(Counter(cell_states(queue).values()))
     experiment = tracker.experiment(queue.attributes()["experiment"])
-    board, trouble = pd.DataFrame(), ""
+    board, trouble, waits = pd.DataFrame(), "", False
     try:
-        board = publish_leaderboard(run, leaderboard(tracker, experiment, study=queue.name, repeats="each"))
+        trials = leaderboard(tracker, experiment, study=queue.name, repeats="each", named=run_ids(queue))
+        board = publish_leaderboard(run, trials)
     except UnavailableError as error:
-        trouble = str(error)
-    result = SweepResult(queue.name, experiment, board, states, ending, trouble=trouble)
+        trouble, waits = str(error), True
+    except Exception as error:  # noqa: BLE001  # the trials are done, whatever is wrong with a table or a figure
+        trouble = f"{type(error).__name__}: {error}"
+    result = SweepResult(queue.name, experiment, board, states, ending, trouble=trouble, waits=waits)
     if not states.get("running"):  # another sweep is at it, and ends the run when it is done
         run.end(result.status)
-        if not trouble:
+        if not waits:
             _note_concluded(queue)
     return replace(result, left=tracker.flush())
 
 
-def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> bool:
-    """Conclude a study of which nothing is waiting or running, unless that was done; return whether it was now."""
+def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:
+    """Conclude a study of which nothing is waiting or running, unless that was done; return how it ended."""
     attributes = queue.attributes()
     if attributes.get("concluded", True) or not queue.is_over():
-        return False
+        return None
     tracker.find_experiment(attributes["experiment"])  # raises where the store is away, before all the work
-    conclude(queue, tracker.attach(attributes["run_id"]), tracker, "done")
-    return True
+    return conclude(queue, study_run(queue, tracker), tracker, "done")
 
 
 def _note_concluded(queue: TrialQueue) -> None:

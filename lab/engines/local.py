@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.study import (
     Submission,
     TrialQueue,
+    TrialRecord,
     WorkerFailed,
     WorkerSettings,
     end_if_over,
@@ -153,7 +154,7 @@ class _Sweep:
             pool.kill()
             for trial in self.queue.put_back_dead():
                 tags = {"lab.outcome": "killed"}
-                end_run(trial.user_attrs, self.queue, self.tracker, RunStatus.KILLED, tags)
+                end_run(TrialRecord(trial), self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:
             raise LabError(self.error)

@@ -69,12 +69,15 @@ class Progress:
             self.best_value, self.best_label = value, label
 
     def seconds_left(self) -> float | None:
-        """Return the time that the trials left will take at the pace so far; None before the first is done."""
+        """Return the time that the trials left will take at the pace so far; None before the first is done.
+
+        The end of a trial, in which it is evaluated and stored, counts as an epoch: one that runs is never done.
+        """
         finished = sum(event.outcome != Outcome.KILLED for event in self.ended)
         if not finished:
             return None
         pace = (time.monotonic() - self.started) / finished
-        begun = sum(trial.epoch / trial.epochs for trial in self.running.values())
+        begun = sum(trial.epoch / (trial.epochs + 1) for trial in self.running.values())
         return pace * max(0.0, self.waiting + len(self.running) - begun)
 
     def _count(self, event: TrialEnded) -> None:

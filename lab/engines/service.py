@@ -19,13 +19,15 @@ from lab.study import (
     TrialEnded,
     TrialLost,
     TrialQueue,
+    TrialRecord,
     TrialStarted,
     WorkerFailed,
+    reason,
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
-from lab.training import cores
+from lab.training import Outcome, cores
 
-__all__ = ["fitting_workers", "serve"]
+__all__ = ["Served", "fitting_workers", "serve"]
 
 _TICK = 0.5  # seconds between looks at the clock and at `should_stop`
 _LOOK_SECONDS = 2.0  # between looks for waiting trials
@@ -33,6 +35,21 @@ _RESCUE_SECONDS = 15.0  # between looks for dead workers' trials
 _PAUSE_SECONDS = 30.0  # before a study, or a store, that could not be worked with is tried again
 _DELIVERY_SECONDS = 1.0  # for what this process itself has logged; workers deliver their own
 _STOP_SECONDS = 8.0  # after which workers that were asked to stop are ended
+
+
+@dataclass
+class Served:
+    """What came of a worker's work: trials that came to their `done` end and that `failed`, and studies that are
+    `broken`: they could not be read, worked on or concluded."""
+
+    done: int = 0
+    failed: int = 0
+    broken: set[str] = field(default_factory=set)
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether there was work, and all of it broke down."""
+        return not self.done and bool(self.failed or self.broken)
 
 
 def fitting_workers() -> int:
@@ -51,11 +68,12 @@ def serve(
     on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
     on_trouble: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> None:
+) -> Served:
     """Train what waits in the studies, and wait for more, until `should_stop` says so.
 
     A study whose needed studies are not done is left alone until they are. Trials of dead workers are queued
     again, here at once and elsewhere when their heartbeat has stopped; a study that is done gets its leaderboard.
+    Studies that lab has not planned are left alone. One that is broken keeps no other from being trained.
 
     Args:
         stores: where studies and runs are kept.
@@ -65,6 +83,9 @@ def serve(
         on_event: called with what workers tell, why one failed among it, and with the trials that were lost.
         on_trouble: called with what keeps a study from being worked on; it is tried again later.
         should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
+
+    Returns:
+        What came of it.
 
     Raises:
         LabError: a store cannot be opened at the start, or refuses these credentials.
@@ -78,7 +99,9 @@ def serve(
     pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     service = _Service(
         stores,
-        Studies(stores.storage, studies, should_stop),
+        Studies(
+            stores.storage, studies, should_stop, on_broken=lambda name, error: service.broke(name, error)
+        ),
         tracker,
         pool,
         workers or fitting_workers(),
@@ -92,6 +115,7 @@ def serve(
         raise
     finally:
         tracker.flush(_DELIVERY_SECONDS)
+    return service.served
 
 
 @dataclass
@@ -107,22 +131,25 @@ class _Service:
     training: dict[int, TrialStarted] = field(default_factory=dict)  # by worker that has a trial
     failed: set[int] = field(default_factory=set)  # workers that could not go on
     paused: dict[str, float] = field(default_factory=dict)  # until when, by study
+    told: dict[str, str] = field(default_factory=dict)  # what was said last of a study that is broken
+    served: Served = field(default_factory=Served)
+    worked: float = field(default_factory=time.monotonic)  # when a trial was in a worker's hands last
     looked: float = 0.0
     rescued: float = 0.0
     stopping: bool = False
 
     def run(self, idle_exit: float | None, should_stop: Callable[[], bool]) -> None:
         """Work until told to stop, or idle for long enough."""
-        worked = time.monotonic()
         while not should_stop():
             now = time.monotonic()
             if now >= self.looked:
                 self.looked = now + _LOOK_SECONDS
                 self._look()
-            if len(self.pool):
-                worked = time.monotonic()
-            elif idle_exit is not None and time.monotonic() - worked >= idle_exit:
-                return
+            if self.training:
+                self.worked = time.monotonic()
+            idle = time.monotonic() - self.worked
+            if idle_exit is not None and idle >= idle_exit and not len(self.pool):
+                return  # workers that only begin and break down are no work
             self._listen()
         self._stop()
 
@@ -131,7 +158,17 @@ class _Service:
         self.pool.kill()
         for queue in {queue.name: queue for queue in self.busy.values()}.values():
             for trial in queue.put_back_dead():
-                end_run(trial.user_attrs, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+                tags = {"lab.outcome": "killed"}
+                end_run(TrialRecord(trial), queue, self.tracker, RunStatus.KILLED, tags)
+
+    def broke(self, study: str, error: Exception) -> None:
+        """Leave a study alone for a while, and say why unless that was said already."""
+        self.served.broken.add(study)
+        self.paused[study] = time.monotonic() + _PAUSE_SECONDS
+        message = f"{study}: {reason(error)}. It is left alone for now; other studies go on"
+        if self.told.get(study) != message:
+            self.told[study] = message
+            self.on_trouble(message)
 
     def _stop(self) -> None:
         self.stopping = True
@@ -149,7 +186,7 @@ class _Service:
                 self.rescued = time.monotonic() + _RESCUE_SECONDS
                 self._rescue()
             for queue in self.studies.ready():
-                if self.paused.get(queue.name, 0.0) > time.monotonic():
+                if self._is_paused(queue):
                     continue
                 for _ in range(min(self.workers - len(self.pool), self._unmanned(queue))):
                     self.busy[self.pool.start(self.stores.for_worker(queue.name))] = queue
@@ -159,11 +196,26 @@ class _Service:
 
     def _rescue(self) -> None:
         for queue in self.studies.queues():
-            with self.studies.translated():
-                # one that is over may have lost its last trials, whose rescuer was killed
-                if not queue.is_over() or not queue.attribute("concluded", True):
-                    requeue_dead(queue, self.tracker)
-                conclude_if_over(queue, self.tracker)
+            if self._is_paused(queue):
+                continue
+            try:
+                with self.studies.translated():
+                    self._rescue_one(queue)
+            except UnavailableError:  # of the store, and so of all studies
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on
+                self.broke(queue.name, error)
+
+    def _rescue_one(self, queue: TrialQueue) -> None:
+        # one that is over may have lost its last trials, whose rescuer was killed
+        if not queue.is_over() or not queue.attribute("concluded", True):
+            requeue_dead(queue, self.tracker)
+        result = conclude_if_over(queue, self.tracker)
+        if result is not None and result.trouble and not result.waits:
+            self.on_trouble(f"{queue.name}: it is done, without a leaderboard: {result.trouble}")
+
+    def _is_paused(self, queue: TrialQueue) -> bool:
+        return self.paused.get(queue.name, 0.0) > time.monotonic()
 
     def _unmanned(self, queue: TrialQueue) -> int:
         """Return how many trials wait for which no worker was started yet."""
@@ -178,12 +230,20 @@ class _Service:
                 continue
             if isinstance(event, TrialStarted):
                 self.training[worker] = event
+                self.told.pop(queue.name, None)
             elif isinstance(event, TrialEnded):
                 self.training.pop(worker, None)
+                self.worked = time.monotonic()
+                self._count(event)
             elif isinstance(event, WorkerFailed):
                 self.failed.add(worker)
+                self.served.broken.add(queue.name)
                 self._pause(queue)
             self.on_event(queue, event)
+
+    def _count(self, ended: TrialEnded) -> None:
+        self.served.failed += ended.outcome == Outcome.FAILED
+        self.served.done += ended.outcome not in (Outcome.FAILED, Outcome.KILLED)
 
     def _ended(self, worker: int, exited: Exited) -> None:
         queue = self.busy.pop(worker)
@@ -193,6 +253,7 @@ class _Service:
             self.on_event(queue, TrialLost(trial.number, trial.label, why))
         elif exited.hopeless and not self.stopping:
             self._pause(queue)
+            self.served.broken.add(queue.name)
             self.on_trouble(
                 f"{queue.name}: A worker ended with exit code {exited.code} before it began a trial"
             )

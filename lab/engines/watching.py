@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from lab.engines.progress import Progress, Running
-from lab.study import TrialEnded, TrialQueue, best_value, trial_state
+from lab.study import TrialEnded, TrialQueue, TrialRecord, best_value, trial_state, winner
 
 __all__ = ["progress_of", "watch"]
 
@@ -21,25 +21,25 @@ def progress_of(queue: TrialQueue) -> Progress:
     states = [trial_state(trial, queue) for trial in trials]
     progress = Progress(
         queue.name,
-        queue.attribute("monitor", ""),
+        queue.attributes().get("monitor", ""),
         maximize=queue.maximizes(),
         total=len(states),
         done=states.count("complete") + states.count("pruned"),
         failed=states.count("failed"),
     )
+    best = winner(queue)
+    if best is not None:
+        progress.best_value, progress.best_label = best_value(best), TrialRecord(best).label
     for trial, state in zip(trials, states, strict=True):
-        label = trial.user_attrs.get("label", str(trial.number))
-        if state == "complete":
-            progress.improve(label, best_value(trial))
-        elif state == "running":
+        record = TrialRecord(trial)
+        if state == "running":
             epoch = max(trial.intermediate_values, default=0)
-            epochs = trial.user_attrs.get("config", {}).get("epochs", 1)
             value = trial.intermediate_values.get(epoch)
-            progress.running[len(progress.running)] = Running(label, epochs, epoch, value)
+            running = Running(record.label, record.epochs or 1, epoch, value)
+            progress.running[len(progress.running)] = running
         if state in ("complete", "pruned", "failed"):
-            outcome = trial.user_attrs.get("outcome", state)
-            error = trial.user_attrs.get("error", "")
-            progress.ended.append(TrialEnded(trial.number, label, outcome, best_value(trial), error))
+            outcome, error = record.outcome or state, record.error or ""
+            progress.ended.append(TrialEnded(trial.number, record.label, outcome, best_value(trial), error))
     return progress
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -12,7 +12,7 @@ from lab.errors import TrackingError
 from lab.report.repeats import by_cell, has_repeats
 from lab.report.settings import differing, in_words, newest_file
 from lab.report.trials import ranked, trial_frame
-from lab.tracking import Tracker
+from lab.tracking import Tracker, pending_id
 
 __all__ = ["cells", "leaderboard"]
 
@@ -26,15 +26,16 @@ def leaderboard(
     top: int | None = None,
     repeats: Literal["mean", "each"] = "mean",
     of: Literal["newest", "all"] = "newest",
+    named: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Return the trials of `study`, the best first; of a study with repeats its cells, by their means.
 
     They are those of the file that was planned last, with its `--set`; a try with other settings does not mix in.
     Where trials are shown that differ in settings which the file does not vary, each of these is a column too.
 
-    Trials without a finite value come last; of equals the one with fewer parameters is first, then the name
-    decides. The highest accuracy and the lowest loss are the best; of any other `metric`, the study's
-    direction says which end is.
+    The order is that of `lab.training.rank`: what diverged or has no finite value comes last; of equals the one
+    with fewer parameters is first, then the trial's number decides. The highest accuracy and the lowest loss are
+    the best; of any other `metric`, the study's direction says which end is.
 
     Args:
         tracker: where the runs are.
@@ -44,6 +45,8 @@ def leaderboard(
         top: most rows to return.
         repeats: whether the repeats of a cell are one row or one each.
         of: `all` for the trials of earlier files and other settings too.
+        named: ids of the runs that the study's trials name: others, of a study of this name that was deleted from
+            its database, are left out. All runs count if None.
 
     Returns:
         Columns rank (from 1), name, a column for each parameter in which the trials differ (text), best_value,
@@ -57,7 +60,7 @@ def leaderboard(
 
         `attrs` has monitor (what best_value is a value of), metric, descending (whether its highest is the
         best), varied, ranges (those that a sampler chooses from a range), left_out (how many trials are not of the
-        newest file) and other (the settings of these, in words).
+        newest file), other (the settings of these, in words) and orphans (how many runs no trial names).
 
     Raises:
         TrackingError: the experiment has no such study, besides the store's own failures.
@@ -67,10 +70,11 @@ def leaderboard(
     maximized = parent.get("tags.lab.direction") != "minimize"
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
+    known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     newest = newest_file(tracker, str(parent["run_id"]))
-    mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
-    others = [] if newest is None else newest.changes(runs[~mine])
-    shown = runs[mine] if of == "newest" else runs
+    mine = pd.Series(True, index=known.index) if newest is None or known.empty else newest.names(known)
+    others = [] if newest is None else newest.changes(known[~mine])
+    shown = known[mine] if of == "newest" else known
     extra = _also_differing(shown, varied, others if of == "all" else [])
     varied += extra
     trials = trial_frame(shown, varied, metric)
@@ -83,8 +87,9 @@ def leaderboard(
         "maximized": maximized,
         "varied": varied,
         "ranges": [] if newest is None else newest.ranges,
-        "left_out": len(runs) - len(shown),
+        "left_out": len(known) - len(shown),
         "other": in_words(others),
+        "orphans": len(runs) - len(known),
     }
     frame = cells(frame) if repeats == "mean" else frame
     return frame.head(top if top is not None else len(frame))
@@ -116,6 +121,25 @@ def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
         values = trials[setting].fillna("none")
         names = f"{setting}=" + values.astype("str") + " " + names
     return names
+
+
+def _are_named(runs: pd.DataFrame, named: Collection[str]) -> pd.Series[bool]:
+    """Return which of `runs` a trial names, by the run's id or by the one it had while the store was away."""
+    found = runs["run_id"].isin(list(named))
+    if "tags.lab.journal" in runs:
+        keys = runs["tags.lab.journal"]
+        found |= keys.map(lambda key: isinstance(key, str) and pending_id(key) in named).astype(bool)
+    return found
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return `runs` by the number of their trials, and those without one by their age."""
+    if "tags.lab.trial" not in runs:
+        return runs.iloc[::-1].reset_index(drop=True)
+    numbers = pd.to_numeric(runs["tags.lab.trial"], errors="coerce")
+    return (
+        runs.assign(_number=numbers).iloc[::-1].sort_values("_number", kind="stable").reset_index(drop=True)
+    )
 
 
 def _rises(metric: str, maximized: bool) -> bool:

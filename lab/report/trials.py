@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from lab.report.statistics import pareto_front
+from lab.training import rank
 
 __all__ = ["COUNTS", "MEANS", "ranked", "trial_frame"]
 
@@ -44,26 +44,24 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
 def ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:
     """Return `frame` from best to worst by `metric`, with its ranks and what is on the accuracy-size front.
 
-    What diverged or has no finite value comes last; of equals the one with fewer parameters is first, then
-    the name decides.
+    The order is that of `lab.training.rank`; of equals in all else the earlier row is first.
     """
-    values = frame[metric].astype("float64")
-    finite = values.map(math.isfinite)
-    diverged = frame["outcome"] == "diverged"
-    keys = pd.DataFrame(
-        {
-            "worst": ~finite | diverged,
-            "value": (-values if descending else values).where(finite),
-            "params": frame["params"].astype("float64"),
-            "name": frame["name"],
-        }
+    columns = (
+        frame["outcome"].fillna(""),
+        frame[metric].astype("float64"),
+        frame["params"].astype("float64"),
     )
-    order = keys.sort_values(["worst", "value", "params", "name"], kind="stable").index
+    places = [
+        rank(outcome, value, params, row, maximize=descending)
+        for row, (outcome, value, params) in enumerate(zip(*columns, strict=True))
+    ]
+    order = [row for *_, row in sorted(places)]
+    diverged = frame["outcome"] == "diverged"
     accuracy = frame["test_accuracy"].astype("float64").where(~diverged)
     front = pareto_front(accuracy, frame["params"].astype("float64"))
     frame = frame.drop(columns=["rank", "pareto"], errors="ignore")
     frame.insert(list(frame.columns).index("outcome"), "pareto", front)
-    frame = frame.loc[order].reset_index(drop=True)
+    frame = frame.iloc[order].reset_index(drop=True)
     frame.insert(0, "rank", range(1, len(frame) + 1))
     return frame
 

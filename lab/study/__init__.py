@@ -18,11 +18,22 @@ from lab.study.planner import (
     trial_state,
 )
 from lab.study.queue import TrialQueue
+from lab.study.record import TrialRecord
 from lab.study.search import PRUNERS, SAMPLERS, check_search
 from lab.study.slots import end_if_over
-from lab.study.status import StudyStatus, best_value, find_queue, study_names, study_status
+from lab.study.status import (
+    StudyStatus,
+    best_value,
+    find_queue,
+    known_studies,
+    run_ids,
+    statuses,
+    study_names,
+    study_status,
+    winner,
+)
 from lab.study.storage import database_exists, display_url, open_storage
-from lab.study.studies import Studies
+from lab.study.studies import Studies, not_labs, open_study, reason
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
@@ -42,6 +53,7 @@ __all__ = [
     "TrialEnded",
     "TrialLost",
     "TrialQueue",
+    "TrialRecord",
     "TrialStarted",
     "WorkerFailed",
     "WorkerSettings",
@@ -56,12 +68,19 @@ __all__ = [
     "end_stale",
     "feasible_cells",
     "find_queue",
+    "known_studies",
+    "not_labs",
     "open_storage",
+    "open_study",
     "plan",
+    "reason",
+    "run_ids",
+    "statuses",
     "study_names",
     "study_runs",
     "study_status",
     "submit",
     "trial_state",
+    "winner",
     "work",
 ]

@@ -18,6 +18,7 @@ from lab.config import TrialConfig, parse_config
 from lab.data import check_data, clear_cache, data_root, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
 from lab.study.queue import TrialQueue, is_dead
+from lab.study.record import TrialRecord
 from lab.tracking import RunStatus, Tracker
 
 __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
@@ -70,7 +71,8 @@ class Earlier:
             if known.data_digest is None and self._is_of(config, trial, known):
                 return known, False
         stale = any(
-            "run_id" in trial.user_attrs and _folder(known) == _folder(config) for trial, known in alike
+            TrialRecord(trial).run_id is not None and _folder(known) == _folder(config)
+            for trial, known in alike
         )
         return config, stale
 
@@ -92,7 +94,7 @@ class Earlier:
 
     def _is_of(self, config: TrialConfig, trial: FrozenTrial, known: TrialConfig) -> bool:
         """Return whether a cell of an earlier version, `known`, is of the images that `config` is of."""
-        cell, run_id = known.cell_hash, trial.user_attrs.get("run_id")
+        cell, run_id = known.cell_hash, TrialRecord(trial).run_id
         if cell in self._pinned:
             return self._pinned[cell] == config.data_digest
         same = _was_trained_on(config, self._tracker, run_id) if run_id else None
@@ -123,7 +125,7 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> None:
         config = _config(trial)
         if config is None or (trial.state is TrialState.RUNNING and not is_dead(trial)):
             continue
-        run_id = trial.user_attrs.get("run_id")
+        run_id = TrialRecord(trial).run_id
         key = (config.dataset, config.data_dir, config.classes, config.data_digest or run_id)
         if key not in others:
             others[key] = _are_others_there(config, tracker, run_id)
@@ -142,7 +144,7 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     known = dict(queue.attribute(_SEARCHED, {}))
     found = {_spelt(config): config.data_digest for config in configs if config.data_digest}
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
-    if changed and any("run_id" in trial.user_attrs for trial in queue.trials()):
+    if changed and any(TrialRecord(trial).run_id is not None for trial in queue.trials()):
         raise StudyError(
             f"The images have changed since the search '{queue.name}' began, and it compares trials, which must be of"
             " the same images. Give the file another `name`, or bring back the images as they were"
@@ -180,8 +182,8 @@ def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None)
 
 def _config(trial: FrozenTrial) -> TrialConfig | None:
     """Return the config of a trial whose data is a folder's files, None of any other."""
-    values = trial.user_attrs.get("config")
-    dataset = values.get("dataset") if isinstance(values, dict) else None
+    values = TrialRecord(trial).config
+    dataset = None if values is None else values.get("dataset")
     if values is None or not isinstance(dataset, str) or dataset not in registry.datasets:
         return None
     try:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
-from lab.study.queue import is_void
+from lab.study.queue import TrialQueue
+from lab.study.record import TrialRecord
 from lab.study.storage import database_exists
-from lab.study.studies import Studies
+from lab.study.studies import Studies, reason
 
 __all__ = ["StudyRuns", "study_runs"]
 
@@ -21,9 +22,11 @@ class StudyRuns:
 
     A run is done when its newest trial is complete or pruned: one that failed may be retried, and a waiting one
     of a cancelled study goes on when that is resumed. The id may be one that a run got while its store was away.
+    `broken` are the studies that cannot be read, and why: of their runs nothing is known.
     """
 
     studies: set[str] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
     study: dict[str, str] = field(default_factory=dict)
     done: dict[str, bool] = field(default_factory=dict)
 
@@ -40,11 +43,17 @@ def study_runs(url: str) -> StudyRuns | None:
     with studies.translated():
         for queue in studies.queues():
             found.studies.add(queue.name)
-            for (
-                trial
-            ) in queue.trials():  # a re-queued one, which has the same run, comes after the failed one
-                run_id = trial.user_attrs.get("run_id")
-                if run_id is not None and not is_void(trial):
-                    found.study[run_id] = queue.name
-                    found.done[run_id] = trial.state in _DONE
+            try:
+                _note(queue, found)
+            except (ValueError, KeyError, TypeError) as error:
+                found.broken[queue.name] = reason(error)
     return found
+
+
+def _note(queue: TrialQueue, found: StudyRuns) -> None:
+    # a re-queued one, which has the same run, comes after the failed one
+    for trial in queue.trials():
+        record = TrialRecord(trial)
+        if record.run_id is not None and not record.is_void:
+            found.study[record.run_id] = queue.name
+            found.done[record.run_id] = trial.state in _DONE

@@ -16,9 +16,11 @@ from optuna.trial import TrialState
 
 from lab.errors import StudyError
 from lab.study.queue import is_dead
+from lab.study.record import TrialRecord
 from lab.study.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, display_url, with_driver
+from lab.study.studies import names_in, reason
 
-__all__ = ["Schema", "StorageProbe"]
+__all__ = ["Schema", "Stale", "StorageProbe"]
 
 _PATIENCE = 8  # seconds for a connection, and for an answer
 
@@ -29,6 +31,13 @@ class Schema(NamedTuple):
     found: str | None
     expected: str
     known: bool = True  # whether this Optuna can upgrade it; one that it does not know is newer
+
+
+class Stale(NamedTuple):
+    """By study the labels of the trials that run without a worker, and why studies cannot be read."""
+
+    labels: dict[str, list[str]]
+    broken: dict[str, str]
 
 
 class StorageProbe:
@@ -80,21 +89,33 @@ class StorageProbe:
             theirs = connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
             return (before + time.time()) / 2 - float(theirs)
 
-    def stale(self) -> dict[str, list[str]]:
-        """Return the labels of the running trials whose worker is gone, by study."""
+    def stale(self) -> Stale:
+        """Return the labels of the running trials of lab's studies whose worker is gone."""
+        found = Stale({}, {})
         with self._telling():
-            names = [study.study_name for study in self._storage.get_all_studies()]
-            found = {name: self._stale(self._storage.get_study_id_from_name(name)) for name in names}
-        return {name: labels for name, labels in found.items() if labels}
+            names = names_in(self._engine)
+        for name, study_id in names.own.items():
+            try:
+                labels = self._stale(study_id)
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are looked at
+                found.broken[name] = reason(error)
+                continue
+            if labels:
+                found.labels[name] = labels
+        return found
 
     def _stale(self, study_id: int) -> list[str]:
         silent = set(self._storage._get_stale_trial_ids(study_id))
-        running = self._storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        # all, not only those that run: that a study can be read is found out too
+        trials = self._storage.get_all_trials(study_id, deepcopy=False)
         identity = self._storage.get_trial_id_from_study_id_trial_number
+        self._storage.get_study_user_attrs(study_id)
         return [
-            str(trial.user_attrs.get("label", trial.number))
-            for trial in running
-            if is_dead(trial) or identity(study_id, trial.number) in silent
+            TrialRecord(trial).label
+            for trial in trials
+            if trial.state is TrialState.RUNNING
+            and TrialRecord(trial).is_own
+            and (is_dead(trial) or identity(study_id, trial.number) in silent)
         ]
 
     @cached_property

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe, settled
-from lab.errors import ConfigError, Fault, StudyError
+from lab.errors import ConfigError, Fault, StudyError, TrackingError
 from lab.models import Summary, summarize_config
 from lab.study.earlier import Earlier, end_stale, identifier, keep_to_images
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
-from lab.study.queue import TrialQueue, is_dead
+from lab.study.queue import TrialQueue, is_dead, is_deleted
+from lab.study.record import TrialRecord
 from lab.study.search import check_search
 from lab.study.slots import fill_slots, forget_search
 from lab.study.storage import PatientStorage
+from lab.study.studies import open_study
 from lab.tracking import Run, Tracker
 from lab.tracking.planned import Planned, log_planned
 
@@ -76,8 +77,10 @@ class Submission:
     """What queueing a grid did: cells `added`, already `present`, `skipped` as infeasible, and trials of the
     study that the file names no more (`gone`), which are left alone. Of a search its trials are counted.
 
-    Of those added, the study has `stale` of images that have changed since; of those present, `unverified` are of
-    an earlier version of lab, and nobody knows any more of which images."""
+    Of those added, the study has `stale` of images that have changed since. Of those present, `unverified` are of
+    an earlier version of lab, and nobody knows any more of which images; `deleted` have ended, and their runs are
+    no more.
+    """
 
     queue: TrialQueue
     run: Run
@@ -88,18 +91,21 @@ class Submission:
     unit: str = "cell"
     stale: int = 0
     unverified: int = 0
+    deleted: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A grid beside the study that is there: feasible cells that are `new` to it (of these `stale`: it has them of
-    other images) and `known` (of these `done`), and cells of the study that the grid does not name (`left`)."""
+    other images) and `known` (of these `done`, and `deleted`), and cells of the study that the grid does not name
+    (`left`)."""
 
     new: int
     known: int
     done: int
     left: int
     stale: int = 0
+    deleted: int = 0
 
 
 def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparison:
@@ -112,8 +118,10 @@ def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparis
     named = {cell.config.cell_hash: cell for cell in cells if cell.feasible and cell.config is not None}
     known = named.keys() & states.keys()
     done = sum(states[cell] == "complete" for cell in known)
+    deleted = sum(states[cell] == "deleted" for cell in known)
     stale = sum(cell.state == "stale" for cell in named.values())
-    return Comparison(len(named) - len(known), len(known), done, len(states.keys() - named.keys()), stale)
+    left = len(states.keys() - named.keys())
+    return Comparison(len(named) - len(known), len(known), done, left, stale, deleted)
 
 
 def plan(
@@ -235,23 +243,32 @@ def _corners(grid: Grid) -> list[Cell]:
     return found
 
 
-def cell_states(queue: TrialQueue) -> dict[str, str]:
+def cell_states(queue: TrialQueue, missing: Collection[str] = ()) -> dict[str, str]:
     """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
 
     A trial whose process died counts as `interrupted` until somebody finds out, and as `lost` where its successor
-    was never queued: the cell is missing. What waits in a cancelled study is `cancelled`.
+    was never queued: the cell is missing. What waits in a cancelled study is `cancelled`. One whose trial has ended,
+    and whose run is no more, is `deleted`.
+
+    Args:
+        queue: of the study.
+        missing: ids of the runs that are no more, from `Tracker.missing_runs`.
     """
     waiting = "cancelled" if queue.is_cancelled() else "waiting"
     return {
-        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial, queue)
+        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial, queue, missing)
         for cell, trial in queue.newest().items()
     }
 
 
-def trial_state(trial: FrozenTrial, queue: TrialQueue) -> str:
+def trial_state(trial: FrozenTrial, queue: TrialQueue, missing: Collection[str] = ()) -> str:
     """Return the state of a trial as `cell_states` says it."""
+    if queue.is_lost(trial):
+        return "lost"
+    if is_deleted(trial, missing):
+        return "deleted"
     if trial.state is TrialState.FAIL:
-        return "lost" if queue.is_lost(trial) else "failed"
+        return "failed"
     if trial.state is TrialState.RUNNING and is_dead(trial):
         return "interrupted"
     return trial.state.name.lower()
@@ -302,6 +319,7 @@ def submit(
         gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
         stale=stale,
         unverified=earlier.unverified,
+        deleted=_deleted([newest[cell.hash] for cell in cells if cell.hash in newest], queue, tracker),
     )
 
 
@@ -314,6 +332,16 @@ def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], in
         for cell, (config, _) in zip(cells, known, strict=True)
     ]
     return recognised, sum(stale for _, stale in known)
+
+
+def _deleted(trials: Collection[FrozenTrial], queue: TrialQueue, tracker: Tracker) -> int:
+    """Return how many of `trials` have ended, and have left a run that is no more."""
+    runs = {run_id for trial in trials if (run_id := TrialRecord(trial).run_id) is not None}
+    try:
+        missing = tracker.missing_runs(runs)
+    except TrackingError:  # it is away, which is no reason not to queue anything
+        return 0
+    return sum(trial_state(trial, queue, missing) == "deleted" for trial in trials)
 
 
 def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
@@ -341,7 +369,8 @@ def _open(
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():
                 queue.set_attribute("concluded", False)
-            return Submission(queue, run, added, present, skipped=0, gone=0, unit="trial")
+            deleted = _deleted(queue.newest().values(), queue, tracker)
+            return Submission(queue, run, added, present, 0, 0, unit="trial", deleted=deleted)
         forget_search(queue)
         _, last = queue.cells_since(0)
         return queue, run, queue.newest(), last
@@ -396,15 +425,12 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
 
 def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:
     objectives = _objectives(grid, config)
-    study = optuna.create_study(
-        storage=storage, study_name=grid.name, directions=list(objectives.values()), load_if_exists=True
-    )
-    queue = TrialQueue(storage, grid.name)
+    queue, directions = open_study(storage, grid.name, list(objectives.values()))
     attributes = queue.attributes()
     before = [attributes["monitor"]] if "monitor" in attributes else list(objectives)
     names = attributes.get("objectives", before)
-    known = list(zip(names, (direction.name.lower() for direction in study.directions), strict=False))
-    if known != list(objectives.items()) or len(study.directions) != len(names):
+    known = list(zip(names, directions, strict=False))
+    if known != list(objectives.items()) or len(directions) != len(names):
         raise StudyError(
             f"Study '{grid.name}' exists and compares by {_named(known)}, "
             f"but the grid monitors {_named(objectives.items())}; give the grid another `name`"

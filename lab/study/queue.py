@@ -1,8 +1,8 @@
 """The cells of one study as Optuna trials: added once, claimed by exactly one worker, put back when it stops.
 
-A trial's user attributes carry what a worker needs (`config`) and what it leaves (`run_id`, `worker`,
-`outcome`, results). Writing is Optuna's public API, so its own tools show the study too; what is asked often,
-or of thousands of trials, is asked of its tables.
+A trial's user attributes carry what a worker needs (`lab:config`) and what it leaves (`lab:run_id`, `lab:worker`,
+`lab:outcome`, results). Writing is Optuna's public API, so its own tools show the study too; what is asked often,
+or of thousands of trials, is asked of its tables. Trials that another program has added to the study are left alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,50 +29,52 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study.lock import alone
+from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
 from lab.training import Outcome
 
-__all__ = ["Claim", "TrialQueue", "failure", "is_dead", "is_void", "worker_name"]
+__all__ = ["Claim", "TrialQueue", "failure", "is_dead", "is_deleted", "is_void", "worker_name"]
 
 _MAX_RETRIES = 2  # of a study that does not say
-_KEPT = (
-    "cell",
-    "config",
-    "label",
-    "run_id",
-    "retries",
-    "earlier_error",
-    "enqueued",
-)  # what a re-queued trial takes along
+_CELL = ("cell", "config", "label", "enqueued")  # what a trial is about
+_KEPT = (*_CELL, "run_id", "retries", "earlier_error")  # what a re-queued trial takes along
 _DIED = "its process died every time it was tried"
 
 _SET_DISTRIBUTION = sa.text(
     "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
-    "AND trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)"
+    f"AND trial_id IN (SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND {OWN_TRIAL})"
 )
 # From a given trial on, along the index of the study's trials: what was claimed before costs nothing.
 _NEXT_WAITING = sa.text(
-    "SELECT trial_id FROM trials WHERE study_id = :study AND trial_id > :after AND state = 'WAITING' "
-    "ORDER BY trial_id LIMIT 1"
+    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
+    f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT 1"
 )
-_WAITING = sa.text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = 'WAITING'")
+_WAITING = sa.text(
+    f"SELECT COUNT(*) FROM trials t WHERE t.study_id = :study AND t.state = 'WAITING' AND {OWN_TRIAL}"
+)
 _UNFINISHED = sa.text(
-    "SELECT DISTINCT state FROM trials WHERE study_id = :study AND state IN ('WAITING', 'RUNNING')"
+    "SELECT DISTINCT t.state FROM trials t WHERE t.study_id = :study AND t.state IN ('WAITING', 'RUNNING') "
+    f"AND {OWN_TRIAL}"
 )
 _STATE = sa.text("SELECT state FROM trials WHERE trial_id = :trial")
 _CELLS_SINCE = sa.text(
     "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-    "WHERE t.study_id = :study AND t.trial_id > :after AND a.key = 'cell' ORDER BY t.trial_id"
+    "WHERE t.study_id = :study AND t.trial_id > :after AND a.key IN ('lab:cell', 'cell') "
+    f"AND {OWN_TRIAL} ORDER BY t.trial_id"
 )
 _DISTRIBUTION = sa.text(
     "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
-    "WHERE t.study_id = :study AND p.param_name = :name LIMIT 1"
+    f"WHERE t.study_id = :study AND p.param_name = :name AND {OWN_TRIAL} LIMIT 1"
 )
-_ATTRIBUTE = sa.text("SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key")
+_ATTRIBUTE = sa.text(
+    "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:key, :old) "
+    "ORDER BY CASE WHEN key = :key THEN 0 ELSE 1 END LIMIT 1"
+)
 
 
 def worker_name() -> str:
@@ -117,8 +118,12 @@ class TrialQueue:
             yield
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the trials in any of `states` (all if none is given), by number."""
-        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+        """Return the study's own trials in any of `states` (all if none is given), by number."""
+        return [trial for trial in self._all_trials(*states) if TrialRecord(trial).is_own]
+
+    def others(self) -> list[FrozenTrial]:
+        """Return the trials that another program has added to the study, which lab leaves alone."""
+        return [trial for trial in self._all_trials() if not TrialRecord(trial).is_own]
 
     def completed(self) -> list[FrozenTrial]:
         """Return the trials that have a value, by number."""
@@ -150,19 +155,19 @@ class TrialQueue:
     @property
     def max_retries(self) -> int:
         """How often a trial is queued again whose process died; then it is failed."""
-        return int(self.attribute("max_retries", _MAX_RETRIES))
+        return int(self.attributes().get("max_retries", _MAX_RETRIES))
 
     def is_lost(self, trial: FrozenTrial) -> bool:
         """Whether a trial's process died before the trial had ended, and it may be tried again.
 
         It may have died after it had noted another outcome, and before it could tell Optuna.
         """
-        died = trial.state is TrialState.FAIL and trial.user_attrs.get("outcome") != Outcome.FAILED
+        died = trial.state is TrialState.FAIL and TrialRecord(trial).outcome != Outcome.FAILED
         return died and self._may_retry(trial)
 
     def is_disowned(self) -> bool:
         """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
-        return any(trial.user_attrs.get("worker") is None for trial in self.trials(TrialState.RUNNING))
+        return any(not TrialRecord(trial).has_worker for trial in self.trials(TrialState.RUNNING))
 
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
@@ -176,20 +181,20 @@ class TrialQueue:
     def maximizes(self) -> bool:
         """Whether higher values of the monitored metric are better."""
         first = self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
-        return bool(self.attribute("maximize", first))
+        return bool(self.attributes().get("maximize", first))
 
     def attributes(self) -> dict[str, Any]:
-        """Return the study's user attributes."""
-        return self.storage.get_study_user_attrs(self.study_id)
+        """Return lab's attributes of the study; one whose value has another form is not there."""
+        return study_attributes(self.storage.get_study_user_attrs(self.study_id))
 
     def attribute(self, key: str, default: Any = None) -> Any:
-        """Return one of the study's user attributes."""
-        rows = self._rows(_ATTRIBUTE, key=key)
+        """Return one of lab's attributes of the study, whatever form it has."""
+        rows = self._rows(_ATTRIBUTE, key=noted(key), old=key)
         return json.loads(rows[0][0]) if rows else default
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """Set one of the study's user attributes."""
-        self.storage.set_study_user_attr(self.study_id, key, value)
+        """Set one of lab's attributes of the study."""
+        self.storage.set_study_user_attr(self.study_id, noted(key), value)
 
     def add(
         self,
@@ -259,34 +264,70 @@ class TrialQueue:
 
         Args:
             prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
+
+        Raises:
+            StudyError: nothing waits but trials whose config cannot be read.
         """
         if self.is_cancelled():
             return None
-        while True:
-            rows = self._rows(_NEXT_WAITING, after=self._claimed_last)
-            if not rows and self._claimed_last:  # those before may have been put back
-                rows, self._claimed_last = self._rows(_NEXT_WAITING, after=0), 0
-            if not rows:
-                return None
-            trial_id = self._claimed_last = rows[0][0]
+        unreadable: list[StudyError] = []
+        for trial_id in self._candidates():
+            fault = self._unreadable(trial_id)
+            if fault is not None:
+                unreadable.append(fault)
+                continue
             self.beat(trial_id)  # first: one put back long ago would look stale
             with suppress(UpdateFinishedTrialError):  # somebody else was quicker, and is done already
                 if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     self.set_trial_attribute(trial_id, "worker", worker_name())
                     if prepare(trial_id):
                         return self._claimed(trial_id)
+        if unreadable:
+            raise unreadable[0]
+        return None
+
+    def _candidates(self) -> Iterator[int]:
+        """Yield each waiting trial once: those after the last that was looked at, then those before it."""
+        seen: set[int] = set()
+        began = self._claimed_last
+        while True:
+            rows = self._rows(_NEXT_WAITING, after=self._claimed_last)
+            if not rows and began:  # those before may have been put back
+                rows, began = self._rows(_NEXT_WAITING, after=0), 0
+            if not rows or rows[0][0] in seen:
+                return
+            self._claimed_last = rows[0][0]
+            seen.add(self._claimed_last)
+            yield self._claimed_last
+
+    def _unreadable(self, trial_id: int) -> StudyError | None:
+        """Return why nobody here can train a waiting trial: it is left for who can."""
+        try:
+            record = TrialRecord(self.storage.get_trial(trial_id))
+            if record.is_readable:
+                TrialConfig(**(record.config or {}))
+                return None
+            which, reason = f"{record.number} ({record.label})", "it has no config"
+        except json.JSONDecodeError as error:
+            which, reason = f"with the id {trial_id}", f"an attribute is not JSON ({error})"
+        except (ValueError, TypeError) as error:
+            which, reason = f"{record.number} ({record.label})", ", ".join(_faults(error))
+        return StudyError(
+            f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
+            "Was it queued by a newer version of lab? It is left waiting"
+        )
 
     def run_ids(self) -> set[str]:
         """Return the runs that the study's trials have."""
-        return {trial.user_attrs["run_id"] for trial in self.trials() if "run_id" in trial.user_attrs}
+        return {run_id for trial in self.trials() if (run_id := TrialRecord(trial).run_id) is not None}
 
     def beat(self, trial_id: int) -> None:
         """Tell the others that the trial's worker lives."""
         self.storage.record_heartbeat(trial_id)
 
     def set_trial_attribute(self, trial_id: int, key: str, value: Any) -> None:
-        """Set one of a claimed trial's user attributes."""
-        self.storage.set_trial_user_attr(trial_id, key, value)
+        """Set one of lab's attributes of a claimed trial."""
+        self.storage.set_trial_user_attr(trial_id, noted(key), value)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
         """Give Optuna the monitored metric after an epoch (a value that is already there stays)."""
@@ -326,15 +367,16 @@ class TrialQueue:
 
     def _requeue_dead(self) -> None:
         # alone: a trial that was failed and has no successor yet would look lost to a planner
-        with self.alone(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since Optuna 2.9
-            self.storage.heartbeat_stale_trial_callback = self._retire
-            optuna.storages.fail_stale_trials(self._study)
-            for trial in filter(is_dead, self.trials(TrialState.RUNNING)):
-                # exactly one process gets to fail it, and so to queue its successor
-                with suppress(UpdateFinishedTrialError):
-                    self.fail(self._trial_id(trial.number))
-                    self._retire(self._study, trial)
+        with self.alone():
+            # not Optuna's `fail_stale_trials`: it would fail those of other programs too
+            silent = set(self.storage._get_stale_trial_ids(self.study_id))
+            for trial in self.trials(TrialState.RUNNING):
+                trial_id = self._trial_id(trial.number)
+                if trial_id in silent or is_dead(trial):
+                    # exactly one process gets to fail it, and so to queue its successor
+                    with suppress(UpdateFinishedTrialError):
+                        self.fail(trial_id)
+                        self._retire(trial)
             self._requeue_lost()
 
     def put_back_dead(self) -> list[FrozenTrial]:
@@ -355,12 +397,32 @@ class TrialQueue:
     def _requeue_failed(self, cells: Collection[str] | None) -> int:
         with self.alone():
             failed = [trial for trial in self.newest().values() if trial.state is TrialState.FAIL]
-            chosen = [trial for trial in failed if cells is None or trial.user_attrs.get("cell") in cells]
+            chosen = [trial for trial in failed if cells is None or TrialRecord(trial).cell in cells]
             for trial in chosen:
                 self.requeue(trial, retries=0)
             if chosen:
                 self.set_attribute("concluded", False)
         return len(chosen)
+
+    def requeue_deleted(self, missing: Collection[str], cells: Collection[str] | None = None) -> int:
+        """Queue every cell again whose newest trial has ended and whose run is no more, as if new; return how many.
+
+        Args:
+            missing: ids of the runs that are no more.
+            cells: hashes of the only cells to queue; all if None.
+        """
+
+        def requeue() -> int:
+            with self.alone():
+                gone = {cell: trial for cell, trial in self.newest().items() if is_deleted(trial, missing)}
+                chosen = [trial for cell, trial in gone.items() if cells is None or cell in cells]
+                for trial in chosen:
+                    self._queue_anew(trial)
+                if chosen:
+                    self.set_attribute("concluded", False)
+            return len(chosen)
+
+        return self.storage.patiently(requeue)
 
     def requeue_lost(self) -> int:
         """Queue the cells again whose trial's process died, and whose successor was never queued."""
@@ -381,7 +443,7 @@ class TrialQueue:
 
     def newest(self) -> dict[str, FrozenTrial]:
         """Return each cell's newest trial, by cell hash; of a search each slot's, without those that are void."""
-        return {trial.user_attrs.get("cell", ""): trial for trial in self.trials() if not is_void(trial)}
+        return {TrialRecord(trial).cell: trial for trial in self.trials() if not is_void(trial)}
 
     def requeue(self, trial: FrozenTrial, retries: int | None = None) -> None:
         """Queue a failed trial's cell again, to continue the same run.
@@ -390,20 +452,28 @@ class TrialQueue:
             trial: the failed one.
             retries: how often the cell was retried before; one more than `trial` says if None.
         """
-        kept = {key: trial.user_attrs[key] for key in _KEPT if key in trial.user_attrs}
+        record = TrialRecord(trial)
+        kept = record.kept(_KEPT)
         if retries is not None:
             kept["earlier_error"] = failure(trial)
-        kept["retries"] = kept.get("retries", 0) + 1 if retries is None else retries
+        kept["retries"] = record.retries + 1 if retries is None else retries
         self._enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
 
-    def _retire(self, _study: optuna.Study, trial: FrozenTrial) -> None:
+    def _queue_anew(self, trial: FrozenTrial) -> None:
+        """Queue a cell again, to begin a run of its own."""
+        self._enqueue(trial.params, trial.distributions, TrialRecord(trial).kept(_CELL))
+
+    def _retire(self, trial: FrozenTrial) -> None:
         if self._may_retry(trial):
             self.requeue(trial)
         else:
             self._given_up.append(trial)
 
     def _may_retry(self, trial: FrozenTrial) -> bool:
-        return int(trial.user_attrs.get("retries", 0)) < self.max_retries
+        return TrialRecord(trial).retries < self.max_retries
+
+    def _all_trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
 
     def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
         def read() -> list[Any]:
@@ -422,29 +492,41 @@ class TrialQueue:
         attributes: dict[str, Any],
         intermediate_values: Mapping[int, float] | None = None,
     ) -> None:
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=dict(params),
-                distributions=dict(distributions),
-                user_attrs=attributes,
-                intermediate_values=dict(intermediate_values or {}),
-            )
+        trial = create_trial(
+            state=TrialState.WAITING,
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs={noted(key): value for key, value in attributes.items()},
+            intermediate_values=dict(intermediate_values or {}),
         )
+        try:
+            self._study.add_trial(trial)
+        except ValueError as error:  # `accept` has made those of lab's trials fit
+            raise StudyError(
+                f"Optuna refuses a trial of the study '{self.name}': {error}. Another program has added trials with "
+                "parameters of other choices to it; give the grid another `name`"
+            ) from None
 
     def _claimed(self, trial_id: int) -> Claim:
         trial = self.storage.get_trial(trial_id)
-        attributes = trial.user_attrs
+        record = TrialRecord(trial)
         return Claim(
             trial_id,
             trial.number,
-            attributes["label"],
-            TrialConfig(**attributes["config"]),
+            record.label,
+            TrialConfig(**(record.config or {})),
             trial.params,
-            attributes.get("run_id"),
-            attributes.get("earlier_error", ""),
-            tried=bool(attributes.get("retries") or attributes.get("put_back")),
+            record.run_id,
+            record.earlier_error,
+            tried=bool(record.retries or record.was_put_back),
         )
+
+
+def _faults(error: Exception) -> list[str]:
+    """Return what is wrong with a config, one part for each of its settings."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
 
 
 def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
@@ -468,26 +550,33 @@ def _kind(distribution: BaseDistribution) -> str:
 
 def is_dead(trial: FrozenTrial) -> bool:
     """Return whether the trial's worker was on this machine and is no more."""
-    worker = trial.user_attrs.get("worker")
-    if worker is None:  # killed between the claim and saying who it is, unless it is just about to
+    record = TrialRecord(trial)
+    if not record.has_worker:  # killed between the claim and saying who it is, unless it is just about to
         started = trial.datetime_start or datetime.now()
         return (datetime.now() - started).total_seconds() > 2 * HEARTBEAT_SECONDS
-    host, pid, created = worker.rsplit(":", 2)
+    if record.worker is None:  # of another form: its heartbeat alone tells
+        return False
+    host, pid, created = record.worker
     if host != socket.gethostname():
         return False
     try:
-        process = psutil.Process(int(pid))
+        process = psutil.Process(pid)
         # one that nobody has reaped yet is dead as well
         return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
+def is_deleted(trial: FrozenTrial, missing: Collection[str]) -> bool:
+    """Return whether a trial has ended, and its run is among those that are no more."""
+    return trial.state.is_finished() and TrialRecord(trial).run_id in missing
+
+
 def failure(trial: FrozenTrial) -> str:
     """Return why a trial failed."""
-    return str(trial.user_attrs.get("error", _DIED))
+    return TrialRecord(trial).error or _DIED
 
 
 def is_void(trial: FrozenTrial) -> bool:
     """Return whether a trial was given up before training, and counts for nothing."""
-    return "void" in trial.user_attrs
+    return TrialRecord(trial).is_void

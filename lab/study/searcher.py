@@ -21,6 +21,7 @@ from lab.models import summarize_config
 from lab.objective import TrialResult
 from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
+from lab.study.record import TrialRecord
 from lab.study.search import build_pruner, build_sampler
 from lab.study.slots import end_if_over, is_superfluous, search_distributions
 from lab.training import Interrupted
@@ -33,10 +34,15 @@ _LEARNING_TRIES = 20  # of them by the sampler, which may be stuck; the others a
 
 def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searcher | None:
     """Return what searches for the study, None if it is a grid's."""
-    saved = queue.attributes().get("search")
+    saved = queue.attribute("search")
     if not saved:
         return None
-    grid = parse_grid(saved["text"], saved["file"], saved["overrides"])
+    try:
+        grid = parse_grid(saved["text"], saved["file"], saved["overrides"])
+    except (KeyError, TypeError, AttributeError):
+        raise StudyError(
+            f"What the study '{queue.name}' searches is of another form than lab writes; submit its grid file again"
+        ) from None
     return None if grid.search is None else Searcher(queue, grid, grid.search, should_stop)
 
 
@@ -73,7 +79,7 @@ class Searching:
         if searcher is not None:
             return searcher.prepare(trial_id)
         trial = self._queue.storage.get_trial(trial_id)
-        if "config" not in trial.user_attrs:
+        if "config" not in TrialRecord(trial):
             self._queue.void(trial, "the study is no search any more")
             return False
         return True
@@ -146,9 +152,10 @@ class Searcher:
         if self._should_stop() or self._queue.is_cancelled():
             raise Interrupted
         frozen = self._queue.storage.get_trial(trial_id)
-        if "config" in frozen.user_attrs:
+        record = TrialRecord(frozen)
+        if record.config is not None:
             if not frozen.constraints:
-                begun = TrialConfig(**frozen.user_attrs["config"])
+                begun = TrialConfig(**record.config)
                 self._note_constraints(Trial(self._study(RandomSampler()), trial_id), begun)
             return True
         if is_superfluous(frozen, self._queue, self._grid.budget.trials or 0):
@@ -173,7 +180,7 @@ class Searcher:
         """Return the trial with all its parameters, and the point they are; None and why if they are none."""
         stuck = self._in_vain >= _LEARNING_TRIES
         sampler = RandomSampler() if stuck else build_sampler(self._search.sampler, frozen.number)
-        fixed = frozen.user_attrs.get("enqueued")
+        fixed = TrialRecord(frozen).enqueued
         if fixed:
             sampler = _fixing(fixed, sampler)
         gone = ""
@@ -211,13 +218,14 @@ class Searcher:
         if not any(value > 0 for value in frozen.constraints.values()):
             trial.set_constraint("valid", 1.0)
         self._in_vain += 1
-        fixed = frozen.user_attrs.get("enqueued", {})
+        record = TrialRecord(frozen)
+        fixed = record.enqueued or {}
         again = {"enqueued": fixed} if frozen.params.keys() - fixed.keys() else {}  # the rest may be at fault
         # void before its slot is there again, or that would be one too many; ended after it, or the study would
         # look done in between
         self._queue.set_trial_attribute(trial_id, "void", reason[:1000])
         if not self._search.tries_every_point:  # of these, one that may not be trained has no substitute
-            self._queue.reserve(frozen.user_attrs["cell"], **again)
+            self._queue.reserve(record.cell, **again)
         self._queue.void(frozen, reason)
         if self._in_vain >= _TRIES:
             self._in_vain = 0

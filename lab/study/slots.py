@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import Dimension, Grid
 from lab.errors import StudyError
 from lab.study.queue import TrialQueue, is_void
+from lab.study.record import TrialRecord
 
 __all__ = [
     "end_if_over",
@@ -64,7 +65,7 @@ def fill_slots(
     end_if_over(grid, queue)
     wanted = [slot(number) for number in range(trials)]
     missing = [name for name in wanted if states.get(name, "lost") == "lost"]
-    lost = {trial.user_attrs.get("cell"): trial for trial in queue.trials(TrialState.FAIL)}
+    lost = {TrialRecord(trial).cell: trial for trial in queue.trials(TrialState.FAIL)}
     for done, name in enumerate(missing):
         on_progress(done, len(missing))
         if name in lost:
@@ -78,7 +79,7 @@ def fill_slots(
 
 def forget_search(queue: TrialQueue) -> None:
     """Make the study's workers train cells only: its file has no search any more."""
-    if queue.attributes().get(_SEARCH) is not None:
+    if queue.attribute(_SEARCH) is not None:
         queue.set_attribute(_SEARCH, None)
         _void_superfluous(queue, 0)
 
@@ -105,11 +106,13 @@ def search_is_over(grid: Grid, queue: TrialQueue) -> bool:
     target, epochs = grid.search.target, grid.budget.epochs
     if target is not None:
         sign = 1 if grid.search.objectives[0].direction == "maximize" else -1
-        if any(sign * (trial.values[0] - target) >= 0 for trial in queue.completed()):
+        newest = queue.newest().values()
+        complete = [trial for trial in newest if trial.state is TrialState.COMPLETE]
+        if any(sign * (trial.values[0] - target) >= 0 for trial in complete):
             return True
     if epochs is None:
         return False
-    spent = {trial.user_attrs.get("cell"): len(trial.intermediate_values) for trial in queue.trials()}
+    spent = {TrialRecord(trial).cell: len(trial.intermediate_values) for trial in queue.trials()}
     return sum(spent.values()) >= epochs
 
 
@@ -127,12 +130,12 @@ def _saved(grid: Grid) -> dict[str, Any]:
 
 def is_superfluous(trial: FrozenTrial, queue: TrialQueue, budget: int) -> bool:
     """Return whether a claimed slot is beyond the budget, or there twice: two sweeps can queue it at once."""
-    name = trial.user_attrs.get("cell", "")
-    if int(name.removeprefix("slot-")) >= budget:
+    record = TrialRecord(trial)
+    if record.slot >= budget:
         return True
     return any(
         other.number < trial.number
-        and other.user_attrs.get("cell") == name
+        and TrialRecord(other).cell == record.cell
         and other.state is not TrialState.FAIL
         and not is_void(other)
         for other in queue.trials()
@@ -142,7 +145,7 @@ def is_superfluous(trial: FrozenTrial, queue: TrialQueue, budget: int) -> bool:
 def _assign_enqueued(grid: Grid, queue: TrialQueue) -> None:
     """Note at the first free slots the points to try in them that were not tried yet."""
     points = [] if grid.search is None else [_params(grid, point) for point in grid.search.enqueue]
-    tried = {_key(trial.user_attrs["enqueued"]) for trial in queue.trials() if "enqueued" in trial.user_attrs}
+    tried = {_key(point) for trial in queue.trials() if (point := TrialRecord(trial).enqueued) is not None}
     free = (trial for trial in queue.trials(TrialState.WAITING) if _is_free(trial))
     for point in points:
         if _key(point) not in tried:
@@ -156,19 +159,14 @@ def _assign_enqueued(grid: Grid, queue: TrialQueue) -> None:
 def _void_superfluous(queue: TrialQueue, budget: int) -> None:
     """Void the free slots beyond a budget that was lowered."""
     for trial in queue.trials(TrialState.WAITING):
-        name = str(trial.user_attrs.get("cell", ""))
-        if _is_slot(name) and "config" not in trial.user_attrs and int(name.removeprefix("slot-")) >= budget:
+        record = TrialRecord(trial)
+        if record.is_slot and "config" not in record and record.slot >= budget:
             queue.void(trial, "beyond the budget")
 
 
 def _is_free(trial: FrozenTrial) -> bool:
-    attributes = trial.user_attrs
-    untouched = not trial.params and "config" not in attributes and "enqueued" not in attributes
-    return _is_slot(str(attributes.get("cell", ""))) and untouched
-
-
-def _is_slot(cell: str) -> bool:
-    return cell.startswith("slot-")
+    record = TrialRecord(trial)
+    return record.is_slot and not trial.params and "config" not in record and "enqueued" not in record
 
 
 def _params(grid: Grid, point: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from lab.errors import StudyError
 from lab.study.lock import alone
 from lab.study.patience import Patience, is_denied
+from lab.study.record import TrialRecord
 
 __all__ = [
     "GRACE_SECONDS",
@@ -78,7 +79,7 @@ class PatientStorage(RDBStorage):
         return self.patiently(set_state)
 
     def _is_claimed(self, trial_id: int) -> bool:
-        return self.get_trial(trial_id).user_attrs.get("worker") is not None
+        return TrialRecord(self.get_trial(trial_id)).has_worker
 
 
 def _patient(method: Callable[..., Any]) -> Callable[..., Any]:

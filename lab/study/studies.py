@@ -1,33 +1,126 @@
-"""The studies of a database as a worker sees them: which of them have work that may be begun."""
+"""The studies of a database: which of them are lab's, and which of these have work that may be begun."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import StudyError
 from lab.study.queue import TrialQueue
-from lab.study.storage import display_url, open_storage
+from lab.study.record import MARK, StudyKeys, is_lab_study
+from lab.study.storage import PatientStorage, display_url, open_storage
 
-__all__ = ["Studies"]
+__all__ = ["Studies", "StudyNames", "broken", "names_in", "not_labs", "open_study", "reason"]
+
+_MARKS = sa.text(
+    "SELECT s.study_id, s.study_name, a.key, a.value_json FROM studies s "
+    "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key IN :keys"
+).bindparams(sa.bindparam("keys", StudyKeys.ALL, expanding=True))
+_FORMAT = 1  # of what lab notes in a study; a number, so that a later version can tell
+_LEFT_EARLY = {"objectives"}  # what an earlier version has set before it was killed, if anything
+
+
+class StudyNames(NamedTuple):
+    """The studies in a database by name: lab's own, with their ids, and those that another program has made."""
+
+    own: dict[str, int]
+    others: list[str]
+
+
+def names_in(engine: sa.Engine) -> StudyNames:
+    """Return the names of the studies in a database, in order; asks once, however many there are."""
+    with engine.connect() as connection:
+        rows = connection.execute(_MARKS).all()
+    found: dict[str, dict[str, Any]] = {}
+    ids: dict[str, int] = {}
+    for identity, name, key, value in rows:
+        ids[name] = identity
+        attributes = found.setdefault(name, {})
+        if key is not None:
+            attributes[key] = None
+            with suppress(json.JSONDecodeError):
+                attributes[key] = json.loads(value)
+    own = {name for name, attributes in found.items() if is_lab_study(name, attributes)}
+    return StudyNames({name: ids[name] for name in sorted(own)}, sorted(found.keys() - own))
+
+
+def open_study(
+    storage: PatientStorage, name: str, directions: Sequence[Literal["maximize", "minimize"]]
+) -> tuple[TrialQueue, list[str]]:
+    """Create the study called `name`, or open lab's own one; return its trials and which end of each value is best.
+
+    Raises:
+        StudyError: another program has made a study of this name.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=list(directions), load_if_exists=True
+    )
+    attributes = study.user_attrs
+    if MARK not in attributes:
+        # one without any trial or attribute is what a planner left that was killed here, and nobody's loss
+        empty = not attributes.keys() - _LEFT_EARLY and not study.get_trials(deepcopy=False)
+        if not empty and not is_lab_study(name, attributes):
+            raise StudyError(not_labs(name))
+        study.set_user_attr(MARK, _FORMAT)
+    return TrialQueue(storage, name), [direction.name.lower() for direction in study.directions]
+
+
+def not_labs(name: str) -> str:
+    """Return that the study called `name` is another program's, and what to do."""
+    return (
+        f"The study '{name}' is not lab's: another program has made it with Optuna, so its values can mean anything, "
+        "and lab leaves it alone. Give a grid file another `name`, or name another database with --storage"
+    )
+
+
+def broken(queue: TrialQueue) -> str:
+    """Return what a study lacks that nobody can train it without, nothing where it has it."""
+    missing = {"experiment", "monitor", "run_id"} - queue.attributes().keys()
+    if missing:
+        return f"its attribute '{min(missing)}' is missing, or of another form; submit its grid file again"
+    needs = queue.attribute("needs", [])
+    if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
+        return "its attribute 'needs' is no list of studies; submit its grid file again"
+    return ""
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of why a study could not be read or worked on."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    first = text.splitlines()[0] if text else ""
+    return first if isinstance(error, StudyError) else f"{type(error).__name__}: {first}"
 
 
 class Studies:
-    """The studies in the database at `url`: those called `names`, or all where none is named.
+    """Lab's studies in the database at `url`: those called `names`, or all where none is named.
 
     Whatever the database is to blame for is a `StudyError` of these methods; the next call may pass. They wait for
-    one that is away, unless `should_stop`.
+    one that is away, unless `should_stop`. A study that cannot be read keeps no other from being worked on.
+
+    Args:
+        url: of the database.
+        names: of the only studies.
+        should_stop: True ends the waiting for a database that is away.
+        on_broken: called with a study's name and the error, where it cannot be read.
     """
 
     def __init__(
-        self, url: str, names: Sequence[str] = (), should_stop: Callable[[], bool] = lambda: False
+        self,
+        url: str,
+        names: Sequence[str] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+        on_broken: Callable[[str, Exception], None] = lambda name, error: None,
     ) -> None:
         self._url = url
         self._names = names
+        self._on_broken = on_broken
         self._storage = open_storage(url, should_stop=should_stop)
         self._queues: dict[str, TrialQueue] = {}
 
@@ -37,8 +130,8 @@ class Studies:
         try:
             yield
         except (SQLAlchemyError, OptunaError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise StudyError(f"--storage {display_url(self._url)}: {reason}") from error
+            said = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise StudyError(f"--storage {display_url(self._url)}: {said}") from error
 
     def queues(self) -> list[TrialQueue]:
         """Return the trials of each study."""
@@ -49,15 +142,32 @@ class Studies:
     def ready(self) -> list[TrialQueue]:
         """Return those studies that have waiting trials, are not cancelled, and whose needed studies are done."""
         with self.translated():
-            return [
-                queue
-                for queue in self.queues()
-                if queue.waits() and not queue.is_cancelled() and not self._missing(queue)
-            ]
+            return [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
 
-    def _everything(self) -> dict[str, TrialQueue]:
-        names = sorted(optuna.get_all_study_names(self._storage))
-        self._queues = {name: self._queues.get(name) or TrialQueue(self._storage, name) for name in names}
+    def _is_ready(self, queue: TrialQueue) -> bool:
+        if not queue.waits() or queue.is_cancelled():
+            return False
+        fault = broken(queue)
+        if fault:
+            raise StudyError(fault)
+        return not self._missing(queue)
+
+    def _guarded(self, queue: TrialQueue, ask: Callable[[TrialQueue], bool]) -> bool:
+        try:
+            return ask(queue)
+        except (SQLAlchemyError, OptunaError):  # of the database, and so of all studies
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on
+            self._on_broken(queue.name, error)
+            return False
+
+    def _everything(self) -> Mapping[str, TrialQueue]:
+        found = self._storage.patiently(lambda: names_in(self._storage.engine)).own
+        # one that was deleted and made again is another
+        known = {queue.study_id: queue for queue in self._queues.values()}
+        self._queues = {
+            name: known.get(identity) or TrialQueue(self._storage, name) for name, identity in found.items()
+        }
         return self._queues
 
     def _missing(self, queue: TrialQueue) -> list[str]:

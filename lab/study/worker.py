@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
 from lab.study.searcher import Searcher, Searching
 from lab.study.storage import open_storage
-from lab.tracking import Run, Tracker, connect
+from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.training import EpochResult, Interrupted, Outcome
 
 __all__ = ["WorkerSettings", "work"]
@@ -140,7 +141,7 @@ class _Attempt:
             tags={"lab.study": self.settings.study, "lab.trial": str(self.claim.number)},
             params={name: as_text(value) for name, value in self.claim.params.items()},
             parent_run_id=attributes["run_id"],
-            run_id=self.claim.run_id or self._left_run(attributes["experiment"]),
+            run_id=self._run_to_continue(attributes["experiment"]),
             checkpoint_dir=self.settings.checkpoint_dir,
         )
         return train(
@@ -152,6 +153,16 @@ class _Attempt:
             should_stop=should_stop,
             should_prune=self._should_prune,
         )
+
+    def _run_to_continue(self, experiment: str) -> str | None:
+        """Return the run of an earlier attempt, None where there is none or somebody has deleted it."""
+        run_id = self.claim.run_id or self._left_run(experiment)
+        if run_id is None:
+            return None
+        with suppress(UnavailableError):  # its journal continues it
+            if run_id in self.tracker.missing_runs([run_id]):
+                return None
+        return run_id
 
     def _left_run(self, experiment: str) -> str | None:
         """Return the run of a worker that was killed after it had made one, and before it could say which."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from lab.tracking.base import (
@@ -18,6 +19,7 @@ from lab.tracking.delivery import Delivered, deliver, run_in_store
 from lab.tracking.journal import Refused, left
 from lab.tracking.journal import stores as stores_left
 from lab.tracking.journaled import JournaledTracker
+from lab.tracking.lifecycle import missing_in_database
 from lab.tracking.memory import MemoryTracker
 from lab.tracking.views import run_page, study_page
 
@@ -34,6 +36,7 @@ __all__ = [
     "connect",
     "deliver",
     "left",
+    "missing_runs",
     "pending_id",
     "pending_key",
     "prepare",
@@ -65,6 +68,20 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
     from lab.tracking.system_metrics import LoadMonitor
 
     return JournaledTracker(tracker, journal_dir, LoadMonitor)
+
+
+def missing_runs(tracking_uri: str, run_ids: Collection[str]) -> set[str]:
+    """Return those of `run_ids` that the store at `tracking_uri` has no more, deleted or purged; makes no store.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+        TrackingError: it refuses.
+    """
+    if tracking_uri == "memory" or not run_ids:
+        return set()
+    if not tracking_uri.startswith("http"):
+        return missing_in_database(tracking_uri, run_ids)
+    return connect(tracking_uri).missing_runs(run_ids)
 
 
 def prepare(tracking_uri: str) -> None:

@@ -10,7 +10,7 @@ A run that was opened while the store was away has the id `pending-KEY`; once it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -321,6 +321,9 @@ class Tracker(Protocol):
 
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row, as `runs` does, for each deleted run of any experiment that no registered model came from."""
+
+    def missing_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of `run_ids` that were deleted, or are no more; an id of a run yet to be made is not missing."""
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""

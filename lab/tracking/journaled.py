@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -185,6 +185,10 @@ class JournaledTracker:
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run that no registered model came from."""
         return self.inner.deleted_runs()
+
+    def missing_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of `run_ids` that were deleted, or are no more: see `Tracker.missing_runs`."""
+        return self.inner.missing_runs(run_ids)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged.

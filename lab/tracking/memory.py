@@ -6,13 +6,14 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import TrackingError
 from lab.tracking.base import Left, Point, RunStatus, artifact_path
+from lab.tracking.lifecycle import known_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -304,6 +305,13 @@ class MemoryTracker:
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run."""
         return _frame(self._matching(None, {}, deleted=True)[::-1])
+
+    def missing_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of `run_ids` that were deleted, or are no more."""
+        with self._lock:
+            return known_ids(run_ids) - {
+                stored.run_id for stored in self._runs.values() if not stored.deleted
+            }
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""

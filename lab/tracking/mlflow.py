@@ -10,7 +10,7 @@ import re
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,7 @@ from lab.errors import TrackingError  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, registered_runs  # noqa: E402
 from lab.tracking.base import Left, RunStatus, artifact_path, public_uri  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
+from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
@@ -224,6 +225,18 @@ class MlflowTracker:
             registered = registered_runs(self._client) if found else set()
         return run_frame([_record(run) for run in found if run.info.run_id not in registered])
 
+    def missing_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of `run_ids` that were deleted, or are no more: see `Tracker.missing_runs`."""
+        if not self._tracking_uri.startswith("http"):
+            return missing_in_database(self._tracking_uri, run_ids)
+        wanted = known_ids(run_ids)
+        for part in in_parts(sorted(wanted)):
+            chosen = f"attributes.run_id IN ({', '.join(map(repr, part))})"
+            wanted -= {
+                run.info.run_id for run in self._search(None, {}, "attributes.start_time DESC", chosen=chosen)
+            }
+        return wanted
+
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
         with self._doing(f"reading {metric} of run {run_id}"):
@@ -280,15 +293,18 @@ class MlflowTracker:
         order: str,
         limit: int | None = None,
         view: int = ViewType.ACTIVE_ONLY,
+        chosen: str = "",
     ) -> list[mlflow.entities.Run]:
-        """Return the runs with `tags`, reading page after page; those of all experiments if None."""
+        """Return the runs with `tags`, or that MLflow's filter `chosen` lets pass, reading page after page."""
         found: list[mlflow.entities.Run] = []
         token: str | None = None
         with self._doing("searching runs"):
             experiments = self._experiments(view) if experiment is None else [experiment]
             while limit is None or len(found) < limit:
                 size = _PAGE if limit is None else min(_PAGE, limit - len(found))
-                page = self._client.search_runs(experiments, _filter(tags), view, size, [order], token)
+                page = self._client.search_runs(
+                    experiments, chosen or _filter(tags), view, size, [order], token
+                )
                 found += [run for run in page if tags.items() <= run.data.tags.items()]
                 token = page.token
                 if not token:

@@ -13,6 +13,7 @@ from lab.training.evaluate import DetailedEvaluation, Evaluation, evaluate
 from lab.training.loop import EpochResult, Trainer
 from lab.training.outcome import Interrupted, Outcome
 from lab.training.patience import Patience
+from lab.training.ranking import rank
 from lab.training.transfer import fitting_weights, load_pretrained
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "fitting_weights",
     "load_checkpoint",
     "load_pretrained",
+    "rank",
     "resolve_device",
     "save_checkpoint",
     "use_threads",

@@ -58,9 +58,12 @@ def _database(probe: StorageProbe) -> tuple[Finding, bool]:
 
 
 def _stale(probe: StorageProbe) -> Iterator[Finding]:
-    stale = probe.stale()
+    stale, broken = probe.stale()
     if not stale:
         yield Finding("stale trials", Verdict.OK, "none: every running trial has a living worker")
+    for study, why in broken.items():
+        mend = f"optuna delete-study --storage URL --study-name '{study}', if nothing of it is needed"
+        yield Finding("studies", Verdict.FAILED, f"{study} cannot be read: {why}", mend)
     for study, labels in stale.items():
         shown = ", ".join(labels[:3]) + (", …" if len(labels) > 3 else "")
         found = f"{study}: {counted(len(labels), 'trial is', 'trials are')} running without a living worker ({shown})"

@@ -150,7 +150,7 @@ def check(machine: Machine, points: Points) -> None:
     """Compare the study that was disturbed with the calm one."""
     queue = study(machine, "chaos")
     done = [trial for trial in queue.trials() if trial.state.name == "COMPLETE"]
-    assert len(done) == len({trial.user_attrs["cell"] for trial in done}) == CELLS
+    assert len(done) == len({trial.user_attrs["lab:cell"] for trial in done}) == CELLS
     assert Counter(trial.state.name for trial in queue.trials()).keys() <= {"COMPLETE", "FAIL"}
     assert machine.kills.total() >= 60
     assert machine.kills["service"] >= 1

@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from lab.config import Grid, TrialConfig
 from lab.engines import Stores, sweep
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, open_storage, patience
+from lab.study import TrialQueue, open_storage, open_study, patience
 
 pytestmark = pytest.mark.postgres
 REPOSITORY = Path(__file__).parents[3]
@@ -28,8 +28,7 @@ PATIENCE = 180  # seconds; a loaded machine is slow
 
 def make_queue(url: str, stop: Callable[[], bool] = lambda: False) -> TrialQueue:
     storage = open_storage(url, should_stop=stop)
-    optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    return TrialQueue(storage, "s")
+    return open_study(storage, "s", ["maximize"])[0]
 
 
 def add(queue: TrialQueue, lr: float) -> None:
@@ -169,4 +168,4 @@ def test_every_call_of_a_queue_outlives_a_restart(own_postgres: Any, mode: str) 
     queue.complete(claim.trial_id, 0.5)
     restart()
     (trial,) = queue.trials()
-    assert (trial.value, trial.user_attrs["run_id"], trial.intermediate_values) == (0.5, "r1", {1: 0.25})
+    assert (trial.value, trial.user_attrs["lab:run_id"], trial.intermediate_values) == (0.5, "r1", {1: 0.25})

@@ -69,7 +69,7 @@ def tracking_uri(tmp_path: Path, fresh_databases: Path) -> str:
 
 
 def cells_of(url: str, name: str) -> Counter[str]:
-    return Counter(trial.user_attrs["cell"] for trial in TrialQueue(open_storage(url), name).trials())
+    return Counter(trial.user_attrs["lab:cell"] for trial in TrialQueue(open_storage(url), name).trials())
 
 
 def test_planners_of_new_studies_queue_each_cell_once(url: str, tracking_uri: str) -> None:
@@ -101,7 +101,7 @@ def test_lost_cells_are_queued_again_once(url: str, tracking_uri: str) -> None:
     for claim in iter(queue.claim, None):
         queue.fail(claim.trial_id)  # without an outcome, and without a successor: the process died in between
     race([[text]] * PLANNERS, url, tracking_uri)
-    states = Counter((trial.user_attrs["cell"], trial.state) for trial in queue.trials())
+    states = Counter((trial.user_attrs["lab:cell"], trial.state) for trial in queue.trials())
     assert set(states.values()) == {1}
     assert Counter(state for _, state in states) == {TrialState.FAIL: 5, TrialState.WAITING: 5}
 

@@ -14,13 +14,12 @@ from optuna.trial import TrialState
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
-from lab.study import TrialQueue, open_storage, study_status
+from lab.study import TrialQueue, open_storage, open_study, study_status
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
     storage = open_storage(url)
-    optuna.create_study(storage=storage, study_name="s", direction="maximize", load_if_exists=True)
-    queue = TrialQueue(storage, "s")
+    queue, _ = open_study(storage, "s", ["maximize"])
     for number in range(cells):
         add(queue, number)
     return queue
@@ -120,7 +119,7 @@ def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str, most: i
         run_process(url)
         assert queue.requeue_dead() == []
     run_process(url)
-    assert [trial.user_attrs["run_id"] for trial in queue.requeue_dead()] == ["r1"]
+    assert [trial.user_attrs["lab:run_id"] for trial in queue.requeue_dead()] == ["r1"]
     assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: most + 1}
     (failed,) = study_status(url, "s").failed
     assert failed["error"] == "its process died every time it was tried"

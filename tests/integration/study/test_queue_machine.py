@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(by=WORKERS)
     def requeue_dead(self, by: int) -> None:
         given_up = self.workers[by].requeue_dead()
-        assert all(trial.user_attrs.get("retries", 0) == self.queue.max_retries for trial in given_up)
+        assert all(trial.user_attrs.get("lab:retries", 0) == self.queue.max_retries for trial in given_up)
 
     @precondition(lambda self: self.gone)
     @rule(completes=st.booleans())
@@ -167,13 +167,13 @@ class QueueMachine(RuleBasedStateMachine):
     def every_cell_is_there_once(self) -> None:
         by_cell: dict[str, list[FrozenTrial]] = defaultdict(list)
         for trial in self.queue.trials() if self.workers else []:
-            by_cell[trial.user_attrs["cell"]].append(trial)
+            by_cell[trial.user_attrs["lab:cell"]].append(trial)
         assert by_cell.keys() == {cell.hash for cell in planned(self.size)[1]} if self.workers else True
         for trials in by_cell.values():
             *earlier, newest = trials
             assert all(trial.state is TrialState.FAIL for trial in earlier)
             assert newest.state in (*OPEN, TrialState.COMPLETE, TrialState.FAIL)
-            assert all(trial.user_attrs.get("retries", 0) <= self.queue.max_retries for trial in trials)
+            assert all(trial.user_attrs.get("lab:retries", 0) <= self.queue.max_retries for trial in trials)
 
     @invariant()
     def nothing_is_held_twice(self) -> None:
@@ -205,7 +205,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.every_cell_is_there_once()
         for trial in self.queue.newest().values():
             told = (
-                "outcome" in trial.user_attrs or trial.user_attrs.get("retries", 0) == self.queue.max_retries
+                "lab:outcome" in trial.user_attrs
+                or trial.user_attrs.get("lab:retries", 0) == self.queue.max_retries
             )
             assert trial.state is TrialState.COMPLETE or (trial.state is TrialState.FAIL and told)
 

@@ -44,7 +44,7 @@ def trials(stores: Stores) -> list[FrozenTrial]:
 
 
 def trained(stores: Stores) -> list[FrozenTrial]:
-    return [trial for trial in trials(stores) if "run_id" in trial.user_attrs]
+    return [trial for trial in trials(stores) if "lab:run_id" in trial.user_attrs]
 
 
 def runs(stores: Stores) -> Any:
@@ -124,12 +124,12 @@ def test_constraints_are_kept_and_told_and_cost_nothing(stores: Stores) -> None:
     found = runs(stores)
     assert len(found) == 4
     assert (found["metrics.params"] <= 800).all()
-    void = [trial for trial in trials(stores) if "void" in trial.user_attrs]
+    void = [trial for trial in trials(stores) if "lab:void" in trial.user_attrs]
     assert void
     for trial in void:
         assert (trial.state, trial.values) == (TrialState.PRUNED, None)
         assert trial.constraints["params <= 800"] > 0
-        assert "params <= 800 must hold, but params is" in trial.user_attrs["void"]
+        assert "params <= 800 must hold, but params is" in trial.user_attrs["lab:void"]
     assert all(trial.constraints["params <= 800"] <= 0 for trial in trained(stores))
 
 
@@ -172,7 +172,7 @@ def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores)
         for trial in queue.trials(TrialState.RUNNING):
             if not killed and len(trial.intermediate_values) >= 2:
                 killed.append(trial.number)
-                os.kill(int(trial.user_attrs["worker"].rsplit(":", 2)[1]), signal.SIGKILL)
+                os.kill(int(trial.user_attrs["lab:worker"].rsplit(":", 2)[1]), signal.SIGKILL)
 
     result = sweep(make(trials=3, epochs=30), stores, workers=2, on_progress=kill)
     assert (result.ending, result.states) == ("done", {"complete": 3})
@@ -181,10 +181,13 @@ def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores)
     (successor,) = [
         trial
         for trial in found
-        if trial.number != dead.number and trial.user_attrs["cell"] == dead.user_attrs["cell"]
+        if trial.number != dead.number and trial.user_attrs["lab:cell"] == dead.user_attrs["lab:cell"]
     ]
     assert dead.state is TrialState.FAIL
-    assert (successor.params, successor.user_attrs["run_id"]) == (dead.params, dead.user_attrs["run_id"])
+    assert (successor.params, successor.user_attrs["lab:run_id"]) == (
+        dead.params,
+        dead.user_attrs["lab:run_id"],
+    )
     assert Counter(trial.state for trial in found) == {TrialState.COMPLETE: 3, TrialState.FAIL: 1}
     assert len(runs(stores)) == 3
 
@@ -207,7 +210,7 @@ def test_several_objectives_have_a_front(stores: Stores, sampler: str) -> None:
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.best_trials
     for trial in trials(stores):
-        assert trial.values == [trial.user_attrs["best_value"], trial.user_attrs["params"]]
+        assert trial.values == [trial.user_attrs["lab:best_value"], trial.user_attrs["lab:params"]]
     assert study_status(stores.storage, "s").best_value == result.leaderboard["best_value"].max()
     with pytest.raises(StudyError, match=r"compares by val_accuracy \(maximize\), params \(minimize\)"):
         sweep(make(trials=5), stores, workers=1)

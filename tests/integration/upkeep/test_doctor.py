@@ -19,7 +19,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 
-from lab.study import open_storage
+from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, connect
 from lab.tracking.journal import RunJournal
 from lab.upkeep import doctor
@@ -202,12 +202,18 @@ def test_what_is_not_delivered(examined: Examined, home: Path) -> None:
 
 def test_trials_without_a_living_worker(examined: Examined, home: Path) -> None:
     url = f"sqlite:///{home}/optuna.db"
-    study = optuna.create_study(study_name="tiny", storage=url)
+    open_study(open_storage(url), "tiny", ["maximize"])
+    study = optuna.load_study(study_name="tiny", storage=url)
     living, dead, silent = study.ask(), study.ask(), study.ask()
     for trial, worker in ((living, "elsewhere:1:0.00"), (silent, "elsewhere:2:0.00")):
-        trial.set_user_attr("worker", worker)
-    dead.set_user_attr("worker", f"{socket.gethostname()}:4194305:0.00")
-    dead.set_user_attr("label", "lr=0.1")
+        trial.set_user_attr("lab:cell", "slot-0")
+        trial.set_user_attr("lab:worker", worker)
+    dead.set_user_attr("lab:cell", "slot-1")
+    dead.set_user_attr("lab:worker", f"{socket.gethostname()}:4194305:0.00")
+    dead.set_user_attr("lab:label", "lr=0.1")
+    other = optuna.create_study(study_name="another program's", storage=url).ask()
+    other.set_user_attr("worker", "me")
+    study.ask().set_user_attr("worker", f"{socket.gethostname()}:4194305:0.00")  # of another program, too
     with closing(sqlite3.connect(home / "optuna.db")) as database, database:
         database.execute(
             "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?, '2020-01-01 00:00:00')",

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from lab.engines import Stores
-from lab.study import open_storage
+from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, Tracker, connect
 from lab.upkeep import find_garbage, remove
 from tests.servers import MlflowServer
@@ -37,7 +37,8 @@ class World:
         )
         self.tracker: Tracker = connect(self.uri, home / "artifacts")
         self.experiment = self.tracker.experiment("tiny")
-        self.study = optuna.create_study(study_name="tiny", storage=open_storage(self.storage))
+        open_study(open_storage(self.storage), "tiny", ["maximize"])
+        self.study = optuna.load_study(study_name="tiny", storage=self.storage)
         self.runs: dict[str, str] = {}
 
     def run(
@@ -60,7 +61,8 @@ class World:
 
     def trial(self, run_id: str, state: TrialState) -> None:
         values = {"value": 1.0} if state is TrialState.COMPLETE else {}
-        self.study.add_trial(create_trial(state=state, user_attrs={"run_id": run_id}, **values))
+        attributes = {"lab:cell": f"slot-{len(self.study.trials)}", "lab:run_id": run_id}
+        self.study.add_trial(create_trial(state=state, user_attrs=attributes, **values))
 
     def folder(self, name: str) -> None:
         folder = self.home / "checkpoints" / name / "upload"

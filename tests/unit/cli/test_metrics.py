@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 import requests
 
@@ -19,14 +18,14 @@ from lab.study import (
     TrialStarted,
     WorkerFailed,
     open_storage,
+    open_study,
 )
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> TrialQueue:
     storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
-    optuna.create_study(study_name="tiny", storage=storage)
-    return TrialQueue(storage, "tiny")
+    return open_study(storage, "tiny", ["maximize"])[0]
 
 
 def read(url: str) -> dict[str, float]:

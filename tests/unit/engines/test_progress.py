@@ -75,4 +75,7 @@ def test_the_time_left() -> None:
     assert progress.seconds_left() == pytest.approx(30, abs=0.5)
     progress.take(0, TrialStarted(2, "t2", 4))
     progress.take(0, EpochEnded(2, 2, {}))
-    assert progress.seconds_left() == pytest.approx(25, abs=0.5)
+    assert progress.seconds_left() == pytest.approx(26, abs=0.5)  # its end counts as one more epoch
+    progress.take(0, EpochEnded(2, 4, {}))
+    progress.total = 2
+    assert progress.seconds_left() == pytest.approx(2, abs=0.5)  # it is still there

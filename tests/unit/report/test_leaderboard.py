@@ -27,12 +27,22 @@ class Study:
         }
         self.parent = self.tracker.open_run(name="s", experiment=self.experiment, tags=tags)
 
-    def trial(self, name: str, best: float | None, *, outcome: str = "completed", **metrics: float) -> None:
+    def trial(
+        self,
+        name: str,
+        best: float | None,
+        *,
+        outcome: str = "completed",
+        number: int | None = None,
+        **metrics: float,
+    ) -> str:
         tags = {"lab.study": "s", "lab.kind": "trial", "lab.outcome": outcome}
+        tags |= {} if number is None else {"lab.trial": str(number)}
         run = self.tracker.open_run(name=name, experiment=self.experiment, tags=tags)
         run.log_params({"lr": f"0.{len(name)}", "depth": "2", "epochs": "9"})
         run.log_metrics(metrics if best is None else {"best_value": best, **metrics})
         run.end(RunStatus.FINISHED)
+        return run.run_id
 
     def board(self, **options: Any) -> pd.DataFrame:
         return leaderboard(self.tracker, self.experiment, study="s", **options)
@@ -59,11 +69,29 @@ def test_what_has_no_value_comes_last(direction: str) -> None:
     assert set(study.board()["name"].tolist()[1:]) == {"w diverged", "x infinite", "y nan", "z failed"}
 
 
-def test_equals_are_ordered_by_parameters_then_name() -> None:
+def test_equals_are_ordered_by_parameters_then_number_and_never_by_the_test_split() -> None:
     study = Study()
-    for name, parameters in {"d": 10, "c": 10, "b": 5, "a": 20}.items():
-        study.trial(name, 0.5, params=parameters)
+    for number, (name, parameters) in {10: ("d", 10), 9: ("c", 10), 2: ("b", 5), 0: ("a", 20)}.items():
+        study.trial(name, 0.5, number=number, params=parameters, test_accuracy=number / 10)
     assert study.board()["name"].tolist() == ["b", "c", "d", "a"]
+
+
+@pytest.mark.parametrize("outcome", ["pruned", "failed", "killed", "diverged"])
+def test_what_did_not_come_to_its_end_never_wins(outcome: str) -> None:
+    study = Study()
+    study.trial("cut short", 0.9, outcome=outcome)
+    study.trial("good", 0.5)
+    assert study.board()["name"].tolist() == ["good", "cut short"]
+
+
+def test_runs_that_no_trial_names_are_left_out_and_counted() -> None:
+    study = Study()
+    study.trial("of a study that was deleted", 0.9)
+    named = study.trial("mine", 0.5)
+    board = study.board(named={named})
+    assert (board["name"].tolist(), board.attrs["orphans"]) == (["mine"], 1)
+    assert study.board().attrs["left_out"] == 0
+    assert study.board(named=set()).empty
 
 
 def test_columns() -> None:

@@ -19,6 +19,7 @@ from lab.data import clear_cache, identified, load_data
 from lab.errors import OtherDataError, StudyError
 from lab.study import Earlier, Submission, cell_states, compare, feasible_cells, open_storage, plan, submit
 from lab.study.events import WorkerFailed
+from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
 from lab.tracking import MemoryTracker, prepare
 
@@ -254,4 +255,4 @@ def test_cells_that_nobody_knows_the_images_of_count_as_known_until_these_change
 
 
 def configs(submission: Submission) -> list[TrialConfig]:
-    return [TrialConfig(**trial.user_attrs["config"]) for trial in submission.queue.trials()]
+    return [TrialConfig(**(TrialRecord(trial).config or {})) for trial in submission.queue.trials()]

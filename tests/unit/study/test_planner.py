@@ -189,7 +189,7 @@ def test_a_cell_that_failed_before_says_so_under_another_name(study: Study) -> N
     again = queue.claim()
     assert again is not None
     assert (first.earlier_error, again.earlier_error) == ("", "OSError: the disk is full")
-    assert "error" not in queue.trials(TrialState.RUNNING)[0].user_attrs
+    assert "lab:error" not in queue.trials(TrialState.RUNNING)[0].user_attrs
 
 
 def test_a_study_is_over_when_nothing_waits_or_runs(study: Study) -> None:

@@ -107,7 +107,7 @@ def test_a_slot_that_two_sweeps_queued_is_used_once(study: Study) -> None:
     queue.reserve("slot-1")
     assert len(study.work()) == 2
     assert study.states() == {"complete": 2}
-    assert [trial.user_attrs["void"] for trial in study.trials()[2:]] == ["a slot too many"] * 2
+    assert [trial.user_attrs["lab:void"] for trial in study.trials()[2:]] == ["a slot too many"] * 2
 
 
 def test_what_breaks_a_constraint_is_told_and_not_counted(study: Study) -> None:
@@ -118,12 +118,12 @@ def test_what_breaks_a_constraint_is_told_and_not_counted(study: Study) -> None:
     )
     claims = study.work()
     assert len(claims) == 6
-    void = [trial for trial in study.trials() if "void" in trial.user_attrs]
+    void = [trial for trial in study.trials() if "lab:void" in trial.user_attrs]
     assert void
     for trial in void:
         assert (trial.state, trial.values) == (TrialState.PRUNED, None)
         assert trial.constraints["params <= 3000"] > 0
-        assert "params <= 3000 must hold, but params is" in trial.user_attrs["void"]
+        assert "params <= 3000 must hold, but params is" in trial.user_attrs["lab:void"]
     kept = [trial for trial in study.trials() if trial.state is TrialState.COMPLETE]
     assert all(trial.constraints["params <= 3000"] <= 0 for trial in kept)
 
@@ -137,7 +137,7 @@ def test_what_is_excluded_or_makes_no_trial_is_not_trained(study: Study) -> None
     claims = study.work()
     assert len(claims) == 6
     assert {claim.config.optimizer for claim in claims} <= {"sgd", "rmsprop"}
-    reasons = {trial.user_attrs["void"] for trial in study.trials() if "void" in trial.user_attrs}
+    reasons = {trial.user_attrs["lab:void"] for trial in study.trials() if "lab:void" in trial.user_attrs}
     assert "excluded: optimizer=adam" in reasons
 
 
@@ -164,7 +164,7 @@ def test_known_points_come_first_and_once(study: Study) -> None:
     study.plan(search.replace("}]", "}, {lr: 0.03}]"), space=space, budget="trials: 5")
     second = [dict(claim.params) for claim in study.work()]
     assert second[0]["lr"] == 0.03
-    assert [trial.user_attrs.get("enqueued") for trial in study.trials()].count({"width": 4}) == 1
+    assert [trial.user_attrs.get("lab:enqueued") for trial in study.trials()].count({"width": 4}) == 1
 
 
 def test_what_is_left_open_in_a_known_point_is_chosen_again_where_it_breaks_a_constraint(
@@ -272,7 +272,7 @@ def test_without_its_search_a_file_has_only_cells(study: Study) -> None:
     grid = parse_grid("name: s\nbase: {dataset: digits, depth: 1, epochs: 2}", "s.yaml")
     queue = submit(grid, feasible_cells(grid), study.storage, study.tracker).queue
     assert study.states() == {"complete": 1, "waiting": 1}
-    assert queue.attributes()["search"] is None
+    assert queue.attribute("search") is None
     claim = queue.claim()
     assert claim is not None
     assert claim.label == "s"
