@@ -193,9 +193,7 @@ class _Service:
             self.on_event(queue, TrialLost(trial.number, trial.label, why))
         elif exited.hopeless and not self.stopping:
             self._pause(queue)
-            self.on_trouble(
-                f"{queue.name}: A worker ended with exit code {exited.code} before it began a trial"
-            )
+            self.on_trouble(f"{queue.name}: A worker {exited}")
         self.failed.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
 

@@ -31,8 +31,8 @@ from optuna.distributions import (
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lab.config import TrialConfig
-from lab.errors import StudyError
+from lab.config import TrialConfig, parse_config
+from lab.errors import ConfigError, StudyError
 from lab.study.lock import alone
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
 from lab.training import Outcome
@@ -439,12 +439,23 @@ class TrialQueue:
             trial_id,
             trial.number,
             attributes["label"],
-            TrialConfig(**attributes["config"]),
+            self._config(trial_id, trial),
             trial.params,
             attributes.get("run_id"),
             attributes.get("earlier_error", ""),
             tried=bool(attributes.get("retries") or attributes.get("put_back")),
         )
+
+    def _config(self, trial_id: int, trial: FrozenTrial) -> TrialConfig:
+        """Return the config of a claimed trial; one that this process cannot read goes to one that can."""
+        try:
+            return parse_config(trial.user_attrs["config"])
+        except ConfigError as error:
+            self.put_back(trial_id)
+            raise StudyError(
+                f"Trial {trial.number} ({trial.user_attrs['label']}) cannot be trained by this worker: {error}. What "
+                "its program registers, or a newer lab knows, is not known here"
+            ) from None
 
 
 def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
