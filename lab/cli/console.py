@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+
+from lab.letters import in_ascii
 
 __all__ = ["terminal"]
 
@@ -13,7 +17,18 @@ _FILE_WIDTH = 200  # columns, where there is no terminal whose width counts
 
 def terminal() -> Console:
     """Return a console on stdout; in a file or a pipe lines may be long, and no column is left out."""
-    console = Console()
+    console = _Console()
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(width=_FILE_WIDTH)
+    return _Console(width=_FILE_WIDTH)
+
+
+class _Console(Console):
+    """One whose tables stay straight where `±` is written `+-`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        for table in objects:
+            if self.options.ascii_only and isinstance(table, Table):
+                for column in table.columns:
+                    column.header = in_ascii(str(column.header))
+        super().print(*objects, **options)
