@@ -27,13 +27,14 @@ quickstart: install  ## install, sweep grids/quickstart.yaml, show the leaderboa
 
 ui: install  ## open the MLflow UI on the runs in .lab (PORT=5000)
 	@# one server process: several share a socket that delays every request by about 40 ms;
-	@# no job runners: nothing here uses them, and they take 2 GB
+	@# no job runners: nothing here uses them, and they take 2 GB; `lab sync` first: files follow a moved folder
 	@case "$(STORE)" in \
 	http://*|https://*) \
 		echo "MLFLOW_TRACKING_URI names a server; open $(STORE)" ;; \
 	*) \
 		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ ! -f .lab/mlflow.db ]; then \
 			echo "There is no .lab/mlflow.db yet; run: make quickstart"; exit 1; fi; \
+		$(BIN)/lab sync --tracking-uri "$(STORE)" >/dev/null 2>&1; \
 		echo "The MLflow UI is at http://127.0.0.1:$(PORT) (Ctrl-C ends it; another port: make ui PORT=5001)"; \
 		MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server \
 			--host 127.0.0.1 --port $(PORT) --workers 1 \

@@ -15,9 +15,12 @@ from typing import Any
 from lab.errors import ConfigError
 
 __all__ = [
+    "Addition",
     "Entry",
     "Registry",
     "activations",
+    "add",
+    "added",
     "architectures",
     "augmentations",
     "datasets",
@@ -54,6 +57,16 @@ class Entry:
             return self.target
         module, _, attribute = self.target.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A name that a program has registered beside lab's own, of a kind, and what it stands for."""
+
+    kind: str
+    name: str
+    target: Any
+    options: tuple[str, ...]
 
 
 class Registry:
@@ -180,3 +193,27 @@ architectures.register("cnn", "lab.models.cnn:build", [*_CONV, *_DENSE])
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
 architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)
+
+_REGISTRIES = (activations, architectures, augmentations, datasets, losses, optimizers, schedulers)
+_OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
+
+
+def added() -> list[Addition]:
+    """Return what was registered beside lab's own names; what a script defines as the object itself."""
+    found = []
+    for registry in _REGISTRIES:
+        for name in registry:
+            if (registry.kind, name) not in _OWN:
+                entry = registry[name]
+                of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
+                target = entry.load() if of_script else entry.target
+                found.append(Addition(registry.kind, name, target, entry.options))
+    return found
+
+
+def add(additions: Iterable[Addition]) -> None:
+    """Register `additions`, from another process, but for names that are known here."""
+    registries = {registry.kind: registry for registry in _REGISTRIES}
+    for one in additions:
+        if one.name not in registries[one.kind]:
+            registries[one.kind].register(one.name, one.target, one.options)

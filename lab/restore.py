@@ -16,10 +16,10 @@ from torch import Tensor
 from lab.config import TrialConfig, load_config
 from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
-from lab.tracking import RunStatus, Tracker
+from lab.tracking import RunStatus, Tracker, pending_key
 from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
-__all__ = ["Saved", "find_run", "restore", "restore_config", "whole_id"]
+__all__ = ["Saved", "find_run", "missing", "restore", "restore_config", "whole_id"]
 
 _BEGINNING = re.compile(r"[0-9a-f]{1,31}")  # a whole id has 32 digits
 _MOST_CANDIDATES = 10
@@ -94,10 +94,7 @@ def restore(tracker: Tracker, run_id: str) -> Saved:
     with tempfile.TemporaryDirectory() as folder:
         file = tracker.download(run_id, "checkpoints/best.pt", Path(folder))
         if file is None:
-            raise TrackingError(
-                f"Run {run_id} has no checkpoints/best.pt: only a finished trial of a study, or of `lab train`,"
-                " keeps its best weights"
-            )
+            raise missing(tracker, run_id, "checkpoints/best.pt")
         try:
             return Saved(
                 run_id, config, load_checkpoint(file, unverified=True)
@@ -115,11 +112,29 @@ def restore_config(tracker: Tracker, run_id: str) -> TrialConfig:
     with tempfile.TemporaryDirectory() as folder:
         file = tracker.download(run_id, "config.yaml", Path(folder))
         if file is None:
-            raise TrackingError(f"Run {run_id} has no config.yaml: it was not started by lab")
+            raise missing(tracker, run_id, "config.yaml")
         try:
             return load_config(file)
         except ConfigError as error:
             raise TrackingError(f"The config.yaml of run {run_id} cannot be read: {error}") from None
+
+
+def missing(tracker: Tracker, run_id: str, path: str) -> TrackingError:
+    """Return why a run does not have the artifact `path` that lab stores with every finished trial."""
+    if pending_key(run_id) is None:
+        place, tags = tracker.places(run_id)[0], tracker.tags(run_id)
+        if not place.exists and "lab.kind" in tags:
+            return TrackingError(
+                f"Run {run_id} has no {path}: its artifacts are at {place.uri}, which does not exist. Was the folder"
+                " moved, or deleted? `lab doctor` says how many runs that concerns"
+            )
+        if "lab.kind" not in tags:
+            return TrackingError(f"Run {run_id} has no {path}: it was not started by lab")
+    if path == "config.yaml":
+        return TrackingError(f"Run {run_id} has no {path}: it has stored nothing yet, or that was deleted")
+    return TrackingError(
+        f"Run {run_id} has no {path}: only a finished trial of a study, or of `lab train`, keeps its best weights"
+    )
 
 
 def _best_run(tracker: Tracker, study: str) -> str:

@@ -28,12 +28,17 @@ from lab.cli.version import installed_version
 from lab.cli.watch import watch
 from lab.cli.worker import worker
 from lab.errors import LabError, printable
+from lab.letters import write_any_letter
 
 __all__ = ["main"]
 
 
 class _Group(click.Group):
     """Tells what went wrong in one message, and ends with the error's own exit code."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        write_any_letter()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

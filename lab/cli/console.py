@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+
+from lab.letters import in_ascii
 
 __all__ = ["terminal"]
 
@@ -16,7 +20,18 @@ def terminal() -> Console:
 
     Nothing that is printed to it means more than it says: names in brackets or between colons are the users'.
     """
-    console = Console(markup=False, emoji=False)
+    console = _Console(markup=False, emoji=False)
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
-    return Console(markup=False, emoji=False, width=_FILE_WIDTH)
+    return _Console(markup=False, emoji=False, width=_FILE_WIDTH)
+
+
+class _Console(Console):
+    """One whose tables stay straight where `±` is written `+-`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        for table in objects:
+            if self.options.ascii_only and isinstance(table, Table):
+                for column in table.columns:
+                    column.header = in_ascii(str(column.header))
+        super().print(*objects, **options)

@@ -54,7 +54,7 @@ def doctor(form: str, tracking_uri: str | None, storage: str | None) -> None:
 
 
 def _findings(tracking_uri: str | None, storage: str | None) -> Iterator[Finding]:
-    stores = stores_from(tracking_uri, storage)
+    stores = stores_from(tracking_uri, storage, only_look=True)
     with Console(stderr=True).status("looking …"):
         from lab.upkeep import examine  # seconds of imports
     yield from examine(stores)

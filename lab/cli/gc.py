@@ -108,7 +108,27 @@ def _find(stores: Stores, days: float, studies: Sequence[str]) -> list[Garbage]:
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return list(find_garbage(stores, days=days, studies=studies, on_progress=show))
+        strange: list[str] = []
+        found = list(
+            find_garbage(
+                stores,
+                days=days,
+                studies=studies,
+                on_progress=show,
+                on_strange=lambda run, place: strange.append(place),
+            )
+        )
+    if strange:
+        click.echo(_left_alone(strange, stores), err=True)
+    return found
+
+
+def _left_alone(places: Sequence[str], stores: Stores) -> str:
+    runs = "1 run" if len(places) == 1 else f"{len(places):,} runs"
+    return (
+        f"Left alone: the artifacts of {runs}, such as {places[0]}. They do not lie in {stores.artifact_dir}, so they "
+        "may be another project's"
+    )
 
 
 def _remove(found: Sequence[Garbage], stores: Stores) -> None:

@@ -51,17 +51,33 @@ def store_options(command: Command) -> Command:
     )(command)
 
 
-def stores_from(tracking_uri: str | None, storage: str | None) -> Stores:
-    """Return the stores that the two options name."""
+def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: bool = False) -> Stores:
+    """Return the stores that the two options name, their files where the databases lie now.
+
+    Args:
+        tracking_uri: of the tracking store; the one in `.lab` if None.
+        storage: of the studies; the one in `.lab` if None.
+        only_look: whether the files stay where they are said to be, though the databases were moved or copied.
+    """
+    from lab.tracking import follow
+
+    stores = _stores(tracking_uri, storage)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[STORAGE] = stores.storage
+    if not only_look:
+        happened = follow(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
+        if happened:
+            click.echo(happened, err=True)
+    return stores
+
+
+def _stores(tracking_uri: str | None, storage: str | None) -> Stores:
     from lab.engines import Stores
 
     home = _HOME.resolve()
-    storage = storage or f"sqlite:///{home / 'optuna.db'}"
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.meta[STORAGE] = storage
     return Stores(
-        storage=storage,
+        storage=storage or f"sqlite:///{home / 'optuna.db'}",
         tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
         artifact_dir=home / "artifacts",
         checkpoint_dir=home / "checkpoints",

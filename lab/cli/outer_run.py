@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.errors import TrackingError
-from lab.tracking import RunStatus
+from lab.errors import LabError, TrackingError
+from lab.tracking import RunStatus, UnavailableError, public_uri
 
 if TYPE_CHECKING:
     from lab.tracking import Run
+    from lab.tracking.frames import RunRecord
 
 __all__ = ["InRun", "open_outer_run", "outer_run_id"]
 
+_VARIABLE = "MLFLOW_RUN_ID"
+_PROJECT_TAG = "mlflow.project.entryPoint"  # of runs that `mlflow run` opens
+_JOINED = "lab.outer_run"  # key in click's `meta`: this process has the run, and so has to end it
 _MOST_CHARACTERS = 1000
 
 
@@ -39,42 +43,74 @@ class InRun(click.Command):
         except click.exceptions.Exit:
             raise
         except Exception as error:
-            _end(RunStatus.FAILED, str(error) or type(error).__name__, ctx.params["tracking_uri"])
+            why = str(error) or type(error).__name__
+            _end(RunStatus.FAILED, why, ctx.params["tracking_uri"], joined=_JOINED in ctx.meta)
             raise
         except KeyboardInterrupt:
-            _end(RunStatus.KILLED, "", ctx.params["tracking_uri"])
+            _end(RunStatus.KILLED, "", ctx.params["tracking_uri"], joined=_JOINED in ctx.meta)
             click.echo("Interrupted", err=True)
             sys.exit(130)
 
 
-def outer_run_id() -> str | None:
-    """Return the id of the run that `mlflow run` opened, None where it did not start this process."""
-    return os.environ.get("MLFLOW_RUN_ID") or None
-
-
-def open_outer_run(tracking_uri: str | None, tags: Mapping[str, str]) -> Run | None:
-    """Open the run that `mlflow run` opened, to set `tags`; None without one.
+def outer_run_id(tracking_uri: str) -> str | None:
+    """Return the id of the run that was opened for this process, None where there is none.
 
     Raises:
-        TrackingError: it is not there.
+        TrackingError: `MLFLOW_RUN_ID` names a run that is not there, has ended, or is about something else.
     """
-    from lab.cli.options import stores_from
+    run_id = os.environ.get(_VARIABLE)
+    if not run_id:
+        return None
+    _check(run_id, tracking_uri)
+    click.get_current_context().meta[_JOINED] = True
+    return run_id
+
+
+def open_outer_run(tracking_uri: str, run_id: str, tags: Mapping[str, str]) -> Run:
+    """Open the run that `outer_run_id` has returned, to set `tags`."""
     from lab.tracking import connect
 
-    run_id = outer_run_id()
-    if run_id is None:
-        return None
-    tracker = connect(stores_from(tracking_uri, None).tracking_uri)
-    return tracker.open_run(name="", experiment="", tags=tags, run_id=run_id)
+    return connect(tracking_uri).open_run(name="", experiment="", tags=tags, run_id=run_id)
 
 
-def _end(status: RunStatus, why: str, tracking_uri: str | None) -> None:
+def _check(run_id: str, tracking_uri: str) -> None:
+    """Raise where a run was not opened for this process: its results would be mixed with others."""
+    from lab.tracking import connect
+
+    try:
+        reason = _refusal(connect(tracking_uri).record(run_id))
+    except UnavailableError:
+        raise
+    except TrackingError:
+        reason = f"is not at {public_uri(tracking_uri)}"
+    if reason:
+        raise TrackingError(
+            f"{_VARIABLE} names run {run_id}, which {reason}, so nothing was written to it. For a run of its own: "
+            f"unset {_VARIABLE}"
+        )
+
+
+def _refusal(run: RunRecord) -> str:
+    if run.status not in (RunStatus.RUNNING, RunStatus.SCHEDULED):
+        return f"has ended ({run.status})"
+    if "lab.kind" in run.tags:
+        return f"is a {run.tags['lab.kind']}'s already"
+    if _PROJECT_TAG not in run.tags and (run.params or run.metrics):
+        return "is about something else: `mlflow run` did not open it, and it has params or metrics"
+    return ""
+
+
+def _end(status: RunStatus, why: str, tracking_uri: str | None, *, joined: bool = False) -> None:
     """End the outer run, if there is one; never hides what went wrong."""
-    if outer_run_id() is None:
+    from lab.cli.options import stores_from
+
+    run_id = os.environ.get(_VARIABLE)
+    if not run_id:
         return
     tags = {"lab.outcome": status.lower(), **({"lab.error": why[:_MOST_CHARACTERS]} if why else {})}
     tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    with suppress(TrackingError):  # the store may be the very reason
-        run = open_outer_run(tracking_uri, tags)
-        if run is not None:
-            run.end(status)
+    with suppress(LabError):  # the store may be the very reason
+        uri = stores_from(tracking_uri, None).tracking_uri
+        if not joined:
+            _check(run_id, uri)
+        open_outer_run(uri, run_id, tags).end(status)

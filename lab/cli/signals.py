@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ def stop_on_signals(message: str, say: Callable[[str], None] | None = None) -> I
         if message:
             (say or _say)(message)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals are the main thread's: whoever began this one has them
+        return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab.cli.experiment import note_experiment
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -53,6 +54,7 @@ def submit(
 ) -> None:
     """Queue every cell of GRID that its study does not have yet, for `lab worker` to train, and return."""
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
+    note_experiment(loaded.name)
     submissions = _submit(loaded, stores_from(tracking_uri, storage))
     for submission in submissions:
         _print(submission)

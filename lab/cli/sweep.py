@@ -12,6 +12,7 @@ import click
 from lab.cli.again import command_line
 from lab.cli.best import tell_left_out
 from lab.cli.console import terminal
+from lab.cli.experiment import note_experiment
 from lab.cli.live import STOPPING, SweepDisplay
 from lab.cli.options import (
     only_option,
@@ -21,7 +22,7 @@ from lab.cli.options import (
     store_options,
     stores_from,
 )
-from lab.cli.outer_run import InRun, open_outer_run
+from lab.cli.outer_run import InRun, open_outer_run, outer_run_id
 from lab.cli.signals import Stop, stop_on_signals
 from lab.config import load_grid
 from lab.tracking import RunStatus
@@ -82,6 +83,7 @@ def sweep(
     """
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
+    note_experiment(loaded.name)
     with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
         try:
             result = _sweep(
@@ -108,7 +110,7 @@ def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResul
     with SweepDisplay(stop) as display:
         from lab.engines import sweep as sweep_grid  # takes seconds, after something is on the screen
 
-        outer = _OuterRun(stores.tracking_uri)
+        outer = _OuterRun(stores.tracking_uri, outer_run_id(stores.tracking_uri))
 
         def planned(submission: Submission, progress: Progress) -> None:
             outer.link(progress.study, submission.run)
@@ -137,13 +139,17 @@ class _OuterRun:
     """The run of `mlflow run . -e sweep`: it says which study it swept, and is neither a trial nor the study."""
 
     tracking_uri: str
+    run_id: str | None
     run: Run | None = None
 
     def link(self, study: str, parent: Run) -> None:
         """Name the study and its run."""
+        if self.run_id is None:
+            return
         note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
         tags = {"lab.kind": "sweep", "lab.study": study, "lab.study_run": parent.run_id}
-        self.run = open_outer_run(self.tracking_uri, {**tags, "mlflow.note.content": note})
+        tags["mlflow.note.content"] = note
+        self.run = open_outer_run(self.tracking_uri, self.run_id, tags)
 
     def end(self, status: RunStatus) -> None:
         """Close it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.cli.again import command_line
+from lab.cli.experiment import experiment_of
 from lab.cli.messages import data_lines
 from lab.cli.options import config_options, store_options, stores_from
 from lab.cli.outer_run import InRun, outer_run_id
@@ -45,7 +46,12 @@ Examples:
 @click.option(
     "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of config values."
 )
-@click.option("--experiment", default="lab", show_default=True, help="MLflow experiment of the run.")
+@click.option(
+    "--experiment",
+    envvar="MLFLOW_EXPERIMENT_NAME",
+    show_envvar=True,
+    help="MLflow experiment of the run.  [default: the one that MLFLOW_EXPERIMENT_ID names, else lab]",
+)
 @click.option("--name", default="", help="Name of the run (MLflow makes one up).")
 @click.option("--download", is_flag=True, help="Fetch the dataset if it is missing.")
 @click.option("--resume", metavar="RUN_ID", help="Continue this run from its last checkpoint.")
@@ -53,7 +59,7 @@ Examples:
 @config_options
 def train(
     file: Path | None,
-    experiment: str,
+    experiment: str | None,
     name: str,
     download: bool,
     resume: str | None,
@@ -78,9 +84,10 @@ def train(
         if config is not None:
             config = _check(config, download)
         tracker = _tracker(stores, resume)
-        run_id = find_run(tracker, resume) if resume else outer_run_id()
+        run_id = find_run(tracker, resume) if resume else outer_run_id(stores.tracking_uri)
         config = _with_origin(config, tracker) if config else _config_of_run(tracker, run_id or "", given)
-        placement = Placement(experiment, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
+        place = "" if run_id else experiment_of(experiment, tracker)
+        placement = Placement(place, name, run_id=run_id, checkpoint_dir=stores.checkpoint_dir)
         try:
             result = _train(config, tracker, placement, download, stop, again)
         finally:
@@ -119,10 +126,12 @@ def _config(file: Path | None, flags: dict[str, str]) -> TrialConfig:
 
 def _config_of_run(tracker: Tracker, run_id: str, flags: dict[str, str]) -> TrialConfig:
     """Return the config that an earlier run was started with; only its placement may be another now."""
+    from lab.restore import missing
+
     with tempfile.TemporaryDirectory() as folder:
         file = tracker.download(run_id, "config.yaml", Path(folder))
         if file is None:
-            raise TrackingError(f"Run {run_id} has no config.yaml: it was not started by lab")
+            raise missing(tracker, run_id, "config.yaml")
         before = load_config(file)
         after = load_config(file, parse_values(flags))
     if after.cell_hash != before.cell_hash:

@@ -175,9 +175,7 @@ class _Sweep:
         """Replace a worker that died, and queue the trial again that it had."""
         if worker not in self.progress.running:
             if exited.hopeless and not self.progress.stopping:
-                self._fail(
-                    f"Worker {worker} ended with exit code {exited.code} before it began a trial", pool
-                )
+                self._fail(f"Worker {worker} {exited}", pool)
             if exited.hopeless or not exited.code:
                 return
         self.progress.lose(worker)

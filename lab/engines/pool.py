@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab import logs
-from lab.engines.process import worker_main
+from lab.engines.process import Broken, worker_main
+from lab.engines.surroundings import Surroundings, without_script
 from lab.study import Event, TrialStarted, WorkerSettings
 
 __all__ = ["Exited", "Pool", "Worker", "warm_up"]
@@ -39,11 +40,16 @@ _MOST_KILLED = 10  # workers in a row that were killed before one of them began 
 class Exited:
     """A worker's process has ended, with 0 when nothing was left for it to do.
 
-    `hopeless` if another worker would end likewise, unless this one was at a trial.
+    `hopeless` if another worker would end likewise, unless this one was at a trial; `error` is the last that it said.
     """
 
     code: int
     hopeless: bool = False
+    error: str = ""
+
+    def __str__(self) -> str:
+        said = f": {self.error}" if self.error else "; if it said why, that stands above"
+        return f"ended with exit code {self.code} before it began a trial{said}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Pool:
         self._workers: dict[int, Worker] = {}
         self._started = 0
         self._killed = 0  # workers, since the last that began a trial
+        self._errors: dict[int, str] = {}  # that ended workers, by number
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -79,9 +86,15 @@ class Pool:
         number = self._started
         gpu = number % self._gpus if self._gpus else None
         receiver, sender = self._context.Pipe(duplex=False)
-        arguments = (settings or self._settings, sender, gpu, logs.configured_format())
-        process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
-        with _single_threaded_imports():
+        with _single_threaded_imports(), without_script():
+            arguments = (
+                settings or self._settings,
+                sender,
+                gpu,
+                logs.configured_format(),
+                Surroundings.here(),
+            )
+            process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
             process.start()
         sender.close()  # ours: the pipe must end when the worker does
         self._workers[number] = Worker(number, process, receiver)
@@ -102,6 +115,9 @@ class Pool:
             except (EOFError, OSError):  # also what a message cut short by SIGKILL ends in
                 yield worker.number, self._exited(worker)
             else:
+                if isinstance(event, Broken):
+                    self._errors[worker.number] = event.error
+                    continue
                 if isinstance(event, TrialStarted):
                     self._killed = 0
                 yield worker.number, event
@@ -111,7 +127,8 @@ class Pool:
         del self._workers[worker.number]
         code = worker.process.exitcode or 0
         self._killed += code < 0
-        return Exited(code, hopeless=code > 0 or self._killed >= _MOST_KILLED)
+        error = self._errors.pop(worker.number, "")
+        return Exited(code, hopeless=code > 0 or self._killed >= _MOST_KILLED, error=error)
 
     def stop(self) -> None:
         """Ask every worker to checkpoint, put its trial back and end."""
@@ -127,7 +144,12 @@ class Pool:
 
 
 def warm_up() -> None:
-    """Begin, beside this process, with the imports that workers share."""
+    """Begin, beside this process, with the imports that workers share.
+
+    Raises:
+        ConfigError: what is registered under a name cannot be given to them.
+    """
+    Surroundings.here()
     _context()
 
 

@@ -7,18 +7,34 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from lab import logs
+from lab.engines.surroundings import Surroundings
+from lab.letters import write_any_letter
 from lab.study import Event, WorkerSettings, work
 
-__all__ = ["worker_main"]
+__all__ = ["Broken", "worker_main"]
 
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Broken:
+    """The last that a worker process has to say: the error that ends it."""
+
+    error: str
+
+
 def worker_main(
-    settings: WorkerSettings, events: Connection, gpu: int | None, form: str | None = None
+    settings: WorkerSettings,
+    events: Connection,
+    gpu: int | None,
+    form: str | None,
+    surroundings: Surroundings,
 ) -> None:
     """Work until nothing is left, SIGTERM comes, or the sweep that started this process is no more.
 
@@ -27,11 +43,11 @@ def worker_main(
         events: the pipe to the sweep.
         gpu: index of the CUDA device to use, None without any.
         form: how to log, as the process that started this one does; None if that does not.
+        surroundings: of that process.
     """
+    write_any_letter()
     if form is not None:
         logs.configure(form)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     stopping = False
 
     def stop(_signal: int, _frame: object) -> None:
@@ -49,8 +65,13 @@ def worker_main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the sweep answers it
     parent = multiprocessing.parent_process()
     try:
+        surroundings.enter()
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
         work(settings, emit, lambda: stopping or (parent is not None and not parent.is_alive()))
-    except Exception:
+    except Exception as error:
+        with suppress(OSError):
+            events.send(Broken("".join(traceback.format_exception_only(error)).strip()))
         if form is None:
             raise
         # multiprocessing would print the traceback past the log

@@ -254,9 +254,7 @@ class _Service:
         elif exited.hopeless and not self.stopping:
             self._pause(queue)
             self.served.broken.add(queue.name)
-            self.on_trouble(
-                f"{queue.name}: A worker ended with exit code {exited.code} before it began a trial"
-            )
+            self.on_trouble(f"{queue.name}: A worker {exited}")
         self.failed.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.places import absolute_address, absolute_path
 from lab.study import WorkerSettings
 from lab.tracking import Tracker, connect
 
@@ -17,7 +18,11 @@ __all__ = ["Stores", "connected", "tracking"]
 class Stores:
     """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory.
 
-    `journal_dir` is on local disk and holds what was logged until the tracking store has acknowledged it.
+    `journal_dir` is on local disk and holds what was logged until the tracking store has acknowledged it. Relative
+    places are those of the moment in which they are given; `~` and `$NAME` are read as a shell reads them.
+
+    Raises:
+        ConfigError: a place begins with a home folder or a variable that is not known.
     """
 
     storage: str = "sqlite:///.lab/optuna.db"
@@ -25,6 +30,12 @@ class Stores:
     artifact_dir: Path = Path(".lab/artifacts")
     checkpoint_dir: Path = Path(".lab/checkpoints")
     journal_dir: Path = Path(".lab/journal")
+
+    def __post_init__(self) -> None:
+        for name in ("storage", "tracking_uri"):
+            object.__setattr__(self, name, absolute_address(getattr(self, name)))
+        for name in ("artifact_dir", "checkpoint_dir", "journal_dir"):
+            object.__setattr__(self, name, absolute_path(getattr(self, name)))
 
     def for_worker(self, study: str, deadline: float | None = None) -> WorkerSettings:
         """Return what a worker of `study` is given, which begins no trial after `deadline` (seconds since 1970)."""

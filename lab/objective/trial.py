@@ -17,6 +17,7 @@ from lab.errors import LabError, OtherDataError, ResourceError, StudyError, Trac
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, go_on
 from lab.objective.logged import log_description, log_result
 from lab.objective.result import TrialResult, result_of
+from lab.places import absolute_path
 from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker, pending_key
 from lab.tracking.checkpoints import TrialCheckpoints
@@ -47,6 +48,10 @@ class Placement:
     parent_run_id: str | None = None
     run_id: str | None = None
     checkpoint_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_dir is not None:
+            object.__setattr__(self, "checkpoint_dir", absolute_path(self.checkpoint_dir))
 
     def checkpoints(self, run_id: str) -> Path | None:
         """Return the folder with what continues the trial of a run."""

@@ -29,10 +29,9 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from pydantic import ValidationError
 
-from lab.config import TrialConfig
-from lab.errors import StudyError
+from lab.config import TrialConfig, parse_config
+from lab.errors import ConfigError, StudyError
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
@@ -305,16 +304,17 @@ class TrialQueue:
         try:
             record = TrialRecord(self.storage.get_trial(trial_id))
             if record.is_readable:
-                TrialConfig(**(record.config or {}))
+                parse_config(record.config or {})
                 return None
             which, reason = f"{record.number} ({record.label})", "it has no config"
         except json.JSONDecodeError as error:
             which, reason = f"with the id {trial_id}", f"an attribute is not JSON ({error})"
-        except (ValueError, TypeError) as error:
-            which, reason = f"{record.number} ({record.label})", ", ".join(_faults(error))
+        except ConfigError as error:
+            which, reason = f"{record.number} ({record.label})", ", ".join(str(error).splitlines())
         return StudyError(
             f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
-            "Was it queued by a newer version of lab? It is left waiting"
+            "Was it queued by a newer version of lab, or by a program that registers names of its own? "
+            "It is left waiting"
         )
 
     def run_ids(self) -> set[str]:
@@ -520,13 +520,6 @@ class TrialQueue:
             record.earlier_error,
             tried=bool(record.retries or record.was_put_back),
         )
-
-
-def _faults(error: Exception) -> list[str]:
-    """Return what is wrong with a config, one part for each of its settings."""
-    if not isinstance(error, ValidationError):
-        return [str(error)]
-    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
 
 
 def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:

@@ -178,6 +178,8 @@ def with_driver(url: sa.URL) -> sa.URL:
 
 
 def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
+    from lab.study.copied import follow_copy  # which opens studies in what is made here
+
     engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite:
@@ -196,8 +198,10 @@ def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
         )
-    if sqlite:
-        _serialise_transactions(storage.engine)
+        if sqlite:
+            _serialise_transactions(storage.engine)
+            if url.database:
+                follow_copy(storage, Path(url.database))
     return storage
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+from lab.errors import LabWarning
+from lab.places import absolute_address, absolute_path
 from lab.tracking.base import (
     Left,
+    Place,
     Run,
     RunStatus,
     Tracker,
@@ -21,6 +25,7 @@ from lab.tracking.journal import stores as stores_left
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.lifecycle import missing_in_database
 from lab.tracking.memory import MemoryTracker
+from lab.tracking.rebase import follow, own_folders
 from lab.tracking.views import run_page, study_page
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "JournaledTracker",
     "Left",
     "MemoryTracker",
+    "Place",
     "Refused",
     "Run",
     "RunStatus",
@@ -35,6 +41,7 @@ __all__ = [
     "UnavailableError",
     "connect",
     "deliver",
+    "follow",
     "left",
     "missing_runs",
     "pending_id",
@@ -51,6 +58,9 @@ __all__ = [
 def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> Tracker:
     """Return the tracker at `tracking_uri`; nothing is asked of it yet.
 
+    A SQLite database that was moved or copied since it was last opened has its artifacts where it is now; what
+    happened is a `LabWarning`.
+
     Args:
         tracking_uri: `http(s)://…`, `sqlite:///…`, another database that MLflow knows, or `memory`.
         artifact_dir: folder for the artifacts of new experiments. A server has its own, and ignores it.
@@ -61,8 +71,14 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
         return MemoryTracker()
     from lab.tracking.mlflow import MlflowTracker  # seconds of imports, which `lab --help` must not wait for
 
-    served = tracking_uri.startswith("http")
-    tracker = MlflowTracker(tracking_uri, None if served or artifact_dir is None else str(artifact_dir))
+    tracking_uri = absolute_address(tracking_uri)
+    artifact_dir = None if artifact_dir is None else absolute_path(artifact_dir)
+    journal_dir = None if journal_dir is None else absolute_path(journal_dir)
+    happened = follow(tracking_uri, artifact_dir, journal_dir)
+    if happened:
+        warnings.warn(happened, LabWarning, stacklevel=2)
+    location = None if tracking_uri.startswith("http") or artifact_dir is None else str(artifact_dir)
+    tracker = MlflowTracker(tracking_uri, location, own_folders(tracking_uri, artifact_dir))
     if journal_dir is None:
         return tracker
     from lab.tracking.system_metrics import LoadMonitor
@@ -96,4 +112,4 @@ def prepare(tracking_uri: str) -> None:
         return
     from lab.tracking.mlflow import MlflowTracker
 
-    MlflowTracker(tracking_uri).prepare()
+    MlflowTracker(absolute_address(tracking_uri)).prepare()

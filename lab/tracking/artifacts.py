@@ -9,10 +9,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from lab.tracking.rebase import place_of
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow.entities import FileInfo, LoggedModel, ModelVersion, Run
 
-__all__ = ["delete_files", "files", "registered_runs"]
+    from lab.tracking.base import Place
+
+__all__ = ["delete_files", "files", "places", "registered_runs"]
 
 
 def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[str, int]:
@@ -29,6 +35,13 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[
         inside = _below(_repository(client, model.artifact_location), None)
         found |= {f"{model.model_uri}/{path}": size for path, size in inside}
     return found
+
+
+def places(client: MlflowClient, run_id: str, own: Sequence[Path]) -> list[Place]:
+    """Return where the artifacts of a run and of its models are; `own` are the store's folders on this machine."""
+    run = client.get_run(run_id)
+    uris = [run.info.artifact_uri, *(model.artifact_location for model in _models(client, run))]
+    return [place_of(uri, own) for uri in uris]
 
 
 def delete_files(client: MlflowClient, run_id: str, paths: Sequence[str] | None) -> None:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
     from torch import Tensor, nn
 
+    from lab.tracking.frames import RunRecord
+
 __all__ = [
     "ATTEMPT_TAG",
     "JOURNAL_TAG",
     "Left",
+    "Place",
     "Point",
     "Run",
     "RunStatus",
@@ -65,6 +68,18 @@ class Point(NamedTuple):
     value: float
     step: int
     timestamp: int
+
+
+class Place(NamedTuple):
+    """Where files are kept.
+
+    `exists` is True where that cannot be told from here; `own` says whether the folder is one of the store's own,
+    so that what lies there is nobody else's.
+    """
+
+    uri: str
+    exists: bool = True
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -210,6 +225,9 @@ class Tracker(Protocol):
     def find_experiment(self, name: str) -> str | None:
         """Return the id of the experiment called `name`, or None where there is none."""
 
+    def experiment_name(self, identity: str) -> str | None:
+        """Return the name of the experiment with this id, None where there is none; a deleted one has its name too."""
+
     def present(
         self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
     ) -> None:
@@ -296,6 +314,20 @@ class Tracker(Protocol):
             TrackingError: there is no such run, besides the store's own failures.
         """
 
+    def record(self, run_id: str) -> RunRecord:
+        """Return what is known of a run.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
+    def places(self, run_id: str) -> list[Place]:
+        """Return where the artifacts of a run are kept, then those of each model that it logged; of a deleted run too.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
     def runs(
         self,
         experiment: str | None,
@@ -346,6 +378,9 @@ class Tracker(Protocol):
         Args:
             run_id: of the run.
             paths: of the only artifacts to delete; all of them, and the run's models, if None.
+
+        Raises:
+            TrackingError: they do not lie in the store's own folders, besides the store's own failures.
         """
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:

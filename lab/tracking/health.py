@@ -22,10 +22,11 @@ from mlflow.utils.credentials import get_default_host_creds  # noqa: E402
 from mlflow.utils.rest_utils import http_request  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
-from lab.tracking.base import public_uri  # noqa: E402
+from lab.tracking.base import Place, public_uri  # noqa: E402
+from lab.tracking.rebase import own_folders, place_of  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 
-__all__ = ["Answer", "Tables", "ask", "newest_run_files", "search", "server_version", "tables"]
+__all__ = ["Answer", "Tables", "ask", "newest_run_files", "run_places", "search", "server_version", "tables"]
 
 _PATIENCE = 8  # seconds for an answer
 _SEARCH = "/api/2.0/mlflow/experiments/search"  # what every trainer asks first
@@ -121,6 +122,27 @@ def newest_run_files(uri: str) -> tuple[str, int] | None:
         if not runs:
             return None
         return runs[0].info.run_id, len(client.list_artifacts(runs[0].info.run_id))
+
+
+def run_places(uri: str, artifact_dir: Path) -> list[Place]:
+    """Return where the artifacts of the newest 1,000 trials and studies are that have ended.
+
+    Args:
+        uri: of the store.
+        artifact_dir: folder of its artifacts.
+
+    Raises:
+        TrackingError: the store cannot answer.
+    """
+    quieten()
+    client = MlflowClient(uri)
+    own = own_folders(uri, artifact_dir)
+    with translated(uri, "looking at artifacts"):
+        experiments = [one.experiment_id for one in client.search_experiments(max_results=1000)]
+        runs = client.search_runs(
+            experiments, "tags.`lab.kind` != ''", order_by=["attributes.start_time DESC"], max_results=1000
+        )
+    return [place_of(run.info.artifact_uri, own) for run in runs if run.info.end_time]
 
 
 def _ask(uri: str, path: str, method: str) -> Answer:

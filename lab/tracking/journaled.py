@@ -20,6 +20,7 @@ from lab.tracking.base import (
     ATTEMPT_TAG,
     JOURNAL_TAG,
     Left,
+    Place,
     Tracker,
     UnavailableError,
     artifact_path,
@@ -34,6 +35,8 @@ from lab.tracking.journaled_run import JournaledRun, Monitor, now
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
+
+    from lab.tracking.frames import RunRecord
 
 __all__ = ["JournaledTracker"]
 
@@ -86,6 +89,16 @@ class JournaledTracker:
     def find_experiment(self, name: str) -> str | None:
         """Return the id of the experiment called `name`, or None where there is none."""
         return self.inner.find_experiment(name)
+
+    def experiment_name(self, identity: str) -> str | None:
+        """Return the name of the experiment with this id; while the store is away, the one last seen."""
+        try:
+            return self._ask(lambda: self.inner.experiment_name(identity))
+        except UnavailableError:
+            for name, known in self._seen().get(self.uri, {}).items():
+                if known == identity:
+                    return name
+            raise
 
     def present(
         self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
@@ -169,6 +182,14 @@ class JournaledTracker:
     def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
         """Return the names and digests of a run's datasets."""
         return self.inner.dataset_digests(self._known_id(run_id) or run_id)
+
+    def record(self, run_id: str) -> RunRecord:
+        """Return what the store knows of a run: see `Tracker.record`."""
+        return self.inner.record(self._known_id(run_id) or run_id)
+
+    def places(self, run_id: str) -> list[Place]:
+        """Return where the store keeps the artifacts of a run, and its models: see `Tracker.places`."""
+        return self.inner.places(self._known_id(run_id) or run_id)
 
     def runs(
         self,

@@ -12,12 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import TrackingError
-from lab.tracking.base import Left, Point, RunStatus, artifact_path
+from lab.tracking.base import Left, Place, Point, RunStatus, artifact_path
 from lab.tracking.lifecycle import known_ids
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
+
+    from lab.tracking.frames import RunRecord
 
 __all__ = ["MemoryRun", "MemoryTracker"]
 
@@ -209,6 +211,10 @@ class MemoryTracker:
         identity = self._experiments.get(name)
         return None if identity in self._deleted else identity
 
+    def experiment_name(self, identity: str) -> str | None:
+        """Return the name of the experiment with this id, or None where there is none."""
+        return next((name for name, known in self._experiments.items() if known == identity), None)
+
     def delete_experiment(self, name: str) -> None:
         """Delete the experiment called `name` and its runs, as a user may do in the MLflow UI."""
         identity = self._experiments[name]
@@ -286,6 +292,17 @@ class MemoryTracker:
     def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
         """Return the names and digests of a run's datasets."""
         return {(name, str(dataset["digest"])) for name, dataset in self.datasets(run_id).items()}
+
+    def record(self, run_id: str) -> RunRecord:
+        """Return what is known of a run."""
+        with self._lock:
+            return _record(self._stored(run_id))
+
+    def places(self, run_id: str) -> list[Place]:
+        """Return that the artifacts of a run are in memory."""
+        with self._lock:
+            self._stored(run_id)
+        return [Place("memory")]
 
     def runs(
         self,
@@ -385,22 +402,23 @@ class MemoryTracker:
 
 
 def _frame(found: Sequence[_Stored]) -> pd.DataFrame:
-    from lab.tracking.frames import RunRecord, run_frame
+    from lab.tracking.frames import run_frame
 
-    return run_frame(
-        [
-            RunRecord(
-                stored.run_id,
-                stored.name,
-                stored.status,
-                stored.start_time,
-                stored.end_time,
-                dict(stored.params),
-                stored.metrics,
-                dict(stored.tags),
-            )
-            for stored in found
-        ]
+    return run_frame([_record(stored) for stored in found])
+
+
+def _record(stored: _Stored) -> RunRecord:
+    from lab.tracking.frames import RunRecord
+
+    return RunRecord(
+        stored.run_id,
+        stored.name,
+        stored.status,
+        stored.start_time,
+        stored.end_time,
+        dict(stored.params),
+        stored.metrics,
+        dict(stored.tags),
     )
 
 

@@ -27,11 +27,13 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
-from lab.tracking.artifacts import delete_files, files, registered_runs  # noqa: E402
-from lab.tracking.base import Left, RunStatus, artifact_path, public_uri  # noqa: E402
+from lab.places import has_mark, mark  # noqa: E402
+from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
+from lab.tracking.base import Left, Place, RunStatus, artifact_path, public_uri  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
+from lab.tracking.rebase import alone_with, local_path  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
 
@@ -56,16 +58,21 @@ _PAGE = 1000
 class MlflowTracker:
     """Experiments and runs in an MLflow store. The store is first touched when something is asked of it."""
 
-    def __init__(self, tracking_uri: str, artifact_location: str | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, artifact_location: str | None = None, folders: Sequence[Path] = ()
+    ) -> None:
         """Connect to `tracking_uri`.
 
         Args:
             tracking_uri: `http(s)://…`, `sqlite:///…`, or another database that MLflow knows.
             artifact_location: folder or URI that new experiments keep their artifacts under; None for the
                 server's own.
+            folders: on this machine whose files are the store's own, beside `artifact_location`.
         """
         self._tracking_uri = tracking_uri
         self._artifact_location = artifact_location
+        location = None if artifact_location is None else local_path(artifact_location)
+        self._own = [*folders, *([location] if location else [])]
         self._lock = threading.Lock()
         quieten()
 
@@ -126,6 +133,16 @@ class MlflowTracker:
         found = self._lookup(name)
         active = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
         return str(found.experiment_id) if found is not None and active else None
+
+    def experiment_name(self, identity: str) -> str | None:
+        """Return the name of the experiment with this id, or None where there is none."""
+        with self._doing(f"looking up the experiment {identity}"):
+            try:
+                return str(self._client.get_experiment(identity).name)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                return None
 
     def present(
         self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
@@ -204,6 +221,16 @@ class MlflowTracker:
         datasets = [each.dataset for each in inputs.dataset_inputs] if inputs else []
         return {(dataset.name, dataset.digest) for dataset in datasets}
 
+    def record(self, run_id: str) -> RunRecord:
+        """Return what is known of a run."""
+        with self._doing(f"looking up the run {run_id}"):
+            return _record(self._client.get_run(run_id))
+
+    def places(self, run_id: str) -> list[Place]:
+        """Return where the artifacts of a run and of its models are: see `Tracker.places`."""
+        with self._doing(f"looking up the run {run_id}"):
+            return places(self._client, run_id, self._own)
+
     def runs(
         self,
         experiment: str | None,
@@ -261,6 +288,11 @@ class MlflowTracker:
 
     def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
         """Delete artifacts of a run: see `Tracker.delete_files`."""
+        strange = [place.uri for place in self.places(run_id) if not place.own]
+        if strange:
+            raise TrackingError(
+                f"Nothing of run {run_id} was deleted: {strange[0]} is no folder of {self.uri}, so it may be another's"
+            )
         with self._doing(f"deleting artifacts of run {run_id}"):
             delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))
 
@@ -342,17 +374,16 @@ def _alone(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
-    import fcntl
-
     database.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         # MLflow would try for minutes to open what can be no database
         if stat.S_ISDIR(database.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder, not a database", str(database))
-    with database.with_name(database.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone_with(database):
         yield
         _write_ahead(database)
+        if not has_mark(database):
+            mark(database)
 
 
 def _write_ahead(database: Path) -> None:

@@ -66,7 +66,7 @@ def _checks(stores: Stores) -> list[_Check]:
         ),
         _Check(
             "tracking store",
-            lambda: check_tracking(stores.tracking_uri),
+            lambda: check_tracking(stores.tracking_uri, stores.artifact_dir),
             _STORE_SECONDS,
             away.format("--tracking-uri (MLFLOW_TRACKING_URI)"),
         ),

@@ -90,6 +90,7 @@ def find_garbage(
     days: float,
     studies: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_strange: Callable[[str, str], None] = lambda run, place: None,
 ) -> Iterator[Garbage]:
     """Yield what may go from the tracking store and from this machine's folder of checkpoints; changes nothing.
 
@@ -98,6 +99,8 @@ def find_garbage(
         days: only what has been there for so long: since a run's end, or since a local checkpoint was written.
         studies: names of the only studies to look at; all, and what belongs to none, if empty.
         on_progress: called with how many runs were looked at, and of how many.
+        on_strange: called with a run, and where its artifacts are, whose artifacts are left alone: they do not lie
+            in the folders of these stores, so that they may be another's.
 
     Raises:
         StudyError: there is no such study, or the studies cannot be read.
@@ -114,6 +117,10 @@ def find_garbage(
     total = len(chosen) + len(finished)
     for done, run in enumerate(chosen + finished):
         on_progress(done, total)
+        strange = [place.uri for place in tracker.places(run.run_id) if not place.own]
+        if strange:
+            on_strange(run.run_id, strange[0])
+            continue
         yield from search.deleted(run) if done < len(chosen) else search.finished(run)
     on_progress(total, total)
     yield from search.local(deleted, active)

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lab.errors import TrackingError
+from lab.places import arrival, sqlite_file
 from lab.study import database_exists
-from lab.tracking import left, public_uri, stores_left
+from lab.tracking import Place, left, public_uri, stores_left
 from lab.upkeep.clocks import clock_finding
 from lab.upkeep.finding import Finding, Verdict
 from lab.wording import counted
@@ -23,8 +24,13 @@ _START = "Start it (`make ui` on this machine), or name another with --tracking-
 _NOTEWORTHY = 10.0  # seconds after which it says something that a write is not delivered
 
 
-def check_tracking(uri: str) -> Iterator[Finding]:
-    """Find how the store at `uri` stands; beyond the first failure there is nothing to look at."""
+def check_tracking(uri: str, artifact_dir: Path) -> Iterator[Finding]:
+    """Find how the store at `uri` stands; beyond the first failure there is nothing to look at.
+
+    Args:
+        uri: of the store.
+        artifact_dir: folder of its artifacts, if it has no server.
+    """
     if uri == "memory":
         yield Finding(_CHECK, Verdict.OK, "in memory: nothing is kept")
     elif uri.startswith("http"):
@@ -32,7 +38,7 @@ def check_tracking(uri: str) -> Iterator[Finding]:
     elif not database_exists(uri):
         yield Finding(_CHECK, Verdict.OK, "none yet; made by the first run")
     else:
-        yield from _database(uri)
+        yield from _database(uri, artifact_dir)
 
 
 def check_journals(folder: Path, uri: str) -> Iterator[Finding]:
@@ -110,7 +116,7 @@ def _server_version(uri: str) -> Finding:
     return Finding(check, Verdict.WARNING, f"the server has {there}, installed here is {here}", mend)
 
 
-def _database(uri: str) -> Iterator[Finding]:
+def _database(uri: str, artifact_dir: Path) -> Iterator[Finding]:
     from lab.tracking.health import search, tables
 
     shown = public_uri(uri)
@@ -130,6 +136,7 @@ def _database(uri: str) -> Iterator[Finding]:
     else:
         yield Finding(_CHECK, Verdict.OK, f"{shown}: answers, tables of version {schema.found}")
         yield _artifacts(uri)
+        yield from _places(uri, artifact_dir)
 
 
 def _database_mend(reason: str) -> str:
@@ -154,3 +161,34 @@ def _artifacts(uri: str) -> Finding:
     return Finding(
         "artifacts", Verdict.OK, f"answers: {counted(entries, 'entry')} in the newest run, {run_id}"
     )
+
+
+def _places(uri: str, artifact_dir: Path) -> Iterator[Finding]:
+    """Find whether the artifacts of runs are where their records say, and in this store's own folders."""
+    from lab.tracking.health import run_places
+
+    check, database = "places of artifacts", sqlite_file(uri)
+    came = None if database is None else arrival(database)
+    if came is not None:
+        how = "copied" if came.copied else "moved"
+        found = f"{came.home} was {how} from {came.origin}, and its runs still name that"
+        yield Finding(check, Verdict.WARNING, found, "lab status (any other command lets them follow)")
+        return
+    places = run_places(uri, artifact_dir)
+    gone = [place.uri for place in places if not place.exists]
+    strange = [place.uri for place in places if place.exists and not place.own]
+    if gone:
+        found = f"the artifacts of {_of(gone, places)} are where no folder is, such as {gone[0]}"
+        yield Finding(
+            check, Verdict.WARNING, found, "Put the folder back where it was, or delete these runs."
+        )
+    if strange:
+        found = f"the artifacts of {_of(strange, places)} lie outside of {artifact_dir}, such as {strange[0]}"
+        mend = "Use these runs where they were made; `lab gc` leaves them alone."
+        yield Finding(check, Verdict.WARNING, found, mend)
+    if not gone and not strange:
+        yield Finding(check, Verdict.OK, f"{len(places):,} runs looked at: all in this store's folders")
+
+
+def _of(some: list[str], places: list[Place]) -> str:
+    return f"{len(some):,} of the newest {len(places):,} runs"

@@ -41,3 +41,15 @@ def test_a_name_is_taken_once() -> None:
     known.register("dark_red", 1)
     with pytest.raises(ValueError, match="colour 'DarkRed' is already registered"):
         known.register("DarkRed", 2)
+
+
+def test_what_a_program_added_can_be_added_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registry.added() == []
+    monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
+    registry.losses.register("mine", target := object(), ["label_smoothing"])
+    (addition,) = registry.added()
+    assert (addition.kind, addition.name, addition.options) == ("loss", "mine", ("label_smoothing",))
+    registry.losses._entries.pop("mine")
+    for _ in range(2):
+        registry.add([addition])
+    assert registry.losses["mine"].load() is target

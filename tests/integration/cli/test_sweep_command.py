@@ -158,8 +158,8 @@ def test_stores_are_named_by_options_or_the_environment(lab: Any) -> None:
 def test_a_sweep_in_a_run_opened_outside_is_linked_to_it(lab: Any) -> None:
     tracker = lab.tracker
     run = tracker.open_run(name="outer", experiment=tracker.experiment("tiny"), tags={})
-    for _ in range(2):
-        assert lab("sweep", "tiny.yaml", env={"MLFLOW_RUN_ID": run.run_id}).exit_code == 0
+    assert lab("sweep", "tiny.yaml", env={"MLFLOW_RUN_ID": run.run_id}).exit_code == 0
+    assert lab("sweep", "tiny.yaml", env={"MLFLOW_RUN_ID": run.run_id}).exit_code == 1  # it has ended
     (study,) = lab.runs("tiny", kind="study")["run_id"]
     (sweep,) = lab.runs("tiny", kind="sweep").itertuples(index=False)
     assert (sweep.run_id, sweep.name, sweep.status) == (run.run_id, "outer", "FINISHED")

@@ -96,6 +96,26 @@ def test_experiment_is_created_once(tracker: Tracker) -> None:
     assert tracker.experiment(name) == identity == tracker.find_experiment(name)
 
 
+def test_an_experiment_has_its_name(tracker: Tracker) -> None:
+    name = f"named {uuid.uuid4().hex}"
+    assert tracker.experiment_name(tracker.experiment(name)) == name
+    assert tracker.experiment_name("987654321") is None
+
+
+def test_a_run_is_known_by_its_record(tracker: Tracker, experiment: str) -> None:
+    run = open_run(tracker, experiment, tags={"a": "b"})
+    run.log_params({"lr": "1"})
+    run.log_metrics({"loss": 1.5}, 1)
+    run.end(RunStatus.KILLED)
+    (run_id,) = row(tracker, experiment)[["run_id"]]
+    record = tracker.record(run_id)
+    assert (record.run_id, record.name, record.status) == (run_id, "trial", RunStatus.KILLED)
+    assert (record.params["lr"], record.metrics["loss"], record.tags["a"]) == ("1", 1.5, "b")
+    assert all(place.own and place.uri for place in tracker.places(run_id))
+    with pytest.raises(TrackingError, match="no-such-run"):
+        tracker.record("no-such-run")
+
+
 def test_experiment_created_by_many_threads_is_one(tracker: Tracker) -> None:
     name = f"raced {uuid.uuid4().hex}"
     found: list[str] = []

@@ -1,0 +1,76 @@
+"""What worker processes have in common with the process that starts them: its folder, environment and registered names.
+
+They do not run its script again, so that it needs no main guard, and may come from standard input or a notebook.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from lab import registry
+from lab.errors import ConfigError
+
+__all__ = ["Surroundings", "without_script"]
+
+_pickle: Any = cloudpickle  # it is not typed
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The working directory, the environment, and the names that a program has added to the registry, pickled."""
+
+    folder: str
+    environment: dict[str, str]
+    names: bytes
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Return those of this process.
+
+        Raises:
+            ConfigError: what is registered under a name cannot be given to another process.
+        """
+        folder = ""
+        with suppress(FileNotFoundError):  # it was deleted
+            folder = os.getcwd()  # noqa: PTH109
+        return cls(folder, dict(os.environ), _pickled(registry.added()))
+
+    def enter(self) -> None:
+        """Let this process have them too; what goes wrong with a name is raised as it is."""
+        os.environ.clear()
+        os.environ.update(self.environment)
+        with suppress(OSError):  # deleted since
+            os.chdir(self.folder)
+        registry.add(_pickle.loads(self.names))
+
+
+def _pickled(added: list[registry.Addition]) -> bytes:
+    """Return names and what they stand for; what was defined in a script goes along as a whole."""
+    for addition in added:
+        try:
+            _pickle.dumps(addition)
+        except Exception as error:  # whatever an object of the user's raises
+            raise ConfigError(
+                f"{addition.kind} '{addition.name}' cannot be given to worker processes: {error}. Define it in a "
+                "module of its own, and register it by its path, 'module:attribute'"
+            ) from error
+    pickled: bytes = _pickle.dumps(added)
+    return pickled
+
+
+@contextmanager
+def without_script() -> Iterator[None]:
+    """Keep multiprocessing from running this program's script in the processes that are started meanwhile."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

@@ -1,0 +1,31 @@
+"""The studies of a copied folder: whoever trains the original's running trials does not train the copy's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from lab.places import arrival, mark
+from lab.study.queue import TrialQueue
+from lab.study.storage import PatientStorage
+
+__all__ = ["follow_copy"]
+
+
+def follow_copy(storage: PatientStorage, database: Path) -> None:
+    """Put the running trials back, to be continued here, if `database` was copied since it was last opened.
+
+    To be called with a lock that keeps every other process from opening it.
+    """
+    came = arrival(database)
+    if came is not None and came.copied:
+        for name in (study.study_name for study in storage.get_all_studies()):
+            _put_back(TrialQueue(storage, name))
+    mark(database, copied=came is not None and came.copied)
+
+
+def _put_back(queue: TrialQueue) -> None:
+    for trial in queue.trials(TrialState.RUNNING):
+        if "cell" in trial.user_attrs:  # another program's are its own
+            queue.put_back(trial._trial_id)

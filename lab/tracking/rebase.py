@@ -1,0 +1,185 @@
+"""Lets the artifacts of a database follow it: MLflow keeps the whole path of each run's.
+
+A project that was moved finds its files again; a copied one has its own, and leaves those of the original alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lab.places import Arrival, absolute_address, arrival, has_mark, mark, sqlite_file
+from lab.tracking.base import Place
+
+__all__ = ["alone_with", "follow", "local_path", "own_folders", "place_of"]
+
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+_SAMPLE = "SELECT run_uuid, artifact_uri FROM runs ORDER BY start_time DESC LIMIT 200"
+_EXPERIMENTS = "experiments.json"
+_BUSY_SECONDS = 60.0
+
+
+def follow(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> str:
+    """Let artifacts and journals follow the database at `tracking_uri` to where it lies now.
+
+    Nothing happens where it was neither moved nor copied since it was last opened; and nothing fails where it
+    cannot be written: what opens it next tells that. Any number of processes may do so at once.
+
+    Args:
+        tracking_uri: address of the store; one that is not SQLite's lies nowhere.
+        artifact_dir: folder of its artifacts.
+        journal_dir: folder of the journals before it.
+
+    Returns:
+        What happened, for the user; nothing if nothing did.
+    """
+    database = sqlite_file(tracking_uri)
+    if database is None or not database.exists():
+        return ""
+    if journal_dir is not None:
+        _rebase_journals(journal_dir, absolute_address)  # earlier versions noted relative addresses
+    if has_mark(database) and arrival(database) is None:
+        return ""
+    with suppress(OSError, sqlite3.Error), alone_with(database):
+        came = arrival(database) if has_mark(database) else _inferred(database)
+        if came is not None:
+            return _settled(came, tracking_uri, artifact_dir, journal_dir)
+        mark(database)
+    return ""
+
+
+def _settled(came: Arrival, tracking_uri: str, artifact_dir: Path | None, journal_dir: Path | None) -> str:
+    homes = [] if artifact_dir is None else [artifact_dir.resolve()]
+    places = _rebase(came, homes)
+    if journal_dir is not None:
+        _rebase_journals(journal_dir, lambda store: tracking_uri if _is_at(came.old, store) else store)
+    mark(came.new, copied=came.copied)
+    if not places:
+        return ""
+    if came.copied:
+        return f"{came.home} is a copy of {came.origin}: its runs keep their files here from now on, and none there"
+    return f"{came.origin} is {came.home} now: the files of its runs are looked for here from now on"
+
+
+def _is_at(database: Path, address: str) -> bool:
+    file = sqlite_file(address)
+    return file is not None and file.resolve() == database
+
+
+@contextmanager
+def alone_with(database: Path) -> Iterator[None]:
+    """Let one process at a time create or change the places of `database`."""
+    import fcntl
+
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the folder that `uri` names on this machine, None if it is elsewhere."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(uri) if not parts.scheme and uri.startswith("/") else None
+
+
+def own_folders(tracking_uri: str, artifact_dir: Path | None) -> list[Path]:
+    """Return the folders whose files are a store's own: the one it was given, and those that MLflow itself makes."""
+    database = sqlite_file(tracking_uri)
+    default = [] if database is None else [database.parent / "mlruns", Path.cwd() / "mlruns"]
+    return default if artifact_dir is None else [artifact_dir, *default]
+
+
+def place_of(uri: str, own: Sequence[Path]) -> Place:
+    """Return what can be told of artifacts at `uri`, where those in the folders `own` are the store's own."""
+    path = local_path(uri)
+    if path is None:
+        return Place(uri)
+    # resolved: no link leads out of them
+    mine = any(path.resolve().is_relative_to(folder.resolve()) for folder in own)
+    return Place(str(path), path.exists(), mine)
+
+
+def _rebase(came: Arrival, homes: list[Path]) -> int:
+    """Rewrite the places of experiments, runs and models in one transaction; return how many."""
+    changed = 0
+    with closing(sqlite3.connect(came.new, _BUSY_SECONDS, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table, column in _COLUMNS:
+            if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+                continue  # of another version of MLflow
+            known = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/%'")
+            for (old,) in known.fetchall():
+                new = _moved(old, came, homes)
+                if new != old:
+                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+                    changed += 1
+        connection.execute("COMMIT")
+    return changed
+
+
+def _moved(uri: str, came: Arrival, homes: list[Path]) -> str:
+    path = local_path(uri)
+    now = None if path is None else came.follow(path, *homes)
+    if now is None:
+        return uri
+    return now.as_uri() if uri.startswith("file:") else str(now)
+
+
+def _inferred(database: Path) -> Arrival | None:
+    """Return whence a database without a mark came: as its runs tell whose files lie here, and not where they say."""
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", 5.0, uri=True)) as connection:
+        runs = connection.execute(_SAMPLE).fetchall()
+    folder = database.resolve().parent
+    for run_id, uri in runs:
+        path = local_path(uri or "")
+        if path is None or run_id not in path.parts:
+            continue
+        for home in (folder.parent, folder):
+            found = _same_end(path, path.parts.index(run_id), home)
+            if found is not None:
+                return _from(path, found, home, database.resolve())
+    return None
+
+
+def _same_end(path: Path, most: int, home: Path) -> Path | None:
+    """Return the file below `home` that ends like `path`, with the first `most` names or fewer left out."""
+    for left_out in range(1, most + 1):
+        found = home.joinpath(*path.parts[left_out:])
+        if found.exists():
+            return found
+    return None
+
+
+def _from(path: Path, found: Path, home: Path, database: Path) -> Arrival | None:
+    if path.exists() and path.samefile(found):
+        return None
+    origin = Path(*path.parts[: len(path.parts) - len(found.relative_to(home).parts)])
+    old = origin / database.relative_to(home)
+    return Arrival(old, database, copied=path.exists())
+
+
+def _rebase_journals(folder: Path, now: Callable[[str], str]) -> None:
+    """Let the journals in `folder` be for the store that `now` makes of the address they name."""
+    for file in folder.glob("*/journal.db"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file, 5.0)) as journal, journal:
+            for (store,) in journal.execute("SELECT value FROM facts WHERE name = 'store'").fetchall():
+                if now(store) != store:
+                    journal.execute("UPDATE facts SET value = ? WHERE name = 'store'", (now(store),))
+    seen = folder / _EXPERIMENTS
+    with suppress(OSError, ValueError, AttributeError):
+        before = json.loads(seen.read_text(encoding="utf-8"))
+        after = {now(store): known for store, known in before.items()}
+        if after != before:
+            seen.write_text(json.dumps(after), encoding="utf-8")
