@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -17,6 +17,7 @@ from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.progress import Progress
 from lab.engines.service import fitting_workers
 from lab.engines.stores import Stores
+from lab.engines.waking import Sleep
 from lab.engines.watching import progress_of
 from lab.errors import LabError
 from lab.study import (
@@ -128,6 +129,7 @@ class _Sweep:
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     error: str = ""
+    sleep: Sleep = field(default_factory=Sleep)
 
     def run(self, workers: int | None) -> None:
         """Keep as many workers as asked for until nothing is left that they could do.
@@ -155,6 +157,7 @@ class _Sweep:
             raise LabError(self.error)
 
     def _step(self, pool: Pool) -> None:
+        self.sleep.pass_over()
         if self.should_stop() and not self.progress.stopping:
             self._stop(pool)
         for worker, event in pool.listen(_TICK):

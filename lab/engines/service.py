@@ -12,6 +12,7 @@ import torch
 from lab.engines.ending import conclude_if_over, end_run, requeue_dead
 from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.stores import Stores, connected
+from lab.engines.waking import Leftovers, Sleep
 from lab.errors import LabError
 from lab.study import (
     Event,
@@ -50,6 +51,7 @@ def serve(
     idle_exit: float | None = None,
     on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
     on_trouble: Callable[[str], None] = lambda message: None,
+    on_delivered: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train what waits in the studies, and wait for more, until `should_stop` says so.
@@ -64,6 +66,7 @@ def serve(
         idle_exit: seconds after which to end when there was nothing to do; never if None.
         on_event: called with what workers tell, why one failed among it, and with the trials that were lost.
         on_trouble: called with what keeps a study from being worked on; it is tried again later.
+        on_delivered: called, from a thread, with what was delivered of journals that dead processes had left.
         should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
 
     Raises:
@@ -85,12 +88,14 @@ def serve(
         on_event,
         on_trouble,
     )
+    leftovers = Leftovers(stores, on_delivered)
     try:
         service.run(idle_exit, should_stop)
     except BaseException:
         service.kill()
         raise
     finally:
+        leftovers.close()
         tracker.flush(_DELIVERY_SECONDS)
 
 
@@ -113,8 +118,9 @@ class _Service:
 
     def run(self, idle_exit: float | None, should_stop: Callable[[], bool]) -> None:
         """Work until told to stop, or idle for long enough."""
-        worked = time.monotonic()
+        worked, sleep = time.monotonic(), Sleep()
         while not should_stop():
+            sleep.pass_over()
             now = time.monotonic()
             if now >= self.looked:
                 self.looked = now + _LOOK_SECONDS

@@ -20,11 +20,12 @@ from lab.study.queue import TrialQueue
 from lab.study.search import PRUNERS, SAMPLERS, check_search
 from lab.study.slots import end_if_over
 from lab.study.status import StudyStatus, best_value, find_queue, study_names, study_status
-from lab.study.storage import database_exists, display_url, open_storage
+from lab.study.storage import HEARTBEAT_SECONDS, database_exists, display_url, open_storage
 from lab.study.studies import Studies
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
+    "HEARTBEAT_SECONDS",
     "PRUNERS",
     "SAMPLERS",
     "Cell",
