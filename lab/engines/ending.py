@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
 
+from lab.hold import Hold, Lost
 from lab.report import leaderboard, publish_leaderboard
 from lab.study import TrialQueue, cell_states
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
@@ -56,7 +57,7 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     for trial in given_up:
         why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
         tags = {"lab.outcome": "failed", "lab.error": why}
-        end_run(trial.user_attrs, queue, tracker, RunStatus.FAILED, tags)
+        end_run(trial, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
 
 
@@ -70,23 +71,24 @@ def _in_words(code: int | None) -> str:
     return f", the last time by {name}{often}"
 
 
-def end_run(
-    trial: Mapping[str, Any], queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
-) -> None:
-    """End the run that a dead worker left open.
+def end_run(trial: Any, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]) -> None:
+    """End the run that a dead worker left open, unless its trial was taken up again meanwhile.
 
     Args:
-        trial: its trial's user attributes.
+        trial: its trial, as the queue has returned it.
         queue: of the study.
         tracker: where the run is.
         status: to end it with.
         tags: to set on it.
     """
-    run_id = trial.get("run_id")
+    run_id, name = trial.user_attrs.get("run_id"), trial.user_attrs["label"]
     if run_id is not None:
         experiment = tracker.experiment(queue.attributes()["experiment"])
-        run = tracker.open_run(name=trial["label"], experiment=experiment, tags=tags, run_id=run_id)
-        run.end(status)
+        # always asked anew: this process may have slept since it looked
+        hold = Hold(lambda: queue.is_left(trial), fresh=0.0)
+        with suppress(Lost):
+            run = tracker.open_run(name=name, experiment=experiment, tags=tags, run_id=run_id, hold=hold)
+            run.end(status)
 
 
 def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:

@@ -151,7 +151,7 @@ class _Sweep:
             pool.kill()
             for trial in self.queue.put_back_dead():
                 tags = {"lab.outcome": "killed"}
-                end_run(trial.user_attrs, self.queue, self.tracker, RunStatus.KILLED, tags)
+                end_run(trial, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:
             raise LabError(self.error)

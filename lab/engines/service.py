@@ -137,7 +137,7 @@ class _Service:
         self.pool.kill()
         for queue in {queue.name: queue for queue in self.busy.values()}.values():
             for trial in queue.put_back_dead():
-                end_run(trial.user_attrs, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+                end_run(trial, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
 
     def _stop(self) -> None:
         self.stopping = True

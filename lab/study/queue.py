@@ -159,6 +159,13 @@ class TrialQueue:
             raise StudyError(f"Whose trial it is cannot be asked now: {error}") from None
         return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
 
+    def is_left(self, trial: FrozenTrial) -> bool:
+        """Whether a trial that was put back or given up still is nobody's: its cell was not taken up since."""
+        trial_id = self._trial_id(trial.number)
+        state = self.storage.get_trial(trial_id).state
+        later, _ = self.cells_since(trial_id)
+        return state in (TrialState.WAITING, TrialState.FAIL) and trial.user_attrs.get("cell") not in later
+
     @property
     def max_retries(self) -> int:
         """How often a trial is queued again whose process died; then it is failed."""
