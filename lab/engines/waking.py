@@ -16,7 +16,7 @@ __all__ = ["Leftovers", "Sleep"]
 
 _WAKE_SECONDS = 5.0  # for workers that slept as well to say that they live: they look every two seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 240.0  # between looks for journals; longer while the store is away
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 1.0
 
 
 class Sleep:
