@@ -141,6 +141,7 @@ def _work(
             idle_exit=idle_exit,
             on_event=lambda queue, event: _tell(observers, queue, event),
             on_trouble=lambda message: _warn(observers, message),
+            on_delivered=log.delivered,
             should_stop=should_stop,
         )
 

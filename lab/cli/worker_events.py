@@ -45,6 +45,10 @@ class EventLog:
         """Say what the tracking server has not got when this worker ends."""
         _LOGGER.warning(message, extra=fields("undelivered", writes=writes))
 
+    def delivered(self, message: str) -> None:
+        """Say what the tracking server has got at last."""
+        _LOGGER.info(message, extra=fields("delivered"))
+
     def trouble(self, message: str) -> None:
         """Say what keeps a study from being worked on for now."""
         _LOGGER.warning(message, extra=fields("trouble"))

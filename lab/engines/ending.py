@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from lab.errors import TrackingError
+from lab.hold import Hold, Lost
 from lab.report import leaderboard, publish_leaderboard
 from lab.study import TrialQueue, TrialRecord, cell_states, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
@@ -57,7 +59,7 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     for trial in given_up:
         why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
         tags = {"lab.outcome": "failed", "lab.error": why}
-        end_run(TrialRecord(trial), queue, tracker, RunStatus.FAILED, tags)
+        end_run(trial, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
 
 
@@ -71,21 +73,26 @@ def _in_words(code: int | None) -> str:
     return f", the last time by {name}{often}"
 
 
-def end_run(
-    trial: TrialRecord, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
-) -> None:
-    """End the run that a dead worker left open, unless somebody has deleted it.
+def end_run(trial: Any, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]) -> None:
+    """End the run that a dead worker left open, unless its trial was taken up since or the run was deleted.
 
     Args:
-        trial: its trial.
+        trial: its trial, as the queue has returned it.
         queue: of the study.
         tracker: where the run is.
         status: to end it with.
         tags: to set on it.
     """
-    if trial.run_id is not None and not _is_missing(trial.run_id, tracker):
-        experiment = tracker.experiment(queue.attributes()["experiment"])
-        run = tracker.open_run(name=trial.label, experiment=experiment, tags=tags, run_id=trial.run_id)
+    record = TrialRecord(trial)
+    if record.run_id is None or _is_missing(record.run_id, tracker):
+        return
+    experiment = tracker.experiment(queue.attributes()["experiment"])
+    # always asked anew: this process may have slept since it looked
+    hold = Hold(lambda: queue.is_left(trial), fresh=0.0)
+    with suppress(Lost):
+        run = tracker.open_run(
+            name=record.label, experiment=experiment, tags=tags, run_id=record.run_id, hold=hold
+        )
         run.end(status)
 
 

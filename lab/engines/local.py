@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -17,12 +17,12 @@ from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.progress import Progress
 from lab.engines.service import fitting_workers
 from lab.engines.stores import Stores
+from lab.engines.waking import Sleep
 from lab.engines.watching import progress_of
 from lab.errors import LabError
 from lab.study import (
     Submission,
     TrialQueue,
-    TrialRecord,
     WorkerFailed,
     WorkerSettings,
     end_if_over,
@@ -133,6 +133,7 @@ class _Sweep:
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     error: str = ""
+    sleep: Sleep = field(default_factory=Sleep)
 
     def run(self, workers: int | None) -> None:
         """Keep as many workers as asked for until nothing is left that they could do.
@@ -154,12 +155,13 @@ class _Sweep:
             pool.kill()
             for trial in self.queue.put_back_dead():
                 tags = {"lab.outcome": "killed"}
-                end_run(TrialRecord(trial), self.queue, self.tracker, RunStatus.KILLED, tags)
+                end_run(trial, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:
             raise LabError(self.error)
 
     def _step(self, pool: Pool) -> None:
+        self.sleep.pass_over()
         if self.should_stop() and not self.progress.stopping:
             self._stop(pool)
         for worker, event in pool.listen(_TICK):

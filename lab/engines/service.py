@@ -12,6 +12,7 @@ import torch
 from lab.engines.ending import conclude_if_over, end_run, requeue_dead
 from lab.engines.pool import Exited, Pool, warm_up
 from lab.engines.stores import Stores, connected
+from lab.engines.waking import Leftovers, Sleep
 from lab.errors import LabError
 from lab.study import (
     Event,
@@ -19,7 +20,6 @@ from lab.study import (
     TrialEnded,
     TrialLost,
     TrialQueue,
-    TrialRecord,
     TrialStarted,
     WorkerFailed,
     reason,
@@ -67,6 +67,7 @@ def serve(
     idle_exit: float | None = None,
     on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
     on_trouble: Callable[[str], None] = lambda message: None,
+    on_delivered: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Served:
     """Train what waits in the studies, and wait for more, until `should_stop` says so.
@@ -82,6 +83,7 @@ def serve(
         idle_exit: seconds after which to end when there was nothing to do; never if None.
         on_event: called with what workers tell, why one failed among it, and with the trials that were lost.
         on_trouble: called with what keeps a study from being worked on; it is tried again later.
+        on_delivered: called, from a thread, with what was delivered of journals that dead processes had left.
         should_stop: asked twice a second; True lets running trials checkpoint and puts them back.
 
     Returns:
@@ -108,12 +110,14 @@ def serve(
         on_event,
         on_trouble,
     )
+    leftovers = Leftovers(stores, on_delivered)
     try:
         service.run(idle_exit, should_stop)
     except BaseException:
         service.kill()
         raise
     finally:
+        leftovers.close()
         tracker.flush(_DELIVERY_SECONDS)
     return service.served
 
@@ -140,7 +144,9 @@ class _Service:
 
     def run(self, idle_exit: float | None, should_stop: Callable[[], bool]) -> None:
         """Work until told to stop, or idle for long enough."""
+        sleep = Sleep()
         while not should_stop():
+            sleep.pass_over()
             now = time.monotonic()
             if now >= self.looked:
                 self.looked = now + _LOOK_SECONDS
@@ -158,8 +164,7 @@ class _Service:
         self.pool.kill()
         for queue in {queue.name: queue for queue in self.busy.values()}.values():
             for trial in queue.put_back_dead():
-                tags = {"lab.outcome": "killed"}
-                end_run(TrialRecord(trial), queue, self.tracker, RunStatus.KILLED, tags)
+                end_run(trial, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
 
     def broke(self, study: str, error: Exception) -> None:
         """Leave a study alone for a while, and say why unless that was said already."""

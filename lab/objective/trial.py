@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data, settled
 from lab.errors import LabError, OtherDataError, ResourceError, StudyError, TrackingError
+from lab.hold import Hold, Lost
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, go_on
 from lab.objective.logged import log_description, log_result
 from lab.objective.result import TrialResult, result_of
@@ -68,6 +69,7 @@ def train(
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
     should_stop: Callable[[], bool] = lambda: False,
     should_prune: Callable[[], bool] = lambda: False,
+    hold: Hold | None = None,
 ) -> TrialResult:
     """Train `config` and log everything about it to `tracker`.
 
@@ -82,43 +84,52 @@ def train(
         should_stop: asked at every step; True stops the trial there.
         should_prune: asked after every epoch but the last; True ends the trial there, with the outcome
             `pruned` and all that a finished one has. Its run is KILLED.
+        hold: on the trial, where others may be given it; confirmed before everything that is written.
 
     Raises:
         LabError: settings that do not fit the data, missing data, a tracking store that fails, too little memory on the
             device or space on the disk. The run is FAILED.
         Interrupted: `should_stop` said so. The run is KILLED, and its checkpoint continues it.
+        Lost: the trial is somebody else's. The run and the checkpoints are as they were.
     """
     tracker = tracker or MemoryTracker()
     placement = placement or Placement()
+    hold = hold or Hold()
     config = settled(config)
-    run = _open_run(config, tracker, placement)
+    run = _open_run(config, tracker, placement, hold)
     folder = placement.checkpoints(placement.run_id or run.run_id)
     fresh = placement.run_id is None
-    checkpoints = None if folder is None else TrialCheckpoints(folder, tracker, run, fresh=fresh)
-    trial = _Trial(config, tracker, run, placement, checkpoints, on_epoch, should_stop, should_prune)
+    checkpoints = None if folder is None else TrialCheckpoints(folder, tracker, run, fresh=fresh, hold=hold)
+    trial = _Trial(config, tracker, run, placement, checkpoints, hold, on_epoch, should_stop, should_prune)
+    with trial.left_where_lost():
+        result = _train(trial, on_start, download=download)
+        run.end(RunStatus.KILLED if result.outcome is Outcome.PRUNED else RunStatus.FINISHED)
+    return result
+
+
+def _train(trial: _Trial, on_start: Callable[[Run], None], *, download: bool) -> TrialResult:
     exhausted = ""
     try:
-        on_start(run)
-        result = trial.train(download=download)
+        on_start(trial.run)
+        return trial.train(download=download)
+    except Lost:
+        raise
     except (Interrupted, KeyboardInterrupt, StudyError):  # or those that it reports to are away
         trial.end_early(Outcome.KILLED)
         raise
     except BaseException as error:
-        exhausted = _out_of_memory(config, error)
+        exhausted = _out_of_memory(trial.config, error)
         trial.end_early(Outcome.FAILED, exhausted or f"{type(error).__name__}: {error}")
         if not exhausted:
             raise
-    if exhausted:
-        # out here the error is gone, and with it the frames that held the trial's tensors: the next trial of
-        # this process finds the memory free
-        gc.collect()
-        torch.cuda.empty_cache()
-        raise ResourceError(exhausted)
-    run.end(RunStatus.KILLED if result.outcome is Outcome.PRUNED else RunStatus.FINISHED)
-    return result
+    # out here the error is gone, and with it the frames that held the trial's tensors: the next trial of
+    # this process finds the memory free
+    gc.collect()
+    torch.cuda.empty_cache()
+    raise ResourceError(exhausted)
 
 
-def _open_run(config: TrialConfig, tracker: Tracker, placement: Placement) -> Run:
+def _open_run(config: TrialConfig, tracker: Tracker, placement: Placement, hold: Hold) -> Run:
     known = placement.run_id is not None and pending_key(placement.run_id) is None
     return tracker.open_run(
         name=placement.name,
@@ -127,6 +138,7 @@ def _open_run(config: TrialConfig, tracker: Tracker, placement: Placement) -> Ru
         parent_run_id=placement.parent_run_id,
         run_id=placement.run_id,
         system_metrics=True,
+        hold=hold,
     )
 
 
@@ -139,6 +151,7 @@ class _Trial:
     run: Run
     placement: Placement
     checkpoints: TrialCheckpoints | None
+    hold: Hold
     on_epoch: Callable[[EpochResult], None]
     should_stop: Callable[[], bool]
     should_prune: Callable[[], bool]
@@ -148,11 +161,11 @@ class _Trial:
         dataset = load_data(self.config, device=resolve_device(self.config), download=download)
         if self.placement.run_id is not None:
             self._check_images(dataset)
-        trainer = Trainer(self.config, dataset, self.should_stop)
+        trainer = Trainer(self.config, dataset, self._must_stop)
         log_description(self.run, trainer, self.placement.params)
         points = Points(self.run, self.tracker, fresh=self.placement.run_id is None)
         if self.placement.run_id and self.checkpoints:
-            trainer = go_on(trainer, self.run, self.checkpoints, points, self.should_stop)
+            trainer = go_on(trainer, self.run, self.checkpoints, points, self._must_stop)
         if trainer.epoch:
             self.on_epoch(catch_up(trainer, points))
         elif not trainer.place and self.config.init_from is not None:
@@ -170,8 +183,26 @@ class _Trial:
             self.checkpoints.finish(dict(trainer.model.state_dict()))
         return result
 
+    @contextmanager
+    def left_where_lost(self) -> Iterator[None]:
+        """Raise `Lost`, and leave run and checkpoints as they are, where that is why something was raised."""
+        try:
+            yield
+        except Exception:
+            if not self.hold.is_lost():
+                raise
+            if self.checkpoints is not None:
+                self.checkpoints.leave()
+            self.run.leave()
+            raise Lost from None
+
     def end_early(self, outcome: Outcome, why: str = "") -> None:
-        """Close the run of a trial that did not get to its end; never hides why it did not."""
+        """Close the run of a trial that did not get to its end; never hides why it did not.
+
+        Raises:
+            Lost: the trial is somebody else's, which may be the very reason.
+        """
+        self.hold.confirm(anew=True)
         if self.checkpoints is not None:
             with suppress(LabError, OSError):  # the store or the disk may be the very reason
                 self.checkpoints.stop()
@@ -183,6 +214,10 @@ class _Trial:
                 self.run.log_text(traceback.format_exc(), "traceback.txt")
         with suppress(LabError):
             self.run.end(RunStatus.FAILED if outcome is Outcome.FAILED else RunStatus.KILLED)
+
+    def _must_stop(self) -> bool:
+        self.hold.confirm()
+        return self.should_stop()
 
     def _keep(self, trainer: Trainer) -> None:
         """Write a checkpoint of where the trainer is, if one could go on from there."""

@@ -32,11 +32,12 @@ from lab.study.status import (
     study_status,
     winner,
 )
-from lab.study.storage import database_exists, display_url, open_storage
+from lab.study.storage import HEARTBEAT_SECONDS, database_exists, display_url, open_storage
 from lab.study.studies import Studies, not_labs, open_study, reason
 from lab.study.worker import WorkerSettings, work
 
 __all__ = [
+    "HEARTBEAT_SECONDS",
     "PRUNERS",
     "SAMPLERS",
     "Cell",

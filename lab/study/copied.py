@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from lab.places import arrival, mark
 from lab.study.queue import TrialQueue
+from lab.study.record import TrialRecord, is_lab_study
 from lab.study.storage import PatientStorage
 
 __all__ = ["follow_copy"]
@@ -20,12 +21,12 @@ def follow_copy(storage: PatientStorage, database: Path) -> None:
     """
     came = arrival(database)
     if came is not None and came.copied:
-        for name in (study.study_name for study in storage.get_all_studies()):
-            _put_back(TrialQueue(storage, name))
+        for study in storage.get_all_studies():
+            if is_lab_study(study.study_name, study.user_attrs):
+                _put_back(TrialQueue(storage, study.study_name))
     mark(database, copied=came is not None and came.copied)
 
 
 def _put_back(queue: TrialQueue) -> None:
     for trial in queue.trials(TrialState.RUNNING):
-        if "cell" in trial.user_attrs:  # another program's are its own
-            queue.put_back(trial._trial_id)
+        queue.put_back(trial._trial_id, TrialRecord(trial).worker_name)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from lab.errors import StudyError
+from lab.errors import LabWarning, StudyError
 
 __all__ = ["alone"]
+
+
+_TAKE = sa.text("SELECT pg_try_advisory_lock(:key)")
+_TICK = 0.02
+_TELL_SECONDS = 10.0  # of waiting, before it is said
+_MOST_SECONDS = 600.0  # planning thousands of cells takes a minute
 
 
 @contextmanager
@@ -24,12 +32,15 @@ def alone(engine: sa.Engine, what: str) -> Iterator[None]:
     SQLite has one machine's processes, and a lock on a file beside the database serves them; PostgreSQL has
     advisory locks. Both end with their process. A block must not ask for the same again: it would wait for itself.
 
+    Who sleeps in a block (a stopped process, a laptop that was closed) keeps the others waiting; they say so.
+
     Raises:
-        StudyError: the database is neither of the two, or there can be no lock beside it.
+        StudyError: the database is neither of the two, or there can be no lock beside it, or somebody else has had it
+            for ten minutes.
     """
     backend = engine.url.get_backend_name()
     if backend == "sqlite":
-        with _file_locked(Path(f"{engine.url.database}.locks") / quote(what, safe="")):
+        with _file_locked(Path(f"{engine.url.database}.locks") / quote(what, safe=""), what):
             yield
     elif backend == "postgresql":
         with _advisory_locked(engine, what):
@@ -39,7 +50,7 @@ def alone(engine: sa.Engine, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _file_locked(file: Path) -> Iterator[None]:
+def _file_locked(file: Path, what: str) -> Iterator[None]:
     import fcntl
 
     try:
@@ -48,15 +59,38 @@ def _file_locked(file: Path) -> Iterator[None]:
     except OSError as error:
         raise StudyError(f"--storage: the lock {file} cannot be had: {error.strerror or error}") from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def take() -> bool:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            return False
+
+        _await(take, what)
         yield
+
+
+def _await(take: Callable[[], bool], what: str) -> None:
+    """Try to take a lock until it is had."""
+    began, told = time.monotonic(), False
+    while not take():
+        waited = time.monotonic() - began
+        if waited > _MOST_SECONDS:
+            raise StudyError(
+                f"--storage: Another process has had {what} to itself for {waited / 60:.0f} minutes: it may have been"
+                " stopped or be asleep. Continue it or end it, and start again; nothing is lost"
+            )
+        if waited > _TELL_SECONDS and not told:
+            told = True
+            warnings.warn(f"Waiting for another process that is at {what}", LabWarning, stacklevel=2)
+        time.sleep(_TICK)
 
 
 @contextmanager
 def _advisory_locked(engine: sa.Engine, what: str) -> Iterator[None]:
     key = int.from_bytes(hashlib.sha256(f"lab:{what}".encode()).digest()[:8], signed=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        _await(lambda: bool(connection.scalar(_TAKE, {"key": key})), what)
         try:
             with _no_other_session(engine, connection):
                 yield

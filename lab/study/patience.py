@@ -1,4 +1,4 @@
-"""Waiting for a database server that is away: what broke off is done again when it is back."""
+"""Waiting for a database that is away, or locked: what broke off is done again when it is back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 _MOST_SECONDS = 300.0  # a server that takes longer to come back is away for good
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _TICK = 0.5  # seconds between looks at `should_stop`
+_LOCKED = "database is locked"  # SQLite's, after a minute: by a process that was stopped in a transaction
 _DENIED = re.compile(
     r"authentication failed for user|no password supplied|no pg_hba\.conf entry|role \S+ does not exist"
 )
@@ -96,10 +97,12 @@ class Patience:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether the server could not be reached, or went in the middle of something."""
+    """Whether the server could not be reached, or went in the middle of something; or somebody sleeps on the file."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(cause, sa.exc.DBAPIError) or is_denied(cause.orig):
         return False
+    if str(cause.orig) == _LOCKED:
+        return True
     # PostgreSQL's drivers give no code where there was no connection; 57P is a server that stops or starts
     code = getattr(cause.orig, "sqlstate", "") or ("08" if hasattr(cause.orig, "sqlstate") else "")
     return cause.connection_invalidated or (

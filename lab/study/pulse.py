@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import StudyError
+from lab.hold import Hold, Stopwatch
 from lab.study.queue import TrialQueue
 from lab.study.storage import HEARTBEAT_SECONDS
 
@@ -23,12 +23,13 @@ _LOOK_SECONDS = 2.0
 class Pulse:
     """Heartbeats of a claimed trial, from a thread; a context manager around its training.
 
-    `held` becomes False when the study was cancelled, or the trial given to another worker because this one was
-    thought dead. A database that cannot be reached for a while changes nothing.
+    `cancelled` becomes True when the study was, and `hold` is lost when the trial was given to another worker because
+    this one was thought dead. A database that cannot be reached for a while changes nothing.
     """
 
     def __init__(self, queue: TrialQueue, trial_id: int) -> None:
-        self.held = True
+        self.cancelled = False
+        self.hold = Hold(lambda: queue.is_mine(trial_id), fresh=HEARTBEAT_SECONDS)
         self._queue = queue
         self._trial_id = trial_id
         self._over = threading.Event()
@@ -45,10 +46,12 @@ class Pulse:
         self._thread.join()
 
     def _beat(self) -> None:
-        told = time.monotonic()
+        told = Stopwatch()
         while not self._over.wait(_LOOK_SECONDS):
             with suppress(OptunaError, SQLAlchemyError, StudyError):
-                self.held = self.held and self._queue.is_held(self._trial_id)
-                if time.monotonic() - told >= HEARTBEAT_SECONDS:
+                if self.hold.is_lost(anew=True):
+                    return
+                if told.seconds >= HEARTBEAT_SECONDS:  # of any clock: a machine that wakes up says so at once
                     self._queue.beat(self._trial_id)
-                    told = time.monotonic()
+                    told.restart()
+                self.cancelled = self.cancelled or self._queue.is_cancelled()

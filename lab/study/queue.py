@@ -32,9 +32,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
+from lab.hold import Stopwatch
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
-from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
+from lab.study.storage import HEARTBEAT_SECONDS, READING, PatientStorage
 from lab.training import Outcome
 
 __all__ = ["Claim", "TrialQueue", "failure", "is_dead", "is_deleted", "is_void", "worker_name"]
@@ -60,7 +61,10 @@ _UNFINISHED = sa.text(
     "SELECT DISTINCT t.state FROM trials t WHERE t.study_id = :study AND t.state IN ('WAITING', 'RUNNING') "
     f"AND {OWN_TRIAL}"
 )
-_STATE = sa.text("SELECT state FROM trials WHERE trial_id = :trial")
+_HOLDER = sa.text(
+    "SELECT t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes a "
+    "ON a.trial_id = t.trial_id AND a.key = 'lab:worker' WHERE t.trial_id = :trial"
+)
 _CELLS_SINCE = sa.text(
     "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
     "WHERE t.study_id = :study AND t.trial_id > :after AND a.key IN ('lab:cell', 'cell') "
@@ -146,10 +150,25 @@ class TrialQueue:
         ended = self.attribute("ended")
         return ended is not None and ended == self.attribute("search")
 
-    def is_held(self, trial_id: int) -> bool:
-        """Whether a claimed trial still is its claimer's: not thought dead and given to another, nor cancelled."""
-        rows = self._rows(_STATE, trial=trial_id)
-        return bool(rows) and rows[0][0] == "RUNNING" and not self.is_cancelled()
+    def is_mine(self, trial_id: int) -> bool:
+        """Whether a claimed trial still is this process's: neither ended nor given to another.
+
+        Raises:
+            StudyError: the database is away just now. Who asks this does not wait for it.
+        """
+        try:
+            with self.storage.engine.connect().execution_options(**READING) as connection:
+                row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
+        except sa.exc.SQLAlchemyError as error:
+            raise StudyError(f"Whose trial it is cannot be asked now: {error}") from None
+        return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
+
+    def is_left(self, trial: FrozenTrial) -> bool:
+        """Whether a trial that was put back or given up still is nobody's: its cell was not taken up since."""
+        trial_id = self._trial_id(trial.number)
+        state = self.storage.get_trial(trial_id).state
+        later, _ = self.cells_since(trial_id)
+        return state in (TrialState.WAITING, TrialState.FAIL) and TrialRecord(trial).cell not in later
 
     @property
     def max_retries(self) -> int:
@@ -345,8 +364,17 @@ class TrialQueue:
         """Finish a claimed trial that raised."""
         self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
-    def put_back(self, trial_id: int) -> None:
-        """Give a claimed trial back, for any worker to continue; one that another has already stays there."""
+    def put_back(self, trial_id: int, worker: str | None = None) -> None:
+        """Give a claimed trial back, for any worker to continue; one that another has already stays there.
+
+        Args:
+            trial_id: of the trial.
+            worker: the name of whose it must still be; this process's if None.
+        """
+        trial = self.storage.get_trial(trial_id)
+        holder = worker_name() if worker is None else worker
+        if trial.state is TrialState.RUNNING and TrialRecord(trial).worker_name != holder:
+            return
         with suppress(UpdateFinishedTrialError):
             # who claims it next says so after the claim: until then it must not look like this worker's
             self.set_trial_attribute(trial_id, "worker", None)
@@ -359,17 +387,22 @@ class TrialQueue:
         A worker on this machine is gone when its process is; one elsewhere when its heartbeat has stopped. Trials that
         somebody failed for that, and was killed before their successors were queued, are re-queued too.
         """
+        waited = Stopwatch()
         if not self.trials(TrialState.RUNNING, TrialState.FAIL):
             return []
         self._given_up.clear()
-        self.storage.patiently(self._requeue_dead)
+        self.storage.patiently(lambda: self._requeue_dead(waited))
         return list(self._given_up)
 
-    def _requeue_dead(self) -> None:
+    def _requeue_dead(self, waited: Stopwatch) -> None:
         # alone: a trial that was failed and has no successor yet would look lost to a planner
         with self.alone():
             # not Optuna's `fail_stale_trials`: it would fail those of other programs too
             silent = set(self.storage._get_stale_trial_ids(self.study_id))
+            if (
+                waited.seconds >= HEARTBEAT_SECONDS
+            ):  # where somebody slept on a lock, all who live were silent
+                silent.clear()
             for trial in self.trials(TrialState.RUNNING):
                 trial_id = self._trial_id(trial.number)
                 if trial_id in silent or is_dead(trial):
@@ -383,7 +416,7 @@ class TrialQueue:
         """Put back the running trials whose worker on this machine was ended on purpose; return them."""
         dead = [trial for trial in self.trials(TrialState.RUNNING) if is_dead(trial)]
         for trial in dead:
-            self.put_back(self._trial_id(trial.number))
+            self.put_back(self._trial_id(trial.number), TrialRecord(trial).worker_name)
         return dead
 
     def requeue_failed(self, cells: Collection[str] | None = None) -> int:

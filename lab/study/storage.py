@@ -27,6 +27,7 @@ from lab.study.record import TrialRecord
 __all__ = [
     "GRACE_SECONDS",
     "HEARTBEAT_SECONDS",
+    "READING",
     "PatientStorage",
     "database_exists",
     "display_url",
@@ -39,8 +40,13 @@ HEARTBEAT_SECONDS = 15
 _CREDENTIALS = (
     ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
 )
+READING = {"reading": True}  # options of a connection that only reads, and waits for no writer
 GRACE_SECONDS = 60  # after a worker's last heartbeat, until its trial is thought dead
-_BUSY_SECONDS = 60  # how long a writer of SQLite waits for another
+_BUSY_SECONDS = 60  # how long a writer of SQLite waits for another, before it says so and waits on
+_CONNECT_SECONDS = 10  # for a PostgreSQL server to answer
+# A process that sleeps in a transaction keeps others from the rows it has locked: PostgreSQL breaks it off, and the
+# sleeper does it again. None of ours takes a second between two statements.
+_IDLE = "SET idle_in_transaction_session_timeout = '30s'"
 
 
 class PatientStorage(RDBStorage):
@@ -182,6 +188,8 @@ def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
 
     engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
     sqlite = url.get_backend_name() == "sqlite"
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        engine_kwargs["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     if sqlite:
         engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}}
         if url.database:
@@ -198,10 +206,12 @@ def _open(url: sa.URL, patiently: Patience) -> PatientStorage:
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
         )
-        if sqlite:
-            _serialise_transactions(storage.engine)
-            if url.database:
-                follow_copy(storage, Path(url.database))
+    if sqlite:
+        _serialise_transactions(storage.engine)
+        if url.database:
+            follow_copy(storage, Path(url.database))
+    elif url.get_backend_name() == "postgresql":
+        _break_off_sleepers(storage.engine)
     return storage
 
 
@@ -232,6 +242,19 @@ def _serialise_transactions(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = READING.items() <= connection.get_execution_options().items()
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before know nothing of this
+
+
+def _break_off_sleepers(engine: sa.Engine) -> None:
+    """Let PostgreSQL end the sessions that do nothing in a transaction."""
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_IDLE)
+        connection.commit()
 
     engine.dispose()  # connections made before know nothing of this

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from lab.config import as_text
 from lab.data import check_data
 from lab.errors import LabError, OtherDataError, StudyError, TrackingError
+from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
@@ -107,28 +108,34 @@ class _Attempt:
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
         try:
             self._train_and_tell()
-        except UpdateFinishedTrialError:  # this worker was thought dead, and another has the trial now
-            self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
+        except (Lost, UpdateFinishedTrialError):  # this worker was thought dead
+            self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED, error=f"{Lost()}"))
 
     def _train_and_tell(self) -> None:
-        claim = self.claim
+        claim, pulse = self.claim, Pulse(self.queue, self.claim.trial_id)
         try:
-            with Pulse(self.queue, claim.trial_id) as pulse:
-                result = self._train(lambda: self.should_stop() or not pulse.held)
-        except UpdateFinishedTrialError:
+            with pulse:
+                result = self._train(pulse.hold, lambda: self.should_stop() or pulse.cancelled)
+        except (Lost, UpdateFinishedTrialError):
             raise
         except Interrupted:
-            self.queue.put_back(claim.trial_id)
+            self._put_back(pulse.hold)
             self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
         except (OtherDataError, TrackingError, StudyError):
-            self.queue.put_back(claim.trial_id)
+            self._put_back(pulse.hold)
             raise
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on
-            self._fail(error)
+            with _settling(pulse.hold):
+                self._fail(error)
         else:
-            self._complete(result)
+            with _settling(pulse.hold):
+                self._complete(result)
 
-    def _train(self, should_stop: Callable[[], bool]) -> TrialResult:
+    def _put_back(self, hold: Hold) -> None:
+        with _settling(hold):
+            self.queue.put_back(self.claim.trial_id)
+
+    def _train(self, hold: Hold, should_stop: Callable[[], bool]) -> TrialResult:
         # One thread unless the config says otherwise, however many workers there are: sums added up by
         # another number of threads differ in the last bits.
         config = self.claim.config
@@ -148,10 +155,11 @@ class _Attempt:
             config,
             self.tracker,
             placement=placement,
-            on_start=self._started,
-            on_epoch=self._epoch_ended,
+            on_start=_losing(hold)(self._started),
+            on_epoch=_losing(hold)(self._epoch_ended),
             should_stop=should_stop,
-            should_prune=self._should_prune,
+            should_prune=_losing(hold)(self._should_prune),
+            hold=hold,
         )
 
     def _run_to_continue(self, experiment: str) -> str | None:
@@ -218,3 +226,22 @@ class _Attempt:
         self.queue.set_trial_attribute(self.claim.trial_id, "error", reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+
+@contextmanager
+def _settling(hold: Hold) -> Iterator[None]:
+    """Let the study be told how a trial ended; raise `Lost` where it is not this worker's any more."""
+    hold.confirm(anew=True)
+    hold.settle()
+    with _losing(hold):
+        yield
+
+
+@contextmanager
+def _losing(hold: Hold) -> Iterator[None]:
+    """Raise `Lost` where the study says that others have ended the trial."""
+    try:
+        yield
+    except UpdateFinishedTrialError:
+        hold.lose()
+        raise Lost from None

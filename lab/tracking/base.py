@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
+from lab.hold import Hold
 from lab.wording import counted
 
 if TYPE_CHECKING:  # `lab --help` must not wait for any of them
@@ -207,6 +208,9 @@ class Run(Protocol):
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`; it ended at `timestamp` (milliseconds since 1970), now if None."""
 
+    def leave(self) -> None:
+        """Write nothing more, as the trial is lost: the run is somebody else's, and stays as it is."""
+
 
 class Tracker(Protocol):
     """A store of experiments and their runs; the argument `experiment` is always an experiment's id."""
@@ -253,6 +257,7 @@ class Tracker(Protocol):
         run_id: str | None = None,
         system_metrics: bool = False,
         timestamp: int | None = None,
+        hold: Hold | None = None,
     ) -> Run:
         """Create a run, or re-open the one with `run_id`.
 
@@ -266,6 +271,10 @@ class Tracker(Protocol):
             run_id: run to re-open.
             system_metrics: also log the machine's CPU, memory and GPU use until the run ends.
             timestamp: when a new run began, in milliseconds since 1970; now if None.
+            hold: on the trial whose run it is, confirmed before every write.
+
+        Raises:
+            Lost: the trial is somebody else's; so does every write to the run.
         """
 
     def attach(self, run_id: str) -> Run:
@@ -323,6 +332,13 @@ class Tracker(Protocol):
 
     def places(self, run_id: str) -> list[Place]:
         """Return where the artifacts of a run are kept, then those of each model that it logged; of a deleted run too.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
+    def status(self, run_id: str) -> RunStatus:
+        """Return where a run stands.
 
         Raises:
             TrackingError: there is no such run, besides the store's own failures.

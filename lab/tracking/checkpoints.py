@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lab.errors import LabWarning, TrackingError
+from lab.hold import Hold
 from lab.tracking.base import Run, Tracker
 from lab.training import CorruptCheckpoint, FolderCheckpoints, load_checkpoint, save_checkpoint
 
@@ -105,15 +106,16 @@ class RunCheckpoints:
 
     def _log(self, file: Path, place: str) -> None:
         """Store what is in `file` now, whatever replaces it meanwhile, as `place`."""
-        copy = file.with_name("upload") / place
-        copy.parent.mkdir(exist_ok=True)
-        copy.unlink(missing_ok=True)  # of a process that was killed during an upload
-        try:
-            os.link(file, copy)
-        except OSError:  # no links on this file system
-            shutil.copyfile(file, copy)
-        self._run.log_file(copy, _FOLDER)
-        copy.unlink()
+        # a folder of its own: another process may continue the trial from the same one
+        with tempfile.TemporaryDirectory(
+            prefix="upload-", dir=file.parent, ignore_cleanup_errors=True
+        ) as folder:
+            copy = Path(folder, place)
+            try:
+                os.link(file, copy)
+            except OSError:  # no links on this file system
+                shutil.copyfile(file, copy)
+            self._run.log_file(copy, _FOLDER)
 
 
 def _progress(state: dict[str, Any]) -> tuple[int, int]:
@@ -125,21 +127,23 @@ def _progress(state: dict[str, Any]) -> tuple[int, int]:
 class Uploader:
     """Copies the newest local checkpoint to the run's artifacts, from a thread of its own.
 
-    The thread is never more than one checkpoint behind: of those written during an upload it takes the last.
-    A failure is a warning, once.
+    What is copied is one epoch old at most, while an epoch takes longer than a second and than its copying: of the
+    checkpoints written meanwhile the thread takes the last. A failure is a warning, once.
 
     Args:
         source: whose newest one is copied.
         store: to copy it to.
+        hold: on the trial.
     """
 
-    # Seconds before the first upload, and between two. Losing a machine then costs half a minute and an epoch of
-    # training; a trial that is shorter uploads only when it ends, as copying would cost more than its epochs.
-    pause: ClassVar[float] = 30.0
+    # Seconds from the beginning of a trial, or of one upload, to the next: copying each of many short epochs would
+    # cost more than they do.
+    pause: ClassVar[float] = 1.0
 
-    def __init__(self, source: FolderCheckpoints, store: RunCheckpoints) -> None:
+    def __init__(self, source: FolderCheckpoints, store: RunCheckpoints, hold: Hold | None = None) -> None:
         self._source = source
         self._store = store
+        self._hold = hold or Hold()
         self._due = time.monotonic() + self.pause
         self._offered = threading.Event()
         self._closed = threading.Event()
@@ -163,8 +167,8 @@ class Uploader:
     def _work(self) -> None:
         while self._offered.wait() and not self._closed.wait(max(0.0, self._due - time.monotonic())):
             self._offered.clear()
-            self._upload()
             self._due = time.monotonic() + self.pause
+            self._upload()
 
     def _upload(self) -> None:
         try:
@@ -174,7 +178,7 @@ class Uploader:
         except FileNotFoundError:  # replaced in just this moment: the newer one is offered next
             return
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the trial
-            if not self._warned:
+            if not self._warned and not self._hold.is_lost():  # else the trial ends itself
                 self._warned = True
                 warnings.warn(
                     f"The checkpoint cannot be copied to the run's artifacts: {error} Until it can, only this"
@@ -192,13 +196,17 @@ class TrialCheckpoints:
         tracker: where its run is.
         run: that the newest are copied to.
         fresh: whether the run is new, so that it has none.
+        hold: on the trial.
     """
 
-    def __init__(self, folder: Path, tracker: Tracker, run: Run, *, fresh: bool) -> None:
-        self.local = FolderCheckpoints(folder)
+    def __init__(
+        self, folder: Path, tracker: Tracker, run: Run, *, fresh: bool, hold: Hold | None = None
+    ) -> None:
+        self._hold = hold or Hold()
+        self.local = FolderCheckpoints(folder, self._hold)
         self.remote = RunCheckpoints(tracker, run, empty=fresh)
         self._run = run
-        self._uploader = Uploader(self.local, self.remote)
+        self._uploader = Uploader(self.local, self.remote, self._hold)
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state` on local disk, and have it copied to the run soon: see `CheckpointStore.save`."""
@@ -218,11 +226,13 @@ class TrialCheckpoints:
 
         Raises:
             LabError: the disk or the store fails.
+            Lost: the trial is somebody else's.
         """
         self.stop()
         best = self.local.folder / "best.pt"
         save_checkpoint(weights, best)
         self._run.log_file(best, _FOLDER)
+        self._hold.confirm(anew=True)
         shutil.rmtree(self.local.folder)
 
     def stop(self) -> None:
@@ -232,6 +242,11 @@ class TrialCheckpoints:
             TrackingError: the store fails.
         """
         self._uploader.close()
+        self._hold.confirm(anew=True)
         newest = self.local.newest
         if newest is not None:  # as it is where no epoch was finished
             self.remote.conclude(newest)
+
+    def leave(self) -> None:
+        """Leave all of them as they are, as the trial is somebody else's."""
+        self._uploader.close()

@@ -1,4 +1,8 @@
-"""Puts what a journal holds through to the store, in order, and without doing anything twice."""
+"""Puts what a journal holds through to the store, in order, and without doing anything twice.
+
+A run says itself, by a tag, who opened it last. Of an attempt that has lost its trial nothing leaves the journal any
+more but points that nobody has: while the run goes on elsewhere, whoever trains it there logs all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lab.errors import ResourceError, TrackingError
+from lab.hold import Hold, Lost, Stopwatch
 from lab.tracking.base import (
     ATTEMPT_TAG,
     JOURNAL_TAG,
@@ -17,6 +22,7 @@ from lab.tracking.base import (
     RunStatus,
     Tracker,
     UnavailableError,
+    pending_id,
     pending_key,
 )
 from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores
@@ -31,6 +37,8 @@ __all__ = [
     "run_in_store",
 ]
 
+_FREE = Hold()  # of a journal that no living attempt is at
+_SURE_SECONDS = 15.0  # after which somebody else may have opened the run: who has it is asked again
 _PENDING_EXPERIMENT = "pending-experiment:"
 
 
@@ -52,6 +60,11 @@ class Delivered:
     left: Left = field(default_factory=Left)
     refused: list[Refused] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # other stores that something is left for
+
+    @property
+    def delivered(self) -> str:
+        """What was delivered, in words."""
+        return str(Left(self.writes, self.runs))
 
 
 def pending_experiment(name: str) -> str:
@@ -87,7 +100,10 @@ class Delivery:
         self._journal = journal
         self._tracker = tracker
         self._fresh = fresh  # no try has been made yet
+        self.holds: dict[str, Hold] = {}  # on the trial, by attempt
+        self._told = Stopwatch()  # since the store last answered
         self._unsure = False  # somebody else may have opened the run since it was last written to
+        self._attempt = journal.fact("attempt") or ""  # whose operations come next
         self._taken_over = False
         self._steps: dict[str, dict[int, float]] = {}
 
@@ -104,7 +120,7 @@ class Delivery:
         if not operations:
             return 0
         try:
-            self._put(operations)
+            self._put_fenced(operations)
         except UnavailableError:
             self._journal.release()
             self._unsure = True
@@ -125,7 +141,7 @@ class Delivery:
         refused: RefusedError | None = None
         for operation in operations:
             try:
-                self._put([operation])
+                self._put_fenced([operation])
             except UnavailableError:
                 self._journal.release()
                 self._unsure = True
@@ -139,16 +155,40 @@ class Delivery:
             raise refused
         return len(operations)
 
-    def _put(self, operations: Sequence[Operation]) -> None:
-        kind = operations[0].kind
+    def _put_fenced(self, operations: Sequence[Operation]) -> None:
+        """Deliver operations of one kind if the trial is still held; else only points that nobody has."""
+        kind, payload = operations[0].kind, operations[0].payload
         if kind == "open":
-            self._open(operations[0].payload)
-            return
-        run = self._opened()
+            self._attempt, self._taken_over = payload["tags"].get(ATTEMPT_TAG, ""), False
+        try:
+            if not self._is_lost():
+                self._put_held(operations)
+        except Lost:
+            self._journal.note("lost", self._attempt)
+        if self._is_lost() and kind == "open":
+            self._journal.note("attempt", self._attempt)
+        elif self._is_lost() and kind == "metrics":
+            self._put_missing([Point(*each) for one in operations for each in one.payload["points"]])
+        self._told.restart()
+
+    def _put_held(self, operations: Sequence[Operation]) -> None:
+        hold = self.holds.get(self._attempt, _FREE)
+        hold.confirm(anew=True)
+        self._unsure = self._unsure or not hold.is_certain or self._told.seconds > _SURE_SECONDS
+        if operations[0].kind == "open":
+            self._open(operations[0].payload, hold)
+        else:
+            self._put(operations)
+
+    def _is_lost(self) -> bool:
+        return self._taken_over or self._journal.fact("lost") == self._attempt
+
+    def _put(self, operations: Sequence[Operation]) -> None:
+        kind, run = operations[0].kind, self._opened()
+        if self._taken_over:
+            return  # who has the run now says how it stands
         if kind == "metrics":
             self._put_points(run, [Point(*each) for one in operations for each in one.payload["points"]])
-        elif self._taken_over:
-            return  # who has the run now says how it stands
         elif kind == "params":
             run.log_params({k: v for one in reversed(operations) for k, v in one.payload["params"].items()})
         elif kind == "tags":
@@ -178,7 +218,7 @@ class Delivery:
                 f"The journal has an operation '{kind}', which this version of lab does not know"
             )
 
-    def _open(self, payload: dict[str, Any]) -> None:
+    def _open(self, payload: dict[str, Any], hold: Hold) -> None:
         """Open the run; one whose creation was not acknowledged is found by its tag."""
         target: str | None = payload["run_id"]
         pending = None if target is None else pending_key(target)
@@ -188,11 +228,11 @@ class Delivery:
             key = pending or self._journal.key
             found = self._tracker.find_runs(experiment or None, {JOURNAL_TAG: key}) if tried else []
             target = found[0] if found else None
-        tags, self._taken_over = dict(payload["tags"]), False
+        tags = dict(payload["tags"])
         if target is not None:
             self.compare = True
             latest = self._tracker.tags(target).get(ATTEMPT_TAG, "") if self._late(payload) else ""
-            if latest > tags[ATTEMPT_TAG]:  # they begin with the time
+            if latest > self._attempt:  # they begin with the time
                 self._journal.note("run_id", target)
                 self._taken_over, self.run = True, self._tracker.attach(target)
                 return
@@ -204,11 +244,12 @@ class Delivery:
             parent_run_id=parent and (run_in_store(self._tracker, parent) or parent),
             run_id=target,
             timestamp=payload["timestamp"],
+            hold=None if hold is _FREE else hold,
         )
         self._unsure = False
         self._steps.clear()
         self._journal.note("run_id", self.run.run_id)
-        self._journal.note("attempt", tags[ATTEMPT_TAG])
+        self._journal.note("attempt", self._attempt)
 
     def _late(self, payload: dict[str, Any]) -> bool:
         """Whether the run may have been opened elsewhere since this was logged."""
@@ -248,9 +289,20 @@ class Delivery:
         points = [Point(*each) for one in self._journal.delivered("metrics") for each in one["points"]]
         run.log_points([point for point in points if point.step == 0])
 
+    def _put_missing(self, points: Sequence[Point]) -> None:
+        """Deliver the points of a lost attempt that a run which has ended elsewhere has not."""
+        run_id = self._journal.known_id or run_in_store(self._tracker, pending_id(self._journal.key))
+        if run_id is None or self._tracker.status(run_id) is RunStatus.RUNNING:
+            return
+        self._journal.note("run_id", run_id)
+        self._steps.clear()  # others have written to it
+        missing = [point for point in points if not self._has(point)]
+        if missing:
+            self._tracker.attach(run_id).log_points(missing)
+
     def _put_points(self, run: Run, points: Sequence[Point]) -> None:
-        if self.compare or self._taken_over:
-            points = [point for point in points if not self._has(point)]
+        if self.compare:  # of metrics without steps the run itself knows
+            points = [point for point in points if not (self._has(point) and any(self._steps[point.name]))]
         if points:
             run.log_points(points)
         for point in points:
@@ -258,11 +310,10 @@ class Delivery:
                 self._steps[point.name][point.step] = point.value
 
     def _has(self, point: Point) -> bool:
-        """Whether the store has a value for this step; of metrics without steps the run itself knows."""
+        """Whether the store has a value for this step."""
         if point.name not in self._steps:
             self._steps[point.name] = self._tracker.history(self._journal.fact("run_id") or "", point.name)
-        known = self._steps[point.name]
-        return point.step in known and (self._taken_over or any(known))
+        return point.step in self._steps[point.name]
 
 
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:

@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lab.errors import LabError, ResourceError
+from lab.hold import Hold
 from lab.tracking.base import (
     ATTEMPT_TAG,
     JOURNAL_TAG,
     Left,
     Place,
+    RunStatus,
     Tracker,
     UnavailableError,
     artifact_path,
@@ -116,15 +118,21 @@ class JournaledTracker:
         run_id: str | None = None,
         system_metrics: bool = False,
         timestamp: int | None = None,
+        hold: Hold | None = None,
     ) -> JournaledRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`.
 
         While the store is away the run gets an id for the meantime.
         """
+        if hold is not None:
+            hold.confirm()
+        attempt = _attempt()
         with self._writing(run_id) as (courier, fresh), self._lock:
+            if hold is not None:
+                courier.delivery.holds[attempt] = hold
             key = (pending_key(run_id) if run_id else None) or courier.journal.key
             own = {
-                ATTEMPT_TAG: _attempt(),
+                ATTEMPT_TAG: attempt,
                 **({} if run_id and not pending_key(run_id) else {JOURNAL_TAG: key}),
             }
             tries = courier.tries
@@ -147,7 +155,8 @@ class JournaledTracker:
         if courier.refusal is not None:
             self._give_up(courier, new=fresh)
         known = courier.journal.known_id
-        run = JournaledRun(self, courier, run_id or known or pending_id(courier.journal.key))
+        own_id = run_id or known or pending_id(courier.journal.key)
+        run = JournaledRun(self, courier, own_id, attempt=attempt, hold=hold)
         if system_metrics and self._load_monitor is not None:
             start = self._load_monitor
             first = max(self.history(run.run_id, _LOAD), default=-1) + 1 if run_id else 0
@@ -190,6 +199,10 @@ class JournaledTracker:
     def places(self, run_id: str) -> list[Place]:
         """Return where the store keeps the artifacts of a run, and its models: see `Tracker.places`."""
         return self.inner.places(self._known_id(run_id) or run_id)
+
+    def status(self, run_id: str) -> RunStatus:
+        """Return where a run stands in the store."""
+        return self.inner.status(self._known_id(run_id) or run_id)
 
     def runs(
         self,
@@ -303,6 +316,15 @@ class JournaledTracker:
             finally:
                 courier.over = kind == "end"
             return courier
+
+    def leave(self, courier: Courier, attempt: str) -> None:
+        """Deliver of an attempt whose trial is lost nothing but points that nobody has."""
+        with self._lock:
+            if self._couriers.get(courier.journal.key) is courier:
+                with suppress(ResourceError):  # then those who deliver it see that the run is another's
+                    courier.journal.note("lost", attempt)
+                courier.over = True
+                courier.offer()
 
     def _deliver(self) -> None:
         with suppress(LabError):  # `lab sync` tells

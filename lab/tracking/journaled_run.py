@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.errors import ResourceError, TrackingError
+from lab.hold import Hold
 from lab.tracking.base import Point, RunStatus, artifact_path
 from lab.tracking.courier import Courier
 
@@ -34,10 +35,20 @@ class Monitor(Protocol):
 class JournaledRun:
     """A `Run` whose writes return as soon as they are on local disk; made by `JournaledTracker`."""
 
-    def __init__(self, tracker: JournaledTracker, courier: Courier, run_id: str) -> None:
+    def __init__(
+        self,
+        tracker: JournaledTracker,
+        courier: Courier,
+        run_id: str,
+        *,
+        attempt: str = "",
+        hold: Hold | None = None,
+    ) -> None:
         self._tracker = tracker
         self._courier = courier
         self._run_id = run_id
+        self._attempt = attempt
+        self._hold = hold or Hold()
         self._monitor: Monitor | None = None
 
     @property
@@ -151,6 +162,14 @@ class JournaledRun:
         when = now() if timestamp is None else timestamp
         self._add("end", {"status": str(status), "timestamp": when})
 
+    def leave(self) -> None:
+        """Write nothing more; what waits in the journal is dropped, but for points that nobody has."""
+        self._hold.lose()
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.stop()
+        self._tracker.leave(self._courier, self._attempt)
+
     def watch(self, start: Callable[[JournaledRun], Monitor]) -> None:
         """Have the machine's load logged until the run ends."""
         self._monitor = start(self)
@@ -168,9 +187,11 @@ class JournaledRun:
         """Keep an operation.
 
         Raises:
+            Lost: the trial is somebody else's.
             ResourceError: the journal cannot be written.
             TrackingError: the store has refused an earlier operation for good; this one is kept all the same.
         """
+        self._hold.confirm()
         try:
             self._courier = self._tracker.add(self._courier, self._run_id, kind, payload, **file)
         except ResourceError:

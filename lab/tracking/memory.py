@@ -6,12 +6,14 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import TrackingError
+from lab.hold import Hold
 from lab.tracking.base import Left, Place, Point, RunStatus, artifact_path
 from lab.tracking.lifecycle import known_ids
 
@@ -51,9 +53,10 @@ class _Stored:
 class MemoryRun:
     """A `Run` of a `MemoryTracker`; what was logged can be read from its attributes."""
 
-    def __init__(self, stored: _Stored, lock: threading.RLock) -> None:
+    def __init__(self, stored: _Stored, lock: threading.RLock, hold: Hold | None = None) -> None:
         self._stored = stored
         self._lock = lock
+        self._hold = hold or Hold()
 
     @property
     def run_id(self) -> str:
@@ -67,14 +70,14 @@ class MemoryRun:
 
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log `params`; one that the run already has keeps its value."""
-        with self._lock:
+        with self._writing():
             self._stored.params = {**params, **self._stored.params}
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
     ) -> None:
         """Log the values of one step."""
-        with self._lock:
+        with self._writing():
             for name, value in metrics.items():
                 self._stored.points.setdefault(name, {})[step] = float(value)
 
@@ -92,12 +95,12 @@ class MemoryRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set `tags`, replacing older values."""
-        with self._lock:
+        with self._writing():
             self._stored.tags.update(tags)
 
     def remove_tags(self, names: Sequence[str]) -> None:
         """Remove the tags called `names` where the run has them."""
-        with self._lock:
+        with self._writing():
             for name in names:
                 self._stored.tags.pop(name, None)
 
@@ -117,7 +120,7 @@ class MemoryRun:
 
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens where there is none."""
-        with self._lock:
+        with self._writing():
             self._stored.artifacts.pop(artifact_path(path), None)
 
     def log_image(self, image: bytes, path: str) -> None:
@@ -140,7 +143,7 @@ class MemoryRun:
         context: str = "training",
     ) -> None:
         """Record what the run was trained on."""
-        with self._lock:
+        with self._writing():
             self._stored.datasets[name] = {
                 "digest": digest,
                 "source": source,
@@ -166,16 +169,26 @@ class MemoryRun:
 
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`."""
-        with self._lock:
+        with self._writing():
             self._stored.status = status
             self._stored.end_time = _now() if timestamp is None else timestamp
+
+    def leave(self) -> None:
+        """Write nothing more."""
+        self._hold.lose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._hold.confirm(anew=True)
+        with self._lock:
+            yield
 
     def _keep_model(self, content: bytes) -> str:
         self._store("model/data/model.pt2", content)
         return f"memory:/{self.run_id}/model"
 
     def _store(self, path: str, content: bytes) -> None:
-        with self._lock:
+        with self._writing():
             self._stored.artifacts[artifact_path(path)] = content
 
 
@@ -248,8 +261,11 @@ class MemoryTracker:
         run_id: str | None = None,
         system_metrics: bool = False,
         timestamp: int | None = None,
+        hold: Hold | None = None,
     ) -> MemoryRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
+        if hold is not None:
+            hold.confirm(anew=True)
         with self._lock:
             if run_id is None:
                 if experiment not in self._experiments.values():
@@ -265,7 +281,7 @@ class MemoryTracker:
             stored.tags.update(tags)
             if parent_run_id is not None:
                 stored.tags[_PARENT_TAG] = parent_run_id
-        return MemoryRun(stored, self._lock)
+        return MemoryRun(stored, self._lock, hold)
 
     def attach(self, run_id: str) -> MemoryRun:
         """Return a run for writing without re-opening it."""
@@ -303,6 +319,10 @@ class MemoryTracker:
         with self._lock:
             self._stored(run_id)
         return [Place("memory")]
+
+    def status(self, run_id: str) -> RunStatus:
+        """Return where a run stands."""
+        return self._stored(run_id).status
 
     def runs(
         self,

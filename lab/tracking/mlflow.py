@@ -27,6 +27,7 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
+from lab.hold import Hold  # noqa: E402
 from lab.places import has_mark, mark  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
 from lab.tracking.base import Left, Place, RunStatus, artifact_path, public_uri  # noqa: E402
@@ -167,10 +168,13 @@ class MlflowTracker:
         run_id: str | None = None,
         system_metrics: bool = False,
         timestamp: int | None = None,
+        hold: Hold | None = None,
     ) -> MlflowRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
         tags = dict(tags) if parent_run_id is None else {**tags, _PARENT_TAG: parent_run_id}
+        hold = hold or Hold()
         if run_id is None:
+            hold.confirm(anew=True)
             with self._doing(f"creating the run '{name}'"):
                 run = self._client.create_run(
                     experiment, timestamp, {**_source_tags(), **tags}, run_name=name
@@ -178,9 +182,14 @@ class MlflowTracker:
         else:
             with self._doing(f"re-opening the run {run_id}"):
                 run = self._client.get_run(run_id)
-                self._client.update_run(run_id, status=str(RunStatus.RUNNING), name=name)
+                hold.confirm(anew=True)
+                # the tags first: by one of them whoever had the run before sees that it is another's now
                 self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        return MlflowRun(self._client, run, reopened=run_id is not None, system_metrics=system_metrics)
+                hold.confirm(anew=True)
+                self._client.update_run(run_id, status=str(RunStatus.RUNNING), name=name)
+        return MlflowRun(
+            self._client, run, reopened=run_id is not None, system_metrics=system_metrics, hold=hold
+        )
 
     def attach(self, run_id: str) -> MlflowRun:
         """Return a run for writing without re-opening it: see `Tracker.attach`."""
@@ -230,6 +239,11 @@ class MlflowTracker:
         """Return where the artifacts of a run and of its models are: see `Tracker.places`."""
         with self._doing(f"looking up the run {run_id}"):
             return places(self._client, run_id, self._own)
+
+    def status(self, run_id: str) -> RunStatus:
+        """Return where a run stands."""
+        with self._doing(f"looking up the run {run_id}"):
+            return RunStatus(self._client.get_run(run_id).info.status)
 
     def runs(
         self,

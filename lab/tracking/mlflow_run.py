@@ -32,6 +32,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
+from lab.hold import Hold, Lost
 from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.markup import literal
@@ -55,9 +56,16 @@ class MlflowRun:
     """A `Run` in an MLflow store; made by `MlflowTracker.open_run`."""
 
     def __init__(
-        self, client: MlflowClient, run: mlflow.entities.Run, *, reopened: bool, system_metrics: bool
+        self,
+        client: MlflowClient,
+        run: mlflow.entities.Run,
+        *,
+        reopened: bool,
+        system_metrics: bool,
+        hold: Hold | None = None,
     ) -> None:
         self._client = client
+        self._hold = hold or Hold()
         self._uri: str = client.tracking_uri
         self._experiment: str = run.info.experiment_id
         self._run_id: str = run.info.run_id
@@ -226,6 +234,11 @@ class MlflowRun:
                 described.model_uuid = described.model_id = logged.model_id
                 described.save(str(folder / "MLmodel"))
                 self._client.log_model_artifacts(logged.model_id, str(folder))
+                self._hold.confirm(anew=True)  # it took a while
+            except Lost:
+                with suppress(Exception):  # whoever has the run now may have done so already
+                    self._client.delete_logged_model(logged.model_id)
+                raise
             except BaseException:
                 with suppress(Exception):  # the first error is the one to tell
                     self._client.finalize_logged_model(logged.model_id, "FAILED")
@@ -233,6 +246,7 @@ class MlflowRun:
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
             self._client.log_batch(self._run_id, metrics=self._linked(logged.model_id))
+            self._hold.confirm(anew=True)
             # those of earlier attempts, also of one whose end the server never acknowledged
             mine = f"source_run_id = '{self._run_id}'"
             for other in self._client.search_logged_models([self._experiment], mine):
@@ -260,6 +274,12 @@ class MlflowRun:
         with self._doing(f"ending the run as {status}"):
             self._client.set_terminated(self._run_id, str(status), timestamp)
 
+    def leave(self) -> None:
+        """Write nothing more."""
+        self._hold.lose()
+        if self._monitor is not None:
+            self._monitor.stop()
+
     def _linked(self, model_id: str) -> list[Metric]:
         """Return the facts again, as those of a model; the run does not count them twice.
 
@@ -273,6 +293,7 @@ class MlflowRun:
         ]
 
     def _doing(self, action: str) -> Any:
+        self._hold.confirm(anew=True)  # right before the request
         return translated(self._uri, f"{action} (run {self._run_id})")
 
     def _store(self, path: str, write: Callable[[Path], object]) -> None:
@@ -281,6 +302,7 @@ class MlflowRun:
         with self._doing(f"storing {path}"), tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, place.name)
             write(file)
+            self._hold.confirm(anew=True)
             self._client.log_artifact(self._run_id, str(file), None if folder == "." else folder)
 
 

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol
 import torch
 
 from lab.errors import ResourceError
+from lab.hold import Hold
 
 __all__ = ["CheckpointStore", "CorruptCheckpoint", "FolderCheckpoints", "load_checkpoint", "save_checkpoint"]
 
@@ -56,10 +57,12 @@ class FolderCheckpoints:
 
     Args:
         folder: of this trial alone; created when it is needed.
+        hold: on the trial, confirmed before one is replaced: who has it now may keep its own in this folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hold: Hold | None = None) -> None:
         self.folder = folder
+        self._hold = hold or Hold()
         self._last = folder / "last.pt"
         self._before = folder / "before.pt"
 
@@ -73,7 +76,9 @@ class FolderCheckpoints:
 
         Raises:
             ResourceError: the disk is full or not writable.
+            Lost: the trial is somebody else's.
         """
+        self._hold.confirm()
         _write(state, self._last, self._step_back)
 
     def load(self, damaged: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -92,6 +97,7 @@ class FolderCheckpoints:
                 yield state
 
     def _step_back(self) -> None:
+        self._hold.confirm()  # writing it took a while
         with suppress(
             FileNotFoundError
         ):  # the first, or killed just after this: then the one before is there

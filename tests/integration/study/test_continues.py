@@ -61,6 +61,7 @@ def die_when(owner: type, method: str, reached: Callable[..., bool]) -> None:
 def train_until(moment: str, stores: Stores, run_id: str | None) -> None:
     """Train in this process until it is killed at `moment`, at the fourth epoch."""
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    Uploader.pause = 60.0
     on_epoch: Callable[[Any], None] = lambda result: None  # noqa: E731
     if moment == "before its checkpoint":
         die_when(TrialCheckpoints, "save", lambda store, state: state["epoch"] == 4)

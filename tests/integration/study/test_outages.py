@@ -161,7 +161,7 @@ def test_every_call_of_a_queue_outlives_a_restart(own_postgres: Any, mode: str) 
     restart()
     queue.report(claim.trial_id, 1, 0.25)
     restart()
-    assert queue.is_held(claim.trial_id)
+    assert queue.is_mine(claim.trial_id)
     restart()
     assert queue.requeue_dead() == []
     restart()

@@ -91,7 +91,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.beat(self.held[worker].trial_id)
             self.queue.report(self.held[worker].trial_id, epoch, 0.5)
             self.queue.set_trial_attribute(self.held[worker].trial_id, "run_id", self.held[worker].label)
-            assert self.queue.is_held(self.held[worker].trial_id) is not self.queue.is_cancelled()
+            assert self.queue.is_mine(self.held[worker].trial_id)
 
     @rule(worker=WORKERS)
     def complete(self, worker: int) -> None:

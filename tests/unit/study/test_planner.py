@@ -196,10 +196,10 @@ def test_a_study_is_over_when_nothing_waits_or_runs(study: Study) -> None:
     queue = study.submit("grid: {lr: [0.1, 0.2]}").queue
     assert (queue.waiting(), queue.is_over()) == (2, False)
     for claim in iter(queue.claim, None):
-        assert queue.is_held(claim.trial_id)
+        assert queue.is_mine(claim.trial_id)
         assert not queue.is_over()
         queue.complete(claim.trial_id, 0.5)
-        assert not queue.is_held(claim.trial_id)
+        assert not queue.is_mine(claim.trial_id)
     assert (queue.waiting(), queue.is_over()) == (0, True)
 
 

@@ -1,0 +1,178 @@
+"""Who sleeps on what others need: they wait, say so, and go on or tell plainly why not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from lab.config import Grid
+from lab.engines import Stores, submit
+from lab.engines.ending import end_run
+from lab.engines.waking import Leftovers
+from lab.errors import LabWarning, StudyError
+from lab.study import TrialQueue, find_queue, lock, open_storage, storage
+from lab.study.lock import alone
+from lab.tracking import RunStatus, connect, left
+from lab.tracking.journal import RunJournal
+
+
+@contextmanager
+def held(enter: Callable[[], object]) -> Iterator[None]:
+    """Keep what `enter` returns, a context manager, entered in another thread."""
+    inside, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with enter():  # type: ignore[attr-defined]
+            inside.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_storage(url).engine
+    monkeypatch.setattr(lock, "_TELL_SECONDS", 0.1)
+    with held(lambda: alone(engine, "study x")):
+        monkeypatch.setattr(lock, "_MOST_SECONDS", 0.3)
+        with (
+            pytest.warns(LabWarning, match="Waiting for another process that is at study x"),
+            pytest.raises(
+                StudyError, match=r"has had study x to itself .* stopped or be asleep\. Continue it or end it"
+            ),
+            alone(engine, "study x"),
+        ):
+            pytest.fail("two at once")
+    with alone(engine, "study x"):
+        pass
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_somebody_sleeps_in_is_broken_off_and_done_again(
+    postgres_server: str, postgres: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_IDLE", "SET idle_in_transaction_session_timeout = '500ms'")
+    address = postgres.database()  # type: ignore[attr-defined]
+    sleeping, other = open_storage(address), open_storage(address)
+    study_id = sleeping.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
+    trial_id = sleeping.create_new_trial(study_id)
+    tries: list[str] = []
+
+    def fall_asleep() -> str:
+        with sleeping.engine.begin() as connection:
+            connection.execute(sa.text("SELECT * FROM trials FOR UPDATE"))
+            tries.append("began")
+            if len(tries) == 1:
+                other.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+            return str(connection.scalar(sa.text("SELECT state FROM trials")))
+
+    began = time.monotonic()
+    with pytest.warns(LabWarning, match="cannot be reached: .*idle-in-transaction timeout"):
+        assert sleeping.patiently(fall_asleep) == "COMPLETE"
+    assert len(tries) == 2
+    assert time.monotonic() - began < 10
+
+
+def test_who_waits_for_a_locked_sqlite_file_says_so(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_BUSY_SECONDS", 0.2)
+    opened = open_storage(stores.storage)
+    study_id = opened.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
+    over = threading.Event()
+
+    def sleep_in_it() -> None:
+        with opened.engine.begin():
+            over.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=sleep_in_it)
+    thread.start()
+    over.wait()
+    with pytest.warns(LabWarning, match="cannot be reached: .*database is locked"):
+        opened.set_study_user_attr(study_id, "a", 1)
+    thread.join()
+    assert opened.get_study_user_attrs(study_id) == {"a": 1}
+
+
+def test_whose_a_trial_is_can_be_asked_while_somebody_sleeps_on_the_database(
+    url: str, stores: Stores, make_grid: Callable[..., Grid]
+) -> None:
+    (submission,) = submit(make_grid(), Stores(url, "memory"))
+    queue = submission.queue
+    claim = queue.claim()
+    assert claim is not None
+    with held(queue.storage.engine.begin):
+        began = time.monotonic()
+        assert queue.is_mine(claim.trial_id)
+        assert time.monotonic() - began < 5
+    queue.set_trial_attribute(claim.trial_id, "worker", "elsewhere:1:1.00")
+    assert not queue.is_mine(claim.trial_id)
+    queue.put_back(claim.trial_id)  # another's by now
+    assert [trial.user_attrs["worker"] for trial in queue.trials(TrialState.RUNNING)] == ["elsewhere:1:1.00"]
+
+
+def test_a_run_is_not_ended_whose_trial_was_taken_up_again(
+    stores: Stores, make_grid: Callable[..., Grid]
+) -> None:
+    submit(make_grid(), stores)
+    queue, tracker = found(stores), connect(stores.tracking_uri, stores.artifact_dir)
+    claim = queue.claim()
+    assert claim is not None
+    run = tracker.open_run(name="t", experiment=tracker.experiment("tiny"), tags={})
+    queue.set_trial_attribute(claim.trial_id, "run_id", run.run_id)
+    queue.put_back(claim.trial_id)
+    trial = queue.trials()[0]
+    assert trial.state is TrialState.WAITING
+    again = found(stores).claim()  # while who put it back slept
+    assert again is not None
+    assert again.trial_id == claim.trial_id
+    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    assert tracker.status(run.run_id) is RunStatus.RUNNING
+    assert "lab.outcome" not in tracker.tags(run.run_id)
+    queue.put_back(claim.trial_id)
+    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    assert tracker.status(run.run_id) is RunStatus.KILLED
+
+
+def found(stores: Stores) -> TrialQueue:
+    queue = find_queue(stores.storage, "tiny")
+    assert queue is not None
+    return queue
+
+
+def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: Stores) -> None:
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    run = tracker.open_run(name="t", experiment=tracker.experiment("x"), tags={})
+    journals = []
+    for name in ("left", "held"):
+        journal = RunJournal.create(stores.journal_dir / name, store=tracker.uri, run_id=run.run_id)
+        assert journal is not None
+        journal.add("tags", {"tags": {name: "yes"}})
+        journal.add("end", {"status": "FINISHED", "timestamp": 1})
+        journals.append(journal)
+    journals[0].close()
+    told: list[str] = []
+    leftovers = Leftovers(stores, told.append)
+    end = time.monotonic() + 30
+    while not told and time.monotonic() < end:
+        time.sleep(0.05)
+    leftovers.close()
+    assert told == ["Delivered 2 writes of 1 run that a process which is no more had left"]
+    tags = tracker.tags(run.run_id)
+    assert (tags.get("left"), tags.get("held")) == ("yes", None)
+    assert left(stores.journal_dir, tracker.uri).writes == 2
+    journals[1].close()
