@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "LabError",
     "LabWarning",
+    "OtherDataError",
     "ResourceError",
     "StudyError",
     "TrackingError",
@@ -65,6 +66,10 @@ class ConfigError(LabError):
 
 class DataError(LabError):
     """A dataset that is missing, corrupt, or does not fit the configuration."""
+
+
+class OtherDataError(DataError):
+    """Data that is there, but not what a trial was planned with."""
 
 
 class ResourceError(LabError):

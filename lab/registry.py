@@ -155,7 +155,9 @@ datasets.register("cifar100", "lab.data.torchvision:CIFAR100")
 datasets.register("digits", "lab.data.digits:DIGITS")
 datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
-    "image_folder", "lab.data.image_folder:IMAGE_FOLDER", ["data_dir", "image_size", "skip_unreadable"]
+    "image_folder",
+    "lab.data.image_folder:IMAGE_FOLDER",
+    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")

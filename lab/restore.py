@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lab.config import TrialConfig, load_config
+from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker
 from lab.training import CorruptCheckpoint, load_checkpoint
@@ -105,5 +107,5 @@ def _tags(study: str, kind: str) -> dict[str, str]:
 
 
 def _classes(config: TrialConfig) -> tuple[object, ...]:
-    folder = config.data_dir if config.dataset == "image_folder" else None
+    folder = os.path.realpath(data_root(config)) if config.is_of_files else None
     return config.dataset, folder, config.classes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.engines import Progress, Running
     from lab.study import Submission, TrialEnded
 
-__all__ = ["STOPPING", "SweepDisplay", "summary"]
+__all__ = ["STOPPING", "SweepDisplay", "summary", "unverified"]
 
 STOPPING = "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once."
 
@@ -104,11 +104,22 @@ def summary(submission: Submission, progress: Progress) -> str:
         parts.append(
             f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
         )
+    if submission.stale:
+        parts.append(f"{submission.stale:,} of them again, as their images have changed since")
     if submission.skipped:
         parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
     if submission.gone:
         parts.append(f"{submission.gone:,} cells of earlier files left as they are")
-    return f"{progress.study}: {', '.join(parts)}"
+    text = f"{progress.study}: {', '.join(parts)}"
+    return text if not submission.unverified else f"{text}\n{unverified(submission.unverified)}"
+
+
+def unverified(cells: int) -> str:
+    """Return what is said of cells of earlier versions that count as known."""
+    return (
+        f"{cells:,} of the known cells were trained by an earlier version of lab, and nobody knows any more on which"
+        " images; from now on a change of the images is seen"
+    )
 
 
 def _line(ended: TrialEnded, progress: Progress) -> Text:

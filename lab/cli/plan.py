@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.cli.console import terminal
+from lab.cli.live import unverified
 from lab.cli.messages import data_lines
 from lab.cli.options import (
     only_option,
@@ -68,11 +69,13 @@ def plan(
     Where the study is there already, the last line says how many cells are new to it, known, and left behind.
     Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
     """
-    from lab.study import cell_states, check_search, compare, feasible_cells, find_queue
+    from lab.engines.stores import connected
+    from lab.study import Earlier, cell_states, check_search, compare, feasible_cells, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
-    queue = find_queue(stores_from(tracking_uri, storage).storage, loaded.name)
+    stores = stores_from(tracking_uri, storage)
+    queue = find_queue(stores.storage, loaded.name)
     states = cell_states(queue) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
@@ -84,7 +87,8 @@ def plan(
         else:
             terminal().print(search_table(loaded, loaded.search, counts))
         return
-    cells = plan_cells(loaded, states)
+    earlier = Earlier(queue, lambda: connected(stores)) if queue else None
+    cells = plan_cells(loaded, states, earlier)
     if form == "table":
         shown = list(islice(cells, limit or _ROWS))
         _print_data(cell.config for cell in shown if cell.config is not None)
@@ -92,6 +96,8 @@ def plan(
         if queue is not None:  # a changed base is a new set of cells: it costs all of them again
             compared = compare(chain(shown, cells), states)
             terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
+        if earlier is not None and earlier.unverified:
+            terminal().print(unverified(earlier.unverified))
         return
     first = list(islice(cells, 1))
     _print_data((cell.config for cell in first if cell.config is not None), err=True)
@@ -118,7 +124,12 @@ def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
     if not partial:  # --only leaves out what the file still names
         parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
     text = f"In the study '{name}' {', '.join(parts)}"
-    if compared.new and compared.left and not compared.known and not partial:
+    if compared.stale:
+        text += (
+            f"\nThe images have changed since {compared.stale:,} of these cells were trained: they are stale, and a"
+            " sweep trains them again on the images that are there now"
+        )
+    elif compared.new and compared.left and not compared.known and not partial:
         text += "\nNone of its cells is known. If `base` was changed on purpose, another `name` keeps the two apart"
     return text
 

@@ -75,7 +75,7 @@ def train(
 
         config = None if resume else _config(file, given)
         if config is not None:
-            _check(config, download)
+            config = _check(config, download)
         tracker = _tracker(stores, resume)
         if config is not None:
             _check_origin(config, tracker)
@@ -132,17 +132,20 @@ def _config_of_run(tracker: Tracker, run_id: str, flags: dict[str, str]) -> Tria
     return after
 
 
-def _check(config: TrialConfig, download: bool) -> None:
-    """Find what is wrong before a run is opened, and say what the data is read as."""
-    from lab.data import load_data
+def _check(config: TrialConfig, download: bool) -> TrialConfig:
+    """Find what is wrong before a run is opened, and say what is read; return the config with the data's digest."""
+    from lab.data import describe, identified, load_data
     from lab.models import summarize_config
     from lab.training import resolve_device
 
+    describe(config)
+    config = identified(config)
     dataset = load_data(config, device=resolve_device(config), download=download)
     for line in data_lines(dataset.notes):
         click.echo(line)
     channels, height, width = dataset.train.images.shape[1:]
     summarize_config(config, (channels, height, width), len(dataset.classes))
+    return config
 
 
 def _check_origin(config: TrialConfig, tracker: Tracker) -> None:

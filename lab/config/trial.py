@@ -83,6 +83,8 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
     "skip_unreadable": None,
+    "data_digest": None,  # only looking at the files tells
+    "full_scale": None,  # likewise
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
@@ -109,11 +111,17 @@ class TrialConfig(BaseModel):
     """Dataset to train on."""
     data_dir: str | None = None
     """Folder that holds the dataset (default: ./data, or $LAB_DATA_DIR)."""
+    data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
+    """Digest of the files of image_folder, filled in by lab: a trial with it is trained on no others."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Height and width in pixels that image_folder resizes to (default: the images' own, where they are all squares of
     one size) and synthetic generates (default 32)."""
     skip_unreadable: bool | None = None
     """Leave out files of image_folder that cannot be read as images; else each is an error (default false)."""
+    background: Literal["white", "black", "gray"] = "white"
+    """What is seen where an image of image_folder is transparent: white, black or gray."""
+    full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """White in images of image_folder of more than 8 bits, e.g. 4095 for 12 (default: what the files tell)."""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Stratified share of the training images held out for validation; 0 for none."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -323,11 +331,12 @@ class TrialConfig(BaseModel):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only what differs from a default counts, so a later version's new field leaves old hashes alone;
-        what only says how it is run (`device`, `threads`, `checkpoint_every_n_steps`) does not count, and
-        `data_dir` only where it names the data (image_folder).
+        what only says how it is run (`device`, `threads`, `checkpoint_every_n_steps`) does not count. Nor does
+        `data_dir`, unless it alone names the data: in an image_folder without a `data_digest`, as earlier versions
+        had it.
         """
         skipped = set(_NOT_IDENTITY)
-        if "data_dir" not in registry.datasets[self.dataset].options:
+        if self.data_digest or not self.is_of_files:
             skipped.add("data_dir")
         default = _default().model_dump(mode="json")
         values = {
@@ -337,6 +346,11 @@ class TrialConfig(BaseModel):
         }
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether the data is whatever lies in `data_dir`, not a dataset that is known by its name."""
+        return "data_dir" in registry.datasets[self.dataset].options
 
     def as_values(self) -> dict[str, Any]:
         """Return every resolved value that applies, as JSON and YAML hold them; `parse_config` reads them back."""
@@ -352,6 +366,8 @@ class TrialConfig(BaseModel):
     def _applies(self, name: str) -> bool:
         """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
         if name in _MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
+            return False
+        if name == "background" and not self.is_of_files:
             return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
@@ -539,8 +555,8 @@ def _resolve_options(config: TrialConfig) -> dict[str, Any]:
         resolved[name] = None if name not in used else default if given is None else given
     resolved["skip_unreadable"] = (
         resolved["skip_unreadable"] or None
-    )  # false is none: cells of before keep their hash
-    return resolved
+    )  # false is none: old cells keep their hash
+    return resolved | _unless("background" in used, "background")
 
 
 def _resolve_stopping(config: TrialConfig, faults: list[Fault]) -> dict[str, Any]:

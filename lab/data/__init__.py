@@ -3,7 +3,16 @@
 from lab.data.augment import Augmentation, build_augmentations
 from lab.data.base import DataInfo, Dataset, RawData, Source, Split, make_split
 from lab.data.batches import count_batches, epoch_batches, normalise, shuffled_order
-from lab.data.load import clear_cache, data_notes, data_root, describe, load_data, settled
+from lab.data.load import (
+    check_data,
+    clear_cache,
+    data_notes,
+    data_root,
+    describe,
+    identified,
+    load_data,
+    settled,
+)
 
 __all__ = [
     "Augmentation",
@@ -13,12 +22,14 @@ __all__ = [
     "Source",
     "Split",
     "build_augmentations",
+    "check_data",
     "clear_cache",
     "count_batches",
     "data_notes",
     "data_root",
     "describe",
     "epoch_batches",
+    "identified",
     "load_data",
     "make_split",
     "normalise",

@@ -106,6 +106,13 @@ class Source(Protocol):
             DataError: they depend on data that is not there.
         """
 
+    def digest(self, config: TrialConfig, root: Path) -> str:
+        """Return what tells the files under `root` from others; only asked of a source that `data_dir` names.
+
+        Raises:
+            DataError: they are missing or cannot be read.
+        """
+
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         """Return the data under the data folder `root`, on the CPU; use the network only if `download`.
 

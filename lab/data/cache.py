@@ -8,15 +8,16 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabWarning
 
-__all__ = ["cache_dir", "read_cache", "write_cache"]
+__all__ = ["cache_dir", "read_cache", "write_cache", "write_whole"]
 
 
 def cache_dir() -> Path:
@@ -42,9 +43,7 @@ def read_cache(key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 def write_cache(key: str, images: NDArray[np.uint8]) -> None:
     """Keep an array under `key`; only warns where that is not possible."""
     try:
-        file = _file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(file, images)
+        write_whole(_file(key), lambda stream: np.savez(stream, images=images))
     except (OSError, RuntimeError) as error:
         warnings.warn(
             f"decoded images cannot be cached and will be decoded again next time: {error};"
@@ -54,12 +53,13 @@ def write_cache(key: str, images: NDArray[np.uint8]) -> None:
         )
 
 
-def _write_whole(file: Path, images: NDArray[np.uint8]) -> None:
-    """Write by another name and rename: a reader, or a second writer, never sees half a file."""
+def write_whole(file: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` write a file by another name, and rename it: a reader, or a second writer, never sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-")
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, images=images)
+            write(stream)
         Path(name).replace(file)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
+from lab.data.levels import Kind, Range, kind_of, measure, png_chunks, to_eight_bits
 from lab.errors import DataError
 
-__all__ = ["decode"]
+__all__ = ["decode", "survey", "without_metadata"]
+
+T = TypeVar("T")
 
 # what Pillow raises over damaged files, by format
 _BROKEN = (
@@ -25,40 +33,138 @@ _BROKEN = (
     struct.error,
     zlib.error,
 )
+_ORIENTATION = 0x0112  # Exif's tag
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SCAN, _COMMENT, _APPLICATIONS = 0xDA, 0xFE, range(0xE0, 0xF0)  # segments of a JPEG
+_PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
-def decode(file: str, size: int) -> NDArray[np.uint8]:
+def decode(
+    file: str, size: int, *, background: str = "white", white: Mapping[Kind, float] = MappingProxyType({})
+) -> NDArray[np.uint8]:
     """Return an image file as RGB, squeezed or stretched to [size, size, 3] with antialiasing.
+
+    Of several frames it is the first. What its metadata says counts only where it can be read.
+
+    Args:
+        file: its path.
+        size: height and width, in pixels.
+        background: the colour to be seen where the image is transparent.
+        white: the value that is white in each kind of image of more than 8 bits, from `white_levels`.
 
     Raises:
         DataError: damaged, no image, or of more pixels than Pillow deems safe; names the file.
     """
+
+    def read(content: bytes) -> NDArray[np.uint8]:
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(image)
+            # a JPEG can be decoded at a half, a quarter … of its size; twice the target leaves enough to smooth
+            image.draft("RGB", (2 * size, 2 * size))
+            rgb = _upright(_rgb(image, content, background, white), image)
+            if rgb.size != (size, size):
+                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(rgb)
+
+    return _reading(file, read)
+
+
+def survey(file: str) -> tuple[Kind, Range] | None:
+    """Return how deep the pixels of an image file are and what they hold; None of 8 bits, and of what cannot be read.
+
+    Whoever decodes it says why it cannot.
+    """
     try:
-        with Image.open(file) as image:
-            return _pixels(image, size)
+        return _reading(file, lambda content: measure(content, file))
+    except DataError:
+        return None
+
+
+def _reading(file: str, read: Callable[[bytes], T]) -> T:
+    try:
+        content = Path(file).read_bytes()
+        try:
+            return read(content)
+        except _BROKEN:
+            bare = without_metadata(content)
+            if bare == content:
+                raise
+            return read(bare)
     except Image.DecompressionBombError as error:
         raise DataError(f"{file}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file}: it is no image of a known kind") from error
     except _BROKEN as error:
         raise DataError(f"{file}: {error or type(error).__name__}") from error
 
 
-def _pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def _check_size(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:  # up to twice this, Pillow only warns
         raise Image.DecompressionBombError(
             f"{image.width}x{image.height} pixels exceed the limit of {limit}, could be a decompression bomb"
         )
-    # a JPEG can be decoded at a half, a quarter … of its size; twice the target leaves enough to smooth
-    image.draft("RGB", (2 * size, 2 * size))
-    ImageOps.exif_transpose(image, in_place=True)
-    rgb = _eight_bit(image).convert("RGB")
-    if rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return a 16-bit grey image as 8-bit: Pillow's own conversion clips, making it white."""
-    if not image.mode.startswith("I;16"):
+def _rgb(image: Image.Image, content: bytes, background: str, white: Mapping[Kind, float]) -> Image.Image:
+    kind = kind_of(image, content)
+    if kind is not None:
+        eight, opaque = to_eight_bits(image, content, kind, white.get(kind))
+        return _on(background, eight.convert("RGB"), opaque)
+    if image.has_transparency_data:
+        if image.mode == "La":  # Pillow knows the way to LA alone
+            image = image.convert("LA")
+        clear = image.convert("RGBA")
+        return _on(background, clear.convert("RGB"), clear.getchannel("A"))
+    return image.convert("RGB")
+
+
+def _on(background: str, image: Image.Image, opaque: Image.Image | None) -> Image.Image:
+    """Return an RGB image as it looks on a background; the colours under what is transparent do not count."""
+    if opaque is None:
         return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return Image.composite(image, Image.new("RGB", image.size, background), opaque)
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Return the pixels of a photograph as its camera was held; metadata that cannot be read does not turn it."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  # damaged metadata raises anything
+        return pixels
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def without_metadata(content: bytes) -> bytes:
+    """Return a PNG or a JPEG with nothing but what its pixels need, and Exif; any other file as it is."""
+    if content[:2] == b"\xff\xd8":
+        return _bare_jpeg(content)
+    kept = [
+        len(data).to_bytes(4, "big") + name + data + checksum
+        for name, data, checksum in png_chunks(content)
+        if name in _PIXEL_CHUNKS
+        or (name == b"eXIf" and zlib.crc32(name + data).to_bytes(4, "big") == checksum)
+    ]
+    return content[:8] + b"".join(kept) if kept else content
+
+
+def _bare_jpeg(content: bytes) -> bytes:
+    kept, at = [content[:2]], 2
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != _SCAN:
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        marker, data = content[at + 1], content[at + 4 : end]
+        tells = data[:6] == b"Exif\0\0" or (
+            data[:5] == b"Adobe" and len(data) >= 12
+        )  # the way up, the colours
+        if tells or (marker != _COMMENT and marker not in _APPLICATIONS):
+            kept.append(content[at:end])
+        at = end
+    return b"".join([*kept, content[at:]])

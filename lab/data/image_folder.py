@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
-import joblib
 import numpy as np
 import PIL
 from numpy.typing import NDArray
@@ -18,18 +13,18 @@ from numpy.typing import NDArray
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, Split, make_split
 from lab.data.cache import read_cache, write_cache
+from lab.data.chunks import by_chunks
+from lab.data.contents import content_digests
 from lab.data.decode import decode
+from lab.data.decode import survey as survey_pixels
 from lab.data.folder_notes import folder_notes, sizes
+from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, Survey, check_readable, list_images, survey, unreadable
-from lab.data.progress import track
 from lab.errors import DataError, printable
 
 __all__ = ["IMAGE_FOLDER"]
 
-T = TypeVar("T")
-
-_FORMAT = 1  # of the cached array; to be raised when decoding changes
-_CHUNK = 256  # files per task
+_FORMAT = 2  # of the cached array; to be raised when decoding changes
 _LEAST, _MOST = 4, 1024  # what image_size may be
 
 
@@ -45,15 +40,34 @@ class _ImageFolder:
         found = survey(root, config.classes)
         return folder_notes(found, config, _size(config, found))
 
-    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+    def digest(self, config: TrialConfig, root: Path) -> str:
+        """Return a digest of all that is trained on, in the order in which it is read.
+
+        Names of files do not count, but their order does, as the seeded splits depend on it; nor do classes
+        that the config leaves out.
+        """
         found = survey(root, config.classes, fresh=True)
-        size, skip = _size(config, found), bool(config.skip_unreadable)
-        listing = list_images(found, skip_unreadable=skip)
         try:
-            read, images = _images(listing, size, skip=skip)
+            listing = list_images(found, skip_unreadable=bool(config.skip_unreadable))
+            contents = content_digests(listing.root, listing.files)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
-        notes = folder_notes(found, config, size)
+        sha = hashlib.sha256()
+        for at, (label, content) in enumerate(zip(listing.labels, contents, strict=True)):
+            name = listing.classes[label]
+            if name in (config.classes or (name,)):
+                sha.update(f"{listing.split(at)} {name!a} {content}\n".encode())
+        return f"sha256:{sha.hexdigest()[:16]}"
+
+    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+        found = survey(root, config.classes, fresh=True)
+        config = config.model_copy(update={"image_size": _size(config, found)})
+        listing = list_images(found, skip_unreadable=bool(config.skip_unreadable))
+        try:
+            read, images = _images(listing, config, skip=bool(config.skip_unreadable))
+        except OSError as error:
+            raise DataError(f"image_folder: {root} cannot be read: {error}") from error
+        notes = folder_notes(found, config, images.shape[1])
         if len(read.files) < len(listing.files):
             notes += (f"left out: {len(listing.files) - len(read.files):,} damaged images (skip_unreadable)",)
         return _splits(read, images, notes)
@@ -93,15 +107,16 @@ def _size(config: TrialConfig, found: Survey) -> int:
     )
 
 
-def _images(listing: Listing, size: int, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
+def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
     """Return all images of a listing, [N, size, size, 3], and the listing without those that were to `skip`."""
-    key = _key(listing, size)
+    key, size = _key(listing, config), config.image_size
+    assert size is not None
     damaged = read_cache(f"{key}-damaged", (len(listing.files),)) if skip else None
     if damaged is not None:
-        return _images(listing.without(set(np.flatnonzero(damaged))), size, skip=False)
+        return _images(listing.without(set(np.flatnonzero(damaged))), config, skip=False)
     images = read_cache(key, (len(listing.files), size, size, 3))
     if images is None:
-        images, faults = _decode_all(listing, size)
+        images, faults = _decode_all(listing, config, size)
         if faults:
             if not skip:
                 reasons = {listing.files[at]: reason for at, reason in faults.items()}
@@ -110,73 +125,51 @@ def _images(listing: Listing, size: int, *, skip: bool) -> tuple[Listing, NDArra
             damaged[list(faults)] = 1
             write_cache(f"{key}-damaged", damaged)
             listing, images = listing.without(faults), images[damaged == 0]
-            key = _key(listing, size)
+            key = _key(listing, config)
         write_cache(key, images)
     return listing, images
 
 
-def _key(listing: Listing, size: int) -> str:
-    """Return the name of what decoding gives: it changes with every byte of the files, their names, and the decoder."""
-    sha = hashlib.sha256(f"{_FORMAT} {PIL.__version__} {size} {listing.train}\n".encode())
-    for hashes in _by_chunks(listing, _hash_files, "Reading images"):
-        sha.update(hashes)
-    return sha.hexdigest()
+def _key(listing: Listing, config: TrialConfig) -> str:
+    """Return the name of what decoding gives: it changes with every byte of the files, their order, and the decoder."""
+    contents = "\n".join(content_digests(listing.root, listing.files))
+    how = f"{_FORMAT} {PIL.__version__} {config.image_size} {config.background} {config.full_scale}"
+    return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
-def _hash_files(listing: Listing, start: int, stop: int) -> bytes:
-    sha = hashlib.sha256()
-    for file in listing.files[start:stop]:
-        content = _read(f"{listing.root}/{file}")
-        name = os.fsencode(file)
-        sha.update(b"%d %d\n%b" % (len(name), len(content), name))  # lengths: no two listings look the same
-        sha.update(content)
-    return sha.digest()
-
-
-def _read(file: str) -> bytes:
-    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123  # 60,000 Paths take a second
-        return stream.read()
-
-
-def _decode_all(listing: Listing, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
+def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Return the images, [N, size, size, 3], and why some of them cannot be read, by their places."""
+    white = _white(listing, config)
     images = np.empty((len(listing.files), size, size, 3), np.uint8)
     faults: dict[int, str] = {}
 
-    def decode_chunk(listing: Listing, start: int, stop: int) -> dict[int, str]:
-        reasons = {at: _decode_into(images[at], listing, at, size) for at in range(start, stop)}
+    def decode_into(target: NDArray[np.uint8], at: int) -> str:
+        file = f"{listing.root}/{listing.files[at]}"
+        try:
+            target[:] = decode(file, size, background=config.background, white=white)
+        except DataError as error:
+            return str(error).removeprefix(f"{file}: ")
+        return ""
+
+    def decode_chunk(start: int, stop: int) -> dict[int, str]:
+        reasons = {at: decode_into(images[at], at) for at in range(start, stop)}
         return {at: reason for at, reason in reasons.items() if reason}
 
-    for found in _by_chunks(listing, decode_chunk, "Decoding images"):
+    for found in by_chunks(len(listing.files), decode_chunk, "Decoding images"):
         faults |= found
     return images, faults
 
 
-def _decode_into(target: NDArray[np.uint8], listing: Listing, at: int, size: int) -> str:
-    """Decode an image; return why that is not possible, or nothing."""
-    file = f"{listing.root}/{listing.files[at]}"
-    try:
-        target[:] = decode(file, size)
-    except DataError as error:
-        return str(error).removeprefix(f"{file}: ")
-    return ""
+def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
+    """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
+    found: list[tuple[Kind, Range] | None] = []
 
+    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
+        return [survey_pixels(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
-def _by_chunks(listing: Listing, work: Callable[[Listing, int, int], T], what: str) -> Iterator[T]:
-    """Yield what `work(listing, start, stop)` returns over the whole listing, in order, done by threads.
-
-    Threads serve: Pillow and hashlib release the interpreter lock while they work.
-    """
-    count = len(listing.files)
-    starts = range(0, count, _CHUNK)
-    cores: int = joblib.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        done = pool.map(lambda start: work(listing, start, min(start + _CHUNK, count)), starts)
-        sized = ((min(_CHUNK, count - start), result) for start, result in zip(starts, done, strict=True))
-        try:
-            yield from track(sized, count, what)
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C or a fault need not wait for the rest
+    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
+        found += chunk
+    return white_levels(merged(found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()

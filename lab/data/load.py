@@ -19,9 +19,18 @@ from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.split import hold_out
 from lab.data.statistics import channel_statistics, digest
 from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
-from lab.errors import ConfigError, DataError
+from lab.errors import ConfigError, DataError, OtherDataError
 
-__all__ = ["clear_cache", "data_notes", "data_root", "describe", "load_data", "settled"]
+__all__ = [
+    "check_data",
+    "clear_cache",
+    "data_notes",
+    "data_root",
+    "describe",
+    "identified",
+    "load_data",
+    "settled",
+]
 
 _CPU = torch.device("cpu")
 _KEPT = 2  # a worker trains many trials on one dataset; a second serves a sweep that alternates
@@ -91,26 +100,69 @@ def settled(config: TrialConfig) -> TrialConfig:
     return config.model_copy(update={"image_size": describe(config).shape[-1]})
 
 
+def identified(config: TrialConfig) -> TrialConfig:
+    """Return `config` with the digest of the files that its `data_dir` holds, where these are its data, and `settled`.
+
+    Raises:
+        DataError: the files are missing or cannot be read, or (OtherDataError) are others than the config says.
+    """
+    config = settled(config)
+    _check_files(config)
+    if config.data_digest or not config.is_of_files or not hasattr(_source(config), "digest"):
+        return config  # a plug-in's source may have none
+    return config.model_copy(update={"data_digest": _digest(config)})
+
+
+def check_data(config: TrialConfig) -> None:
+    """Check that the files are here which the config's `data_digest` tells of; what is loaded needs no other look.
+
+    Raises:
+        DataError: as `identified`.
+    """
+    with _lock:
+        loaded = any(config.data_digest in key for key in _cache)
+    if not loaded:
+        _check_files(config)
+
+
+def _check_files(config: TrialConfig) -> None:
+    if config.data_digest is None:
+        return
+    found = _digest(config)
+    if found != config.data_digest:
+        raise OtherDataError(
+            f"The images in {data_root(config)} are not those that this trial was planned with: they are"
+            f" {found}, not {config.data_digest}. Either they have changed since, and the same grid swept again"
+            " trains on what is there now; or this machine's folder holds other images, and needs a copy of those"
+        )
+
+
+def _digest(config: TrialConfig) -> str:
+    return _source(config).digest(config, data_root(config))
+
+
 def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: bool = False) -> Dataset:
     """Return the config's dataset, split and on `device`.
 
     The latest two are kept by this process: loading one of them again costs nothing, and does not notice
-    that its files have changed since. `clear_cache` forgets them.
+    that its files have changed since it was loaded. `clear_cache` forgets them.
 
     Args:
-        config: the fields dataset, data_dir, image_size, skip_unreadable, classes, val_fraction, test_fraction,
-            train_samples, split_seed and input_scale count.
+        config: the fields dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale, classes,
+            val_fraction, test_fraction, train_samples, split_seed and input_scale count.
         device: where the tensors shall be.
         download: whether a missing dataset may be fetched from the network.
 
     Raises:
         ConfigError: as `describe`.
-        DataError: missing, corrupt, or too small for the splits or the sample.
+        DataError: missing, corrupt, too small for the splits or the sample, or (OtherDataError) not what the
+            config's `data_digest` says.
     """
     config = settled(config)  # or one dataset would be kept twice
     root = data_root(config)
     key = (
-        *(config.dataset, root, config.image_size, config.classes),
+        *(config.dataset, root, config.data_digest, config.image_size, config.classes),
+        *(config.background, config.full_scale),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
         *(config.input_scale, config.skip_unreadable, str(device)),
     )
@@ -119,6 +171,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
             _cache.move_to_end(key)
             return _cache[key]
         describe(config)  # finds what cannot be before anything is decoded
+        _check_files(config)
         while len(_cache) >= _KEPT:  # before loading: the memory may be needed
             _cache.popitem(last=False)
         raw = _source(config).load(config, root, download=download)

@@ -25,6 +25,7 @@ from lab.study import (
     WorkerFailed,
     WorkerSettings,
     end_if_over,
+    end_stale,
     open_storage,
     submit,
 )
@@ -104,6 +105,7 @@ class _Sweeper:
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
             queue.requeue_failed()
+            end_stale(queue, self.tracker)
         deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
         settings = self.stores.for_worker(grid.name, deadline)
         progress = replace(progress_of(queue), running={}, ended=[])

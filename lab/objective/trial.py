@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from lab.config import TrialConfig
-from lab.data import load_data, settled
-from lab.errors import LabError, ResourceError, StudyError
+from lab.data import Dataset, load_data, settled
+from lab.errors import LabError, OtherDataError, ResourceError, StudyError, TrackingError
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, go_on
 from lab.objective.logged import log_description, log_result
 from lab.objective.result import TrialResult, result_of
@@ -141,6 +141,8 @@ class _Trial:
     def train(self, *, download: bool) -> TrialResult:
         """Train from the start, or from where it was left, and log all of it but the run's end."""
         dataset = load_data(self.config, device=resolve_device(self.config), download=download)
+        if self.placement.run_id is not None:
+            self._check_images(dataset)
         trainer = Trainer(self.config, dataset, self.should_stop)
         log_description(self.run, trainer, self.placement.params)
         points = Points(self.run, self.tracker, fresh=self.placement.run_id is None)
@@ -181,6 +183,19 @@ class _Trial:
         """Write a checkpoint of where the trainer is, if one could go on from there."""
         if self.checkpoints is not None and trainer.is_settled and trainer.place:
             self.checkpoints.save(trainer.state_dict())
+
+    def _check_images(self, dataset: Dataset) -> None:
+        """Refuse to go on with other images than were trained on before, where no digest in the config told."""
+        config, recorded = self.config, set[str]()
+        if config.is_of_files and config.data_digest is None:
+            with suppress(TrackingError):  # away
+                datasets = self.tracker.dataset_digests(self.run.run_id)
+                recorded = {digest for name, digest in datasets if name == config.dataset}
+        if recorded - {dataset.digest}:
+            raise OtherDataError(
+                f"The images in {dataset.source} have changed since this trial began; bring them back as they"
+                " were, or begin a new one"
+            )
 
     def _begin_with(self, origin: str, trainer: Trainer) -> None:
         """Load the weights that `init_from` names, and record where they came from."""

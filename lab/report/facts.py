@@ -17,7 +17,7 @@ __all__ = ["command", "facts"]
 
 _VERSIONS = ("version", "python", "torch", "torchvision", "mlflow")
 # where and how a trial ran, told apart from what it was; its folder stands with the data
-_PLACE = frozenset({"data_dir", "device", "threads", "seed", "preset"})
+_PLACE = frozenset({"data_digest", "data_dir", "device", "threads", "seed", "preset"})
 
 
 def facts(results: GridResults) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
 
+from lab.study.earlier import Earlier, end_stale
 from lab.study.ended import StudyRuns, study_runs
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialLost, TrialStarted, WorkerFailed
 from lab.study.health import StorageProbe
@@ -29,6 +30,7 @@ __all__ = [
     "SAMPLERS",
     "Cell",
     "Comparison",
+    "Earlier",
     "EpochEnded",
     "Event",
     "PlannedCell",
@@ -51,6 +53,7 @@ __all__ = [
     "database_exists",
     "display_url",
     "end_if_over",
+    "end_stale",
     "feasible_cells",
     "find_queue",
     "open_storage",

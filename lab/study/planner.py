@@ -17,6 +17,7 @@ from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe, settled
 from lab.errors import ConfigError, Fault, StudyError
 from lab.models import Summary, summarize_config
+from lab.study.earlier import Earlier, end_stale, identifier, keep_to_images
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import TrialQueue, is_dead
@@ -50,7 +51,8 @@ class PlannedCell:
 
     `config` and `summary` are None where the cell's values do not make a trial; `reason` says why a cell is
     not feasible; `invalid` tells a mistake in the file from what it leaves out by `exclude` or `constraints`;
-    `state` is the state of the cell's trial in the study (`new` where it has none).
+    `state` is the state of the cell's trial in the study (`new` where it has none, `stale` where that is of images
+    that the folder does not hold any more).
     """
 
     index: int
@@ -71,7 +73,10 @@ class PlannedCell:
 @dataclass(frozen=True)
 class Submission:
     """What queueing a grid did: cells `added`, already `present`, `skipped` as infeasible, and trials of the
-    study that the file names no more (`gone`), which are left alone. Of a search its trials are counted."""
+    study that the file names no more (`gone`), which are left alone. Of a search its trials are counted.
+
+    Of those added, the study has `stale` of images that have changed since; of those present, `unverified` are of
+    an earlier version of lab, and nobody knows any more of which images."""
 
     queue: TrialQueue
     run: Run
@@ -80,17 +85,20 @@ class Submission:
     skipped: int
     gone: int
     unit: str = "cells"
+    stale: int = 0
+    unverified: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A grid beside the study that is there: feasible cells that are `new` to it and `known` (of these `done`),
-    and cells of the study that the grid does not name (`left`)."""
+    """A grid beside the study that is there: feasible cells that are `new` to it (of these `stale`: it has them of
+    other images) and `known` (of these `done`), and cells of the study that the grid does not name (`left`)."""
 
     new: int
     known: int
     done: int
     left: int
+    stale: int = 0
 
 
 def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparison:
@@ -100,40 +108,47 @@ def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparis
         cells: from `plan`, all of them.
         states: from `cell_states`.
     """
-    named = {cell.config.cell_hash for cell in cells if cell.feasible and cell.config is not None}
-    known = named & states.keys()
+    named = {cell.config.cell_hash: cell for cell in cells if cell.feasible and cell.config is not None}
+    known = named.keys() & states.keys()
     done = sum(states[cell] == "complete" for cell in known)
-    return Comparison(len(named - known), len(known), done, len(states.keys() - named))
+    stale = sum(cell.state == "stale" for cell in named.values())
+    return Comparison(len(named) - len(known), len(known), done, len(states.keys() - named.keys()), stale)
 
 
-def plan(grid: Grid, states: Mapping[str, str] | None = None) -> Iterator[PlannedCell]:
+def plan(
+    grid: Grid, states: Mapping[str, str] | None = None, earlier: Earlier | None = None
+) -> Iterator[PlannedCell]:
     """Yield every cell of `grid` in order, without building a list of them.
 
     Args:
         grid: the grid file.
         states: state of each cell's trial by cell hash, from `cell_states`.
+        earlier: what the study has of folders of images.
 
     Raises:
         ConfigError: a grid file that this one needs is missing or wrong.
-        DataError: the classes of an image folder cannot be read.
+        DataError: an image folder cannot be read.
     """
     seen: dict[str, int] = {}
-    trained = trained_configs(load_needs(grid))
+    trained, identify = trained_configs(load_needs(grid)), identifier()
     for index in range(grid.space.size):
-        point = grid.space.at(index)
-        cell = _check(grid, index, point, trained)
+        cell = _check(grid, index, trained, identify)
         if cell.config is not None and cell.feasible:
-            key = cell.config.cell_hash
-            first = seen.setdefault(key, index)
-            state = (states or {}).get(key, "new")
+            config, stale = earlier.recognise(cell.config) if earlier else (cell.config, False)
+            first = seen.setdefault(config.cell_hash, index)
+            state = "stale" if stale else (states or {}).get(config.cell_hash, "new")
             reason = f"the same trial as cell {first}" if first != index else ""
-            cell = PlannedCell(index, cell.label, point, cell.config, cell.summary, reason, state=state)
+            cell = replace(cell, config=config, reason=reason, state=state)
         yield cell
 
 
 def _check(
-    grid: Grid, index: int, point: Mapping[str, Any], trained: Callable[[str | None], list[TrialConfig]]
+    grid: Grid,
+    index: int,
+    trained: Callable[[str | None], list[TrialConfig]],
+    identify: Callable[[TrialConfig], TrialConfig],
 ) -> PlannedCell:
+    point = grid.space.at(index)
     label = grid.label(point)
     reason = grid.excluded(point)
     if reason:
@@ -141,6 +156,7 @@ def _check(
     try:
         config = settled(grid.config(point))
         info = describe(config)
+        config = identify(config)
         summary = summarize_config(config, info.shape, len(info.classes))
         check_origin(config, info, trained(config.init_from))
     except ConfigError as error:
@@ -198,10 +214,10 @@ def _corners(grid: Grid) -> list[Cell]:
     Raises:
         ConfigError: none of the points makes a trial.
     """
-    trained = trained_configs(load_needs(grid))
+    trained, identify = trained_configs(load_needs(grid)), identifier()
     size = grid.space.size
     numbers = {number * (size - 1) // max(1, _MOST_CORNERS - 1) for number in range(_MOST_CORNERS)}
-    checked = [_check(grid, number, grid.space.at(number), trained) for number in sorted(numbers)]
+    checked = [_check(grid, number, trained, identify) for number in sorted(numbers)]
     found = [
         Cell(cell.label, cell.point, cell.config, cell.config.cell_hash)
         for cell in checked
@@ -265,6 +281,9 @@ def submit(
     if isinstance(opened, Submission):
         return opened
     queue, run, newest, last = opened
+    end_stale(queue, tracker)
+    earlier = Earlier(queue, lambda: tracker)
+    cells, stale = _recognised(cells, earlier)
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
@@ -278,7 +297,20 @@ def submit(
         present=len(cells) - added,
         skipped=grid.space.size - len(cells),
         gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
+        stale=stale,
+        unverified=earlier.unverified,
     )
+
+
+def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], int]:
+    """Return the cells as the study knows them, and how many it knows of images that have changed."""
+    known = [earlier.recognise(cell.config) for cell in cells]
+    earlier.pin()
+    recognised = [
+        replace(cell, config=config, hash=config.cell_hash)
+        for cell, (config, _) in zip(cells, known, strict=True)
+    ]
+    return recognised, sum(stale for _, stale in known)
 
 
 def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
@@ -300,6 +332,7 @@ def _open(
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
+            keep_to_images(queue, (cell.config for cell in cells))
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():

@@ -19,6 +19,7 @@ from lab.data import describe, settled
 from lab.errors import ConfigError, StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
+from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
 from lab.study.search import build_pruner, build_sampler
 from lab.study.slots import end_if_over, is_superfluous, search_distributions
@@ -165,7 +166,7 @@ class Searcher:
             self._reject(trial, trial_id, reason)
             return False
         self._in_vain = 0
-        self._queue.describe(trial_id, config, self._grid.label(point))
+        self._queue.describe(trial_id, searched_images(self._queue, config), self._grid.label(point))
         return True
 
     def _suggest(self, trial_id: int, frozen: FrozenTrial) -> tuple[Trial, Point | None, str]:

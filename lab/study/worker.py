@@ -10,7 +10,8 @@ from pathlib import Path
 from optuna.exceptions import UpdateFinishedTrialError
 
 from lab.config import as_text
-from lab.errors import LabError, StudyError, TrackingError
+from lab.data import check_data
+from lab.errors import LabError, OtherDataError, StudyError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
@@ -98,6 +99,7 @@ class _Attempt:
 
         Raises:
             TrackingError: the tracking store fails; the trial was put back, as the next would fail likewise.
+            OtherDataError: this machine has other images than the trial was planned with; it was put back too.
             StudyError: the studies' database is away for good; who finds the trial later continues it.
         """
         claim = self.claim
@@ -117,7 +119,7 @@ class _Attempt:
         except Interrupted:
             self.queue.put_back(claim.trial_id)
             self.emit(TrialEnded(claim.number, claim.label, Outcome.KILLED))
-        except (TrackingError, StudyError):
+        except (OtherDataError, TrackingError, StudyError):
             self.queue.put_back(claim.trial_id)
             raise
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on
@@ -130,6 +132,7 @@ class _Attempt:
         # another number of threads differ in the last bits.
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
+        check_data(config)  # before a run is opened
         attributes = self.queue.attributes()
         placement = Placement(
             experiment=attributes["experiment"],

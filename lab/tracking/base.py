@@ -285,6 +285,13 @@ class Tracker(Protocol):
             TrackingError: there is no such run, besides the store's own failures.
         """
 
+    def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
+        """Return the names and digests of the datasets that `Run.log_dataset` recorded on a run.
+
+        Raises:
+            TrackingError: there is no such run, besides the store's own failures.
+        """
+
     def runs(
         self,
         experiment: str | None,

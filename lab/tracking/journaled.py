@@ -162,6 +162,10 @@ class JournaledTracker:
         """Return the tags of a run."""
         return self.inner.tags(self._known_id(run_id) or run_id)
 
+    def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
+        """Return the names and digests of a run's datasets."""
+        return self.inner.dataset_digests(self._known_id(run_id) or run_id)
+
     def runs(
         self,
         experiment: str | None,

@@ -281,6 +281,10 @@ class MemoryTracker:
         with self._lock:
             return dict(self._stored(run_id).tags)
 
+    def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
+        """Return the names and digests of a run's datasets."""
+        return {(name, str(dataset["digest"])) for name, dataset in self.datasets(run_id).items()}
+
     def runs(
         self,
         experiment: str | None,

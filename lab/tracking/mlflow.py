@@ -191,6 +191,13 @@ class MlflowTracker:
         with self._doing(f"looking up the run {run_id}"):
             return dict(self._client.get_run(run_id).data.tags)
 
+    def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
+        """Return the names and digests of a run's datasets."""
+        with self._doing(f"looking up the run {run_id}"):
+            inputs = self._client.get_run(run_id).inputs
+        datasets = [each.dataset for each in inputs.dataset_inputs] if inputs else []
+        return {(dataset.name, dataset.digest) for dataset in datasets}
+
     def runs(
         self,
         experiment: str | None,

@@ -318,6 +318,7 @@ def test_dataset_is_recorded(tracker: Tracker, experiment: str) -> None:
         assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "training"}
     elif isinstance(inner(tracker), MemoryTracker):
         assert inner(tracker).datasets(run.run_id)["digits"]["images"] == {"train": 5, "test": 2}
+    assert inner(tracker).dataset_digests(run.run_id) == {("digits", "abc123")}
 
 
 def _net() -> nn.Module:

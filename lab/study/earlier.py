@@ -1,0 +1,202 @@
+"""The cells that a study has of a folder's images, beside what the folder holds now.
+
+A cell is known by the digest of its images. Cells of earlier versions of lab have none, and are known by how their
+`data_dir` was spelt: one that was trained on what is there now is recognised, and goes on as the cell that it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from optuna.trial import FrozenTrial, TrialState
+
+from lab import registry
+from lab.config import TrialConfig, parse_config
+from lab.data import check_data, clear_cache, data_root, identified, load_data
+from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
+from lab.study.queue import TrialQueue, is_dead
+from lab.tracking import RunStatus, Tracker
+
+__all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
+
+_PINNED = "data_digests"  # the study's attribute: digests that cells without one were found to have, by hash
+_SEARCHED = "searched_images"  # the study's attribute: of a search, the digests of the folders that it is of
+
+
+def identifier() -> Callable[[TrialConfig], TrialConfig]:
+    """Return `lab.data.identified` for many configs at one time: it looks at each folder once."""
+    digests: dict[tuple[object, ...], str | None] = {}
+
+    def identify(config: TrialConfig) -> TrialConfig:
+        key = (config.dataset, config.data_dir, config.classes, config.skip_unreadable, config.data_digest)
+        if key not in digests:
+            digests[key] = identified(config).data_digest
+        return config.model_copy(update={"data_digest": digests[key]})
+
+    return identify
+
+
+class Earlier:
+    """What a study has of cells whose data is a folder's files.
+
+    Args:
+        queue: of the study.
+        tracker: connects to where its runs are; only called if there are cells of earlier versions.
+
+    Attributes:
+        unverified: how many recognised cells nobody knows the images of any more.
+    """
+
+    def __init__(self, queue: TrialQueue, tracker: Callable[[], Tracker]) -> None:
+        self.unverified = 0
+        self._queue = queue
+        self._tracker = tracker
+        self._newest = queue.newest()
+        self._pinned: dict[str, str] = dict(queue.attribute(_PINNED, {}))
+
+    def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
+        """Return the config under which the study may have this cell, and whether it has it of other images only.
+
+        Args:
+            config: from `identifier`.
+        """
+        if config.data_digest is None or config.cell_hash in self._newest:
+            return config, False
+        alike = self._alike.get(_apart(config), [])
+        for trial, known in alike:
+            if known.data_digest is None and self._is_of(config, trial, known):
+                return known, False
+        stale = any(
+            "run_id" in trial.user_attrs and _folder(known) == _folder(config) for trial, known in alike
+        )
+        return config, stale
+
+    def pin(self) -> None:
+        """Keep in the study which images the recognised cells are of, so that a later change is seen."""
+        clear_cache()
+        if self._pinned != self._queue.attribute(_PINNED, {}):
+            self._queue.set_attribute(_PINNED, self._pinned)
+
+    @cached_property
+    def _alike(self) -> dict[str, list[tuple[FrozenTrial, TrialConfig]]]:
+        """The cells by what they are apart from their images."""
+        found: dict[str, list[tuple[FrozenTrial, TrialConfig]]] = {}
+        for trial in self._newest.values():
+            config = _config(trial)
+            if config is not None:
+                found.setdefault(_apart(config), []).append((trial, config))
+        return found
+
+    def _is_of(self, config: TrialConfig, trial: FrozenTrial, known: TrialConfig) -> bool:
+        """Return whether a cell of an earlier version, `known`, is of the images that `config` is of."""
+        cell, run_id = known.cell_hash, trial.user_attrs.get("run_id")
+        if cell in self._pinned:
+            return self._pinned[cell] == config.data_digest
+        same = _was_trained_on(config, self._tracker, run_id) if run_id else None
+        if same is None and _folder(known) == _folder(config):
+            self.unverified += run_id is not None
+            same = True
+        if same and run_id and config.data_digest:
+            self._pinned[cell] = config.data_digest
+        return bool(same)
+
+
+def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id: str) -> bool | None:
+    """Return whether a run recorded the very pixels that `config` gives now; None where that cannot be known."""
+    try:
+        recorded = {digest for name, digest in tracker().dataset_digests(run_id) if name == config.dataset}
+    except TrackingError:  # away, or the run was deleted
+        return None
+    try:
+        return recorded == {load_data(config).digest} if recorded else None
+    except DataError:
+        return False
+
+
+def end_stale(queue: TrialQueue, tracker: Tracker) -> None:
+    """End the trials that wait, or whose process died, for images which their folder does not hold any more."""
+    others: dict[tuple[object, ...], bool] = {}
+    for trial in queue.trials(TrialState.WAITING, TrialState.RUNNING):
+        config = _config(trial)
+        if config is None or (trial.state is TrialState.RUNNING and not is_dead(trial)):
+            continue
+        run_id = trial.user_attrs.get("run_id")
+        key = (config.dataset, config.data_dir, config.classes, config.data_digest or run_id)
+        if key not in others:
+            others[key] = _are_others_there(config, tracker, run_id)
+        if others[key]:
+            queue.void(trial, "its images have changed since it was planned")
+            if trial.state is TrialState.RUNNING and run_id is not None:
+                tracker.attach(run_id).end(RunStatus.KILLED)
+
+
+def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
+    """Note which images a search is of: its sampler learns from all its trials, so they must be of the same.
+
+    Raises:
+        StudyError: the images have changed since its first trial.
+    """
+    known = dict(queue.attribute(_SEARCHED, {}))
+    found = {_spelt(config): config.data_digest for config in configs if config.data_digest}
+    changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
+    if changed and any("run_id" in trial.user_attrs for trial in queue.trials()):
+        raise StudyError(
+            f"The images have changed since the search '{queue.name}' began, and it compares trials, which must be of"
+            " the same images. Give the file another `name`, or bring back the images as they were"
+        )
+    if found:
+        queue.set_attribute(_SEARCHED, {**known, **found})
+
+
+def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
+    """Return the config of a search's trial with the digest of its images, which must be those that it is of.
+
+    Raises:
+        OtherDataError: this machine has others.
+        DataError: they are not here.
+    """
+    planned = queue.attribute(_SEARCHED, {}).get(_spelt(config))
+    return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
+
+
+def _spelt(config: TrialConfig) -> str:
+    return json.dumps([config.dataset, config.data_dir, config.classes])
+
+
+def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None) -> bool:
+    if config.data_digest is None:
+        return run_id is not None and _was_trained_on(config, lambda: tracker, run_id) is False
+    try:
+        check_data(config)
+    except OtherDataError:
+        return True
+    except DataError:  # not here: a worker elsewhere may have them
+        return False
+    return False
+
+
+def _config(trial: FrozenTrial) -> TrialConfig | None:
+    """Return the config of a trial whose data is a folder's files, None of any other."""
+    values = trial.user_attrs.get("config")
+    dataset = values.get("dataset") if isinstance(values, dict) else None
+    if values is None or not isinstance(dataset, str) or dataset not in registry.datasets:
+        return None
+    try:
+        return parse_config(values) if "data_dir" in registry.datasets[dataset].options else None
+    except ConfigError:
+        return None
+
+
+def _apart(config: TrialConfig) -> str:
+    """Return what a cell is apart from its images."""
+    return config.model_copy(update={"data_dir": None, "data_digest": None}).cell_hash
+
+
+def _folder(config: TrialConfig) -> str:
+    try:
+        return os.path.realpath(data_root(config))
+    except DataError:  # of another machine: none can have such a name here
+        return str(config.data_dir)

@@ -1,0 +1,257 @@
+"""A study of a folder of images is of what was in it, whatever the folder is called, and notices when that changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.storages import RDBStorage
+from PIL import Image
+
+from lab.config import TrialConfig, parse_grid
+from lab.data import clear_cache, identified, load_data
+from lab.errors import OtherDataError, StudyError
+from lab.study import Earlier, Submission, cell_states, compare, feasible_cells, open_storage, plan, submit
+from lab.study.events import WorkerFailed
+from lab.study.worker import WorkerSettings, work
+from lab.tracking import MemoryTracker, prepare
+
+HEAD = (
+    "name: s\nbase: {dataset: image_folder, data_dir: photos, image_size: 8, width: 4, depth: 1, epochs: 1}\n"
+)
+TEXT = f"{HEAD}grid: {{lr: [0.1, 0.2]}}\n"
+SEARCH = f"{HEAD}search: {{space: {{lr: {{low: 0.1, high: 0.2}}}}}}\nbudget: {{trials: 2}}\n"
+
+
+def paint(folder: Path, seed: int, count: int = 10) -> None:
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+def old_hash(config: TrialConfig) -> str:
+    """Return the hash as it was before cells were known by a digest."""
+    default = TrialConfig().model_dump(mode="json")
+    skipped = {"checkpoint_every_n_steps", "device", "preset", "threads", "data_digest"}
+    values = config.model_dump(mode="json").items()
+    counted = {name: value for name, value in values if name not in skipped and value != default[name]}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
+        :16
+    ]
+
+
+class Study:
+    """A study of the folder `photos` in the working directory; what is trained is only noted."""
+
+    def __init__(self, storage: RDBStorage) -> None:
+        self.storage = storage
+        self.tracker = MemoryTracker()
+
+    def submit(self, text: str = TEXT, **overrides: Any) -> Submission:
+        grid = parse_grid(text, "s.yaml", overrides)
+        return submit(grid, feasible_cells(grid), self.storage, self.tracker)
+
+    def plan(self, **overrides: Any) -> tuple[list[str], tuple[int, int, int]]:
+        """Return the states of the cells, and how many are new, known and stale."""
+        queue = self.submit(f"{HEAD}grid: {{lr: [0.9]}}").queue  # a cell of its own, which opens the study
+        earlier = Earlier(queue, lambda: self.tracker)
+        states = cell_states(queue)
+        cells = list(plan(parse_grid(TEXT, "s.yaml", overrides), states, earlier))
+        compared = compare(cells, states)
+        return [cell.state for cell in cells], (compared.new, compared.known, compared.stale)
+
+    def train(self, submission: Submission, *, recorded: bool = True) -> None:
+        """Complete what waits of the study, with a run for each."""
+        queue = submission.queue
+        for claim in iter(queue.claim, None):
+            run = self.tracker.open_run(name="r", experiment=self.tracker.experiment("s"), tags={})
+            dataset = load_data(claim.config)
+            facts: dict[str, Any] = {
+                "source": "s",
+                "shape": (3, 8, 8),
+                "classes": ["a"],
+                "images": {"train": 1},
+            }
+            if recorded:
+                run.log_dataset("image_folder", digest=dataset.digest, **facts)
+            queue.set_trial_attribute(claim.trial_id, "run_id", run.run_id)
+            queue.complete(claim.trial_id, 0.5)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    clear_cache()
+    for seed, name in enumerate(("cat", "dog")):
+        paint(tmp_path / "photos" / name, seed)
+    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+
+
+@pytest.fixture
+def by_spelling(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Plan as earlier versions did, until the returned function is called."""
+    with_digest = identified
+    monkeypatch.setattr("lab.study.earlier.identified", lambda config: config)
+    return lambda: monkeypatch.setattr("lab.study.earlier.identified", with_digest)
+
+
+def replaced() -> None:
+    shutil.rmtree("photos/cat")
+    paint(Path("photos/cat"), 7)
+
+
+def relabelled() -> None:
+    Path("photos/cat").rename("photos/x")
+    Path("photos/dog").rename("photos/cat")
+    Path("photos/x").rename("photos/dog")
+
+
+CHANGES: dict[str, Callable[[], None]] = {
+    "grown": lambda: paint(Path("photos/cat/more"), 9, 1),
+    "another class": lambda: paint(Path("photos/bird"), 9),
+    "replaced": replaced,
+    "relabelled": relabelled,
+    "less": lambda: Path("photos/cat/3.png").unlink(),
+}
+
+
+def test_a_folder_is_the_same_data_whatever_it_is_called(study: Study, tmp_path: Path) -> None:
+    study.train(study.submit())
+    shutil.copytree("photos", "copy")
+    Path("link").symlink_to("photos")
+    for spelling in (
+        "./photos",
+        "photos/",
+        str(tmp_path / "photos"),
+        "link",
+        "copy",
+        "../" + tmp_path.name + "/photos",
+    ):
+        assert study.plan(data_dir=spelling) == (["complete"] * 2, (0, 2, 0)), spelling
+        assert study.submit(data_dir=spelling).added == 0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_images_are_other_cells_and_the_plan_says_so(study: Study, change: str) -> None:
+    study.train(study.submit())
+    shutil.copytree("photos", "before")
+    CHANGES[change]()
+    assert study.plan() == (["stale"] * 2, (2, 0, 2))
+    submission = study.submit()
+    assert (submission.added, submission.stale) == (2, 2)
+    study.train(submission)
+    assert study.plan() == (["complete"] * 2, (0, 2, 0))
+    shutil.rmtree("photos")
+    Path("before").rename("photos")
+    assert study.plan() == (["complete"] * 2, (0, 2, 0))
+
+
+def test_names_do_not_count_but_the_order_that_splits_depend_on(study: Study) -> None:
+    config = TrialConfig(dataset="image_folder", data_dir="photos")
+    before = identified(config).data_digest
+    Path("photos/cat/9.png").rename("photos/cat/99.png")
+    assert identified(config).data_digest == before
+    Path("photos/cat/99.png").rename("photos/cat/00.png")
+    assert identified(config).data_digest != before
+
+
+def test_classes_that_are_left_out_do_not_count(study: Study) -> None:
+    config = TrialConfig(dataset="image_folder", data_dir="photos", classes=("cat", "dog"))
+    before = identified(config).data_digest
+    paint(Path("photos/bird"), 9)
+    assert identified(config).data_digest == before
+
+
+def test_what_waits_for_images_that_are_gone_is_not_begun(study: Study) -> None:
+    queue = study.submit().queue
+    replaced()
+    assert study.submit().added == 2
+    assert sorted(cell_states(queue).values()) == ["waiting"] * 2
+    study.train(study.submit())
+
+
+def test_a_worker_trains_on_no_other_images_than_were_planned(study: Study, tmp_path: Path) -> None:
+    queue = study.submit().queue
+    replaced()
+    prepare(uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
+    settings = WorkerSettings(
+        "s", f"sqlite:///{tmp_path / 'optuna.db'}", uri, tmp_path / "artifacts", tmp_path / "checkpoints"
+    )
+    queue.set_attribute("run_id", None)
+    events: list[object] = []
+    work(settings, events.append, lambda: False)
+    (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
+    assert "are not those that this trial was planned with" in failed.error
+    assert list(cell_states(queue).values()) == ["waiting"] * 2
+
+
+def test_a_search_is_of_one_set_of_images(study: Study) -> None:
+    submission = study.submit(SEARCH)
+    study.submit(SEARCH)
+    queue = submission.queue
+    replaced()
+    study.submit(SEARCH)  # nothing has begun
+    trial = queue.trials()[0]
+    queue.annotate(trial, "run_id", "r")
+    shutil.rmtree("photos/dog")
+    paint(Path("photos/dog"), 8)
+    with pytest.raises(StudyError, match="have changed since the search 's' began"):
+        study.submit(SEARCH)
+
+
+def test_loaded_images_are_those_of_the_digest(study: Study) -> None:
+    config = identified(TrialConfig(dataset="image_folder", data_dir="photos", image_size=8))
+    dataset = load_data(config)
+    replaced()
+    assert load_data(config) is dataset  # they are in memory
+    clear_cache()
+    with pytest.raises(OtherDataError, match=r"photos are not those .* sha256:[0-9a-f]{16}, not sha256:"):
+        load_data(config)
+
+
+def test_cells_of_earlier_versions_are_recognised(study: Study, by_spelling: Callable[[], None]) -> None:
+    old = study.submit()
+    assert {old_hash(claim) for claim in configs(old)} == set(cell_states(old.queue))
+    study.train(old)
+    by_spelling()
+    shutil.copytree("photos", "copy")
+    for spelling in ("photos", "./photos", str(Path("photos").absolute()), "copy"):
+        assert study.plan(data_dir=spelling) == (["complete"] * 2, (0, 2, 0)), spelling
+    replaced()
+    assert study.plan() == (["stale"] * 2, (2, 0, 2))
+
+
+def test_a_waiting_cell_of_an_earlier_version_goes_on_as_it_was(
+    study: Study, by_spelling: Callable[[], None]
+) -> None:
+    old = study.submit()
+    before = set(cell_states(old.queue))
+    by_spelling()
+    assert study.submit().added == 0
+    assert set(cell_states(old.queue)) == before
+    study.train(old)
+    assert set(cell_states(old.queue).values()) == {"complete"}
+
+
+def test_cells_that_nobody_knows_the_images_of_count_as_known_until_these_change(
+    study: Study, by_spelling: Callable[[], None]
+) -> None:
+    study.train(study.submit(), recorded=False)
+    by_spelling()
+    submission = study.submit()
+    assert (submission.added, submission.unverified) == (0, 2)
+    assert study.submit().unverified == 0  # noted
+    replaced()
+    assert study.submit().added == 2
+
+
+def configs(submission: Submission) -> list[TrialConfig]:
+    return [TrialConfig(**trial.user_attrs["config"]) for trial in submission.queue.trials()]
