@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lab.data.contents import content_digests
 from lab.data.decode import decode, survey
 from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, class_names, list_images
-from lab.errors import DataError
+from lab.errors import DataError, LabWarning
 
 __all__ = ["IMAGE_FOLDER"]
 
@@ -114,14 +115,16 @@ def _decode_all(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
 
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
-    found: list[tuple[Kind, Range] | None] = []
 
-    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
+    def look(start: int, stop: int) -> list[tuple[tuple[Kind, Range] | None, bool]]:
         return [survey(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
-    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
-        found += chunk
-    return white_levels(merged(found), config.full_scale)
+    found = [seen for chunk in by_chunks(len(listing.files), look, "Looking at images") for seen in chunk]
+    several = [file for file, (_, frames) in zip(listing.files, found, strict=True) if frames]
+    if several:
+        message = f"{len(several):,} images have several frames ({several[0]} …): the first of each is read"
+        warnings.warn(f"image_folder: {message}", LabWarning, stacklevel=2)
+    return white_levels(merged(deep for deep, _ in found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()
