@@ -77,15 +77,24 @@ def decode(
     return _reading(file, read)
 
 
-def survey(file: str) -> tuple[Kind, Range] | None:
-    """Return how deep the pixels of an image file are and what they hold; None of 8 bits, and of what cannot be read.
+def survey(file: str) -> tuple[tuple[Kind, Range] | None, bool]:
+    """Return how deep an image's pixels are and what they hold (None: 8 bits), and whether it has several frames.
 
-    Whoever decodes it says why it cannot.
+    Whoever decodes a file that cannot be read says why.
     """
+
+    def read(content: bytes) -> tuple[tuple[Kind, Range] | None, bool]:
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(image)
+            several = image.format != "MPO" and getattr(
+                image, "is_animated", False
+            )  # a photograph's previews
+        return measure(content, file), several
+
     try:
-        return _reading(file, lambda content: measure(content, file))
+        return _reading(file, read)
     except DataError:
-        return None
+        return None, False
 
 
 def _reading(file: str, read: Callable[[bytes], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lab.data.decode import survey as survey_pixels
 from lab.data.folder_notes import folder_notes, sizes
 from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, Survey, check_readable, list_images, survey, unreadable
-from lab.errors import DataError, printable
+from lab.errors import DataError, LabWarning, printable
 
 __all__ = ["IMAGE_FOLDER"]
 
@@ -162,14 +163,16 @@ def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArr
 
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
-    found: list[tuple[Kind, Range] | None] = []
 
-    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
+    def look(start: int, stop: int) -> list[tuple[tuple[Kind, Range] | None, bool]]:
         return [survey_pixels(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
-    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
-        found += chunk
-    return white_levels(merged(found), config.full_scale)
+    found = [seen for chunk in by_chunks(len(listing.files), look, "Looking at images") for seen in chunk]
+    several = [file for file, (_, frames) in zip(listing.files, found, strict=True) if frames]
+    if several:
+        message = f"{len(several):,} images have several frames ({several[0]} …): the first of each is read"
+        warnings.warn(f"image_folder: {message}", LabWarning, stacklevel=2)
+    return white_levels(merged(deep for deep, _ in found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()

@@ -281,7 +281,8 @@ def submit(
     if isinstance(opened, Submission):
         return opened
     queue, run, newest, last = opened
-    end_stale(queue, tracker)
+    if end_stale(queue, tracker):
+        newest = queue.newest()
     earlier = Earlier(queue, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
