@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from lab.data.levels import Kind, Range, kind_of, measure, png_chunks, to_eight_bits
 from lab.errors import DataError
 
-__all__ = ["decode", "depth"]
+__all__ = ["decode", "examine", "without_metadata"]
 
 T = TypeVar("T")
 
@@ -77,15 +77,24 @@ def decode(
     return _reading(file, read)
 
 
-def depth(file: str) -> tuple[Kind, Range] | None:
-    """Return how deep the pixels of an image file are and what they hold; None of 8 bits, and of what cannot be read.
+def examine(file: str) -> tuple[tuple[Kind, Range] | None, bool]:
+    """Return how deep an image's pixels are and what they hold (None: 8 bits), and whether it has several frames.
 
-    Whoever decodes it says why it cannot.
+    Whoever decodes a file that cannot be read says why.
     """
+
+    def read(content: bytes) -> tuple[tuple[Kind, Range] | None, bool]:
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(image)
+            several = image.format != "MPO" and getattr(
+                image, "is_animated", False
+            )  # a photograph's previews
+        return measure(content, file), several
+
     try:
-        return _reading(file, lambda content: measure(content, file))
+        return _reading(file, read)
     except DataError:
-        return None
+        return None, False
 
 
 def _reading(file: str, read: Callable[[bytes], T]) -> T:
@@ -94,7 +103,7 @@ def _reading(file: str, read: Callable[[bytes], T]) -> T:
         try:
             return read(content)
         except _BROKEN:
-            bare = _without_metadata(content)
+            bare = without_metadata(content)
             if bare == content:
                 raise
             return read(bare)
@@ -143,7 +152,7 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     return pixels if turn is None else pixels.transpose(turn)
 
 
-def _without_metadata(content: bytes) -> bytes:
+def without_metadata(content: bytes) -> bytes:
     """Return a PNG or a JPEG with nothing but what its pixels need, and Exif; any other file as it is."""
     if content[:2] == b"\xff\xd8":
         return _bare_jpeg(content)

@@ -73,8 +73,7 @@ def _cut(found: Survey, config: TrialConfig) -> list[str]:
 def _left_out(found: Survey) -> list[str]:
     tree, layout = found.tree, found.layout
     lines = [
-        f"left out: {printable(each.path)}/, {len(each.deep):,} images without classes"
-        for each in layout.unlabelled
+        f"left out: {printable(folder.path)}/, {len(folder.deep):,} {why}" for folder, why in layout.left_out
     ]
     strays = [file.path for file in layout.strays if not file.fault]
     if strays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from lab.data.base import DataInfo, RawData, Split, make_split
 from lab.data.cache import read_cache, write_cache
 from lab.data.chunks import by_chunks
 from lab.data.contents import content_digests
-from lab.data.decode import decode, depth
+from lab.data.decode import decode, examine
 from lab.data.folder_notes import folder_notes, sizes
 from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listing import Listing, Survey, check_readable, list_images, survey, unreadable
-from lab.errors import DataError, printable
+from lab.errors import DataError, LabWarning, printable
 
 __all__ = ["IMAGE_FOLDER"]
 
@@ -45,10 +46,9 @@ class _ImageFolder:
         Names of files do not count, but their order does, as the seeded splits depend on it; nor do classes
         that the config leaves out.
         """
-        listing = list_images(
-            survey(root, config.classes, fresh=True), skip_unreadable=config.skip_unreadable
-        )
+        found = survey(root, config.classes, fresh=True)
         try:
+            listing = list_images(found, skip_unreadable=config.skip_unreadable)
             contents = content_digests(listing.root, listing.files)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
@@ -61,14 +61,13 @@ class _ImageFolder:
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         found = survey(root, config.classes, fresh=True)
-        size = _size(config, found)
-        config = config.model_copy(update={"image_size": size})
+        config = config.model_copy(update={"image_size": _size(config, found)})
         listing = list_images(found, skip_unreadable=config.skip_unreadable)
         try:
             read, images = _images(listing, config, skip=config.skip_unreadable)
         except OSError as error:
             raise DataError(f"image_folder: {root} cannot be read: {error}") from error
-        notes = folder_notes(found, config, size)
+        notes = folder_notes(found, config, images.shape[1])
         if len(read.files) < len(listing.files):
             notes += (f"left out: {len(listing.files) - len(read.files):,} damaged images (skip_unreadable)",)
         return _splits(read, images, notes)
@@ -110,7 +109,8 @@ def _size(config: TrialConfig, found: Survey) -> int:
 
 def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
     """Return all images of a listing, [N, size, size, 3], and the listing without those that were to `skip`."""
-    key, size = _key(listing, config), config.image_size or 0
+    key, size = _key(listing, config), config.image_size
+    assert size is not None
     damaged = read_cache(f"{key}-damaged", (len(listing.files),)) if skip else None
     if damaged is not None:
         return _images(listing.without(set(np.flatnonzero(damaged))), config, skip=False)
@@ -162,14 +162,16 @@ def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArr
 
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
-    found: list[tuple[Kind, Range] | None] = []
 
-    def look(start: int, stop: int) -> list[tuple[Kind, Range] | None]:
-        return [depth(f"{listing.root}/{file}") for file in listing.files[start:stop]]
+    def look(start: int, stop: int) -> list[tuple[tuple[Kind, Range] | None, bool]]:
+        return [examine(f"{listing.root}/{file}") for file in listing.files[start:stop]]
 
-    for chunk in by_chunks(len(listing.files), look, "Looking at images"):
-        found += chunk
-    return white_levels(merged(found), config.full_scale)
+    found = [seen for chunk in by_chunks(len(listing.files), look, "Looking at images") for seen in chunk]
+    several = [file for file, (_, frames) in zip(listing.files, found, strict=True) if frames]
+    if several:
+        message = f"{len(several):,} images have several frames ({several[0]} …): the first of each is read"
+        warnings.warn(f"image_folder: {message}", LabWarning, stacklevel=2)
+    return white_levels(merged(deep for deep, _ in found), config.full_scale)
 
 
 IMAGE_FOLDER = _ImageFolder()

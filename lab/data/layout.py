@@ -42,13 +42,13 @@ class Layout:
         path: of the folder with the class folders or splits, relative to the image folder: what only wraps it is
             looked through.
         parts: `train`, and `val` and `test` where there are such folders.
-        unlabelled: folders of images without a class, such as `seg_pred`.
+        left_out: folders with images that belong to no split, and why: `seg_pred` has no classes.
         strays: files beside the folders.
     """
 
     path: str
     parts: dict[str, Part]
-    unlabelled: tuple[Folder, ...]
+    left_out: tuple[tuple[Folder, str], ...]
     strays: tuple[File, ...]
 
 
@@ -122,10 +122,17 @@ def _splits(folder: Folder, named: frozenset[str]) -> dict[Folder, SplitName]:
         _refuse_bare_splits(names, others)
         _refuse_grouped(kids)
         return {}
+    others = [kid for kid in others if not _is_copy(kid, names)]
     if others:
-        listed = _named(others)
-        raise _UnclearError(f"{listed} {_is(others)} no split")
+        raise _UnclearError(f"{_named(others)} {_is(others)} no split")
     return names
+
+
+def _is_copy(folder: Folder, splits: Iterable[Folder]) -> bool:
+    """Return whether a folder holds once more what the splits beside it hold: an archive packed with itself."""
+    above = len(folder.path.removesuffix(folder.name))
+    inside = {(file.path[len(folder.path) + 1 :], file.size) for file in folder.deep}
+    return inside == {(file.path[above:], file.size) for split in splits for file in split.deep}
 
 
 def _has_classes(kid: Folder) -> bool:
@@ -168,14 +175,16 @@ def _splits_of(folder: Folder, names: dict[Folder, SplitName], named: frozenset[
             found[role] = _part(_inside(kid), named, root, needs_all=role == "train")
     _check_classes(found, root)
     strays = (*folder.files, *(file for kid in names if kid not in unlabelled for file in _inside(kid).files))
-    return Layout(folder.path, found, tuple(unlabelled), strays)
+    left_out = [(kid, "images without classes") for kid in unlabelled]
+    left_out += [(kid, "images: a copy of the splits beside it") for kid in folder.full if kid not in names]
+    return Layout(folder.path, found, tuple(left_out), strays)
 
 
 def _check_roles(by_role: dict[Role, list[Folder]], rests: set[str]) -> None:
     for role, kids in by_role.items():
         listed = _named(kids)
         if role == "unknown":
-            raise _UnclearError(f"its names do not tell what {listed} {_is(kids)} for")
+            raise _UnclearError(f"the names do not tell what {listed} {_is(kids)} for")
         if len(kids) > 1:
             raise _UnclearError(f"{listed} all seem to be for {role}")
         if not _inside(kids[0]).full:
@@ -227,12 +236,13 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
         found = (
             f"only the class folder {printable(folder.full[0].name)}" if folder.full else "no class folders"
         )
-        found += f", and {len(folder.files):,} files outside of one" if folder.files else ""
-        found += "".join(
+        found += f", and {_count(folder.files, 'file')} outside of one" if folder.files else ""
+        broken = [
             f"; {printable(file.path)} is {printable(file.fault)}" for file in folder.files if file.fault
-        )
+        ]
         raise DataError(
-            f"image_folder: at least 2 classes are needed, but {where} holds {found}; expected {LAYOUT}"
+            f"image_folder: at least 2 classes are needed, but {where} holds {found}{''.join(broken)};"
+            f" expected {LAYOUT}"
         )
     classes: dict[str, list[File]] = {}
     for kid in folder.full:
@@ -246,20 +256,20 @@ def _class(folder: Folder) -> str:
 
 
 def _check_classes(parts: dict[str, Part], root: str) -> None:
-    known = parts["train"].classes
+    train = parts["train"]
     for part in parts.values():
-        unknown = sorted(part.classes.keys() - known.keys())
+        unknown, lacking = (
+            part.classes.keys() - train.classes.keys(),
+            train.classes.keys() - part.classes.keys(),
+        )
         if unknown:
-            lacking = sorted(known.keys() - part.classes.keys())
+            sides = [(part, unknown), *([(train, lacking)] if lacking else [])]
+            differ = " and ".join(
+                f"only {printable(side.path)}/ has {_list(map(printable, sorted(names)))}"
+                for side, names in sides
+            )
             raise DataError(
-                f"image_folder: every class needs images to train on, but only {printable(part.path)}/ has"
-                f" {_list(map(printable, unknown))}"
-                + (
-                    f", and only {printable(parts['train'].path)}/ has {_list(map(printable, lacking))}"
-                    if lacking
-                    else ""
-                )
-                + f" (in {printable(root)})"
+                f"image_folder: every class of {printable(root)} needs images to train on, but {differ}"
             )
 
 
@@ -269,17 +279,16 @@ def _has_others(folder: Folder) -> bool:
 
 def _contents(folder: Folder) -> str:
     kids = [f"{printable(kid.name)}/ ({_content(kid)})" for kid in folder.full]
-    return _list([*kids, *([f"{len(folder.files):,} images"] if folder.files else [])])
+    return _list([*kids, *([_count(folder.files, "file")] if folder.files else [])])
 
 
 def _content(folder: Folder) -> str:
-    folders = (
-        f"{len(folder.full):,} {'folder' if len(folder.full) == 1 else 'folders'}" if folder.full else ""
-    )
-    images = (
-        f"{len(folder.files):,} {'image' if len(folder.files) == 1 else 'images'}" if folder.files else ""
-    )
-    return " and ".join(filter(None, (folders, images)))
+    counted = ((folder.full, "folder"), (folder.files, "image"))
+    return " and ".join(_count(several, what) for several, what in counted if several)
+
+
+def _count(several: Sized, what: str) -> str:
+    return f"{len(several):,} {what}{'' if len(several) == 1 else 's'}"
 
 
 def _named(folders: Iterable[Folder]) -> str:

@@ -132,9 +132,9 @@ def _check_files(config: TrialConfig) -> None:
     found = _digest(config)
     if found != config.data_digest:
         raise OtherDataError(
-            f"The images in {data_root(config)} are not those that this trial was planned with: they are"
-            f" {found}, not {config.data_digest}. Either they have changed since, and the same grid swept again"
-            " trains on what is there now; or this machine's folder holds other images, and needs a copy of those"
+            f"The images in {data_root(config)} are not those of this trial: they are {found}, not"
+            f" {config.data_digest}. Either they have changed since it was planned, and the same grid swept again"
+            " trains on what is there now; or this machine's folder holds others, and needs a copy of those"
         )
 
 

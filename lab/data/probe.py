@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import io
 import os
 import re
 import warnings
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from lab.data.decode import without_metadata
 from lab.data.progress import track
 from lab.data.tree import File
 
@@ -67,12 +69,24 @@ def _probe(root: Path, file: File) -> Probe:
     if not file.size:
         return Probe(fault="the file is empty")
     try:
-        with Image.open(f"{root}/{file.path}") as image:
-            return _probe_opened(image, suffix)
+        return _open(f"{root}/{file.path}", suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything over damaged files
         return Probe(fault=getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+def _open(path: str, suffix: str) -> Probe:
+    try:
+        with Image.open(path) as image:
+            return _probe_opened(image, suffix)
+    except Exception:
+        content = Path(path).read_bytes()
+        bare = without_metadata(content)
+        if bare == content:
+            raise
+        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
+            return _probe_opened(image, suffix)
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

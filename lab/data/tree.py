@@ -68,6 +68,9 @@ class Folder:
     others: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     @property
     def name(self) -> str:
         """Its last part."""

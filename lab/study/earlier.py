@@ -32,7 +32,7 @@ def identifier() -> Callable[[TrialConfig], TrialConfig]:
     digests: dict[tuple[object, ...], str | None] = {}
 
     def identify(config: TrialConfig) -> TrialConfig:
-        key = (config.dataset, config.data_dir, config.classes, config.data_digest)
+        key = (config.dataset, config.data_dir, config.classes, config.skip_unreadable, config.data_digest)
         if key not in digests:
             digests[key] = identified(config).data_digest
         return config.model_copy(update={"data_digest": digests[key]})
@@ -118,8 +118,13 @@ def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id:
         return False
 
 
-def end_stale(queue: TrialQueue, tracker: Tracker) -> None:
-    """End the trials that wait, or whose process died, for images which their folder does not hold any more."""
+def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
+    """End the trials that wait, or whose process died, for images which their folder does not hold any more.
+
+    Returns:
+        how many they were.
+    """
+    ended = 0
     others: dict[tuple[object, ...], bool] = {}
     for trial in queue.trials(TrialState.WAITING, TrialState.RUNNING):
         config = _config(trial)
@@ -133,6 +138,8 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> None:
             queue.void(trial, "its images have changed since it was planned")
             if trial.state is TrialState.RUNNING and run_id is not None:
                 tracker.attach(run_id).end(RunStatus.KILLED)
+            ended += 1
+    return ended
 
 
 def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:

@@ -299,7 +299,8 @@ def submit(
     if isinstance(opened, Submission):
         return opened
     queue, run, newest, last = opened
-    end_stale(queue, tracker)
+    if end_stale(queue, tracker):
+        newest = queue.newest()
     earlier = Earlier(queue, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
     planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))

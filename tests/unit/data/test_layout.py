@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,9 @@ REFUSED = {
     "train/cat train/dog cats dogs": "cats/ and dogs/ are no split",
     "train1/cat train1/dog train2/cat train2/dog": "train1/ and train2/ all seem to be for train",
     "train/cat train/dog val/cat val/dog valid/cat valid/dog": "val/ and valid/ all seem to be for val",
-    "fold1/cat fold1/dog fold2/cat fold2/dog": "names do not tell what fold1/ and fold2/ are for",
+    "fold1/cat fold1/dog fold2/cat fold2/dog": "the names do not tell what fold1/ and fold2/ are for",
     "fold_1 fold_2 fold_3": "fold_1/, fold_2/ and fold_3/ hold images and no class folders",
-    "labeled/cat labeled/dog unlabeled": "names do not tell what labeled/ is for",
+    "labeled/cat labeled/dog unlabeled": "the names do not tell what labeled/ is for",
     "cat dog unlabeled": "unlabeled/ is beside cat/ and dog/, which are no split",
     "cat train test": "test/ and train/ are beside cat/, which is no split",
     "train test": "test/ and train/ hold images and no class folders",
@@ -124,7 +125,7 @@ REFUSED = {
     "2019/cat 2019/dog 2020/cat 2020/dog": "2019/ and 2020/ both have the folders cat and dog",
     "entrenamiento/cat entrenamiento/dog prueba/cat prueba/dog": "both have the folders cat and dog",
     "cat/train cat/test dog/train dog/test": "cat/ and dog/ both have the folders test and train",
-    "train/fold1/cat train/fold1/dog train/fold2/cat train/fold2/dog": "names do not tell what fold1/ and fold2/",
+    "train/fold1/cat train/fold1/dog train/fold2/cat train/fold2/dog": "the names do not tell what fold1/ and fold2/",
     "train/a/cat train/a/dog train/b/cat train/b/dog test/cat test/dog": "a/ and b/ both have the folders cat and dog",
     "x/train/cat x/train/dog x/x/train/cat x/x/train/dog": "x/ is no split",
 }
@@ -153,7 +154,7 @@ NO_CLASSES = {
     "": "at least 2 classes are needed, but .* holds no class folders",
     "train/cat:3": "only the class folder cat",
     "cat dog none/": "no images in none of .*; add some, or remove what is empty",
-    "train/cat train/dog test/cat test/wolf": "only test/ has wolf, and only train/ has dog",
+    "train/cat train/dog test/cat test/wolf": "only test/ has wolf and only train/ has dog",
     "train/cat train/dog val/cat val/dog val/wolf test/cat": "only val/ has wolf",
 }
 
@@ -184,6 +185,17 @@ def test_the_validation_folder_is_the_validation_split(tmp_path: Path) -> None:
 def test_a_class_that_a_split_lacks_is_warned_of(tmp_path: Path) -> None:
     config = make(tmp_path, "train/cat train/dog val/cat val/dog/ test/cat test/dog")
     assert "warning: val/ (val) has no images of dog" in data_notes(config)
+
+
+def test_an_archive_packed_with_itself_is_read_once(tmp_path: Path) -> None:
+    make(tmp_path / "xray", "train/cat train/dog test/cat test/dog")
+    shutil.copytree(tmp_path / "xray", tmp_path / "xray" / "xray")
+    config = TrialConfig(dataset="image_folder", data_dir=str(tmp_path))
+    assert splits(data_notes(config)) == "train xray/train, test xray/test, val cut"
+    assert "left out: xray/xray/, 20 images: a copy of the splits beside it" in data_notes(config)
+    (tmp_path / "xray" / "xray" / "test" / "dog").rename(tmp_path / "xray" / "xray" / "test" / "wolf")
+    with pytest.raises(DataError, match="xray/ is no split"):
+        describe(config)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,8 @@ def test_classes_that_are_left_out_do_not_count(study: Study) -> None:
 def test_what_waits_for_images_that_are_gone_is_not_begun(study: Study) -> None:
     queue = study.submit().queue
     replaced()
-    assert study.submit().added == 2
+    submission = study.submit()
+    assert (submission.added, submission.gone) == (2, 0)
     assert sorted(cell_states(queue).values()) == ["waiting"] * 2
     study.train(study.submit())
 
@@ -190,7 +191,7 @@ def test_a_worker_trains_on_no_other_images_than_were_planned(study: Study, tmp_
     events: list[object] = []
     work(settings, events.append, lambda: False)
     (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
-    assert "are not those that this trial was planned with" in failed.error
+    assert "are not those of this trial" in failed.error
     assert list(cell_states(queue).values()) == ["waiting"] * 2
 
 
@@ -214,7 +215,9 @@ def test_loaded_images_are_those_of_the_digest(study: Study) -> None:
     replaced()
     assert load_data(config) is dataset  # they are in memory
     clear_cache()
-    with pytest.raises(OtherDataError, match=r"photos are not those .* sha256:[0-9a-f]{16}, not sha256:"):
+    with pytest.raises(
+        OtherDataError, match=r"photos are not those of this trial: .* sha256:[0-9a-f]{16}, not sha256:"
+    ):
         load_data(config)
 
 
