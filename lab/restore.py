@@ -12,6 +12,7 @@ from torch import Tensor
 from lab.config import TrialConfig, load_config
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker
+from lab.tracking.planned import read_planned
 from lab.training import CorruptCheckpoint, load_checkpoint
 
 __all__ = ["Saved", "find_run", "restore", "restore_config", "whole_id"]
@@ -130,6 +131,12 @@ def _best_run(tracker: Tracker, study: str) -> str:
     finished = runs[runs["status"] == RunStatus.FINISHED]
     if finished.empty:
         raise TrackingError(f"No trial of the study '{study}' at {tracker.uri} has finished yet")
+    planned = read_planned(tracker, str(parent["run_id"]))
+    if (
+        planned is not None and planned.cells
+    ):  # a try with other settings is not the study's best, as in `lab best`
+        mine = finished[finished["tags.lab.cell"].isin(planned.cells)]
+        finished = finished if mine.empty else mine
     return str(finished.iloc[0]["run_id"])
 
 
