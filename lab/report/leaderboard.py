@@ -16,6 +16,8 @@ from lab.tracking import Tracker
 
 __all__ = ["cells", "leaderboard"]
 
+_MOST_OTHERS = 500  # runs of other settings that are looked at closely
+
 
 def leaderboard(
     tracker: Tracker,
@@ -69,7 +71,7 @@ def leaderboard(
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
     newest = newest_file(tracker, str(parent["run_id"]))
     mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
-    others = [] if newest is None else newest.changes(runs[~mine])
+    others = [] if newest is None else newest.changes(runs[~mine].head(_MOST_OTHERS))
     shown = runs[mine] if of == "newest" else runs
     extra = _also_differing(shown, varied, others if of == "all" else [])
     varied += extra
@@ -84,7 +86,7 @@ def leaderboard(
         "varied": varied,
         "ranges": [] if newest is None else newest.ranges,
         "left_out": len(runs) - len(shown),
-        "other": in_words(others),
+        "other": in_words(others) if len(others) < _MOST_OTHERS else "",
     }
     frame = cells(frame) if repeats == "mean" else frame
     return frame.head(top if top is not None else len(frame))
