@@ -17,6 +17,7 @@ from lab.config import TrialConfig, load_config
 from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker, pending_key
+from lab.tracking.planned import read_planned
 from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
 __all__ = ["Saved", "find_run", "missing", "restore", "restore_config", "whole_id"]
@@ -150,7 +151,11 @@ def _best_run(tracker: Tracker, study: str) -> str:
     finished = runs[runs["status"] == RunStatus.FINISHED].to_dict("records")
     if not finished:
         raise TrackingError(f"No trial of the study '{study}' at {tracker.uri} has finished yet")
-    best = min(finished, key=lambda run: _place(run, maximize=maximize))
+    planned = read_planned(tracker, str(parent["run_id"]))
+    cells = planned.cells if planned is not None else ()
+    # a try with other settings is not the study's best, as in `lab best`
+    mine = [run for run in finished if run.get("tags.lab.cell") in cells] or finished
+    best = min(mine, key=lambda run: _place(run, maximize=maximize))
     return str(best["run_id"])
 
 

@@ -16,6 +16,8 @@ from lab.tracking import Tracker, pending_id
 
 __all__ = ["cells", "leaderboard"]
 
+_MOST_OTHERS = 500  # runs of other settings that are looked at closely
+
 
 def leaderboard(
     tracker: Tracker,
@@ -73,7 +75,7 @@ def leaderboard(
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     newest = newest_file(tracker, str(parent["run_id"]))
     mine = pd.Series(True, index=known.index) if newest is None or known.empty else newest.names(known)
-    others = [] if newest is None else newest.changes(known[~mine])
+    others = [] if newest is None else newest.changes(known[~mine].head(_MOST_OTHERS))
     shown = known[mine] if of == "newest" else known
     extra = _also_differing(shown, varied, others if of == "all" else [])
     varied += extra
@@ -88,7 +90,7 @@ def leaderboard(
         "varied": varied,
         "ranges": [] if newest is None else newest.ranges,
         "left_out": len(known) - len(shown),
-        "other": in_words(others),
+        "other": in_words(others) if len(others) < _MOST_OTHERS else "",
         "orphans": len(runs) - len(known),
     }
     frame = cells(frame) if repeats == "mean" else frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class NewestFile:
 
     planned: Planned
     grid: Grid | None
+    _expected: dict[tuple[str | None, ...], dict[str, str] | None] = field(default_factory=dict, repr=False)
 
     @property
     def ranges(self) -> list[str]:
@@ -45,9 +46,18 @@ class NewestFile:
         """Return what each run has other than the file's point with its values; None where there is no such point."""
         found: list[dict[str, str] | None] = []
         for params in map(params_of, runs.to_dict("records")):
-            expected = None if self.grid is None else _expected(self.grid, params)
+            expected = self._point(params)
             found.append(None if expected is None else changes(params, expected))
         return found
+
+    def _point(self, params: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the params of the file's point that has the values of a run; a config takes a millisecond."""
+        if self.grid is None:
+            return None
+        values = tuple(params.get(dimension.name) for dimension in self.grid.space.dimensions)
+        if values not in self._expected:
+            self._expected[values] = _expected(self.grid, params)
+        return self._expected[values]
 
 
 def newest_file(tracker: Tracker, run_id: str) -> NewestFile | None:

@@ -13,6 +13,7 @@ from lab.errors import ConfigError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.restore import find_run, restore, whole_id
 from lab.tracking import MemoryTracker
+from lab.tracking.planned import Planned, log_planned
 
 TRIAL = {"lab.kind": "trial"}
 TINY: dict[str, Any] = {
@@ -122,6 +123,18 @@ def test_the_beginning_of_an_id_is_enough(tracker: MemoryTracker) -> None:
         find_run(tracker, "0123456789")
     assert whole_id(tracker, "best:a") == "best:a"
     assert find_run(tracker, "pending-0123") == "pending-0123"
+
+
+def test_the_best_of_a_study_is_of_its_newest_file(tracker: MemoryTracker, run: Any) -> None:
+    results = {result.run_id: result for result in (run(epochs=3), run(epochs=1))}
+    best = results.pop(find_run(tracker, "best:source"))
+    (planned,) = results.values()
+    (parent,) = tracker.find_runs(tracker.experiment("source"), {"lab.kind": "study"})
+    parent_run = tracker.attach(parent)
+    log_planned(parent_run, tracker, Planned("", {}, (planned.config.cell_hash,)))
+    assert find_run(tracker, "best:source") == planned.run_id
+    log_planned(parent_run, tracker, Planned("", {}, ("none of these has finished",)))
+    assert find_run(tracker, "best:source") == best.run_id
 
 
 def test_a_run_without_weights(tracker: MemoryTracker) -> None:

@@ -95,3 +95,27 @@ def test_trials_of_one_size_are_all_in_the_picture() -> None:
     low, high = axes.get_xlim()
     assert low < 106_018 < high
     assert high / low < 10
+
+
+def test_names_of_variants_are_drawn_as_they_stand(
+    memory_study: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = memory_study(("$dim_$", "other"))
+    for index, name in enumerate(("$x_$", "cost $5 or $\\frac{1", "_hidden", "[red]", "猫\n😀", "")):
+        params = {"$dim_$": name, "other": index}
+        study.trial(params, best_value=0.5, test_accuracy=index / 40, params=index + 1, seconds=index)
+    publish_leaderboard(study.parent, study.board(repeats="each"))
+    assert set(study.tracker.artifacts(study.parent.run_id)) >= PICTURES
+    assert not caplog.records
+
+
+def test_what_cannot_be_drawn_costs_neither_the_tables_nor_the_others(
+    studied: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lab.report.publish.size_figure", None)
+    publish_leaderboard(studied.parent, studied.board(repeats="each"))
+    assert set(studied.tracker.artifacts(studied.parent.run_id)) >= PICTURES | {
+        "leaderboard.json",
+        "effects.csv",
+    }
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["size.png was not drawn"]
