@@ -19,20 +19,14 @@ from typing import Any
 import optuna
 import psutil
 import sqlalchemy as sa
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-    json_to_distribution,
-)
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
+from lab.study.distributions import widened
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
 from lab.study.storage import HEARTBEAT_SECONDS, PatientStorage
@@ -249,7 +243,7 @@ class TrialQueue:
             for name in distributions
             if (rows := self._rows(_DISTRIBUTION, name=name))
         }
-        accepted = {name: _widened(name, known.get(name), new) for name, new in distributions.items()}
+        accepted = {name: widened(name, known.get(name), new) for name, new in distributions.items()}
         for name, distribution in accepted.items():
             if name in known and known[name] != distribution:
                 with self.storage.engine.begin() as connection:
@@ -527,25 +521,6 @@ def _faults(error: Exception) -> list[str]:
     if not isinstance(error, ValidationError):
         return [str(error)]
     return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-
-
-def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
-    if isinstance(old, CategoricalDistribution) and isinstance(new, CategoricalDistribution):
-        return CategoricalDistribution((*old.choices, *(c for c in new.choices if c not in old.choices)))
-    if isinstance(old, IntDistribution) and isinstance(new, IntDistribution):
-        return IntDistribution(min(old.low, new.low), max(old.high, new.high))
-    numbers = IntDistribution | FloatDistribution
-    if isinstance(old, numbers) and isinstance(new, numbers):
-        return FloatDistribution(min(old.low, new.low), max(old.high, new.high))
-    if old is not None:
-        raise StudyError(
-            f"'{name}' was a {_kind(old)} in this study and is a {_kind(new)} now; give the grid another `name`"
-        )
-    return new
-
-
-def _kind(distribution: BaseDistribution) -> str:
-    return "choice" if isinstance(distribution, CategoricalDistribution) else "number"
 
 
 def is_dead(trial: FrozenTrial) -> bool:
