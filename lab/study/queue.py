@@ -19,20 +19,14 @@ from typing import Any
 import optuna
 import psutil
 import sqlalchemy as sa
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-    json_to_distribution,
-)
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
 from lab.hold import Stopwatch
+from lab.study.distributions import widened
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, TrialRecord, noted, study_attributes
 from lab.study.storage import HEARTBEAT_SECONDS, READING, PatientStorage
@@ -267,7 +261,7 @@ class TrialQueue:
             for name in distributions
             if (rows := self._rows(_DISTRIBUTION, name=name))
         }
-        accepted = {name: _widened(name, known.get(name), new) for name, new in distributions.items()}
+        accepted = {name: widened(name, known.get(name), new) for name, new in distributions.items()}
         for name, distribution in accepted.items():
             if name in known and known[name] != distribution:
                 with self.storage.engine.begin() as connection:
@@ -553,25 +547,6 @@ class TrialQueue:
             record.earlier_error,
             tried=bool(record.retries or record.was_put_back),
         )
-
-
-def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
-    if isinstance(old, CategoricalDistribution) and isinstance(new, CategoricalDistribution):
-        return CategoricalDistribution((*old.choices, *(c for c in new.choices if c not in old.choices)))
-    if isinstance(old, IntDistribution) and isinstance(new, IntDistribution):
-        return IntDistribution(min(old.low, new.low), max(old.high, new.high))
-    numbers = IntDistribution | FloatDistribution
-    if isinstance(old, numbers) and isinstance(new, numbers):
-        return FloatDistribution(min(old.low, new.low), max(old.high, new.high))
-    if old is not None:
-        raise StudyError(
-            f"'{name}' was a {_kind(old)} in this study and is a {_kind(new)} now; give the grid another `name`"
-        )
-    return new
-
-
-def _kind(distribution: BaseDistribution) -> str:
-    return "choice" if isinstance(distribution, CategoricalDistribution) else "number"
 
 
 def is_dead(trial: FrozenTrial) -> bool:

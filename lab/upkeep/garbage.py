@@ -162,8 +162,9 @@ class _Search:
     studies: Collection[str]
 
     def may_go(self, run: _Run) -> bool:
-        """Whether a run is one of those asked for, and old enough."""
-        return run.ended <= self.before and (not self.studies or run.study in self.studies)
+        """Whether a run is one of those asked for, old enough, and of no study that cannot be read."""
+        chosen = not self.studies or run.study in self.studies
+        return run.ended <= self.before and chosen and not self._is_broken(run.study)
 
     def is_over(self, run: _Run) -> bool:
         """Whether nobody will continue the trial of a run: it is finished, and no study says otherwise."""
@@ -190,10 +191,14 @@ class _Search:
         for folder in sorted(_folders(self.stores.checkpoint_dir)):
             run = runs.get(folder.name)
             study = self._study(folder.name, run)
-            if self.studies and study not in self.studies:
+            if (self.studies and study not in self.studies) or self._is_broken(study):
                 continue
             if self._is_left(folder.name, run, gone):
                 yield from self._folder(folder, run, study)
+
+    def _is_broken(self, study: str) -> bool:
+        """Whether a study cannot be read: its trials may go on from anything."""
+        return self.known is not None and study in self.known.broken
 
     def _is_left(self, name: str, run: _Run | None, gone: Collection[str]) -> bool:
         """Whether nobody will continue from the folder of a run; where nothing is known of it, somebody may."""

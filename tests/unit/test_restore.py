@@ -11,8 +11,9 @@ import torch
 from lab.config import TrialConfig
 from lab.errors import ConfigError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
+from lab.report import leaderboard
 from lab.restore import find_run, restore, whole_id
-from lab.tracking import MemoryTracker
+from lab.tracking import MemoryTracker, RunStatus
 from lab.tracking.planned import Planned, log_planned
 
 TRIAL = {"lab.kind": "trial"}
@@ -165,3 +166,23 @@ def test_mistakes_are_found_again(tracker: MemoryTracker, run: Any) -> None:
     assert (errors.confusion == result.errors.confusion).all()
     assert (before["status"], before["end_time"]) == (after["status"], after["end_time"])
     assert "confusion_errors.png" in tracker.artifacts(result.run_id)
+
+
+def test_of_equal_trials_the_best_is_the_one_that_everything_else_names(tracker: MemoryTracker) -> None:
+    experiment = tracker.experiment("source")
+    tags = {"lab.study": "source", "lab.kind": "study", "lab.direction": "minimize"}
+    tracker.open_run(name="source", experiment=experiment, tags=tags)
+    trials = [
+        (9, "completed", 0.5, 10),
+        (8, "diverged", 0.1, 1),
+        (7, "completed", 0.5, 20),
+        (3, "pruned", 0.1, 1),
+    ]
+    for number, outcome, value, params in [*trials, (10, "completed", 0.5, 10), (2, "completed", 0.6, 1)]:
+        tags = {"lab.study": "source", "lab.kind": "trial", "lab.trial": str(number), "lab.outcome": outcome}
+        run = tracker.open_run(name=str(number), experiment=experiment, tags=tags)
+        run.log_metrics({"best_value": value, "params": params, "test_accuracy": number / 10})
+        run.end(RunStatus.KILLED if outcome == "pruned" else RunStatus.FINISHED)
+    board = leaderboard(tracker, experiment, study="source")
+    assert board["name"].tolist() == ["9", "10", "7", "2", "3", "8"]
+    assert find_run(tracker, "best:source") == board["run_id"][0]

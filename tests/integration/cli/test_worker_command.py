@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+import optuna
 import psutil
 import pytest
 
@@ -178,3 +181,25 @@ def test_submit_of_a_grid_that_needs_another(lab: Any) -> None:
     assert states(lab, "small") == states(lab, "source") == "complete: 2"
     order = re.findall(r"(source|small)  .* started", output)
     assert order == ["source", "source", "small", "small"]
+
+
+@pytest.mark.slow
+def test_a_worker_all_of_whose_work_breaks_down_says_so_and_trains_what_is_well(lab: Any) -> None:
+    lab("submit", "tiny.yaml")
+    with closing(sqlite3.connect(lab.home / ".lab" / "optuna.db")) as database, database:
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = '{\"lr\": -1}' WHERE key = 'lab:config'"
+        )
+    optuna.create_study(study_name="another program's", storage=f"sqlite:///{lab.home}/.lab/optuna.db").ask()
+    result = lab("worker", "--idle-exit", "1", "--workers", "1")
+    assert result.exit_code == 1
+    assert "All of the work broke down: nothing could be done about tiny" in result.stderr
+    assert "cannot be read: lr: " in result.stderr
+    assert states(lab) == "waiting: 3"
+    (lab.home / "well.yaml").write_text((lab.home / "tiny.yaml").read_text().replace("tiny", "well"))
+    lab("submit", "well.yaml")
+    assert lab("worker", "--idle-exit", "5", "--workers", "1").exit_code == 0
+    assert states(lab, "well") == "complete: 3"
+    shown = lab("status").stdout
+    assert "tiny: 3 waiting" in shown
+    assert "not lab's: another program's" in shown

@@ -17,7 +17,16 @@ import torch
 from torch import nn
 
 from lab.errors import TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, run_page
+from lab.tracking import (
+    JournaledTracker,
+    MemoryTracker,
+    RunStatus,
+    Tracker,
+    connect,
+    missing_runs,
+    pending_id,
+    run_page,
+)
 from lab.tracking.drawing import log_figure, new_figure
 from lab.tracking.mlflow import MlflowTracker
 
@@ -583,6 +592,20 @@ def test_a_deleted_run_keeps_its_files_until_they_are_deleted(tracker: Tracker, 
     assert tracker.files(kept.run_id) == {"config.yaml": 4}
     assert gone.run_id in set(tracker.deleted_runs()["run_id"])  # its record can be restored
     kept.end(RunStatus.FINISHED)
+
+
+def test_missing_runs_are_those_deleted_or_never_there(tracker: Tracker, experiment: str) -> None:
+    kept, gone = (open_run(tracker, experiment) for _ in range(2))
+    for run in (kept, gone):
+        run.end(RunStatus.FINISHED)
+    store = inner(tracker)
+    never, pending = "0" * 32, pending_id("key")  # purged, and of a run that is still in the journal
+    delete_run(tracker, gone.run_id)
+    asked = [kept.run_id, gone.run_id, never, pending]
+    assert tracker.missing_runs(asked) == {gone.run_id, never}
+    assert tracker.missing_runs([]) == set()
+    if isinstance(store, MlflowTracker):
+        assert missing_runs(store._tracking_uri, asked) == {gone.run_id, never}
 
 
 def test_runs_of_a_deleted_experiment_are_deleted_runs(tracker: Tracker) -> None:

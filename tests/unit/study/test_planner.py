@@ -14,7 +14,18 @@ from optuna.trial import TrialState
 
 from lab.config import parse_grid
 from lab.errors import ConfigError, StudyError
-from lab.study import Submission, cell_states, feasible_cells, open_storage, plan, submit
+from lab.study import (
+    Submission,
+    cell_states,
+    feasible_cells,
+    open_storage,
+    plan,
+    run_ids,
+    submit,
+    winner,
+)
+from lab.study.searcher import Searching
+from lab.study.slots import search_is_over
 from lab.tracking import MemoryTracker
 
 HEAD = "name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n"
@@ -210,3 +221,49 @@ def test_one_put_back_before_the_cursor_is_found_again(study: Study) -> None:
     assert second is not None
     queue.put_back(first.trial_id)
     assert [claim.number for claim in iter(queue.claim, None)] == [2, 0]
+
+
+def test_cells_whose_runs_were_deleted_are_shown_and_queued_again_as_new(study: Study) -> None:
+    text = "grid: {lr: [0.1, 0.2, 0.3]}"
+    queue = study.submit(text).queue
+    for value in (0.7, 0.9, 0.9):
+        claim = queue.claim()
+        assert claim is not None
+        run = study.tracker.open_run(name=claim.label, experiment=study.tracker.experiment("s"), tags={})
+        for key, noted in {
+            "run_id": run.run_id,
+            "best_value": value,
+            "params": 10,
+            "outcome": "completed",
+        }.items():
+            queue.set_trial_attribute(claim.trial_id, key, noted)
+        queue.complete(claim.trial_id, value)
+    best = winner(queue)
+    assert best is not None
+    assert best.number == 1  # of equals the first
+    study.tracker.delete_run(best.user_attrs["lab:run_id"])
+    missing = study.tracker.missing_runs(run_ids(queue))
+    assert list(cell_states(queue, missing).values()) == ["complete", "deleted", "complete"]
+    other = winner(queue, missing)
+    assert other is not None
+    assert other.number == 2
+    again = study.submit(text)
+    assert (again.added, again.present, again.deleted) == (0, 3, 1)
+    assert (queue.requeue_deleted(missing), queue.requeue_deleted(missing)) == (1, 0)
+    claim = queue.claim()
+    assert claim is not None
+    assert (claim.label, claim.run_id, claim.tried) == ("lr=0.2", None, False)
+
+
+def test_a_target_that_a_deleted_run_reached_is_not_reached_any_more(study: Study) -> None:
+    text = "search: {sampler: random, space: {lr: {low: 0.1, high: 0.2}}, target: 0.9}\nbudget: {trials: 1}"
+    queue = study.submit(text).queue
+    grid = parse_grid(HEAD + text, "s.yaml")
+    claim = queue.claim(Searching(queue).prepare)
+    assert claim is not None
+    queue.set_trial_attribute(claim.trial_id, "run_id", "0" * 32)
+    queue.complete(claim.trial_id, 0.95)
+    assert search_is_over(grid, queue)
+    queue.requeue_deleted({"0" * 32})
+    assert not search_is_over(grid, queue)
+    assert queue.waits()
