@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.tracking import follow
+
 __all__ = ["copy_of", "made_once"]
 
 
@@ -40,7 +42,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 
 def copy_of(folder: Path, target: Path) -> None:
-    """Copy what `made_once` returned to `target`, which may exist."""
+    """Copy what `made_once` returned to `target`, which may exist; the artifacts of its runs are those there."""
     # a database's logs hold nothing, and go when the process that made it closes it: perhaps just now
     logs = shutil.ignore_patterns("*.db-wal", "*.db-shm")
     shutil.copytree(folder, target, ignore=logs, dirs_exist_ok=True)
+    for database in target.rglob("mlflow.db"):
+        follow(f"sqlite:///{database}", database.parent / "artifacts")

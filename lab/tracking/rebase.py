@@ -173,7 +173,8 @@ def _from(path: Path, found: Path, home: Path, database: Path) -> Arrival | None
 def _rebase_journals(folder: Path, now: Callable[[str], str]) -> None:
     """Let the journals in `folder` be for the store that `now` makes of the address they name."""
     for file in folder.glob("*/journal.db"):
-        with suppress(sqlite3.Error), closing(sqlite3.connect(file, 5.0)) as journal, journal:
+        address = f"{file.resolve().as_uri()}?mode=rw"  # one that was just delivered is not made again
+        with suppress(sqlite3.Error), closing(sqlite3.connect(address, 5.0, uri=True)) as journal, journal:
             for (store,) in journal.execute("SELECT value FROM facts WHERE name = 'store'").fetchall():
                 if now(store) != store:
                     journal.execute("UPDATE facts SET value = ? WHERE name = 'store'", (now(store),))

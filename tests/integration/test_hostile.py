@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -452,7 +451,7 @@ def databases_with_a_study(tmp_path_factory: pytest.TempPathFactory, fresh_datab
 @pytest.fixture
 def submitted(tmp_path: Path, databases_with_a_study: Path) -> Path:
     """The folder of databases in which a study was submitted."""
-    shutil.copytree(databases_with_a_study, tmp_path / ".lab")
+    copy_of(databases_with_a_study, tmp_path / ".lab")
     (tmp_path / "g.yaml").write_text(GRID)
     return tmp_path / ".lab"
 
