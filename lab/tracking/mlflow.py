@@ -27,10 +27,17 @@ from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
-from lab.hold import Hold  # noqa: E402
+from lab.hold import Hold, Lost  # noqa: E402
 from lab.places import has_mark, mark  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
-from lab.tracking.base import Left, Place, RunStatus, artifact_path, public_uri  # noqa: E402
+from lab.tracking.base import (  # noqa: E402
+    ATTEMPT_TAG,
+    Left,
+    Place,
+    RunStatus,
+    artifact_path,
+    public_uri,
+)
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
@@ -179,6 +186,7 @@ class MlflowTracker:
                 run = self._client.create_run(
                     experiment, timestamp, {**_source_tags(), **tags}, run_name=name
                 )
+                self._delete_where_lost(run.info.run_id, tags, hold)
         else:
             with self._doing(f"re-opening the run {run_id}"):
                 run = self._client.get_run(run_id)
@@ -190,6 +198,14 @@ class MlflowTracker:
         return MlflowRun(
             self._client, run, reopened=run_id is not None, system_metrics=system_metrics, hold=hold
         )
+
+    def _delete_where_lost(self, run_id: str, tags: Mapping[str, str], hold: Hold) -> None:
+        """Delete a run that was made in sleep: nobody knows it, unless who has the trial now has opened it."""
+        if hold.is_lost(anew=True):
+            found = self._client.get_run(run_id).data.tags
+            if found.get(ATTEMPT_TAG) == tags.get(ATTEMPT_TAG):
+                self._client.delete_run(run_id)
+            raise Lost
 
     def attach(self, run_id: str) -> MlflowRun:
         """Return a run for writing without re-opening it: see `Tracker.attach`."""

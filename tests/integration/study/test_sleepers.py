@@ -28,6 +28,7 @@ from lab.objective import trial as objective
 from lab.study import TrialQueue, find_queue, work
 from lab.study.storage import GRACE_SECONDS
 from lab.tracking import connect
+from lab.tracking.mlflow_run import MlflowRun
 from lab.training import load_checkpoint
 from lab.training.sums import Sums
 from tests.servers import MlflowServer
@@ -105,7 +106,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "before a run is made": lambda: nap_around(MlflowClient, "create_run"),
     "after a run was made": lambda: nap_around(MlflowClient, "create_run", after=True),
     "before an upload": lambda: nap_around(
-        MlflowClient, "log_artifact", lambda _, run, file, *more: file.endswith(("last.pt", "spare.pt"))
+        MlflowRun, "log_file", lambda _, file, *more: file.name in ("last.pt", "spare.pt")
     ),
     "after points were sent": lambda: nap_around(MlflowClient, "log_batch", nth(4), after=True),
     "in a transaction": in_a_transaction,
