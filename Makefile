@@ -15,7 +15,7 @@ STORE = $(or $(MLFLOW_TRACKING_URI),sqlite:///.lab/mlflow.db)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install quickstart ui test install-test lint format unit \
-	test-slow test-gpu test-browser test-postgres test-docker secrets backup restore constraints clean
+	test-slow test-gpu test-browser test-postgres test-docker secrets user remove-user backup restore constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -89,7 +89,13 @@ test-docker: install-test  ## tests that need a Docker engine
 secrets:  ## passwords and .env for the service, which `docker compose up -d` starts
 	@docker/secrets.sh
 
-backup:  ## both databases and the artifacts of the service into backups/ (TO=folder)
+user:  ## NAME=ann: accounts of her own in MLflow and PostgreSQL, for who submits and trains
+	@docker/user.sh $@
+
+remove-user:  ## NAME=ann: take them away
+	@docker/user.sh $@
+
+backup:  ## both databases and the artifacts of the service into backups/ (TO=folder, KEEP=7)
 	@docker/backup.sh
 
 restore:  ## FROM=backups/…: a backup into an empty service

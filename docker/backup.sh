@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # `make backup`: both databases and the artifacts into a new folder below backups/, while everything runs.
+# `make backup KEEP=7` then deletes all but the newest seven that have a date for a name: for cron.
 # Studies first, then runs, then artifacts: what is made meanwhile is at most too new, and a trial that looks unfinished
 # is continued in the run that it has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${TO:-backups/$(date -u +%Y-%m-%dT%H-%M-%SZ)}
+keep=${KEEP:-}
 if [ -e "$folder" ]; then echo "$folder is there already; name another: make backup TO=…" >&2; exit 1; fi
+if [ "$keep" ] && ! [[ $keep =~ ^[1-9][0-9]*$ ]]; then echo "KEEP=$keep: how many are kept, 1 or more" >&2; exit 1; fi
 
 umask 077
 unfinished=$folder.unfinished
@@ -20,3 +23,15 @@ docker compose exec -T mlflow tar --create --directory=/var/lib/mlflow . >"$unfi
 (cd "$unfinished" && sha256sum -- * >SHA256SUMS)
 mv "$unfinished" "$folder"
 du -sh "$folder"
+
+if [ "$keep" ]; then
+    # their names sort by date; what a killed one left behind goes too, once it is a day old
+    cd "$(dirname "$folder")"
+    shopt -s nullglob
+    dated=([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]-[0-9][0-9]-[0-9][0-9]Z)
+    for ((number = 0; number < ${#dated[@]} - keep; number++)); do
+        echo "deleting ${dated[number]}"
+        rm -rf -- "${dated[number]}"
+    done
+    find . -maxdepth 1 -name '*Z.unfinished' -mtime +0 -exec rm -rf -- {} +
+fi

@@ -21,10 +21,14 @@ fi
 docker compose stop worker dashboard mlflow
 for database in lab mlflow; do
     echo "database $database"
-    docker compose exec -T postgres pg_restore --username=postgres --dbname="$database" --role="$database" --no-owner \
-        --clean --if-exists --single-transaction --exit-on-error <"$folder/$database.dump"
+    docker compose exec -T postgres pg_restore --username=postgres --dbname="$database" --role="${database}_owner" --no-owner \
+        --no-acl --clean --if-exists --single-transaction --exit-on-error <"$folder/$database.dump"
 done
 echo "artifacts"
 docker compose run --rm --no-deps -T --entrypoint tar mlflow --extract --directory=/var/lib/mlflow <"$folder/artifacts.tar"
 # schemas of an older version are brought up to date, and the passwords of this machine are put into force
 docker compose up --detach --wait
+# a backup has MLflow's users, but no roles of PostgreSQL: people whose passwords are here get theirs again
+for person in "${LAB_SECRETS:-docker/secrets}"/people/*/; do
+    if [ -d "$person" ]; then NAME=$(basename "$person") docker/user.sh user; fi
+done

@@ -31,7 +31,7 @@ for user in admin worker reader; do
 done
 { echo "*:*:*:postgres:$(cat "$secrets/postgres_password")"; cat "$secrets"/pgpass_{mlflow,lab,dashboard}; } \
     >"$secrets/pgpass_migrate"
-chmod 600 "$secrets"/*
+find "$secrets" -type f -exec chmod 600 {} +
 if [ "$(id -u)" -eq 0 ]; then chown -R "$uid:$gid" "$secrets"; fi
 
 if [ ! -e .env ]; then

@@ -1,7 +1,10 @@
 """Makes both databases ready before anything uses them: roles, databases, newest schemas, MLflow's users.
 
-Every `docker compose up` runs it. What is there already is left alone, but for passwords: the ones in the secret
-files are put into force. Two at once wait for each other.
+Every `docker compose up` runs it. Each step says how things should be and can be repeated, so that one that died, or
+an older version, is made good by the next. Passwords are those of the secret files. Two at once wait for each other.
+
+`migrate.py user ann` gives a person an account in both, with the two passwords that its standard input has, one a
+line; `migrate.py remove-user ann` takes it away.
 """
 
 import configparser
@@ -16,31 +19,59 @@ from psycopg import sql
 
 HOST = "database"
 SECRETS = Path("/run/secrets")
-MLFLOW = f"postgresql+psycopg://mlflow@{HOST}/mlflow"
-STUDIES = f"postgresql+psycopg://lab@{HOST}/lab"
 LOCK = 0x6C6162  # any number that nobody else locks
 
-# a worker trains what anybody has submitted, and so may write to every experiment; nobody else's rights change
+# Tables belong to roles that nobody logs in as, so that nobody can drop one. What the studies' trainers may do in
+# theirs has no DELETE: a study is only ever added to.
+TRAINERS = "trainers"
+READ, TRAIN, KEEP = "SELECT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
+# Of PostgreSQL's connections, so many go to one role at most, and nobody has to wait for another.
+SHARES = {"mlflow": 0.3, "lab": 0.5, "dashboard": 0.1}
+PERSON_SHARE = 0.2
+
+# Who trains may write to every experiment and model, as a worker trains what anybody has submitted; only who made
+# one may delete it, or give rights to it.
 WORKER_ROLE = "worker"
-WORKER_PERMISSIONS = {"workspace": "USE", "experiment": "MANAGE", "registered_model": "MANAGE"}
+WORKER_PERMISSIONS = {"workspace": "USE", "experiment": "EDIT", "registered_model": "EDIT"}
+ACCOUNTS = ("admin", "worker", "reader")
 
 
-def main() -> None:
-    """Do all of it, in order; every step says what it does."""
+def main(arguments: list[str]) -> None:
+    """Do all of it, in order, or what `arguments` ask for; every step says what it does."""
     with alone() as server:
-        passwords = read_passwords()
-        for role in ("mlflow", "lab", "dashboard"):
-            make_role(server, role, passwords[role])
-        for database in ("mlflow", "lab"):
-            make_database(server, database)
-        say("schema of MLflow's database")
-        run("mlflow", "db", "upgrade", MLFLOW)
-        run(sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", MLFLOW)
-        say("schema of the studies' database")
-        upgrade_studies()
-        let_dashboard_read(server)
-        make_users()
+        match arguments:
+            case []:
+                migrate(server)
+            case ["user", name]:
+                add_person(server, name, *sys.stdin.read().split())
+            case ["remove-user", name]:
+                remove_person(server, name)
+            case _:
+                sys.exit(__doc__)
     say("done")
+
+
+def migrate(server: psycopg.Connection) -> None:
+    """Make everything ready."""
+    passwords = read_passwords()
+    for role, share in SHARES.items():
+        make_role(server, role, passwords[role], share)
+    make_group(server, TRAINERS)
+    for database in ("mlflow", "lab"):
+        make_database(server, database)
+    server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")  # which every server has
+    say("schema of MLflow's database")
+    run("mlflow", "db", "upgrade", owners_url("mlflow"))
+    run(sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", owners_url("mlflow"))
+    say("schema of the studies' database")
+    upgrade_studies()
+    say("grants")
+    grant("mlflow", "mlflow", KEEP)
+    grant("lab", TRAINERS, TRAIN)
+    grant("lab", "dashboard", READ)
+    server.execute(sql.SQL("GRANT {} TO lab").format(sql.Identifier(TRAINERS)))
+    server.execute("ALTER ROLE dashboard SET default_transaction_read_only = on")
+    make_users()
 
 
 def say(text: str) -> None:
@@ -58,9 +89,24 @@ def run(*command: str) -> None:
 @contextmanager
 def alone() -> Iterator[psycopg.Connection]:
     """Yield a superuser's connection, once nobody else migrates."""
-    with psycopg.connect(host=HOST, user="postgres", dbname="postgres", autocommit=True) as server:
+    with connection("postgres") as server:
         server.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         yield server
+
+
+def connection(database: str) -> psycopg.Connection:
+    """Return a superuser's connection to a database, where each statement is a transaction."""
+    return psycopg.connect(host=HOST, user="postgres", dbname=database, autocommit=True)
+
+
+def owner(database: str) -> str:
+    """Return the role that a database and its tables belong to."""
+    return f"{database}_owner"
+
+
+def owners_url(database: str) -> str:
+    """Return the address of a database for a superuser who acts as its owner."""
+    return f"postgresql+psycopg://postgres@{HOST}/{database}?options=-crole%3D{owner(database)}"
 
 
 def read_passwords() -> dict[str, str]:
@@ -69,71 +115,158 @@ def read_passwords() -> dict[str, str]:
     return {role: password for _, _, _, role, password in (line.split(":", 4) for line in lines)}
 
 
-def make_role(server: psycopg.Connection, role: str, password: str) -> None:
-    """Create `role` where it is not there, and set its password, which travels and is logged only as a hash."""
+def exists(server: psycopg.Connection, role: str) -> bool:
+    """Return whether there is a role."""
+    return server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
+
+
+def make_role(server: psycopg.Connection, role: str, password: str, share: float) -> None:
+    """Create `role` where it is not there, with its password, which travels and is logged only as a hash."""
     name = sql.Identifier(role)
-    if not server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+    if not exists(server, role):
         say(f"role {role}")
         server.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
     hashed = server.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
-    server.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(name, hashed.decode()))
+    most = int(share * int(server.execute("SHOW max_connections").fetchone()[0]))
+    change = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {} CONNECTION LIMIT {}")
+    server.execute(change.format(name, hashed.decode(), most))
 
 
-def make_database(server: psycopg.Connection, role: str) -> None:
-    """Create the database of `role`, of the same name, which nobody else may enter."""
-    name = sql.Identifier(role)
-    if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [role]).fetchone():
-        say(f"database {role}")
-        server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
-    server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+def make_group(server: psycopg.Connection, role: str) -> None:
+    """Create `role`, which nobody can log in as, where it is not there."""
+    if not exists(server, role):
+        server.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+
+
+def make_database(server: psycopg.Connection, name: str) -> None:
+    """Create a database, which nobody may enter before it is granted, and give all that is in it to its owner.
+
+    Earlier versions let the role of the same name own it.
+    """
+    database, keeper, former = sql.Identifier(name), sql.Identifier(owner(name)), sql.Identifier(name)
+    make_group(server, owner(name))
+    if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+        say(f"database {name}")
+        server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, keeper))
+    server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    server.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, keeper))
+    with connection(name) as inside:
+        inside.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(former, keeper))
+        inside.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
 def upgrade_studies() -> None:
     """Bring Optuna's tables to their newest schema, or create them."""
-    with psycopg.connect(host=HOST, user="postgres", dbname="lab") as studies:
+    with connection("lab") as studies:
         (tables,) = studies.execute("SELECT to_regclass('public.version_info')").fetchone()
     if tables:
-        run("optuna", "storage", "upgrade", "--storage", STUDIES)
+        run("optuna", "storage", "upgrade", "--storage", owners_url("lab"))
     else:
         from lab.study import open_storage  # seconds of imports
 
-        open_storage(STUDIES)
+        open_storage(owners_url("lab"))
 
 
-def let_dashboard_read(server: psycopg.Connection) -> None:
-    """Let the role `dashboard` read the studies, and nothing else, tables of later versions too."""
-    server.execute("GRANT CONNECT ON DATABASE lab TO dashboard")
-    server.execute("ALTER ROLE dashboard SET default_transaction_read_only = on")
-    with psycopg.connect(host=HOST, user="postgres", dbname="lab", autocommit=True) as studies:
-        studies.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO dashboard")
-        studies.execute(
-            "ALTER DEFAULT PRIVILEGES FOR ROLE lab IN SCHEMA public GRANT SELECT ON TABLES TO dashboard"
-        )
+def grant(database: str, role: str, rights: str) -> None:
+    """Let `role` enter a database and do what `rights` say with its tables, those of later versions too."""
+    name, keeper, may = sql.Identifier(role), sql.Identifier(owner(database)), sql.SQL(rights)
+    later = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA public GRANT").format(keeper)
+    with connection(database) as inside:
+        inside.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), name))
+        inside.execute(sql.SQL("GRANT {} ON ALL TABLES IN SCHEMA public TO {}").format(may, name))
+        inside.execute(sql.SQL("{} {} ON TABLES TO {}").format(later, may, name))
+        if rights != READ:  # new rows take their numbers from sequences
+            inside.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
+            inside.execute(sql.SQL("{} USAGE ON SEQUENCES TO {}").format(later, name))
 
 
-def make_users() -> None:
-    """Create MLflow's users `admin`, `worker` and `reader`, with the passwords of the secret files."""
+def open_users():
+    """Return MLflow's store of users."""
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # seconds of imports
 
     store = SqlAlchemyStore()
-    store.init_db(MLFLOW)
-    for secret in ("mlflow_admin", "mlflow_worker", "mlflow_reader"):
+    store.init_db(owners_url("mlflow"))
+    return store
+
+
+def make_users() -> None:
+    """Create MLflow's users `admin`, `worker` and `reader`, and the role of whoever trains."""
+    store = open_users()
+    for account in ACCOUNTS:
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read(SECRETS / secret)
-        account = parser["mlflow"]
-        name, password = account["mlflow_tracking_username"], account["mlflow_tracking_password"]
-        if not store.has_user(name):
-            say(f"MLflow user {name}")
-            store.create_user(name, password, is_admin=secret == "mlflow_admin")
-        elif not store.authenticate_user(name, password):
-            say(f"new password of MLflow user {name}")
-            store.update_user(name, password=password)
-    if WORKER_ROLE not in {role.name for role in store.list_roles(["default"])}:
-        role = store.create_role(WORKER_ROLE, "default", "Trains: may write to every experiment and model")
-        for kind, permission in WORKER_PERMISSIONS.items():
-            store.add_role_permission(role.id, kind, "*", permission)
-        store.assign_role_to_user(store.get_user("worker").id, role.id)
+        parser.read(SECRETS / f"mlflow_{account}")
+        found = parser["mlflow"]
+        name, password = found["mlflow_tracking_username"], found["mlflow_tracking_password"]
+        make_user(store, name, password, is_admin=account == "admin")
+    let_train(store, "worker")
+
+
+def make_user(store, name: str, password: str, is_admin: bool = False) -> None:
+    """Create one of MLflow's users where it is not there, with its password."""
+    if not store.has_user(name):
+        say(f"MLflow user {name}")
+        store.create_user(name, password, is_admin=is_admin)
+    elif not store.authenticate_user(name, password):
+        say(f"new password of MLflow user {name}")
+        store.update_user(name, password=password)
+
+
+def let_train(store, name: str) -> None:
+    """Give a user the role of whoever trains, which has exactly its permissions."""
+    roles = {role.name: role for role in store.list_roles(["default"])}
+    role = roles.get(WORKER_ROLE) or store.create_role(WORKER_ROLE, "default", "Trains: may write everywhere")
+    held = {}
+    for one in store.list_role_permissions(role.id):
+        if one.resource_pattern == "*" and WORKER_PERMISSIONS.get(one.resource_type) == one.permission:
+            held[one.resource_type] = one.permission
+        else:
+            store.remove_role_permission(one.id)
+    for kind in WORKER_PERMISSIONS.keys() - held.keys():
+        store.add_role_permission(role.id, kind, "*", WORKER_PERMISSIONS[kind])
+    user = store.get_user(name)
+    if role.id not in {one.id for one in store.list_user_roles(user.id)}:
+        store.assign_role_to_user(user.id, role.id)
+
+
+def add_person(server: psycopg.Connection, name: str, for_database: str, for_mlflow: str) -> None:
+    """Give a person a role in PostgreSQL and a user in MLflow, both of whom may train and delete nothing of others."""
+    refuse_own(server, name)
+    if not exists(server, name):  # at once: one that is half made could not be told from the service's own
+        create = sql.SQL("CREATE ROLE {} NOLOGIN IN ROLE {}")
+        server.execute(create.format(sql.Identifier(name), sql.Identifier(TRAINERS)))
+    make_role(server, name, for_database, PERSON_SHARE)
+    store = open_users()
+    make_user(store, name, for_mlflow)
+    let_train(store, name)
+
+
+def remove_person(server: psycopg.Connection, name: str) -> None:
+    """Take a person's accounts away, and end what they are connected to; their studies and runs stay."""
+    refuse_own(server, name)
+    role = sql.Identifier(name)
+    if exists(server, name):
+        server.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name])
+        server.execute(sql.SQL("DROP ROLE {}").format(role))
+        say(f"role {name} removed")
+    store = open_users()
+    if store.has_user(name):
+        store.delete_user(name)
+        say(f"MLflow user {name} removed")
+
+
+def refuse_own(server: psycopg.Connection, name: str) -> None:
+    """Refuse the name of an account that the service itself has, and everybody before there is a service."""
+    if not exists(server, TRAINERS):
+        sys.exit("migrate: start the service first: docker compose up -d --wait")
+    members = (
+        "SELECT 1 FROM pg_auth_members WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %s)"
+        " AND roleid = (SELECT oid FROM pg_roles WHERE rolname = %s)"
+    )
+    is_person = name not in SHARES and server.execute(members, [name, TRAINERS]).fetchone()
+    if name in ACCOUNTS or name.startswith("pg_") or (exists(server, name) and not is_person):
+        sys.exit(f"migrate: '{name}' is an account of the service itself; take another name")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

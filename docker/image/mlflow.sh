@@ -4,14 +4,14 @@
 # PostgreSQL's comes from PGPASSFILE.
 set -eu
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(cat /run/secrets/flask_secret_key)
-export MLFLOW_FLASK_SERVER_SECRET_KEY
+export MLFLOW_FLASK_SERVER_SECRET_KEY PYTHONPATH=/opt/lab
 if [ "${LAB_LOG_FORMAT:-text}" = json ]; then export MLFLOW_UVICORN_OPTS="--log-config /opt/lab/uvicorn.yaml"; fi
 
 # Names that it may be called by: inside, on this machine, and what .env adds. Without workspaces every user, a
 # reader too, could create experiments.
-exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 \
+exec python /opt/lab/server.py server --host 0.0.0.0 --port 5000 --workers 1 \
     --app-name basic-auth --enable-workspaces \
-    --allowed-hosts "mlflow:5000,localhost:*,127.0.0.1:*,[::1]:*${LAB_HOSTS:+,$LAB_HOSTS}" \
-    --cors-allowed-origins "http://localhost:*,http://127.0.0.1:*${LAB_ORIGINS:+,$LAB_ORIGINS}" \
+    --allowed-hosts "mlflow:5000,localhost:*,127.0.0.1:*,[[]::1]:*${LAB_HOSTS:+,$LAB_HOSTS}" \
+    ${LAB_ORIGINS:+--cors-allowed-origins "$LAB_ORIGINS"} \
     --backend-store-uri postgresql+psycopg://mlflow@database/mlflow \
     --artifacts-destination "$LAB_ARTIFACTS"

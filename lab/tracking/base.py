@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
 __all__ = [
     "ATTEMPT_TAG",
     "JOURNAL_TAG",
+    "DeniedError",
     "Left",
     "Place",
     "Point",
@@ -56,6 +57,10 @@ class RunStatus(StrEnum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     KILLED = "KILLED"
+
+
+class DeniedError(TrackingError):
+    """The store is there, and the account may not do that: in a team's service, delete what another one made."""
 
 
 class UnavailableError(TrackingError):

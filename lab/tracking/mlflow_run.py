@@ -33,7 +33,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 from lab.hold import Hold, Lost
-from lab.tracking.base import Point, RunStatus, artifact_path, public_uri
+from lab.tracking.base import DeniedError, Point, RunStatus, artifact_path, public_uri
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.markup import literal
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
@@ -251,7 +251,8 @@ class MlflowRun:
             mine = f"source_run_id = '{self._run_id}'"
             for other in self._client.search_logged_models([self._experiment], mine):
                 if other.model_id != logged.model_id and other.name == _MODEL:
-                    self._client.delete_logged_model(other.model_id)
+                    with suppress(DeniedError), self._doing("deleting an older model"):
+                        self._client.delete_logged_model(other.model_id)
         return f"models:/{logged.model_id}"
 
     def log_origin(self, run_id: str) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 
 from lab.errors import TrackingError
-from lab.tracking.base import UnavailableError, public_uri
+from lab.tracking.base import DeniedError, UnavailableError, public_uri
 
 __all__ = ["translated"]
 
@@ -62,7 +62,7 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
     where = f"{action[0].upper()}{action[1:]} failed at {public_uri(uri)}: "
     status = _status(error)
     if status in (401, 403):
-        return TrackingError(where + _denied(status, detail, uri))
+        return _denied(status, where, detail, uri)
     if _is_out_of_reach(error, detail):
         reason = _REASON.search(detail)
         detail = next(part for part in reason.groups() if part) if reason else detail
@@ -77,21 +77,21 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
     )
 
 
-def _denied(status: int, detail: str, uri: str) -> str:
+def _denied(status: int, where: str, detail: str, uri: str) -> TrackingError:
     """Return why the server turned a request away, and what to do."""
     if status == 401:
-        return (
-            "the user name or the password is wrong, or there is none (401). "
+        return TrackingError(
+            f"{where}the user name or the password is wrong, or there is none (401). "
             f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write {_CREDENTIALS}."
         )
     if "host header" in detail.lower():
-        return (
-            f"the server does not go by the name {urlsplit(uri).hostname} (403). Start it with "
+        return TrackingError(
+            f"{where}the server does not go by the name {urlsplit(uri).hostname} (403). Start it with "
             "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) listing that name, or use another name of it."
         )
-    return (
-        f"this account may not do that (403). {detail} Let an administrator of the server give it the permission "
-        "EDIT, or name another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
+    return DeniedError(
+        f"{where}this account may not do that (403). {detail} Let an administrator of the server give it the "
+        "permission EDIT, or name another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
         f"{_CREDENTIALS}. A server whose --allowed-hosts lacks its name answers 403 too."
     )
 

@@ -111,9 +111,12 @@ def test_a_backup_is_whole_and_goes_into_an_empty_stack_only(
     before = everything(stack, study)
     states = stack.states(study)
     folder = tmp_path / "backup"
-    saved = stack.make("backup", f"TO={folder}")
+    for day in ("2026-01-01T00-00-00Z", "2026-01-02T00-00-00Z", "not a backup"):
+        (tmp_path / day).mkdir()
+    saved = stack.make("backup", f"TO={folder}", "KEEP=1")
     assert saved.returncode == 0, saved.stderr
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert {file.name for file in tmp_path.iterdir()} == {"backup", "2026-01-02T00-00-00Z", "not a backup"}
 
     refused = stack.make("restore", f"FROM={folder}")
     assert refused.returncode != 0

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# `make user NAME=ann`: an account of her own in MLflow and in PostgreSQL for a person who submits and trains. Both
+# passwords are kept in a folder to hand over; running it again is safe, and gives her a new one for each file deleted.
+# `make remove-user NAME=ann` takes the accounts away.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+action=$1
+name=${NAME:?name a person: make $action NAME=ann}
+if ! [[ $name =~ ^[a-z][a-z0-9_.-]{0,31}$ ]]; then
+    echo "'$name' is no name for an account: small letters, digits and _ . - after a letter, at most 32" >&2
+    exit 1
+fi
+people=${LAB_SECRETS:-docker/secrets}/people folder=$people/$name
+
+if [ "$action" = remove-user ]; then
+    docker compose run --rm -T migrate remove-user "$name" </dev/null
+    rm -rf "$folder"
+    exit
+fi
+
+umask 077
+fresh=
+if [ ! -e "$folder" ]; then fresh=1; mkdir -p "$folder"; fi
+trap 'if [ $? -ne 0 ] && [ "$fresh" ]; then rm -rf "$folder"; fi' EXIT
+new_password() { LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | head -c 32 || true; }
+if [ ! -s "$folder/pgpass" ]; then echo "*:*:*:$name:$(new_password)" >"$folder/pgpass"; fi
+if [ ! -s "$folder/credentials" ]; then
+    printf '[mlflow]\nmlflow_tracking_username = %s\nmlflow_tracking_password = %s\n' "$name" "$(new_password)" \
+        >"$folder/credentials"
+fi
+{ cut -d: -f5 "$folder/pgpass"; sed -n 's/^mlflow_tracking_password = //p' "$folder/credentials"; } \
+    | docker compose run --rm -T migrate user "$name"
+echo "Hand $folder over to $name; docs/SERVICE.md says what to do with it (From a laptop)."
