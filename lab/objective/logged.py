@@ -10,6 +10,7 @@ import yaml
 
 from lab.config import TrialConfig
 from lab.models import summarize_config
+from lab.objective.continuing import Points
 from lab.objective.result import TrialResult
 from lab.tracking import Run
 from lab.tracking.error_analysis import log_error_analysis
@@ -46,9 +47,13 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
     run.log_text(summary.table(), "model.txt")
 
 
-def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
+def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) -> None:
     """Log the final metrics, the outcome, the figures and the model."""
     metrics = result.metrics()
+    if points.steps(
+        "seconds"
+    ):  # of an attempt that ended just before it had said so; the clock's is no other's
+        del metrics["seconds"]
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
