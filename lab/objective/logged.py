@@ -12,6 +12,7 @@ from lab.config import TrialConfig
 from lab.data import Dataset
 from lab.errors import printable
 from lab.models import summarize_config
+from lab.objective.continuing import Points
 from lab.objective.result import TrialResult
 from lab.tracking import Run
 from lab.tracking.drawing import log_figure
@@ -51,9 +52,13 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
         run.log_text(_data_text(dataset), "data.txt")
 
 
-def log_result(run: Run, result: TrialResult, trainer: Trainer) -> None:
+def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) -> None:
     """Log the final metrics, the outcome, the figures and the model."""
     metrics = result.metrics()
+    if points.steps(
+        "seconds"
+    ):  # of an attempt that ended just before it had said so; the clock's is no other's
+        del metrics["seconds"]
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)

@@ -178,7 +178,7 @@ class _Trial:
             raise
         result = result_of(trainer, self.run.run_id)
         result = replace(result, outcome=Outcome.PRUNED) if pruned else result
-        log_result(self.run, result, trainer)
+        log_result(self.run, result, trainer, points)
         if self.checkpoints is not None:
             self.checkpoints.finish(dict(trainer.model.state_dict()))
         return result
