@@ -116,7 +116,7 @@ def _nothing(frame: pd.DataFrame, study: str, stores: Stores) -> str:
     if _deleted(study, stores):
         return f"No trial of {study} has a run any more"
     newest = " with the settings of its newest file" if frame.attrs["left_out"] else ""
-    return f"No trial of {study} has begun yet{newest}"
+    return f"No trial of {study}{newest} has begun yet"
 
 
 def tell_left_out(frame: pd.DataFrame, command: str, *, err: bool = False) -> None:

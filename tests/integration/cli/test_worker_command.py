@@ -115,7 +115,7 @@ def test_retry(swept_with_failures: Any) -> None:
     failed = lab.runs("tiny").query("status == 'FAILED'")
     cell = failed["tags.lab.cell"].iloc[0]
     one = lab("retry", "tiny", "--cell", cell[:10])
-    assert "tiny: 1 failed cells queued again, 1 waiting in all" in one.stdout
+    assert "tiny: 1 failed cell queued again, 1 waiting in all" in one.stdout
     again = lab("retry", "tiny", "--cell", cell)
     assert again.exit_code == 1
     assert f"The cell {cell} of the study 'tiny' is waiting: only a failed one" in again.stderr

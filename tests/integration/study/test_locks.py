@@ -122,7 +122,9 @@ def test_whose_a_trial_is_can_be_asked_while_somebody_sleeps_on_the_database(
     queue.set_trial_attribute(claim.trial_id, "worker", "elsewhere:1:1.00")
     assert not queue.is_mine(claim.trial_id)
     queue.put_back(claim.trial_id)  # another's by now
-    assert [trial.user_attrs["worker"] for trial in queue.trials(TrialState.RUNNING)] == ["elsewhere:1:1.00"]
+    assert [trial.user_attrs["lab:worker"] for trial in queue.trials(TrialState.RUNNING)] == [
+        "elsewhere:1:1.00"
+    ]
 
 
 def test_a_run_is_not_ended_whose_trial_was_taken_up_again(

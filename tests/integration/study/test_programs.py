@@ -131,8 +131,8 @@ def test_a_trial_with_a_name_that_a_worker_does_not_know_waits_for_one_that_does
     registry.activations._entries.pop("mine")
     queue = TrialQueue(open_storage(url), "tiny")
     with pytest.raises(
-        LabError, match=r"Trial 0 .* cannot be trained by this worker: .*Unknown activation 'mine'"
+        LabError, match=r"trial 0 .* cannot be read: .*Unknown activation 'mine'.* registers names of its own"
     ):
         queue.claim()
     assert {trial.state.name for trial in queue.trials()} == {"WAITING"}
-    assert queue.trials()[0].user_attrs.get("worker") is None
+    assert queue.trials()[0].user_attrs.get("lab:worker") is None

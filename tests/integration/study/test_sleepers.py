@@ -252,7 +252,7 @@ def check(night: Night, calm: Stores, points: Any) -> None:
     queue = find_queue(night.stores.storage, "tiny")
     assert queue is not None
     done = queue.completed()
-    assert len(done) == len({trial.user_attrs["cell"] for trial in done}) == CELLS
+    assert len(done) == len({trial.user_attrs["lab:cell"] for trial in done}) == CELLS
     assert Counter(trial.state.name for trial in queue.trials()).keys() <= {"COMPLETE", "FAIL"}
     found = points(night.stores.tracking_uri, "tiny")
     assert len(found) == CELLS

@@ -512,7 +512,7 @@ def test_the_origin_of_a_run_is_on_it(tracker: Tracker, experiment: str) -> None
         models = inner(tracker)._client.get_run(origin.run_id).outputs.model_outputs
         inputs = inner(tracker)._client.get_run(child.run_id).inputs.model_inputs
         assert [model.model_id for model in inputs] == [model.model_id for model in models]
-        page = f"#/experiments/{experiment}/runs/{origin.run_id}?workspace=default"
+        page = run_page(experiment, origin.run_id).removeprefix("/")
         assert tags["tags.mlflow.note.content"] == f"Began with the weights of [origin]({page})."
 
 

@@ -90,7 +90,7 @@ def test_stores_that_are_well(examined: Examined, home: Path) -> None:
     opened = run.open_run(name="x", experiment=run.experiment("x"), tags={})
     opened.log_text("text", "a.txt")
     opened.end(RunStatus.FINISHED)
-    assert examined()["artifacts"]["found"] == f"answers: 1 entries in the newest run, {opened.run_id}"
+    assert examined()["artifacts"]["found"] == f"answers: 1 entry in the newest run, {opened.run_id}"
 
 
 def stamp(database: Path, version: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from lab.engines import Stores
 from lab.errors import LabWarning, TrackingError
 from lab.restore import restore_config
-from lab.study import TrialQueue, open_storage
+from lab.study import TrialQueue, open_storage, open_study
 from lab.tracking import JournaledTracker, RunStatus, Tracker, connect, left
 from lab.upkeep import find_garbage
 
@@ -181,12 +181,12 @@ def test_what_is_left_in_a_journal_goes_to_the_store_that_came_along(original: P
 def test_running_trials_of_a_copy_are_its_own_to_train(original: Project) -> None:
     def running(project: Project) -> list[str]:
         queue = TrialQueue(open_storage(project.stores.storage), "tiny")
-        return [trial.state.name for trial in queue.trials()]
+        return [trial.state.name for trial in (*queue.trials(), *queue.others())]
 
     storage = open_storage(original.stores.storage)
-    study = optuna.create_study(study_name="tiny", storage=storage)
-    queue = TrialQueue(storage, "tiny")
-    queue.reserve("one")
+    queue, _ = open_study(storage, "tiny", ["maximize"])
+    study = optuna.load_study(study_name="tiny", storage=storage)
+    queue.reserve("slot-0")
     study.ask()
     queue.set_trial_attribute(queue.trials()[0]._trial_id, "worker", "host:1:1.00")
     study.ask()  # of another program
