@@ -18,6 +18,8 @@ __all__ = ["NewestFile", "changes", "differing", "in_words", "newest_file", "par
 
 # where and how fast a trial runs is not what it is, and a preset's values stand in their own params
 _PLACE = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
+# what is read off an image folder where the file does not say it
+_OF_THE_DATA = frozenset({"data_digest", "image_size"})
 _MOST_WORDS = 3  # settings that are named of those that differ
 
 
@@ -81,7 +83,8 @@ def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str,
     One that the run has not is no change: it may be of a later version of lab. Of a folder the last part counts, as
     the same data lies in another place on another machine.
     """
-    known = params.keys() & TrialConfig.model_fields.keys() - _PLACE - {"data_digest"}
+    told_by_data = _OF_THE_DATA - expected.keys()
+    known = params.keys() & TrialConfig.model_fields.keys() - _PLACE - told_by_data
     different = {name: params[name] for name in sorted(known) if params[name] != expected.get(name, "")}
     if "data_dir" in different:
         folder = Path(different.pop("data_dir")).name

@@ -56,7 +56,7 @@ class Earlier:
         self._queue = queue
         self._tracker = tracker
         self._newest = queue.newest()
-        self._pinned: dict[str, str] = dict(queue.attribute(_PINNED, {}))
+        self._pinned: dict[str, str] = dict(queue.attributes().get(_PINNED, {}))
 
     def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
         """Return the config under which the study may have this cell, and whether it has it of other images only.
@@ -79,7 +79,7 @@ class Earlier:
     def pin(self) -> None:
         """Keep in the study which images the recognised cells are of, so that a later change is seen."""
         clear_cache()
-        if self._pinned != self._queue.attribute(_PINNED, {}):
+        if self._pinned != self._queue.attributes().get(_PINNED, {}):
             self._queue.set_attribute(_PINNED, self._pinned)
 
     @cached_property
@@ -148,7 +148,7 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     Raises:
         StudyError: the images have changed since its first trial.
     """
-    known = dict(queue.attribute(_SEARCHED, {}))
+    known = dict(queue.attributes().get(_SEARCHED, {}))
     found = {_spelt(config): config.data_digest for config in configs if config.data_digest}
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
     if changed and any(TrialRecord(trial).run_id is not None for trial in queue.trials()):
@@ -167,7 +167,7 @@ def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
         OtherDataError: this machine has others.
         DataError: they are not here.
     """
-    planned = queue.attribute(_SEARCHED, {}).get(_spelt(config))
+    planned = queue.attributes().get(_SEARCHED, {}).get(_spelt(config))
     return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
 
 

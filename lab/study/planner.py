@@ -304,7 +304,8 @@ def submit(
     earlier = Earlier(queue, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
     planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
-    log_planned(run, tracker, planned, partial=grid.only is not None)
+    planned = log_planned(run, tracker, planned, partial=grid.only is not None)
+    queue.set_attribute("planned", list(planned.cells))
     missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
     turns = _Turns(grid, queue, newest, last)
     added = 0
@@ -366,6 +367,7 @@ def _open(
         if grid.search is not None:
             keep_to_images(queue, (cell.config for cell in cells))
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
+            queue.set_attribute("planned", [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
             added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
             if queue.waits():

@@ -41,6 +41,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     "monitor": (str,),
     "needs": (list,),
     "objectives": (list,),
+    "planned": (list,),
     "run_id": (str,),
     "search": (dict,),
     "searched_images": (dict,),

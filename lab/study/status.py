@@ -144,6 +144,8 @@ def run_ids(queue: TrialQueue) -> set[str]:
 def winner(queue: TrialQueue, missing: Collection[str] = ()) -> FrozenTrial | None:
     """Return the best finished trial of a study, in the order of `lab.training.rank`; None where none is finished.
 
+    It is one of the cells that were planned last, as on a leaderboard, where any of these is finished.
+
     Args:
         queue: of the study.
         missing: ids of the runs that are no more: a trial without its run wins nothing.
@@ -153,6 +155,8 @@ def winner(queue: TrialQueue, missing: Collection[str] = ()) -> FrozenTrial | No
         for trial in queue.newest().values()
         if trial.state is TrialState.COMPLETE and TrialRecord(trial).run_id not in missing
     ]
+    planned = set(map(str, queue.attributes().get("planned", [])))
+    finished = [trial for trial in finished if TrialRecord(trial).cell in planned] or finished
     maximize = queue.maximizes()
 
     def place(trial: FrozenTrial) -> tuple[int, float, float, int]:

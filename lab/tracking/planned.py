@@ -27,8 +27,8 @@ class Planned:
     cells: tuple[str, ...] = ()
 
 
-def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool = False) -> None:
-    """Keep on a study's `run` what was planned.
+def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool = False) -> Planned:
+    """Keep on a study's `run` what was planned; return all of it.
 
     Args:
         run: the study's.
@@ -46,6 +46,7 @@ def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool =
                 cells = dict.fromkeys((*before.cells, *planned.cells))
                 planned = replace(planned, cells=tuple(cells))
     run.log_text(json.dumps(asdict(planned)), _FILE)
+    return planned
 
 
 def read_planned(tracker: Tracker, run_id: str) -> Planned | None:

@@ -158,6 +158,8 @@ def test_a_smoke_run_stays_apart(lab: Any) -> None:
     rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--all", "--format", "csv").stdout)))
     assert sorted(row["epochs"] for row in rows) == ["1"] * 3 + ["2"] * 3
     result = lab("best", "tiny", "--format", "csv")
-    assert [row["epochs"] for row in csv.DictReader(io.StringIO(result.stdout))] == ["2"] * 3
+    board = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["epochs"] for row in board] == ["2"] * 3
+    assert f"({board[0]['name']})" in lab("status", "tiny").stdout
     assert "Without 3 trials" in result.stderr
     assert lab("effects", "tiny", "--all").stdout.count("epochs") == 1

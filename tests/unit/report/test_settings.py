@@ -72,6 +72,12 @@ def test_a_smoke_run_is_not_on_the_leaderboard(planner: Planner) -> None:
     assert table["mean"].tolist() == pytest.approx([0.9] * 4)
 
 
+def test_what_a_folder_tells_is_no_other_setting() -> None:
+    read = {"image_size": "16", "data_digest": "sha256:0123456789abcdef", "epochs": "2"}
+    assert changes(read, {"epochs": "2"}) == {}
+    assert changes(read, {"epochs": "2", "image_size": "32"}) == {"image_size": "16"}
+
+
 def test_all_of_it_has_a_column_for_what_differs(planner: Planner) -> None:
     planner.sweep(epochs=1, weight_decay=0.1, value=0.1)
     planner.sweep(value=0.9)

@@ -16,6 +16,7 @@ from lab.config import parse_grid
 from lab.errors import ConfigError, StudyError
 from lab.study import (
     Submission,
+    TrialQueue,
     cell_states,
     feasible_cells,
     open_storage,
@@ -221,6 +222,25 @@ def test_one_put_back_before_the_cursor_is_found_again(study: Study) -> None:
     assert second is not None
     queue.put_back(first.trial_id)
     assert [claim.number for claim in iter(queue.claim, None)] == [2, 0]
+
+
+def test_the_winner_is_one_of_the_cells_that_were_planned_last(study: Study) -> None:
+    grid = "grid: {lr: [0.1]}"
+
+    def trained(value: float, **overrides: int) -> TrialQueue:
+        queue = study.submit(grid, **overrides).queue
+        claim = queue.claim()
+        assert claim is not None
+        queue.complete(claim.trial_id, value)
+        return queue
+
+    def winning(queue: TrialQueue) -> float | None:
+        best = winner(queue)
+        return None if best is None else best.value
+
+    assert winning(trained(0.9)) == 0.9
+    assert winning(study.submit(grid, epochs=2).queue) == 0.9  # none of these has finished yet
+    assert winning(trained(0.5, epochs=2)) == 0.5
 
 
 def test_cells_whose_runs_were_deleted_are_shown_and_queued_again_as_new(study: Study) -> None:
