@@ -149,8 +149,8 @@ def _print_missing(frame: pd.DataFrame, study: str, stores: Stores) -> None:
         )
     if deleted:
         click.echo(
-            f"Left out: {counted(deleted, 'cell')} whose runs were deleted; `lab retry {study} --deleted` trains"
-            " them again"
+            f"Left out: {counted(deleted, 'cell')} with a deleted run; `lab retry {study} --deleted` trains"
+            " such cells again"
         )
 
 
