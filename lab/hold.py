@@ -125,9 +125,11 @@ class Hold:
                 return  # another thread has just asked
             asked = self._answered.now()
             try:
-                self._lost = not self._ask() or self._lost
+                held = self._ask()
             except LabError:
                 self._unanswered = Stopwatch(self._clocks)
             else:
+                # one that this process has given back while it was asked is not lost
+                self._lost = self._lost or not (held or self._settled)
                 self._answered.restart(asked)
                 self._unanswered = None

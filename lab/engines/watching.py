@@ -62,10 +62,11 @@ def watch(
     view = _View(queue)
     while True:
         began = time.monotonic()
+        over = queue.is_over()  # first: what ends after this is seen by the next look
         progress = view.look()
         took = time.monotonic() - began
         on_progress(progress)
-        if queue.is_over() or (queue.is_cancelled() and not progress.running):
+        if over or (queue.is_cancelled() and not progress.running):
             return progress
         wake = time.monotonic() + max(_LOOK_SECONDS, _SHARE * took)
         while time.monotonic() < wake:

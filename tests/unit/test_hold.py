@@ -100,6 +100,16 @@ def test_after_a_pause_on_any_clock_it_asks_and_is_lost_for_good(
     assert hold.is_lost(anew=True)
 
 
+def test_a_trial_given_back_while_it_was_asked_about_is_not_lost() -> None:
+    def given_back() -> bool:
+        hold.settle()
+        return False
+
+    hold = Hold(given_back)
+    assert not hold.is_lost(anew=True)
+    assert not hold.is_lost(anew=True)
+
+
 def test_a_clock_set_back_does_not_hide_a_later_pause(world: World) -> None:
     hold = world.hold()
     world.wall -= 3600

@@ -95,7 +95,7 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     until(lambda: epochs_of(lab) >= 2, "an epoch")
     cancelled = lab("cancel", "tiny")
     assert cancelled.exit_code == 0
-    assert re.search(r"tiny: \d waiting trials taken out, \d running ones are stopping", cancelled.stdout)
+    assert re.search(r"tiny: 2 waiting trials taken out, 1 running one is stopping", cancelled.stdout)
     until(lambda: "running" not in states(lab), "the stop")
     assert "cancelled" in states(lab)
     assert lab.runs("tiny", kind="study")["status"].tolist() == ["KILLED"]
