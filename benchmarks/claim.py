@@ -10,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-import optuna
 import sqlalchemy as sa
 from optuna.distributions import FloatDistribution
 
 from benchmarks.common import judged, show
 from lab.config import TrialConfig
-from lab.study import TrialQueue, open_storage
+from lab.study import TrialQueue, open_storage, open_study
 
 __all__ = ["run"]
 
@@ -70,8 +69,7 @@ def _filled(url: str, size: int, claims: int) -> tuple[str, str, float]:
     """
     name = uuid.uuid4().hex
     storage = open_storage(url)
-    optuna.create_study(storage=storage, study_name=name, direction="maximize")
-    queue = TrialQueue(storage, name)
+    queue, _ = open_study(storage, name, ["maximize"])
     _add(queue, 0)
     with storage.engine.begin() as connection:
         for query in _COPIES:

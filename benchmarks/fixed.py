@@ -68,7 +68,8 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (objective, "result_of", "test"),
     (logged, "curves", "figures: draw"),
     (logged, "log_error_analysis", "figures: draw"),
-    (JournaledRun, "log_figure", "figures: render, store"),
+    (logged, "log_figure", "figures: render"),
+    (JournaledRun, "log_image", "figures: store"),
     (JournaledRun, "log_model", "log_model"),
     (JournaledRun, "end", "end the run"),
 )
