@@ -10,7 +10,7 @@ import pandas as pd
 
 from lab.errors import TrackingError
 from lab.report.repeats import by_cell, has_repeats
-from lab.report.settings import differing, in_words, newest_file
+from lab.report.settings import NewestFile, differing, in_words, newest_file
 from lab.report.trials import ranked, trial_frame
 from lab.tracking import Tracker, pending_id
 
@@ -68,18 +68,31 @@ def leaderboard(
         TrackingError: the experiment has no such study, besides the store's own failures.
     """
     parent = _parent(tracker, experiment, study)
-    varied: list[str] = json.loads(parent.get("tags.lab.varied") or "[]")
-    maximized = parent.get("tags.lab.direction") != "minimize"
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     newest = newest_file(tracker, str(parent["run_id"]))
-    mine = pd.Series(True, index=known.index) if newest is None or known.empty else newest.names(known)
-    others = [] if newest is None else newest.changes(known[~mine].head(_MOST_OTHERS))
-    shown = known[mine] if of == "newest" else known
+    frame = _board(known, newest, parent, metric, of)
+    frame.attrs["orphans"] = len(runs) - len(known)
+    frame = cells(frame) if repeats == "mean" else frame
+    return frame.head(top if top is not None else len(frame))
+
+
+def _board(
+    runs: pd.DataFrame,
+    newest: NewestFile | None,
+    parent: pd.Series[str],
+    metric: str,
+    of: Literal["newest", "all"],
+) -> pd.DataFrame:
+    """Return `runs`, or those of the `newest` file, from best to worst, and about them what `parent` says."""
+    varied: list[str] = json.loads(parent.get("tags.lab.varied") or "[]")
+    maximized = parent.get("tags.lab.direction") != "minimize"
+    mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
+    others = [] if newest is None else newest.changes(runs[~mine].head(_MOST_OTHERS))
+    shown = runs[mine] if of == "newest" else runs
     extra = _also_differing(shown, varied, others if of == "all" else [])
-    varied += extra
-    trials = trial_frame(shown, varied, metric)
+    trials = trial_frame(shown, [*varied, *extra], metric)
     trials["name"] = _longer(trials, extra)
     frame = ranked(trials, metric, _rises(metric, maximized))
     frame.attrs = {
@@ -87,14 +100,12 @@ def leaderboard(
         "metric": metric,
         "descending": _rises(metric, maximized),
         "maximized": maximized,
-        "varied": varied,
+        "varied": [*varied, *extra],
         "ranges": [] if newest is None else newest.ranges,
-        "left_out": len(known) - len(shown),
+        "left_out": len(runs) - len(shown),
         "other": in_words(others) if len(others) < _MOST_OTHERS else "",
-        "orphans": len(runs) - len(known),
     }
-    frame = cells(frame) if repeats == "mean" else frame
-    return frame.head(top if top is not None else len(frame))
+    return frame
 
 
 def cells(trials: pd.DataFrame) -> pd.DataFrame:
