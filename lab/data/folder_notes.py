@@ -134,7 +134,7 @@ def _copied(found: Survey) -> list[str]:
             (shared, "in several splits, so that what is measured there was trained on"),
             (
                 repeated if cut else [],
-                "there more than once in a class, and may land on both sides of the splits that we cut",
+                "in a class more than once, and may end up in more than one split",
             ),
         )
         if same

@@ -168,15 +168,15 @@ def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> Fault:
     )
     if not np.isfinite([seen.low, seen.high]).all():
         return Fault(
-            f"image_folder: {which}: some pixels are no finite numbers; write them anew, or take them out"
+            f"image_folder: {which}: some pixels are not finite numbers; save them again, or remove them"
         )
     span = f"{seen.low:g} to {seen.high:g}"
     if full_scale is not None:
         return Fault(f"image_folder: full_scale={full_scale:g} is below what {which} hold: {span}. Raise it")
     likely = next((full for full in _FULL if full >= seen.high), kind.top)
     return Fault(
-        f"image_folder: nobody can tell what is white in {which}: they hold {span}, of up to {kind.top:g} that they"
-        f" could. Say it with full_scale, e.g. full_scale: {likely:.10g}"
+        f"image_folder: cannot tell which value is white in {which}: their pixels range from {span}, and the format"
+        f" allows up to {kind.top:g}. Set full_scale, e.g. full_scale: {likely:.10g}"
     )
 
 

@@ -185,7 +185,7 @@ def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
             f"image_folder: {len(faults):,} of {files:,} files in {printable(str(root))} cannot be read as images:",
             *lines,
             *more,
-            "Mend or remove them; or leave them out with --skip-unreadable (`skip_unreadable: true`)",
+            "Repair or remove them, or leave them out with --skip-unreadable (`skip_unreadable: true`)",
         ]
     )
 

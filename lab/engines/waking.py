@@ -65,5 +65,5 @@ class Leftovers:
         except LabError:  # `lab sync` tells
             return True
         if done.writes:
-            self._tell(f"Delivered {done.delivered} that a process which is no more had left")
+            self._tell(f"Delivered {done.delivered} left by a process that has died")
         return bool(done.away)

@@ -173,7 +173,7 @@ def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: S
     while not told and time.monotonic() < end:
         time.sleep(0.05)
     leftovers.close()
-    assert told == ["Delivered 2 writes of 1 run that a process which is no more had left"]
+    assert told == ["Delivered 2 writes of 1 run left by a process that has died"]
     tags = tracker.tags(run.run_id)
     assert (tags.get("left"), tags.get("held")) == ("yes", None)
     assert left(stores.journal_dir, tracker.uri).writes == 2

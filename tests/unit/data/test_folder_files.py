@@ -97,7 +97,7 @@ def test_what_pillow_cannot_open_is_named_and_needs_leave_to_be_left_out(photos:
         there = photos.parent / f"with {only}"
         shutil.copytree(photos, there, symlinks=True, ignore=_all_but(only))
         with pytest.raises(
-            DataError, match=rf"1 of 11 files .*\n  dog/{only}: {reason}.*\nMend .* --skip-unreadable"
+            DataError, match=rf"1 of 11 files .*\n  dog/{only}: {reason}.*\nRepair .* --skip-unreadable"
         ):
             describe(config_of(there))
     with pytest.raises(DataError, match=r"9 of 19 files (.*\n){6}  … and 4 more\n"):
@@ -171,7 +171,7 @@ def test_the_same_image_in_two_classes_or_splits_is_warned_of(photos: Path) -> N
         "warning: 1 image is in the folders of several classes: train/cat/0.png = train/dog/cat.png",
         "warning: 1 image is in several splits, so that what is measured there was trained on:"
         " train/cat/1.png = test/cat/1.png",
-        "warning: 1 image is there more than once in a class, and may land on both sides of the splits that we cut:"
+        "warning: 1 image is in a class more than once, and may end up in more than one split:"
         " train/cat/2 (copy).png = train/cat/2.png",
     ]
 

@@ -175,11 +175,11 @@ def test_files_that_are_no_images_are_named_up_to_five(folder: Path, cache: Path
     assert lines[1:] == [
         "  train/cat/empty.jpg: the file is empty",
         "  train/cat/text.png: no image of a kind that Pillow knows",
-        "Mend or remove them; or leave them out with --skip-unreadable (`skip_unreadable: true`)",
+        "Repair or remove them, or leave them out with --skip-unreadable (`skip_unreadable: true`)",
     ]
     for number in range(4):
         (cats / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(DataError, match=r"(?s)6 of 46 .* images:(\n  [^\n]+){5}\n  … and 1 more\nMend"):
+    with pytest.raises(DataError, match=r"(?s)6 of 46 .* images:(\n  [^\n]+){5}\n  … and 1 more\nRepair"):
         _load(folder)
 
 

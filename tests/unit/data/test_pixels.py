@@ -241,7 +241,7 @@ def test_one_range_holds_for_all_images_of_a_kind(tmp_path: Path) -> None:
 def test_pixels_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
     values = ramp(1, np.float32)
     values[3, 3] = value
-    with pytest.raises(DataError, match="some pixels are no finite numbers"):
+    with pytest.raises(DataError, match="some pixels are not finite numbers"):
         loaded(tmp_path, tiff(values))
 
 
