@@ -18,6 +18,7 @@ from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, Tracker, pending_key
 from lab.tracking.planned import read_planned
+from lab.tracking.tags import Tag
 from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
 __all__ = ["Saved", "find_run", "missing", "restore", "restore_config", "whole_id"]
@@ -73,7 +74,7 @@ def whole_id(tracker: Tracker, origin: str) -> str:
     beginning = run_id.rstrip("….").lower()
     if not _BEGINNING.fullmatch(beginning):
         return run_id
-    found = [known for known in tracker.find_runs(None, {"lab.kind": "trial"}) if known.startswith(beginning)]
+    found = [known for known in tracker.find_runs(None, {Tag.KIND: "trial"}) if known.startswith(beginning)]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -124,12 +125,12 @@ def missing(tracker: Tracker, run_id: str, path: str) -> TrackingError:
     """Return why a run does not have the artifact `path` that lab stores with every finished trial."""
     if pending_key(run_id) is None:
         place, tags = tracker.places(run_id)[0], tracker.tags(run_id)
-        if not place.exists and "lab.kind" in tags:
+        if not place.exists and Tag.KIND in tags:
             return TrackingError(
                 f"Run {run_id} has no {path}: its artifacts are at {place.uri}, which does not exist. Was the folder"
                 " moved, or deleted? `lab doctor` says how many runs that concerns"
             )
-        if "lab.kind" not in tags:
+        if Tag.KIND not in tags:
             return TrackingError(f"Run {run_id} has no {path}: it was not started by lab")
     if path == "config.yaml":
         return TrackingError(f"Run {run_id} has no {path}: it has stored nothing yet, or that was deleted")
@@ -146,7 +147,7 @@ def _best_run(tracker: Tracker, study: str) -> str:
             f"There is no study '{study}' at {tracker.uri}; sweep it first, or name it in `needs`"
         )
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]
-    maximize = parent.get("tags.lab.direction") != "minimize"
+    maximize = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"
     runs = tracker.runs(experiment, tags=_tags(study, "trial"))
     finished = runs[runs["status"] == RunStatus.FINISHED].to_dict("records")
     if not finished:
@@ -154,14 +155,14 @@ def _best_run(tracker: Tracker, study: str) -> str:
     planned = read_planned(tracker, str(parent["run_id"]))
     cells = planned.cells if planned is not None else ()
     # a try with other settings is not the study's best, as in `lab best`
-    mine = [run for run in finished if run.get("tags.lab.cell") in cells] or finished
+    mine = [run for run in finished if run.get(f"tags.{Tag.CELL}") in cells] or finished
     best = min(mine, key=lambda run: _place(run, maximize=maximize))
     return str(best["run_id"])
 
 
 def _place(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, float, float, int]:
     """Return the place of a finished run among those of its study."""
-    number, outcome = str(run.get("tags.lab.trial")), run.get("tags.lab.outcome")
+    number, outcome = str(run.get(f"tags.{Tag.TRIAL}")), run.get(f"tags.{Tag.OUTCOME}")
     return rank(
         outcome if isinstance(outcome, str) else Outcome.COMPLETED,
         run.get("metrics.best_value"),
@@ -172,7 +173,7 @@ def _place(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, float, 
 
 
 def _tags(study: str, kind: str) -> dict[str, str]:
-    return {"lab.study": study, "lab.kind": kind}
+    return {Tag.STUDY: study, Tag.KIND: kind}
 
 
 def _classes(config: TrialConfig) -> tuple[object, ...]:

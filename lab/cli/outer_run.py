@@ -12,6 +12,7 @@ import click
 
 from lab.errors import LabError, TrackingError
 from lab.tracking import RunStatus, UnavailableError, public_uri
+from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from lab.tracking import Run
@@ -93,8 +94,8 @@ def _check(run_id: str, tracking_uri: str) -> None:
 def _refusal(run: RunRecord) -> str:
     if run.status not in (RunStatus.RUNNING, RunStatus.SCHEDULED):
         return f"has ended ({run.status})"
-    if "lab.kind" in run.tags:
-        return f"is a {run.tags['lab.kind']}'s already"
+    if Tag.KIND in run.tags:
+        return f"is a {run.tags[Tag.KIND]}'s already"
     if _PROJECT_TAG not in run.tags and (run.params or run.metrics):
         return "is about something else: `mlflow run` did not open it, and it has params or metrics"
     return ""
@@ -107,7 +108,7 @@ def _end(status: RunStatus, why: str, tracking_uri: str | None, *, joined: bool 
     run_id = os.environ.get(_VARIABLE)
     if not run_id:
         return
-    tags = {"lab.outcome": status.lower(), **({"lab.error": why[:_MOST_CHARACTERS]} if why else {})}
+    tags = {Tag.OUTCOME: status.lower(), **({Tag.ERROR: why[:_MOST_CHARACTERS]} if why else {})}
     tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     with suppress(LabError):  # the store may be the very reason
         uri = stores_from(tracking_uri, None).tracking_uri

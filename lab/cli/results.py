@@ -11,6 +11,7 @@ from lab.cli.again import command_line
 from lab.cli.options import store_options, stores_from
 from lab.config import Grid, check_files
 from lab.errors import LabError
+from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from lab.engines import Stores
@@ -73,7 +74,7 @@ def _results(grids: list[Grid], stores: Stores) -> list[GridResults | None]:
     found: list[GridResults | None] = []
     for grid in grids:
         experiment = tracker.find_experiment(grid.name)
-        tags = {"lab.study": grid.name, "lab.kind": "trial"}
+        tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
         found.append(grid_results(grid, tracker.runs(experiment, tags=tags)) if experiment else None)
     return found
 

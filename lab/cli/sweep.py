@@ -26,6 +26,7 @@ from lab.cli.outer_run import InRun, open_outer_run, outer_run_id
 from lab.cli.signals import Stop, stop_on_signals
 from lab.config import load_grid
 from lab.tracking import RunStatus
+from lab.tracking.tags import Tag
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -147,14 +148,14 @@ class _OuterRun:
         if self.run_id is None:
             return
         note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
-        tags = {"lab.kind": "sweep", "lab.study": study, "lab.study_run": parent.run_id}
-        tags["mlflow.note.content"] = note
+        tags = {Tag.KIND: "sweep", Tag.STUDY: study, Tag.STUDY_RUN: parent.run_id}
+        tags[Tag.NOTE] = note
         self.run = open_outer_run(self.tracking_uri, self.run_id, tags)
 
     def end(self, status: RunStatus) -> None:
         """Close it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
         if self.run is not None:
-            self.run.set_tags({"lab.outcome": _OUTCOMES[status]})
+            self.run.set_tags({Tag.OUTCOME: _OUTCOMES[status]})
             self.run.end(status)
 
 

@@ -15,6 +15,7 @@ from lab.hold import Hold, Lost
 from lab.report import leaderboard, publish_leaderboard
 from lab.study import TrialQueue, TrialRecord, cell_states, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
+from lab.tracking.tags import Tag
 
 __all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead", "study_run"]
 
@@ -58,7 +59,7 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     given_up = queue.requeue_dead()
     for trial in given_up:
         why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
-        tags = {"lab.outcome": "failed", "lab.error": why}
+        tags = {Tag.OUTCOME: "failed", Tag.ERROR: why}
         end_run(trial, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
 
@@ -110,8 +111,8 @@ def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
         tags = {name: tag for name, tag in tracker.tags(run_id).items() if name.startswith("lab.")}
     except TrackingError:  # purged
         direction = "maximize" if queue.maximizes() else "minimize"
-        tags = {"lab.monitor": attributes["monitor"], "lab.direction": direction}
-    tags |= {"lab.study": queue.name, "lab.kind": "study"}
+        tags = {Tag.MONITOR: attributes["monitor"], Tag.DIRECTION: direction}
+    tags |= {Tag.STUDY: queue.name, Tag.KIND: "study"}
     experiment = tracker.experiment(attributes["experiment"])
     run = tracker.open_run(name=queue.name, experiment=experiment, tags=tags)
     queue.set_attribute("run_id", run.run_id)

@@ -31,6 +31,7 @@ from lab.study import (
     submit,
 )
 from lab.tracking import RunStatus, Tracker
+from lab.tracking.tags import Tag
 
 __all__ = ["sweep"]
 
@@ -154,7 +155,7 @@ class _Sweep:
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
             for trial in self.queue.put_back_dead():
-                tags = {"lab.outcome": "killed"}
+                tags = {Tag.OUTCOME: "killed"}
                 end_run(trial, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
         if self.error:

@@ -25,6 +25,7 @@ from lab.study import (
     reason,
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
+from lab.tracking.tags import Tag
 from lab.training import Outcome, cores
 
 __all__ = ["Served", "fitting_workers", "serve"]
@@ -164,7 +165,7 @@ class _Service:
         self.pool.kill()
         for queue in {queue.name: queue for queue in self.busy.values()}.values():
             for trial in queue.put_back_dead():
-                end_run(trial, queue, self.tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+                end_run(trial, queue, self.tracker, RunStatus.KILLED, {Tag.OUTCOME: "killed"})
 
     def broke(self, study: str, error: Exception) -> None:
         """Leave a study alone for a while, and say why unless that was said already."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from lab.tracking import Run, Tracker
 from lab.tracking.checkpoints import TrialCheckpoints
+from lab.tracking.tags import Tag
 from lab.training import EpochResult, Trainer
 
 __all__ = ["MOST_CHARACTERS", "Points", "catch_up", "go_on"]
 
 MOST_CHARACTERS = 1000  # of a tag that says why
-_RESTARTED = ("restarted", "from the first epoch")
+_RESTARTED = (Tag.RESTARTED, "from the first epoch")
 
 
 @dataclass
@@ -73,8 +74,8 @@ def go_on(
         problems.append("there is no checkpoint on this machine or in the run's artifacts")
     if problems:
         reason = "; ".join(problems)
-        tag, place = ("continued", trainer.place) if trainer.place else _RESTARTED
-        run.set_tags({f"lab.{tag}": f"{place}: {reason}"[:MOST_CHARACTERS]})
+        tag, place = (Tag.CONTINUED, trainer.place) if trainer.place else _RESTARTED
+        run.set_tags({tag: f"{place}: {reason}"[:MOST_CHARACTERS]})
     return trainer
 
 

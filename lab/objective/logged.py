@@ -18,6 +18,7 @@ from lab.tracking import Run
 from lab.tracking.drawing import log_figure
 from lab.tracking.error_analysis import log_error_analysis
 from lab.tracking.figures import curves, iteration_curves
+from lab.tracking.tags import Tag
 from lab.training import Trainer
 
 __all__ = ["log_description", "log_result"]
@@ -33,9 +34,9 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
     images = {name: len(split) for name, split in splits.items() if split is not None}
     run.set_tags(
         {
-            "lab.device": _device_name(trainer.device),
-            "lab.threads": str(torch.get_num_threads()),
-            "lab.images": ", ".join(f"{name} {count:,}" for name, count in images.items()),
+            Tag.DEVICE: _device_name(trainer.device),
+            Tag.THREADS: str(torch.get_num_threads()),
+            Tag.IMAGES: ", ".join(f"{name} {count:,}" for name, count in images.items()),
         }
     )
     run.log_dataset(
@@ -62,7 +63,7 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
-    run.set_tags({"lab.outcome": result.outcome})
+    run.set_tags({Tag.OUTCOME: result.outcome})
     log_figure(run, "curves.png", lambda: curves(_columns(result.history), result.best_epoch))
     if trainer.step_history:
         log_figure(run, "iteration_curves.png", lambda: iteration_curves(trainer.step_history))

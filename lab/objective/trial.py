@@ -23,6 +23,7 @@ from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker, pending_key
 from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.provenance import provenance
+from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome, Trainer, resolve_device
 
 __all__ = ["Placement", "train"]
@@ -134,7 +135,7 @@ def _open_run(config: TrialConfig, tracker: Tracker, placement: Placement, hold:
     return tracker.open_run(
         name=placement.name,
         experiment="" if known else tracker.experiment(placement.experiment),
-        tags={**provenance(), "lab.cell": config.cell_hash, "lab.kind": "trial", **placement.tags},
+        tags={**provenance(), Tag.CELL: config.cell_hash, Tag.KIND: "trial", **placement.tags},
         parent_run_id=placement.parent_run_id,
         run_id=placement.run_id,
         system_metrics=True,
@@ -206,7 +207,7 @@ class _Trial:
         if self.checkpoints is not None:
             with suppress(LabError, OSError):  # the store or the disk may be the very reason
                 self.checkpoints.stop()
-        tags = {"lab.outcome": outcome, **({"lab.error": why[:MOST_CHARACTERS]} if why else {})}
+        tags = {Tag.OUTCOME: outcome, **({Tag.ERROR: why[:MOST_CHARACTERS]} if why else {})}
         with suppress(LabError):
             self.run.set_tags(tags)
         if outcome is Outcome.FAILED:

@@ -15,6 +15,7 @@ from lab.report.repeats import outcome_counts
 from lab.report.results import GridResults
 from lab.report.settings import changes, params_of
 from lab.tracking.markup import code, literal
+from lab.tracking.tags import Tag
 
 __all__ = ["command", "facts"]
 
@@ -31,7 +32,7 @@ def facts(results: GridResults) -> dict[str, str]:
         "Seeds": _values(runs, "params.seed"),
         "Machine": _machine(runs),
         "Software": _software(runs),
-        "Code": ", ".join(commit[:12] for commit in _distinct(runs, "tags.mlflow.source.git.commit")),
+        "Code": ", ".join(commit[:12] for commit in _distinct(runs, f"tags.{Tag.COMMIT}")),
         "Other than in the file": "; ".join(_differences(results)),
         "Left out": _left_out(results),
         "Again": code(command(results)),
@@ -73,7 +74,7 @@ def _left_out(results: GridResults) -> str:
 
 def _data(runs: pd.DataFrame) -> str:
     folders = ", ".join(map(code, _folders(runs)))
-    images = _values(runs, "tags.lab.images")
+    images = _values(runs, f"tags.{Tag.IMAGES}")
     parts = [_values(runs, "params.dataset"), f"folder {folders}" if folders else "", images]
     return "; ".join(part for part in parts if part)
 
@@ -83,7 +84,7 @@ def _folders(runs: pd.DataFrame) -> list[str]:
 
 
 def _outcomes(runs: pd.DataFrame) -> str:
-    column = runs.get("tags.lab.outcome", pd.Series(None, index=runs.index, dtype="object"))
+    column = runs.get(f"tags.{Tag.OUTCOME}", pd.Series(None, index=runs.index, dtype="object"))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in outcome_counts(column).items())
     first, last = runs["start_time"].min(), runs["end_time"].fillna(runs["start_time"]).max()
     days = dict.fromkeys((f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"))
@@ -91,8 +92,8 @@ def _outcomes(runs: pd.DataFrame) -> str:
 
 
 def _machine(runs: pd.DataFrame) -> str:
-    devices = ", ".join(_distinct(runs, "tags.lab.cpu") + _distinct(runs, "tags.lab.device"))
-    threads = _values(runs, "tags.lab.threads")
+    devices = ", ".join(_distinct(runs, f"tags.{Tag.CPU}") + _distinct(runs, f"tags.{Tag.DEVICE}"))
+    threads = _values(runs, f"tags.{Tag.THREADS}")
     return "; ".join(part for part in (devices, f"threads of a trial: {threads}" if threads else "") if part)
 
 

@@ -13,6 +13,7 @@ from lab.report.repeats import by_cell, has_repeats
 from lab.report.settings import NewestFile, differing, in_words, newest_file
 from lab.report.trials import ranked, trial_frame
 from lab.tracking import Tracker, pending_id
+from lab.tracking.tags import Tag
 
 __all__ = ["cells", "leaderboard"]
 
@@ -69,7 +70,7 @@ def leaderboard(
     """
     parent = _parent(tracker, experiment, study)
     # ties and what never finished are settled here, so the store may not cut the list by the metric alone
-    runs = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "trial"})
+    runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"})
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     newest = newest_file(tracker, str(parent["run_id"]))
     frame = _board(known, newest, parent, metric, of)
@@ -86,8 +87,8 @@ def _board(
     of: Literal["newest", "all"],
 ) -> pd.DataFrame:
     """Return `runs`, or those of the `newest` file, from best to worst, and about them what `parent` says."""
-    varied: list[str] = json.loads(parent.get("tags.lab.varied") or "[]")
-    maximized = parent.get("tags.lab.direction") != "minimize"
+    varied: list[str] = json.loads(parent.get(f"tags.{Tag.VARIED}") or "[]")
+    maximized = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"
     mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
     others = [] if newest is None else newest.changes(runs[~mine].head(_MOST_OTHERS))
     shown = runs[mine] if of == "newest" else runs
@@ -96,7 +97,7 @@ def _board(
     trials["name"] = _longer(trials, extra)
     frame = ranked(trials, metric, _rises(metric, maximized))
     frame.attrs = {
-        "monitor": parent.get("tags.lab.monitor") or "val_accuracy",
+        "monitor": parent.get(f"tags.{Tag.MONITOR}") or "val_accuracy",
         "metric": metric,
         "descending": _rises(metric, maximized),
         "maximized": maximized,
@@ -139,17 +140,17 @@ def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
 def _are_named(runs: pd.DataFrame, named: Collection[str]) -> pd.Series[bool]:
     """Return which of `runs` a trial names, by the run's id or by the one it had while the store was away."""
     found = runs["run_id"].isin(list(named))
-    if "tags.lab.journal" in runs:
-        keys = runs["tags.lab.journal"]
+    if f"tags.{Tag.JOURNAL}" in runs:
+        keys = runs[f"tags.{Tag.JOURNAL}"]
         found |= keys.map(lambda key: isinstance(key, str) and pending_id(key) in named).astype(bool)
     return found
 
 
 def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
     """Return `runs` by the number of their trials, and those without one by their age."""
-    if "tags.lab.trial" not in runs:
+    if f"tags.{Tag.TRIAL}" not in runs:
         return runs.iloc[::-1].reset_index(drop=True)
-    numbers = pd.to_numeric(runs["tags.lab.trial"], errors="coerce")
+    numbers = pd.to_numeric(runs[f"tags.{Tag.TRIAL}"], errors="coerce")
     return (
         runs.assign(_number=numbers).iloc[::-1].sort_values("_number", kind="stable").reset_index(drop=True)
     )
@@ -163,7 +164,7 @@ def _rises(metric: str, maximized: bool) -> bool:
 
 
 def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:
-    found = tracker.runs(experiment, tags={"lab.study": study, "lab.kind": "study"}, limit=1)
+    found = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "study"}, limit=1)
     if found.empty:
         raise TrackingError(
             f"There is no study '{study}' in the experiment {experiment} at {tracker.uri}. "

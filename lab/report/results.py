@@ -14,6 +14,7 @@ from lab.errors import ConfigError
 from lab.report.repeats import by_cell
 from lab.report.settings import changes, in_words, params_of
 from lab.report.trials import ranked, trial_frame
+from lab.tracking.tags import Tag
 
 __all__ = ["Comparison", "GridResults", "grid_results"]
 
@@ -154,7 +155,7 @@ def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
 def _compare(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, entry: Reported) -> Comparison:
     numbers = _selected(grid, points, entry)
     chosen = runs[runs["point"].isin(numbers)]
-    outcomes = chosen.get("tags.lab.outcome", pd.Series(dtype="object"))
+    outcomes = chosen.get(f"tags.{Tag.OUTCOME}", pd.Series(dtype="object"))
     return Comparison(
         entry,
         cells=_cells(grid, chosen) if len(chosen) else pd.DataFrame(),

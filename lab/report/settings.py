@@ -13,6 +13,7 @@ from lab.config import Dimension, Grid, TrialConfig, as_text, parse_grid, parse_
 from lab.errors import LabError
 from lab.tracking import Tracker
 from lab.tracking.planned import Planned, read_planned
+from lab.tracking.tags import Tag
 
 __all__ = ["NewestFile", "changes", "differing", "in_words", "newest_file", "params_of"]
 
@@ -39,7 +40,7 @@ class NewestFile:
     def names(self, runs: pd.DataFrame) -> pd.Series[bool]:
         """Return which of `runs` are of the file; all where that cannot be known."""
         if self.planned.cells:
-            return runs.get("tags.lab.cell", pd.Series(index=runs.index)).isin(self.planned.cells)
+            return runs.get(f"tags.{Tag.CELL}", pd.Series(index=runs.index)).isin(self.planned.cells)
         if self.grid is None:
             return pd.Series(True, index=runs.index)
         return pd.Series([found == {} for found in self.changes(runs)], index=runs.index, dtype=bool)

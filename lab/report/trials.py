@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lab.report.statistics import pareto_front
+from lab.tracking.tags import Tag
 from lab.training import rank
 
 __all__ = ["COUNTS", "MEANS", "ranked", "trial_frame"]
@@ -36,7 +37,7 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
     # computed here, so that runs from before it was a metric have it too
     size = columns["params"].astype("float64") / 1e6
     columns["accuracy_per_million_params"] = columns["test_accuracy"].astype("float64") / size
-    columns["outcome"] = _column(runs, "tags.lab.outcome")
+    columns["outcome"] = _column(runs, f"tags.{Tag.OUTCOME}")
     columns["run_id"] = runs["run_id"]
     return pd.DataFrame(columns)
 

@@ -27,6 +27,7 @@ from lab.study.storage import PatientStorage
 from lab.study.studies import open_study
 from lab.tracking import Run, Tracker
 from lab.tracking.planned import Planned, log_planned
+from lab.tracking.tags import Tag
 
 __all__ = [
     "Cell",
@@ -461,17 +462,17 @@ def _direction(config: TrialConfig) -> Literal["maximize", "minimize"]:
 
 def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Tracker) -> Run:
     """Open the study's own run, which its trials' runs are shown under."""
-    tags = {"lab.study": grid.name, "lab.kind": "study"}
+    tags = {Tag.STUDY: grid.name, Tag.KIND: "study"}
     experiment = tracker.experiment(grid.name)
     known = tracker.find_runs(experiment, tags)
     varied = [dimension.name for dimension in grid.space.dimensions]
     tracker.present(experiment, description=grid.description, varied=varied, descending=config.mode == "max")
     tags |= {
-        "lab.direction": _direction(config),
-        "lab.monitor": config.monitor,
-        "lab.varied": json.dumps(varied),
-        "lab.objectives": json.dumps(_objectives(grid, config)),
-        "mlflow.note.content": grid.description,
+        Tag.DIRECTION: _direction(config),
+        Tag.MONITOR: config.monitor,
+        Tag.VARIED: json.dumps(varied),
+        Tag.OBJECTIVES: json.dumps(_objectives(grid, config)),
+        Tag.NOTE: grid.description,
     }
     run = tracker.open_run(
         name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None

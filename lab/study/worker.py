@@ -21,6 +21,7 @@ from lab.study.queue import Claim, TrialQueue
 from lab.study.searcher import Searcher, Searching
 from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, UnavailableError, connect
+from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome
 
 __all__ = ["WorkerSettings", "work"]
@@ -145,7 +146,7 @@ class _Attempt:
         placement = Placement(
             experiment=attributes["experiment"],
             name=self.claim.label,
-            tags={"lab.study": self.settings.study, "lab.trial": str(self.claim.number)},
+            tags={Tag.STUDY: self.settings.study, Tag.TRIAL: str(self.claim.number)},
             params={name: as_text(value) for name, value in self.claim.params.items()},
             parent_run_id=attributes["run_id"],
             run_id=self._run_to_continue(attributes["experiment"]),
@@ -177,9 +178,9 @@ class _Attempt:
         if not self.claim.tried:
             return None
         tags = {
-            "lab.study": self.settings.study,
-            "lab.cell": self.claim.config.cell_hash,
-            "lab.kind": "trial",
+            Tag.STUDY: self.settings.study,
+            Tag.CELL: self.claim.config.cell_hash,
+            Tag.KIND: "trial",
         }
         found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
         known = self.queue.run_ids()  # a search may try a point twice
@@ -189,8 +190,8 @@ class _Attempt:
         if (
             self.claim.earlier_error
         ):  # of a cell that failed before; `lab.error` would say that this attempt did
-            run.set_tags({"lab.earlier_error": self.claim.earlier_error})
-            run.remove_tags(["lab.error"])
+            run.set_tags({Tag.EARLIER_ERROR: self.claim.earlier_error})
+            run.remove_tags([Tag.ERROR])
         self.queue.set_trial_attribute(self.claim.trial_id, "run_id", run.run_id)
 
     def _epoch_ended(self, result: EpochResult) -> None:

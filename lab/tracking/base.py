@@ -28,8 +28,6 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     from lab.tracking.frames import RunRecord
 
 __all__ = [
-    "ATTEMPT_TAG",
-    "JOURNAL_TAG",
     "DeniedError",
     "Left",
     "Place",
@@ -44,8 +42,6 @@ __all__ = [
     "public_uri",
 ]
 
-JOURNAL_TAG = "lab.journal"  # by it a run is found whose creation nobody acknowledged
-ATTEMPT_TAG = "lab.attempt"  # who opened the run last
 _PENDING = "pending-"
 
 

@@ -15,8 +15,6 @@ from typing import Any
 from lab.errors import ResourceError, TrackingError
 from lab.hold import Hold, Lost, Stopwatch
 from lab.tracking.base import (
-    ATTEMPT_TAG,
-    JOURNAL_TAG,
     DeniedError,
     Left,
     Point,
@@ -28,6 +26,7 @@ from lab.tracking.base import (
     pending_key,
 )
 from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores
+from lab.tracking.tags import Tag
 
 __all__ = [
     "Delivered",
@@ -84,7 +83,7 @@ def run_in_store(tracker: Tracker, run_id: str) -> str | None:
     key = pending_key(run_id)
     if key is None:
         return run_id
-    return next(iter(tracker.find_runs(None, {JOURNAL_TAG: key})), None)
+    return next(iter(tracker.find_runs(None, {Tag.JOURNAL: key})), None)
 
 
 class Delivery:
@@ -161,7 +160,7 @@ class Delivery:
         """Deliver operations of one kind if the trial is still held; else only points that nobody has."""
         kind, payload = operations[0].kind, operations[0].payload
         if kind == "open":
-            self._attempt, self._taken_over = payload["tags"].get(ATTEMPT_TAG, ""), False
+            self._attempt, self._taken_over = payload["tags"].get(Tag.ATTEMPT, ""), False
         try:
             if not self._is_lost():
                 self._put_held(operations)
@@ -229,12 +228,12 @@ class Delivery:
         if target is None or pending is not None:
             tried, self._fresh = pending is not None or not self._fresh, False
             key = pending or self._journal.key
-            found = self._tracker.find_runs(experiment or None, {JOURNAL_TAG: key}) if tried else []
+            found = self._tracker.find_runs(experiment or None, {Tag.JOURNAL: key}) if tried else []
             target = found[0] if found else None
         tags = dict(payload["tags"])
         if target is not None:
             self.compare = True
-            latest = self._tracker.tags(target).get(ATTEMPT_TAG, "") if self._late(payload) else ""
+            latest = self._tracker.tags(target).get(Tag.ATTEMPT, "") if self._late(payload) else ""
             if latest > self._attempt:  # they begin with the time
                 self._journal.note("run_id", target)
                 self._taken_over, self.run = True, self._tracker.attach(target)
@@ -276,7 +275,7 @@ class Delivery:
             self._journal.note("run_id", run_id)
         attempt = self._journal.fact("attempt")
         if attempt is not None:
-            self._taken_over = self._tracker.tags(run_id).get(ATTEMPT_TAG, attempt) != attempt
+            self._taken_over = self._tracker.tags(run_id).get(Tag.ATTEMPT, attempt) != attempt
         if self.run is None:
             self.run = self._tracker.attach(run_id)
             self._remind(self.run)

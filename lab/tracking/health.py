@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.tracking.environment import quieten, settle
+from lab.tracking.tags import Tag
 
 settle()  # before MLflow is imported
 
@@ -140,7 +141,7 @@ def run_places(uri: str, artifact_dir: Path) -> list[Place]:
     with translated(uri, "looking at artifacts"):
         experiments = [one.experiment_id for one in client.search_experiments(max_results=1000)]
         runs = client.search_runs(
-            experiments, "tags.`lab.kind` != ''", order_by=["attributes.start_time DESC"], max_results=1000
+            experiments, f"tags.`{Tag.KIND}` != ''", order_by=["attributes.start_time DESC"], max_results=1000
         )
     return [place_of(run.info.artifact_uri, own) for run in runs if run.info.end_time]
 

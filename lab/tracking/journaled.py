@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from lab.errors import LabError, ResourceError
 from lab.hold import Hold
 from lab.tracking.base import (
-    ATTEMPT_TAG,
-    JOURNAL_TAG,
     Left,
     Place,
     RunStatus,
@@ -33,6 +31,7 @@ from lab.tracking.courier import Courier, Gate
 from lab.tracking.delivery import deliver, pending_experiment, run_in_store
 from lab.tracking.journal import RunJournal, find, left, writing
 from lab.tracking.journaled_run import JournaledRun, Monitor, now
+from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +131,8 @@ class JournaledTracker:
                 courier.delivery.holds[attempt] = hold
             key = (pending_key(run_id) if run_id else None) or courier.journal.key
             own = {
-                ATTEMPT_TAG: attempt,
-                **({} if run_id and not pending_key(run_id) else {JOURNAL_TAG: key}),
+                Tag.ATTEMPT: attempt,
+                **({} if run_id and not pending_key(run_id) else {Tag.JOURNAL: key}),
             }
             tries = courier.tries
             courier.over, courier.refusal = False, None

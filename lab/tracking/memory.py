@@ -16,6 +16,7 @@ from lab.errors import TrackingError
 from lab.hold import Hold
 from lab.tracking.base import Left, Place, Point, RunStatus, artifact_path
 from lab.tracking.lifecycle import known_ids
+from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from lab.tracking.frames import RunRecord
 
 __all__ = ["MemoryRun", "MemoryTracker"]
-
-_PARENT_TAG = "mlflow.parentRunId"
 
 
 @dataclass
@@ -165,7 +164,7 @@ class MemoryRun:
 
     def log_origin(self, run_id: str) -> None:
         """Record that this run began with the model of the run `run_id`."""
-        self.set_tags({"lab.init_from_run": run_id})
+        self.set_tags({Tag.INIT_FROM_RUN: run_id})
 
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`."""
@@ -280,7 +279,7 @@ class MemoryTracker:
                 stored.name, stored.status, stored.end_time = name, RunStatus.RUNNING, None
             stored.tags.update(tags)
             if parent_run_id is not None:
-                stored.tags[_PARENT_TAG] = parent_run_id
+                stored.tags[Tag.PARENT] = parent_run_id
         return MemoryRun(stored, self._lock, hold)
 
     def attach(self, run_id: str) -> MemoryRun:

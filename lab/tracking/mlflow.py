@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lab.tracking.environment import quieten, settle
+from lab.tracking.tags import Tag
 
 settle()  # before MLflow is imported
 
@@ -31,7 +32,6 @@ from lab.hold import Hold, Lost  # noqa: E402
 from lab.places import has_mark, mark  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
 from lab.tracking.base import (  # noqa: E402
-    ATTEMPT_TAG,
     Left,
     Place,
     RunStatus,
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowTracker"]
 
-_PARENT_TAG = "mlflow.parentRunId"
-_NOTE_TAG = "mlflow.note.content"
 # what the UI asks of an experiment: that it is not about language models, and its main metric
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
@@ -159,8 +157,8 @@ class MlflowTracker:
         with self._doing(f"describing the experiment {experiment}"):
             found = self._client.get_experiment(experiment)
             wanted = dict([view_tag(varied, descending=descending, created=found.creation_time or 0)])
-            if description and not found.tags.get(_NOTE_TAG):
-                wanted[_NOTE_TAG] = description
+            if description and not found.tags.get(Tag.NOTE):
+                wanted[Tag.NOTE] = description
             for key, value in wanted.items():
                 if found.tags.get(key) != value:
                     self._client.set_experiment_tag(experiment, key, value)
@@ -178,7 +176,7 @@ class MlflowTracker:
         hold: Hold | None = None,
     ) -> MlflowRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`."""
-        tags = dict(tags) if parent_run_id is None else {**tags, _PARENT_TAG: parent_run_id}
+        tags = dict(tags) if parent_run_id is None else {**tags, Tag.PARENT: parent_run_id}
         hold = hold or Hold()
         if run_id is None:
             hold.confirm(anew=True)
@@ -203,7 +201,7 @@ class MlflowTracker:
         """Delete a run that was made in sleep: nobody knows it, unless who has the trial now has opened it."""
         if hold.is_lost(anew=True):
             found = self._client.get_run(run_id).data.tags
-            if found.get(ATTEMPT_TAG) == tags.get(ATTEMPT_TAG):
+            if found.get(Tag.ATTEMPT) == tags.get(Tag.ATTEMPT):
                 self._client.delete_run(run_id)
             raise Lost
 

@@ -37,6 +37,7 @@ from lab.tracking.base import DeniedError, Point, RunStatus, artifact_path, publ
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.markup import literal
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
+from lab.tracking.tags import Tag
 from lab.tracking.translate import translated
 from lab.tracking.views import run_page
 
@@ -48,7 +49,7 @@ __all__ = ["MlflowRun", "save_model"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # by it the UI knows which artifacts are tables
 _MODEL = "model"
-_ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
+_ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", Tag.COMMIT)
 _VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__}
 
 
@@ -263,10 +264,10 @@ class MlflowRun:
             if models:
                 self._client.log_inputs(self._run_id, models=[LoggedModelInput(models[-1])])
         page = run_page(origin.info.experiment_id, run_id).removeprefix("/")
-        study = origin.data.tags.get("lab.study")
+        study = origin.data.tags.get(Tag.STUDY)
         name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
         note = f"Began with the weights of [{literal(name)}]({page})."
-        self.set_tags({"lab.init_from_run": run_id, "mlflow.note.content": note})
+        self.set_tags({Tag.INIT_FROM_RUN: run_id, Tag.NOTE: note})
 
     def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
         """Close the run with `status`."""

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lab.tracking.tags import Tag
 from lab.training import cores
 
 __all__ = ["provenance"]
@@ -19,16 +20,16 @@ __all__ = ["provenance"]
 def provenance() -> dict[str, str]:
     """Return tags with the git commit of lab's code, the versions of what computes, and the machine."""
     tags = {
-        "lab.version": _version("lab"),
-        "lab.python": platform.python_version(),
-        "lab.torch": _version("torch"),
-        "lab.torchvision": _version("torchvision"),
-        "lab.mlflow": _version("mlflow"),
-        "lab.host": platform.node(),
-        "lab.cpu": f"{_cpu()}, {cores()} cores",
+        Tag.VERSION: _version("lab"),
+        Tag.PYTHON: platform.python_version(),
+        Tag.TORCH: _version("torch"),
+        Tag.TORCHVISION: _version("torchvision"),
+        Tag.MLFLOW: _version("mlflow"),
+        Tag.HOST: platform.node(),
+        Tag.CPU: f"{_cpu()}, {cores()} cores",
     }
     commit = _commit(Path(__file__).parent)
-    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+    return tags | ({Tag.COMMIT: commit} if commit else {})
 
 
 def _version(package: str) -> str:

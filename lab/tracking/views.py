@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lab.tracking.tags import Tag
+
 __all__ = ["run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
@@ -52,11 +54,11 @@ def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[
     widths = {
         **{f"params.`{name}`": 90 for name in varied},
         **{f"metrics.`{name}`": width for name, width in _METRICS.items()},
-        "tags.`lab.outcome`": 120,
+        f"tags.`{Tag.OUTCOME}`": 120,
     }
     columns = list(widths)
     state = {
-        "searchFilter": "tags.`lab.kind` = 'trial'",
+        "searchFilter": f"tags.`{Tag.KIND}` = 'trial'",
         "orderByKey": "metrics.`best_value`",
         "orderByAsc": not descending,
         "startTime": "ALL",

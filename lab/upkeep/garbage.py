@@ -15,6 +15,7 @@ from lab.engines import Stores
 from lab.errors import ResourceError, StudyError
 from lab.study import StudyRuns, database_exists, study_runs
 from lab.tracking import MemoryTracker, RunStatus, Tracker, connect, pending_id
+from lab.tracking.tags import Tag
 
 __all__ = ["Garbage", "find_garbage", "remove"]
 
@@ -109,7 +110,7 @@ def find_garbage(
     tracker = _tracker(stores)
     known = study_runs(stores.storage)
     deleted = _rows(tracker.deleted_runs())
-    active = _rows(tracker.runs(None, tags={"lab.kind": "trial"}))
+    active = _rows(tracker.runs(None, tags={Tag.KIND: "trial"}))
     _check_names(studies, known, [*deleted, *active])
     search = _Search(stores, tracker, known, time.time() - days * _DAY, frozenset(studies))
     chosen = [run for run in deleted if search.may_go(run)]
@@ -249,10 +250,10 @@ def _rows(frame: pd.DataFrame) -> list[_Run]:
         _Run(
             run_id=row["run_id"],
             name=_text(row["name"]),
-            study=_text(row.get("tags.lab.study")),
-            key=_text(row.get("tags.lab.journal")),
+            study=_text(row.get(f"tags.{Tag.STUDY}")),
+            key=_text(row.get(f"tags.{Tag.JOURNAL}")),
             status=row["status"],
-            outcome=_text(row.get("tags.lab.outcome")),
+            outcome=_text(row.get(f"tags.{Tag.OUTCOME}")),
             # one that never ended is as old as its beginning
             ended=(row["start_time"] if pd.isna(row["end_time"]) else row["end_time"]).timestamp(),
         )

@@ -19,10 +19,11 @@ from torch import nn
 
 from lab.errors import ResourceError, TrackingError
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left
-from lab.tracking.base import JOURNAL_TAG, Point
+from lab.tracking.base import Point
 from lab.tracking.courier import Courier, Gate
 from lab.tracking.journal import Lock, RunJournal, journals
 from lab.tracking.memory import MemoryRun
+from lab.tracking.tags import Tag
 
 ROOT = Path(__file__).parents[3]
 
@@ -273,7 +274,7 @@ def test_a_killed_process_loses_nothing_and_its_run_goes_on(
     (kept,) = store._runs.values()
     assert kept.points["loss"] == {1: 0.5, 2: 0.25}
     assert kept.artifacts == {"note.txt": b"so far"}
-    assert kept.tags[JOURNAL_TAG] == run_id.removeprefix("pending-")
+    assert kept.tags[Tag.JOURNAL] == run_id.removeprefix("pending-")
 
 
 def test_another_machine_finds_a_pending_run_by_its_tag(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""The tags that lab sets on MLflow's runs and experiments, each spelt once; and those of MLflow's own that it uses."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+__all__ = ["Kind", "Tag"]
+
+Kind = Literal["study", "trial", "sweep"]
+
+
+class Tag:
+    """Keys of tags: what a run is, how it ended, and what it was made with."""
+
+    # what a run is
+    KIND: Final = "lab.kind"  # a `Kind`
+    STUDY: Final = "lab.study"  # name of the study
+    TRIAL: Final = "lab.trial"  # number of the trial in its study
+    CELL: Final = "lab.cell"  # hash of the config
+    STUDY_RUN: Final = "lab.study_run"  # of a sweep: the id of the study's run
+    INIT_FROM_RUN: Final = "lab.init_from_run"  # the run whose model this one began with
+
+    # of a study's run
+    DIRECTION: Final = "lab.direction"
+    MONITOR: Final = "lab.monitor"
+    OBJECTIVES: Final = "lab.objectives"
+    VARIED: Final = "lab.varied"
+
+    # how a trial went
+    OUTCOME: Final = "lab.outcome"
+    ERROR: Final = "lab.error"
+    EARLIER_ERROR: Final = "lab.earlier_error"  # of a failed attempt before this one
+    CONTINUED: Final = "lab.continued"  # why not from the newest checkpoint
+    RESTARTED: Final = "lab.restarted"  # why from the first epoch
+
+    # what it was made with
+    CPU: Final = "lab.cpu"
+    DEVICE: Final = "lab.device"
+    HOST: Final = "lab.host"
+    IMAGES: Final = "lab.images"
+    MLFLOW: Final = "lab.mlflow"
+    PYTHON: Final = "lab.python"
+    THREADS: Final = "lab.threads"
+    TORCH: Final = "lab.torch"
+    TORCHVISION: Final = "lab.torchvision"
+    VERSION: Final = "lab.version"
+
+    # whose writes a run takes
+    ATTEMPT: Final = "lab.attempt"  # who opened the run last
+    JOURNAL: Final = "lab.journal"  # by it a run is found whose creation nobody acknowledged
+
+    # MLflow's own
+    COMMIT: Final = "mlflow.source.git.commit"
+    NOTE: Final = "mlflow.note.content"
+    PARENT: Final = "mlflow.parentRunId"
