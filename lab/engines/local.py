@@ -13,7 +13,7 @@ from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, end_run, requeue_dead
 from lab.engines.planning import check, open_tracker
-from lab.engines.pool import Exited, Pool, warm_up
+from lab.engines.processes import Exited, Pool, warm_up
 from lab.engines.progress import Progress
 from lab.engines.service import fitting_workers
 from lab.engines.stores import Stores

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lab.engines.ending import conclude_if_over, end_run, requeue_dead
-from lab.engines.pool import Exited, Pool, warm_up
+from lab.engines.processes import Exited, Pool, warm_up
 from lab.engines.stores import Stores, connected
 from lab.engines.waking import Leftovers, Sleep
 from lab.errors import LabError

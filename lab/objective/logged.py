@@ -14,10 +14,10 @@ from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
 from lab.objective.result import TrialResult
+from lab.pictures.drawing import log_figure
+from lab.pictures.error_analysis import log_error_analysis
+from lab.pictures.figures import curves, iteration_curves
 from lab.tracking import Run
-from lab.tracking.drawing import log_figure
-from lab.tracking.error_analysis import log_error_analysis
-from lab.tracking.figures import curves, iteration_curves
 from lab.tracking.tags import Tag
 from lab.training import Trainer
 

@@ -1,6 +1,6 @@
 """The pictures on a study's run: what each factor did, and accuracy against size and against time.
 
-Each is to be drawn in the style of `lab.tracking.drawing`, which takes the names of variants as they stand.
+Each is to be drawn in the style of `lab.pictures.drawing`, which takes the names of variants as they stand.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from lab.pictures.drawing import TITLE_AT, label, new_figure
 from lab.report.effects import effects
-from lab.tracking.drawing import TITLE_AT, label, new_figure
 
 __all__ = ["effects_figure", "size_figure", "time_figure"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lab.pictures.drawing import log_figure
 from lab.report.effects import effects
 from lab.report.figures import effects_figure, size_figure, time_figure
 from lab.report.leaderboard import cells
 from lab.tracking import Run
-from lab.tracking.drawing import log_figure
 
 __all__ = ["publish_leaderboard"]
 

@@ -1,7 +1,6 @@
 """Studies: planning cells, queueing them as Optuna trials, claiming and training them."""
 
 from lab.study.earlier import Earlier, end_stale
-from lab.study.ended import StudyRuns, study_runs
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialLost, TrialStarted, WorkerFailed
 from lab.study.health import StorageProbe
 from lab.study.origins import check_stored_origins
@@ -19,8 +18,9 @@ from lab.study.planner import (
 )
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.search import PRUNERS, SAMPLERS, check_search
-from lab.study.slots import end_if_over
+from lab.study.runs import StudyRuns, study_runs
+from lab.study.search.budget import end_if_over
+from lab.study.search.methods import PRUNERS, SAMPLERS, check_search
 from lab.study.status import (
     StudyStatus,
     best_value,

@@ -21,8 +21,8 @@ from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
 from lab.study.queue import TrialQueue, is_dead, is_deleted
 from lab.study.record import TrialRecord
-from lab.study.search import check_search
-from lab.study.slots import fill_slots, forget_search
+from lab.study.search.budget import fill_slots, forget_search
+from lab.study.search.methods import check_search
 from lab.study.storage import PatientStorage
 from lab.study.studies import open_study
 from lab.tracking import Run, Tracker

@@ -20,8 +20,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
+from lab.study.faults import Patience, is_denied
 from lab.study.lock import alone
-from lab.study.patience import Patience, is_denied
 from lab.study.record import TrialRecord
 
 __all__ = [

@@ -18,7 +18,7 @@ from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
-from lab.study.searcher import Searcher, Searching
+from lab.study.search.searcher import Searcher, Searching
 from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag

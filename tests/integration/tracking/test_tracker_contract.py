@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lab.errors import TrackingError
+from lab.pictures.drawing import log_figure, new_figure
 from lab.tracking import (
     JournaledTracker,
     MemoryTracker,
@@ -27,7 +28,6 @@ from lab.tracking import (
     pending_id,
     run_page,
 )
-from lab.tracking.drawing import log_figure, new_figure
 from lab.tracking.mlflow import MlflowTracker
 
 INFINITY = float("inf")

@@ -25,8 +25,8 @@ from lab.study import (
     submit,
     winner,
 )
-from lab.study.searcher import Searching
-from lab.study.slots import search_is_over
+from lab.study.search.budget import search_is_over
+from lab.study.search.searcher import Searching
 from lab.tracking import MemoryTracker
 
 HEAD = "name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n"

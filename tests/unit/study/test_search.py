@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from lab.config import Method, parse_grid
 from lab.errors import ConfigError
 from lab.study import PRUNERS, SAMPLERS, check_search
-from lab.study.search import build_pruner, build_sampler
+from lab.study.search.methods import build_pruner, build_sampler
 
 NEEDED = {"percentile": {"percentile": 25.0}, "patient": {"patience": 2}}
 

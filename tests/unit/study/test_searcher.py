@@ -13,8 +13,8 @@ from lab.config import parse_grid
 from lab.errors import StudyError
 from lab.study import Submission, TrialQueue, cell_states, feasible_cells, open_storage, submit
 from lab.study.queue import Claim
-from lab.study.searcher import Searcher
-from lab.study.slots import search_is_over
+from lab.study.search.budget import search_is_over
+from lab.study.search.searcher import Searcher
 from lab.tracking import MemoryTracker
 from lab.training import Interrupted
 
@@ -145,7 +145,7 @@ def test_what_is_excluded_or_makes_no_trial_is_not_trained(study: Study) -> None
 def test_nothing_that_may_be_trained_ends_with_a_reason(
     study: Study, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.study.searcher._TRIES", tries)
+    monkeypatch.setattr("lab.study.search.searcher._TRIES", tries)
     study.plan("sampler: {name: random, seed: 1}", rest="constraints: [params <= 5]")
     with pytest.raises(
         StudyError, match=rf"{tries} suggestions in a row may not be trained, .*params <= 5 must hold"

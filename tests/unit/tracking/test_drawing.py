@@ -10,9 +10,9 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+from lab.pictures.drawing import label, log_figure, new_figure, plain_style
+from lab.pictures.figures import iteration_curves
 from lab.tracking import MemoryTracker
-from lab.tracking.drawing import label, log_figure, new_figure, plain_style
-from lab.tracking.figures import iteration_curves
 
 NAMES = (
     "$x_$",

@@ -9,8 +9,8 @@ import json
 import pytest
 import torch
 
+from lab.pictures.error_analysis import log_error_analysis
 from lab.tracking import MemoryTracker
-from lab.tracking.error_analysis import log_error_analysis
 from lab.training.analysis import analyse
 from lab.training.evaluate import DetailedEvaluation
 

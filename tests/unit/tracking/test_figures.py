@@ -13,8 +13,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab.tracking.drawing import plain_style
-from lab.tracking.figures import (
+from lab.pictures.drawing import plain_style
+from lab.pictures.figures import (
     confusion_matrix,
     curves,
     errors_per_class,

@@ -22,8 +22,8 @@ from lab.objective import TrialResult
 from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.search import build_pruner, build_sampler
-from lab.study.slots import end_if_over, is_superfluous, search_distributions
+from lab.study.search.budget import end_if_over, is_superfluous, search_distributions
+from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
 
 __all__ = ["Searcher", "Searching", "open_searcher"]

@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.pictures.drawing import log_figure
+from lab.pictures.figures import confusion_matrix, errors_per_class, most_confused
 from lab.tracking.base import Run
-from lab.tracking.drawing import log_figure
-from lab.tracking.figures import confusion_matrix, errors_per_class, most_confused
 from lab.training.analysis import ConfusedPair, ErrorAnalysis
 
 __all__ = ["log_error_analysis"]

@@ -1,6 +1,6 @@
 """The pictures on a trial's run: its curves, its confusion matrix, and where it goes wrong.
 
-Each is to be drawn in the style of `lab.tracking.drawing`, which takes the names of classes as they stand.
+Each is to be drawn in the style of `lab.pictures.drawing`, which takes the names of classes as they stand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
-from lab.tracking.drawing import DPI, TITLE_AT, label, new_figure
+from lab.pictures.drawing import DPI, TITLE_AT, label, new_figure
 from lab.wording import counted
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab import logs
-from lab.engines.process import Broken, worker_main
 from lab.engines.surroundings import Surroundings, without_script
+from lab.engines.worker_process import Broken, worker_main
 from lab.study import Event, TrialStarted, WorkerSettings
 
 __all__ = ["Exited", "Pool", "Worker", "warm_up"]
@@ -23,7 +23,7 @@ __all__ = ["Exited", "Pool", "Worker", "warm_up"]
 # seconds that these take, and shares their memory.
 _PRELOADED = [
     "lab.engines.inherit_logs",
-    "lab.engines.process",
+    "lab.engines.worker_process",
     "lab.tracking.mlflow",
     "matplotlib.backends.backend_agg",
     "mlflow.store.tracking.sqlalchemy_store",

@@ -1,0 +1,1 @@
+"""What draws: figures of runs and reports, and the images that a model gets wrong. Knows no MLflow."""
