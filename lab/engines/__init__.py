@@ -1,26 +1,5 @@
 """Places workers: processes on this machine."""
 
-from lab.engines.control import Counts, cancel, resume, retry
-from lab.engines.ending import SweepResult
-from lab.engines.local import sweep
-from lab.engines.planning import submit
-from lab.engines.progress import Progress, Running
-from lab.engines.service import Served, serve
-from lab.engines.stores import Stores
-from lab.engines.watching import watch
+import lazy_loader
 
-__all__ = [
-    "Counts",
-    "Progress",
-    "Running",
-    "Served",
-    "Stores",
-    "SweepResult",
-    "cancel",
-    "resume",
-    "retry",
-    "serve",
-    "submit",
-    "sweep",
-    "watch",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,5 @@
 """One trial from a config to its tracked result: joins data, trainer, tracker and checkpoints."""
 
-from lab.objective.analysis import analyse_run
-from lab.objective.result import TrialResult
-from lab.objective.trial import Placement, train
+import lazy_loader
 
-__all__ = ["Placement", "TrialResult", "analyse_run", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

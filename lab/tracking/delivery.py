@@ -25,7 +25,7 @@ from lab.tracking.base import (
     pending_id,
     pending_key,
 )
-from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores
+from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores_left
 from lab.tracking.tags import Tag
 
 __all__ = [
@@ -348,7 +348,7 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
         if result.away:
             break
     result.left = left(folder, tracker.uri)
-    result.others = [store for store in stores(folder) if store != tracker.uri]
+    result.others = [store for store in stores_left(folder) if store != tracker.uri]
     return result
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from lab.errors import ResourceError
 from lab.tracking.base import Left, pending_key
 
-__all__ = ["Lock", "Operation", "Refused", "RunJournal", "find", "journals", "left", "stores", "writing"]
+__all__ = ["Lock", "Operation", "Refused", "RunJournal", "find", "journals", "left", "stores_left", "writing"]
 
 _WAITING, _DELIVERED, _REFUSED = range(3)
 _MERGED = ("metrics", "params", "tags")  # kinds of which many in a row make one request
@@ -403,7 +403,7 @@ def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
     return Left(writes, runs, refused)
 
 
-def stores(folder: Path) -> list[str]:
+def stores_left(folder: Path) -> list[str]:
     """Return the addresses of all stores that something in `folder` is for."""
     return sorted({facts["store"] for path in journals(folder) if "store" in (facts := _facts(path))})
 

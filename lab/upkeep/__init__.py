@@ -1,7 +1,5 @@
 """Looks after the stores: is everything well, and what may go."""
 
-from lab.upkeep.doctor import examine
-from lab.upkeep.finding import Finding, Verdict
-from lab.upkeep.garbage import Garbage, find_garbage, remove
+import lazy_loader
 
-__all__ = ["Finding", "Garbage", "Verdict", "examine", "find_garbage", "remove"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .config import Grid as Grid
+from .config import Space as Space
+from .config import TrialConfig as TrialConfig
+from .config import load_config as load_config
+from .config import load_grid as load_grid
+from .engines import Stores as Stores
+from .engines import SweepResult as SweepResult
+from .engines import sweep as sweep
+from .errors import LabError as LabError
+from .objective import Placement as Placement
+from .objective import TrialResult as TrialResult
+from .objective import train as train
+from .tracking import MemoryTracker as MemoryTracker
+from .tracking import Tracker as Tracker
+from .tracking import connect as connect

@@ -1,0 +1,9 @@
+from .build import build_model as build_model
+from .build import summarize_config as summarize_config
+from .freezing import freezable_blocks as freezable_blocks
+from .freezing import freeze as freeze
+from .freezing import frozen_modules as frozen_modules
+from .freezing import head_layer as head_layer
+from .summary import Layer as Layer
+from .summary import Summary as Summary
+from .summary import summarize as summarize

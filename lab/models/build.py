@@ -1,0 +1,90 @@
+"""From a config to a model, and what that model costs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lab import registry
+from lab.config import TrialConfig
+from lab.errors import ConfigError, Fault
+from lab.models.freezing import freeze
+from lab.models.init import initialize
+from lab.models.summary import Summary, summarize
+
+__all__ = ["build_model", "summarize_config"]
+
+# What a model depends on, beside the shape of the data. Cells that differ elsewhere share one summary.
+_MODEL_FIELDS = (
+    "architecture",
+    "stem",
+    "filters",
+    "kernel_size",
+    "padding",
+    "stride",
+    "block",
+    "block_depth",
+    "expansion",
+    "conv_bias",
+    "pool",
+    "pool_type",
+    "norm",
+    "activation",
+    "conv_dropout",
+    "head",
+    "dense",
+    "dense_norm",
+    "dense_activation",
+    "dropout",
+    "freeze",
+)
+_summaries: dict[tuple[object, ...], Summary] = {}
+
+
+def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Return the model of `config`, freshly initialised from torch's global generator, with `freeze` applied.
+
+    Args:
+        config: names the architecture and its settings.
+        shape: channels, height and width of an image.
+        classes: number of classes.
+
+    Raises:
+        ConfigError: the settings and the image size do not fit (names the layer), or `freeze` asks for
+            more blocks than there are.
+    """
+    model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
+    initialize(model, config.init)
+    freeze(model, config.freeze)
+    return model
+
+
+def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
+    """Return the summary of a config's model without allocating it.
+
+    Raises:
+        ConfigError: as `build_model`, or its batch normalisation cannot be trained on batches of one image.
+    """
+    key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
+    if key not in _summaries:
+        with torch.device("meta"):
+            model = build_model(config, shape, classes)
+        _summaries[key] = summarize(model, shape)
+    summary = _summaries[key]
+    if config.batch_size == 1 and summary.pointwise_norms:
+        raise ConfigError(_batch_fault(config, summary.pointwise_norms[0]))
+    return summary
+
+
+def _batch_fault(config: TrialConfig, layer: str) -> Fault:
+    if not layer.startswith("features."):
+        setting, change = f"dense_norm={config.dense_norm}", ", or set dense_norm to none"
+    elif "norm" in registry.architectures[config.architecture].options:
+        setting, change = f"norm={config.norm}", ", or set norm to none"
+    else:
+        setting, change = f"architecture={config.architecture}", ""
+    message = (
+        f"batch_size=1 does not go with {setting}: batch normalisation cannot be trained on the single value"
+        f" a channel that {layer} gets of one image; set batch_size to 2 or more{change}"
+    )
+    return Fault(message, "batch_size")

@@ -1,0 +1,12 @@
+from .effects import effects as effects
+from .leaderboard import cells as cells
+from .leaderboard import leaderboard as leaderboard
+from .markdown import results_document as results_document
+from .publish import publish_leaderboard as publish_leaderboard
+from .render import render as render
+from .render import render_effects as render_effects
+from .results import GridResults as GridResults
+from .results import grid_results as grid_results
+from .statistics import half_width as half_width
+from .statistics import pareto_front as pareto_front
+from .statistics import summaries as summaries
