@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lab.engines import Stores, pool
+from lab.engines import Stores, processes
 from lab.study import open_storage
 from lab.tracking import prepare
 from tests.once import copy_of, made_once
@@ -26,8 +26,13 @@ _ACCOUNT = "postgres"  # the server refuses to run as root
 
 # One server of processes lives as long as the tests do. What a worker imports in its first trial it imports
 # beforehand: three seconds for each of the workers forked from it.
-pool._PRELOADED += ["torch._dynamo", "torch.fx.experimental.symbolic_shapes", "networkx", "mlflow.pyfunc"]
-multiprocessing.get_context("forkserver").set_forkserver_preload(pool._PRELOADED)
+processes._PRELOADED += [
+    "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",
+    "networkx",
+    "mlflow.pyfunc",
+]
+multiprocessing.get_context("forkserver").set_forkserver_preload(processes._PRELOADED)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_what_lab_offers_is_there() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'lab' has no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="No lab attribute trian"):
         _ = lab.trian
 
 

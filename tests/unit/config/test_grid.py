@@ -334,7 +334,7 @@ def test_a_grid_file_can_be_resumed_from_its_text():
 
 
 def test_public_names_are_sorted_and_there():
-    assert lab.config.__all__ == sorted(lab.config.__all__, key=lambda name: (not name.isupper(), name))
+    assert lab.config.__all__ == sorted(lab.config.__all__)
     assert all(hasattr(lab.config, name) for name in lab.config.__all__)
     assert parse_value is lab.config.parse_value
 
