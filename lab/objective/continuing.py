@@ -18,10 +18,9 @@ _RESTARTED = (Tag.RESTARTED, "from the first epoch")
 
 @dataclass
 class Points:
-    """Logs the curves of a run, leaving out what the run has already.
+    """Logs the curves of a run, and knows which of them it had when it was opened.
 
-    MLflow shows a point that is logged again at another time twice. A continued trial would log some again:
-    those after an older checkpoint, or all where none was left.
+    A continued trial logs some points again: the run keeps those that it has (see `lab.tracking.known`).
     """
 
     run: Run
@@ -34,11 +33,8 @@ class Points:
         points: dict[int, dict[str, float]] = {}
         for history in histories:
             for step, metrics in history.items():
-                new = {name: value for name, value in metrics.items() if step not in self.steps(name)}
-                if new:
-                    points.setdefault(step, {}).update(new)
-        if points:
-            self.run.log_history(points)
+                points.setdefault(step, {}).update(metrics)
+        self.run.log_history(points)
 
     def steps(self, metric: str) -> frozenset[int]:
         """Return the steps that the run had a value of `metric` for when it was opened."""

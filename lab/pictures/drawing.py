@@ -19,7 +19,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lab.tracking.base import Run
+from lab.tracking.run import Run
 
 __all__ = ["DPI", "TITLE_AT", "label", "log_figure", "new_figure", "plain_style"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lab.pictures.drawing import log_figure
 from lab.pictures.figures import confusion_matrix, errors_per_class, most_confused
-from lab.tracking.base import Run
+from lab.tracking.run import Run
 from lab.training.analysis import ConfusedPair, ErrorAnalysis
 
 __all__ = ["log_error_analysis"]
