@@ -78,7 +78,7 @@ class ResourceError(LabError):
 
 
 class OutOfMemoryError(ResourceError):
-    """A device with too little memory for a trial."""
+    """A device with too little free memory for a trial."""
 
 
 class StudyError(LabError):
