@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from lab.report import render
-from lab.report.render import duration, formatted
+from lab.report import duration
+from lab.report.render import formatted
 
 FRAME = pd.DataFrame(
     {
