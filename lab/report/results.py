@@ -100,7 +100,7 @@ def _points(grid: Grid) -> pd.DataFrame:
             config = grid.config(point)
         except ConfigError:  # never trained; `lab plan` says why
             continue
-        chosen = {name: as_text(value) for name, value in grid.space.params(point).items()}
+        chosen = {name: as_text(value) for name, value in point.items()}
         rows.append((point, config.cell_hash, {**chosen, **config.as_params()}))
     return pd.DataFrame(rows, columns=["point", "cell", "params"])
 
