@@ -105,7 +105,7 @@ def test_all_cells_ranked_by_the_test_split(tracked: Tracked) -> None:
         ["3", "normed", "0.2", "–", "–", "–", "–", "failed"],
     ]
     assert (
-        "Each trial's weights were selected by `val_accuracy`; by this metric the best cell is net=plain lr=0.1, with 50.00 %"
+        "selected by `val_accuracy`; by this metric the best cell is net=plain lr=0.1, with 50.00 %"
         in document
     )
 
