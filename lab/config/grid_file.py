@@ -152,6 +152,7 @@ class _Reader:
             constraints=constraints,
             budget=self._budget(file, space),
             max_retries=file.max_retries,
+            gpu_memory=None if file.gpu_memory is None else int(file.gpu_memory),
             needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
             report=file.report,
             reported=reported,
@@ -613,6 +614,8 @@ def _rule(detail: Any) -> str:
         if len(detail["loc"]) == 1 and name in SearchFile.model_fields:
             return f"belongs under `search`, as in search: {{{name}: …}}"
         return f"unknown key.{suggest(name, known)} Known: {', '.join(known)}"
+    if detail["type"].startswith("byte_size"):
+        return f"must be an amount of memory such as 6GB, but got {_brief(detail['input'])}"
     rule = str(detail["msg"])
     for theirs, ours in (
         ("Input should be", "must be"),

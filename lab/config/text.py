@@ -105,8 +105,12 @@ def _override(key: str, text: str) -> dict[str, Any]:
     text = _unquoted(text)
     if not text:
         return {}
-    if text.lower() in ("none", "null") or key == "name":
-        return {key: text if key == "name" else None}
+    if key == "name":
+        return {key: text}
+    if text.lower() in ("none", "null"):
+        return {key: None}
+    if key == "gpu_memory":
+        return {key: text}
     value = _items(text, _number, one_is_scalar=True)
     return {key: list(value) if isinstance(value, tuple) else value}
 

@@ -13,7 +13,7 @@ import torch
 
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data, settled
-from lab.errors import LabError, OtherDataError, ResourceError, StudyError, TrackingError
+from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, go_on
 from lab.objective.logged import log_description, log_result
@@ -71,6 +71,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     should_prune: Callable[[], bool] = lambda: False,
     hold: Hold | None = None,
+    retry_out_of_memory: bool = False,
 ) -> TrialResult:
     """Train `config` and log everything about it to `tracker`.
 
@@ -86,10 +87,13 @@ def train(
         should_prune: asked after every epoch but the last; True ends the trial there, with the outcome
             `pruned` and all that a finished one has. Its run is KILLED.
         hold: on the trial, where others may be given it; confirmed before everything that is written.
+        retry_out_of_memory: whether the trial will be continued after running out of memory, for instance without
+            other trials on its GPU; its run is KILLED then, not FAILED.
 
     Raises:
-        LabError: settings that do not fit the data, missing data, a tracking store that fails, too little memory on the
-            device or space on the disk. The run is FAILED.
+        OutOfMemoryError: the device has too little memory. The run is FAILED, or KILLED if `retry_out_of_memory`.
+        LabError: settings that do not fit the data, missing data, a tracking store that fails, or too little space on
+            the disk. The run is FAILED.
         Interrupted: `should_stop` said so. The run is KILLED, and its checkpoint continues it.
         Lost: the trial is somebody else's. The run and the checkpoints are as they were.
     """
@@ -103,12 +107,14 @@ def train(
     checkpoints = None if folder is None else TrialCheckpoints(folder, tracker, run, fresh=fresh, hold=hold)
     trial = _Trial(config, tracker, run, placement, checkpoints, hold, on_epoch, should_stop, should_prune)
     with trial.left_where_lost():
-        result = _train(trial, on_start, download=download)
+        result = _train(trial, on_start, download=download, retry_out_of_memory=retry_out_of_memory)
         run.end(RunStatus.KILLED if result.outcome is Outcome.PRUNED else RunStatus.FINISHED)
     return result
 
 
-def _train(trial: _Trial, on_start: Callable[[Run], None], *, download: bool) -> TrialResult:
+def _train(
+    trial: _Trial, on_start: Callable[[Run], None], *, download: bool, retry_out_of_memory: bool
+) -> TrialResult:
     exhausted = ""
     try:
         on_start(trial.run)
@@ -120,14 +126,17 @@ def _train(trial: _Trial, on_start: Callable[[Run], None], *, download: bool) ->
         raise
     except BaseException as error:
         exhausted = _out_of_memory(trial.config, error)
-        trial.end_early(Outcome.FAILED, exhausted or f"{type(error).__name__}: {error}")
+        if exhausted and retry_out_of_memory:
+            trial.end_early(Outcome.KILLED)
+        else:
+            trial.end_early(Outcome.FAILED, exhausted or f"{type(error).__name__}: {error}")
         if not exhausted:
             raise
     # out here the error is gone, and with it the frames that held the trial's tensors: the next trial of
     # this process finds the memory free
     gc.collect()
     torch.cuda.empty_cache()
-    raise ResourceError(exhausted)
+    raise OutOfMemoryError(exhausted)
 
 
 def _open_run(config: TrialConfig, tracker: Tracker, placement: Placement, hold: Hold) -> Run:

@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from lab.config import Grid, TrialConfig
 from lab.engines import Stores, sweep
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, open_storage, open_study, patience
+from lab.study import TrialQueue, faults, open_storage, open_study
 
 pytestmark = pytest.mark.postgres
 REPOSITORY = Path(__file__).parents[3]
@@ -99,7 +99,7 @@ def test_a_server_restarted_in_the_middle_of_a_sweep(
 def test_a_server_that_is_away_for_good_is_told_once(
     own_postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_MOST_SECONDS", 1.0)
+    monkeypatch.setattr(faults, "_MOST_SECONDS", 1.0)
     queue = make_queue(own_postgres.database())
     own_postgres.stop()
     with (
