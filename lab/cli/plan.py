@@ -32,7 +32,7 @@ from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
-    from lab.study import PlanSummary, PlannedCell
+    from lab.study import PlannedCell, PlanSummary
 
 __all__ = ["plan"]
 

@@ -137,16 +137,16 @@ def test_a_run_is_not_ended_whose_trial_was_taken_up_again(
     run = tracker.open_run(name="t", experiment=tracker.experiment("tiny"), tags={})
     queue.note_trial(claim.trial_id, "run_id", run.run_id)
     queue.put_back(claim.trial_id)
-    trial = queue.trials()[0]
-    assert trial.state is TrialState.WAITING
+    (record,) = queue.records()
+    assert record.state == "waiting"
     again = found(stores).claim()  # while who put it back slept
     assert again is not None
     assert again.trial_id == claim.trial_id
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.RUNNING
     assert "lab.outcome" not in tracker.tags(run.run_id)
     queue.put_back(claim.trial_id)
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.KILLED
 
 

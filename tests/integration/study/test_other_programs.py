@@ -195,7 +195,7 @@ BROKEN = {
 @pytest.mark.parametrize("statement", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_study_is_named_with_its_reason_and_the_others_go_on(url: str, statement: str) -> None:
     lab_study(url, "healthy")
-    lab_study(url, "broken").set_attribute("needs", [])
+    lab_study(url, "broken").note("needs", [])
     spoil(url, statement)
     told: dict[str, str] = {}
     studies = Studies(url, on_broken=lambda name, error: told.update({name: str(error)}))

@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from lab.config import Grid, TrialConfig
 from lab.engines import Stores, sweep
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, faults, open_storage, open_study
+from lab.study import TrialQueue, faults, open_storage, open_study, requeue_dead
 
 pytestmark = pytest.mark.postgres
 REPOSITORY = Path(__file__).parents[3]

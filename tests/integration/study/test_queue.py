@@ -119,7 +119,7 @@ def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str, most: i
         run_process(url)
         assert requeue_dead(queue) == []
     run_process(url)
-    assert [trial.user_attrs["lab:run_id"] for trial in requeue_dead(queue)] == ["r1"]
+    assert [record.run_id for record in requeue_dead(queue)] == ["r1"]
     assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: most + 1}
     (failed,) = study_status(url, "s").failed
     assert failed["error"] == "its process died every time it was tried"

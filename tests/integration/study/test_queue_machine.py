@@ -21,7 +21,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, parse_grid
 from lab.errors import StudyError
-from lab.study import (Cell, TrialQueue, feasible_cells, open_storage, submit, requeue_dead, requeue_failed, requeue_interrupted)
+from lab.study import (
+    Cell,
+    TrialQueue,
+    feasible_cells,
+    open_storage,
+    requeue_dead,
+    requeue_failed,
+    requeue_interrupted,
+    submit,
+)
 from lab.study.queue import Claim
 from lab.tracking import MemoryTracker
 
@@ -130,10 +139,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(by=WORKERS)
     def requeue_dead(self, by: int) -> None:
-        given_up = self.workers[by].requeue_dead()
-        assert all(
-            trial.user_attrs.get("lab:retries", 0) == self.queue.record().max_retries for trial in given_up
-        )
+        given_up = requeue_dead(self.workers[by])
+        assert all(record.retries == self.queue.record().max_retries for record in given_up)
 
     @precondition(lambda self: self.gone)
     @rule(completes=st.booleans())
@@ -154,7 +161,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def requeue_failed(self) -> None:
-        failed = [trial for trial in self.queue.newest().values() if trial.state is TrialState.FAIL]
+        failed = [one for one in self.queue.newest().values() if one.trial.state is TrialState.FAIL]
         assert requeue_failed(self.queue) == len(failed)
 
     @rule()
@@ -207,12 +214,9 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.complete(claim.trial_id, 0.5)
         assert self.queue.is_over()
         self.every_cell_is_there_once()
-        for trial in self.queue.newest().values():
-            told = (
-                "lab:outcome" in trial.user_attrs
-                or trial.user_attrs.get("lab:retries", 0) == self.queue.record().max_retries
-            )
-            assert trial.state is TrialState.COMPLETE or (trial.state is TrialState.FAIL and told)
+        for record in self.queue.newest().values():
+            told = record.outcome or record.retries == self.queue.record().max_retries
+            assert record.state == "complete" or (record.state == "failed" and told)
 
 
 @pytest.fixture(scope="module", autouse=True)

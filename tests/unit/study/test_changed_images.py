@@ -187,7 +187,7 @@ def test_a_worker_trains_on_no_other_images_than_were_planned(study: Study, tmp_
     settings = WorkerSettings(
         "s", f"sqlite:///{tmp_path / 'optuna.db'}", uri, tmp_path / "artifacts", tmp_path / "checkpoints"
     )
-    queue.note("run_id", None)
+    queue.note("run_id", "0" * 32)
     events: list[object] = []
     work(settings, events.append, lambda: False)
     (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
@@ -201,8 +201,7 @@ def test_a_search_is_of_one_set_of_images(study: Study) -> None:
     queue = submission.queue
     replaced()
     study.submit(SEARCH)  # nothing has begun
-    trial = queue.trials()[0]
-    queue.annotate(trial, "run_id", "r")
+    queue.note_trial(queue.records()[0].trial_id, "run_id", "r")
     shutil.rmtree("photos/dog")
     paint(Path("photos/dog"), 8)
     with pytest.raises(StudyError, match="have changed since the search 's' began"):

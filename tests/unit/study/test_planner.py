@@ -18,10 +18,10 @@ from lab.study import (
     Submission,
     TrialQueue,
     feasible_cells,
-    requeue_deleted,
-    requeue_failed,
     open_storage,
     plan,
+    requeue_deleted,
+    requeue_failed,
     run_ids,
     submit,
     winner,
@@ -134,7 +134,7 @@ def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again(
     if outcome:
         queue.note_trial(claim.trial_id, "outcome", outcome)
     queue.fail(claim.trial_id)
-    assert list(queue.states().values()) == ["lost"]
+    assert list(queue.states().values()) == ["interrupted"]
     assert counts(study.submit("grid: {lr: [0.1]}")) == (1, 0, 0, 0)
     assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
     again = queue.claim()
@@ -176,7 +176,7 @@ def test_one_metric_for_all(study: Study) -> None:
 
 
 def test_what_a_study_needs_is_kept_with_it(study: Study) -> None:
-    assert study.submit("grid: {lr: [0.1]}").queue.record().needs == []
+    assert study.submit("grid: {lr: [0.1]}").queue.record().needs == ()
 
 
 def test_a_trial_whose_worker_is_gone_is_interrupted(study: Study) -> None:
@@ -237,7 +237,7 @@ def test_the_winner_is_one_of_the_cells_that_were_planned_last(study: Study) -> 
 
     def winning(queue: TrialQueue) -> float | None:
         best = winner(queue)
-        return None if best is None else best.value
+        return None if best is None else best.best_value
 
     assert winning(trained(0.9)) == 0.9
     assert winning(study.submit(grid, epochs=2).queue) == 0.9  # none of these has finished yet
@@ -262,7 +262,7 @@ def test_cells_whose_runs_were_deleted_are_shown_and_queued_again_as_new(study: 
     best = winner(queue)
     assert best is not None
     assert best.number == 1  # of equals the first
-    study.tracker.delete_run(best.user_attrs["lab:run_id"])
+    study.tracker.delete_run(best.run_id)
     missing = study.tracker.missing_runs(run_ids(queue))
     assert list(queue.states(missing).values()) == ["complete", "deleted", "complete"]
     other = winner(queue, missing)
