@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.common import judged, show
+from lab import pictures
 from lab.config import parse_grid
 from lab.objective import logged
 from lab.objective import trial as objective
@@ -66,9 +67,9 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialCheckpoints, "finish", "checkpoints: to artifacts"),
     (JournaledRun, "log_history", "log metrics"),
     (objective, "result_of", "test"),
-    (logged, "curves", "figures: draw"),
+    (pictures, "curves", "figures: draw"),
     (logged, "log_error_analysis", "figures: draw"),
-    (logged, "log_figure", "figures: render"),
+    (pictures, "log_figure", "figures: render"),
     (JournaledRun, "log_image", "figures: store"),
     (JournaledRun, "log_model", "log_model"),
     (JournaledRun, "end", "end the run"),

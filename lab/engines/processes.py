@@ -24,8 +24,8 @@ __all__ = ["Exited", "Pool", "Worker", "warm_up"]
 _PRELOADED = [
     "lab.engines.inherit_logs",
     "lab.engines.worker_process",
+    "lab.pictures.trial_figures",
     "lab.tracking.mlflow",
-    "matplotlib.backends.backend_agg",
     "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.model_selection",
     "torch.export",

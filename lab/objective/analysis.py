@@ -6,7 +6,7 @@ import torch
 
 from lab.data import Dataset, load_data
 from lab.models import build_model
-from lab.pictures.error_analysis import log_error_analysis
+from lab.objective.error_analysis import log_error_analysis
 from lab.restore import restore
 from lab.tracking import Tracker
 from lab.training import (

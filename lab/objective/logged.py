@@ -8,15 +8,14 @@ from collections.abc import Mapping
 import torch
 import yaml
 
+from lab import pictures
 from lab.config import TrialConfig
 from lab.data import Dataset
 from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
+from lab.objective.error_analysis import log_error_analysis
 from lab.objective.result import TrialResult
-from lab.pictures.drawing import log_figure
-from lab.pictures.error_analysis import log_error_analysis
-from lab.pictures.figures import curves, iteration_curves
 from lab.tracking import Run
 from lab.tracking.tags import Tag
 from lab.training import Trainer
@@ -64,9 +63,11 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
     run.set_tags({Tag.OUTCOME: result.outcome})
-    log_figure(run, "curves.png", lambda: curves(_columns(result.history), result.best_epoch))
+    history = _columns(result.history)
+    pictures.log_figure(run, "curves.png", lambda: pictures.curves(history, result.best_epoch))
     if trainer.step_history:
-        log_figure(run, "iteration_curves.png", lambda: iteration_curves(trainer.step_history))
+        steps = trainer.step_history
+        pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))
     log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
-from optuna.distributions import BaseDistribution
-
 from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe, settled
 from lab.errors import ConfigError, Fault, StudyError, TrackingError
 from lab.models import Summary, summarize_config
+from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, identifier, keep_to_images
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
@@ -367,19 +366,19 @@ class _Turns:
             cells_since, self.last = self.queue.cells_since(self.last)
             self.since |= cells_since
             mine = [cell for cell in cells if cell.hash not in self.since]
-            distributions = self.queue.accept(self.grid.space.distributions()) if mine else {}
-            for cell in mine:
-                self._add(cell, distributions)
             if mine:
+                codec = accept_grid(self.grid.space, self.queue)
+                for cell in mine:
+                    self._add(cell, codec)
                 self.queue.note(StudyKey.CONCLUDED, False)
         return len(mine)
 
-    def _add(self, cell: Cell, distributions: Mapping[str, BaseDistribution]) -> None:
+    def _add(self, cell: Cell, codec: Codec) -> None:
         if cell.hash in self.known:
             requeue(self.queue, self.known[cell.hash])
             return
-        params = self.grid.space.params(cell.point)
-        self.queue.add(cell.config, cell.label, params, {name: distributions[name] for name in params})
+        params = codec.encode(cell.point)
+        self.queue.add(cell.config, cell.label, params, {name: codec.distributions[name] for name in params})
 
 
 def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:

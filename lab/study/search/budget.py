@@ -11,16 +11,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import TrialState
 
-from lab.config import Dimension, Grid
-from lab.errors import StudyError
+from lab.config import Grid
+from lab.study.distributions import Codec, accept_search
 from lab.study.queue import TrialQueue
 from lab.study.record import StudyKey, TrialKey, TrialRecord
 from lab.study.rescue import requeue
@@ -30,7 +24,6 @@ __all__ = [
     "fill_slots",
     "forget_search",
     "is_superfluous",
-    "search_distributions",
     "search_is_over",
     "slot",
 ]
@@ -57,7 +50,7 @@ def fill_slots(
         StudyError: a parameter was another kind of thing in this study.
     """
     trials = grid.budget.trials or 0
-    _check_kinds(grid, queue)
+    codec = accept_search(grid.space, queue)
     queue.note(StudyKey.SEARCH, _saved(grid))
     end_if_over(grid, queue)
     wanted = [slot(number) for number in range(trials)]
@@ -70,7 +63,7 @@ def fill_slots(
             requeue(queue, failed[name])
         else:
             queue.draft(name)
-    _assign_enqueued(grid, queue)
+    _assign_enqueued(grid, queue, codec)
     _void_superfluous(queue, trials)
     return len(missing), len(wanted) - len(missing)
 
@@ -80,21 +73,6 @@ def forget_search(queue: TrialQueue) -> None:
     if queue.record().search is not None:
         queue.note(StudyKey.SEARCH, None)
         _void_superfluous(queue, 0)
-
-
-def search_distributions(grid: Grid, queue: TrialQueue) -> dict[str, BaseDistribution]:
-    """Return what each dimension of a search chooses from.
-
-    Optuna refuses choices that differ from those of the study's other trials, so theirs stay possible: a point
-    with one that the file has no more is not trained.
-    """
-    known = _known(queue)
-    found: dict[str, BaseDistribution] = {}
-    for dimension in grid.space.dimensions:
-        own, old = dimension.choice_distribution(), known.get(dimension.name)
-        both = isinstance(own, CategoricalDistribution) and isinstance(old, CategoricalDistribution)
-        found[dimension.name] = old if old is not None and both else own
-    return found
 
 
 def search_is_over(grid: Grid, queue: TrialQueue) -> bool:
@@ -139,9 +117,9 @@ def is_superfluous(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
     )
 
 
-def _assign_enqueued(grid: Grid, queue: TrialQueue) -> None:
+def _assign_enqueued(grid: Grid, queue: TrialQueue, codec: Codec) -> None:
     """Note at the first free slots the points to try in them that were not tried yet."""
-    points = [] if grid.search is None else [_params(grid, point) for point in grid.search.enqueue]
+    points = [] if grid.search is None else [codec.encode(point) for point in grid.search.enqueue]
     tried = {_key(point) for record in queue.records() if (point := record.enqueued) is not None}
     free = (record for record in queue.records(TrialState.WAITING) if _is_free(record))
     for point in points:
@@ -164,44 +142,5 @@ def _is_free(record: TrialRecord) -> bool:
     return record.is_draft and not record.trial.params and TrialKey.ENQUEUED not in record
 
 
-def _params(grid: Grid, point: Mapping[str, Any]) -> dict[str, Any]:
-    by_name: dict[str, Dimension] = {dim.name: dim for dim in grid.space.dimensions}
-    return {name: by_name[name].param(value) for name, value in point.items()}
-
-
 def _key(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
-
-
-def _known(queue: TrialQueue) -> dict[str, BaseDistribution]:
-    known: dict[str, BaseDistribution] = {}
-    for trial in queue.trials():
-        known.update(trial.distributions)
-    return known
-
-
-def _check_kinds(grid: Grid, queue: TrialQueue) -> None:
-    """Let the study accept choices that the file has gained, and refuse what Optuna would refuse later."""
-    known = _known(queue)
-    own = {dim.name: dim.choice_distribution() for dim in grid.space.dimensions}
-    choices = (CategoricalDistribution,)
-    queue.accept({name: new for name, new in own.items() if isinstance(new, choices)})
-    for name, new in own.items():
-        old = known.get(name)
-        if old is None or isinstance(new, choices):
-            continue
-        if type(old) is not type(new) or _is_log(old) != _is_log(new):
-            raise StudyError(
-                f"'{name}' was {_described(old)} in this study and is {_described(new)} now; "
-                "give the file another `name`"
-            )
-
-
-def _is_log(distribution: BaseDistribution) -> bool:
-    return isinstance(distribution, IntDistribution | FloatDistribution) and distribution.log
-
-
-def _described(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return "a choice"
-    return "a range on a log scale" if _is_log(distribution) else "a range"

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import Trial, TrialState
@@ -19,10 +18,11 @@ from lab.data import describe, settled
 from lab.errors import ConfigError, StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
+from lab.study.distributions import search_codec
 from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialKey, TrialRecord
-from lab.study.search.budget import end_if_over, is_superfluous, search_distributions
+from lab.study.search.budget import end_if_over, is_superfluous
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
 
@@ -103,7 +103,7 @@ class Searcher:
         self._grid = grid
         self._search = search
         self._pruner = build_pruner(search.pruner)
-        self._distributions = search_distributions(grid, queue)
+        self._codec = search_codec(grid.space, queue)
         self._storage = optuna.storages.get_storage(queue.storage)  # Optuna's cache of finished trials
         self._in_vain = 0  # suggestions in a row that may not be trained
 
@@ -188,9 +188,9 @@ class Searcher:
         def choose(dimension: Dimension) -> Any:
             nonlocal gone
             self._queue.beat(trial_id)
-            param = _ask(trial, dimension.name, self._distributions[dimension.name])
+            param = self._codec.suggest(trial, dimension.name)
             try:
-                return dimension.chosen(param)
+                return self._codec.decode_value(dimension.name, param)
             except ValueError:  # of an earlier file
                 gone = f"{dimension.name}={param} is not in the file any more"
                 return dimension.candidates[0]
@@ -246,18 +246,6 @@ class Searcher:
         )
         study.get_trials(deepcopy=False)  # the cache must know a trial before its parameters can be set
         return study
-
-
-def _ask(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    return trial.suggest_categorical(name, distribution.choices)  # type: ignore[attr-defined]
 
 
 def _fixing(fixed: Mapping[str, Any], sampler: BaseSampler) -> BaseSampler:
