@@ -137,7 +137,7 @@ def test_a_run_is_not_ended_whose_trial_was_taken_up_again(
     run = tracker.open_run(name="t", experiment=tracker.experiment("tiny"), tags={})
     queue.note_trial(claim.trial_id, "run_id", run.run_id)
     queue.put_back(claim.trial_id)
-    (record,) = queue.records()
+    record = queue.records()[0]
     assert record.state == "waiting"
     again = found(stores).claim()  # while who put it back slept
     assert again is not None
