@@ -27,7 +27,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from lab.config.constraint import FACTS
-from lab.config.trial import METRICS, as_text
+from lab.config.kinds import as_text
+from lab.config.settings import METRICS
 
 __all__ = ["GRID_SAMPLER", "OBJECTIVES", "Method", "Objective", "Search", "SearchFile"]
 

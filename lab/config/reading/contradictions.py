@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any, Final
 
 from lab.config.grid import Grid, GridFile, Selection
+from lab.config.kinds import doubtful
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
 from lab.config.space import Point
-from lab.config.trial import contradictions, doubtful
+from lab.config.trial import contradictions
 from lab.errors import ConfigError
 
 __all__ = ["check_despite_faults", "check_first_cell"]

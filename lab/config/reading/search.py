@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.config.grid import GridFile
+from lab.config.kinds import as_text
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
 from lab.config.search import OBJECTIVES, Method, Objective, Search, SearchFile
 from lab.config.space import Dimension, token
-from lab.config.trial import as_text
 from lab.config.yaml import KeyPath
 from lab.registry import suggest
 
