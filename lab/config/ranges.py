@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from lab.config.foreign import MEANT_BY
-from lab.config.trial import check_value, field_kinds
+from lab.config.kinds import field_kinds
+from lab.config.trial import check_value
 from lab.errors import ConfigError
 from lab.registry import suggest
 

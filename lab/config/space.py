@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from lab.config.kinds import as_text
 from lab.config.ranges import Range
-from lab.config.trial import as_text
 from lab.config.yaml import KeyPath, dotted
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from lab.config.grid import FILE_KEYS, GridFile
-from lab.config.trial import TrialConfig, check_value, field_kinds, suggest_field, takes_text
+from lab.config.kinds import field_kinds, suggest_field, takes_text
+from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest

@@ -1,4 +1,4 @@
-"""What a run is told of its trial besides the curves: what it is before training, and what came of it."""
+"""What is logged about a trial besides its curves: a description before training, and the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["log_description", "log_result"]
 
 
 def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> None:
-    """Log what is trained on what and where; `params` beside the config's own."""
+    """Log what is trained, on which data and where; `params` in addition to the config's own."""
     config, dataset = trainer.config, trainer.dataset
     summary = summarize_config(config, dataset.shape, len(dataset.classes))
     run.log_params({**params, **config.as_params()})
@@ -57,7 +57,7 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     metrics = result.metrics()
     if points.steps(
         "seconds"
-    ):  # of an attempt that ended just before it had said so; the clock's is no other's
+    ):  # logged by an attempt that died just before its end: keep the time it measured
         del metrics["seconds"]
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
@@ -73,7 +73,7 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
 
 
 def _data_text(dataset: Dataset) -> str:
-    """Return what the data was read as, and how many images of each class every split has in the end."""
+    """Return how the data was read, and the final number of images of each class in every split."""
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     counts = {
         name: torch.bincount(split.labels, minlength=len(dataset.classes)).tolist()
@@ -84,9 +84,7 @@ def _data_text(dataset: Dataset) -> str:
         f"{printable(name)}: {', '.join(f'{split} {column[label]:,}' for split, column in counts.items())}"
         for label, name in enumerate(dataset.classes)
     ]
-    return "\n".join(
-        [dataset.source, *dataset.notes, "", "classes in the splits that were trained on", *each, ""]
-    )
+    return "\n".join([dataset.source, *dataset.notes, "", "images per class in each split", *each, ""])
 
 
 def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:

@@ -429,10 +429,7 @@ def only(grid_text, **choice):
 
 
 def load_only(text, choice):
-    from lab.config.grid_file import _Reader
-    from lab.config.yaml import parse_yaml
-
-    return _Reader(parse_yaml(textwrap.dedent(text), "g.yaml"), "g", {}, choice).read()
+    return grid_of(text, only=choice)
 
 
 def test_only_keeps_the_cells_that_it_names():
