@@ -28,6 +28,8 @@ from lab.study import (
     end_if_over,
     end_stale,
     open_storage,
+    put_back_dead,
+    requeue_failed,
     submit,
 )
 from lab.tracking import RunStatus, Tracker
@@ -106,7 +108,7 @@ class _Sweeper:
         queue = submission.queue
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
-            queue.requeue_failed()
+            requeue_failed(queue)
             end_stale(queue, self.tracker)
         deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
         settings = self.stores.for_worker(grid.name, deadline)
@@ -154,7 +156,7 @@ class _Sweep:
                     pool.start()
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
-            for trial in self.queue.put_back_dead():
+            for trial in put_back_dead(self.queue):
                 tags = {Tag.OUTCOME: "killed"}
                 end_run(trial, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise
