@@ -1,8 +1,8 @@
-# `make` lists what can be made. PYTHON, PORT, JOBS and PIP_ARGS can be set: make quickstart PYTHON=python3.12
+# `make` lists the targets. PYTHON, PORT, JOBS and PIP_ARGS can be set: make quickstart PYTHON=python3.12
 
 PYTHON ?= python3
 PORT ?= 5000
-# test processes at a time: as many as cores, at most 8
+# test processes at a time: one per core, at most 8
 JOBS ?= auto
 PIP_ARGS ?= $(if $(CI),--quiet)
 
@@ -25,80 +25,80 @@ help:  ## list the targets
 quickstart: install  ## install, sweep grids/quickstart.yaml, show the leaderboard
 	@$(BIN)/lab sweep grids/quickstart.yaml
 
-ui: install  ## open the MLflow UI on the runs in .lab (PORT=5000)
-	@# one server process: several share a socket that delays every request by about 40 ms;
-	@# no job runners: nothing here uses them, and they take 2 GB; `lab sync` first: files follow a moved folder
+ui: install  ## serve the MLflow UI for the runs in .lab (PORT=5000)
+	@# one server process: several share a socket, which delays every request by about 40 ms;
+	@# no job runners: nothing here uses them, and they take 2 GB; `lab sync` first, which corrects the paths of a moved folder
 	@case "$(STORE)" in \
 	http://*|https://*) \
-		echo "MLFLOW_TRACKING_URI names a server; open $(STORE)" ;; \
+		echo "MLFLOW_TRACKING_URI is a server; open $(STORE)" ;; \
 	*) \
 		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ ! -f .lab/mlflow.db ]; then \
 			echo "There is no .lab/mlflow.db yet; run: make quickstart"; exit 1; fi; \
 		$(BIN)/lab sync --tracking-uri "$(STORE)" >/dev/null 2>&1; \
-		echo "The MLflow UI is at http://127.0.0.1:$(PORT) (Ctrl-C ends it; another port: make ui PORT=5001)"; \
+		echo "The MLflow UI is at http://127.0.0.1:$(PORT) (Ctrl-C stops it; for another port: make ui PORT=5001)"; \
 		MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server \
 			--host 127.0.0.1 --port $(PORT) --workers 1 \
 			--backend-store-uri "$(STORE)" --default-artifact-root .lab/artifacts ;; \
 	esac
 
-install: $(VENV)/.installed  ## make .venv with the pinned versions
+install: $(VENV)/.installed  ## create .venv with the pinned versions
 
 # ---- test
 
-test: lint unit  ## install, then lint, types, layers and the default tests
+test: lint unit  ## install, then run lint, type checks, import layers and the default tests
 
 install-test: $(VENV)/.installed-test
 
-lint: install-test  ## ruff, mypy and the import layers
+lint: install-test  ## run ruff, mypy and the import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict lab
 	$(BIN)/lint-imports
 
-format: install-test  ## let ruff format the code and fix what it can
+format: install-test  ## format the code with ruff and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# one thread each: two processes that both take all cores are slower than one; worksteal: a process keeps to its
-# part of the files, and so to their fixtures, until it is through with them
-unit: install-test  ## the default tests, in parallel (JOBS=2)
+# one thread each: two processes that each use all cores are slower than one; worksteal: a process finishes its own
+# share of the files, and so reuses their fixtures, before it takes over others
+unit: install-test  ## run the default tests, in parallel (JOBS=2)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
-# pytest ends with 5 when a tier has no test yet; that is not a failure
+# pytest exits with 5 if a tier has no tests yet; that is not a failure
 define tier
-	@OMP_NUM_THREADS=1 $(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no test is marked: $(1)' || exit $$code; }
+	@OMP_NUM_THREADS=1 $(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no tests are marked: $(1)' || exit $$code; }
 endef
 
-test-slow: install-test  ## tests that take more than ten seconds
+test-slow: install-test  ## run the tests that take more than ten seconds
 	$(call tier,slow and not gpu and not docker and not browser and not postgres,-n $(JOBS) --maxprocesses 2 --dist loadfile)
 
-test-gpu: install-test  ## tests that need a CUDA device
+test-gpu: install-test  ## run the tests that need a CUDA device
 	$(call tier,gpu)
 
-test-browser: install-test  ## tests that need Debian's chromium and chromium-driver
+test-browser: install-test  ## run the tests that need Debian's chromium and chromium-driver
 	$(call tier,browser and not docker)
 
-test-postgres: install-test  ## tests that need Debian's postgresql
+test-postgres: install-test  ## run the tests that need Debian's postgresql
 	$(call tier,postgres and not docker)
 
-test-docker: install-test  ## tests that need a Docker engine
+test-docker: install-test  ## run the tests that need a Docker engine
 	$(call tier,docker)
 
 # ---- the service of docker/compose.yaml
 
-secrets:  ## passwords and .env for the service, which `docker compose up -d` starts
+secrets:  ## create passwords and .env for the service; then: docker compose up -d
 	@docker/secrets.sh
 
-user:  ## NAME=ann: accounts of her own in MLflow and PostgreSQL, for who submits and trains
+user:  ## NAME=ann: create her accounts in MLflow and PostgreSQL, to submit and train
 	@docker/user.sh $@
 
-remove-user:  ## NAME=ann: take them away
+remove-user:  ## NAME=ann: remove her accounts
 	@docker/user.sh $@
 
-backup:  ## both databases and the artifacts of the service into backups/ (TO=folder, KEEP=7)
+backup:  ## back up the service's databases and artifacts to backups/ (TO=folder, KEEP=7)
 	@docker/backup.sh
 
-restore:  ## FROM=backups/…: a backup into an empty service
+restore:  ## FROM=backups/…: restore a backup into an empty service
 	@docker/restore.sh
 
 # ---- upkeep
@@ -110,14 +110,14 @@ constraints: install-test  ## write the versions installed in .venv to constrain
 		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
-clean:  ## remove .venv and every cache; runs and studies in .lab stay
+clean:  ## remove .venv and all caches; runs and studies in .lab stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
-		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+		echo "lab needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+		echo "Choose another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: $(PINS) | $(BIN)/python

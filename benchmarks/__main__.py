@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: one file per benchmark, imported when it is asked for."""
+"""`python -m benchmarks NAME`: one file per benchmark, imported on demand."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ _NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Measure lab's speed and memory; every ratio is of two things measured in one run, in turns."""
+    """Measure lab's speed and memory; every ratio compares two things measured in one run, in turns."""
 
 
 @main.command()
 @click.option("--preset", type=click.Choice(["conv3", "conv5"]), default="conv5", help="Net.")
-@click.option("--images", default=2_560, help="Images per epoch; each variant trains one a round.")
+@click.option("--images", default=2_560, help="Images per epoch; each variant trains one epoch per round.")
 @click.option("--rounds", default=5)
 @click.option("--parity/--no-parity", default=True, help="Also compare the accuracy of fp32 and bf16.")
-@click.option("--threads", default=cores(), help="Of each process but the two workers.")
+@click.option("--threads", default=cores(), help="Threads of each process except the two workers.")
 def throughput(preset: str, images: int, rounds: int, parity: bool, threads: int) -> None:
-    """Training in fp32, in bf16 and by two workers, against the plain PyTorch loop."""
+    """Training speed against the plain PyTorch loop.
+
+    In fp32, in bf16 and with two workers in fp32.
+    """
     _module("throughput").run(preset, images, rounds, parity, threads)
 
 
 @main.command()
-@click.option("--epochs", default=5, help="Epochs compared, after one to warm up.")
+@click.option("--epochs", default=5, help="Epochs to compare, after one to warm up.")
 @click.option("--images", default=5_000, help="Training images of the CIFAR-shape net.")
-@click.option("--only", type=click.Choice(["mnist", "conv5"]), help="Only one of the two nets.")
+@click.option("--only", type=click.Choice(["mnist", "conv5"]), help="Measure only one of the two nets.")
 @click.option("--threads", default=cores())
 def tracked(epochs: int, images: int, only: str | None, threads: int) -> None:
     """Tracked training against the bare loop on the same tensors."""
@@ -38,38 +41,43 @@ def tracked(epochs: int, images: int, only: str | None, threads: int) -> None:
 
 
 @main.command()
-@click.option("--trials", default=8, help="Trials measured, after one to warm up.")
+@click.option("--trials", default=8, help="Trials to measure, after one to warm up.")
 @click.option("--epochs", default=2)
 def fixed(trials: int, epochs: int) -> None:
-    """What a trial of a sweep costs beside its epochs."""
+    """What a trial in a sweep costs besides its epochs."""
     _module("fixed").run(trials, epochs)
 
 
 @main.command()
-@click.option("--all", "every", is_flag=True, help="All 12 by `mlflow run`, instead of 3 and scaling.")
+@click.option(
+    "--all", "every", is_flag=True, help="Run all 12 with `mlflow run`, instead of scaling up from 3."
+)
 def sweep(every: bool) -> None:
-    """12 short trials by `lab sweep` against the same by `mlflow run`, one after another."""
+    """A sweep of 12 short trials against `mlflow run`, one by one."""
     _module("sweep").run(every)
 
 
 @main.command()
 def memory() -> None:
-    """Peak memory of a worker beside its dataset."""
+    """Peak memory of a worker, besides its dataset."""
     _module("memory").run()
 
 
 @main.command()
 @click.option("--largest", default=10_000, help="Cells of the largest study; the others are 100 and 1,000.")
-@click.option("--claims", default=20, help="Claims measured of each study.")
+@click.option("--claims", default=20, help="Claims to measure in each study.")
 def claim(largest: int, claims: int) -> None:
-    """Claims from studies of 100, 1,000 and 10,000 cells, in SQLite and in LAB_BENCHMARK_POSTGRES."""
+    """Claims by size of the study.
+
+    From studies of 100, 1,000 and 10,000 cells, in SQLite and in LAB_BENCHMARK_POSTGRES.
+    """
     _module("claim").run((100, 1_000, largest), claims)
 
 
 @main.command(name="all")
 @click.pass_context
 def everything(context: click.Context) -> None:
-    """All of them."""
+    """Run all benchmarks."""
     for name in _NAMES:
         context.invoke(main.commands[name])
 

@@ -1,4 +1,4 @@
-"""Claiming a trial from studies of different sizes: it must not cost more where more cells wait."""
+"""Claiming a trial from studies of different sizes: it must not cost more when more cells are waiting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lab.study import TrialQueue, open_storage, open_study
 __all__ = ["run"]
 
 _POSTGRES = (
-    "LAB_BENCHMARK_POSTGRES"  # address of a database of its own, e.g. postgresql://lab@127.0.0.1/bench
+    "LAB_BENCHMARK_POSTGRES"  # address of a database for this purpose, e.g. postgresql://lab@127.0.0.1/bench
 )
 _FIRST = "JOIN trials f ON f.trial_id = a.trial_id WHERE t.study_id = :study AND f.study_id = :study AND f.number = 0"
 _COPIES = (
@@ -36,7 +36,7 @@ _COPIES = (
 
 
 def run(sizes: tuple[int, ...], claims: int) -> None:
-    """Fill a study of each size, then claim in turns from a fresh worker's view, and print both."""
+    """Fill a study of each size, then claim from them in turns, as a fresh worker does, and print both times."""
     with tempfile.TemporaryDirectory() as name:
         _measure("SQLite", lambda: f"sqlite:///{Path(name) / uuid.uuid4().hex}.db", sizes, claims)
     postgres = os.environ.get(_POSTGRES)
@@ -59,13 +59,13 @@ def _measure(database: str, address: Callable[[], str], sizes: tuple[int, ...], 
     columns = ["cells", "queue one, ms"]
     for what in ("first claim", "a claim", "claim, others done"):
         columns += [f"{what}, ms", "ratio", "target"]
-    show(f"Claiming from {database}", columns, rows, f"Medians of {claims} claims of each study, in turns.")
+    show(f"Claiming from {database}", columns, rows, f"Medians of {claims} claims from each study, in turns.")
 
 
 def _filled(url: str, size: int, claims: int) -> tuple[str, str, float]:
-    """Return the address and name of a study of `size` waiting cells, and the median seconds of queueing one more.
+    """Return the address and name of a study of `size` waiting cells, and the median seconds to queue one more.
 
-    All but the last few are copies of the first, made by the database: queueing them one by one takes minutes.
+    All but the last few are copies of the first, made by the database, because queueing one by one takes minutes.
     """
     name = uuid.uuid4().hex
     storage = open_storage(url)
@@ -88,7 +88,7 @@ def _add(queue: TrialQueue, number: int) -> float:
 def _claims(
     studies: list[tuple[int, str, str, float]], claims: int
 ) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
-    """Return the median seconds by size of a fresh worker's first claim, its next, and one beside finished trials."""
+    """Return median seconds by size: a fresh worker's first claim, its next ones, and one among finished trials."""
     workers = {size: TrialQueue(open_storage(url), name) for size, url, name, _ in studies}
     first = {
         size: [_claim(TrialQueue(queue.storage, queue.name)) for _ in range(3)]
@@ -110,12 +110,12 @@ def _claims(
 def _claim(queue: TrialQueue) -> float:
     began = perf_counter()
     if queue.claim() is None:
-        raise RuntimeError("nothing waits")
+        raise RuntimeError("no trial is waiting")
     return perf_counter() - began
 
 
 def _finish_all_but(queue: TrialQueue, left: int) -> None:
-    """Finish all trials but the newest few, at once: the benchmark is not about that."""
+    """Finish all trials but the newest few in one statement: the benchmark does not measure that."""
     query = (
         "UPDATE trials SET state = 'COMPLETE' WHERE study_id = :study AND trial_id NOT IN "
         "(SELECT trial_id FROM trials WHERE study_id = :study ORDER BY trial_id DESC LIMIT :left)"

@@ -1,4 +1,4 @@
-"""What the benchmarks share: data, variants taken in turns, and how results are shown."""
+"""Shared by the benchmarks: data, variants measured in turns, and the tables of results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CONSOLE = Console(width=118)
 
 
 class _Images:
-    """Noise over a class's own grey level: any number of images of any shape."""
+    """Noise over a grey level per class: any number of images of any shape."""
 
     def __init__(self, shape: tuple[int, int, int], train: int, test: int) -> None:
         self._shape, self._train, self._test = shape, train, test
@@ -62,7 +62,7 @@ class _Images:
 
 
 def register_images(train: int, test: int = 1_000, shape: tuple[int, int, int] = (3, 32, 32)) -> str:
-    """Register a dataset of made-up images in this process; return its name."""
+    """Register a dataset of synthetic images in this process; return its name."""
     name = f"benchmark_{train}x{shape[0]}x{shape[1]}x{shape[2]}"
     if name not in registry.datasets:
         registry.datasets.register(name, _Images(shape, train, test))
@@ -74,7 +74,7 @@ def mnist_available() -> bool:
 
 
 class Epochs:
-    """Trains one config epoch by epoch: a call trains one."""
+    """Trains one config: each call trains one epoch."""
 
     def __init__(self, config: TrialConfig) -> None:
         self._epochs = Trainer(config, load_data(config)).epochs()
@@ -84,7 +84,7 @@ class Epochs:
 
 
 def prepared(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return uint8 images as people keep them: normalised float32 [N, C, H, W], contiguous."""
+    """Return uint8 images the way tutorials keep them: normalised float32 [N, C, H, W], contiguous."""
     scaled = images.contiguous().float().div_(255)
     return scaled.sub_(mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
 
@@ -92,7 +92,7 @@ def prepared(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def take_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Call every variant once to warm up, then `rounds` times in turns; return what they returned, by name.
 
-    In turns, because a machine's speed drifts: neighbours in time are compared.
+    In turns, because a machine's speed drifts and only neighbours in time are comparable.
     """
     for name, variant in variants.items():
         _CONSOLE.print(f"warming up: {name}", style="dim")
@@ -115,7 +115,7 @@ def medians(values: Mapping[str, Sequence[float]], base: str) -> dict[str, tuple
 
 
 def judged(passed: bool, target: str) -> str:
-    """Return the cell of a table that says whether a target was met."""
+    """Return a table cell that says whether a target was met."""
     return f"[green]{target} met[/]" if passed else f"[red]{target} missed[/]"
 
 

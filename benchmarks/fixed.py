@@ -1,4 +1,4 @@
-"""What a trial of a sweep costs beside its epochs, and where that goes."""
+"""What a trial in a sweep costs besides its epochs, and where the time goes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.common import judged, show
+from lab import pictures
 from lab.config import parse_grid
 from lab.objective import logged
 from lab.objective import trial as objective
@@ -43,13 +44,13 @@ grid:
   lr: [{rates}]
 epochs: {epochs}
 """
-_REST = "all else"
+_REST = "everything else"
 _EPOCHS = "epochs"
-# (where it is looked up, its name there, what the table calls it); nested ones count for the innermost
+# (owner, attribute, name in the table); time in nested steps counts for the innermost
 _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialQueue, "claim", "claim (Optuna)"),
     (TrialQueue, "report", "report epochs (Optuna)"),
-    (TrialQueue, "set_trial_attribute", "attributes (Optuna)"),
+    (TrialQueue, "note_trial", "attributes (Optuna)"),
     (TrialQueue, "complete", "tell (Optuna)"),
     (JournaledTracker, "experiment", "open the run"),
     (JournaledTracker, "open_run", "open the run"),
@@ -66,9 +67,9 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialCheckpoints, "finish", "checkpoints: to artifacts"),
     (JournaledRun, "log_history", "log metrics"),
     (objective, "result_of", "test"),
-    (logged, "curves", "figures: draw"),
+    (pictures, "curves", "figures: draw"),
     (logged, "log_error_analysis", "figures: draw"),
-    (logged, "log_figure", "figures: render"),
+    (pictures, "log_figure", "figures: render"),
     (JournaledRun, "log_image", "figures: store"),
     (JournaledRun, "log_model", "log_model"),
     (JournaledRun, "end", "end the run"),
@@ -76,7 +77,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
 
 
 def run(trials: int, epochs: int) -> None:
-    """Let a worker in this process train the trials; print what each cost and the parts of it."""
+    """Train the trials with a worker in this process; print what one costs, and its parts."""
     events = _Events()
     with tempfile.TemporaryDirectory() as folder, _timed(events.parts):
         settings = _submitted(Path(folder), trials + 1, epochs)
@@ -84,7 +85,7 @@ def run(trials: int, epochs: int) -> None:
         work(settings, events.take, lambda: False)
     fixed, parts = events.fixed[1:], events.by_trial[1:]  # the first pays for imports and the data
     median = statistics.median(fixed)
-    rows = [["between two ends of a trial, less its epochs", f"{1000 * median:.0f}", _range(fixed)]]
+    rows = [["from the end of one trial to the next, less epochs", f"{1000 * median:.0f}", _range(fixed)]]
     names = dict.fromkeys(name for trial in parts for name in trial if name != _EPOCHS)
     steps = [(statistics.median(trial[name] for trial in parts), name) for name in names]
     rows += [[f"  {name}", f"{1000 * seconds:.1f}", ""] for seconds, name in sorted(steps, reverse=True)]
@@ -120,10 +121,10 @@ def _submitted(folder: Path, trials: int, epochs: int) -> WorkerSettings:
 
 
 class _Events:
-    """Takes the worker's events: cuts the time into trials, and the parts with it."""
+    """Takes the worker's events; splits the time, and its parts, by trial."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, float] = defaultdict(float)  # of the trial under way
+        self.parts: dict[str, float] = defaultdict(float)  # of the current trial
         self.by_trial: list[dict[str, float]] = []
         self.fixed: list[float] = []
         self._epochs = 0.0

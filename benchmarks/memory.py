@@ -1,4 +1,4 @@
-"""The most memory that a worker ever holds, beside the dataset itself."""
+"""Peak memory of a worker, besides the dataset itself."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def run() -> None:
         "Peak memory of a worker (MiB)",
         ["", "dataset, decoded", "peak (VmHWM)", "its own", "above the dataset", "target"],
         rows,
-        "Two trials of one epoch in one worker of a sweep, tracked in SQLite; pages shared with the process that "
-        "workers are forked from count in full; what is the worker's own (USS) was looked at after each event.",
+        "Two trials of one epoch in one worker of a sweep, tracked in SQLite. Pages shared with the process that "
+        "workers are forked from count in full; the worker's own memory (USS) was sampled after each event.",
     )
 
 
@@ -67,13 +67,13 @@ def _size(dataset: Dataset) -> int:
 
 
 def _peaks(base: dict[str, Any]) -> tuple[int, int]:
-    """Return the most bytes that the worker ever held, and the most of its own that were seen."""
+    """Return the worker's peak bytes, and the highest sample of its own."""
     grid = parse_grid(f"name: memory\nbase: {base}\ngrid:\n  lr: [0.001, 0.002]\n".replace("'", '"'))
     peaks, own = [0], [0]
 
     def look(_progress: Progress) -> None:
         for process in multiprocessing.active_children():
-            with suppress(OSError, psutil.Error):  # it ends just now
+            with suppress(OSError, psutil.Error):  # it has just exited
                 peaks.append(_high_water(process.pid))
                 own.append(psutil.Process(process.pid).memory_full_info().uss)
 
@@ -85,7 +85,7 @@ def _peaks(base: dict[str, Any]) -> tuple[int, int]:
             artifact_dir=folder / "artifacts",
             checkpoint_dir=folder / "checkpoints",
         )
-        # called at every event: the last one comes when the second trial has ended
+        # called at every event, the last time after the second trial has ended
         result = sweep_grid(grid, stores, workers=1, on_progress=look)
     if result.failed:
         raise RuntimeError(f"{result.failed} trials failed")

@@ -1,4 +1,4 @@
-"""A grid by `lab sweep`, against one `mlflow run` after another."""
+"""A grid with `lab sweep`, against one `mlflow run` after another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(every: bool) -> None:
         store = _store_of_runs(folder)
         single = [_mlflow_run(activation, rate, folder, store) for activation, rate in measured]
     total = sum(single) * len(trials) / len(single)
-    how = "all of them run" if every else f"{len(single)} of them run ({sum(single):.1f} s), and scaled"
+    how = "all of them run" if every else f"{len(single)} of them run ({sum(single):.1f} s), and scaled up"
     rows = [
         [f"lab sweep, {cores()} workers", f"{swept:.1f}", f"{swept / len(trials):.2f}", "", ""],
         [
@@ -47,9 +47,9 @@ def run(every: bool) -> None:
     ]
     show(
         f"{len(trials)} trials of {_BASE['epochs']} epochs on digits",
-        ["", "seconds", "a trial", "ratio", "target"],
+        ["", "seconds", "per trial", "ratio", "target"],
         rows,
-        f"Whole commands, each from an empty store (SQLite); `--env-manager local`: {how}.",
+        f"Whole commands, each starting with an empty store (SQLite); `--env-manager local`: {how}.",
     )
 
 
@@ -70,9 +70,9 @@ def _mlflow_run(activation: str, rate: float, folder: Path, stores: dict[str, st
 
 
 def _store_of_runs(folder: Path) -> dict[str, str]:
-    """Return another store for the single runs, made before they start, and copy the MLproject file.
+    """Return a separate store for the single runs, and copy the MLproject file.
 
-    A run's working directory is its project's, and there it leaves artifacts and checkpoints: not in this checkout.
+    A run works in its project's folder and leaves artifacts and checkpoints there, so that must not be this checkout.
     """
     (folder / "project").mkdir()
     for name in ("MLproject", "python_env.yaml"):
@@ -96,5 +96,5 @@ def _time(command: list[str], folder: Path, variables: dict[str, str]) -> float:
 
 
 def _path() -> str:
-    """Return a PATH on which `python` is this one."""
+    """Return a PATH on which `python` is this interpreter."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -1,4 +1,4 @@
-"""How fast lab trains, against the loop that one writes first."""
+"""How fast lab trains, compared with the loop that everyone writes first."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = ["run"]
 _PLAIN, _FP32, _BF16, _WORKERS = "plain PyTorch loop", "lab fp32", "lab bf16", "two lab workers, fp32"
 _TARGETS = {_FP32: 1.35, _BF16: 2.3}
 _PARITY_SEEDS = 3
-_Variant = Callable[[TrialConfig], Callable[[], object]]  # from a config to what trains an epoch of it
+_Variant = Callable[[TrialConfig], Callable[[], object]]  # from a config to a function that trains one epoch
 
 
 def run(preset: str, images: int, rounds: int, parity: bool, threads: int) -> None:
-    """Measure all variants in turns and print the table; then the accuracies of both precisions."""
+    """Measure all variants in turns and print the table, then the accuracies of both precisions."""
     lab = _config(preset, images, threads=threads)
     with ExitStack() as stack:
         served: dict[str, list[tuple[_Variant, TrialConfig]]] = {
@@ -79,10 +79,10 @@ def _report(
         f"Training throughput: {what} of 3x32x32, batch 128",
         ["", "images/s", "ratio", "in each round", "images/CPU s", "ratio", "target"],
         rows,
-        f"{len(shares)} rounds of one epoch each, in turns, after one to warm up; medians. By CPU time: what a busy "
-        f"machine disturbs least. Every variant in a process of its own with {threads} threads; the two workers "
-        "1 thread each.",
-        f"Two workers to one process in fp32: {statistics.median(shares):.2f} "
+        f"{len(shares)} rounds of one epoch each, in turns, after one to warm up; medians. A busy machine disturbs "
+        f"CPU time least. Every variant runs in its own process with {threads} threads; the two workers have 1 "
+        "thread each.",
+        f"Two workers relative to one process in fp32: {statistics.median(shares):.2f} "
         f"({min(shares):.2f}–{max(shares):.2f}).",
     )
 
@@ -106,8 +106,8 @@ def _config(preset: str, images: int, **values: Any) -> TrialConfig:
 
 
 def _plain_loop(config: TrialConfig) -> Callable[[], None]:
-    """Return one epoch of the loop of PyTorch's tutorials: default settings, nothing tuned."""
-    use_threads(config)  # as many as torch takes by itself, unless others are asked for
+    """Return one epoch of the loop in PyTorch's tutorials: default settings, nothing tuned."""
+    use_threads(config)  # torch's default, unless the config sets another number
     dataset = load_data(config)
     inputs = prepared(dataset.train.images, dataset.mean, dataset.std)
     loader = DataLoader(
@@ -134,11 +134,10 @@ def _plain_loop(config: TrialConfig) -> Callable[[], None]:
 def _served(
     parts: Sequence[tuple[_Variant, TrialConfig]], images: int, cpu: list[float]
 ) -> Iterator[Callable[[], float]]:
-    """Start a process for each part; yield what lets them all train an epoch and gives their images per second.
+    """Start a process per part; yield a function that lets all train one epoch and returns their images per second.
 
-    What they give per second of CPU time goes to `cpu`.
-
-    Apart, because what one variant changes in its process, such as the allocator, must not help another.
+    Their images per second of CPU time are appended to `cpu`. The processes are separate because what one variant
+    changes in its process, such as the allocator, must not help another.
     """
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in parts]
@@ -150,7 +149,7 @@ def _served(
         process.start()
     pipes = [ours for ours, _ in pairs]
     for pipe in pipes:
-        pipe.recv()  # it has built its model
+        pipe.recv()  # once it has built its model
 
     def epoch() -> float:
         started = perf_counter()
@@ -180,7 +179,7 @@ def _serve(pipe: Connection, make: _Variant, config: TrialConfig, images: int) -
 
 
 def _parity() -> None:
-    """Print the validation accuracies of both precisions over a few seeds."""
+    """Print the validation accuracies of both precisions for a few seeds."""
     name, values = "digits", {"dataset": "digits", "epochs": 12}
     if mnist_available():
         name, values = "MNIST", {"dataset": "mnist", "data_dir": str(SHARED_DATA), "epochs": 1}

@@ -1,4 +1,4 @@
-"""What tracking, checkpoints and the rest of a trial take from the throughput of the loop itself."""
+"""How much throughput tracking, checkpoints and the rest of a trial cost, compared with the bare loop."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def run(epochs: int, images: int, only: str | None, threads: int) -> None:
         "Tracked training against the bare loop on the same tensors",
         ["", "bare images/s", "tracked", "kept", "in each epoch", "by CPU time", "whole run", "target"],
         [_row(name, config) for name, config in configs.items()],
-        f"An epoch is training and validation; tracked, also its log_batch (SQLite) and its checkpoint. {epochs} "
-        f"epochs of each in turns within one process of {threads} threads, after one to warm up; medians. By CPU "
-        "time: what a busy machine disturbs least. The whole run: all its epochs and what comes before and after "
-        "them, but for MLflow's first connection.",
+        f"An epoch is training and validation; a tracked one also has log_batch (SQLite) and a checkpoint. {epochs} "
+        f"epochs of each, in turns, in one process with {threads} threads, after one to warm up; medians. A busy "
+        "machine disturbs CPU time least. The whole run is all epochs and everything before and after them, except "
+        "MLflow's first connection.",
     )
 
 
@@ -90,7 +90,7 @@ def _prepared(folder: str) -> str:
 
 @dataclass
 class _Turns:
-    """Runs a bare epoch after every tracked one, whose time does not count as the tracked run's."""
+    """Runs a bare epoch after every tracked one; its time does not count for the tracked run."""
 
     bare_epoch: Callable[[], None]
     tracked: list[float] = field(default_factory=list)
@@ -116,7 +116,7 @@ class _Turns:
 
 
 def _bare_loop(config: TrialConfig) -> Callable[[], None]:
-    """Return one epoch, training and validation, of a loop with lab's settings and nothing around it."""
+    """Return one epoch, training and validation, of a loop with lab's settings and nothing else."""
     use_threads(config)
     dataset = load_data(config)
     channels, height, width = dataset.train.images.shape[1:]

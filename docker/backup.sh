@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# `make backup`: both databases and the artifacts into a new folder below backups/, while everything runs.
-# `make backup KEEP=7` then deletes all but the newest seven that have a date for a name: for cron.
-# Studies first, then runs, then artifacts: what is made meanwhile is at most too new, and a trial that looks unfinished
-# is continued in the run that it has.
+# `make backup`: saves both databases and the artifacts to a new folder in backups/, while everything runs.
+# `make backup KEEP=7`, for cron: then deletes all but the newest seven backups whose names are dates.
+# Studies first, then runs, then artifacts: whatever is created in the meantime is at worst too new, and a trial that
+# looks unfinished is continued in its run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${TO:-backups/$(date -u +%Y-%m-%dT%H-%M-%SZ)}
 keep=${KEEP:-}
-if [ -e "$folder" ]; then echo "$folder is there already; name another: make backup TO=…" >&2; exit 1; fi
-if [ "$keep" ] && ! [[ $keep =~ ^[1-9][0-9]*$ ]]; then echo "KEEP=$keep: how many are kept, 1 or more" >&2; exit 1; fi
+if [ -e "$folder" ]; then echo "$folder already exists; choose another: make backup TO=…" >&2; exit 1; fi
+if [ "$keep" ] && ! [[ $keep =~ ^[1-9][0-9]*$ ]]; then echo "KEEP=$keep: the number of backups to keep must be 1 or more" >&2; exit 1; fi
 
 umask 077
 unfinished=$folder.unfinished
@@ -25,7 +25,7 @@ mv "$unfinished" "$folder"
 du -sh "$folder"
 
 if [ "$keep" ]; then
-    # their names sort by date; what a killed one left behind goes too, once it is a day old
+    # names sort by date; what a killed backup left behind is deleted too, once it is a day old
     cd "$(dirname "$folder")"
     shopt -s nullglob
     dated=([0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]-[0-9][0-9]-[0-9][0-9]Z)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# `make restore FROM=backups/…`: puts a backup into an empty stack, on this machine or another, and starts it.
-# What it holds replaces nothing: a stack with studies or runs is refused.
+# `make restore FROM=backups/…`: restores a backup into an empty stack, on this machine or another, and starts it.
+# A backup never replaces anything: a stack that has studies or runs is refused.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder=${FROM:?name a backup: make restore FROM=backups/…}
+folder=${FROM:?choose a backup: make restore FROM=backups/…}
 (cd "$folder" && sha256sum --check --quiet SHA256SUMS)
 
 docker compose up --detach --wait postgres
@@ -13,7 +13,7 @@ count() { docker compose exec -T postgres psql --username=postgres --tuples-only
 studies=$(count lab 'SELECT count(*) FROM studies') runs=$(count mlflow 'SELECT count(*) FROM runs')
 if [ "$studies" -ne 0 ] || [ "$runs" -ne 0 ]; then
     echo "There are $studies studies and $runs runs here, and a backup replaces nothing." >&2
-    echo "Restore beside it: COMPOSE_PROJECT_NAME=restored and other ports in .env; or, to give up all that is here:" >&2
+    echo "To restore alongside, set COMPOSE_PROJECT_NAME=restored and other ports in .env. To discard all that is here:" >&2
     echo "docker compose down --volumes" >&2
     exit 1
 fi
@@ -26,9 +26,9 @@ for database in lab mlflow; do
 done
 echo "artifacts"
 docker compose run --rm --no-deps -T --entrypoint tar mlflow --extract --directory=/var/lib/mlflow <"$folder/artifacts.tar"
-# schemas of an older version are brought up to date, and the passwords of this machine are put into force
+# brings schemas of an older version up to date, and sets the passwords of this machine
 docker compose up --detach --wait
-# a backup has MLflow's users, but no roles of PostgreSQL: people whose passwords are here get theirs again
+# a backup has MLflow's users, but not PostgreSQL's roles: people whose passwords are here get theirs again
 for person in "${LAB_SECRETS:-docker/secrets}"/people/*/; do
     if [ -d "$person" ]; then NAME=$(basename "$person") docker/user.sh user; fi
 done

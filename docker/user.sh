@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# `make user NAME=ann`: an account of her own in MLflow and in PostgreSQL for a person who submits and trains. Both
-# passwords are kept in a folder to hand over; running it again is safe, and gives her a new one for each file deleted.
-# `make remove-user NAME=ann` takes the accounts away.
+# `make user NAME=ann`: creates accounts in MLflow and in PostgreSQL for a person who submits and trains. Both passwords
+# are written to a folder to hand over. Running it again is safe, and replaces the password of each deleted file.
+# `make remove-user NAME=ann` removes the accounts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 action=$1
-name=${NAME:?name a person: make $action NAME=ann}
+name=${NAME:?give a name: make $action NAME=ann}
 if ! [[ $name =~ ^[a-z][a-z0-9_.-]{0,31}$ ]]; then
-    echo "'$name' is no name for an account: small letters, digits and _ . - after a letter, at most 32" >&2
+    echo "'$name' is not a valid account name: lower-case letters, digits and _ . -, a letter first, at most 32" >&2
     exit 1
 fi
 people=${LAB_SECRETS:-docker/secrets}/people folder=$people/$name
@@ -30,4 +30,4 @@ if [ ! -s "$folder/credentials" ]; then
 fi
 { cut -d: -f5 "$folder/pgpass"; sed -n 's/^mlflow_tracking_password = //p' "$folder/credentials"; } \
     | docker compose run --rm -T migrate user "$name"
-echo "Hand $folder over to $name; docs/SERVICE.md says what to do with it (From a laptop)."
+echo "Hand $folder over to $name; docs/SERVICE.md explains how to use it (From a laptop)."

@@ -15,6 +15,7 @@ __all__ = [
     "LabError",
     "LabWarning",
     "OtherDataError",
+    "OutOfMemoryError",
     "ResourceError",
     "StudyError",
     "TrackingError",
@@ -74,6 +75,10 @@ class OtherDataError(DataError):
 
 class ResourceError(LabError):
     """A machine that lacks what a trial needs: memory on its device, space or rights on its disk."""
+
+
+class OutOfMemoryError(ResourceError):
+    """A device with too little free memory for a trial."""
 
 
 class StudyError(LabError):

@@ -1,4 +1,4 @@
-"""Trained models of earlier runs, found by a name and read back from what the runs logged."""
+"""Trained models of earlier runs: found by a name, and read back from the runs' artifacts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,14 @@ _MOST_CANDIDATES = 10
 
 @dataclass(frozen=True)
 class Saved:
-    """What a run kept of its trial: its config, and the best weights as a state dict on the CPU."""
+    """The trained model of a run: its config, and the best weights as a state dict on the CPU."""
 
     run_id: str
     config: TrialConfig
     weights: dict[str, Tensor]
 
     def has_classes_of(self, config: TrialConfig) -> bool:
-        """Whether a trial of `config` tells the same classes apart, so that the head serves it too."""
+        """Whether a trial of `config` has the same classes, so that it can use the head too."""
         return _classes(self.config) == _classes(config)
 
 
@@ -48,8 +49,8 @@ def find_run(tracker: Tracker, origin: str) -> str:
         origin: a run's id or its beginning, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `best:STUDY`.
 
     Raises:
-        TrackingError: there is no such model, no finished trial in the study, and no run or several whose id begins
-            so.
+        TrackingError: there is no such model, the study has no finished trial, or the beginning of an id fits no run or
+            several.
     """
     if origin.startswith("models:/"):
         return tracker.model_run(origin)
@@ -59,14 +60,14 @@ def find_run(tracker: Tracker, origin: str) -> str:
 
 
 def whole_id(tracker: Tracker, origin: str) -> str:
-    """Return `origin` with the whole id where it is the beginning of a trial's run id, and else as it is.
+    """Return the whole id if `origin` is the beginning of the id of a trial's run, or `origin` unchanged.
 
     Args:
         tracker: where the runs are.
-        origin: as `find_run` takes it; a run may also be given as `runs:/ID` and `runs:/ID/model`.
+        origin: as for `find_run`; a run may also be given as `runs:/ID` or `runs:/ID/model`.
 
     Raises:
-        TrackingError: no run's id begins so, or those of several do.
+        TrackingError: no id, or more than one, begins like this.
     """
     if origin.startswith(("models:/", "best:")):
         return origin
@@ -78,11 +79,11 @@ def whole_id(tracker: Tracker, origin: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise TrackingError(f"No run of a trial at {tracker.uri} has an id that begins with {beginning}")
+        raise TrackingError(f"No trial at {tracker.uri} has a run id that begins with {beginning}")
     candidates = ", ".join(sorted(found)[:_MOST_CANDIDATES])
     more = f" and {len(found) - _MOST_CANDIDATES:,} more" if len(found) > _MOST_CANDIDATES else ""
     raise TrackingError(
-        f"The ids of {len(found):,} runs begin with {beginning}; give more of the one that you mean: {candidates}{more}"
+        f"The ids of {len(found):,} runs begin with {beginning}; give more digits of one of them: {candidates}{more}"
     )
 
 
@@ -90,52 +91,65 @@ def restore(tracker: Tracker, run_id: str) -> Saved:
     """Return the trained model of a run.
 
     Raises:
-        TrackingError: there is no such run, it was not lab's, or it has not kept its weights.
+        TrackingError: there is no such run, it is not a trial of lab, or it did not keep its weights.
     """
     config = restore_config(tracker, run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        file = tracker.download(run_id, "checkpoints/best.pt", Path(folder))
-        if file is None:
-            raise missing(tracker, run_id, "checkpoints/best.pt")
+    with _artifact(tracker, run_id, "checkpoints/best.pt") as file:
         try:
-            return Saved(
-                run_id, config, load_checkpoint(file, unverified=True)
-            )  # earlier runs have no checksums
+            weights = load_checkpoint(file, unverified=True)  # earlier versions wrote no checksums
         except CorruptCheckpoint as error:
             raise TrackingError(f"The weights of run {run_id} cannot be read: {error}") from None
+    return Saved(run_id, config, weights)
 
 
-def restore_config(tracker: Tracker, run_id: str) -> TrialConfig:
+def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] | None = None) -> TrialConfig:
     """Return the config that a run was started with.
 
+    Args:
+        tracker: where the run is.
+        run_id: its whole id.
+        overrides: settings with which to continue it, such as the device; none that would make it another trial.
+
     Raises:
-        TrackingError: there is no such run, or it was not lab's.
+        TrackingError: there is no such run, or it is not a trial of lab.
+        ConfigError: `overrides` are invalid, or make it another trial.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = tracker.download(run_id, "config.yaml", Path(folder))
-        if file is None:
-            raise missing(tracker, run_id, "config.yaml")
+    with _artifact(tracker, run_id, "config.yaml") as file:
         try:
-            return load_config(file)
+            config = load_config(file)
         except ConfigError as error:
             raise TrackingError(f"The config.yaml of run {run_id} cannot be read: {error}") from None
+        changed = load_config(file, overrides) if overrides else config
+    if changed.cell_hash != config.cell_hash:
+        raise ConfigError("A run is continued with the settings that it has; start a new one to change them")
+    return changed
+
+
+@contextmanager
+def _artifact(tracker: Tracker, run_id: str, path: str) -> Iterator[Path]:
+    """Yield a copy of an artifact that every finished trial has; raise the error from `missing` if it is not there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = tracker.download(run_id, path, Path(folder))
+        if file is None:
+            raise missing(tracker, run_id, path)
+        yield file
 
 
 def missing(tracker: Tracker, run_id: str, path: str) -> TrackingError:
-    """Return why a run does not have the artifact `path` that lab stores with every finished trial."""
+    """Return an error that says why a run lacks the artifact `path`, which lab stores with every finished trial."""
     if pending_key(run_id) is None:
         place, tags = tracker.places(run_id)[0], tracker.tags(run_id)
         if not place.exists and Tag.KIND in tags:
             return TrackingError(
                 f"Run {run_id} has no {path}: its artifacts are at {place.uri}, which does not exist. Was the folder"
-                " moved, or deleted? `lab doctor` says how many runs that concerns"
+                " moved or deleted? `lab doctor` says how many runs are affected"
             )
         if Tag.KIND not in tags:
             return TrackingError(f"Run {run_id} has no {path}: it was not started by lab")
     if path == "config.yaml":
-        return TrackingError(f"Run {run_id} has no {path}: it has stored nothing yet, or that was deleted")
+        return TrackingError(f"Run {run_id} has no {path}: it has not stored one yet, or it was deleted")
     return TrackingError(
-        f"Run {run_id} has no {path}: only a finished trial of a study, or of `lab train`, keeps its best weights"
+        f"Run {run_id} has no {path}: only finished trials of a study or of `lab train` keep their best weights"
     )
 
 
@@ -154,14 +168,14 @@ def _best_run(tracker: Tracker, study: str) -> str:
         raise TrackingError(f"No trial of the study '{study}' at {tracker.uri} has finished yet")
     planned = read_planned(tracker, str(parent["run_id"]))
     cells = planned.cells if planned is not None else ()
-    # a try with other settings is not the study's best, as in `lab best`
+    # as in `lab best`, a trial with other settings does not count
     mine = [run for run in finished if run.get(f"tags.{Tag.CELL}") in cells] or finished
-    best = min(mine, key=lambda run: _place(run, maximize=maximize))
+    best = min(mine, key=lambda run: _rank_key(run, maximize=maximize))
     return str(best["run_id"])
 
 
-def _place(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, float, float, int]:
-    """Return the place of a finished run among those of its study."""
+def _rank_key(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, float, float, int]:
+    """Return the rank of a finished run within its study, as a sort key."""
     number, outcome = str(run.get(f"tags.{Tag.TRIAL}")), run.get(f"tags.{Tag.OUTCOME}")
     return rank(
         outcome if isinstance(outcome, str) else Outcome.COMPLETED,

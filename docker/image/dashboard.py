@@ -1,7 +1,7 @@
-"""Optuna's dashboard on the studies, for looking only, and under its own names only.
+"""Optuna's dashboard of the studies, read-only and only under its own names.
 
-By itself it answers any Host, so that a page of another site could read it once its own name leads here (DNS
-rebinding), and a write fails with 500 in the database, which lets its role read only.
+Unguarded, it answers to any Host, so a page of another site could read it once that site's name leads here (DNS
+rebinding). A write would fail with 500 in the database, where its role may only read.
 """
 
 import fnmatch
@@ -16,17 +16,17 @@ HOSTS += [one.strip() for one in os.environ.get("LAB_HOSTS", "").split(",") if o
 
 
 class Guard:
-    """A WSGI application around another one."""
+    """A WSGI application that wraps another one."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Pass a request on if it only reads and calls the dashboard by a name that it has."""
+        """Pass a request on if it only reads and uses one of the dashboard's names."""
         if not any(fnmatch.fnmatchcase(environ.get("HTTP_HOST", ""), one) for one in HOSTS):
-            return refuse(start_response, "Invalid Host header: name it in LAB_HOSTS")
+            return refuse(start_response, "Invalid Host header: add it to LAB_HOSTS")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return refuse(start_response, "The dashboard only shows; studies are changed with lab")
+            return refuse(start_response, "The dashboard is read-only; change studies with lab")
         return self._app(environ, start_response)
 
 

@@ -1,7 +1,7 @@
-"""What stands in front of MLflow's application: it turns pages of other sites away, and slows down guesses.
+"""A guard in front of MLflow's application: it rejects pages of other sites and slows down password guessing.
 
-MLflow itself answers pages of every port of localhost, whatever origins it is given, and checks any number of
-passwords, at 50 ms of CPU each: twenty guesses a second would keep everybody else waiting.
+MLflow itself answers pages on every port of localhost, whatever origins it is given, and checks any number of
+passwords, at 50 ms of CPU each: twenty guesses a second would keep all other clients waiting.
 """
 
 import base64
@@ -23,13 +23,13 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Any, Send], Awaitable[None]]
 
 ORIGINS = [one.strip() for one in os.environ.get("LAB_ORIGINS", "").split(",") if one.strip()]
-CREDENTIALS = (b"authorization", b"x-mlflow-authorization")  # the second one on routes of /gateway
+CREDENTIALS = (b"authorization", b"x-mlflow-authorization")  # the second one is for routes of /gateway
 
-GUESSES = 20  # that a client has at once for an account
-SECONDS_PER_GUESS = 2  # in which it gets another one
-MOST_CLIENTS = 10_000  # that are remembered; who is forgotten begins anew
+GUESSES = 20  # available to a client at once, for one account
+SECONDS_PER_GUESS = 2  # after which it gets another one
+MOST_CLIENTS = 10_000  # that are remembered; a forgotten one starts afresh
 
-# a good answer from here means that the password was checked; other routes may not ask for one
+# a successful answer from these routes means that the password was checked; others may not ask for one
 CHECKED = re.compile(r"/(ajax-)?api/\d\.\d/mlflow/(?!server-info)")
 
 
@@ -41,31 +41,31 @@ def create_app() -> "Guard":
 
 
 class Guesses:
-    """How many more passwords a client may try for an account, and which are known to be right."""
+    """How many more passwords each client may try for an account, and which credentials are known to be right."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._left = TTLCache(
             MOST_CLIENTS, GUESSES * SECONDS_PER_GUESS, timer=clock
-        )  # (how many, when) of each
+        )  # (how many, when), by client and account
         self._right = TTLCache(MOST_CLIENTS, 3600, timer=clock)
         self._key = secrets.token_bytes(32)
 
     def may_try(self, client: str, credentials: bytes) -> bool:
-        """Return whether a password may be checked; one that was right a while ago always may."""
+        """Return whether a password may be checked; one that was recently right always may."""
         return self.is_right(credentials) or self._now(client, credentials) >= 1
 
     def is_right(self, credentials: bytes) -> bool:
-        """Return whether these are known to be right."""
+        """Return whether `credentials` are known to be right."""
         return self._seal(credentials) in self._right
 
     def add(self, client: str, credentials: bytes, number: int) -> None:
-        """Count `number` more guesses that are left, or fewer where it is negative."""
+        """Add `number`, which may be negative, to the guesses left."""
         left = min(GUESSES, self._now(client, credentials) + number)
         self._left[client, _user(credentials)] = left, self._clock()
 
     def learn(self, credentials: bytes, right: bool) -> None:
-        """Note whether these are right."""
+        """Note whether `credentials` are right."""
         if right:
             self._right[self._seal(credentials)] = True
         else:
@@ -80,14 +80,14 @@ class Guesses:
 
 
 class Guard:
-    """An ASGI application around another one."""
+    """An ASGI application that wraps another one."""
 
     def __init__(self, app: Application, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._guesses = Guesses(clock)
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        """Pass a request on, without the origin of the server's own pages; or refuse it."""
+        """Pass a request on, without the Origin header if it is the server's own; or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -102,45 +102,45 @@ class Guard:
             return
         guesses = [one for one in tries if not self._guesses.is_right(one)]
         for one in guesses:
-            self._guesses.add(client, one, -1)  # before it is checked: others wait meanwhile
+            self._guesses.add(client, one, -1)  # before the check, during which other requests arrive
 
         async def note(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 self._learn(client, tries, guesses, message["status"], scope["path"])
             await send(message)
 
-        if origin and not is_listed(origin):  # a page of MLflow's own, which need not say who else may call
+        if origin and not is_listed(origin):  # MLflow's own page, which needs no CORS headers
             scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"origin"]}
         await self._app(scope, receive, note)
 
     def _learn(self, client: str, tries: list[bytes], guesses: list[bytes], status: int, path: str) -> None:
         if status != 401:
             for one in guesses:
-                self._guesses.add(client, one, 1)  # only a wrong one is used up
+                self._guesses.add(client, one, 1)  # only a wrong password uses one up
         if status == 401 or (status < 300 and CHECKED.match(path)):
             for one in tries:
                 self._guesses.learn(one, status != 401)
 
 
 def is_listed(origin: str) -> bool:
-    """Return whether LAB_ORIGINS names `origin`, where `*` stands for anything."""
+    """Return whether LAB_ORIGINS lists `origin`; `*` matches anything."""
     return any(fnmatch.fnmatchcase(origin, one) for one in ORIGINS)
 
 
 def header(scope: Scope, name: bytes) -> str:
-    """Return the value of a request's header, empty where it has none."""
+    """Return the value of a request's header, or an empty string."""
     return dict(scope["headers"]).get(name, b"").decode("latin-1")
 
 
 async def refuse(send: Send, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
-    """Answer with `text`, and nothing that a page of another site could read."""
+    """Answer with `text`, and nothing else that a page of another site could read."""
     headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"nosniff"), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
 
 
 def _user(credentials: bytes) -> bytes:
-    """Return the name in basic credentials; nothing where there is none."""
+    """Return the user name in basic credentials, or nothing."""
     try:
         return base64.b64decode(credentials.split()[1]).partition(b":")[0]
     except (IndexError, binascii.Error):

@@ -1,6 +1,6 @@
-"""Whether the tracking server does what trainers need, under the name by which they call it.
+"""Check that the tracking server does what trainers need, under the name by which they call it.
 
-`/health` alone says 200 while every call is refused, or the database is away.
+`/health` alone answers 200 even when every call is refused or the database is down.
 """
 
 import configparser
@@ -14,7 +14,7 @@ CREDENTIALS = Path("/run/secrets/mlflow_reader")
 
 
 def main() -> None:
-    """Ask for an experiment and for artifacts; end with the first failure."""
+    """Request an experiment and artifacts; exit at the first failure."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(CREDENTIALS)
     account = parser["mlflow"]

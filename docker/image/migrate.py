@@ -1,10 +1,10 @@
-"""Makes both databases ready before anything uses them: roles, databases, newest schemas, MLflow's users.
+"""Prepare both databases before anything uses them: roles, databases, current schemas, MLflow's users.
 
-Every `docker compose up` runs it. Each step says how things should be and can be repeated, so that one that died, or
-an older version, is made good by the next. Passwords are those of the secret files. Two at once wait for each other.
+Every `docker compose up` runs it. Each step describes the desired state and can be repeated, so the next run repairs
+what one that died, or an older version, left behind. Passwords come from the secret files. Two at once take turns.
 
-`migrate.py user ann` gives a person an account in both, with the two passwords that its standard input has, one a
-line; `migrate.py remove-user ann` takes it away.
+`migrate.py user ann` gives a person an account in both databases, with the two passwords on its standard input, one
+per line; `migrate.py remove-user ann` removes it.
 """
 
 import configparser
@@ -19,25 +19,25 @@ from psycopg import sql
 
 HOST = "database"
 SECRETS = Path("/run/secrets")
-LOCK = 0x6C6162  # any number that nobody else locks
+LOCK = 0x6C6162  # any number that nothing else locks
 
-# Tables belong to roles that nobody logs in as, so that nobody can drop one. What the studies' trainers may do in
-# theirs has no DELETE: a study is only ever added to.
+# Tables belong to roles that cannot log in, so nobody can drop one. Trainers have no DELETE on the study tables: a
+# study is only ever added to.
 TRAINERS = "trainers"
 READ, TRAIN, KEEP = "SELECT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
-# Of PostgreSQL's connections, so many go to one role at most, and nobody has to wait for another.
+# The largest share of PostgreSQL's connections that each role can take, so that none starves another.
 SHARES = {"mlflow": 0.3, "lab": 0.5, "dashboard": 0.1}
 PERSON_SHARE = 0.2
 
-# Who trains may write to every experiment and model, as a worker trains what anybody has submitted; only who made
-# one may delete it, or give rights to it.
+# Trainers may write to every experiment and model, because a worker trains what anyone has submitted; only the creator
+# of one may delete it or grant permissions on it.
 WORKER_ROLE = "worker"
 WORKER_PERMISSIONS = {"workspace": "USE", "experiment": "EDIT", "registered_model": "EDIT"}
 ACCOUNTS = ("admin", "worker", "reader")
 
 
 def main(arguments: list[str]) -> None:
-    """Do all of it, in order, or what `arguments` ask for; every step says what it does."""
+    """Migrate, or do what `arguments` ask for; every step prints what it does."""
     with alone() as server:
         match arguments:
             case []:
@@ -52,18 +52,18 @@ def main(arguments: list[str]) -> None:
 
 
 def migrate(server: psycopg.Connection) -> None:
-    """Make everything ready."""
+    """Prepare everything, in order."""
     passwords = read_passwords()
     for role, share in SHARES.items():
         make_role(server, role, passwords[role], share)
     make_group(server, TRAINERS)
     for database in ("mlflow", "lab"):
         make_database(server, database)
-    server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")  # which every server has
-    say("schema of MLflow's database")
+    server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")  # they exist on every server
+    say("schema of the MLflow database")
     run("mlflow", "db", "upgrade", owners_url("mlflow"))
     run(sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", owners_url("mlflow"))
-    say("schema of the studies' database")
+    say("schema of the study database")
     upgrade_studies()
     say("grants")
     grant("mlflow", "mlflow", KEEP)
@@ -75,53 +75,53 @@ def migrate(server: psycopg.Connection) -> None:
 
 
 def say(text: str) -> None:
-    """Print at once: somebody waits for it."""
+    """Print without buffering, because someone is watching."""
     print(f"migrate: {text}", flush=True)
 
 
 def run(*command: str) -> None:
-    """Run a command; end with its output if it fails."""
+    """Run a command; exit with its output if it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{done.stdout}\nmigrate: {' '.join(command)} failed; nothing that was stored is lost")
+        sys.exit(f"{done.stdout}\nmigrate: {' '.join(command)} failed; no stored data is lost")
 
 
 @contextmanager
 def alone() -> Iterator[psycopg.Connection]:
-    """Yield a superuser's connection, once nobody else migrates."""
+    """Yield a superuser's connection, once no other process migrates."""
     with connection("postgres") as server:
         server.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         yield server
 
 
 def connection(database: str) -> psycopg.Connection:
-    """Return a superuser's connection to a database, where each statement is a transaction."""
+    """Return a superuser's connection to a database, on which each statement is a transaction."""
     return psycopg.connect(host=HOST, user="postgres", dbname=database, autocommit=True)
 
 
 def owner(database: str) -> str:
-    """Return the role that a database and its tables belong to."""
+    """Return the role that owns a database and its tables."""
     return f"{database}_owner"
 
 
 def owners_url(database: str) -> str:
-    """Return the address of a database for a superuser who acts as its owner."""
+    """Return the address of a database for a superuser acting as its owner."""
     return f"postgresql+psycopg://postgres@{HOST}/{database}?options=-crole%3D{owner(database)}"
 
 
 def read_passwords() -> dict[str, str]:
-    """Return each role's password, from the file that libpq reads them from."""
+    """Return each role's password, from libpq's password file."""
     lines = (SECRETS / "pgpass_migrate").read_text().splitlines()
     return {role: password for _, _, _, role, password in (line.split(":", 4) for line in lines)}
 
 
 def exists(server: psycopg.Connection, role: str) -> bool:
-    """Return whether there is a role."""
+    """Return whether `role` exists."""
     return server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
 
 
 def make_role(server: psycopg.Connection, role: str, password: str, share: float) -> None:
-    """Create `role` where it is not there, with its password, which travels and is logged only as a hash."""
+    """Create `role` if it does not exist, and set its password, which is sent and logged only as a hash."""
     name = sql.Identifier(role)
     if not exists(server, role):
         say(f"role {role}")
@@ -133,15 +133,15 @@ def make_role(server: psycopg.Connection, role: str, password: str, share: float
 
 
 def make_group(server: psycopg.Connection, role: str) -> None:
-    """Create `role`, which nobody can log in as, where it is not there."""
+    """Create `role`, which cannot log in, if it does not exist."""
     if not exists(server, role):
         server.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
 
 
 def make_database(server: psycopg.Connection, name: str) -> None:
-    """Create a database, which nobody may enter before it is granted, and give all that is in it to its owner.
+    """Create a database, closed to every role without a grant, and give everything in it to its owner.
 
-    Earlier versions let the role of the same name own it.
+    In earlier versions the role of the same name owned it.
     """
     database, keeper, former = sql.Identifier(name), sql.Identifier(owner(name)), sql.Identifier(name)
     make_group(server, owner(name))
@@ -156,7 +156,7 @@ def make_database(server: psycopg.Connection, name: str) -> None:
 
 
 def upgrade_studies() -> None:
-    """Bring Optuna's tables to their newest schema, or create them."""
+    """Bring Optuna's tables to their current schema, or create them."""
     with connection("lab") as studies:
         (tables,) = studies.execute("SELECT to_regclass('public.version_info')").fetchone()
     if tables:
@@ -168,20 +168,20 @@ def upgrade_studies() -> None:
 
 
 def grant(database: str, role: str, rights: str) -> None:
-    """Let `role` enter a database and do what `rights` say with its tables, those of later versions too."""
+    """Let `role` connect to a database and use `rights` on its tables, including those of later versions."""
     name, keeper, may = sql.Identifier(role), sql.Identifier(owner(database)), sql.SQL(rights)
     later = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA public GRANT").format(keeper)
     with connection(database) as inside:
         inside.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), name))
         inside.execute(sql.SQL("GRANT {} ON ALL TABLES IN SCHEMA public TO {}").format(may, name))
         inside.execute(sql.SQL("{} {} ON TABLES TO {}").format(later, may, name))
-        if rights != READ:  # new rows take their numbers from sequences
+        if rights != READ:  # new rows take their ids from sequences
             inside.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
             inside.execute(sql.SQL("{} USAGE ON SEQUENCES TO {}").format(later, name))
 
 
 def open_users():
-    """Return MLflow's store of users."""
+    """Return MLflow's user store."""
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore  # seconds of imports
 
     store = SqlAlchemyStore()
@@ -190,7 +190,7 @@ def open_users():
 
 
 def make_users() -> None:
-    """Create MLflow's users `admin`, `worker` and `reader`, and the role of whoever trains."""
+    """Create MLflow's users `admin`, `worker` and `reader`, and the trainers' role."""
     store = open_users()
     for account in ACCOUNTS:
         parser = configparser.ConfigParser(interpolation=None)
@@ -202,17 +202,17 @@ def make_users() -> None:
 
 
 def make_user(store, name: str, password: str, is_admin: bool = False) -> None:
-    """Create one of MLflow's users where it is not there, with its password."""
+    """Create an MLflow user if it does not exist, and set its password."""
     if not store.has_user(name):
         say(f"MLflow user {name}")
         store.create_user(name, password, is_admin=is_admin)
     elif not store.authenticate_user(name, password):
-        say(f"new password of MLflow user {name}")
+        say(f"new password for MLflow user {name}")
         store.update_user(name, password=password)
 
 
 def let_train(store, name: str) -> None:
-    """Give a user the role of whoever trains, which has exactly its permissions."""
+    """Give a user the trainers' role, with exactly its permissions."""
     roles = {role.name: role for role in store.list_roles(["default"])}
     role = roles.get(WORKER_ROLE) or store.create_role(WORKER_ROLE, "default", "Trains: may write everywhere")
     held = {}
@@ -229,9 +229,9 @@ def let_train(store, name: str) -> None:
 
 
 def add_person(server: psycopg.Connection, name: str, for_database: str, for_mlflow: str) -> None:
-    """Give a person a role in PostgreSQL and a user in MLflow, both of whom may train and delete nothing of others."""
+    """Give a person a PostgreSQL role and an MLflow user that may train, but not delete what others created."""
     refuse_own(server, name)
-    if not exists(server, name):  # at once: one that is half made could not be told from the service's own
+    if not exists(server, name):  # in one statement: a half-created one would look like the service's own
         create = sql.SQL("CREATE ROLE {} NOLOGIN IN ROLE {}")
         server.execute(create.format(sql.Identifier(name), sql.Identifier(TRAINERS)))
     make_role(server, name, for_database, PERSON_SHARE)
@@ -241,7 +241,7 @@ def add_person(server: psycopg.Connection, name: str, for_database: str, for_mlf
 
 
 def remove_person(server: psycopg.Connection, name: str) -> None:
-    """Take a person's accounts away, and end what they are connected to; their studies and runs stay."""
+    """Remove a person's accounts and end their connections; their studies and runs stay."""
     refuse_own(server, name)
     role = sql.Identifier(name)
     if exists(server, name):
@@ -256,7 +256,7 @@ def remove_person(server: psycopg.Connection, name: str) -> None:
 
 
 def refuse_own(server: psycopg.Connection, name: str) -> None:
-    """Refuse the name of an account that the service itself has, and everybody before there is a service."""
+    """Refuse the names of the service's own accounts, and any name before the service exists."""
     if not exists(server, TRAINERS):
         sys.exit("migrate: start the service first: docker compose up -d --wait")
     members = (
@@ -265,7 +265,7 @@ def refuse_own(server: psycopg.Connection, name: str) -> None:
     )
     is_person = name not in SHARES and server.execute(members, [name, TRAINERS]).fetchone()
     if name in ACCOUNTS or name.startswith("pg_") or (exists(server, name) and not is_person):
-        sys.exit(f"migrate: '{name}' is an account of the service itself; take another name")
+        sys.exit(f"migrate: '{name}' is an account of the service itself; choose another name")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _summary(progress: Progress) -> list[str]:
     if progress.stopping:
         parts.append("stopping")
     elif left is not None and (progress.waiting or progress.running):
-        from lab.report.render import duration  # pandas, which takes a while
+        from lab.report import duration
 
         parts.append(f"about {duration(max(1.0, left))} left")
     lines = [f"{progress.study}: " + "; ".join(parts)]

@@ -106,9 +106,9 @@ def overrides_option(command: Command) -> Command:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Replace a value of the grid's base, e.g. --set epochs=3, or its name, repeats, max_retries or "
-        "budget.trials (.seconds, .epochs). May be given several times. dataset, data_dir, image_size, epochs, device "
-        "and threads hold for the studies that GRID needs, too; `lab plan` shows it.",
+        help="Replace a value of the grid's base, e.g. --set epochs=3, or its name, repeats, max_retries, gpu_memory "
+        "or budget.trials (.seconds, .epochs). May be given several times. dataset, data_dir, image_size, epochs, "
+        "device and threads hold for the studies that GRID needs, too; `lab plan` shows it.",
     )(command)
 
 

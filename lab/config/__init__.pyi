@@ -9,6 +9,9 @@ from .grid import Selection as Selection
 from .grid_file import check_files as check_files
 from .grid_file import load_grid as load_grid
 from .grid_file import parse_grid as parse_grid
+from .kinds import as_text as as_text
+from .kinds import field_kinds as field_kinds
+from .kinds import takes_text as takes_text
 from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
 from .presets import PRESETS as PRESETS
@@ -17,6 +20,7 @@ from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective
 from .search import Search as Search
+from .settings import METRICS as METRICS
 from .space import Dimension as Dimension
 from .space import Point as Point
 from .space import Space as Space
@@ -24,13 +28,9 @@ from .text import UNSET as UNSET
 from .text import parse_overrides as parse_overrides
 from .text import parse_value as parse_value
 from .text import parse_values as parse_values
-from .trial import METRICS as METRICS
 from .trial import TrialConfig as TrialConfig
-from .trial import as_text as as_text
 from .trial import check_value as check_value
-from .trial import field_kinds as field_kinds
 from .trial import parse_config as parse_config
-from .trial import takes_text as takes_text
 from .yaml import Document as Document
 from .yaml import composed as composed
 from .yaml import parse_yaml as parse_yaml

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lab.config.trial import TrialConfig, field_kinds
+from lab.config.kinds import field_kinds
+from lab.config.trial import TrialConfig
 from lab.config.yaml import scalar
 from lab.errors import ConfigError
 from lab.registry import suggest

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.config.trial import TrialConfig, parse_config, takes_text
+from lab.config.kinds import takes_text
+from lab.config.trial import TrialConfig, parse_config
 from lab.config.yaml import read_yaml
 from lab.errors import ConfigError, Fault
 

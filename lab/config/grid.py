@@ -26,7 +26,8 @@ An example::
     epochs: 10                      # most epochs of a trial
     patience: 3                     # epochs without improvement before it stops
     budget: {trials: 30, seconds: 600}
-    max_retries: 2                  # times that a cell is tried again after its process died
+    max_retries: 2                  # retries after a worker crash
+    gpu_memory: 6GB                 # GPU memory that one trial needs; several trials then share a GPU
     needs: pretrain.yaml            # grid files, beside this one, whose studies are swept first
     report: F. one factor at a time # what the study repeats, and what was reported there
     reported:
@@ -42,18 +43,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from lab.config.constraint import Constraint
+from lab.config.kinds import as_text
 from lab.config.search import Search, SearchFile
 from lab.config.space import Clause, Space, token
-from lab.config.trial import TrialConfig, as_text, parse_config
+from lab.config.trial import TrialConfig, parse_config
 from lab.errors import ConfigError, Fault
 
 __all__ = ["FILE_KEYS", "Budget", "Grid", "GridFile", "Reported", "ReportedEntry", "Selection"]
 
 _STRICT: Final = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 _MAX_LABEL: Final = 250  # MLflow's run names
+_LEAST_MEMORY: Final = 1_000_000  # bytes
+
+
+def _plausible(memory: ByteSize) -> ByteSize:
+    if memory < _LEAST_MEMORY:  # `gpu_memory: 6` means six gigabytes, not six bytes
+        raise ValueError("must be at least 1MB, with its unit, such as 6GB")
+    return memory
 
 
 class Budget(BaseModel):
@@ -124,6 +133,8 @@ class GridFile(BaseModel):
     """Where the study ends before the grid does."""
     max_retries: Annotated[int, Field(ge=0)] = 2
     """How often a cell is tried again whose process died; one that raised an error is not."""
+    gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
+    """GPU memory that one trial needs, such as 6GB; from it follows how many trials share a GPU."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies are to be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""
@@ -133,7 +144,13 @@ class GridFile(BaseModel):
 
 
 #: The file's own keys that hold one value each: what `--set` replaces beside the values of `base`.
-FILE_KEYS: Final = ("name", "repeats", "max_retries", *(f"budget.{name}" for name in Budget.model_fields))
+FILE_KEYS: Final = (
+    "name",
+    "repeats",
+    "max_retries",
+    "gpu_memory",
+    *(f"budget.{name}" for name in Budget.model_fields),
+)
 
 
 @dataclass(frozen=True)
@@ -178,6 +195,7 @@ class Grid:
     constraints: tuple[Constraint, ...] = ()
     budget: Budget = field(default_factory=Budget)
     max_retries: int = 2
+    gpu_memory: int | None = None  # bytes
     needs: tuple[str, ...] = ()
     report: str = ""
     reported: tuple[Reported, ...] = ()

@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lab.config.foreign import MEANT_BY
-from lab.config.trial import check_value, field_kinds
+from lab.config.kinds import field_kinds
+from lab.config.trial import check_value
 from lab.errors import ConfigError
 from lab.registry import suggest
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 __all__ = ["RANGE_KEYS", "Range", "describes_values", "read_range"]
 
@@ -42,19 +40,10 @@ class Range:
         """The lowest and the highest number, once if they are the same."""
         return (self.low,) if self.low == self.high else (self.low, self.high)
 
-    def distribution(self) -> BaseDistribution:
-        """Return it as Optuna knows it."""
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log, step=int(self.step or 1))
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
     def values(self) -> list[int | float] | None:
         """Return all its numbers, None where they are without end: floats without steps."""
-        from optuna.distributions import IntDistribution
-
-        step = self.step or (1 if isinstance(self.distribution(), IntDistribution) and not self.log else None)
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        step = self.step or (1 if whole and not self.log else None)
         if step is None:
             return None
         count = round((self.high - self.low) / step) + 1

@@ -24,17 +24,14 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from lab.config.kinds import as_text
 from lab.config.ranges import Range
-from lab.config.trial import as_text
 from lab.config.yaml import KeyPath, dotted
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
 from lab.wording import counted
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 __all__ = ["Dimension", "Point", "Space"]
 
@@ -95,39 +92,6 @@ class Dimension:
     def positions(self) -> dict[Any, int]:
         """The position of each candidate, by its `token`."""
         return {token(candidate): position for position, candidate in enumerate(self.candidates)}
-
-    @cached_property
-    def kind(self) -> type | None:
-        """Int or float where it varies such numbers, None where it varies choices."""
-        if self.bundles is not None:
-            return None
-        kinds = {type(value) for value in self.candidates}
-        if kinds == {int}:
-            return int
-        return float if kinds <= {int, float} and all(map(math.isfinite, self.candidates)) else None
-
-    def choice_distribution(self) -> BaseDistribution:
-        """Return what a search chooses from, as Optuna knows it: the range, or the candidates as choices."""
-        from optuna.distributions import CategoricalDistribution
-
-        if self.range is not None:
-            return self.range.distribution()
-        return CategoricalDistribution([_choice(value) for value in self.candidates])
-
-    def chosen(self, param: Any) -> Any:
-        """Return the value that Optuna's `param` stands for.
-
-        Raises:
-            ValueError: not among the candidates.
-        """
-        if self.range is not None:
-            return param
-        choices = [token(_choice(value)) for value in self.candidates]
-        return self.candidates[choices.index(token(param))]
-
-    def param(self, value: Any) -> Any:
-        """Return what stands for `value` in Optuna."""
-        return value if self.range is not None else _choice(value)
 
     def values(self, position: int) -> dict[str, Any]:
         """Return the config values of the candidate at `position`."""
@@ -270,30 +234,6 @@ class Space:
             if all(self._holds(clause, chosen) for clause in dimension.when):
                 chosen[dimension.name] = choose(dimension)
         return Point({dim.name: chosen[dim.name] for dim in self.dimensions if dim.name in chosen})
-
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Return an Optuna distribution for every dimension, for Optuna's own tools to show the study by."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        found: dict[str, BaseDistribution] = {}
-        for dimension in self.dimensions:
-            kind, values = dimension.kind, dimension.candidates
-            if kind is int:
-                found[dimension.name] = IntDistribution(min(values), max(values))
-            elif kind is float:
-                found[dimension.name] = FloatDistribution(min(values), max(values))
-            else:
-                found[dimension.name] = CategoricalDistribution([_choice(value) for value in values])
-        return found
-
-    def params(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `point` as Optuna params that fit `distributions()`; inactive dimensions are absent."""
-        found: dict[str, Any] = {}
-        for number, position in self._positions(point).items():
-            dimension = self.dimensions[number]
-            value = dimension.candidates[position]
-            found[dimension.name] = float(value) if dimension.kind is float else _choice(value)
-        return found
 
     def seen(self, key: str, point: Mapping[str, Any]) -> Any:
         """Return what a condition or an exclusion on `key` compares at `point`.
@@ -561,10 +501,6 @@ def _sorted_by_need(dimensions: Sequence[Dimension], sources: Mapping[str, int])
 def _circle(dimensions: Sequence[Dimension], sources: Mapping[str, int]) -> list[str]:
     free = set(_sorted_by_need(dimensions, sources))
     return [dim.name for number, dim in enumerate(dimensions) if number not in free]
-
-
-def _choice(value: Any) -> Any:
-    return as_text(value) if isinstance(value, tuple) else value
 
 
 def _brief(value: Any) -> str:

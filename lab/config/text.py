@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from lab.config.grid import FILE_KEYS, GridFile
-from lab.config.trial import TrialConfig, check_value, field_kinds, suggest_field, takes_text
+from lab.config.kinds import field_kinds, suggest_field, takes_text
+from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
@@ -105,8 +106,12 @@ def _override(key: str, text: str) -> dict[str, Any]:
     text = _unquoted(text)
     if not text:
         return {}
-    if text.lower() in ("none", "null") or key == "name":
-        return {key: text if key == "name" else None}
+    if key == "name":
+        return {key: text}
+    if text.lower() in ("none", "null"):
+        return {key: None}
+    if key == "gpu_memory":
+        return {key: text}
     value = _items(text, _number, one_is_scalar=True)
     return {key: list(value) if isinstance(value, tuple) else value}
 

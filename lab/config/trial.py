@@ -9,59 +9,22 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from numbers import Integral
-from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
+from typing import Any, Final, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lab import registry
+from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
 from lab.config.presets import PRESETS
+from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
+from lab.config.settings import Settings
 from lab.config.yaml import composed
 from lab.errors import ConfigError, Fault
 
-__all__ = [
-    "METRICS",
-    "TrialConfig",
-    "as_text",
-    "check_value",
-    "contradictions",
-    "doubtful",
-    "field_kinds",
-    "near_field",
-    "parse_config",
-    "suggest_field",
-    "takes_text",
-]
-
-# The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
-Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Width = Annotated[int, Field(ge=1, le=1_000_000)]
-Pixels = Annotated[int, Field(ge=1, le=1024)]
-Padding = Annotated[int, Field(ge=0, le=1024)]
-Layers = Annotated[int, Field(ge=1, le=1000)]
-Widths = Annotated[tuple[Width, ...], Field(max_length=1000)]
-Block = Literal["conv", "residual", "preact", "inverted_residual"]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
-#: What an epoch logs and `monitor` can watch.
-METRICS: Final = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "epoch_test_loss",
-    "epoch_test_accuracy",
-)
+__all__ = ["TrialConfig", "check_value", "contradictions", "parse_config"]
 
 # Where and how fast a trial runs is not what it is, and a preset's values stand in their own fields:
 # these never change a cell's identity.
@@ -81,42 +44,8 @@ _REGISTRIES: Final[Mapping[str, registry.Registry]] = {
     "loss": registry.losses,
 }
 
-_MODEL_OPTIONS: Final = tuple(
-    dict.fromkeys(
-        option for name in registry.architectures for option in registry.architectures[name].options
-    )
-)
 
-# What image_folder alone knows, and what has another value than None where it does not count.
-_FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
-
-# An option takes this value where its optimizer, scheduler or loss uses it, and is None where nothing does.
-_OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
-    "momentum": 0.0,
-    "nesterov": False,
-    "weight_decay": 0.0,
-    "step_size": 10,
-    "scheduler_patience": 5,
-    "label_smoothing": 0.0,
-    "data_digest": None,  # only looking at the files tells
-    "full_scale": None,  # likewise
-    "crop_padding": None,  # depends on the image
-    "rotation_degrees": 15.0,
-    "translation_fraction": 0.1,
-    "cutout_size": 0.25,
-}
-# what other tools and papers call our fields
-_ALSO_CALLED: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("learning_rate", "learningrate", "learning-rate", "eta"), "lr"),
-    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
-    **dict.fromkeys(("model", "arch", "network"), "architecture"),
-    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
-}
-
-_GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
-
-
-class TrialConfig(BaseModel):
+class TrialConfig(Settings):
     """The complete settings of one trial. Constructing one checks and resolves it.
 
     Shorthands become per-layer values, a preset's values fill what is not given, and options that the
@@ -126,165 +55,6 @@ class TrialConfig(BaseModel):
         pydantic.ValidationError: a value has the wrong type or is out of range.
         ConfigError: values that contradict each other. `parse_config` raises only this one.
     """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
-
-    # data
-    dataset: str = "digits"
-    """Dataset to train on."""
-    data_dir: str | None = None
-    """Folder that holds the dataset (default: ./data, or $LAB_DATA_DIR)."""
-    data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
-    """Digest of the files of image_folder, filled in by lab: a trial with it is trained on no others."""
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels that image_folder resizes to (default: the images' own, where they are all squares of
-    one size) and synthetic generates (default 32)."""
-    skip_unreadable: bool = False
-    """Leave out files of image_folder that cannot be read as images; else each is an error."""
-    background: Literal["white", "black", "gray"] = "white"
-    """What is seen where an image of image_folder is transparent: white, black or gray."""
-    full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """White in images of image_folder of more than 8 bits, e.g. 4095 for 12 (default: what the files tell)."""
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Stratified share of the training images held out for validation; 0 for none."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Stratified share held out for testing where the dataset brings no test split."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the splits; kept apart from `seed` so that repeats share them."""
-    classes: tuple[str, ...] = ()
-    """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
-    train_samples: Positive | None = None
-    """Size of a class-balanced sample of the training images, drawn by `split_seed` (default: all of them)."""
-    input_scale: Literal["standard", "unit", "raw"] = "standard"
-    """Pixels as the model sees them: standard (mean 0, deviation 1 per channel), unit (0 to 1), raw (0 to 255)."""
-    augment: tuple[str, ...] = ()
-    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
-    crop_padding: Pixels | None = None
-    """Pixels that random_crop shifts by at most (default: 4, and an eighth of images under 32 pixels)."""
-    rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
-    """Degrees that rotation turns by at most, either way (default 15)."""
-    translation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of a side that translation shifts by at most (default 0.1)."""
-    cutout_size: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Side of the square that cutout blackens, as a share of the image's (default 0.25)."""
-
-    # model
-    preset: str | None = None
-    """Named bundle of values beneath your own, e.g. lenet; `Presets` below lists them."""
-    architecture: str = "cnn"
-    """What builds the model."""
-    stem: Literal["auto", "imagenet", "small"] = "auto"
-    """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
-    depth: Layers | None = None
-    """Number of conv layers, all `width` filters wide (shorthand for `filters`; default 2)."""
-    width: Width | None = None
-    """Filters of every conv layer (shorthand for `filters`; default 32)."""
-    filters: Widths | None = None
-    """Filters of each conv layer, e.g. 6,16."""
-    kernel_size: Pixels | tuple[Pixels, ...] = 3
-    """Kernel size, one for all conv layers or one each."""
-    padding: Padding | tuple[Padding, ...] | None = None
-    """Zero padding, one for all conv layers or one each (default: kernel_size // 2)."""
-    stride: Pixels | tuple[Pixels, ...] = 1
-    """Stride, one for all conv layers or one each."""
-    block: Block | tuple[Block, ...] = "conv"
-    """What a conv layer is: conv, residual, preact or inverted_residual; one for all or one each."""
-    block_depth: Layers = 2
-    """Convolutions within a residual or preact block."""
-    expansion: Layers = 3
-    """Times that an inverted_residual block widens its input."""
-    conv_bias: bool = True
-    """Whether convolutions have a bias."""
-    pool: Pixels | tuple[Pixels, ...] = 2
-    """Pooling after a conv layer: window and stride, one for all or one each; 1 is none."""
-    pool_type: Literal["max", "avg"] = "max"
-    """Kind of pooling."""
-    norm: Literal["none", "batch"] = "none"
-    """Normalisation after every convolution, before its activation."""
-    activation: str = "relu"
-    """Activation after every conv layer."""
-    conv_dropout: Probability = 0.0
-    """Dropout (of whole channels) after every conv layer."""
-    head: Literal["flatten", "global_avg_pool"] = "flatten"
-    """How the dense part reads the last feature map."""
-    dense: Widths = ()
-    """Widths of the hidden dense layers, e.g. 120,84; the layer that gives the classes comes after them."""
-    dense_norm: Literal["none", "batch"] = "none"
-    """Normalisation after every hidden dense layer, before its activation."""
-    dense_activation: str | None = None
-    """Activation after every hidden dense layer (default: the same as `activation`)."""
-    dropout: Probability | tuple[Probability, ...] = 0.0
-    """Dropout before each dense layer but the first (or before the only one); a list gives one each."""
-
-    init: Literal["default", "kaiming", "xavier"] = "default"
-    """Initial weights: PyTorch's own, Kaiming normal or Xavier uniform (both with zero biases)."""
-    init_from: str | None = None
-    """Trained weights to begin with: a run id, models:/NAME/VERSION, or best:STUDY; other classes get a new head."""
-    freeze: Literal["none", "all_but_head"] | Positive = "none"
-    """What is not trained: none, all_but_head, or the first n blocks (a convolution with its norm, a dense layer)."""
-
-    # optimisation
-    epochs: Positive = 20
-    """Most epochs to train."""
-    batch_size: Positive = 128
-    """Images per step."""
-    optimizer: str = "adam"
-    """Optimizer."""
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
-    """Learning rate (the peak for one_cycle)."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Momentum of sgd and rmsprop (default 0)."""
-    nesterov: bool | None = None
-    """Nesterov momentum of sgd (default false)."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Weight decay: L2 penalty, decoupled for adamw (default 0)."""
-    scheduler: str = "constant"
-    """Learning-rate schedule."""
-    gamma: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Factor on the learning rate: exponential (default 0.95), step and plateau (0.1)."""
-    step_size: Positive | None = None
-    """Epochs between the steps of `scheduler: step` (default 10)."""
-    scheduler_patience: Annotated[int, Field(ge=0)] | None = None
-    """Epochs without improvement before `scheduler: plateau` lowers the rate (default 5)."""
-    scheduler_monitor: Literal[METRICS] | None = None  # type: ignore[valid-type]
-    """Metric that `scheduler: plateau` watches (default: `monitor`)."""
-    loss: str = "cross_entropy"
-    """Training loss."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Label smoothing of the cross entropies (default 0)."""
-    hard_mining_from: Positive | None = None
-    """Epoch from which on the batches with the highest loss are fed once more after each epoch."""
-    hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of an epoch's batches that hard-batch mining feeds again (default 0.1)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic: fp32, or bf16 autocast where the device supports it."""
-
-    # stopping
-    patience: Positive | None = 5
-    """Epochs without improvement of `monitor` before the trial stops early; none never stops."""
-    monitor: Literal[METRICS] = "val_accuracy"  # type: ignore[valid-type]  # a tuple's names, known at run time
-    """Metric that selects the best weights and that patience watches."""
-    mode: Literal["auto", "max", "min"] = "auto"
-    """Whether `monitor` should rise or fall (auto: accuracy rises, loss falls)."""
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Change of `monitor` that counts as an improvement; it must be more than this."""
-    eval_test_every_epoch: bool = False
-    """Also log epoch_test_loss and epoch_test_accuracy, as the reports' plots do; `monitor` selects."""
-    log_every_n_steps: Positive | None = None
-    """Also log step_loss and step_accuracy, means over so many iterations, against the iteration."""
-    checkpoint_every_n_steps: Positive | None = None
-    """Also write a checkpoint after so many iterations within an epoch; for epochs that take long."""
-    top_k: Positive = 5
-    """The k of the top-k accuracy on the test split, logged where there are more classes."""
-
-    # run
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the initial weights, the order of the data, augmentation and dropout."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1, mps."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads (default: all cores for `train`, 1 for each worker of a sweep). Part of exact repetition:
-    sums are added up in another order under another count."""
 
     @model_validator(mode="before")
     @classmethod
@@ -336,15 +106,11 @@ class TrialConfig(BaseModel):
     def _resolve(self, info: ValidationInfo) -> Self:
         if info.context == _ALONE:
             return self
-        found = _Contradictions(info.context or frozenset())
-        resolved = {
-            **_resolve_model(self, found),
-            **_resolve_options(self),
-            **_resolve_stopping(self, found),
-        }
+        found = Contradictions(info.context or frozenset())
+        values = resolved(self, found)
         if found.faults:
             raise ConfigError(found.faults)
-        for name, value in resolved.items():
+        for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen for everyone else
         return self
 
@@ -360,11 +126,10 @@ class TrialConfig(BaseModel):
         skipped = set(_NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
             skipped.add("data_dir")
-        default = _default().model_dump(mode="json")
         values = {
             name: value
             for name, value in self.model_dump(mode="json").items()
-            if name not in skipped and value != default[name]
+            if name not in skipped and value != _defaults()[name]
         }
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -387,9 +152,9 @@ class TrialConfig(BaseModel):
 
     def _applies(self, name: str) -> bool:
         """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
-        if name in _MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
+        if name in MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
-        if name in _FOLDER_OPTIONS and not self.is_of_files:
+        if name in FOLDER_OPTIONS and not self.is_of_files:
             return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 
@@ -434,23 +199,6 @@ def contradictions(values: Mapping[str, Any], doubted: frozenset[str] = frozense
     return []
 
 
-def near_field(name: str) -> str | None:
-    """Return the field that is meant where there is none called `name`, None where it cannot be guessed."""
-    return _ALSO_CALLED.get(name) or registry.nearest(name, TrialConfig.model_fields)
-
-
-def suggest_field(name: str) -> str:
-    """Return `" Did you mean 'lr'?"` for the field that `name` may mean, or an empty string."""
-    near = near_field(name)
-    return f" Did you mean '{near}'?" if near else ""
-
-
-def doubtful(wrong: Iterable[str]) -> frozenset[str]:
-    """Return which fields' values are not known where keys are `wrong`: the fields, and what unknown keys may mean."""
-    names = list(wrong)
-    return frozenset([*names, *filter(None, map(near_field, names))])
-
-
 def check_value(name: str, value: Any) -> Any:
     """Return the canonical form of one field's value (`ReLU` -> `relu`, `[6, 16]` -> `(6, 16)`), unresolved.
 
@@ -461,52 +209,6 @@ def check_value(name: str, value: Any) -> Any:
         return getattr(TrialConfig.model_validate({name: value}, context=_ALONE), name)
     except ValidationError as error:
         raise ConfigError(_faults(error)) from None
-
-
-@functools.cache
-def field_kinds(name: str) -> frozenset[type]:
-    """Return which of int, float, bool, str, tuple, NoneType a field takes; nothing for an unknown field."""
-    field = TrialConfig.model_fields.get(name)
-    return frozenset() if field is None else frozenset(_kinds(field.annotation))
-
-
-@functools.cache
-def takes_text(name: str) -> bool:
-    """Return whether a field takes text only, or lists of it: no number or truth value can be meant there."""
-    field = TrialConfig.model_fields.get(name)
-    return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
-
-
-def _scalar_kinds(annotation: Any) -> set[type]:
-    """Return the types of what a field takes, and of the items where it takes a tuple."""
-    origin = get_origin(annotation)
-    if origin is None or origin is Literal:
-        return _kinds(annotation)
-    arms = get_args(annotation)
-    return set().union(*map(_scalar_kinds, arms[:1] if origin in (tuple, Annotated) else arms))
-
-
-def _kinds(annotation: Any) -> set[type]:
-    origin = get_origin(annotation)
-    if origin is None:
-        return {annotation}
-    if origin is tuple:
-        return {tuple}
-    arms = get_args(annotation)
-    if origin is Literal:
-        return {type(arm) for arm in arms}
-    if origin is Annotated:
-        return _kinds(arms[0])
-    return set().union(*(_kinds(arm) for arm in arms))
-
-
-def as_text(value: Any) -> str:
-    """Return a config value as its param text: `6,16`, `true`, `0.001`; `none` for None and for no items."""
-    if isinstance(value, tuple):
-        return ",".join(as_text(item) for item in value) or "none"
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _faults(error: ValidationError) -> list[Fault]:
@@ -533,145 +235,10 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-class _Contradictions:
-    """Collects how values contradict each other, but for what depends on a field in doubt."""
-
-    def __init__(self, doubted: Collection[str]) -> None:
-        self.faults: list[Fault] = []
-        self._doubted = doubted
-
-    def add(self, message: str, key: str, *others: str) -> None:
-        """Note what is wrong with `key` beside the fields `others`."""
-        if {"preset", key, *others}.isdisjoint(self._doubted):
-            self.faults.append(Fault(message, key))
-
-
-def _resolve_model(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
-    """Return the model's fields as its architecture takes them; those it does not take get their defaults."""
-    options = registry.architectures[config.architecture].options
-    resolved = _resolve_layers(config, found) if "filters" in options else {}
-    if "dense" in options:
-        resolved |= _resolve_dense(config, found)
-    unused = [name for name in _MODEL_OPTIONS if name not in options]
-    return resolved | {name: TrialConfig.model_fields[name].default for name in unused}
-
-
-def _resolve_layers(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
-    """Turn `depth` and `width` into `filters`, and check that every per-layer list has one value a layer."""
-    filters = config.filters
-    counted_by = ("architecture", "filters") if filters is not None else ("architecture", "filters", "depth")
-    if filters is None:
-        filters = (config.width or 32,) * (config.depth or 2)
-    else:
-        if config.depth not in (None, len(filters)):
-            message = f"depth={config.depth} contradicts filters={as_text(filters)}; give one of them"
-            found.add(message, "depth", *counted_by)
-        if config.width is not None and set(filters) != {config.width}:
-            message = f"width={config.width} contradicts filters={as_text(filters)}; give one of them"
-            found.add(message, "width", *counted_by)
-    depth = len(filters)
-    if depth == 0:
-        found.add("must name at least one conv layer", "filters", *counted_by)
-    for name in ("kernel_size", "padding", "stride", "pool", "block"):
-        _check_length(name, config, depth, "conv layer", found, *counted_by)
-    padding = config.padding
-    if padding is None:
-        kernels = config.kernel_size
-        padding = kernels // 2 if isinstance(kernels, int) else tuple(kernel // 2 for kernel in kernels)
-    return {
-        "filters": filters,
-        "depth": depth,
-        "width": filters[0] if len(set(filters)) == 1 else None,
-        "kernel_size": _collapse(config.kernel_size),
-        "padding": _collapse(padding),
-        "stride": _collapse(config.stride),
-        "pool": _collapse(config.pool),
-        "block": _collapse(config.block),
-        **_unless(_uses(config, "residual", "preact"), "block_depth"),
-        **_unless(_uses(config, "inverted_residual"), "expansion"),
-    }
-
-
-def _resolve_dense(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
-    _check_length("dropout", config, len(config.dense) + 1, "dense layer", found, "dense", "architecture")
-    return {
-        "dropout": _collapse_dropout(config.dropout, len(config.dense) + 1),
-        "dense_activation": (config.dense_activation or config.activation) if config.dense else None,
-    }
-
-
-def _uses(config: TrialConfig, *blocks: str) -> bool:
-    used = config.block if isinstance(config.block, tuple) else (config.block,)
-    return not set(used).isdisjoint(blocks)
-
-
-def _unless(used: bool, name: str) -> dict[str, Any]:
-    """Return nothing for a field that is used, and its default for one that is not."""
-    return {} if used else {name: TrialConfig.model_fields[name].default}
-
-
-def _check_length(
-    name: str, config: TrialConfig, expected: int, what: str, found: _Contradictions, *others: str
-) -> None:
-    value = getattr(config, name)
-    if isinstance(value, tuple) and len(value) != expected:
-        message = f"must have one value for each {what} ({expected}), but got {len(value)}"
-        found.add(message, name, *others)
-
-
-def _resolve_options(config: TrialConfig) -> dict[str, Any]:
-    used = {
-        *registry.optimizers[config.optimizer].options,
-        *registry.schedulers[config.scheduler].options,
-        *registry.losses[config.loss].options,
-        *registry.datasets[config.dataset].options,
-        *(option for name in config.augment for option in registry.augmentations[name].options),
-        *(("hard_mining_fraction",) if config.hard_mining_from else ()),
-    }
-    defaults = {
-        **_OPTION_DEFAULTS,
-        "gamma": _GAMMA.get(config.scheduler),
-        "scheduler_monitor": config.monitor,
-        "hard_mining_fraction": 0.1,
-        # only looking at a folder's images tells theirs
-        "image_size": None if "data_dir" in registry.datasets[config.dataset].options else 32,
-    }
-    resolved = {}
-    for name, default in defaults.items():
-        given = getattr(config, name)
-        resolved[name] = None if name not in used else default if given is None else given
-    for name in _FOLDER_OPTIONS:
-        resolved |= _unless(name in used, name)
-    return resolved
-
-
-def _resolve_stopping(config: TrialConfig, found: _Contradictions) -> dict[str, Any]:
-    _check_monitored(config, "monitor", config.monitor, found)
-    if config.scheduler_monitor is not None:
-        _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
-    if config.nesterov and not config.momentum:
-        found.add("nesterov needs momentum above 0", "nesterov", "momentum")
-    rises = config.monitor.endswith("accuracy")
-    return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
-
-
-def _check_monitored(config: TrialConfig, name: str, metric: str, found: _Contradictions) -> None:
-    if metric.startswith("val_") and config.val_fraction == 0:
-        message = "val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead"
-        found.add(message, name, "val_fraction")
-    elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
-        message = f"{metric} is only known with eval_test_every_epoch: true"
-        found.add(message, name, "eval_test_every_epoch")
-
-
-def _default() -> TrialConfig:
-    global _DEFAULT
-    if _DEFAULT is None:
-        _DEFAULT = TrialConfig()
-    return _DEFAULT
-
-
-_DEFAULT: TrialConfig | None = None
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Return every resolved value of a trial that sets nothing."""
+    return TrialConfig().model_dump(mode="json")
 
 
 def _lookup(names: registry.Registry, name: str) -> str:
@@ -696,16 +263,3 @@ def _plain(name: str, value: Any) -> Any:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)  # numpy's too
-
-
-def _collapse(value: Any) -> Any:
-    """Return the one value of a tuple that repeats it, so that `3` and `[3, 3]` are the same config."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
-
-
-def _collapse_dropout(value: Any, layers: int) -> Any:
-    """Return the one number that means the same as a list of dropouts: it spares the first of several."""
-    if not isinstance(value, tuple) or len(value) != layers:
-        return value
-    spared, rest = (value[:1], value[1:]) if layers > 1 else ((0.0,), value)
-    return rest[0] if spared == (0.0,) and len(set(rest)) == 1 else value

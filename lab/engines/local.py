@@ -29,6 +29,8 @@ from lab.study import (
     end_if_over,
     end_stale,
     open_storage,
+    put_back_dead,
+    requeue_failed,
     submit,
 )
 from lab.tracking import RunStatus, Tracker
@@ -108,7 +110,7 @@ class _Sweeper:
         queue = submission.queue
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
-            queue.requeue_failed()
+            requeue_failed(queue)
             end_stale(queue, self.tracker)
         deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
         settings = self.stores.for_worker(grid.name, deadline)
@@ -169,7 +171,7 @@ class _Sweep:
                     self._start()
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
-            for trial in self.queue.put_back_dead():
+            for trial in put_back_dead(self.queue):
                 tags = {Tag.OUTCOME: "killed"}
                 end_run(trial, self.queue, self.tracker, RunStatus.KILLED, tags)
             raise

@@ -27,8 +27,8 @@ __all__ = ["ProcessLauncher"]
 _PRELOADED = [
     "lab.engines.inherit_logs",
     "lab.engines.worker_process",
+    "lab.pictures.trial_figures",
     "lab.tracking.mlflow",
-    "matplotlib.backends.backend_agg",
     "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.model_selection",
     "torch.export",

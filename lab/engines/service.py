@@ -18,10 +18,11 @@ from lab.study import (
     Event,
     Studies,
     TrialEnded,
-    TrialLost,
     TrialQueue,
     TrialStarted,
+    WorkerDied,
     WorkerFailed,
+    put_back_dead,
     reason,
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
@@ -163,7 +164,7 @@ class _Service:
         """End every worker at once and put their trials back."""
         self.pool.kill()
         for queue in {queue.name: queue for queue in self.busy.values()}.values():
-            for trial in queue.put_back_dead():
+            for trial in put_back_dead(queue):
                 end_run(trial, queue, self.tracker, RunStatus.KILLED, {Tag.OUTCOME: "killed"})
 
     def broke(self, study: str, error: Exception) -> None:
@@ -217,7 +218,7 @@ class _Service:
 
     def _rescue_one(self, queue: TrialQueue) -> None:
         # one that is over may have lost its last trials, whose rescuer was killed
-        if not queue.is_over() or not queue.attribute("concluded", True):
+        if not queue.is_over() or not queue.record().concluded:
             requeue_dead(queue, self.tracker)
         result = conclude_if_over(queue, self.tracker)
         if result is not None and result.trouble and not result.waits:
@@ -263,7 +264,7 @@ class _Service:
         trial = self.training.pop(worker, None)
         if trial is not None:
             why = "its worker could not go on" if worker in self.failed else _in_words(exited.code)
-            self.on_event(queue, TrialLost(trial.number, trial.label, why))
+            self.on_event(queue, WorkerDied(trial.number, trial.label, why))
         elif hopeless and not self.stopping:
             self._pause(queue)
             self.served.broken.add(queue.name)

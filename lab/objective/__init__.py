@@ -1,4 +1,4 @@
-"""One trial from a config to its tracked result: joins data, trainer, tracker and checkpoints."""
+"""One trial, from a config to its tracked result: joins data, trainer, tracker and checkpoints."""
 
 import lazy_loader
 

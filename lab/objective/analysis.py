@@ -1,4 +1,4 @@
-"""Where a trained model goes wrong on the test split."""
+"""The mistakes of a trained model on the test split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from lab.data import Dataset, load_data
 from lab.models import build_model
-from lab.pictures.error_analysis import log_error_analysis
+from lab.objective.error_analysis import log_error_analysis
 from lab.restore import restore
 from lab.tracking import Tracker
 from lab.training import (
@@ -25,7 +25,7 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     """Evaluate the trained model of an earlier run on the test split again, and log its mistakes to that run.
 
     Raises:
-        LabError: there is no such run, it kept no weights or those of another net, or its data is not here.
+        LabError: there is no such run, it kept no weights or those of another net, or its data is missing.
     """
     saved = restore(tracker, run_id)
     config = saved.config

@@ -1,4 +1,4 @@
-"""Going on with a trial where it was left: its newest whole checkpoint, and the points that its run lacks."""
+"""Continues a trial from its newest intact checkpoint, and logs the points that its run lacks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.tags import Tag
 from lab.training import EpochResult, Trainer
 
-__all__ = ["MOST_CHARACTERS", "Points", "catch_up", "go_on"]
+__all__ = ["MOST_CHARACTERS", "Points", "catch_up", "resume"]
 
-MOST_CHARACTERS = 1000  # of a tag that says why
+MOST_CHARACTERS = 1000  # in a tag that gives a reason
 _RESTARTED = (Tag.RESTARTED, "from the first epoch")
 
 
 @dataclass
 class Points:
-    """Logs the curves of a run, leaving out what the run has already.
+    """Logs the curves of a run, without the points that the run already has.
 
-    MLflow shows a point that is logged again at another time twice. A continued trial would log some again:
-    those after an older checkpoint, or all where none was left.
+    MLflow shows a point twice if it is logged again at another time. A continued trial would do so with the points
+    after the checkpoint, or with all points if there is none.
     """
 
     run: Run
     tracker: Tracker
     fresh: bool
-    _logged: dict[str, frozenset[int]] = field(default_factory=dict)  # steps by metric, at the start
+    _logged: dict[str, frozenset[int]] = field(
+        default_factory=dict
+    )  # steps by metric, when the run was opened
 
     def log(self, *histories: Mapping[int, Mapping[str, float]]) -> None:
         """Log `histories`, metrics by step, in one request."""
@@ -41,8 +43,8 @@ class Points:
             self.run.log_history(points)
 
     def steps(self, metric: str) -> frozenset[int]:
-        """Return the steps that the run had a value of `metric` for when it was opened."""
-        # the loss is the first that is logged of an epoch: a run without any has no curves at all
+        """Return the steps for which the run had a value of `metric` when it was opened."""
+        # the loss is logged first: a run without it has no curves at all
         if self.fresh or (metric != "train_loss" and not self.steps("train_loss")):
             return frozenset()
         if metric not in self._logged:
@@ -50,24 +52,26 @@ class Points:
         return self._logged[metric]
 
 
-def go_on(
+def resume(
     trainer: Trainer,
     run: Run,
     checkpoints: TrialCheckpoints,
     points: Points,
     should_stop: Callable[[], bool],
 ) -> Trainer:
-    """Return a trainer that goes on from the newest checkpoint that is whole; say on the run where it is not the last.
+    """Return a trainer at the newest intact checkpoint, or at the first epoch if there is none.
 
-    Without any it begins with the first epoch.
+    If that is not the last checkpoint written, a tag on the run says where it continues and why.
     """
     problems: list[str] = []
     for state in checkpoints.load(problems.append):
         try:
             trainer.load_state_dict(state)
-        except Exception as error:  # noqa: BLE001  # a state that is none makes torch raise anything
+        except Exception as error:  # noqa: BLE001  # torch raises anything for a broken state
             problems.append(str(error) or type(error).__name__)
-            trainer = Trainer(trainer.config, trainer.dataset, should_stop)  # not one with half a state
+            trainer = Trainer(
+                trainer.config, trainer.dataset, should_stop
+            )  # the old one may have loaded half of it
         else:
             break
     if not trainer.place and not problems and points.steps("train_loss"):
@@ -80,7 +84,7 @@ def go_on(
 
 
 def catch_up(trainer: Trainer, points: Points) -> EpochResult:
-    """Log what the checkpoint knows and the run does not; return its last epoch, whose end nobody may have heard of."""
+    """Log what the checkpoint has and the run lacks; return its last epoch, which may not have been reported yet."""
     points.log(dict(enumerate(trainer.history, start=1)), trainer.step_history)
     improved = trainer.patience.best_epoch == trainer.epoch
     return EpochResult(trainer.epoch, trainer.history[-1], improved)

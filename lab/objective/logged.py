@@ -1,4 +1,4 @@
-"""What a run is told of its trial besides the curves: what it is before training, and what came of it."""
+"""What is logged about a trial besides its curves: a description before training, and the result."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from collections.abc import Mapping
 import torch
 import yaml
 
+from lab import pictures
 from lab.config import TrialConfig
 from lab.data import Dataset
 from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
+from lab.objective.error_analysis import log_error_analysis
 from lab.objective.result import TrialResult
-from lab.pictures.drawing import log_figure
-from lab.pictures.error_analysis import log_error_analysis
-from lab.pictures.figures import curves, iteration_curves
 from lab.tracking import Run
 from lab.tracking.tags import Tag
 from lab.training import Trainer
@@ -25,7 +24,7 @@ __all__ = ["log_description", "log_result"]
 
 
 def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> None:
-    """Log what is trained on what and where; `params` beside the config's own."""
+    """Log what is trained, on which data and where; `params` in addition to the config's own."""
     config, dataset = trainer.config, trainer.dataset
     summary = summarize_config(config, dataset.shape, len(dataset.classes))
     run.log_params({**params, **config.as_params()})
@@ -58,21 +57,23 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     metrics = result.metrics()
     if points.steps(
         "seconds"
-    ):  # of an attempt that ended just before it had said so; the clock's is no other's
+    ):  # logged by an attempt that died just before its end: keep the time it measured
         del metrics["seconds"]
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
     run.set_tags({Tag.OUTCOME: result.outcome})
-    log_figure(run, "curves.png", lambda: curves(_columns(result.history), result.best_epoch))
+    history = _columns(result.history)
+    pictures.log_figure(run, "curves.png", lambda: pictures.curves(history, result.best_epoch))
     if trainer.step_history:
-        log_figure(run, "iteration_curves.png", lambda: iteration_curves(trainer.step_history))
+        steps = trainer.step_history
+        pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))
     log_error_analysis(run, result.errors, trainer.dataset.test.images)
     run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
 
 
 def _data_text(dataset: Dataset) -> str:
-    """Return what the data was read as, and how many images of each class every split has in the end."""
+    """Return how the data was read, and the final number of images of each class in every split."""
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     counts = {
         name: torch.bincount(split.labels, minlength=len(dataset.classes)).tolist()
@@ -83,9 +84,7 @@ def _data_text(dataset: Dataset) -> str:
         f"{printable(name)}: {', '.join(f'{split} {column[label]:,}' for split, column in counts.items())}"
         for label, name in enumerate(dataset.classes)
     ]
-    return "\n".join(
-        [dataset.source, *dataset.notes, "", "classes in the splits that were trained on", *each, ""]
-    )
+    return "\n".join([dataset.source, *dataset.notes, "", "images per class in each split", *each, ""])
 
 
 def _columns(history: tuple[Mapping[str, float], ...]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What a trial gave, and its model in the form in which others load it."""
+"""The result of a trial, and its model in the form in which others load it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["TrialResult", "result_of"]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial gave.
+    """The result of a trial.
 
-    `best_value` is the monitored metric after `best_epoch` (1-based; both None where no epoch was finished),
-    `history` the metrics of each epoch, `test` the evaluation of the best weights on the test split, which
-    `model` holds (float32 [B, C, H, W] in 0..1 -> logits [B, classes]).
+    `best_value` is the monitored metric after `best_epoch` (counted from 1; both None if no epoch was finished),
+    `history` has the metrics of each epoch, `test` is the evaluation of the best weights on the test split, and `model`
+    has these weights (float32 [B, C, H, W] in 0..1 -> logits [B, classes]).
     """
 
     config: TrialConfig
@@ -38,7 +38,7 @@ class TrialResult:
 
     @property
     def value(self) -> float:
-        """The best value, or the worst there is where no epoch was finished."""
+        """The best value, or the worst possible if no epoch was finished."""
         if self.best_value is not None:
             return self.best_value
         return 0.0 if self.config.mode == "max" else math.inf
@@ -49,7 +49,7 @@ class TrialResult:
         return sum(metrics.get("epoch_seconds", 0.0) for metrics in self.history)
 
     def metrics(self) -> dict[str, float]:
-        """Return what a finished run logs once."""
+        """Return the metrics that a finished run logs once."""
         metrics = {
             "test_loss": self.test.loss,
             "test_accuracy": self.test.accuracy,
@@ -82,7 +82,7 @@ class Normalized(nn.Module):
 
 
 def result_of(trainer: Trainer, run_id: str) -> TrialResult:
-    """Evaluate the best weights of a trainer that is done on the test split."""
+    """Evaluate the best weights of a finished trainer on the test split, and return the result."""
     config, dataset = trainer.config, trainer.dataset
     trainer.restore_best()
     test = evaluate(trainer.model, dataset.test, dataset, config, top_k=config.top_k)

@@ -1,6 +1,6 @@
-"""How figures are drawn and logged: in one style whatever the user's is, all text as it stands, none at a run's cost.
+"""How figures are drawn and logged: in one style whatever the user's is, with every text taken literally.
 
-Without pyplot, which keeps global state.
+pyplot is not used: it keeps global state.
 """
 
 from __future__ import annotations
@@ -12,34 +12,51 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lab.tracking.base import Run
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-__all__ = ["DPI", "TITLE_AT", "label", "log_figure", "new_figure", "plain_style"]
+    from lab.tracking import Run
+
+__all__ = [
+    "BLUE",
+    "DPI",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "TITLE_AT",
+    "finish_axes",
+    "label",
+    "log_figure",
+    "new_figure",
+    "plain_style",
+]
 
 DPI = 100
-TITLE_AT = 1.02  # given, because matplotlib takes 10 ms to find a place for a title itself
+TITLE_AT = 1.02  # fixed, because matplotlib takes 10 ms to place a title itself
+BLUE, ORANGE, GREEN, GREY = "#4c72b0", "#dd8452", "#55a868", "#666666"
 
 _LOGGER = logging.getLogger(__name__)
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_OTHER_SCRIPTS = (  # those that are installed draw what it has no letters for
+_OTHER_SCRIPTS = (  # whichever of these is installed draws the letters that _FONT lacks
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Microsoft YaHei"),
     *("Hiragino Sans", "Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Emoji", "Symbola"),
 )
-_MOST_REASON = 200  # letters of why a figure was not drawn
-_LOCK = threading.RLock()  # matplotlib's settings are those of the whole process
+_MOST_REASON = 200  # characters of the reason why a figure was not drawn
+_LOCK = threading.RLock()  # matplotlib's settings are global to the process
 
 
 def log_figure(run: Run, path: str, draw: Callable[[], Figure]) -> None:
-    """Log what `draw` draws as the image `path` (`curves.png`).
+    """Draw a figure with `draw` and log it to `run` as the image `path` (`curves.png`).
 
-    What cannot be drawn costs nothing but itself: a warning says why, and an image that says so takes its place.
+    A figure that cannot be drawn does not fail the run: a warning says why, and an image that says so is logged in
+    its place.
 
     Raises:
         TrackingError: the image cannot be stored.
@@ -47,10 +64,10 @@ def log_figure(run: Run, path: str, draw: Callable[[], Figure]) -> None:
     image = None
     try:
         image = _png(draw)
-    except Exception as error:  # noqa: BLE001  # a value or a text that a library does not take raises anything
+    except Exception as error:  # noqa: BLE001  # libraries raise anything for values and texts that they do not take
         reason = label(f"{type(error).__name__}: {error}", _MOST_REASON)
         _LOGGER.warning("%s was not drawn: %s", path, reason)
-        with suppress(Exception):  # matplotlib itself may be what is broken
+        with suppress(Exception):  # matplotlib itself may be broken
             image = _png(functools.partial(_note, f"This figure could not be drawn.\n{reason}"))
     if image is not None:
         run.log_image(image, path)
@@ -58,14 +75,14 @@ def log_figure(run: Run, path: str, draw: Callable[[], Figure]) -> None:
 
 @contextmanager
 def plain_style() -> Iterator[None]:
-    """Draw with matplotlib's defaults, not the user's style, and take no text for a formula.
+    """Draw with matplotlib's defaults instead of the user's style, and without mathematical notation.
 
-    A name between dollar signs is a name, and a `matplotlibrc` that asks for LaTeX is for the user's own figures.
+    A name between dollar signs is a name, and a `matplotlibrc` that asks for LaTeX is meant for the user's own figures.
     """
     with _LOCK, matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"text.parse_math": False, "font.family": _fonts()})
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # an empty box says as much
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the empty box says as much
         yield
 
 
@@ -76,8 +93,18 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def finish_axes(axes: Axes, title: str, *, x: str = "", y: str = "") -> None:
+    """Give `axes` a title, the labels `x` and `y`, and the grid and frame that all figures share."""
+    axes.set_title(title, fontsize=11, loc="left", y=TITLE_AT)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def label(value: Any, most: int) -> str:
-    """Return `value` on one line, with at most so many characters: those at both ends, where names differ."""
+    """Return `value` on one line of at most `most` characters; a long one keeps both ends, where names differ."""
     line = " ".join(str(value).split())
     line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
     tail = (most - 1) // 2
@@ -93,7 +120,7 @@ def _png(draw: Callable[[], Figure]) -> bytes:
 
 def _note(text: str) -> Figure:
     figure = new_figure(7.2, 2.4)
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color="#666666", wrap=True)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color=GREY, wrap=True)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What a study found, read back from its runs; nothing here writes to a study."""
+"""Leaderboards, effects and comparisons, read from a study's runs; only `publish` writes, to the study's own run."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""One factor at a time: how a study's values compare, each averaged over all else that varies."""
+"""The effect of each dimension: its values compared, each averaged over all other dimensions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from lab.report.repeats import counted
+from lab.report.repeats import is_averaged
 from lab.report.statistics import summaries
 
 __all__ = ["effects"]
 
-_PARTS = 4  # of a range
+_PARTS = 4  # that a range is divided into
 _COLUMNS = ("dimension", "value", "mean", "ci95", "n", "left_out", "best")
 
 
@@ -21,22 +21,22 @@ def effects(
 ) -> pd.DataFrame:
     """Return the marginal mean of every value of every dimension, the best value of a dimension first.
 
-    The interval is that of a mean over trials which also differ in the other dimensions: it is wide where those
-    matter, and two values may well differ in every pairing though their intervals overlap.
+    The interval is that of a mean over trials that also differ in the other dimensions. It is wide if those matter:
+    two values may differ in every pairing although their intervals overlap.
 
-    Of a dimension that a sampler chooses from a range, hardly any value is there twice: its values are put together
-    in parts of the range with about as many trials each.
+    When a sampler chooses values from a range, hardly any occurs twice, so they are grouped into parts of the range
+    with about the same number of trials each.
 
     Args:
-        frame: a row for each trial, as `leaderboard` gives them with `repeats="each"`.
-        varied: the dimensions to compare; seeds are repeats, and only compared where nothing else varies.
-        metric: column to average; what `frame` is ranked by if None.
+        frame: a row for each trial, as `leaderboard` returns with `repeats="each"`.
+        varied: the dimensions to compare. Seeds are repeats, compared only if nothing else varies.
+        metric: column to average; the one that `frame` is ranked by if None.
         descending: whether its highest value is the best; as in `frame` if None.
 
     Returns:
-        Columns dimension, value (text, `0.001 to 0.02` for a part of a range; NA where the dimension was not part of
-        a trial), mean, ci95 (half of the 95 % interval; NA for one trial, and where too few give one that the metric
-        cannot have), n, left_out (trials without a value, and those that diverged unless all did) and best.
+        Columns dimension, value (text, `0.001 to 0.02` for a part of a range; NA for trials without the dimension),
+        mean, ci95 (half of the 95 % interval; NA as in `summaries`), n, left_out (the number of trials without a value
+        and of those that diverged, unless all did) and best.
     """
     metric = metric or frame.attrs.get("metric", "best_value")
     descending = frame.attrs.get("descending", True) if descending is None else descending
@@ -53,7 +53,7 @@ def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) 
         values = _parts(values)
     groups = values.groupby(values, dropna=False, sort=False).ngroup()
     of = frame.attrs.get("monitor", "") if metric == "best_value" else metric
-    trusted = frame[metric].astype("float64").where(counted(frame, groups))
+    trusted = frame[metric].astype("float64").where(is_averaged(frame, groups))
     table = summaries(trusted, groups, descending=descending, metric=of)
     table["left_out"] = groups.value_counts().sort_index() - table["n"]
     table["dimension"] = dimension
@@ -62,9 +62,9 @@ def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) 
 
 
 def _parts(values: pd.Series[str]) -> pd.Series[Any]:
-    """Return for each of the numbers in `values` the part of the range that it is in, in words.
+    """Return the part of the range that each number in `values` is in, in words.
 
-    A few numbers, or such as are there again and again, are parts of their own.
+    If there are only a few numbers, or most occur several times, they are kept as they are.
     """
     numbers = pd.to_numeric(values, errors="coerce")
     there = int(numbers.notna().sum())

@@ -1,4 +1,4 @@
-"""How the runs of a grid were made: data, machine, versions, and what was not as the file says."""
+"""How the runs of a grid were made: data, machine, versions, and differences from the file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lab.tracking.tags import Tag
 __all__ = ["command", "facts"]
 
 _VERSIONS = ("version", "python", "torch", "torchvision", "mlflow")
-_TOLD_ELSEWHERE = frozenset({"data_digest", "data_dir", "seed"})  # among the facts
+_STATED_ELSEWHERE = frozenset({"data_digest", "data_dir", "seed"})  # under other headings
 
 
 def facts(results: GridResults) -> dict[str, str]:
-    """Return what to know of the runs, by heading. No names of machines and no paths of theirs."""
+    """Return facts about the runs by heading, without machine names or paths."""
     runs = results.runs
     found = {
         "Data": _data(runs),
@@ -33,15 +33,15 @@ def facts(results: GridResults) -> dict[str, str]:
         "Machine": _machine(runs),
         "Software": _software(runs),
         "Code": ", ".join(commit[:12] for commit in _distinct(runs, f"tags.{Tag.COMMIT}")),
-        "Other than in the file": "; ".join(_differences(results)),
+        "Differences from the file": "; ".join(_differences(results)),
         "Left out": _left_out(results),
-        "Again": code(command(results)),
+        "To reproduce": code(command(results)),
     }
     return {heading: text for heading, text in found.items() if text}
 
 
 def command(results: GridResults) -> str:
-    """Return the command that repeats the runs: of the cells that were run, with what all had other than the file."""
+    """Return the command that repeats the runs: for the cells that were run, with the settings that all had changed."""
     found = [f"{name}={got}" for (name, _, got), n in _changes(results).items() if n == len(results.runs)]
     folders = _folders(results.runs)
     if len(folders) == 1 and not results.grid.base.get("data_dir"):
@@ -51,10 +51,10 @@ def command(results: GridResults) -> str:
 
 
 def _only(results: GridResults) -> Iterator[str]:
-    """Yield `lr=0.1,0.2` for each dimension of which only some values were run."""
+    """Yield `lr=0.1,0.2` for each dimension if only some of its values were run."""
     for dimension in results.grid.space.dimensions:
         column = results.runs.get(f"params.{dimension.name}")
-        if column is None or column.isna().any():  # --only would leave out cells that it is no part of
+        if column is None or column.isna().any():  # --only would exclude cells without this dimension
             continue
         texts = [as_text(value) for value in dimension.candidates]
         run = [text for text in texts if (column == text).any()]
@@ -94,7 +94,7 @@ def _outcomes(runs: pd.DataFrame) -> str:
 def _machine(runs: pd.DataFrame) -> str:
     devices = ", ".join(_distinct(runs, f"tags.{Tag.CPU}") + _distinct(runs, f"tags.{Tag.DEVICE}"))
     threads = _values(runs, f"tags.{Tag.THREADS}")
-    return "; ".join(part for part in (devices, f"threads of a trial: {threads}" if threads else "") if part)
+    return "; ".join(part for part in (devices, f"threads per trial: {threads}" if threads else "") if part)
 
 
 def _software(runs: pd.DataFrame) -> str:
@@ -120,17 +120,17 @@ def _differences(results: GridResults) -> Iterator[str]:
 
 
 def _changes(results: GridResults) -> Counter[tuple[str, str, str]]:
-    """Return name, the file's value and the run's of what differs, and in how many runs; '' where the file has none."""
+    """Count the runs by difference: setting, value in the file ('' if it has none) and value in the run."""
     found: Counter[tuple[str, str, str]] = Counter()
     for run in results.runs.to_dict("records"):
         expected = results.expected[run["run_id"]]
         for name, got in changes(params_of(run), expected).items():
-            if name not in _TOLD_ELSEWHERE:
+            if name not in _STATED_ELSEWHERE:
                 found[name, expected.get(name, ""), got] += 1
     return found
 
 
 def _shown(file: str) -> str:
-    """Return the path of a file below the working directory as such, and else its name alone."""
+    """Return the relative path of a file below the working directory, and only the name of any other."""
     path = Path(os.path.relpath(file)) if Path(file).is_absolute() else Path(file)
     return path.name if ".." in path.parts else path.as_posix()

@@ -1,4 +1,19 @@
-"""The trials of a study from best to worst, read from the tracker alone."""
+"""The leaderboard of a study: its trials or its cells from best to worst, read from the tracker alone.
+
+Columns: rank (from 1), name, one for each parameter in which the trials differ (text), best_value, test_accuracy,
+best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is on the Pareto front of test
+accuracy and size), outcome and run_id. Missing values are NA.
+
+For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats, without
+those that diverged unless all did; best_epoch and epochs are medians. ci95 (half of the mean's 95 % interval, NA for
+one repeat), n (the number of repeats averaged) and best follow best_value, test_ci95 follows test_accuracy, and run_id
+is that of the best repeat.
+
+`attrs` of a leaderboard has monitor (the metric that best_value is a value of), metric (ranked by), descending (whether
+its highest value is the best), maximized (the study's direction), varied (the parameters that differ), ranges (those
+that a sampler chooses from a range), left_out (the number of trials that are not from the newest file), other (the
+settings of these, in words) and orphans (the number of runs that no trial names).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +32,7 @@ from lab.tracking.tags import Tag
 
 __all__ = ["cells", "leaderboard"]
 
-_MOST_OTHERS = 500  # runs of other settings that are looked at closely
+_MOST_OTHERS = 500  # runs with other settings whose differences are worked out
 
 
 def leaderboard(
@@ -31,52 +46,38 @@ def leaderboard(
     of: Literal["newest", "all"] = "newest",
     named: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the trials of `study`, the best first; of a study with repeats its cells, by their means.
+    """Return the leaderboard of `study`: its trials, or the means of its cells if it repeats them; the best first.
 
-    They are those of the file that was planned last, with its `--set`; a try with other settings does not mix in.
-    Where trials are shown that differ in settings which the file does not vary, each of these is a column too.
+    It has the trials of the file that was planned last, with its `--set`; a trial with other settings does not mix in.
+    If the trials shown differ in settings that the file does not vary, each of these is a column too.
 
-    The order is that of `lab.training.rank`: what diverged or has no finite value comes last; of equals the one
-    with fewer parameters is first, then the trial's number decides. The highest accuracy and the lowest loss are
-    the best; of any other `metric`, the study's direction says which end is.
+    The order is that of `lab.training.rank`: what diverged or has no finite value comes last; of equals the one with
+    fewer parameters comes first, then the trial's number decides. The highest accuracy and the lowest loss are the
+    best; for any other `metric`, the study's direction decides.
 
     Args:
         tracker: where the runs are.
         experiment: id of the experiment.
         study: name of the study, as in the tag `lab.study`.
-        metric: metric to rank by; its column is there even if it is none of those below.
-        top: most rows to return.
-        repeats: whether the repeats of a cell are one row or one each.
-        of: `all` for the trials of earlier files and other settings too.
-        named: ids of the runs that the study's trials name: others, of a study of this name that was deleted from
-            its database, are left out. All runs count if None.
-
-    Returns:
-        Columns rank (from 1), name, a column for each parameter in which the trials differ (text), best_value,
-        test_accuracy, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is
-        on the front of test accuracy and size), outcome and run_id. Missing values are NA.
-
-        Of cells best_value, test_accuracy, seconds and what is computed of them are means over the repeats,
-        of which those that diverged are left out unless all did, and best_epoch and epochs medians; ci95, n
-        and best follow best_value (half of the mean's 95 % interval, NA for one; how many count; the best),
-        test_ci95 follows test_accuracy, and run_id is the best repeat's.
-
-        `attrs` has monitor (what best_value is a value of), metric, descending (whether its highest is the
-        best), varied, ranges (those that a sampler chooses from a range), left_out (how many trials are not of the
-        newest file), other (the settings of these, in words) and orphans (how many runs no trial names).
+        metric: metric to rank by; it is always a column.
+        top: maximum number of rows.
+        repeats: whether the repeats of a cell are averaged in one row or have a row each.
+        of: `all` includes the trials of earlier files and other settings.
+        named: ids of the runs that the study's trials name. Others, left by a deleted study of the same name, are
+            excluded. All runs count if None.
 
     Raises:
-        TrackingError: the experiment has no such study, besides the store's own failures.
+        TrackingError: the experiment has no such study, or the store fails.
     """
     parent = _parent(tracker, experiment, study)
-    # ties and what never finished are settled here, so the store may not cut the list by the metric alone
+    # ties and unfinished trials are ordered here, so the store must not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"})
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     newest = newest_file(tracker, str(parent["run_id"]))
     frame = _board(known, newest, parent, metric, of)
     frame.attrs["orphans"] = len(runs) - len(known)
     frame = cells(frame) if repeats == "mean" else frame
-    return frame.head(top if top is not None else len(frame))
+    return frame.head(len(frame) if top is None else top)
 
 
 def _board(
@@ -86,7 +87,7 @@ def _board(
     metric: str,
     of: Literal["newest", "all"],
 ) -> pd.DataFrame:
-    """Return `runs`, or those of the `newest` file, from best to worst, and about them what `parent` says."""
+    """Return `runs`, or those of the `newest` file, from best to worst, with the `attrs` that `parent` tells."""
     varied: list[str] = json.loads(parent.get(f"tags.{Tag.VARIED}") or "[]")
     maximized = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"
     mine = pd.Series(True, index=runs.index) if newest is None or runs.empty else newest.names(runs)
@@ -110,7 +111,7 @@ def _board(
 
 
 def cells(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the leaderboard of cells of one with a row for each trial; the same where nothing is repeated."""
+    """Return the leaderboard of cells for one with a row for each trial; unchanged if nothing is repeated."""
     about = trials.attrs
     if not has_repeats(about["varied"]) or "seed" not in trials:
         return trials
@@ -123,13 +124,13 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
 def _also_differing(
     runs: pd.DataFrame, varied: Sequence[str], changes: Iterable[Mapping[str, str] | None]
 ) -> list[str]:
-    """Return the settings, beside `varied`, that tell `runs` apart; `changes` are known to."""
+    """Return the settings, apart from `varied`, in which `runs` differ; those in `changes` are known to."""
     known = (name for change in changes for name in change or {})
     return [name for name in dict.fromkeys((*differing(runs, varied), *known)) if name not in varied]
 
 
 def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
-    """Return the names of `trials` with their `settings` in front, so that no two are called the same."""
+    """Return the names of `trials` prefixed with their `settings`, so that no two are the same."""
     names = trials["name"]
     for setting in reversed(settings):
         values = trials[setting].fillna("none")
@@ -138,7 +139,7 @@ def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
 
 
 def _are_named(runs: pd.DataFrame, named: Collection[str]) -> pd.Series[bool]:
-    """Return which of `runs` a trial names, by the run's id or by the one it had while the store was away."""
+    """Return which of `runs` a trial names, by the run's id or by its id from while the store was unreachable."""
     found = runs["run_id"].isin(list(named))
     if f"tags.{Tag.JOURNAL}" in runs:
         keys = runs[f"tags.{Tag.JOURNAL}"]
@@ -147,7 +148,7 @@ def _are_named(runs: pd.DataFrame, named: Collection[str]) -> pd.Series[bool]:
 
 
 def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return `runs` by the number of their trials, and those without one by their age."""
+    """Return `runs` ordered by trial number; those without one come last, by age."""
     if f"tags.{Tag.TRIAL}" not in runs:
         return runs.iloc[::-1].reset_index(drop=True)
     numbers = pd.to_numeric(runs[f"tags.{Tag.TRIAL}"], errors="coerce")
@@ -168,6 +169,6 @@ def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:
     if found.empty:
         raise TrackingError(
             f"There is no study '{study}' in the experiment {experiment} at {tracker.uri}. "
-            "`lab status` lists the studies that there are."
+            "`lab status` lists all studies."
         )
     return found.iloc[0]

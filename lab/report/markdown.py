@@ -1,4 +1,4 @@
-"""The results document: every grid's runs beside its report, as Markdown."""
+"""The results document: the runs of every grid compared with its report, as Markdown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from lab.config import Grid
+from lab.report.durations import duration
 from lab.report.facts import facts
-from lab.report.render import duration
 from lab.report.results import Comparison, GridResults
 from lab.report.trials import ranked
 from lab.tracking.markup import code, literal
@@ -19,8 +19,9 @@ __all__ = ["results_document"]
 
 _HEAD = """# Results
 
-What the grids gave here, beside what was reported. Generated from the tracked runs: do not edit; comments on a
-study go to `results/NAME.md` beside this file. `±` is half of the 95 % interval of the mean over `n` repeats."""
+The grids' results compared with the reported figures. This file is generated from the tracked runs: do not edit it, but
+write comments on a study to `results/NAME.md` next to it. `±` is half of the 95 % interval of the mean over `n`
+repeats."""
 _MISSING = "–"
 
 
@@ -30,9 +31,9 @@ def results_document(
     """Return the document.
 
     Args:
-        studies: each grid with its results, None where it has none.
-        comments: what to say of a grid beneath its tables, in Markdown, by its name.
-        generated_by: the command that makes the document.
+        studies: each grid with its results, or None if it was not run.
+        comments: comments on a grid, in Markdown, by its name; they follow its tables.
+        generated_by: the command that generates the document.
     """
     studies = list(studies)
     parts = [_HEAD]
@@ -54,7 +55,7 @@ def _study(results: GridResults, comment: str) -> Iterator[str]:
     )
     yield "\n".join(f"- {heading}: {text}" for heading, text in facts(results).items())
     if results.comparisons:
-        yield "### Beside the report"
+        yield "### Compared with the report"
         yield _table(
             ("what", "report", "ours", "difference (points)", "n", "epochs"),
             map(_comparison, results.comparisons),
@@ -71,7 +72,7 @@ def _title(grid: Grid) -> str:
 
 
 def _comparison(row: Comparison) -> tuple[str, ...]:
-    what = str(row.reported) or "the best of all"
+    what = str(row.reported) or "best of all cells"
     what += f" ({row.reported.note})" if row.reported.note else ""
     if row.reported.outcome is not None:
         ours = f"{row.reported.outcome}: {row.as_reported} of {row.runs}" if row.runs else "not run here"
@@ -89,7 +90,7 @@ def _comparison(row: Comparison) -> tuple[str, ...]:
 
 
 def _best(cells: pd.DataFrame, target: float) -> tuple[str, ...]:
-    """Return ours, difference, n and epochs of the best cell, which is named where there are others."""
+    """Return ours, difference, n and epochs for the best cell, which is named if there are others."""
     best = cells.iloc[0]
     ours = _percent(best["test_accuracy"], best["test_ci95"])
     ours += f" ({best['name']})" if len(cells) > 1 else ""
@@ -97,7 +98,7 @@ def _best(cells: pd.DataFrame, target: float) -> tuple[str, ...]:
 
 
 def _range(cells: pd.DataFrame, targets: Sequence[float], runs: int) -> tuple[str, ...]:
-    """Return ours, difference, n and epochs from the worst to the best cell."""
+    """Return ours, difference, n and epochs for the range from the worst to the best cell."""
     ends = (cells["test_accuracy"].min(), cells["test_accuracy"].max())
     ours = f"{ends[0] * 100:.2f}–{ends[1] * 100:.2f} %"
     differences = " to ".join(_points(end - target) for end, target in zip(ends, targets, strict=True))
@@ -109,13 +110,13 @@ def _range(cells: pd.DataFrame, targets: Sequence[float], runs: int) -> tuple[st
 
 
 def _ranking(results: GridResults) -> str:
-    """Return what the cells are ranked by, and which was the best by what may be looked at for a choice."""
+    """Return what the cells are ranked by, and the best cell by the metric that may be used to choose one."""
     chosen = ranked(results.cells, "best_value", not results.monitor.endswith("loss")).iloc[0]
-    text = f"Ranked by test accuracy, as the report ranks its own. `{results.monitor}` selected each trial's weights"
+    text = f"Ranked by test accuracy, as in the report. Each trial's weights were selected by `{results.monitor}`"
     if len(results.cells) == 1 or pd.isna(chosen["best_value"]):
         return f"{text}."
     name, accuracy = literal(chosen["name"]), _percent(chosen["test_accuracy"])
-    return f"{text}; by it the best is {name}, with {accuracy} on the test split."
+    return f"{text}; by this metric the best cell is {name}, with {accuracy} on the test split."
 
 
 def _cells(results: GridResults) -> str:

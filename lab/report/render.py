@@ -1,4 +1,4 @@
-"""A leaderboard for a terminal."""
+"""Leaderboards and effects as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["duration", "formatted", "render", "render_effects"]
+from lab.report.durations import duration
+
+__all__ = ["formatted", "render", "render_effects"]
 
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{5,}(e[+-]\d+)?")
 _STYLES = {
@@ -38,8 +40,9 @@ _HEADINGS = {
     "accuracy_per_million_params": "test/M",
     "pareto": "front",
 }
-# of cells, whose best_value is a mean; the first of those to leave out is missed least
+# of cells, whose best_value is a mean
 _CELL_HEADINGS = {"best_value": "mean", "best": "best"}
+# columns to leave out if the terminal is narrow, the least important first
 _SPARE = (
     *("accuracy_per_million_params", "pareto", "epochs", "test_ci95", "best", "seconds", "best_epoch"),
     *("outcome", "params", "ci95", "n"),
@@ -48,7 +51,7 @@ _SPARE = (
 
 @dataclass(frozen=True)
 class _Leaderboard:
-    """A leaderboard that leaves out what matters least where the terminal is narrow."""
+    """A leaderboard that drops its least important columns if the terminal is narrow."""
 
     frame: pd.DataFrame
     title: str | None
@@ -71,7 +74,7 @@ class _Leaderboard:
         headings = _HEADINGS | (_CELL_HEADINGS if "ci95" in self.frame else {})
         headings |= {
             name: name for name in _varied(list(map(str, self.frame.columns)))
-        }  # `epochs` may be one
+        }  # `epochs` may be varied
         for name in columns:
             numeric = pd.api.types.is_numeric_dtype(self.frame[name])
             heading = Text(headings.get(name, name))
@@ -83,20 +86,20 @@ class _Leaderboard:
 
 
 def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str | None = None) -> RenderableType:
-    """Return `frame`, as `leaderboard` gives it, as a table to print.
+    """Return a leaderboard as a table to print.
 
-    Where the console is too narrow for all columns, those that say least are left out.
+    If the console is too narrow for all columns, the least important ones are left out.
 
     Args:
-        frame: the leaderboard.
-        title: above the table.
-        monitor: what `best_value` is a value of, if `frame` does not say; accuracies are shown in percent.
+        frame: from `leaderboard`.
+        title: shown above the table.
+        monitor: the metric that `best_value` is a value of, if `frame` does not tell; accuracies are shown in percent.
     """
     return _Leaderboard(frame, title, monitor or frame.attrs.get("monitor", "val_accuracy"))
 
 
 def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None) -> Table:
-    """Return `frame`, as `effects` gives it, as a table to print; `metric` is what its means are of."""
+    """Return a table from `effects` as a table to print; `metric` is the metric that was averaged."""
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold"
     )
@@ -118,7 +121,7 @@ def _layouts(columns: list[str]) -> Iterator[list[str]]:
     """Yield the columns to show, from the widest table to the narrowest."""
     varied = _varied(columns)
     spare = [name for name in _SPARE if name in columns and name not in varied]
-    # the varied parameters say all that the name says, but each in a column of its own
+    # the varied parameters tell the same as the name, each in a column of its own
     for hidden in (["name"], varied) if varied else ([],):
         for dropped in range(len(spare) + 1):
             out = {"run_id", *hidden, *spare[:dropped]}
@@ -129,21 +132,8 @@ def _varied(columns: list[str]) -> list[str]:
     return columns[columns.index("name") + 1 : columns.index("best_value")]
 
 
-def duration(seconds: float) -> str:
-    """Return a time in seconds as people say it: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _cell(name: str, value: Any, monitor: str) -> Text:
-    """Return one cell; as `Text`, so that a name in brackets is not taken for rich's markup."""
+    """Return one cell of the table, as `Text`: rich would take a name in brackets for markup."""
     if pd.isna(value):
         return Text("–", style="dim")
     if name == "outcome":
@@ -155,8 +145,8 @@ def _cell(name: str, value: Any, monitor: str) -> Text:
 
 
 def formatted(name: str, value: Any) -> str:
-    """Return a value of the column `name` for people: accuracies in percent, times as `duration`, few digits."""
-    if isinstance(value, str):  # as a sampler's 0.012046216586337108, of which the run keeps all digits
+    """Return a value of the column `name` in a readable form: accuracies in percent, times in units, few digits."""
+    if isinstance(value, str):  # a sampler's 0.012046216586337108; the run keeps all digits
         return f"{float(value):.4g}" if _LONG_NUMBER.fullmatch(value) else value
     if name == "seconds":
         return duration(value)

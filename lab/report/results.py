@@ -1,4 +1,4 @@
-"""What became of a grid file: its runs found again, and set beside what was reported."""
+"""The results of a grid file: its runs, found by their settings, and the comparison with reported figures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lab.tracking.tags import Tag
 
 __all__ = ["Comparison", "GridResults", "grid_results"]
 
-_RANKED_BY = "test_accuracy"  # as the reports rank theirs
+_RANKED_BY = "test_accuracy"  # as in the reports
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of the grid's `reported` beside what came out here.
+    """One entry of the grid's `reported` compared with the results here.
 
-    `cells` are the cells it selects, the best on the test split first; of its `runs`, `as_reported` ended with
-    the outcome that it gives.
+    `cells` are the cells that it selects, the best on the test split first; `runs` is the number of their runs, and
+    `as_reported` the number of those that ended with the reported outcome.
     """
 
     reported: Reported
@@ -37,12 +37,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GridResults:
-    """What is known of a grid's cells.
+    """The results of a grid's cells.
 
-    `runs` has the newest run of every cell and seed (the newest that finished, where one did), as
-    `Tracker.runs` gives them, all with the same settings; `expected` the params that the file gives each of them, by
-    run id; `cells` the columns of `leaderboard` for cells, ranked by test accuracy. `left_out` is how many runs of
-    these cells had other settings, and `other` what these are, in words.
+    `runs` has the newest run of every cell and seed (the newest that finished, if any did), as from `Tracker.runs`, all
+    with the same settings; `expected` has the params that the file gives each of them, by run id; `cells` has the
+    columns of `leaderboard` for cells, ranked by test accuracy. `left_out` is the number of runs of these cells with
+    other settings, and `other` these settings in words.
     """
 
     grid: Grid
@@ -60,15 +60,15 @@ class GridResults:
 
 
 def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
-    """Return what `runs` say of the cells of `grid`, or None where none of them is of its cells.
+    """Return the results of `grid` among `runs`, or None if no run belongs to one of its cells.
 
-    A run belongs to the cell that has the same values of the grid's dimensions; all else may differ, so that
-    runs of `--set epochs=3` are found too. Runs of different settings are not put into one table: those as the file
-    says count, or where none of these finished, those with the settings of the newest that did.
+    A run belongs to the cell that has the same values in the grid's dimensions; all else may differ, so that runs with
+    `--set epochs=3` are found too. Runs with different settings are not mixed in one table: those with the file's
+    settings count or, if none of these finished, those with the settings of the newest that did.
 
     Args:
         grid: the grid file.
-        runs: of its study, from `Tracker.runs`.
+        runs: the runs of its study, from `Tracker.runs`.
     """
     points = _points(grid)
     numbers = _numbers(grid, points, runs)
@@ -91,7 +91,7 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
 
 
 def _points(grid: Grid) -> pd.DataFrame:
-    """Return the points of the grid's trials: `point`, `cell` (its hash) and the `params` that a run of it logs."""
+    """Return the points of the grid's trials: `point`, `cell` (its hash) and the `params` that its runs log."""
     rows = []
     for point in grid.space:
         if grid.excluded(point):
@@ -100,13 +100,13 @@ def _points(grid: Grid) -> pd.DataFrame:
             config = grid.config(point)
         except ConfigError:  # never trained; `lab plan` says why
             continue
-        chosen = {name: as_text(value) for name, value in grid.space.params(point).items()}
+        chosen = {name: as_text(value) for name, value in point.items()}
         rows.append((point, config.cell_hash, {**chosen, **config.as_params()}))
     return pd.DataFrame(rows, columns=["point", "cell", "params"])
 
 
 def _numbers(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[float]:
-    """Return the number of each run's point, NaN where it has none."""
+    """Return the number of each run's point, NaN if it has none."""
     names = [dimension.name for dimension in grid.space.dimensions]
     keys = {
         tuple(params.get(name) for name in names): number
@@ -118,7 +118,7 @@ def _numbers(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[
 
 
 def _changes(runs: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
-    """Return what each run has other than the file; another seed is a repeat."""
+    """Return the settings in which each run differs from the file; another seed is a repeat."""
     cells = points.loc[runs["point"], "params"]
     return [
         changes(params_of(run) | {"seed": cell["seed"]}, cell)
@@ -127,16 +127,16 @@ def _changes(runs: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _of_one_kind(runs: pd.DataFrame, different: Sequence[dict[str, str]]) -> npt.NDArray[np.bool_]:
-    """Return which of `runs` are told of: those that have nothing `different`, or the same as the newest."""
+    """Return which of `runs` to report: those with nothing `different`, or with the same changes as the newest."""
     order = runs.assign(finished=runs["status"] == "FINISHED", at=range(len(runs)))
     order = order.sort_values(["finished", "start_time"], ascending=False, kind="stable")
     known = [different[at] for at in order["at"][order["finished"] == order["finished"].iloc[0]]]
-    told = {} if {} in known else known[0]
-    return np.array([found == told for found in different])
+    reported = {} if {} in known else known[0]
+    return np.array([found == reported for found in different])
 
 
 def _newest(runs: pd.DataFrame, grid: Grid) -> pd.DataFrame:
-    """Return one run for each point and seed: the newest that finished, or else the newest."""
+    """Return one run for each point and seed: the newest that finished, or the newest if none did."""
     keys = ["point", *(["params.seed"] if "params.seed" in runs else [])]
     order = runs.assign(finished=runs["status"] == "FINISHED").sort_values(
         ["finished", "start_time"], ascending=False, kind="stable"
@@ -148,7 +148,7 @@ def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
     varied = [dimension.name for dimension in grid.space.dimensions]
     trials = ranked(trial_frame(runs, varied, _RANKED_BY), _RANKED_BY, descending=True)
     cells = by_cell(trials, varied, of=_RANKED_BY)
-    cells["name"] = cells["name"].replace("", grid.name)  # where only the seed varies
+    cells["name"] = cells["name"].replace("", grid.name)  # if only the seed varies
     return ranked(cells, _RANKED_BY, descending=True)
 
 
@@ -165,7 +165,7 @@ def _compare(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, entry: Report
 
 
 def _selected(grid: Grid, points: pd.DataFrame, entry: Reported) -> Collection[int]:
-    """Return the numbers of the points that `entry` selects; of points that are one trial, the trained one's."""
+    """Return the numbers of the points that `entry` selects; if several are one trial, that of the trained one."""
     trained = points.groupby("cell", sort=False)["cell"].transform(lambda cell: cell.index[0])
 
     def selects(point: Point) -> bool:

@@ -1,4 +1,4 @@
-"""Which runs of a study are of its newest grid file, and by which settings its runs differ."""
+"""Which runs of a study belong to its newest grid file, and in which settings its runs differ."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lab.tracking.tags import Tag
 
 __all__ = ["NewestFile", "changes", "differing", "in_words", "newest_file", "params_of"]
 
-# where and how fast a trial runs is not what it is, and a preset's values stand in their own params
+# where and how fast a trial runs does not define it, and a preset's values have params of their own
 _PLACE = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
-# what is read off an image folder where the file does not say it
+# read from an image folder unless the file sets them
 _OF_THE_DATA = frozenset({"data_digest", "image_size"})
-_MOST_WORDS = 3  # settings that are named of those that differ
+_MOST_WORDS = 3  # settings that differ; more are not named
 
 
 @dataclass(frozen=True)
 class NewestFile:
-    """What was planned last into a study; `grid` is None where this version of lab cannot read the file."""
+    """The file that was planned last into a study; `grid` is None if this version of lab cannot read it."""
 
     planned: Planned
     grid: Grid | None
@@ -38,7 +38,7 @@ class NewestFile:
         return [] if self.grid is None else [dim.name for dim in self.grid.space.dimensions if dim.range]
 
     def names(self, runs: pd.DataFrame) -> pd.Series[bool]:
-        """Return which of `runs` are of the file; all where that cannot be known."""
+        """Return which of `runs` belong to the file; all of them if that is unknown."""
         if self.planned.cells:
             return runs.get(f"tags.{Tag.CELL}", pd.Series(index=runs.index)).isin(self.planned.cells)
         if self.grid is None:
@@ -46,7 +46,7 @@ class NewestFile:
         return pd.Series([found == {} for found in self.changes(runs)], index=runs.index, dtype=bool)
 
     def changes(self, runs: pd.DataFrame) -> list[dict[str, str] | None]:
-        """Return what each run has other than the file's point with its values; None where there is no such point."""
+        """Return how each run differs from the file's point with its values; None if there is no such point."""
         found: list[dict[str, str] | None] = []
         for params in map(params_of, runs.to_dict("records")):
             expected = self._point(params)
@@ -54,7 +54,7 @@ class NewestFile:
         return found
 
     def _point(self, params: Mapping[str, str]) -> dict[str, str] | None:
-        """Return the params of the file's point that has the values of a run; a config takes a millisecond."""
+        """Return the params of the file's point with the values of a run, cached: a config takes a millisecond."""
         if self.grid is None:
             return None
         values = tuple(params.get(dimension.name) for dimension in self.grid.space.dimensions)
@@ -64,7 +64,7 @@ class NewestFile:
 
 
 def newest_file(tracker: Tracker, run_id: str) -> NewestFile | None:
-    """Return what was planned last into the study whose run is `run_id`; None of a study of an earlier version.
+    """Return the file planned last into the study with the run `run_id`; None for a study of an earlier version.
 
     Raises:
         TrackingError: the store fails.
@@ -74,18 +74,18 @@ def newest_file(tracker: Tracker, run_id: str) -> NewestFile | None:
         return None
     try:
         return NewestFile(planned, parse_grid(planned.text, overrides=planned.overrides))
-    except LabError:  # it has names that somebody's own code registers, for instance
+    except LabError:  # for instance, it has names that a user's code registers
         return NewestFile(planned, None)
 
 
 def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
-    """Return those settings among a run's `params` that are not as `expected`.
+    """Return the settings among a run's `params` that are not as `expected`.
 
-    One that the run has not is no change: it may be of a later version of lab. Of a folder the last part counts, as
-    the same data lies in another place on another machine.
+    A setting that the run lacks is no change: it may be from a later version of lab. Only the last part of a folder
+    is compared, because the same data is in another place on another machine.
     """
-    told_by_data = _OF_THE_DATA - expected.keys()
-    known = params.keys() & TrialConfig.model_fields.keys() - _PLACE - told_by_data
+    from_data = _OF_THE_DATA - expected.keys()
+    known = params.keys() & TrialConfig.model_fields.keys() - _PLACE - from_data
     different = {name: params[name] for name in sorted(known) if params[name] != expected.get(name, "")}
     if "data_dir" in different:
         folder = Path(different.pop("data_dir")).name
@@ -94,7 +94,7 @@ def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str,
 
 
 def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
-    """Return the settings, beside `varied`, in which some of `runs` differ that are the same in these."""
+    """Return the settings, apart from `varied`, in which runs with the same values of `varied` differ."""
     keys = [f"params.{name}" for name in varied if name != "seed" and f"params.{name}" in runs]
     groups = runs.groupby(keys, dropna=False).ngroup() if keys else pd.Series(0, index=runs.index)
     settings = [name for name in TrialConfig.model_fields if name not in _PLACE and f"params.{name}" in runs]
@@ -106,13 +106,13 @@ def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
 
 
 def in_words(different: Iterable[Mapping[str, str] | None]) -> str:
-    """Return what differs, as `epochs=1`; nothing where that is too much to say."""
+    """Return the differences, as `epochs=1`, or an empty string if there are too many."""
     texts = dict.fromkeys(f"{name}={value}" for found in different for name, value in (found or {}).items())
     return ", ".join(texts) if len(texts) <= _MOST_WORDS else ""
 
 
 def params_of(run: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the params of a row of `Tracker.runs` by their names."""
+    """Return the params in a row from `Tracker.runs` by name."""
     texts = {str(name): value for name, value in run.items() if isinstance(value, str)}
     return {
         name.removeprefix("params."): value for name, value in texts.items() if name.startswith("params.")
@@ -120,7 +120,7 @@ def params_of(run: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _expected(grid: Grid, params: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the params of the grid's point that has the values of a run, None where none has."""
+    """Return the params of the grid's point with the values of a run, or None if there is none."""
 
     def choose(dimension: Dimension) -> Any:
         text = params[dimension.name]

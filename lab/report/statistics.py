@@ -1,4 +1,4 @@
-"""What repeats say: means with their intervals; and which trials no smaller one beats."""
+"""Means of repeats with their confidence intervals, and the Pareto front of accuracy and size."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Floats = npt.NDArray[np.float64]
 
 
 def half_width(std: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
-    """Return half of the 95 % interval of a mean: Student's t with n - 1 degrees of freedom.
+    """Return half of the 95 % confidence interval of a mean: Student's t with n - 1 degrees of freedom.
 
     Args:
         std: standard deviation of the values (with n - 1 in its denominator).
-        n: how many there are; NaN comes of fewer than two, which say nothing of their spread.
+        n: the number of values; fewer than two give NaN, because they have no spread.
     """
     values, counts = np.asarray(std, dtype=float), np.asarray(n, dtype=float)
     degrees = np.where(counts > 1, counts - 1, np.nan)
-    quantile = stdtrit(degrees, (1 + _LEVEL) / 2)  # what scipy.stats.t.ppf gives, without its 0.5 s of import
+    quantile = stdtrit(degrees, (1 + _LEVEL) / 2)  # as scipy.stats.t.ppf, which takes 0.5 s to import
     return np.asarray(quantile * values / np.sqrt(np.maximum(counts, 1)), dtype=float)
 
 
@@ -35,14 +35,14 @@ def summaries(
     """Return a row for each group of `values`, indexed by its number.
 
     Args:
-        values: numbers; NaN and infinities do not count.
+        values: numbers; NaN and infinities are ignored.
         groups: the number of each value's group, with the same index.
         descending: whether the highest value is the best.
-        metric: what they are values of.
+        metric: the metric that the values are of.
 
     Returns:
-        Columns mean, ci95 (half of the 95 % interval of the mean; NaN for one value, and where too few values give an
-        interval that goes beyond what the metric can be, such as 119 %), n and best.
+        Columns mean, ci95 (half of the 95 % interval of the mean; NaN for one value, and if too few values give an
+        interval with values that the metric cannot have, such as 119 %), n and best.
     """
     finite = values.astype("float64").where(values.astype("float64").map(math.isfinite))
     grouped = finite.groupby(groups)
@@ -61,25 +61,26 @@ def summaries(
 
 
 def _bounds(metric: str) -> tuple[float, float]:
-    """Return the lowest and the highest value that `metric` can have."""
+    """Return the lowest and the highest possible value of `metric`."""
     if metric.endswith(("accuracy", "f1")):
         return 0.0, 1.0
     return (0.0 if metric.endswith(("loss", "seconds")) else -math.inf), math.inf
 
 
 def pareto_front(accuracy: npt.ArrayLike, params: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Return of each trial whether none has more accuracy at no more parameters, or as much at fewer.
+    """Return for each trial whether it is on the Pareto front of accuracy and size.
 
-    Equals are on the front together. What has no finite accuracy or size is not on it.
+    It is if no other trial has a higher accuracy with no more parameters, or the same accuracy with fewer. Equal trials
+    are on the front together; a trial without a finite accuracy or size is not.
 
     Args:
-        accuracy: of each trial.
-        params: number of parameters of each.
+        accuracy: the accuracy of each trial.
+        params: its number of parameters.
     """
     values, sizes = np.asarray(accuracy, dtype=float), np.asarray(params, dtype=float)
     front = np.zeros(len(values), dtype=bool)
     best, size_of_best = -math.inf, math.inf
-    for at in np.lexsort((-values, sizes)):  # small ones first; of one size the most accurate
+    for at in np.lexsort((-values, sizes)):  # by size; within one size the most accurate first
         if not (math.isfinite(values[at]) and math.isfinite(sizes[at])):
             continue
         front[at] = values[at] > best or (values[at] == best and sizes[at] == size_of_best)

@@ -1,4 +1,4 @@
-"""The runs of a study as rows with typed columns, and the order from best to worst."""
+"""The runs of a study as rows with typed columns, and their order from best to worst."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lab.training import rank
 
 __all__ = ["COUNTS", "MEANS", "ranked", "trial_frame"]
 
-#: Numbers that repeats are averaged by, and those of which the middle one is taken.
+#: Columns of which the repeats of a cell are averaged, and those of which the median is taken.
 MEANS = ("best_value", "test_accuracy", "seconds")
 COUNTS = ("best_epoch", "epochs", "params")
 
 
 def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.DataFrame:
-    """Return a row for each of `runs`, unranked; what no run has is NA.
+    """Return a row for each of `runs`, unranked; missing values are NA.
 
     Args:
         runs: from `Tracker.runs`.
         varied: the parameters that the study varies.
-        metric: to be there as well, if it is none of the usual ones.
+        metric: a metric to include in addition to the usual ones.
 
     Returns:
         The columns of `leaderboard`, except rank and pareto.
@@ -34,7 +34,7 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
     columns: dict[str, pd.Series[Any]] = {"name": runs["name"]}
     for name in names:
         columns[name] = _param(runs, name) if name in varied else _metric(runs, name)
-    # computed here, so that runs from before it was a metric have it too
+    # computed here, so that runs from before it became a metric have it too
     size = columns["params"].astype("float64") / 1e6
     columns["accuracy_per_million_params"] = columns["test_accuracy"].astype("float64") / size
     columns["outcome"] = _column(runs, f"tags.{Tag.OUTCOME}")
@@ -43,9 +43,9 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
 
 
 def ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:
-    """Return `frame` from best to worst by `metric`, with its ranks and what is on the accuracy-size front.
+    """Return `frame` from best to worst by `metric`, with the columns rank and pareto.
 
-    The order is that of `lab.training.rank`; of equals in all else the earlier row is first.
+    The order is that of `lab.training.rank`; if all else is equal, the earlier row comes first.
     """
     columns = (
         frame["outcome"].fillna(""),

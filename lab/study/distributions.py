@@ -1,6 +1,17 @@
-"""What a study's parameters may be, so widened that Optuna takes the cells of a grid file that has grown."""
+"""The codec between a space and Optuna: how points, choices and ranges look as params and distributions, and back.
+
+In a grid, numbers span a range, so that Optuna's tools plot them as numbers; in a search, listed values are choices.
+A list, such as the filters of a net, is represented by its text, because Optuna's choices are single values.
+
+Distributions and params are stored with each trial. What this module writes must not change: studies of earlier
+versions would not accept it.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -9,13 +20,139 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from lab.config import Dimension, Point, Range, Space, as_text
+from lab.config.space import token
 from lab.errors import StudyError
 
-__all__ = ["widened"]
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from lab.study.queue import TrialQueue
+
+__all__ = [
+    "Codec",
+    "accept_grid",
+    "accept_search",
+    "grid_distributions",
+    "search_codec",
+    "search_distributions",
+    "widened",
+]
+
+_Number = IntDistribution | FloatDistribution
+
+
+class Codec:
+    """Encodes the points of a space as Optuna params, and decodes them.
+
+    Args:
+        space: what varies.
+        distributions: a distribution for every dimension, by name.
+    """
+
+    def __init__(self, space: Space, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.distributions = dict(distributions)
+        self._dimensions = {dimension.name: dimension for dimension in space.dimensions}
+
+    def encode(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params of `point`, which may lack dimensions.
+
+        Raises:
+            KeyError: a dimension that the space does not have.
+        """
+        return {name: _param(value, self.distributions[name]) for name, value in point.items()}
+
+    def decode(self, params: Mapping[str, Any]) -> Point:
+        """Return the point that `params` represent.
+
+        Raises:
+            KeyError: a dimension that the space does not have.
+            ValueError: a param that is none of its dimension's candidates.
+        """
+        return Point({name: self.decode_value(name, param) for name, param in params.items()})
+
+    def decode_value(self, name: str, param: Any) -> Any:
+        """Return the value of the dimension `name` that `param` represents.
+
+        Raises:
+            KeyError: the space has no such dimension.
+            ValueError: none of its candidates.
+        """
+        dimension = self._dimensions[name]
+        if dimension.range is not None:
+            return param
+        params = [token(_param(value, self.distributions[name])) for value in dimension.candidates]
+        return dimension.candidates[params.index(token(param))]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Let the trial's sampler choose the param of the dimension `name`, and return it."""
+        distribution = self.distributions[name]
+        if isinstance(distribution, FloatDistribution):
+            return trial.suggest_float(
+                name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+            )
+        if isinstance(distribution, IntDistribution):
+            return trial.suggest_int(
+                name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+            )
+        return trial.suggest_categorical(name, distribution.choices)  # type: ignore[attr-defined]
+
+
+def grid_distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return the distribution of each dimension of a grid, where numbers span a range."""
+    return {dimension.name: _shown(dimension) for dimension in space.dimensions}
+
+
+def search_distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return the distribution of each dimension of a search, where listed values are choices."""
+    return {dimension.name: _searched(dimension) for dimension in space.dimensions}
+
+
+def accept_grid(space: Space, queue: TrialQueue) -> Codec:
+    """Make the study of `queue` accept the points of a grid, and return their codec.
+
+    Raises:
+        StudyError: a parameter was a number and is a choice now, or vice versa.
+    """
+    return Codec(space, queue.accept(grid_distributions(space)))
+
+
+def accept_search(space: Space, queue: TrialQueue) -> Codec:
+    """Make the study of `queue` accept the choices that a search has gained, and return the codec of its points.
+
+    Raises:
+        StudyError: a parameter changed in a way that Optuna would refuse later.
+    """
+    earlier = _earlier(queue)
+    own = search_distributions(space)
+    queue.accept({name: new for name, new in own.items() if isinstance(new, CategoricalDistribution)})
+    for name, new in own.items():
+        old = earlier.get(name)
+        if old is None or isinstance(new, CategoricalDistribution):
+            continue
+        if type(old) is not type(new) or _is_log(old) != _is_log(new):
+            raise StudyError(
+                f"'{name}' was {_described(old)} in this study and is {_described(new)} now; "
+                "give the file another `name`"
+            )
+    return search_codec(space, queue)
+
+
+def search_codec(space: Space, queue: TrialQueue) -> Codec:
+    """Return the codec of a search's points in the study of `queue`.
+
+    Optuna refuses choices that differ from those of the study's other trials, so these remain possible: a point
+    with a choice that the file no longer has is not trained.
+    """
+    found = search_distributions(space)
+    for name, old in _earlier(queue).items():
+        if isinstance(old, CategoricalDistribution) and isinstance(found.get(name), CategoricalDistribution):
+            found[name] = old
+    return Codec(space, found)
 
 
 def widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
-    """Return `new` so widened that it holds what `old` does.
+    """Return `new`, widened to hold what `old` does.
 
     Raises:
         StudyError: one is a number and the other a choice.
@@ -24,8 +161,7 @@ def widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> B
         return CategoricalDistribution((*old.choices, *(c for c in new.choices if c not in old.choices)))
     if isinstance(old, IntDistribution) and isinstance(new, IntDistribution):
         return IntDistribution(min(old.low, new.low), max(old.high, new.high))
-    numbers = IntDistribution | FloatDistribution
-    if isinstance(old, numbers) and isinstance(new, numbers):
+    if isinstance(old, _Number) and isinstance(new, _Number):
         return FloatDistribution(min(old.low, new.low), max(old.high, new.high))
     if old is not None:
         raise StudyError(
@@ -34,5 +170,54 @@ def widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> B
     return new
 
 
+def _param(value: Any, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):
+        return float(value)
+    return as_text(value) if isinstance(value, tuple) else value
+
+
+def _shown(dimension: Dimension) -> BaseDistribution:
+    """Return the distribution of a grid's dimension: what its candidates span, or the candidates themselves."""
+    values = dimension.candidates
+    kinds = {type(value) for value in values} if dimension.bundles is None else set()
+    if kinds == {int}:
+        return IntDistribution(min(values), max(values))
+    if kinds and kinds <= {int, float} and all(map(math.isfinite, values)):
+        return FloatDistribution(min(values), max(values))
+    return _choices(dimension)
+
+
+def _searched(dimension: Dimension) -> BaseDistribution:
+    """Return the distribution of a search's dimension: its range, or its candidates as choices."""
+    return _choices(dimension) if dimension.range is None else _ranged(dimension.range)
+
+
+def _choices(dimension: Dimension) -> CategoricalDistribution:
+    return CategoricalDistribution(
+        [as_text(value) if isinstance(value, tuple) else value for value in dimension.candidates]
+    )
+
+
+def _ranged(numbers: Range) -> BaseDistribution:
+    if isinstance(numbers.low, int) and isinstance(numbers.high, int):
+        return IntDistribution(numbers.low, numbers.high, log=numbers.log, step=int(numbers.step or 1))
+    return FloatDistribution(numbers.low, numbers.high, log=numbers.log, step=numbers.step)
+
+
+def _earlier(queue: TrialQueue) -> dict[str, BaseDistribution]:
+    """Return the distribution of each parameter in the study's trials, the newest one's."""
+    return {name: found for trial in queue.trials() for name, found in trial.distributions.items()}
+
+
 def _kind(distribution: BaseDistribution) -> str:
     return "choice" if isinstance(distribution, CategoricalDistribution) else "number"
+
+
+def _is_log(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, _Number) and distribution.log
+
+
+def _described(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return "a choice"
+    return "a range on a log scale" if _is_log(distribution) else "a range"

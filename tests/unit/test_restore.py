@@ -12,7 +12,7 @@ from lab.config import TrialConfig
 from lab.errors import ConfigError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.report import leaderboard
-from lab.restore import find_run, restore, whole_id
+from lab.restore import find_run, restore, restore_config, whole_id
 from lab.tracking import MemoryTracker, RunStatus
 from lab.tracking.planned import Planned, log_planned
 
@@ -118,9 +118,7 @@ def test_the_beginning_of_an_id_is_enough(tracker: MemoryTracker) -> None:
     same = sorted(known for known in ids if known.startswith(shared))
     with pytest.raises(TrackingError, match=rf"{len(same)} runs begin with {shared}; .*{same[0]}, {same[1]}"):
         find_run(tracker, shared)
-    with pytest.raises(
-        TrackingError, match="No run of a trial at memory has an id that begins with 0123456789"
-    ):
+    with pytest.raises(TrackingError, match="No trial at memory has a run id that begins with 0123456789"):
         find_run(tracker, "0123456789")
     assert whole_id(tracker, "best:a") == "best:a"
     assert find_run(tracker, "pending-0123") == "pending-0123"
@@ -186,3 +184,14 @@ def test_of_equal_trials_the_best_is_the_one_that_everything_else_names(tracker:
     board = leaderboard(tracker, experiment, study="source")
     assert board["name"].tolist() == ["9", "10", "7", "2", "3", "8"]
     assert find_run(tracker, "best:source") == board["run_id"][0]
+
+
+def test_a_config_may_be_continued_elsewhere_but_not_changed(tracker: MemoryTracker, run: Any) -> None:
+    result = run()
+    assert restore_config(tracker, result.run_id) == result.config
+    elsewhere = restore_config(tracker, result.run_id, {"threads": 2})
+    assert elsewhere == result.config.model_copy(update={"threads": 2})
+    with pytest.raises(ConfigError, match="continued with the settings that it has; start a new one"):
+        restore_config(tracker, result.run_id, {"lr": 0.5})
+    with pytest.raises(ConfigError, match="threads"):
+        restore_config(tracker, result.run_id, {"threads": -1})

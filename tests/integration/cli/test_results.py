@@ -25,9 +25,9 @@ def test_a_finished_study(swept: Any) -> None:
     assert result.stdout == "Wrote docs/RESULTS.md; not run here: other\n"
     text = (swept.home / "docs" / "RESULTS.md").read_text()
     assert "## tiny\n\n*Z. tiny nets*\n\n- Data: synthetic; train 1,800, val 200, test 500\n" in text
-    assert "- Other than in the file: epochs 2 instead of 3\n" in text
-    assert "- Again: `lab sweep tiny.yaml --set epochs=2`\n" in text
-    assert "| the best of all (best of the grid) | 50.00 % |" in text
+    assert "- Differences from the file: epochs 2 instead of 3\n" in text
+    assert "- To reproduce: `lab sweep tiny.yaml --set epochs=2`\n" in text
+    assert "| best of all cells (best of the grid) | 50.00 % |" in text
     assert "| activation=tanh | diverged | diverged: 0 of 1 | – | 1 | – |" in text
     assert text.count("| completed |") == 3
     assert "\n\nTwo epochs are *few*.\n\n## Not run here\n\n- other\n" in text

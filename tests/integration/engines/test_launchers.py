@@ -21,7 +21,17 @@ from lab.engines.inline import InlineLauncher
 from lab.engines.launcher import Exited, Launcher
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Seat, Seats
-from lab.study import EpochEnded, Event, TrialEnded, TrialQueue, TrialStarted, WorkerFailed, find_queue
+from lab.study import (
+    EpochEnded,
+    Event,
+    TrialEnded,
+    TrialQueue,
+    TrialStarted,
+    WorkerFailed,
+    find_queue,
+    put_back_dead,
+    requeue_failed,
+)
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))
 GPUS = (Device("7"), Device("GPU-6e3b"))
@@ -158,7 +168,7 @@ def test_nobody_lives_after_a_kill_and_nothing_more_is_heard(launcher: Launcher,
     launcher.kill()
     assert len(launcher) == 0
     assert list(launcher.listen(0.01)) == []
-    queue.put_back_dead()
+    put_back_dead(queue)
     assert states(queue) == ["WAITING"] * 3
 
 
@@ -217,7 +227,7 @@ def test_a_process_sees_the_gpu_of_its_seat_alone(
         for gpu in GPUS:
             worker = processes.start(stores.for_worker("tiny"), Seat(gpu))
             heard.until_exited(worker)
-            queue.requeue_failed()
+            requeue_failed(queue)
             errors = {event.error for event in heard.of(worker, TrialEnded)}
             assert errors == {f"ValueError: sees GPU {gpu.name}"}
     finally:

@@ -119,7 +119,7 @@ def test_whose_a_trial_is_can_be_asked_while_somebody_sleeps_on_the_database(
         began = time.monotonic()
         assert queue.is_mine(claim.trial_id)
         assert time.monotonic() - began < 5
-    queue.set_trial_attribute(claim.trial_id, "worker", "elsewhere:1:1.00")
+    queue.note_trial(claim.trial_id, "worker", "elsewhere:1:1.00")
     assert not queue.is_mine(claim.trial_id)
     queue.put_back(claim.trial_id)  # another's by now
     assert [trial.user_attrs["lab:worker"] for trial in queue.trials(TrialState.RUNNING)] == [
@@ -135,18 +135,18 @@ def test_a_run_is_not_ended_whose_trial_was_taken_up_again(
     claim = queue.claim()
     assert claim is not None
     run = tracker.open_run(name="t", experiment=tracker.experiment("tiny"), tags={})
-    queue.set_trial_attribute(claim.trial_id, "run_id", run.run_id)
+    queue.note_trial(claim.trial_id, "run_id", run.run_id)
     queue.put_back(claim.trial_id)
-    trial = queue.trials()[0]
-    assert trial.state is TrialState.WAITING
+    record = queue.records()[0]
+    assert record.state == "waiting"
     again = found(stores).claim()  # while who put it back slept
     assert again is not None
     assert again.trial_id == claim.trial_id
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.RUNNING
     assert "lab.outcome" not in tracker.tags(run.run_id)
     queue.put_back(claim.trial_id)
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.KILLED
 
 

@@ -205,7 +205,7 @@ class Night:
         """Wait until the study is concluded and those who slept have ended."""
         queue = find_queue(self.stores.storage, "tiny")
         assert queue is not None
-        self.wait(lambda: bool(queue.attribute("concluded")), "all is done")
+        self.wait(lambda: bool(queue.record().concluded), "all is done")
         for process in self.sleepers:
             process.join(PATIENCE)
             assert process.exitcode == 0

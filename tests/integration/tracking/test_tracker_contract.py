@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from lab.errors import TrackingError
-from lab.pictures.drawing import log_figure, new_figure
+from lab.pictures import log_figure
+from lab.pictures.drawing import new_figure
 from lab.tracking import (
     JournaledTracker,
     MemoryTracker,

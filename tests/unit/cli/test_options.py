@@ -22,6 +22,8 @@ from lab.errors import ConfigError
         (("patience=none",), {"patience": None}),
         (("repeats=1", "max-retries=0", "name=smoke"), {"repeats": 1, "max_retries": 0, "name": "smoke"}),
         (("repeats=0,7",), {"repeats": [0, 7]}),
+        (("gpu_memory=6 GB",), {"gpu_memory": "6 GB"}),
+        (("gpu-memory=none",), {"gpu_memory": None}),
         (("budget.trials=4 budget.seconds=none",), {"budget.trials": 4, "budget.seconds": None}),
     ],
 )
@@ -39,10 +41,10 @@ def test_overrides_of_what_is_no_single_value() -> None:
         parse_overrides(("grid=x", "base.lr=3", "budget=3", "repeets=3", "lr=x"))
     assert [str(fault) for fault in caught.value.faults] == [
         "--set grid: is not a single value; change grid in the file. Of its own keys, --set takes name, repeats,"
-        " max_retries, budget.trials, budget.seconds, budget.epochs",
+        " max_retries, gpu_memory, budget.trials, budget.seconds, budget.epochs",
         "--set base.lr: values of the base go by their own names; write --set lr=…",
         "--set budget: is not a single value; change budget in the file. Of its own keys, --set takes name, repeats,"
-        " max_retries, budget.trials, budget.seconds, budget.epochs",
+        " max_retries, gpu_memory, budget.trials, budget.seconds, budget.epochs",
         "--set repeets: unknown setting. Did you mean 'repeats'?",
         "--set lr: must be a valid number, but got 'x'",
     ]

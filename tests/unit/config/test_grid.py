@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab.config
-from lab.config import Budget, check_files, load_grid, load_needs, parse_config, parse_grid, parse_value
+from lab.config import (
+    Budget,
+    check_files,
+    load_grid,
+    load_needs,
+    parse_config,
+    parse_grid,
+    parse_overrides,
+    parse_value,
+)
 from lab.config.constraint import parse_constraint
 from lab.errors import ConfigError
 
@@ -420,10 +429,7 @@ def only(grid_text, **choice):
 
 
 def load_only(text, choice):
-    from lab.config.grid_file import _Reader
-    from lab.config.yaml import parse_yaml
-
-    return _Reader(parse_yaml(textwrap.dedent(text), "g.yaml"), "g", {}, choice).read()
+    return grid_of(text, only=choice)
 
 
 def test_only_keeps_the_cells_that_it_names():
@@ -490,6 +496,40 @@ def test_overrides_of_the_files_own_keys():
     assert grid.budget == Budget(trials=1)
     assert grid.overrides == overrides
     assert grid_of(text, overrides={"repeats": [7, 8]}).space.size == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6GB", 6 * 10**9), ("1.5 GiB", 3 * 2**29), ("24000000000", 24 * 10**9), ("null", None)],
+)
+def test_gpu_memory_in_bytes(text: str, size: int | None) -> None:
+    grid = grid_of(f"gpu_memory: {text}\ngrid: {{lr: [0.1, 0.2]}}")
+    assert grid.gpu_memory == size
+    assert (
+        grid_of("grid: {lr: [0.1, 0.2]}", overrides=parse_overrides({"gpu_memory": text})).gpu_memory == size
+    )
+
+
+def test_gpu_memory_changes_no_cell() -> None:
+    plain, sized = (grid_of(f"{key}grid: {{lr: [0.1]}}") for key in ("", "gpu_memory: 6GB\n"))
+    assert plain.config(plain.space.at(0)).cell_hash == sized.config(sized.space.at(0)).cell_hash
+
+
+@pytest.mark.parametrize("text", ["six", "6 parsecs", "-6GB", "true", "[6GB]", "1.5", "nan", "''"])
+def test_gpu_memory_that_is_no_amount(text: str) -> None:
+    rule = r"g\.yaml:2: gpu_memory: must be an amount of memory such as 6GB, but got "
+    with pytest.raises(ConfigError, match=rule):
+        grid_of(f"grid: {{lr: [0.1]}}\ngpu_memory: {text}")
+
+
+@pytest.mark.parametrize("text", ["0", "0GB", "6"])
+def test_gpu_memory_that_is_too_little(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r":2: gpu_memory: must be at least 1MB, with its unit, such as 6GB"
+    ):
+        grid_of(f"grid: {{lr: [0.1]}}\ngpu_memory: {text}")
+    with pytest.raises(ConfigError, match=r"^--set gpu_memory: must be at least 1MB.* but got '?" + text):
+        grid_of("grid: {lr: [0.1]}", overrides=parse_overrides({"gpu_memory": text}))
 
 
 def test_wrong_values_of_the_files_own_keys_name_the_option():

@@ -1,9 +1,8 @@
-"""Space: the bijection, conditions, Optuna's view."""
+"""Space: the bijection and conditions."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import pickle
 import sys
 import time
@@ -81,18 +80,6 @@ def test_at_and_index_are_a_bijection_onto_all_distinct_points(drawn):
         assert space.index(point) == space.index(dict(point)) == index
 
 
-@given(spaces())
-def test_params_fit_the_distributions(drawn):
-    space = Space(*drawn)
-    distributions = space.distributions()
-    assert list(distributions) == [dim.name for dim in space.dimensions]
-    for point in space:
-        params = space.params(point)
-        assert params.keys() == point.keys()
-        for name, value in params.items():
-            assert distributions[name]._contains(distributions[name].to_internal_repr(value))
-
-
 def test_last_dimension_changes_fastest():
     space = Space({"a": [1, 2], "b": ["x", "y", "z"]})
     assert [tuple(point.values()) for point in space] == [
@@ -165,33 +152,6 @@ def test_not_a_point(point):
     space = Space({"a": [1, 2], "b": [1]}, when={"b": {"a": 2}})
     with pytest.raises(ValueError, match="not a point of the space"):
         space.index(point)
-
-
-def test_distributions_by_kind():
-    space = Space(
-        {
-            "depth": [4, 2],
-            "lr": [0.1, 1],
-            "nesterov": [True, False],
-            "patience": [None, 3],
-            "dense": [[], [8, 4]],
-            "odd": [1.0, math.inf],
-            "net": {"a": {"norm": "batch"}, "b": {}},
-        }
-    )
-    shown = {name: repr(distribution) for name, distribution in space.distributions().items()}
-    assert shown == {
-        "depth": "IntDistribution(high=4, log=False, low=2, step=1)",
-        "lr": "FloatDistribution(high=1.0, log=False, low=0.1, step=None)",
-        "nesterov": "CategoricalDistribution(choices=(True, False))",
-        "patience": "CategoricalDistribution(choices=(None, 3))",
-        "dense": "CategoricalDistribution(choices=('none', '8,4'))",
-        "odd": "CategoricalDistribution(choices=(1.0, inf))",
-        "net": "CategoricalDistribution(choices=('a', 'b'))",
-    }
-    params = space.params(space.at(space.size - 1))
-    assert params["dense"] == "8,4"
-    assert type(params["lr"]) is float
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,93 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from lab.config import PRESETS, TrialConfig, as_text, check_value, field_kinds, parse_config
+from lab.config import PRESETS, TrialConfig, as_text, check_value, field_kinds, load_grid, parse_config
 from lab.errors import ConfigError
 
+GRIDS = Path(__file__).parents[3] / "grids"
 
-def test_cell_hash_is_pinned():
+
+@pytest.mark.parametrize(
+    ("cell_hash", "settings"),
+    [
+        ("44136fa355b3678a", {}),
+        (
+            "1d8e14694c9fb366",
+            {"preset": "lenet", "dataset": "mnist", "lr": 0.01, "batch_size": 128, "seed": 3},
+        ),
+        (
+            "26140c3dd7572eb0",
+            {"dataset": "cifar10", "preset": "lenet", "optimizer": "sgd", "momentum": 0.9, "nesterov": True}
+            | {"lr": 0.01, "seed": 3},
+        ),
+        (
+            "6f9e2dd3516476a7",
+            {
+                "dataset": "mnist",
+                "filters": (6, 16),
+                "kernel_size": (5, 3),
+                "pool": (2, 1),
+                "dense": (120, 84),
+            }
+            | {"dropout": (0.0, 0.5, 0.5), "activation": "Leaky ReLU"},
+        ),
+        (
+            "da2d00c2055f7d74",
+            {"dataset": "image_folder", "data_dir": "/d", "data_digest": "sha256:0123456789abcdef"}
+            | {"image_size": 32, "classes": ("a", "b")},
+        ),
+        ("a0bce162e4b48c8c", {"dataset": "image_folder", "data_dir": "/d"}),
+        (
+            "9e181ede2c67237f",
+            {"architecture": "resnet18", "augment": ("random_crop", "cutout"), "scheduler": "plateau"}
+            | {"loss": "balanced_cross_entropy", "label_smoothing": 0.1},
+        ),
+        (
+            "03b06a4691658e01",
+            {"block": "inverted_residual", "expansion": 6, "patience": None, "monitor": "train_loss"}
+            | {"precision": "bf16"},
+        ),
+        (
+            "ba542a585f378c13",
+            {
+                "init_from": "best:svhn_pretrain",
+                "freeze": 2,
+                "hard_mining_from": 3,
+                "scheduler": "step",
+                "top_k": 3,
+            },
+        ),
+        (
+            "f00a3840febbc65a",
+            {"dataset": "synthetic", "image_size": 64, "train_samples": 100, "split_seed": 2, "threads": 4}
+            | {"device": "cpu", "checkpoint_every_n_steps": 5},
+        ),
+    ],
+)
+def test_cell_hash_is_pinned(cell_hash, settings):
     """Stored studies find their cells by it: a change here would train every cell again."""
-    assert TrialConfig().cell_hash == "44136fa355b3678a"
-    config = TrialConfig(preset="lenet", dataset="mnist", lr=0.01, batch_size=128, seed=3)
-    assert config.cell_hash == "1d8e14694c9fb366"
+    assert TrialConfig(**settings).cell_hash == cell_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("cifar10_models", "93b6e74f95cc25cf", "a9dbe2e60ac44068"),
+        ("mnist_depth", "a1bc145e3e24ebd5", "5cd8a0f3674c4332"),
+        ("quickstart", "657484ce80c4f683", "0ceabbdd6a062155"),
+        ("quickstart_search", "2d2eeac3e0eb7a45", "5415ec47adea623b"),
+        ("scenes_ablation", "84a58992793092ec", "8304998d8ebae7e5"),
+        ("svhn_transfer", "60948038745f0e05", "916b2462d4ca986d"),
+    ],
+)
+def test_cell_hashes_of_shipped_grids_are_pinned(name, first, last):
+    grid = load_grid(GRIDS / f"{name}.yaml")
+    ends = [grid.config(grid.space.at(index)).cell_hash for index in (0, grid.space.size - 1)]
+    assert ends == [first, last]
 
 
 def test_where_it_runs_and_how_it_is_spelled_is_not_identity():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lab.report import render
-from lab.report.render import duration, formatted
+from lab.report import duration, render
+from lab.report.render import formatted
 
 FRAME = pd.DataFrame(
     {

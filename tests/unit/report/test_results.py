@@ -77,10 +77,10 @@ def test_beside_the_report(tracked: Tracked) -> None:
             outcome = "not_converged" if point["net"] == "plain" and seed else "completed"
             metrics = {"best_value": accuracy, "test_accuracy": accuracy + seed / 50, "best_epoch": 9}
             tracked.run({**point, "seed": seed}, outcome=outcome, epochs=14, params=1234, **metrics)
-    found = rows(tracked.document(), "Beside the report")
+    found = rows(tracked.document(), "Compared with the report")
     assert found == [
         [
-            "the best of all (best of the grid)",
+            "best of all cells (best of the grid)",
             "75.00 %",
             "71.00 ± 12.71 % (net=normed lr=0.1)",
             "-4.00",
@@ -105,7 +105,7 @@ def test_all_cells_ranked_by_the_test_split(tracked: Tracked) -> None:
         ["3", "normed", "0.2", "–", "–", "–", "–", "failed"],
     ]
     assert (
-        "`val_accuracy` selected each trial's weights; by it the best is net=plain lr=0.1, with 50.00 %"
+        "selected by `val_accuracy`; by this metric the best cell is net=plain lr=0.1, with 50.00 %"
         in document
     )
 
@@ -114,8 +114,8 @@ def test_what_diverged_is_not_the_best(tracked: Tracked) -> None:
     tracked.run(ALL[1], outcome="diverged", best_value=0.9, test_accuracy=0.9)
     tracked.run(ALL[2], best_value=0.6, test_accuracy=0.6)
     document = tracked.document()
-    assert rows(document, "Beside the report")[0][2] == "60.00 % (net=normed lr=0.2)"
-    assert "by it the best is net=normed lr=0.2," in document
+    assert rows(document, "Compared with the report")[0][2] == "60.00 % (net=normed lr=0.2)"
+    assert "by this metric the best cell is net=normed lr=0.2," in document
     assert [row[-1] for row in rows(document, "All cells")] == ["completed", "diverged"]
 
 
@@ -128,7 +128,7 @@ def test_runs_with_other_settings_than_the_file_are_found_and_told(tracked: Trac
     found = facts(results)
     assert found["Data"] == "synthetic; folder `photos`"
     assert found["Seeds"] == "0, 1"
-    differences = found["Other than in the file"].split("; ")
+    differences = found["Differences from the file"].split("; ")
     assert differences == [
         "epochs 10 instead of 20",
         "gamma 0.95",
@@ -180,11 +180,11 @@ def test_how_the_runs_were_made(tracked: Tracked) -> None:
     tracked.run(ALL[1], outcome="diverged", tags=tags)
     found = facts(tracked.results())
     assert found["Runs"].startswith("2 (1 completed, 1 diverged), 20")
-    assert found["Machine"] == "cpu; threads of a trial: 1"
+    assert found["Machine"] == "cpu; threads per trial: 1"
     assert found["Software"] == "lab 0.1, python 3.11, torch 2.13"
     assert found["Code"] == "0123456789ab"
-    assert found["Again"] == "`lab sweep grids/s.yaml --only lr=0.1 --only seed=0`"
-    assert "Other than in the file" not in found
+    assert found["To reproduce"] == "`lab sweep grids/s.yaml --only lr=0.1 --only seed=0`"
+    assert "Differences from the file" not in found
     assert "secret" not in str(found)
 
 
@@ -204,7 +204,7 @@ def test_seeds_of_a_grid_that_names_none_are_repeats(memory_study: Any) -> None:
     results = tracked.results()
     assert results.cells["n"].tolist() == [3]
     assert len(results.runs) == 3
-    assert rows(tracked.document(), "Beside the report")[2][2] == "50.00 ± 0.00 %"
+    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 ± 0.00 %"
 
 
 def test_a_grid_of_one_cell(memory_study: Any) -> None:
@@ -212,7 +212,7 @@ def test_a_grid_of_one_cell(memory_study: Any) -> None:
     tracked = Tracked(memory_study, text)
     for seed in range(2):
         tracked.run({"seed": seed}, test_accuracy=0.9 + seed / 100)
-    assert rows(tracked.document(), "Beside the report")[0][2] == "90.50 ± 6.35 %"
+    assert rows(tracked.document(), "Compared with the report")[0][2] == "90.50 ± 6.35 %"
     assert rows(tracked.document(), "All cells")[0][1:4] == ["s", "90.50 ± 6.35 %", "2"]
 
 
@@ -220,7 +220,7 @@ def test_two_cells_that_are_one_trial(memory_study: Any) -> None:
     text = GRID.replace("    plain: {norm: none}\n", "    plain: {norm: none}\n    bare: {dense: []}\n")
     tracked = Tracked(memory_study, text.replace("net: plain, lr: 0.1", "net: bare, lr: 0.1"))
     tracked.run(ALL[0], test_accuracy=0.5)
-    assert rows(tracked.document(), "Beside the report")[2][2] == "50.00 %"
+    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 %"
 
 
 def test_runs_of_other_cells_do_not_count(tracked: Tracked) -> None:
@@ -232,7 +232,7 @@ def test_runs_of_other_cells_do_not_count(tracked: Tracked) -> None:
 
 def test_what_was_not_run(tracked: Tracked) -> None:
     tracked.run(ALL[1], outcome="killed", status=RunStatus.KILLED)
-    found = rows(tracked.document(), "Beside the report")
+    found = rows(tracked.document(), "Compared with the report")
     assert found[1][2:5] == ["not run here", "–", "0"]
     assert found[2][2:5] == ["not run here", "–", "0"]
     assert found[3][2:5] == ["no finished run", "–", "1"]

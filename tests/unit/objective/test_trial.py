@@ -15,8 +15,9 @@ import pytest
 import torch
 import yaml
 
+from lab import registry
 from lab.config import TrialConfig
-from lab.errors import DataError, LabWarning, ResourceError, TrackingError
+from lab.errors import DataError, LabWarning, OutOfMemoryError, ResourceError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.tracking import MemoryTracker, Run
 from lab.tracking.checkpoints import RunCheckpoints, Uploader
@@ -341,7 +342,7 @@ def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
 
     monkeypatch.setattr(Trainer, "_train_on", exhaust)
     match = r"batch_size=256, image_size=8, precision=fp32\): .*allocate 2\.00 GiB\. Lower `batch_size` or"
-    with pytest.raises(ResourceError, match=match) as caught:
+    with pytest.raises(OutOfMemoryError, match=match) as caught:
         train(TrialConfig(**TINY), tracker, placement=placement)
     assert models[0]() is None  # while the error is still held
     assert caught.value.__context__ is None
@@ -349,6 +350,60 @@ def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
     assert (run["status"], run["tags.lab.outcome"]) == ("FAILED", "failed")
     assert "too little memory" in run["tags.lab.error"]
     assert b"OutOfMemoryError" in tracker.artifacts(run["run_id"])["traceback.txt"]
+
+
+class Hungry(torch.nn.Module):
+    """A loss that needs more memory than there is at its tenth step, in the second epoch of `TINY`, and never again."""
+
+    steps_left = 10
+
+    def __init__(self, *_images: object, **_options: object) -> None:
+        super().__init__()
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        Hungry.steps_left -= 1
+        if Hungry.steps_left == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same machine", "another machine"])
+def test_out_of_memory_that_will_be_retried_leaves_a_run_to_continue(
+    tracker: MemoryTracker,
+    placement: Placement,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: bool,
+) -> None:
+    monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
+    monkeypatch.setattr(Hungry, "steps_left", Hungry.steps_left)
+    registry.losses.register("hungry", Hungry)
+    config = TrialConfig(**TINY, loss="hungry")
+    epochs: list[int] = []
+    with pytest.raises(OutOfMemoryError, match=r"too little memory .*allocate 2\.00 GiB"):
+        train(
+            config,
+            tracker,
+            placement=placement,
+            on_epoch=lambda result: epochs.append(result.epoch),
+            retry_out_of_memory=True,
+        )
+    assert epochs == [1]
+    run = only_run(tracker)
+    assert (run["status"], run["tags.lab.outcome"]) == ("KILLED", "killed")
+    assert "tags.lab.error" not in run
+    assert "traceback.txt" not in tracker.artifacts(run["run_id"])
+    folder = placement.checkpoints(run["run_id"])
+    assert folder is not None
+    again = continued(config, tracker, tmp_path / "other" / "run" if elsewhere else folder)
+    assert (only_run(tracker)["status"], len(again.history)) == ("FINISHED", 3)
+    assert same(again, train(config))
+
+
+def test_only_out_of_memory_is_retried(tracker: MemoryTracker) -> None:
+    with pytest.raises(DataError, match="mnist"):
+        train(TrialConfig(dataset="mnist"), tracker, retry_out_of_memory=True)
+    assert only_run(tracker)["status"] == "FAILED"
 
 
 def test_a_trial_that_diverges_at_once_is_still_a_result(tracker: MemoryTracker) -> None:
@@ -374,7 +429,7 @@ def test_the_worst_value_stands_for_none(monitor: str, worst: float) -> None:
 
 def test_too_little_memory_of_a_cpu_is_named_likewise(tracker: MemoryTracker, placement: Placement) -> None:
     with pytest.raises(
-        ResourceError, match=r"too little memory .*you tried to allocate 36000000000000 bytes"
+        OutOfMemoryError, match=r"too little memory .*you tried to allocate 36000000000000 bytes"
     ):
         train(TrialConfig(**{**TINY, "depth": 2, "width": 1_000_000}), tracker, placement=placement)
     assert "too little memory" in only_run(tracker)["tags.lab.error"]

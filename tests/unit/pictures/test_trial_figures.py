@@ -1,4 +1,4 @@
-"""The figures: what they show, and that nothing they may be given breaks them."""
+"""The figures of a trial: what they show, and that nothing they may be given breaks them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab.pictures import confusion_matrix, curves, errors_per_class, iteration_curves, most_confused
 from lab.pictures.drawing import plain_style
-from lab.pictures.figures import (
-    confusion_matrix,
-    curves,
-    errors_per_class,
-    iteration_curves,
-    most_confused,
-)
 from lab.training.analysis import ConfusedPair, Example
 
 HISTORY = {

@@ -1,6 +1,6 @@
-"""The pictures on a trial's run: its curves, its confusion matrix, and where it goes wrong.
+"""The figures on a trial's run: its curves, its confusion matrix, and its most frequent mistakes.
 
-Each is to be drawn in the style of `lab.pictures.drawing`, which takes the names of classes as they stand.
+Draw them within `plain_style`, as `log_figure` does: it takes the names of classes literally.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
-from lab.pictures.drawing import DPI, TITLE_AT, label, new_figure
+from lab.pictures.drawing import BLUE, DPI, GREEN, GREY, ORANGE, TITLE_AT, finish_axes, label, new_figure
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -24,25 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion_matrix", "curves", "errors_per_class", "iteration_curves", "most_confused"]
 
-_COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
-_GREY = "#666666"
-_MOST_NUMBERED = 20  # classes up to which cells carry their counts
-_MOST_LABELLED = 40  # classes up to which every one is named
-_LINEAR_DECADES = 2  # that a loss may span before its axis is logarithmic
+_COLORS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+_MOST_NUMBERED = 20  # with more classes the counts are left out
+_MOST_LABELLED = 40  # with more classes only some are named
+_LINEAR_DECADES = 2  # a loss that spans more gets a logarithmic axis
 
-# of the most confused pairs, in pixels
+# sizes in the figure of the most confused pairs, in pixels
 _TILE = 88  # side of an image
 _COLUMN, _ROW = 104, 116  # from one image to the next
-_NAMES = 230  # beside the images
-_HEAD = 34  # above them
+_NAMES = 230  # width to the left of the images
+_HEAD = 34  # height above them
 
 
 def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None) -> Figure:
-    """Return the loss (left) and the accuracy (right) of each split, epoch by epoch.
+    """Return the loss (left) and the accuracy (right) of each split, by epoch.
 
     Args:
-        history: `train_loss`, `val_loss`, `train_accuracy`, … with a value for each epoch; splits without
-            any are left out, NaN and infinities leave gaps.
+        history: `train_loss`, `val_loss`, `train_accuracy`, … with a value for each epoch. Splits without values are
+            left out; NaN and infinities leave gaps.
         best_epoch: the epoch, counted from 1, whose weights were kept; marked in both.
     """
     figure, panels = _loss_and_accuracy()
@@ -50,12 +49,12 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
         for split, color in _COLORS.items():
             _curve(axes, history.get(f"{split}_{metric}", ()), split, color, best_epoch)
         _mark_best(axes, best_epoch)
-        _finish(axes, metric.capitalize(), "epoch")
+        _finish(axes, metric.capitalize(), x="epoch")
     return figure
 
 
 def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
-    """Return the loss (left) and the accuracy (right) of the training batches, iteration by iteration.
+    """Return the loss (left) and the accuracy (right) of the training batches, by iteration.
 
     Args:
         history: `step_loss` and `step_accuracy` by iteration; NaN and infinities leave gaps.
@@ -63,12 +62,12 @@ def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
     figure, panels = _loss_and_accuracy()
     iterations = sorted(history)
     for metric, axes in panels.items():
-        line = _finite([history[at].get(f"step_{metric}", math.nan) for at in iterations])
+        line = _with_gaps([history[at].get(f"step_{metric}", math.nan) for at in iterations])
         axes.plot(iterations, line, color=_COLORS["train"], linewidth=1.0)
-        _finish(axes, metric.capitalize(), "iteration")
+        _finish(axes, metric.capitalize(), x="iteration")
         if metric == "loss" and _spans_decades(line):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # its own would be a formula
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
             axes.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
@@ -80,9 +79,9 @@ def confusion_matrix(
 
     Args:
         matrix: counts [C, C], true class by predicted class.
-        classes: their C names.
-        diagonal: whether the right answers are shown too; without them the mistakes stand out.
-        title: above the matrix.
+        classes: the names of the C classes.
+        diagonal: whether to show the correct predictions too; without them the mistakes stand out.
+        title: shown above the matrix.
 
     Raises:
         ValueError: `matrix` is not [C, C].
@@ -94,8 +93,11 @@ def confusion_matrix(
     shown = np.where(hidden, 0.0, shares)
     cells = 0.42 * max(len(classes), 6) if numbered else 6.0  # inches
     bar_width = 0.0 if numbered else 0.9
-    margin = 1.1 if _slanted(classes) else 0.65  # for the names of the classes
-    width, height = cells + margin + 0.2 + 1.6 * bar_width, cells + margin + 0.4  # the bar's labels beside it
+    margin = 1.1 if _slanted(classes) else 0.65  # for the class names
+    width, height = (
+        cells + margin + 0.2 + 1.6 * bar_width,
+        cells + margin + 0.4,
+    )  # 1.6: the bar and its labels
     figure = new_figure(width, height)
     axes = figure.add_axes((margin / width, margin / height, (cells + bar_width) / width, cells / height))
     top = 1.0 if diagonal else max(float(shown.max()), 1e-9)
@@ -115,12 +117,12 @@ def confusion_matrix(
 def errors_per_class(
     matrix: npt.ArrayLike, classes: Sequence[str], *, title: str = "Errors per class"
 ) -> Figure:
-    """Return how many images of each class were misclassified (top), and which share of them (bottom).
+    """Return the number (top) and the share (bottom) of misclassified images of each class.
 
     Args:
         matrix: counts [C, C], true class by predicted class.
-        classes: their C names, from left to right.
-        title: above the bars.
+        classes: the names of the C classes, from left to right.
+        title: shown above the bars.
 
     Raises:
         ValueError: `matrix` is not [C, C].
@@ -148,7 +150,7 @@ def errors_per_class(
 def most_confused(
     pairs: Sequence[ConfusedPair], images: Mapping[int, npt.NDArray[np.uint8]], classes: Sequence[str]
 ) -> Figure:
-    """Return a row for each pair: the names of its classes, how often it occurred, and images with confidences.
+    """Return a row for each pair of classes: their names, the number of mistakes, and examples with confidences.
 
     Args:
         pairs: the rows, from top to bottom.
@@ -159,7 +161,7 @@ def most_confused(
     width, height = _NAMES + max(columns, 3) * _COLUMN, _HEAD + len(pairs) * _ROW
     figure = new_figure(width / DPI, height / DPI)
     page = np.full((height, width, 4), 255, dtype=np.uint8)  # opaque white
-    _write(figure, 12, 22, "Most confused · images that the model was surest of", fontsize=10)
+    _write(figure, 12, 22, "Most confused · the most confidently misclassified images", fontsize=10)
     for row, pair in enumerate(pairs):
         top = _HEAD + row * _ROW
         _describe(figure, top, pair, classes)
@@ -167,7 +169,7 @@ def most_confused(
             left = _NAMES + column * _COLUMN
             page[top : top + _TILE, left : left + _TILE, :3] = _tile(images[example.index])
             _caption(figure, left, top, example)
-    # all at once, pixel by pixel: an axes for each of 40 images takes four times as long
+    # one image for the whole page: an axes for each of 40 images takes four times as long
     figure.figimage(page)
     return figure
 
@@ -190,7 +192,7 @@ def _counts(matrix: npt.ArrayLike, classes: Sequence[str]) -> npt.NDArray[Any]:
 def _curve(axes: Axes, values: Sequence[float], split: str, color: str, best_epoch: int | None) -> None:
     if not len(values):
         return
-    line = _finite(values)  # [epochs]
+    line = _with_gaps(values)  # [epochs]
     epochs = np.arange(1, len(line) + 1)
     axes.plot(epochs, line, color=color, linewidth=1.6, label=split, marker="." if len(line) < 30 else "")
     if best_epoch is not None and 1 <= best_epoch <= len(line):
@@ -199,7 +201,7 @@ def _curve(axes: Axes, values: Sequence[float], split: str, color: str, best_epo
         )
 
 
-def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:
+def _with_gaps(values: Sequence[float]) -> npt.NDArray[np.float64]:
     line = np.asarray(values, dtype=np.float64)
     return np.where(np.isfinite(line), line, np.nan)
 
@@ -211,16 +213,12 @@ def _spans_decades(line: npt.NDArray[np.float64]) -> bool:
 
 def _mark_best(axes: Axes, best_epoch: int | None) -> None:
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=_GREY, linewidth=1, linestyle="--", label=f"best: epoch {best_epoch}")
+        axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle="--", label=f"best: epoch {best_epoch}")
 
 
-def _finish(axes: Axes, title: str, against: str) -> None:
-    axes.set_title(title, fontsize=11, loc="left", y=TITLE_AT)
-    axes.set_xlabel(against, fontsize=9)
+def _finish(axes: Axes, title: str, *, x: str) -> None:
+    finish_axes(axes, title, x=x)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, frameon=False)
 
@@ -235,7 +233,7 @@ def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.fl
 
 def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], title: str) -> None:
     places = np.arange(len(values))
-    # one outline that goes down to 0 between the bars: 100 rectangles nearly double the time of an axes
+    # one outline that drops to 0 between the bars: 100 rectangles nearly double the drawing time
     outline = np.insert(values.astype(float), np.arange(1, len(values)), 0.0)
     edges = np.stack([places - 0.375, places + 0.375], axis=1).ravel()
     axes.stairs(outline, edges, fill=True, color=_COLORS["train"])
@@ -253,7 +251,7 @@ def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], title: s
 
 
 def _write(figure: Figure, left: float, below: float, text: str, **style: Any) -> None:
-    """Write `text` so many pixels from the left, its foot so many below the top."""
+    """Write `text` `left` pixels from the left edge, with its baseline `below` pixels under the top edge."""
     width, height = figure.get_size_inches() * DPI
     figure.text(left / width, 1 - below / height, text, **style)
 
@@ -268,22 +266,22 @@ def _describe(figure: Figure, top: int, pair: ConfusedPair, classes: Sequence[st
         top + 68,
         f"{counted(pair.count, 'image')}, {pair.share:.1%} of its class",
         fontsize=8,
-        color=_GREY,
+        color=GREY,
     )
 
 
 def _caption(figure: Figure, left: int, top: int, example: Example) -> None:
     text = f"{example.confidence:.1%}"
-    _write(figure, left + _TILE / 2, top + _TILE + 14, text, fontsize=8, ha="center", color=_GREY)
+    _write(figure, left + _TILE / 2, top + _TILE + 14, text, fontsize=8, ha="center", color=GREY)
 
 
 def _tile(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an image [C, H, W] as RGB [_TILE, _TILE, 3], on white where it is not square."""
+    """Return an image [C, H, W] as RGB [_TILE, _TILE, 3], padded with white if it is not square."""
     channels, height, width = image.shape
     rgb = np.broadcast_to(image[:3] if channels >= 3 else image[:1], (3, height, width)).transpose(1, 2, 0)
     scale = _TILE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    # small ones keep their pixels
+    # small images keep sharp pixels
     filtered = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
     small = np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, filtered))
     tile = np.full((_TILE, _TILE, 3), 255, dtype=np.uint8)
@@ -293,7 +291,7 @@ def _tile(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _slanted(classes: Sequence[str]) -> bool:
-    """Return whether the names are too long to stand side by side."""
+    """Return whether the names are too long to be written horizontally."""
     return max((len(str(name)) for name in classes), default=0) > 3
 
 

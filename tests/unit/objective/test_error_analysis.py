@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 
-from lab.pictures.error_analysis import log_error_analysis
+from lab.objective.error_analysis import log_error_analysis
 from lab.tracking import MemoryTracker
 from lab.training.analysis import analyse
 from lab.training.evaluate import DetailedEvaluation

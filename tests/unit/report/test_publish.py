@@ -1,13 +1,14 @@
+"""What a study's own run is given: tables and figures, whatever its trials are."""
+
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import pandas as pd
 import pytest
 
+from lab.pictures import effects_figure, size_figure
 from lab.report import cells, effects, publish_leaderboard
-from lab.report.figures import effects_figure, size_figure, time_figure
 
 PICTURES = {"effects.png", "size.png", "time.png"}
 
@@ -40,18 +41,6 @@ def test_the_front_is_drawn_over_sizes(studied: Any) -> None:
     assert {"net=small lr=0.1", "net=large lr=0.1"} <= {text.get_text() for text in axes.texts}
 
 
-def test_time_of_many_dimensions_and_of_one(studied: Any, memory_study: Any) -> None:
-    figure = time_figure(studied.board(repeats="each"), studied.board(), studied.varied)
-    assert [axes.get_xlabel() for axes in figure.axes] == ["training time (s)"]
-    study = memory_study(("freeze", "seed"))
-    for seed in range(6):
-        study.trial({"freeze": seed % 3, "seed": seed}, test_accuracy=0.5 + seed / 10, seconds=10 - seed)
-    accuracy, seconds = time_figure(study.board(repeats="each"), study.board(), study.varied).axes
-    assert accuracy.get_xlabel() == seconds.get_xlabel() == "freeze"
-    assert list(accuracy.lines[0].get_ydata()) == pytest.approx([0.65, 0.75, 0.85])  # type: ignore[arg-type]
-    assert list(seconds.lines[0].get_ydata()) == pytest.approx([8.5, 7.5, 6.5])  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("varied", [(), ("net",), ("net", "lr"), ("net", "seed"), ("net", "lr", "seed")])
 @pytest.mark.parametrize("value", [0.5, math.nan, None])
@@ -82,21 +71,6 @@ def test_long_names_and_many_values(memory_study: Any) -> None:
     publish_leaderboard(study.parent, trials)
 
 
-def test_trials_of_one_size_are_all_in_the_picture() -> None:
-    frame = pd.DataFrame(
-        {
-            "name": ["a", "b"],
-            "params": [106_018, 106_018],
-            "test_accuracy": [0.98, 0.99],
-            "pareto": [False, True],
-        }
-    )
-    axes = size_figure(frame).axes[0]
-    low, high = axes.get_xlim()
-    assert low < 106_018 < high
-    assert high / low < 10
-
-
 def test_names_of_variants_are_drawn_as_they_stand(
     memory_study: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,7 +86,7 @@ def test_names_of_variants_are_drawn_as_they_stand(
 def test_what_cannot_be_drawn_costs_neither_the_tables_nor_the_others(
     studied: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lab.report.publish.size_figure", None)
+    monkeypatch.setattr("lab.pictures.size_figure", None)
     publish_leaderboard(studied.parent, studied.board(repeats="each"))
     assert set(studied.tracker.artifacts(studied.parent.run_id)) >= PICTURES | {
         "leaderboard.json",

@@ -1,4 +1,4 @@
-"""Where a model goes wrong, kept on its run: figures to look at, tables for the MLflow UI and for other programs."""
+"""Logs an error analysis to its run: figures to look at, tables for the MLflow UI and for other programs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lab.pictures.drawing import log_figure
-from lab.pictures.figures import confusion_matrix, errors_per_class, most_confused
-from lab.tracking.base import Run
-from lab.training.analysis import ConfusedPair, ErrorAnalysis
+from lab import pictures
+from lab.tracking import Run
+from lab.training import ErrorAnalysis
+from lab.training.analysis import ConfusedPair
 
 __all__ = ["log_error_analysis"]
 
 
 def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> None:
-    """Log the figures and tables of `analysis`, replacing older ones.
+    """Log the figures and tables of `analysis`, replacing earlier ones.
 
     Args:
-        run: that the model belongs to.
-        analysis: of the test split.
-        images: of the test split, uint8 [N, C, H, W], on any device.
+        run: the run of the model.
+        analysis: the model's mistakes on the test split.
+        images: the images of the test split, uint8 [N, C, H, W], on any device.
 
     Raises:
         TrackingError: they cannot be stored.
@@ -38,7 +38,7 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> Non
     _log_figures(run, analysis.confusion, classes)
     if pairs:
         shown = _examples(pairs, images)
-        log_figure(run, "most_confused.png", lambda: most_confused(pairs, shown, classes))
+        pictures.log_figure(run, "most_confused.png", lambda: pictures.most_confused(pairs, shown, classes))
     scores = _scores(analysis, classes)
     run.log_table(scores, "per_class.json")
     run.log_text(scores.to_csv(index=False, lineterminator="\n"), "errors/per_class.csv")
@@ -49,15 +49,15 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> Non
 
 
 def _log_figures(run: Run, confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
-    whole = partial(confusion_matrix, confusion, classes, title="Test images")
-    log_figure(run, "confusion_matrix.png", whole)
-    errors = partial(confusion_matrix, confusion, classes, diagonal=False, title="Test errors")
-    log_figure(run, "confusion_errors.png", errors)
-    log_figure(run, "errors_per_class.png", partial(errors_per_class, confusion, classes))
+    whole = partial(pictures.confusion_matrix, confusion, classes, title="Test images")
+    pictures.log_figure(run, "confusion_matrix.png", whole)
+    errors = partial(pictures.confusion_matrix, confusion, classes, diagonal=False, title="Test errors")
+    pictures.log_figure(run, "confusion_errors.png", errors)
+    pictures.log_figure(run, "errors_per_class.png", partial(pictures.errors_per_class, confusion, classes))
 
 
 def _examples(pairs: Sequence[ConfusedPair], images: Tensor) -> dict[int, npt.NDArray[np.uint8]]:
-    """Return the images that are shown, [C, H, W] by index; only these leave the device."""
+    """Return the images to show, [C, H, W] by index; only these are copied from the device."""
     indices = [example.index for pair in pairs for example in pair.examples]
     shown = images[torch.tensor(indices, device=images.device)].cpu().numpy()
     return dict(zip(indices, shown, strict=True))
@@ -81,5 +81,5 @@ def _records(pairs: Sequence[ConfusedPair], classes: Sequence[str]) -> list[dict
 
 
 def _encodable(name: str) -> str:
-    """Return the name of a class with what is not Unicode spelled out: a folder's may be any bytes."""
+    """Return a class name with everything that is not Unicode escaped: a folder's name may be any bytes."""
     return name.encode("utf-8", "backslashreplace").decode()

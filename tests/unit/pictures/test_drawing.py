@@ -10,8 +10,8 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from lab.pictures.drawing import label, log_figure, new_figure, plain_style
-from lab.pictures.figures import iteration_curves
+from lab.pictures import iteration_curves, log_figure
+from lab.pictures.drawing import label, new_figure, plain_style
 from lab.tracking import MemoryTracker
 
 NAMES = (

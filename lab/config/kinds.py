@@ -1,0 +1,83 @@
+"""What is known of a setting by its name: the types it takes, its text, and what else it is called."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from lab import registry
+from lab.config.settings import Settings
+
+__all__ = ["as_text", "doubtful", "field_kinds", "near_field", "suggest_field", "takes_text"]
+
+# what other tools and papers call our fields
+_ALSO_CALLED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("learning_rate", "learningrate", "learning-rate", "eta"), "lr"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("model", "arch", "network"), "architecture"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
+}
+
+
+def near_field(name: str) -> str | None:
+    """Return the field that is meant where there is none called `name`, None where it cannot be guessed."""
+    return _ALSO_CALLED.get(name) or registry.nearest(name, Settings.model_fields)
+
+
+def suggest_field(name: str) -> str:
+    """Return `" Did you mean 'lr'?"` for the field that `name` may mean, or an empty string."""
+    near = near_field(name)
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def doubtful(wrong: Iterable[str]) -> frozenset[str]:
+    """Return which fields' values are not known where keys are `wrong`: the fields, and what unknown keys may mean."""
+    names = list(wrong)
+    return frozenset([*names, *filter(None, map(near_field, names))])
+
+
+@functools.cache
+def field_kinds(name: str) -> frozenset[type]:
+    """Return which of int, float, bool, str, tuple, NoneType a field takes; nothing for an unknown field."""
+    field = Settings.model_fields.get(name)
+    return frozenset() if field is None else frozenset(_kinds(field.annotation))
+
+
+@functools.cache
+def takes_text(name: str) -> bool:
+    """Return whether a field takes text only, or lists of it: no number or truth value can be meant there."""
+    field = Settings.model_fields.get(name)
+    return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
+
+
+def _scalar_kinds(annotation: Any) -> set[type]:
+    """Return the types of what a field takes, and of the items where it takes a tuple."""
+    origin = get_origin(annotation)
+    if origin is None or origin is Literal:
+        return _kinds(annotation)
+    arms = get_args(annotation)
+    return set().union(*map(_scalar_kinds, arms[:1] if origin in (tuple, Annotated) else arms))
+
+
+def _kinds(annotation: Any) -> set[type]:
+    origin = get_origin(annotation)
+    if origin is None:
+        return {annotation}
+    if origin is tuple:
+        return {tuple}
+    arms = get_args(annotation)
+    if origin is Literal:
+        return {type(arm) for arm in arms}
+    if origin is Annotated:
+        return _kinds(arms[0])
+    return set().union(*(_kinds(arm) for arm in arms))
+
+
+def as_text(value: Any) -> str:
+    """Return a config value as its param text: `6,16`, `true`, `0.001`; `none` for None and for no items."""
+    if isinstance(value, tuple):
+        return ",".join(as_text(item) for item in value) or "none"
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

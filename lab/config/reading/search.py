@@ -1,0 +1,180 @@
+"""How a search proceeds: its sampler, pruner, objectives, first points and target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.config.grid import GridFile
+from lab.config.kinds import as_text
+from lab.config.reading.dimensions import Outline
+from lab.config.reading.document import Reading
+from lab.config.search import OBJECTIVES, Method, Objective, Search, SearchFile
+from lab.config.space import Dimension, token
+from lab.config.yaml import KeyPath
+from lab.registry import suggest
+
+__all__ = ["read_search"]
+
+
+def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mapping[str, Any]) -> Search | None:
+    """Return the search that chooses the cells, as far as it is right; None if every combination is a cell.
+
+    Args:
+        reading: of the file.
+        file: its keys.
+        outline: of the whole space.
+        only: what `--only` selects, which is for grids.
+    """
+    if file.search is None:
+        if file.budget.epochs is not None and "search" not in reading.document.value:
+            reading.fault(("budget", "epochs"), "is for a search; of a grid, give trials or seconds")
+        return None
+    if not outline.dimensions:
+        reading.fault(("search",), "has nothing to choose; give it a `space`")
+    for dim in outline.dimensions:
+        for name in {"monitor", "mode"} & set(dim.fields):
+            path = reading.place(("grid", dim.name))
+            reading.fault(path, f"varies {name}; a search compares by one metric")
+    objectives = _objectives(reading, file.search, outline.constants)
+    search = Search(
+        _method(reading, "sampler", file.search.sampler),
+        _method(reading, "pruner", file.search.pruner),
+        objectives,
+        tuple(
+            _enqueued(reading, index, point, outline.dimensions)
+            for index, point in enumerate(file.search.enqueue)
+        ),
+        _target(reading, file.search.target, objectives),
+    )
+    _check_rest(reading, file, file.search, only)
+    return search
+
+
+def _check_rest(reading: Reading, file: GridFile, search: SearchFile, only: Mapping[str, Any]) -> None:
+    """Report what in the rest of the file does not go with a search."""
+    if file.budget.trials is None and not search.tries_every_point:
+        reading.fault(("budget",), "a search needs budget.trials: how many points it tries")
+    if file.repeats != 1:
+        reading.fault(("repeats",), "a search tries each point once; repeat its best in a grid")
+    if only:
+        reading.fault(("search",), "--only chooses cells of a grid; a search chooses for itself")
+
+
+def _method(reading: Reading, kind: str, raw: Any) -> Method:
+    """Return a sampler or a pruner; whether Optuna has it is known in study/."""
+    path: KeyPath = ("search", kind)
+    if isinstance(raw, str):
+        return Method(raw)
+    if not isinstance(raw, dict):
+        reading.fault(path, f"must be a name, or a mapping of name and options, but got {raw!r}")
+        return Method("")
+    name = raw.get("name")
+    if not isinstance(name, str):
+        reading.fault(path, "needs a name, as in {name: tpe, seed: 1}")
+        return Method("")
+    return Method(name, {key: value for key, value in raw.items() if key != "name"})
+
+
+def _objectives(reading: Reading, file: SearchFile, constants: Mapping[str, Any]) -> tuple[Objective, ...]:
+    monitor, mode = constants["monitor"], constants["mode"]
+    rises = str(monitor).endswith("accuracy") if mode == "auto" else mode == "max"
+    monitored = Objective(str(monitor), "maximize" if rises else "minimize")
+    if file.objectives is None:
+        return (monitored,)
+    path: KeyPath = ("search", "objectives")
+    found = [
+        objective
+        for place, metric, direction in _listed(reading, path, file.objectives)
+        if (objective := _objective(reading, place, metric, direction, monitored)) is not None
+    ]
+    names = [objective.metric for objective in found]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        reading.fault(path, f"names {name} twice")
+    if len(found) == 1 and found[0].metric != monitored.metric:
+        message = (
+            f"a single objective is the monitored metric, here {monitored.metric}; set base.monitor instead"
+        )
+        reading.fault(path, message)
+    return tuple(found)
+
+
+def _listed(reading: Reading, path: KeyPath, raw: Any) -> list[tuple[KeyPath, Any, Any]]:
+    """Return place, metric and direction (None if not given) of each objective."""
+    if isinstance(raw, str | dict):
+        raw = [raw] if isinstance(raw, str) else [{key: value} for key, value in raw.items()]
+        places: list[KeyPath] = [path] * len(raw)
+    elif isinstance(raw, list) and raw:
+        places = [(*path, index) for index in range(len(raw))]
+    else:
+        reading.fault(path, f"must be a list of metrics, but got {raw!r}")
+        return []
+    found: list[tuple[KeyPath, Any, Any]] = []
+    for place, entry in zip(places, raw, strict=True):
+        if isinstance(entry, dict):
+            found += [((*place, key), key, direction) for key, direction in entry.items()]
+        else:
+            found.append((place, entry, None))
+    return found
+
+
+def _objective(
+    reading: Reading, path: KeyPath, metric: Any, direction: Any, monitored: Objective
+) -> Objective | None:
+    if metric not in OBJECTIVES:
+        known = f"{suggest(str(metric), OBJECTIVES)} Known: {', '.join(OBJECTIVES)}"
+        reading.fault(path, f"unknown objective '{str(metric)[:80]}'.{known}")
+        return None
+    if direction not in (None, "maximize", "minimize"):
+        reading.fault(path, f"must be maximize or minimize, but got {direction!r}")
+        return None
+    if metric == monitored.metric:
+        if direction not in (None, monitored.direction):
+            message = f"the monitored metric is best when you {monitored.direction} it; `mode` says so"
+            reading.fault(path, message)
+        return monitored
+    rises = str(metric).endswith("accuracy")
+    return Objective(str(metric), direction or ("maximize" if rises else "minimize"))
+
+
+def _enqueued(
+    reading: Reading, index: int, point: Mapping[str, Any], dimensions: Sequence[Dimension]
+) -> dict[str, Any]:
+    by_name = {dim.name: dim for dim in dimensions}
+    found: dict[str, Any] = {}
+    for name, raw in point.items():
+        path: KeyPath = ("search", "enqueue", index, name)
+        dimension = by_name.get(name)
+        if dimension is None:
+            known = f"{suggest(name, by_name)} It varies {', '.join(by_name)}"
+            reading.fault(path, f"the search does not vary '{name}'.{known}")
+            continue
+        value = reading.candidate(path, name, raw)
+        if dimension.range is not None:
+            if not dimension.range.holds(value):
+                reading.fault(path, f"{_text(value)} is not in the range {dimension.range}")
+            whole = isinstance(dimension.range.low, int)
+            found[name] = float(value) if isinstance(value, int) and not whole else value
+        elif token(value) not in dimension.positions:
+            listed = ", ".join(as_text(candidate) for candidate in dimension.candidates)
+            reading.fault(path, f"{_text(value)} is none of {listed}")
+        else:
+            found[name] = value
+    return found
+
+
+def _target(reading: Reading, raw: Any, objectives: Sequence[Objective]) -> float | None:
+    if raw is None:
+        return None
+    path: KeyPath = ("search", "target")
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        reading.fault(path, f"must be a number, but got {raw!r}")
+        return None
+    if len(objectives) > 1:
+        reading.fault(path, "is for one objective; of several there is no best value")
+    return float(raw)
+
+
+def _text(value: Any) -> str:
+    return as_text(tuple(value) if isinstance(value, list) else value)

@@ -1,0 +1,140 @@
+"""Which cells of a grid are meant: `when`, `exclude`, `constraints`, `reported`, and `--only`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lab.config.constraint import Constraint, parse_constraint
+from lab.config.grid import GridFile, Reported, ReportedEntry, Selection
+from lab.config.presets import PRESETS
+from lab.config.reading.dimensions import Outline
+from lab.config.reading.document import Reading
+from lab.config.space import Clause, check_clause, conditions_of, find_problems
+from lab.config.text import parse_value
+from lab.config.trial import TrialConfig, check_value
+from lab.config.yaml import KeyPath, composed
+from lab.errors import ConfigError
+from lab.registry import suggest
+
+__all__ = [
+    "check_structure",
+    "read_constraints",
+    "read_exclude",
+    "read_only",
+    "read_reported",
+    "read_when",
+]
+
+
+def read_when(reading: Reading, conditions: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the conditions of each dimension, with the values of which one must hold."""
+    return {
+        name: {key: list(reading.any_of(("when", name, key), key, raw)) for key, raw in clauses.items()}
+        for name, clauses in conditions.items()
+    }
+
+
+def check_structure(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
+    """Note what keeps dimensions and conditions from being a space."""
+    wrong = {fault.key for fault in reading.faults}  # a value that is wrong in itself need not match as well
+    for path, message in find_problems(outline.dimensions, conditions_of(outline.when), outline.constants):
+        fault = reading.document.fault(reading.place(path), message)
+        if not any(key.startswith(fault.key) and path[0] == "when" for key in wrong):
+            reading.faults.append(fault)
+    _check_varied_preset(reading, file, outline, base)
+
+
+def read_exclude(reading: Reading, file: GridFile, outline: Outline) -> tuple[Selection, ...]:
+    """Return the combinations to leave out."""
+    for index, entry in enumerate(file.exclude):
+        if not entry:
+            reading.fault(("exclude", index), "is empty and would leave out every cell")
+    return tuple(
+        Selection(_clauses(reading, ("exclude", index), entry, outline))
+        for index, entry in enumerate(file.exclude)
+    )
+
+
+def read_reported(reading: Reading, file: GridFile, outline: Outline) -> tuple[Reported, ...]:
+    """Return the figures of a report, each with the cells it is about."""
+    return tuple(
+        Reported(
+            _clauses(reading, ("reported", index, "cells"), entry.cells, outline),
+            _accuracy(entry),
+            entry.outcome,
+            entry.note,
+        )
+        for index, entry in enumerate(file.reported)
+    )
+
+
+def read_only(reading: Reading, only: Mapping[str, list[str]], outline: Outline) -> Selection | None:
+    """Return the cells that `--only` selects by the values of dimensions; None if it is not given."""
+    known = {dimension.name for dimension in outline.dimensions}
+    clauses = []
+    for key, texts in only.items():
+        option = f"--only {key}"
+        if key not in known:
+            message = f"no dimension of the grid.{suggest(key, known)} It has {', '.join(sorted(known))}"
+            reading.option_fault(option, message)
+            continue
+        values = tuple(_value_of(key, text) for text in texts)
+        for message in check_clause(key, values, outline.dimensions, outline.constants):
+            reading.option_fault(option, message)
+        clauses.append((key, values))
+    return Selection(tuple(clauses)) if clauses else None
+
+
+def read_constraints(reading: Reading, file: GridFile) -> tuple[Constraint, ...]:
+    """Return the limits on what is counted before any training."""
+    constraints = []
+    for index, text in enumerate(file.constraints):
+        try:
+            constraints.append(parse_constraint(text))
+        except ConfigError as error:
+            reading.fault(("constraints", index), str(error))
+    return tuple(constraints)
+
+
+def _check_varied_preset(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
+    """Report conditions on a value that a varied preset would bring: they would compare the default."""
+    varied = set(outline.setters)
+    if "preset" not in varied:
+        return
+    brought = {name for preset in PRESETS.values() for name in preset} - varied - set(base)
+    for path in _compared(file):
+        if path[-1] in brought:
+            reading.fault(path, f"{path[-1]} depends on the preset, which varies; name the preset instead")
+
+
+def _compared(file: GridFile) -> Iterator[KeyPath]:
+    """Yield the path of each key that a condition or an exclusion looks at."""
+    yield from (("when", dim, key) for dim, clauses in file.when.items() for key in clauses)
+    yield from (("exclude", index, key) for index, entry in enumerate(file.exclude) for key in entry)
+
+
+def _clauses(
+    reading: Reading, place: KeyPath, entry: Mapping[str, Any], outline: Outline
+) -> tuple[Clause, ...]:
+    """Return keys and the values that each may have, checked against the dimensions."""
+    clauses = []
+    for key, raw in entry.items():
+        path: KeyPath = (*place, key)
+        known = len(reading.faults)
+        allowed = reading.any_of(path, key, raw)
+        if len(reading.faults) == known:
+            for message in check_clause(key, allowed, outline.dimensions, outline.constants):
+                reading.fault(path, message)
+        clauses.append((key, allowed))
+    return tuple(clauses)
+
+
+def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
+    value = entry.test_accuracy
+    return (value[0], value[-1]) if isinstance(value, list) else value
+
+
+def _value_of(key: str, text: str) -> Any:
+    """Return what a text of `--only` means: the value of a setting, or the label of a variant."""
+    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else composed(text)

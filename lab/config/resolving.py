@@ -1,0 +1,192 @@
+"""Settings together: how they contradict each other, and what those that are not given resolve to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from lab import registry
+from lab.config.kinds import as_text
+from lab.config.settings import Settings
+from lab.errors import Fault
+
+__all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved"]
+
+MODEL_OPTIONS: Final = tuple(
+    dict.fromkeys(
+        option for name in registry.architectures for option in registry.architectures[name].options
+    )
+)
+
+# What image_folder alone knows, and what has another value than None where it does not count.
+FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
+
+# An option takes this value where its optimizer, scheduler or loss uses it, and is None where nothing does.
+_OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "step_size": 10,
+    "scheduler_patience": 5,
+    "label_smoothing": 0.0,
+    "data_digest": None,  # only looking at the files tells
+    "full_scale": None,  # likewise
+    "crop_padding": None,  # depends on the image
+    "rotation_degrees": 15.0,
+    "translation_fraction": 0.1,
+    "cutout_size": 0.25,
+}
+_GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
+
+
+class Contradictions:
+    """Collects how values contradict each other, but for what depends on a field in doubt."""
+
+    def __init__(self, doubted: Collection[str]) -> None:
+        self.faults: list[Fault] = []
+        self._doubted = doubted
+
+    def add(self, message: str, key: str, *others: str) -> None:
+        """Note what is wrong with `key` beside the fields `others`."""
+        if {"preset", key, *others}.isdisjoint(self._doubted):
+            self.faults.append(Fault(message, key))
+
+
+def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the settings that resolve to another value than the one given, and note contradictions in `found`."""
+    return {
+        **_resolve_model(settings, found),
+        **_resolve_options(settings),
+        **_resolve_stopping(settings, found),
+    }
+
+
+def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the model's fields as its architecture takes them; those it does not take get their defaults."""
+    options = registry.architectures[config.architecture].options
+    resolved = _resolve_layers(config, found) if "filters" in options else {}
+    if "dense" in options:
+        resolved |= _resolve_dense(config, found)
+    unused = [name for name in MODEL_OPTIONS if name not in options]
+    return resolved | {name: Settings.model_fields[name].default for name in unused}
+
+
+def _resolve_layers(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Turn `depth` and `width` into `filters`, and check that every per-layer list has one value a layer."""
+    filters = config.filters
+    counted_by = ("architecture", "filters") if filters is not None else ("architecture", "filters", "depth")
+    if filters is None:
+        filters = (config.width or 32,) * (config.depth or 2)
+    else:
+        if config.depth not in (None, len(filters)):
+            message = f"depth={config.depth} contradicts filters={as_text(filters)}; give one of them"
+            found.add(message, "depth", *counted_by)
+        if config.width is not None and set(filters) != {config.width}:
+            message = f"width={config.width} contradicts filters={as_text(filters)}; give one of them"
+            found.add(message, "width", *counted_by)
+    depth = len(filters)
+    if depth == 0:
+        found.add("must name at least one conv layer", "filters", *counted_by)
+    for name in ("kernel_size", "padding", "stride", "pool", "block"):
+        _check_length(name, config, depth, "conv layer", found, *counted_by)
+    padding = config.padding
+    if padding is None:
+        kernels = config.kernel_size
+        padding = kernels // 2 if isinstance(kernels, int) else tuple(kernel // 2 for kernel in kernels)
+    return {
+        "filters": filters,
+        "depth": depth,
+        "width": filters[0] if len(set(filters)) == 1 else None,
+        "kernel_size": _collapse(config.kernel_size),
+        "padding": _collapse(padding),
+        "stride": _collapse(config.stride),
+        "pool": _collapse(config.pool),
+        "block": _collapse(config.block),
+        **_unless(_uses(config, "residual", "preact"), "block_depth"),
+        **_unless(_uses(config, "inverted_residual"), "expansion"),
+    }
+
+
+def _resolve_dense(config: Settings, found: Contradictions) -> dict[str, Any]:
+    _check_length("dropout", config, len(config.dense) + 1, "dense layer", found, "dense", "architecture")
+    return {
+        "dropout": _collapse_dropout(config.dropout, len(config.dense) + 1),
+        "dense_activation": (config.dense_activation or config.activation) if config.dense else None,
+    }
+
+
+def _uses(config: Settings, *blocks: str) -> bool:
+    used = config.block if isinstance(config.block, tuple) else (config.block,)
+    return not set(used).isdisjoint(blocks)
+
+
+def _unless(used: bool, name: str) -> dict[str, Any]:
+    """Return nothing for a field that is used, and its default for one that is not."""
+    return {} if used else {name: Settings.model_fields[name].default}
+
+
+def _check_length(
+    name: str, config: Settings, expected: int, what: str, found: Contradictions, *others: str
+) -> None:
+    value = getattr(config, name)
+    if isinstance(value, tuple) and len(value) != expected:
+        message = f"must have one value for each {what} ({expected}), but got {len(value)}"
+        found.add(message, name, *others)
+
+
+def _resolve_options(config: Settings) -> dict[str, Any]:
+    used = {
+        *registry.optimizers[config.optimizer].options,
+        *registry.schedulers[config.scheduler].options,
+        *registry.losses[config.loss].options,
+        *registry.datasets[config.dataset].options,
+        *(option for name in config.augment for option in registry.augmentations[name].options),
+        *(("hard_mining_fraction",) if config.hard_mining_from else ()),
+    }
+    defaults = {
+        **_OPTION_DEFAULTS,
+        "gamma": _GAMMA.get(config.scheduler),
+        "scheduler_monitor": config.monitor,
+        "hard_mining_fraction": 0.1,
+        # only looking at a folder's images tells theirs
+        "image_size": None if "data_dir" in registry.datasets[config.dataset].options else 32,
+    }
+    resolved = {}
+    for name, default in defaults.items():
+        given = getattr(config, name)
+        resolved[name] = None if name not in used else default if given is None else given
+    for name in FOLDER_OPTIONS:
+        resolved |= _unless(name in used, name)
+    return resolved
+
+
+def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]:
+    _check_monitored(config, "monitor", config.monitor, found)
+    if config.scheduler_monitor is not None:
+        _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
+    if config.nesterov and not config.momentum:
+        found.add("nesterov needs momentum above 0", "nesterov", "momentum")
+    rises = config.monitor.endswith("accuracy")
+    return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
+
+
+def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
+    if metric.startswith("val_") and config.val_fraction == 0:
+        message = "val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead"
+        found.add(message, name, "val_fraction")
+    elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
+        message = f"{metric} is only known with eval_test_every_epoch: true"
+        found.add(message, name, "eval_test_every_epoch")
+
+
+def _collapse(value: Any) -> Any:
+    """Return the one value of a tuple that repeats it, so that `3` and `[3, 3]` are the same config."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def _collapse_dropout(value: Any, layers: int) -> Any:
+    """Return the one number that means the same as a list of dropouts: it spares the first of several."""
+    if not isinstance(value, tuple) or len(value) != layers:
+        return value
+    spared, rest = (value[:1], value[1:]) if layers > 1 else ((0.0,), value)
+    return rest[0] if spared == (0.0,) and len(set(rest)) == 1 else value

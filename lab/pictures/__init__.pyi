@@ -1,0 +1,10 @@
+from .drawing import log_figure as log_figure
+from .study_figures import effects_figure as effects_figure
+from .study_figures import size_figure as size_figure
+from .study_figures import time_figure as time_figure
+from .study_figures import values_figure as values_figure
+from .trial_figures import confusion_matrix as confusion_matrix
+from .trial_figures import curves as curves
+from .trial_figures import errors_per_class as errors_per_class
+from .trial_figures import iteration_curves as iteration_curves
+from .trial_figures import most_confused as most_confused

@@ -1,0 +1,18 @@
+"""Times for people."""
+
+from __future__ import annotations
+
+__all__ = ["duration"]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds as people say it: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

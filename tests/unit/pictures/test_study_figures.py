@@ -1,0 +1,58 @@
+"""The figures of a study, drawn from tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from lab.pictures import size_figure, time_figure, values_figure
+
+
+def board(**columns: list[float]) -> pd.DataFrame:
+    """Return a leaderboard of two trials."""
+    about = {"name": ["a", "b"], "pareto": [False, True], "test_accuracy": [0.98, 0.99]}
+    return pd.DataFrame({**about, **columns})
+
+
+def means(*values: float) -> pd.DataFrame:
+    """Return the effects of a dimension with the values 2, 1 and 0."""
+    return pd.DataFrame({"value": ["2", "1", "0"][: len(values)], "mean": values, "ci95": 0.01})
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_trials_of_one_size_are_all_in_the_picture() -> None:
+    axes = size_figure(board(params=[106_018, 106_018])).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 106_018 < high
+    assert high / low < 10
+
+
+def test_accuracy_is_drawn_against_time() -> None:
+    (axes,) = time_figure(board(seconds=[3.0, 5.0])).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("training time (s)", "test accuracy")
+    assert axes.lines[0].get_xydata().tolist() == [[3.0, 0.98], [5.0, 0.99]]
+    assert {"a", "b"} <= {text.get_text() for text in axes.texts}
+
+
+def test_values_of_one_dimension_are_drawn_in_their_order() -> None:
+    accuracy, seconds = values_figure("freeze", means(0.85, 0.75, 0.65), means(6.5, 7.5, 8.5)).axes
+    assert accuracy.get_xlabel() == seconds.get_xlabel() == "freeze"
+    assert [text.get_text() for text in accuracy.get_xticklabels()] == ["0", "1", "2"]
+    assert list(accuracy.lines[0].get_ydata()) == [0.65, 0.75, 0.85]  # type: ignore[arg-type]
+    assert list(seconds.lines[0].get_ydata()) == [8.5, 7.5, 6.5]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        size_figure(board(params=[float("nan")] * 2)),
+        time_figure(board(seconds=[float("inf")] * 2)),
+        values_figure("freeze", means(), means()),
+    ],
+)
+def test_without_a_finished_trial_it_says_so(figure: Figure) -> None:
+    assert texts(figure) == ["no finished trials"]
