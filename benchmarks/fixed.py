@@ -50,7 +50,7 @@ _EPOCHS = "epochs"
 _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialQueue, "claim", "claim (Optuna)"),
     (TrialQueue, "report", "report epochs (Optuna)"),
-    (TrialQueue, "set_trial_attribute", "attributes (Optuna)"),
+    (TrialQueue, "note_trial", "attributes (Optuna)"),
     (TrialQueue, "complete", "tell (Optuna)"),
     (JournaledTracker, "experiment", "open the run"),
     (JournaledTracker, "open_run", "open the run"),

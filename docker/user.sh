@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 action=$1
 name=${NAME:?give a name: make $action NAME=ann}
 if ! [[ $name =~ ^[a-z][a-z0-9_.-]{0,31}$ ]]; then
-    echo "'$name' is not a valid account name: a lower-case letters, digits and _ . -, a letter first, at most 32" >&2
+    echo "'$name' is not a valid account name: lower-case letters, digits and _ . -, a letter first, at most 32" >&2
     exit 1
 fi
 people=${LAB_SECRETS:-docker/secrets}/people folder=$people/$name

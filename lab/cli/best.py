@@ -132,11 +132,11 @@ def tell_left_out(frame: pd.DataFrame, command: str, *, err: bool = False) -> No
 
 def _deleted(study: str, stores: Stores) -> int:
     """Return how many cells of a study were trained, and have no run any more."""
-    from lab.study import cell_states, find_queue
+    from lab.study import find_queue
 
     queue = find_queue(stores.storage, study)
-    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
-    return list(states.values()).count("deleted")
+    states = queue.states(missing_of(queue, stores)) if queue else {}
+    return sum(state == "deleted" for state in states.values())
 
 
 def _print_missing(frame: pd.DataFrame, study: str, stores: Stores) -> None:

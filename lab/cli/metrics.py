@@ -64,7 +64,7 @@ class Metrics:
 
     def event(self, queue: TrialQueue, event: Event) -> None:
         """Count what a worker process has told."""
-        from lab.study import EpochEnded, TrialEnded, TrialLost, TrialStarted, WorkerFailed
+        from lab.study import EpochEnded, TrialEnded, TrialStarted, WorkerDied, WorkerFailed
 
         if isinstance(event, EpochEnded):
             self._epochs.labels(queue.name).inc()
@@ -73,7 +73,7 @@ class Metrics:
         elif isinstance(event, TrialEnded):
             self._now[queue.name].discard(event.number)
             self._trials.labels(queue.name, str(event.outcome)).inc()
-        elif isinstance(event, TrialLost):
+        elif isinstance(event, WorkerDied):
             self._now[queue.name].discard(event.number)
             self._trials.labels(queue.name, "lost").inc()
         elif isinstance(event, WorkerFailed):

@@ -32,7 +32,7 @@ from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
-    from lab.study import Comparison, PlannedCell
+    from lab.study import PlannedCell, PlanSummary
 
 __all__ = ["plan"]
 
@@ -72,18 +72,18 @@ def plan(
     Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
     """
     from lab.engines.stores import connected
-    from lab.study import Earlier, cell_states, check_search, compare, feasible_cells, find_queue
+    from lab.study import Earlier, check_search, compare, feasible_cells, find_queue
     from lab.study import plan as plan_cells
 
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     queue = find_queue(stores.storage, loaded.name)
-    states = cell_states(queue, missing_of(queue, stores)) if queue else {}
+    states = queue.states(missing_of(queue, stores)) if queue else {}
     if loaded.search is not None:
         check_search(loaded)
         with suppress(ConfigError):  # no point makes a trial: a sweep says why
             _print_data((cell.config for cell in feasible_cells(loaded)), err=form != "table")
-        counts = Counter(states.values())
+        counts = Counter[str](states.values())
         if form == "json":
             click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
         else:
@@ -137,7 +137,7 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
 
 
-def _comparison(compared: Comparison, name: str, *, partial: bool) -> str:
+def _comparison(compared: PlanSummary, name: str, *, partial: bool) -> str:
     """Return what a sweep of the grid would mean to the study that is there."""
     known = f"{compared.known:,} known ({compared.done:,} done)"
     if compared.deleted:

@@ -55,7 +55,7 @@ class EventLog:
 
     def event(self, queue: TrialQueue, event: Event) -> None:
         """Say what a worker process has told; epochs are for the metrics."""
-        from lab.study import TrialEnded, TrialLost, TrialStarted, WorkerFailed
+        from lab.study import TrialEnded, TrialStarted, WorkerDied, WorkerFailed
 
         study = queue.name
         if isinstance(event, WorkerFailed):
@@ -64,14 +64,14 @@ class EventLog:
         elif isinstance(event, TrialStarted):
             extra = fields("trial_started", study=study, trial=event.number, label=event.label)
             _LOGGER.info("%s  %s  started", study, event.label, extra=extra)
-        elif isinstance(event, TrialLost):
+        elif isinstance(event, WorkerDied):
             extra = fields("trial_lost", study=study, trial=event.number, label=event.label, error=event.why)
             _LOGGER.warning("%s  %s  lost, and put back: %s", study, event.label, event.why, extra=extra)
         elif isinstance(event, TrialEnded):
             self._ended(queue, event)
 
     def _ended(self, queue: TrialQueue, event: TrialEnded) -> None:
-        monitor = queue.attribute("monitor", "")
+        monitor = queue.record().monitor
         value = "" if event.value is None else f"  {monitor} {event.value:.4f}"
         extra = fields(
             "trial_ended",

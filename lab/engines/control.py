@@ -9,7 +9,15 @@ from lab.engines.ending import requeue_dead, study_run
 from lab.engines.stores import Stores, tracking
 from lab.errors import StudyError
 from lab.registry import suggest
-from lab.study import TrialQueue, cell_states, run_ids
+from lab.study import (
+    State,
+    StudyKey,
+    TrialQueue,
+    requeue_deleted,
+    requeue_failed,
+    requeue_interrupted,
+    run_ids,
+)
 from lab.tracking import RunStatus, Tracker
 
 __all__ = ["Counts", "cancel", "resume", "retry"]
@@ -30,26 +38,27 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
     Nothing is lost: `resume` lets it go on from where it was.
     """
     with tracking(stores) as tracker:
-        queue.set_attribute("cancelled", True)
+        queue.note(StudyKey.CANCELLED, True)
         requeue_dead(queue, tracker)
-        states = list(cell_states(queue).values())
-        if states.count("cancelled") or states.count("running"):
+        states = list(queue.states().values())
+        if states.count(State.CANCELLED) or states.count(State.RUNNING):
             study_run(queue, tracker).end(RunStatus.KILLED)
-        return Counts(states.count("cancelled"), 0, states.count("running"))
+        return Counts(states.count(State.CANCELLED), 0, states.count(State.RUNNING))
 
 
 def resume(queue: TrialQueue, stores: Stores) -> Counts:
     """Undo `cancel`, and put back the trials whose worker is gone; the study still needs a worker."""
     with tracking(stores) as tracker:
-        queue.set_attribute("cancelled", False)
-        before = list(cell_states(queue).values())
+        queue.note(StudyKey.CANCELLED, False)
+        before = list(queue.states().values())
         requeue_dead(queue, tracker)
-        queue.requeue_lost()
-        states = list(cell_states(queue).values())
+        requeue_interrupted(queue)
+        states = list(queue.states().values())
         if not queue.is_over():
             _reopen(queue, tracker)
-        put_back = before.count("interrupted") + before.count("lost")
-        return Counts(put_back, states.count("waiting"), states.count("running"))
+        return Counts(
+            before.count(State.INTERRUPTED), states.count(State.WAITING), states.count(State.RUNNING)
+        )
 
 
 def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, deleted: bool = False) -> Counts:
@@ -68,19 +77,21 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
     with tracking(stores) as tracker:
         requeue_dead(queue, tracker)
         missing = tracker.missing_runs(run_ids(queue)) if deleted else set()
-        states = cell_states(queue, missing)
-        wanted = ("deleted",) if deleted else ("failed", "lost")
+        states = queue.states(missing)
+        wanted = (State.DELETED,) if deleted else (State.FAILED, State.INTERRUPTED)
         chosen = {_find(text, states, queue.name, wanted) for text in cells} if cells else None
         if missing:
-            tracker.experiment(queue.attributes()["experiment"])  # raises where that was deleted with them
-        changed = queue.requeue_deleted(missing, chosen) if deleted else queue.requeue_failed(chosen)
+            tracker.experiment(queue.record().experiment)  # raises where that was deleted with them
+        changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
         if changed:
             _reopen(queue, tracker)
-        found = list(cell_states(queue).values())
-        return Counts(changed, found.count("waiting") + found.count("cancelled"), found.count("running"))
+        found = list(queue.states().values())
+        return Counts(
+            changed, found.count(State.WAITING) + found.count(State.CANCELLED), found.count(State.RUNNING)
+        )
 
 
-def _find(text: str, states: dict[str, str], study: str, wanted: Sequence[str]) -> str:
+def _find(text: str, states: dict[str, State], study: str, wanted: Sequence[State]) -> str:
     found = [cell for cell in states if cell.startswith(text)] if text else []
     if not found:
         raise StudyError(
@@ -96,7 +107,6 @@ def _find(text: str, states: dict[str, str], study: str, wanted: Sequence[str]) 
 
 
 def _reopen(queue: TrialQueue, tracker: Tracker) -> None:
-    attributes = queue.attributes()
-    experiment = tracker.experiment(attributes["experiment"])
+    experiment = tracker.experiment(queue.record().experiment)
     run_id = study_run(queue, tracker).run_id
     tracker.open_run(name=queue.name, experiment=experiment, tags={}, run_id=run_id)

@@ -6,14 +6,15 @@ import signal
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
+from lab import study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.report import leaderboard, publish_leaderboard
-from lab.study import TrialQueue, TrialRecord, cell_states, run_ids
+from lab.study import State, StudyKey, TrialQueue, TrialRecord, is_left, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
 
@@ -38,7 +39,7 @@ class SweepResult:
     @property
     def failed(self) -> int:
         """Cells that failed."""
-        return self.states.get("failed", 0)
+        return self.states.get(State.FAILED, 0)
 
     @property
     def status(self) -> RunStatus:
@@ -56,11 +57,11 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
         tracker: where its runs are.
         code: how the last process ended, where that is known.
     """
-    given_up = queue.requeue_dead()
-    for trial in given_up:
-        why = f"its process died every one of the {queue.max_retries + 1} times it was tried{_in_words(code)}"
+    given_up, tries = study.requeue_dead(queue), queue.record().max_retries + 1
+    for record in given_up:
+        why = f"its process died every one of the {tries} times it was tried{_in_words(code)}"
         tags = {Tag.OUTCOME: "failed", Tag.ERROR: why}
-        end_run(trial, queue, tracker, RunStatus.FAILED, tags)
+        end_run(record, queue, tracker, RunStatus.FAILED, tags)
     return len(given_up)
 
 
@@ -74,22 +75,23 @@ def _in_words(code: int | None) -> str:
     return f", the last time by {name}{often}"
 
 
-def end_run(trial: Any, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]) -> None:
+def end_run(
+    record: TrialRecord, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
+) -> None:
     """End the run that a dead worker left open, unless its trial was taken up since or the run was deleted.
 
     Args:
-        trial: its trial, as the queue has returned it.
+        record: of its trial.
         queue: of the study.
         tracker: where the run is.
         status: to end it with.
         tags: to set on it.
     """
-    record = TrialRecord(trial)
     if record.run_id is None or _is_missing(record.run_id, tracker):
         return
-    experiment = tracker.experiment(queue.attributes()["experiment"])
+    experiment = tracker.experiment(queue.record().experiment)
     # always asked anew: this process may have slept since it looked
-    hold = Hold(lambda: queue.is_left(trial), fresh=0.0)
+    hold = Hold(lambda: is_left(queue, record), fresh=0.0)
     with suppress(Lost):
         run = tracker.open_run(
             name=record.label, experiment=experiment, tags=tags, run_id=record.run_id, hold=hold
@@ -103,19 +105,19 @@ def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
     Raises:
         TrackingError: the study's experiment was deleted.
     """
-    attributes = queue.attributes()
-    run_id = str(attributes["run_id"])
+    record = queue.record()
+    run_id = record.run_id
     if not _is_missing(run_id, tracker):
         return tracker.attach(run_id)
     try:
         tags = {name: tag for name, tag in tracker.tags(run_id).items() if name.startswith("lab.")}
     except TrackingError:  # purged
-        direction = "maximize" if queue.maximizes() else "minimize"
-        tags = {Tag.MONITOR: attributes["monitor"], Tag.DIRECTION: direction}
+        direction = "maximize" if record.maximize else "minimize"
+        tags = {Tag.MONITOR: record.monitor, Tag.DIRECTION: direction}
     tags |= {Tag.STUDY: queue.name, Tag.KIND: "study"}
-    experiment = tracker.experiment(attributes["experiment"])
+    experiment = tracker.experiment(record.experiment)
     run = tracker.open_run(name=queue.name, experiment=experiment, tags=tags)
-    queue.set_attribute("run_id", run.run_id)
+    queue.note(StudyKey.RUN_ID, run.run_id)
     return run
 
 
@@ -133,8 +135,8 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     keeps it from being made would do so again: the result says it, and the study is concluded without.
     """
     tracker.flush()  # what workers have left belongs on the leaderboard
-    states = dict(Counter(cell_states(queue).values()))
-    experiment = tracker.experiment(queue.attributes()["experiment"])
+    states = dict(Counter[str](queue.states().values()))
+    experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:
         trials = leaderboard(tracker, experiment, study=queue.name, repeats="each", named=run_ids(queue))
@@ -144,7 +146,7 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     except Exception as error:  # noqa: BLE001  # the trials are done, whatever is wrong with a table or a figure
         trouble = f"{type(error).__name__}: {error}"
     result = SweepResult(queue.name, experiment, board, states, ending, trouble=trouble, waits=waits)
-    if not states.get("running"):  # another sweep is at it, and ends the run when it is done
+    if not states.get(State.RUNNING):  # another sweep is at it, and ends the run when it is done
         run.end(result.status)
         if not waits:
             _note_concluded(queue)
@@ -153,17 +155,17 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
 
 def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:
     """Conclude a study of which nothing is waiting or running, unless that was done; return how it ended."""
-    attributes = queue.attributes()
-    if attributes.get("concluded", True) or not queue.is_over():
+    record = queue.record()
+    if record.concluded or not queue.is_over():
         return None
-    tracker.find_experiment(attributes["experiment"])  # raises where the store is away, before all the work
+    tracker.find_experiment(record.experiment)  # raises where the store is away, before all the work
     return conclude(queue, study_run(queue, tracker), tracker, "done")
 
 
 def _note_concluded(queue: TrialQueue) -> None:
     def note() -> None:
-        with queue.alone():  # a planner that adds cells right now says so afterwards
+        with queue.locked():  # a planner that adds cells right now says so afterwards
             if queue.is_over():
-                queue.set_attribute("concluded", True)
+                queue.note(StudyKey.CONCLUDED, True)
 
     queue.storage.patiently(note)

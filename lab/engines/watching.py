@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from lab.engines.progress import Progress, Running
-from lab.study import TrialEnded, TrialQueue, TrialRecord, best_value, trial_state, winner
+from lab.study import State, TrialEnded, TrialQueue, winner
 
 __all__ = ["progress_of", "watch"]
 
@@ -17,29 +17,26 @@ _TICK = 0.2
 
 def progress_of(queue: TrialQueue) -> Progress:
     """Return how a study stands; whoever trains it, the trials that run are numbered from 0."""
-    trials = queue.newest().values()
-    states = [trial_state(trial, queue) for trial in trials]
+    records = list(queue.newest().values())
+    states, study = [record.state for record in records], queue.record()
     progress = Progress(
         queue.name,
-        queue.attributes().get("monitor", ""),
-        maximize=queue.maximizes(),
+        study.monitor,
+        maximize=study.maximize,
         total=len(states),
-        done=states.count("complete") + states.count("pruned"),
-        failed=states.count("failed"),
+        done=states.count(State.COMPLETE) + states.count(State.PRUNED),
+        failed=states.count(State.FAILED),
     )
     best = winner(queue)
     if best is not None:
-        progress.best_value, progress.best_label = best_value(best), TrialRecord(best).label
-    for trial, state in zip(trials, states, strict=True):
-        record = TrialRecord(trial)
-        if state == "running":
-            epoch = max(trial.intermediate_values, default=0)
-            value = trial.intermediate_values.get(epoch)
-            running = Running(record.label, record.epochs or 1, epoch, value)
+        progress.best_value, progress.best_label = best.best_value, best.label
+    for record, state in zip(records, states, strict=True):
+        if state is State.RUNNING:
+            running = Running(record.label, record.epochs or 1, record.epoch, record.last_value)
             progress.running[len(progress.running)] = running
-        if state in ("complete", "pruned", "failed"):
+        if state in (State.COMPLETE, State.PRUNED, State.FAILED):
             outcome, error = record.outcome or state, record.error or ""
-            progress.ended.append(TrialEnded(trial.number, record.label, outcome, best_value(trial), error))
+            progress.ended.append(TrialEnded(record.number, record.label, outcome, record.best_value, error))
     return progress
 
 

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from lab.places import arrival, mark
 from lab.study.queue import TrialQueue
-from lab.study.record import TrialRecord, is_lab_study
+from lab.study.record import is_lab_study
 from lab.study.storage import PatientStorage
 
 __all__ = ["follow_copy"]
@@ -28,5 +28,5 @@ def follow_copy(storage: PatientStorage, database: Path) -> None:
 
 
 def _put_back(queue: TrialQueue) -> None:
-    for trial in queue.trials(TrialState.RUNNING):
-        queue.put_back(trial._trial_id, TrialRecord(trial).worker_name)
+    for record in queue.records(TrialState.RUNNING):
+        queue.put_back(record.trial_id, record.worker_name)

@@ -11,20 +11,17 @@ import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from lab import registry
 from lab.config import TrialConfig, parse_config
 from lab.data import check_data, clear_cache, data_root, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
-from lab.study.queue import TrialQueue, is_dead
-from lab.study.record import TrialRecord
+from lab.study.queue import TrialQueue
+from lab.study.record import StudyKey, TrialRecord
 from lab.tracking import RunStatus, Tracker
 
 __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
-
-_PINNED = "data_digests"  # the study's attribute: digests that cells without one were found to have, by hash
-_SEARCHED = "searched_images"  # the study's attribute: of a search, the digests of the folders that it is of
 
 
 def identifier() -> Callable[[TrialConfig], TrialConfig]:
@@ -56,7 +53,7 @@ class Earlier:
         self._queue = queue
         self._tracker = tracker
         self._newest = queue.newest()
-        self._pinned: dict[str, str] = dict(queue.attributes().get(_PINNED, {}))
+        self._pinned: dict[str, str] = dict(queue.record().data_digests)
 
     def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
         """Return the config under which the study may have this cell, and whether it has it of other images only.
@@ -67,34 +64,33 @@ class Earlier:
         if config.data_digest is None or config.cell_hash in self._newest:
             return config, False
         alike = self._alike.get(_apart(config), [])
-        for trial, known in alike:
-            if known.data_digest is None and self._is_of(config, trial, known):
+        for record, known in alike:
+            if known.data_digest is None and self._is_of(config, record, known):
                 return known, False
         stale = any(
-            TrialRecord(trial).run_id is not None and _folder(known) == _folder(config)
-            for trial, known in alike
+            record.run_id is not None and _folder(known) == _folder(config) for record, known in alike
         )
         return config, stale
 
     def pin(self) -> None:
         """Keep in the study which images the recognised cells are of, so that a later change is seen."""
         clear_cache()
-        if self._pinned != self._queue.attributes().get(_PINNED, {}):
-            self._queue.set_attribute(_PINNED, self._pinned)
+        if self._pinned != self._queue.record().data_digests:
+            self._queue.note(StudyKey.DATA_DIGESTS, self._pinned)
 
     @cached_property
-    def _alike(self) -> dict[str, list[tuple[FrozenTrial, TrialConfig]]]:
+    def _alike(self) -> dict[str, list[tuple[TrialRecord, TrialConfig]]]:
         """The cells by what they are apart from their images."""
-        found: dict[str, list[tuple[FrozenTrial, TrialConfig]]] = {}
-        for trial in self._newest.values():
-            config = _config(trial)
+        found: dict[str, list[tuple[TrialRecord, TrialConfig]]] = {}
+        for record in self._newest.values():
+            config = _config(record)
             if config is not None:
-                found.setdefault(_apart(config), []).append((trial, config))
+                found.setdefault(_apart(config), []).append((record, config))
         return found
 
-    def _is_of(self, config: TrialConfig, trial: FrozenTrial, known: TrialConfig) -> bool:
+    def _is_of(self, config: TrialConfig, record: TrialRecord, known: TrialConfig) -> bool:
         """Return whether a cell of an earlier version, `known`, is of the images that `config` is of."""
-        cell, run_id = known.cell_hash, TrialRecord(trial).run_id
+        cell, run_id = known.cell_hash, record.run_id
         if cell in self._pinned:
             return self._pinned[cell] == config.data_digest
         same = _was_trained_on(config, self._tracker, run_id) if run_id else None
@@ -126,17 +122,17 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
     """
     ended = 0
     others: dict[tuple[object, ...], bool] = {}
-    for trial in queue.trials(TrialState.WAITING, TrialState.RUNNING):
-        config = _config(trial)
-        if config is None or (trial.state is TrialState.RUNNING and not is_dead(trial)):
+    for record in queue.records(TrialState.WAITING, TrialState.RUNNING):
+        config, run_id = _config(record), record.run_id
+        running = record.trial.state is TrialState.RUNNING
+        if config is None or (running and not record.is_dead):
             continue
-        run_id = TrialRecord(trial).run_id
         key = (config.dataset, config.data_dir, config.classes, config.data_digest or run_id)
         if key not in others:
             others[key] = _are_others_there(config, tracker, run_id)
         if others[key]:
-            queue.void(trial, "its images have changed since it was planned")
-            if trial.state is TrialState.RUNNING and run_id is not None:
+            queue.void(record, "its images have changed since it was planned")
+            if running and run_id is not None:
                 tracker.attach(run_id).end(RunStatus.KILLED)
             ended += 1
     return ended
@@ -148,16 +144,16 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     Raises:
         StudyError: the images have changed since its first trial.
     """
-    known = dict(queue.attributes().get(_SEARCHED, {}))
+    known = dict(queue.record().searched_images)
     found = {_spelt(config): config.data_digest for config in configs if config.data_digest}
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
-    if changed and any(TrialRecord(trial).run_id is not None for trial in queue.trials()):
+    if changed and any(record.run_id is not None for record in queue.records()):
         raise StudyError(
             f"The images have changed since the search '{queue.name}' began, and it compares trials, which must be of"
             " the same images. Give the file another `name`, or bring back the images as they were"
         )
     if found:
-        queue.set_attribute(_SEARCHED, {**known, **found})
+        queue.note(StudyKey.SEARCHED_IMAGES, {**known, **found})
 
 
 def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
@@ -167,7 +163,7 @@ def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
         OtherDataError: this machine has others.
         DataError: they are not here.
     """
-    planned = queue.attributes().get(_SEARCHED, {}).get(_spelt(config))
+    planned = queue.record().searched_images.get(_spelt(config))
     return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
 
 
@@ -187,9 +183,9 @@ def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None)
     return False
 
 
-def _config(trial: FrozenTrial) -> TrialConfig | None:
+def _config(record: TrialRecord) -> TrialConfig | None:
     """Return the config of a trial whose data is a folder's files, None of any other."""
-    values = TrialRecord(trial).config
+    values = record.config
     dataset = None if values is None else values.get("dataset")
     if values is None or not isinstance(dataset, str) or dataset not in registry.datasets:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialLost", "TrialStarted", "WorkerFailed"]
+__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerDied", "WorkerFailed"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class WorkerFailed:
 
 
 @dataclass(frozen=True)
-class TrialLost:
+class WorkerDied:
     """A worker ended in the middle of a trial, which waits again; told by the process that started the worker."""
 
     number: int
@@ -53,4 +53,4 @@ class TrialLost:
     why: str
 
 
-Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed | TrialLost
+Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed | WorkerDied

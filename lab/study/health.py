@@ -15,9 +15,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
-from lab.study.queue import is_dead
+from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
 from lab.study.record import TrialRecord
-from lab.study.storage import GRACE_SECONDS, HEARTBEAT_SECONDS, display_url, with_driver
+from lab.study.storage import display_url, with_driver
 from lab.study.studies import names_in, reason
 
 __all__ = ["Schema", "Stale", "StorageProbe"]
@@ -110,12 +110,11 @@ class StorageProbe:
         trials = self._storage.get_all_trials(study_id, deepcopy=False)
         identity = self._storage.get_trial_id_from_study_id_trial_number
         self._storage.get_study_user_attrs(study_id)
+        running = [TrialRecord(trial) for trial in trials if trial.state is TrialState.RUNNING]
         return [
-            TrialRecord(trial).label
-            for trial in trials
-            if trial.state is TrialState.RUNNING
-            and TrialRecord(trial).is_own
-            and (is_dead(trial) or identity(study_id, trial.number) in silent)
+            record.label
+            for record in running
+            if record.is_own and (record.is_dead or identity(study_id, record.number) in silent)
         ]
 
     @cached_property

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
-
 from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe, settled
 from lab.errors import ConfigError, Fault, StudyError, TrackingError
@@ -19,8 +17,9 @@ from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, identifier, keep_to_images
 from lab.study.lock import alone
 from lab.study.origins import check_origin, trained_configs
-from lab.study.queue import TrialQueue, is_dead, is_deleted
-from lab.study.record import TrialRecord
+from lab.study.queue import TrialQueue
+from lab.study.record import State, StudyKey, TrialRecord
+from lab.study.rescue import requeue
 from lab.study.search.budget import fill_slots, forget_search
 from lab.study.search.methods import check_search
 from lab.study.storage import PatientStorage
@@ -31,15 +30,13 @@ from lab.tracking.tags import Tag
 
 __all__ = [
     "Cell",
-    "Comparison",
+    "PlanSummary",
     "PlannedCell",
     "Submission",
-    "cell_states",
     "compare",
     "feasible_cells",
     "plan",
     "submit",
-    "trial_state",
 ]
 
 _MOST_FAULTS = 20
@@ -54,7 +51,7 @@ class PlannedCell:
 
     `config` and `summary` are None where the cell's values do not make a trial; `reason` says why a cell is
     not feasible; `invalid` tells a mistake in the file from what it leaves out by `exclude` or `constraints`;
-    `state` is the state of the cell's trial in the study (`new` where it has none, `stale` where that is of images
+    `state` is the state of the cell's trial in the study (`new` if it has none, `stale` if that is of images
     that the folder does not hold any more).
     """
 
@@ -65,7 +62,7 @@ class PlannedCell:
     summary: Summary | None
     reason: str = ""
     invalid: bool = False
-    state: str = "new"
+    state: State = State.NEW
 
     @property
     def feasible(self) -> bool:
@@ -96,7 +93,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PlanSummary:
     """A grid beside the study that is there: feasible cells that are `new` to it (of these `stale`: it has them of
     other images) and `known` (of these `done`, and `deleted`), and cells of the study that the grid does not name
     (`left`)."""
@@ -109,30 +106,30 @@ class Comparison:
     deleted: int = 0
 
 
-def compare(cells: Iterable[PlannedCell], states: Mapping[str, str]) -> Comparison:
+def compare(cells: Iterable[PlannedCell], states: Mapping[str, State]) -> PlanSummary:
     """Count what a study means to a grid.
 
     Args:
         cells: from `plan`, all of them.
-        states: from `cell_states`.
+        states: from `TrialQueue.states`.
     """
     named = {cell.config.cell_hash: cell for cell in cells if cell.feasible and cell.config is not None}
     known = named.keys() & states.keys()
-    done = sum(states[cell] == "complete" for cell in known)
-    deleted = sum(states[cell] == "deleted" for cell in known)
-    stale = sum(cell.state == "stale" for cell in named.values())
+    done = sum(states[cell] is State.COMPLETE for cell in known)
+    deleted = sum(states[cell] is State.DELETED for cell in known)
+    stale = sum(cell.state is State.STALE for cell in named.values())
     left = len(states.keys() - named.keys())
-    return Comparison(len(named) - len(known), len(known), done, left, stale, deleted)
+    return PlanSummary(len(named) - len(known), len(known), done, left, stale, deleted)
 
 
 def plan(
-    grid: Grid, states: Mapping[str, str] | None = None, earlier: Earlier | None = None
+    grid: Grid, states: Mapping[str, State] | None = None, earlier: Earlier | None = None
 ) -> Iterator[PlannedCell]:
     """Yield every cell of `grid` in order, without building a list of them.
 
     Args:
         grid: the grid file.
-        states: state of each cell's trial by cell hash, from `cell_states`.
+        states: state of each cell's trial by cell hash, from `TrialQueue.states`.
         earlier: what the study has of folders of images.
 
     Raises:
@@ -146,7 +143,7 @@ def plan(
         if cell.config is not None and cell.feasible:
             config, stale = earlier.recognise(cell.config) if earlier else (cell.config, False)
             first = seen.setdefault(config.cell_hash, index)
-            state = "stale" if stale else (states or {}).get(config.cell_hash, "new")
+            state = State.STALE if stale else (states or {}).get(config.cell_hash, State.NEW)
             reason = f"the same trial as cell {first}" if first != index else ""
             cell = replace(cell, config=config, reason=reason, state=state)
         yield cell
@@ -244,37 +241,6 @@ def _corners(grid: Grid) -> list[Cell]:
     return found
 
 
-def cell_states(queue: TrialQueue, missing: Collection[str] = ()) -> dict[str, str]:
-    """Return the state of each cell's newest trial by cell hash: waiting, running, complete, pruned or failed.
-
-    A trial whose process died counts as `interrupted` until somebody finds out, and as `lost` where its successor
-    was never queued: the cell is missing. What waits in a cancelled study is `cancelled`. One whose trial has ended,
-    and whose run is no more, is `deleted`.
-
-    Args:
-        queue: of the study.
-        missing: ids of the runs that are no more, from `Tracker.missing_runs`.
-    """
-    waiting = "cancelled" if queue.is_cancelled() else "waiting"
-    return {
-        cell: waiting if trial.state is TrialState.WAITING else trial_state(trial, queue, missing)
-        for cell, trial in queue.newest().items()
-    }
-
-
-def trial_state(trial: FrozenTrial, queue: TrialQueue, missing: Collection[str] = ()) -> str:
-    """Return the state of a trial as `cell_states` says it."""
-    if queue.is_lost(trial):
-        return "lost"
-    if is_deleted(trial, missing):
-        return "deleted"
-    if trial.state is TrialState.FAIL:
-        return "failed"
-    if trial.state is TrialState.RUNNING and is_dead(trial):
-        return "interrupted"
-    return trial.state.name.lower()
-
-
 def submit(
     grid: Grid,
     cells: Sequence[Cell],
@@ -306,8 +272,8 @@ def submit(
     cells, stale = _recognised(cells, earlier)
     planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
     planned = log_planned(run, tracker, planned, partial=grid.only is not None)
-    queue.set_attribute("planned", list(planned.cells))
-    missing = [cell for cell in cells if cell.hash not in newest or queue.is_lost(newest[cell.hash])]
+    queue.note(StudyKey.PLANNED, list(planned.cells))
+    missing = [cell for cell in cells if cell.hash not in newest or newest[cell.hash].lacks_successor]
     turns = _Turns(grid, queue, newest, last)
     added = 0
     for start in range(0, len(missing), _TURN):
@@ -322,7 +288,7 @@ def submit(
         gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
         stale=stale,
         unverified=earlier.unverified,
-        deleted=_deleted([newest[cell.hash] for cell in cells if cell.hash in newest], queue, tracker),
+        deleted=_deleted([newest[cell.hash] for cell in cells if cell.hash in newest], tracker),
     )
 
 
@@ -337,14 +303,14 @@ def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], in
     return recognised, sum(stale for _, stale in known)
 
 
-def _deleted(trials: Collection[FrozenTrial], queue: TrialQueue, tracker: Tracker) -> int:
-    """Return how many of `trials` have ended, and have left a run that is no more."""
-    runs = {run_id for trial in trials if (run_id := TrialRecord(trial).run_id) is not None}
+def _deleted(records: Collection[TrialRecord], tracker: Tracker) -> int:
+    """Return how many trials have ended and had a run that no longer exists."""
+    runs = {record.run_id for record in records if record.run_id is not None}
     try:
         missing = tracker.missing_runs(runs)
     except TrackingError:  # it is away, which is no reason not to queue anything
         return 0
-    return sum(trial_state(trial, queue, missing) == "deleted" for trial in trials)
+    return sum(record.trial.state.is_finished() and record.run_id in missing for record in records)
 
 
 def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
@@ -360,7 +326,7 @@ def _open(
     storage: PatientStorage,
     tracker: Tracker,
     on_progress: Callable[[int, int], None],
-) -> Submission | tuple[TrialQueue, Run, dict[str, FrozenTrial], int]:
+) -> Submission | tuple[TrialQueue, Run, dict[str, TrialRecord], int]:
     """Open the study and its run; return the trials of its cells and the newest one's id; of a search, all done."""
     with alone(storage.engine, f"study {grid.name}"):
         queue = _open_study(grid, cells[0].config, storage)
@@ -368,12 +334,12 @@ def _open(
         if grid.search is not None:
             keep_to_images(queue, (cell.config for cell in cells))
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
-            queue.set_attribute("planned", [])  # all of a search's trials count
+            queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
-            added, present = fill_slots(searched, queue, cell_states(queue), on_progress)
+            added, present = fill_slots(searched, queue, on_progress)
             if queue.waits():
-                queue.set_attribute("concluded", False)
-            deleted = _deleted(queue.newest().values(), queue, tracker)
+                queue.note(StudyKey.CONCLUDED, False)
+            deleted = _deleted(queue.newest().values(), tracker)
             return Submission(queue, run, added, present, 0, 0, unit="trial", deleted=deleted)
         forget_search(queue)
         _, last = queue.cells_since(0)
@@ -386,7 +352,7 @@ class _Turns:
 
     grid: Grid
     queue: TrialQueue
-    known: Mapping[str, FrozenTrial]
+    known: Mapping[str, TrialRecord]
     last: int
     since: set[str] = field(default_factory=set)  # cells queued after it, by anybody
 
@@ -396,7 +362,7 @@ class _Turns:
         return self.queue.storage.patiently(lambda: self._take(cells))
 
     def _take(self, cells: Sequence[Cell]) -> int:
-        with self.queue.alone():
+        with self.queue.locked():
             cells_since, self.last = self.queue.cells_since(self.last)
             self.since |= cells_since
             mine = [cell for cell in cells if cell.hash not in self.since]
@@ -404,12 +370,12 @@ class _Turns:
                 codec = accept_grid(self.grid.space, self.queue)
                 for cell in mine:
                     self._add(cell, codec)
-                self.queue.set_attribute("concluded", False)
+                self.queue.note(StudyKey.CONCLUDED, False)
         return len(mine)
 
     def _add(self, cell: Cell, codec: Codec) -> None:
         if cell.hash in self.known:
-            self.queue.requeue(self.known[cell.hash])
+            requeue(self.queue, self.known[cell.hash])
             return
         params = codec.encode(cell.point)
         self.queue.add(cell.config, cell.label, params, {name: codec.distributions[name] for name in params})
@@ -430,9 +396,8 @@ def _check_one_metric(grid: Grid, cells: list[Cell]) -> None:
 def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:
     objectives = _objectives(grid, config)
     queue, directions = open_study(storage, grid.name, list(objectives.values()))
-    attributes = queue.attributes()
-    before = [attributes["monitor"]] if "monitor" in attributes else list(objectives)
-    names = attributes.get("objectives", before)
+    study = queue.record()
+    names = list(study.objectives) or ([study.monitor] if study.monitor else list(objectives))
     known = list(zip(names, directions, strict=False))
     if known != list(objectives.items()) or len(directions) != len(names):
         raise StudyError(
@@ -441,7 +406,7 @@ def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> Tri
         )
     if queue.is_cancelled():
         raise StudyError(f"Study '{grid.name}' was cancelled; `lab resume {grid.name}` lets it go on")
-    queue.set_attribute("objectives", list(objectives))
+    queue.note(StudyKey.OBJECTIVES, list(objectives))
     return queue
 
 
@@ -479,13 +444,13 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
     )
     run.log_text(grid.text, "grid.yaml")
     facts = {
-        "experiment": grid.name,
-        "run_id": run.run_id,
-        "monitor": config.monitor,
-        "maximize": config.mode == "max",
-        "max_retries": grid.max_retries,
-        "needs": [needed.name for needed in load_needs(grid)],
+        StudyKey.EXPERIMENT: grid.name,
+        StudyKey.RUN_ID: run.run_id,
+        StudyKey.MONITOR: config.monitor,
+        StudyKey.MAXIMIZE: config.mode == "max",
+        StudyKey.MAX_RETRIES: grid.max_retries,
+        StudyKey.NEEDS: [needed.name for needed in load_needs(grid)],
     }
     for key, value in facts.items():
-        queue.set_attribute(key, value)
+        queue.note(key, value)
     return run

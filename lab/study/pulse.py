@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import StudyError
 from lab.hold import Hold, Stopwatch
+from lab.study.liveness import HEARTBEAT_SECONDS
 from lab.study.queue import TrialQueue
-from lab.study.storage import HEARTBEAT_SECONDS
 
 __all__ = ["Pulse"]
 

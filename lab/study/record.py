@@ -1,73 +1,158 @@
-"""What lab notes in Optuna's studies and trials: each key spelt once, and nothing read that lab would not have written.
+"""What lab notes in Optuna's studies and trials: each key spelt once, and typed records of what is noted.
 
-Other programs use the same databases, and give their studies and trials attributes of any name and form. Lab's have a
-prefix of their own. Those that earlier versions wrote without it are read where a study or a trial is lab's by its
-form; a value of another form counts as none.
+Other programs use the same databases and give their studies and trials attributes of any name and form. Lab's keys have
+a prefix of their own. Earlier versions wrote them without it: those are read where the form of a study or a trial shows
+that it is lab's. A value of another form counts as none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Self
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["MARK", "OWN_TRIAL", "StudyKeys", "TrialRecord", "is_lab_study", "noted", "study_attributes"]
+from lab.study.liveness import HEARTBEAT_SECONDS, WorkerName
+from lab.training import Outcome
+
+__all__ = [
+    "IDENTIFYING_KEYS",
+    "OWN_TRIAL",
+    "State",
+    "StudyKey",
+    "StudyRecord",
+    "TrialKey",
+    "TrialRecord",
+    "is_lab_study",
+    "noted",
+    "study_attributes",
+]
+
+
+class StudyKey:
+    """Every key that lab notes something under in a study; in the database with lab's prefix (see `noted`)."""
+
+    MARK: Final = "study"  # set in every study that lab has planned
+    BEGAN: Final = (
+        "began"  # when the budget's clock began: the first claim since the study was submitted or resumed
+    )
+    CANCELLED: Final = "cancelled"
+    CONCLUDED: Final = "concluded"
+    DATA_DIGESTS: Final = (
+        "data_digests"  # by cell hash: of cells without one, the digest they turned out to have
+    )
+    EXHAUSTED: Final = "ended"  # what SEARCH was when the search had reached its budget or target
+    EXPERIMENT: Final = "experiment"
+    GPU_MEMORY: Final = "gpu_memory"  # bytes that one trial takes
+    MAXIMIZE: Final = "maximize"
+    MAX_RETRIES: Final = "max_retries"
+    MONITOR: Final = "monitor"
+    NEEDS: Final = "needs"  # names of the studies that must be over first
+    OBJECTIVES: Final = "objectives"
+    PLANNED: Final = "planned"  # hashes of the cells that were planned last
+    RUN_ID: Final = "run_id"
+    SEARCH: Final = "search"  # the grid file, if it is a search's
+    SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
+    SECONDS: Final = "seconds"  # the budget's
+
+
+class TrialKey:
+    """Every key that lab notes something under in a trial, besides its metrics; in the database with lab's prefix."""
+
+    ALONE: Final = "alone"  # it ran out of memory and gets a GPU to itself
+    BEST_VALUE: Final = "best_value"
+    CELL: Final = "cell"
+    CONFIG: Final = "config"
+    EARLIER_ERROR: Final = "earlier_error"
+    ENQUEUED: Final = "enqueued"
+    ERROR: Final = "error"
+    LABEL: Final = "label"
+    OUTCOME: Final = "outcome"
+    PARAMS: Final = "params"  # number of its model's parameters
+    PUT_BACK: Final = "put_back"
+    RETRIES: Final = "retries"
+    RUN_ID: Final = "run_id"
+    VOID: Final = "void"
+    WORKER: Final = "worker"
+
+
+class State(StrEnum):
+    """The state of a cell, which is that of its newest trial; `Record.state` derives it."""
+
+    NEW = "new"  # the study has no trial of it
+    STALE = "stale"  # the study has one, of images that have changed since
+    WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # its worker died, and it will be continued
+    CANCELLED = "cancelled"  # it waits, and its study was cancelled
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    DELETED = "deleted"  # it has ended, and its run was deleted
+
 
 _PREFIX: Final = "lab:"
-#: The attribute of every study that lab has planned.
-MARK: Final = f"{_PREFIX}study"
-_WORKER = re.compile(r"(?P<host>.+):(?P<pid>\d{1,9}):(?P<created>\d+\.\d\d)")
 _RUN = re.compile(r"[0-9a-f]{32}|pending-.+")
-_SLOT = re.compile(r"slot-\d{1,9}")
+_DRAFT = re.compile(r"slot-\d{1,9}")  # as every version of lab has stored it
 _HASH_LENGTH = 16
+_MAX_RETRIES = 2  # of a study that does not say
+_DIED = "its process died every time it was tried"
+
+_STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
+    StudyKey.BEGAN: (int, float),
+    StudyKey.CANCELLED: (bool,),
+    StudyKey.CONCLUDED: (bool,),
+    StudyKey.DATA_DIGESTS: (dict,),
+    StudyKey.EXHAUSTED: (dict,),
+    StudyKey.EXPERIMENT: (str,),
+    StudyKey.GPU_MEMORY: (int,),
+    StudyKey.MAX_RETRIES: (int,),
+    StudyKey.MAXIMIZE: (bool,),
+    StudyKey.MONITOR: (str,),
+    StudyKey.NEEDS: (list,),
+    StudyKey.OBJECTIVES: (list,),
+    StudyKey.PLANNED: (list,),
+    StudyKey.RUN_ID: (str,),
+    StudyKey.SEARCH: (dict,),
+    StudyKey.SEARCHED_IMAGES: (dict,),
+    StudyKey.SECONDS: (int, float),
+}
+_OLD_IDENTITY: Final = (
+    StudyKey.EXPERIMENT,
+    StudyKey.RUN_ID,
+    StudyKey.MONITOR,
+)  # set by every earlier version
+_KEPT_CELL: Final = (TrialKey.CELL, TrialKey.CONFIG, TrialKey.LABEL, TrialKey.ENQUEUED)
+_KEPT: Final = (*_KEPT_CELL, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
+
+
+def noted(key: str) -> str:
+    """Return the name under which a database has lab's `key`."""
+    return _PREFIX + key
+
 
 #: SQL that is true of lab's own trials `t`: what `TrialRecord.is_own` says, as far as a database can.
 OWN_TRIAL: Final = (
     "EXISTS (SELECT 1 FROM trial_user_attributes own WHERE own.trial_id = t.trial_id"
-    f" AND own.key IN ('{_PREFIX}cell', 'cell')"
+    f" AND own.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}')"
     f" AND (own.value_json LIKE '\"slot-%' OR LENGTH(own.value_json) = {_HASH_LENGTH + 2}))"
 )
-
-_STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
-    "cancelled": (bool,),
-    "concluded": (bool,),
-    "data_digests": (dict,),
-    "ended": (dict,),
-    "experiment": (str,),
-    "max_retries": (int,),
-    "maximize": (bool,),
-    "monitor": (str,),
-    "needs": (list,),
-    "objectives": (list,),
-    "planned": (list,),
-    "run_id": (str,),
-    "search": (dict,),
-    "searched_images": (dict,),
-}
-
-
-class StudyKeys:
-    """The attributes by which a study is told to be lab's, as a database keeps them."""
-
-    OLD: Final = ("experiment", "run_id", "monitor")  # which every earlier version has set
-    ALL: Final = (MARK, *OLD)
-
-
-def noted(key: str) -> str:
-    """Return the name of lab's attribute `key` in a database."""
-    return _PREFIX + key
+#: The attributes of a study, as a database names them, that `is_lab_study` looks at.
+IDENTIFYING_KEYS: Final = (noted(StudyKey.MARK), *_OLD_IDENTITY)
 
 
 def is_lab_study(name: str, attributes: Mapping[str, Any]) -> bool:
-    """Return whether lab has planned the study called `name`: it has lab's mark, or is one of an earlier version.
+    """Return whether lab has planned the study called `name`: it has lab's mark, or the form of an earlier version's.
 
-    Those have an experiment of the study's name, the id of the study's run, and the metric that it compares by.
+    Those have an experiment of the study's name, the id of the study's run, and the metric that is monitored.
     """
-    if MARK in attributes:
+    if noted(StudyKey.MARK) in attributes:
         return True
-    experiment, run_id, monitor = (attributes.get(key) for key in StudyKeys.OLD)
+    experiment, run_id, monitor = (attributes.get(key) for key in _OLD_IDENTITY)
     return (
         experiment == name
         and isinstance(monitor, str)
@@ -77,7 +162,7 @@ def is_lab_study(name: str, attributes: Mapping[str, Any]) -> bool:
 
 
 def study_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return lab's own attributes of a lab study by their keys; those of another form are not there."""
+    """Return lab's own attributes of a lab study by their keys; those of another form are left out."""
     found = {key: attributes.get(noted(key), attributes.get(key)) for key in _STUDY_FORMS}
     return {key: value for key, value in found.items() if _is(value, _STUDY_FORMS[key])}
 
@@ -86,133 +171,305 @@ def _is(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
-class TrialRecord:
-    """What lab has noted of a trial; of another program's trial nothing."""
+@dataclass(frozen=True)
+class StudyRecord:
+    """What lab has noted of a study.
 
-    def __init__(self, trial: FrozenTrial) -> None:
+    Attributes:
+        name: of the study.
+        monitor: the metric that compares its trials.
+        maximize: whether higher values of it are better.
+        experiment: name of its experiment.
+        run_id: of the study's own run.
+        needs: names of the studies that must be over before this one is trained.
+        objectives: metrics that a search optimizes.
+        max_retries: how often a trial is requeued after its worker died, before it fails.
+        cancelled: whether nothing of it may be claimed until it is resumed.
+        concluded: whether its leaderboard is made and its run has ended.
+        planned: hashes of the cells that its grid file named last; of a search none.
+        search: the grid file of a search.
+        exhausted: whether its search has reached its budget or its target, so that no trial starts any more.
+        data_digests: by cell hash, for cells without a digest, that of the images they were trained on.
+        searched_images: by folder, the digest of the images that a search is of.
+        seconds: the budget: how long after `began` trials may still start.
+        began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
+        gpu_memory: bytes of GPU memory that one trial needs.
+        fault: what keeps it from being trained; empty if nothing does.
+    """
+
+    name: str
+    monitor: str = ""
+    maximize: bool = True
+    experiment: str = ""
+    run_id: str = ""
+    needs: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    max_retries: int = _MAX_RETRIES
+    cancelled: bool = False
+    concluded: bool = True  # earlier versions do not say; nothing is left to do
+    planned: tuple[str, ...] = ()
+    search: Mapping[str, Any] | None = None
+    exhausted: bool = False
+    data_digests: Mapping[str, str] = field(default_factory=dict)
+    searched_images: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    began: float | None = None
+    gpu_memory: int | None = None
+    fault: str = ""
+
+    @classmethod
+    def read(cls, name: str, attributes: Mapping[str, Any], *, maximize: bool = True) -> Self:
+        """Return the record of the study called `name`.
+
+        Args:
+            name: of the study.
+            attributes: all that the database has of it, lab's and others'.
+            maximize: the direction of its first objective, for studies that do not say how they monitor.
+        """
+        found = study_attributes(attributes)
+        search = found.get(StudyKey.SEARCH)
+        return cls(
+            name,
+            monitor=found.get(StudyKey.MONITOR, ""),
+            maximize=found.get(StudyKey.MAXIMIZE, maximize),
+            experiment=found.get(StudyKey.EXPERIMENT, name),
+            run_id=found.get(StudyKey.RUN_ID, ""),
+            needs=tuple(map(str, found.get(StudyKey.NEEDS, ()))),
+            objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
+            max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
+            cancelled=found.get(StudyKey.CANCELLED, False),
+            concluded=found.get(StudyKey.CONCLUDED, True),
+            planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),
+            search=search or None,
+            exhausted=search is not None and found.get(StudyKey.EXHAUSTED) == search,
+            data_digests=found.get(StudyKey.DATA_DIGESTS, {}),
+            searched_images=found.get(StudyKey.SEARCHED_IMAGES, {}),
+            seconds=found.get(StudyKey.SECONDS),
+            began=found.get(StudyKey.BEGAN),
+            gpu_memory=found.get(StudyKey.GPU_MEMORY),
+            fault=_fault(attributes, found),
+        )
+
+    @property
+    def deadline(self) -> float | None:
+        """When no more trials start, in seconds since 1970; None without a budget, or before its clock began."""
+        return None if self.seconds is None or self.began is None else self.began + self.seconds
+
+
+def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    missing = set(_OLD_IDENTITY) - found.keys()
+    if missing:
+        return f"its attribute '{min(missing)}' is missing or malformed; submit its grid file again"
+    needs = attributes.get(noted(StudyKey.NEEDS), attributes.get(StudyKey.NEEDS, []))
+    if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
+        return "its attribute 'needs' is not a list of studies; submit its grid file again"
+    return ""
+
+
+class TrialRecord:
+    """What lab has noted of a trial; of another program's trial nothing.
+
+    Args:
+        trial: Optuna's.
+        study: the trial's study, on whose retries and cancelling `state` depends.
+        missing: ids of the runs that no longer exist, from `Tracker.missing_runs`.
+    """
+
+    def __init__(
+        self, trial: FrozenTrial, study: StudyRecord | None = None, missing: Collection[str] = ()
+    ) -> None:
+        self.trial = trial
         self.number = trial.number
+        self._study = study or StudyRecord("")
+        self._missing = missing
         self._attributes = trial.user_attrs
-        self._is_old = noted("cell") not in trial.user_attrs
+        self._is_old = noted(TrialKey.CELL) not in trial.user_attrs
 
     def __contains__(self, key: str) -> bool:
         return noted(key) in self._attributes or (self._is_old and key in self._attributes)
 
     @property
-    def is_own(self) -> bool:
-        """Whether lab has queued the trial: it has a cell, or a slot of a search."""
-        cell = self._text("cell")
-        if self._is_old and self._text("label") is None:
-            return False
-        return cell is not None and (len(cell) == _HASH_LENGTH or bool(_SLOT.fullmatch(cell)))
+    def trial_id(self) -> int:
+        """Optuna's id of it, which is unique in its database."""
+        return self.trial._trial_id
 
     @property
-    def is_slot(self) -> bool:
-        """Whether the trial is a slot of a search, and not a grid's cell."""
-        return bool(_SLOT.fullmatch(self.cell))
+    def state(self) -> State:
+        """The state of its cell, if it is the cell's newest trial."""
+        if self.lacks_successor:
+            return State.INTERRUPTED
+        if self.is_deleted:
+            return State.DELETED
+        if self.trial.state is TrialState.RUNNING:
+            return State.INTERRUPTED if self.is_dead else State.RUNNING
+        if self.trial.state is TrialState.WAITING:
+            return State.CANCELLED if self._study.cancelled else State.WAITING
+        if self.trial.state is TrialState.FAIL:
+            return State.FAILED
+        return State.COMPLETE if self.trial.state is TrialState.COMPLETE else State.PRUNED
+
+    @property
+    def lacks_successor(self) -> bool:
+        """Whether its worker died, another process failed it for that and was killed before it could requeue it.
+
+        The worker may have died after it had noted another outcome, and before it could tell Optuna.
+        """
+        died = self.trial.state is TrialState.FAIL and self.outcome != Outcome.FAILED
+        return died and self.may_retry
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether it may be requeued after its worker died."""
+        return self.retries < self._study.max_retries
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it has ended, and its run no longer exists."""
+        return self.trial.state.is_finished() and self.run_id in self._missing
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its worker was on this machine and has exited."""
+        if not self.has_worker:  # killed between the claim and saying who it is, unless it is just about to
+            started = self.trial.datetime_start or datetime.now()
+            return (datetime.now() - started).total_seconds() > 2 * HEARTBEAT_SECONDS
+        return self.worker is not None and self.worker.is_dead()  # if malformed, its heartbeat alone tells
+
+    @property
+    def is_own(self) -> bool:
+        """Whether lab has queued the trial: it has a cell, or a place in a search's budget."""
+        cell = self._text(TrialKey.CELL)
+        if self._is_old and self._text(TrialKey.LABEL) is None:
+            return False
+        return cell is not None and (len(cell) == _HASH_LENGTH or bool(_DRAFT.fullmatch(cell)))
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether it is a search's, and what to train in it is not chosen yet."""
+        return bool(_DRAFT.fullmatch(self.cell)) and TrialKey.CONFIG not in self
 
     @property
     def is_readable(self) -> bool:
         """Whether it is known what to train in it, or that a search has to choose it."""
-        return self.config is not None or (self.is_slot and "config" not in self)
+        return self.config is not None or self.is_draft
 
     @property
     def cell(self) -> str:
-        """The hash of its cell, or the name of its slot."""
-        return self._text("cell") or ""
+        """The hash of its cell; of a search's trial the name that it had as a draft."""
+        return self._text(TrialKey.CELL) or ""
 
     @property
-    def slot(self) -> int:
-        """The number of its slot."""
+    def draft_number(self) -> int:
+        """Of a search's trial: its number among those that the budget allows, from 0."""
         return int(self.cell.removeprefix("slot-"))
 
     @property
     def label(self) -> str:
-        """What it is called; its number where it has no name."""
-        return self._text("label") or str(self.number)
+        """Its name for people; its number if it has none."""
+        return self._text(TrialKey.LABEL) or str(self.number)
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The values of its config that are not defaults."""
-        return self._mapping("config")
+        """The settings of its config that are not defaults."""
+        return self._mapping(TrialKey.CONFIG)
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs its config asks for, where it says so."""
+        """Maximum number of epochs, if its config says."""
         found: Any = (self.config or {}).get("epochs")
         return int(found) if _is(found, (int,)) and found > 0 else None
 
     @property
+    def epoch(self) -> int:
+        """The last epoch (1-based) that was reported; 0 before the first."""
+        return max(self.trial.intermediate_values, default=0)
+
+    @property
+    def last_value(self) -> float | None:
+        """The monitored metric after that epoch."""
+        return self.trial.intermediate_values.get(self.epoch)
+
+    @property
     def run_id(self) -> str | None:
         """The id of its run."""
-        return self._text("run_id")
+        return self._text(TrialKey.RUN_ID)
 
     @property
     def has_worker(self) -> bool:
-        """Whether a worker has said that the trial is its own."""
-        return self._value("worker") is not None
+        """Whether a worker has noted that the trial is its own."""
+        return self._value(TrialKey.WORKER) is not None
 
     @property
-    def worker(self) -> tuple[str, int, str] | None:
-        """Host, process id and start of its worker; None where it has none, or one of another form."""
-        found = _WORKER.fullmatch(self.worker_name)
-        return None if found is None else (found["host"], int(found["pid"]), found["created"])
+    def worker(self) -> WorkerName | None:
+        """The process of its worker; None without one, or if the name is malformed."""
+        return WorkerName.parse(self.worker_name)
 
     @property
     def worker_name(self) -> str:
-        """Its worker, to be shown."""
-        return self._text("worker") or ""
+        """The name of its worker as noted."""
+        return self._text(TrialKey.WORKER) or ""
 
     @property
     def retries(self) -> int:
-        """How often it was queued again since it was first tried, or since somebody asked for another try."""
-        found = self._value("retries")
+        """How often it was requeued after its worker died, since it was queued or a user retried it."""
+        found = self._value(TrialKey.RETRIES)
         return found if _is(found, (int,)) and found > 0 else 0
 
     @property
     def was_put_back(self) -> bool:
-        """Whether a worker has had it before and given it back."""
-        return self._value("put_back") is True
+        """Whether a worker has had it before and put it back."""
+        return self._value(TrialKey.PUT_BACK) is True
 
     @property
     def earlier_error(self) -> str:
         """Why an earlier attempt failed."""
-        return self._text("earlier_error") or ""
+        return self._text(TrialKey.EARLIER_ERROR) or ""
 
     @property
     def enqueued(self) -> dict[str, Any] | None:
-        """The point that a slot is to try."""
-        return self._mapping("enqueued")
+        """The point that a draft is to try."""
+        return self._mapping(TrialKey.ENQUEUED)
 
     @property
     def outcome(self) -> str:
-        """How it ended, nothing where it has not."""
-        return self._text("outcome") or ""
+        """How it ended; empty if it has not."""
+        return self._text(TrialKey.OUTCOME) or ""
 
     @property
     def error(self) -> str | None:
+        """The error that it raised."""
+        return self._text(TrialKey.ERROR)
+
+    @property
+    def failure(self) -> str:
         """Why it failed."""
-        return self._text("error")
+        return self.error or _DIED
 
     @property
     def is_void(self) -> bool:
         """Whether it was given up before training, and counts for nothing."""
-        return "void" in self
+        return TrialKey.VOID in self
 
     @property
     def best_value(self) -> float | None:
-        """Its best value of the monitored metric."""
-        found = self._value("best_value")
-        return float(found) if _is(found, (int, float)) else None
+        """Its best value of the monitored metric, which need not be the first objective."""
+        found = self._value(TrialKey.BEST_VALUE)
+        if _is(found, (int, float)):
+            return float(found)
+        return self.trial.values[0] if self.trial.values else None
 
     @property
     def params(self) -> int | None:
-        """How many parameters its model has."""
-        found = self._value("params")
+        """Number of its model's parameters."""
+        found = self._value(TrialKey.PARAMS)
         return int(found) if _is(found, (int, float)) else None
 
-    def kept(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Return those of `keys` that it has, with their values."""
-        return {key: self._value(key) for key in keys if self._value(key) is not None}
+    def kept(self, *, anew: bool = False) -> dict[str, Any]:
+        """Return what a requeued trial takes along: what it is about and, unless it starts `anew`, its history."""
+        return self._values(_KEPT_CELL if anew else _KEPT)
+
+    def _values(self, keys: Iterable[str]) -> dict[str, Any]:
+        return {key: value for key in keys if (value := self._value(key)) is not None}
 
     def _value(self, key: str) -> Any:
         old = self._attributes.get(key) if self._is_old else None

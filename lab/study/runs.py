@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from optuna.trial import TrialState
 
 from lab.study.queue import TrialQueue
-from lab.study.record import TrialRecord
 from lab.study.storage import database_exists
 from lab.study.studies import Studies, reason
 
@@ -52,8 +51,7 @@ def study_runs(url: str) -> StudyRuns | None:
 
 def _note(queue: TrialQueue, found: StudyRuns) -> None:
     # a re-queued one, which has the same run, comes after the failed one
-    for trial in queue.trials():
-        record = TrialRecord(trial)
+    for record in queue.records():
         if record.run_id is not None and not record.is_void:
             found.study[record.run_id] = queue.name
-            found.done[record.run_id] = trial.state in _DONE
+            found.done[record.run_id] = record.trial.state in _DONE

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
 from lab.errors import StudyError
-from lab.study.planner import cell_states
-from lab.study.queue import TrialQueue, failure, is_dead
-from lab.study.record import TrialRecord
+from lab.study.queue import TrialQueue
+from lab.study.record import State, TrialRecord
 from lab.study.storage import PatientStorage, database_exists, display_url, open_storage
-from lab.study.studies import StudyNames, broken, names_in, not_labs, reason
+from lab.study.studies import StudyNames, names_in, not_labs, reason
 from lab.training import Outcome, rank
 
 __all__ = [
     "StudyStatus",
-    "best_value",
     "find_queue",
     "known_studies",
     "run_ids",
@@ -34,9 +30,9 @@ __all__ = [
 class StudyStatus:
     """A study's cells by state, the trials that run, were interrupted and failed, and the best value so far.
 
-    A trial is `interrupted` when its worker, on this machine, is no more and nobody has queued it again. `others`
-    is how many trials another program has added, which count for nothing. `trouble` says what keeps the study from
-    being trained, or from being shown: then the rest is empty.
+    A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
+    trials another program has added, which count for nothing. `trouble` says what keeps the study from being trained,
+    or from being shown: then the rest is empty.
     """
 
     name: str
@@ -115,75 +111,60 @@ def _status_or_trouble(storage: PatientStorage, name: str, missing: Missing) -> 
 
 def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
     gone = missing(run_ids(queue))
-    states = cell_states(queue, gone)
-    # each cell's last, though one that was tried again since has another state
-    failures = {TrialRecord(trial).cell: trial for trial in queue.trials(TrialState.FAIL)}
-    held = queue.trials(TrialState.RUNNING)
-    best = winner(queue, gone)
+    newest = queue.newest(gone).values()
+    by_state: dict[State, list[TrialRecord]] = defaultdict(list)
+    for record in newest:
+        by_state[record.state].append(record)
+    study, best = queue.record(), winner(queue, gone)
     return StudyStatus(
         name=queue.name,
-        monitor=queue.attributes().get("monitor", ""),
-        states=dict(Counter(states.values())),
-        running=[_running(trial) for trial in held if not is_dead(trial)],
-        interrupted=[_running(trial) for trial in held if is_dead(trial)],
-        failed=[_failed(trial) for cell, trial in failures.items() if states.get(cell) == "failed"],
-        best_value=best_value(best) if best else None,
-        best_label=TrialRecord(best).label if best else "",
-        cancelled=queue.is_cancelled(),
+        monitor=study.monitor,
+        states={str(state): len(records) for state, records in by_state.items()},
+        running=[_running(record) for record in by_state[State.RUNNING]],
+        interrupted=[_running(record) for record in by_state[State.INTERRUPTED]],
+        failed=[_failed(record) for record in by_state[State.FAILED]],
+        best_value=best.best_value if best else None,
+        best_label=best.label if best else "",
+        cancelled=study.cancelled,
         others=len(queue.others()),
-        trouble=broken(queue),
+        trouble=study.fault,
     )
 
 
 def run_ids(queue: TrialQueue) -> set[str]:
     """Return the runs of each cell's newest trial."""
-    records = map(TrialRecord, queue.newest().values())
-    return {record.run_id for record in records if record.run_id is not None}
+    return {record.run_id for record in queue.newest().values() if record.run_id is not None}
 
 
-def winner(queue: TrialQueue, missing: Collection[str] = ()) -> FrozenTrial | None:
-    """Return the best finished trial of a study, in the order of `lab.training.rank`; None where none is finished.
+def winner(queue: TrialQueue, missing: Collection[str] = ()) -> TrialRecord | None:
+    """Return the best finished trial of a study, in the order of `lab.training.rank`; None if none is finished.
 
-    It is one of the cells that were planned last, as on a leaderboard, where any of these is finished.
+    It is one of the cells that were planned last, as on a leaderboard, if any of these is finished.
 
     Args:
         queue: of the study.
-        missing: ids of the runs that are no more: a trial without its run wins nothing.
+        missing: ids of the runs that no longer exist: a trial without its run does not win.
     """
-    finished = [
-        trial
-        for trial in queue.newest().values()
-        if trial.state is TrialState.COMPLETE and TrialRecord(trial).run_id not in missing
-    ]
-    planned = set(map(str, queue.attributes().get("planned", [])))
-    finished = [trial for trial in finished if TrialRecord(trial).cell in planned] or finished
-    maximize = queue.maximizes()
+    newest, study = queue.newest(missing).values(), queue.record()
+    finished = [record for record in newest if record.state is State.COMPLETE]
+    finished = [record for record in finished if record.cell in study.planned] or finished
 
-    def place(trial: FrozenTrial) -> tuple[int, float, float, int]:
-        record = TrialRecord(trial)
+    def place(record: TrialRecord) -> tuple[int, float, float, int]:
         outcome = record.outcome or Outcome.COMPLETED
-        return rank(outcome, best_value(trial), record.params, trial.number, maximize=maximize)
+        return rank(outcome, record.best_value, record.params, record.number, maximize=study.maximize)
 
     return min(finished, key=place, default=None)
 
 
-def best_value(trial: FrozenTrial) -> float | None:
-    """Return a trial's best value of the monitored metric, which need not be the first objective."""
-    noted = TrialRecord(trial).best_value
-    return noted if noted is not None else trial.values[0] if trial.values else None
-
-
-def _running(trial: FrozenTrial) -> dict[str, Any]:
-    record, epoch = TrialRecord(trial), max(trial.intermediate_values, default=0)
+def _running(record: TrialRecord) -> dict[str, Any]:
     return {
         "label": record.label,
-        "epoch": epoch,
+        "epoch": record.epoch,
         "epochs": record.epochs,
-        "value": trial.intermediate_values.get(epoch),
+        "value": record.last_value,
         "worker": record.worker_name,
     }
 
 
-def _failed(trial: FrozenTrial) -> dict[str, Any]:
-    record = TrialRecord(trial)
-    return {"label": record.label, "error": failure(trial), "run_id": record.run_id}
+def _failed(record: TrialRecord) -> dict[str, Any]:
+    return {"label": record.label, "error": record.failure, "run_id": record.run_id}

@@ -21,12 +21,11 @@ from optuna.trial import TrialState
 
 from lab.errors import StudyError
 from lab.study.faults import Patience, is_denied
+from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
 from lab.study.lock import alone
 from lab.study.record import TrialRecord
 
 __all__ = [
-    "GRACE_SECONDS",
-    "HEARTBEAT_SECONDS",
     "READING",
     "PatientStorage",
     "database_exists",
@@ -36,12 +35,10 @@ __all__ = [
     "with_driver",
 ]
 
-HEARTBEAT_SECONDS = 15
 _CREDENTIALS = (
     ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
 )
 READING = {"reading": True}  # options of a connection that only reads, and waits for no writer
-GRACE_SECONDS = 60  # after a worker's last heartbeat, until its trial is thought dead
 _BUSY_SECONDS = 60  # how long a writer of SQLite waits for another, before it says so and waits on
 _CONNECT_SECONDS = 10  # for a PostgreSQL server to answer
 # A process that sleeps in a transaction keeps others from the rows it has locked: PostgreSQL breaks it off, and the

@@ -14,17 +14,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import StudyError
 from lab.study.queue import TrialQueue
-from lab.study.record import MARK, StudyKeys, is_lab_study
+from lab.study.record import IDENTIFYING_KEYS, StudyKey, is_lab_study, noted
 from lab.study.storage import PatientStorage, display_url, open_storage
 
-__all__ = ["Studies", "StudyNames", "broken", "names_in", "not_labs", "open_study", "reason"]
+__all__ = ["Studies", "StudyNames", "names_in", "not_labs", "open_study", "reason"]
 
 _MARKS = sa.text(
     "SELECT s.study_id, s.study_name, a.key, a.value_json FROM studies s "
     "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key IN :keys"
-).bindparams(sa.bindparam("keys", StudyKeys.ALL, expanding=True))
+).bindparams(sa.bindparam("keys", IDENTIFYING_KEYS, expanding=True))
 _FORMAT = 1  # of what lab notes in a study; a number, so that a later version can tell
-_LEFT_EARLY = {"objectives"}  # what an earlier version has set before it was killed, if anything
+_LEFT_EARLY = {StudyKey.OBJECTIVES}  # what an earlier version has set before it was killed, if anything
 
 
 class StudyNames(NamedTuple):
@@ -63,12 +63,12 @@ def open_study(
         storage=storage, study_name=name, directions=list(directions), load_if_exists=True
     )
     attributes = study.user_attrs
-    if MARK not in attributes:
+    if noted(StudyKey.MARK) not in attributes:
         # one without any trial or attribute is what a planner left that was killed here, and nobody's loss
         empty = not attributes.keys() - _LEFT_EARLY and not study.get_trials(deepcopy=False)
         if not empty and not is_lab_study(name, attributes):
             raise StudyError(not_labs(name))
-        study.set_user_attr(MARK, _FORMAT)
+        study.set_user_attr(noted(StudyKey.MARK), _FORMAT)
     return TrialQueue(storage, name), [direction.name.lower() for direction in study.directions]
 
 
@@ -78,17 +78,6 @@ def not_labs(name: str) -> str:
         f"The study '{name}' is not lab's: another program has made it with Optuna, so its values can mean anything, "
         "and lab leaves it alone. Give a grid file another `name`, or name another database with --storage"
     )
-
-
-def broken(queue: TrialQueue) -> str:
-    """Return what a study lacks that nobody can train it without, nothing where it has it."""
-    missing = {"experiment", "monitor", "run_id"} - queue.attributes().keys()
-    if missing:
-        return f"its attribute '{min(missing)}' is missing, or of another form; submit its grid file again"
-    needs = queue.attribute("needs", [])
-    if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
-        return "its attribute 'needs' is no list of studies; submit its grid file again"
-    return ""
 
 
 def reason(error: BaseException) -> str:
@@ -147,7 +136,7 @@ class Studies:
     def _is_ready(self, queue: TrialQueue) -> bool:
         if not queue.waits() or queue.is_cancelled():
             return False
-        fault = broken(queue)
+        fault = queue.record().fault
         if fault:
             raise StudyError(fault)
         return not self._missing(queue)
@@ -172,5 +161,5 @@ class Studies:
 
     def _missing(self, queue: TrialQueue) -> list[str]:
         """Return the names of the studies that must be done before `queue`, and are not."""
-        needed = {name: self._queues.get(name) for name in queue.attribute("needs", [])}
+        needed = {name: self._queues.get(name) for name in queue.record().needs}
         return [name for name, other in needed.items() if other is None or not other.is_over()]

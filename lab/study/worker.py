@@ -18,6 +18,7 @@ from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
+from lab.study.record import TrialKey
 from lab.study.search.searcher import Searcher, Searching
 from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, UnavailableError, connect
@@ -64,6 +65,9 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         emit(WorkerFailed(str(error)))
         return
     try:
+        fault = queue.record().fault
+        if fault:
+            raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
         searching = Searching(queue, should_stop)
         while not should_stop() and not _is_past(settings.deadline):
             if searching.is_over():
@@ -142,14 +146,14 @@ class _Attempt:
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
         check_data(config)  # before a run is opened
-        attributes = self.queue.attributes()
+        study = self.queue.record()
         placement = Placement(
-            experiment=attributes["experiment"],
+            experiment=study.experiment,
             name=self.claim.label,
             tags={Tag.STUDY: self.settings.study, Tag.TRIAL: str(self.claim.number)},
             params={name: as_text(value) for name, value in self.claim.params.items()},
-            parent_run_id=attributes["run_id"],
-            run_id=self._run_to_continue(attributes["experiment"]),
+            parent_run_id=study.run_id,
+            run_id=self._run_to_continue(study.experiment),
             checkpoint_dir=self.settings.checkpoint_dir,
         )
         return train(
@@ -183,7 +187,7 @@ class _Attempt:
             Tag.KIND: "trial",
         }
         found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
-        known = self.queue.run_ids()  # a search may try a point twice
+        known = {record.run_id for record in self.queue.records()}  # a search may try a point twice
         return next((run_id for run_id in found if run_id not in known), None)
 
     def _started(self, run: Run) -> None:
@@ -192,7 +196,7 @@ class _Attempt:
         ):  # of a cell that failed before; `lab.error` would say that this attempt did
             run.set_tags({Tag.EARLIER_ERROR: self.claim.earlier_error})
             run.remove_tags([Tag.ERROR])
-        self.queue.set_trial_attribute(self.claim.trial_id, "run_id", run.run_id)
+        self.queue.note_trial(self.claim.trial_id, TrialKey.RUN_ID, run.run_id)
 
     def _epoch_ended(self, result: EpochResult) -> None:
         monitored = result.metrics.get(self.claim.config.monitor)
@@ -204,9 +208,13 @@ class _Attempt:
         return self.searcher is not None and self.searcher.prunes(self.claim.trial_id)
 
     def _complete(self, result: TrialResult) -> None:
-        facts = {"outcome": str(result.outcome), **result.metrics(), "params": result.summary.params}
+        facts = {
+            TrialKey.OUTCOME: str(result.outcome),
+            **result.metrics(),
+            TrialKey.PARAMS: result.summary.params,
+        }
         for key, value in facts.items():
-            self.queue.set_trial_attribute(self.claim.trial_id, key, value)
+            self.queue.note_trial(self.claim.trial_id, key, value)
         if self.searcher is None:
             self.queue.complete(self.claim.trial_id, result.value)
         else:
@@ -223,8 +231,8 @@ class _Attempt:
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        self.queue.set_trial_attribute(self.claim.trial_id, "outcome", str(Outcome.FAILED))
-        self.queue.set_trial_attribute(self.claim.trial_id, "error", reason[:1000])
+        self.queue.note_trial(self.claim.trial_id, TrialKey.OUTCOME, str(Outcome.FAILED))
+        self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
 

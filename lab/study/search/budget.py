@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from lab.config import Grid
 from lab.study.distributions import Codec, accept_search
-from lab.study.queue import TrialQueue, is_void
-from lab.study.record import TrialRecord
+from lab.study.queue import TrialQueue
+from lab.study.record import StudyKey, TrialKey, TrialRecord
+from lab.study.rescue import requeue
 
 __all__ = [
     "end_if_over",
@@ -27,8 +28,6 @@ __all__ = [
     "slot",
 ]
 
-_SEARCH = "search"  # the study's attribute that workers read the search from
-
 
 def slot(number: int) -> str:
     """Return what stands in place of a cell's hash for slot `number`; its retries share it."""
@@ -38,7 +37,6 @@ def slot(number: int) -> str:
 def fill_slots(
     grid: Grid,
     queue: TrialQueue,
-    states: Mapping[str, str],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int]:
     """Queue what the study does not have yet of a search's budget; return how many slots were added and were there.
@@ -46,7 +44,6 @@ def fill_slots(
     Args:
         grid: with a search.
         queue: of its study.
-        states: state of each slot's newest trial, from `cell_states`; nobody else may add any in the meantime.
         on_progress: called with the slots queued so far and how many there are.
 
     Raises:
@@ -54,17 +51,18 @@ def fill_slots(
     """
     trials = grid.budget.trials or 0
     codec = accept_search(grid.space, queue)
-    queue.set_attribute(_SEARCH, _saved(grid))
+    queue.note(StudyKey.SEARCH, _saved(grid))
     end_if_over(grid, queue)
     wanted = [slot(number) for number in range(trials)]
-    missing = [name for name in wanted if states.get(name, "lost") == "lost"]
-    lost = {TrialRecord(trial).cell: trial for trial in queue.trials(TrialState.FAIL)}
+    newest = queue.newest()
+    missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
+    failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
     for done, name in enumerate(missing):
         on_progress(done, len(missing))
-        if name in lost:
-            queue.requeue(lost[name])
+        if name in failed:
+            requeue(queue, failed[name])
         else:
-            queue.reserve(name)
+            queue.draft(name)
     _assign_enqueued(grid, queue, codec)
     _void_superfluous(queue, trials)
     return len(missing), len(wanted) - len(missing)
@@ -72,8 +70,8 @@ def fill_slots(
 
 def forget_search(queue: TrialQueue) -> None:
     """Make the study's workers train cells only: its file has no search any more."""
-    if queue.attribute(_SEARCH) is not None:
-        queue.set_attribute(_SEARCH, None)
+    if queue.record().search is not None:
+        queue.note(StudyKey.SEARCH, None)
         _void_superfluous(queue, 0)
 
 
@@ -85,12 +83,12 @@ def search_is_over(grid: Grid, queue: TrialQueue) -> bool:
     if target is not None:
         sign = 1 if grid.search.objectives[0].direction == "maximize" else -1
         newest = queue.newest().values()
-        complete = [trial for trial in newest if trial.state is TrialState.COMPLETE]
+        complete = [record.trial for record in newest if record.trial.state is TrialState.COMPLETE]
         if any(sign * (trial.values[0] - target) >= 0 for trial in complete):
             return True
     if epochs is None:
         return False
-    spent = {TrialRecord(trial).cell: len(trial.intermediate_values) for trial in queue.trials()}
+    spent = {record.cell: len(record.trial.intermediate_values) for record in queue.records()}
     return sum(spent.values()) >= epochs
 
 
@@ -98,7 +96,7 @@ def end_if_over(grid: Grid, queue: TrialQueue) -> bool:
     """Note in the study that its search is over if it is, so that nobody waits for its slots; return whether."""
     over = search_is_over(grid, queue)
     if over:
-        queue.set_attribute("ended", _saved(grid))  # of this file: a changed one may go on
+        queue.note(StudyKey.EXHAUSTED, _saved(grid))  # of this file: a changed one may go on
     return over
 
 
@@ -106,45 +104,42 @@ def _saved(grid: Grid) -> dict[str, Any]:
     return {"text": grid.text, "file": grid.file, "overrides": dict(grid.overrides)}
 
 
-def is_superfluous(trial: FrozenTrial, queue: TrialQueue, budget: int) -> bool:
+def is_superfluous(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
     """Return whether a claimed slot is beyond the budget, or there twice: two sweeps can queue it at once."""
-    record = TrialRecord(trial)
-    if record.slot >= budget:
+    if record.draft_number >= budget:
         return True
     return any(
-        other.number < trial.number
-        and TrialRecord(other).cell == record.cell
-        and other.state is not TrialState.FAIL
-        and not is_void(other)
-        for other in queue.trials()
+        other.number < record.number
+        and other.cell == record.cell
+        and other.trial.state is not TrialState.FAIL
+        and not other.is_void
+        for other in queue.records()
     )
 
 
 def _assign_enqueued(grid: Grid, queue: TrialQueue, codec: Codec) -> None:
     """Note at the first free slots the points to try in them that were not tried yet."""
     points = [] if grid.search is None else [codec.encode(point) for point in grid.search.enqueue]
-    tried = {_key(point) for trial in queue.trials() if (point := TrialRecord(trial).enqueued) is not None}
-    free = (trial for trial in queue.trials(TrialState.WAITING) if _is_free(trial))
+    tried = {_key(point) for record in queue.records() if (point := record.enqueued) is not None}
+    free = (record for record in queue.records(TrialState.WAITING) if _is_free(record))
     for point in points:
         if _key(point) not in tried:
-            trial = next(free, None)
-            if trial is None:
+            record = next(free, None)
+            if record is None:
                 return
-            queue.annotate(trial, "enqueued", point)
+            queue.note_trial(record.trial_id, TrialKey.ENQUEUED, point)
             tried.add(_key(point))
 
 
 def _void_superfluous(queue: TrialQueue, budget: int) -> None:
     """Void the free slots beyond a budget that was lowered."""
-    for trial in queue.trials(TrialState.WAITING):
-        record = TrialRecord(trial)
-        if record.is_slot and "config" not in record and record.slot >= budget:
-            queue.void(trial, "beyond the budget")
+    for record in queue.records(TrialState.WAITING):
+        if record.is_draft and record.draft_number >= budget:
+            queue.void(record, "beyond the budget")
 
 
-def _is_free(trial: FrozenTrial) -> bool:
-    record = TrialRecord(trial)
-    return record.is_slot and not trial.params and "config" not in record and "enqueued" not in record
+def _is_free(record: TrialRecord) -> bool:
+    return record.is_draft and not record.trial.params and TrialKey.ENQUEUED not in record
 
 
 def _key(point: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from lab.config import Dimension, Grid, Point, Search, TrialConfig, parse_grid
 from lab.data import describe, settled
@@ -21,7 +21,7 @@ from lab.objective import TrialResult
 from lab.study.distributions import search_codec
 from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
-from lab.study.record import TrialRecord
+from lab.study.record import TrialKey, TrialRecord
 from lab.study.search.budget import end_if_over, is_superfluous
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
@@ -34,7 +34,7 @@ _LEARNING_TRIES = 20  # of them by the sampler, which may be stuck; the others a
 
 def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searcher | None:
     """Return what searches for the study, None if it is a grid's."""
-    saved = queue.attribute("search")
+    saved = queue.record().search
     if not saved:
         return None
     try:
@@ -62,7 +62,7 @@ class Searching:
 
     def current(self) -> Searcher | None:
         """Return what searches; None if the study is a grid's."""
-        saved = self._queue.attribute("search")
+        saved = self._queue.record().search
         if saved != self._saved:
             self._searcher = open_searcher(self._queue, self._should_stop)
             self._saved = saved
@@ -78,9 +78,9 @@ class Searching:
         searcher = self.current()
         if searcher is not None:
             return searcher.prepare(trial_id)
-        trial = self._queue.storage.get_trial(trial_id)
-        if "config" not in TrialRecord(trial):
-            self._queue.void(trial, "the study is no search any more")
+        record = TrialRecord(self._queue.storage.get_trial(trial_id))
+        if TrialKey.CONFIG not in record:
+            self._queue.void(record, "the study is no search any more")
             return False
         return True
 
@@ -158,10 +158,10 @@ class Searcher:
                 begun = TrialConfig(**record.config)
                 self._note_constraints(Trial(self._study(RandomSampler()), trial_id), begun)
             return True
-        if is_superfluous(frozen, self._queue, self._grid.budget.trials or 0):
-            self._queue.void(frozen, "a slot too many")
+        if is_superfluous(record, self._queue, self._grid.budget.trials or 0):
+            self._queue.void(record, "a slot too many")
             return False
-        trial, point, reason = self._suggest(trial_id, frozen)
+        trial, point, reason = self._suggest(trial_id, record)
         config: TrialConfig | None = None
         if point is not None:
             try:
@@ -176,11 +176,11 @@ class Searcher:
         self._queue.describe(trial_id, searched_images(self._queue, config), self._grid.label(point))
         return True
 
-    def _suggest(self, trial_id: int, frozen: FrozenTrial) -> tuple[Trial, Point | None, str]:
+    def _suggest(self, trial_id: int, record: TrialRecord) -> tuple[Trial, Point | None, str]:
         """Return the trial with all its parameters, and the point they are; None and why if they are none."""
         stuck = self._in_vain >= _LEARNING_TRIES
-        sampler = RandomSampler() if stuck else build_sampler(self._search.sampler, frozen.number)
-        fixed = TrialRecord(frozen).enqueued
+        sampler = RandomSampler() if stuck else build_sampler(self._search.sampler, record.number)
+        fixed = record.enqueued
         if fixed:
             sampler = _fixing(fixed, sampler)
         gone = ""
@@ -220,13 +220,15 @@ class Searcher:
         self._in_vain += 1
         record = TrialRecord(frozen)
         fixed = record.enqueued or {}
-        again = {"enqueued": fixed} if frozen.params.keys() - fixed.keys() else {}  # the rest may be at fault
+        again = (
+            {TrialKey.ENQUEUED: fixed} if frozen.params.keys() - fixed.keys() else {}
+        )  # the rest may be at fault
         # void before its slot is there again, or that would be one too many; ended after it, or the study would
         # look done in between
-        self._queue.set_trial_attribute(trial_id, "void", reason[:1000])
+        self._queue.note_trial(trial_id, TrialKey.VOID, reason[:1000])
         if not self._search.tries_every_point:  # of these, one that may not be trained has no substitute
-            self._queue.reserve(record.cell, **again)
-        self._queue.void(frozen, reason)
+            self._queue.draft(record.cell, **again)
+        self._queue.void(record, reason)
         if self._in_vain >= _TRIES:
             self._in_vain = 0
             raise StudyError(

@@ -133,7 +133,7 @@ def test_a_killed_workers_trial_shows_at_once(lab: Any) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         created = psutil.Process(process.pid).create_time()
         worker = f"{socket.gethostname()}:{process.pid}:{created:.2f}"
-        queue.set_trial_attribute(claim.trial_id, "worker", worker)
+        queue.note_trial(claim.trial_id, "worker", worker)
         queue.report(claim.trial_id, 1, 0.5)
         assert "running  lr=0.01 relu: epoch 1/2, val_accuracy 0.5000" in lab("status", "tiny").stdout
         process.kill()

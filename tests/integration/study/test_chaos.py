@@ -161,14 +161,14 @@ def check(machine: Machine, points: Points) -> None:
 
 def die_before_it_says_its_run(settings: WorkerSettings) -> None:
     """Work until a trial's run was made, and the study is about to hear of it."""
-    tell = TrialQueue.set_trial_attribute
+    tell = TrialQueue.note_trial
 
     def deadly(queue: TrialQueue, trial_id: int, key: str, value: Any) -> None:
         if key == "run_id":
             os.kill(os.getpid(), signal.SIGKILL)
         tell(queue, trial_id, key, value)
 
-    TrialQueue.set_trial_attribute = deadly  # type: ignore[method-assign]
+    TrialQueue.note_trial = deadly  # type: ignore[method-assign]
     work(settings, lambda event: None, lambda: False)
 
 
@@ -229,5 +229,5 @@ def test_services_killed_at_random_moments_on_postgres(
     for _ in range(2):
         machine.start("worker", "--study", "chaos", "--workers", "2")
     queue = study(machine, "chaos")
-    machine.kill_at_random(lambda: bool(queue.attribute("concluded")))
+    machine.kill_at_random(lambda: bool(queue.record().concluded))
     check(machine, points)

@@ -21,6 +21,7 @@ from lab.study import TrialQueue, find_queue, lock, open_storage, storage
 from lab.study.lock import alone
 from lab.tracking import RunStatus, connect, left
 from lab.tracking.journal import RunJournal
+from lab.tracking.writes import End, Tags
 
 
 @contextmanager
@@ -119,7 +120,7 @@ def test_whose_a_trial_is_can_be_asked_while_somebody_sleeps_on_the_database(
         began = time.monotonic()
         assert queue.is_mine(claim.trial_id)
         assert time.monotonic() - began < 5
-    queue.set_trial_attribute(claim.trial_id, "worker", "elsewhere:1:1.00")
+    queue.note_trial(claim.trial_id, "worker", "elsewhere:1:1.00")
     assert not queue.is_mine(claim.trial_id)
     queue.put_back(claim.trial_id)  # another's by now
     assert [trial.user_attrs["lab:worker"] for trial in queue.trials(TrialState.RUNNING)] == [
@@ -135,18 +136,18 @@ def test_a_run_is_not_ended_whose_trial_was_taken_up_again(
     claim = queue.claim()
     assert claim is not None
     run = tracker.open_run(name="t", experiment=tracker.experiment("tiny"), tags={})
-    queue.set_trial_attribute(claim.trial_id, "run_id", run.run_id)
+    queue.note_trial(claim.trial_id, "run_id", run.run_id)
     queue.put_back(claim.trial_id)
-    trial = queue.trials()[0]
-    assert trial.state is TrialState.WAITING
+    record = queue.records()[0]
+    assert record.state == "waiting"
     again = found(stores).claim()  # while who put it back slept
     assert again is not None
     assert again.trial_id == claim.trial_id
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.RUNNING
     assert "lab.outcome" not in tracker.tags(run.run_id)
     queue.put_back(claim.trial_id)
-    end_run(trial, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
+    end_run(record, queue, tracker, RunStatus.KILLED, {"lab.outcome": "killed"})
     assert tracker.status(run.run_id) is RunStatus.KILLED
 
 
@@ -163,8 +164,8 @@ def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: S
     for name in ("left", "held"):
         journal = RunJournal.create(stores.journal_dir / name, store=tracker.uri, run_id=run.run_id)
         assert journal is not None
-        journal.add("tags", {"tags": {name: "yes"}})
-        journal.add("end", {"status": "FINISHED", "timestamp": 1})
+        journal.add(Tags({name: "yes"}))
+        journal.add(End(RunStatus.FINISHED, 1))
         journals.append(journal)
     journals[0].close()
     told: list[str] = []

@@ -39,7 +39,7 @@ def test_the_needed_study_is_swept_first_and_its_best_model_is_the_beginning(
     planned: list[str] = []
 
     def note(submission: Submission, progress: object) -> None:
-        planned.append(submission.queue.attributes()["experiment"])
+        planned.append(submission.queue.record().experiment)
 
     result = sweep(load_grid(files / "small.yaml"), stores, workers=2, on_plan=note)
     assert planned == ["source", "small"]

@@ -20,6 +20,7 @@ from lab.study import (
     known_studies,
     open_storage,
     open_study,
+    requeue_dead,
     statuses,
     study_status,
 )
@@ -40,7 +41,7 @@ HOSTILE: dict[str, Any] = {
 def lab_study(url: str, name: str = "labs", cells: int = 1) -> TrialQueue:
     queue, _ = open_study(open_storage(url), name, ["maximize"])
     for key, value in {"experiment": name, "monitor": "val_accuracy", "run_id": "0" * 32}.items():
-        queue.set_attribute(key, value)
+        queue.note(key, value)
     for number in range(cells):
         lr = (number + 1) / 1000
         queue.add(TrialConfig(lr=lr), f"lr={lr}", {"lr": lr}, {"lr": FloatDistribution(0.001, 10)})
@@ -68,7 +69,7 @@ def test_another_programs_study_is_seen_as_such_and_left_alone(url: str) -> None
     studies = Studies(url)
     assert [queue.name for queue in studies.ready()] == ["labs"]
     for queue in studies.queues():
-        queue.requeue_dead()
+        requeue_dead(queue)
     assert [status.name for status in statuses(url)] == ["labs"]
     for ask in (
         lambda: find_queue(url, "foreign"),
@@ -92,7 +93,7 @@ def test_trials_that_another_program_adds_to_labs_study_are_left_alone(url: str)
     assert claim is not None
     queue.complete(claim.trial_id, 0.5)
     assert queue.claim() is None
-    assert queue.requeue_dead() == []
+    assert requeue_dead(queue) == []
     assert (queue.waits(), queue.is_over(), len(queue.trials()), len(queue.others())) == (False, True, 1, 2)
     status = study_status(url, "labs")
     assert (status.states, status.others, status.best_value) == ({"complete": 1}, 2, 0.5)
@@ -145,7 +146,7 @@ def test_what_an_earlier_version_made_is_known_by_its_form(url: str, changed: di
     assert TrialRecord(trial).worker is not None
     queue.put_back(claim.trial_id)
     assert not TrialRecord(queue.trials()[0]).has_worker
-    assert queue.attributes()["experiment"] == "old"
+    assert queue.record().experiment == "old"
 
 
 def spoil(url: str, statement: str) -> None:
@@ -194,7 +195,7 @@ BROKEN = {
 @pytest.mark.parametrize("statement", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_study_is_named_with_its_reason_and_the_others_go_on(url: str, statement: str) -> None:
     lab_study(url, "healthy")
-    lab_study(url, "broken").set_attribute("needs", [])
+    lab_study(url, "broken").note("needs", [])
     spoil(url, statement)
     told: dict[str, str] = {}
     studies = Studies(url, on_broken=lambda name, error: told.update({name: str(error)}))

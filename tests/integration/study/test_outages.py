@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from lab.config import Grid, TrialConfig
 from lab.engines import Stores, sweep
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, faults, open_storage, open_study
+from lab.study import TrialQueue, faults, open_storage, open_study, requeue_dead
 
 pytestmark = pytest.mark.postgres
 REPOSITORY = Path(__file__).parents[3]
@@ -157,13 +157,13 @@ def test_every_call_of_a_queue_outlives_a_restart(own_postgres: Any, mode: str) 
     restart()
     queue.beat(claim.trial_id)
     restart()
-    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.note_trial(claim.trial_id, "run_id", "r1")
     restart()
     queue.report(claim.trial_id, 1, 0.25)
     restart()
     assert queue.is_mine(claim.trial_id)
     restart()
-    assert queue.requeue_dead() == []
+    assert requeue_dead(queue) == []
     restart()
     queue.complete(claim.trial_id, 0.5)
     restart()

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from lab.config import parse_grid
 from lab.errors import StudyError
-from lab.study import TrialQueue, cell_states, feasible_cells, open_storage, submit
+from lab.study import TrialQueue, feasible_cells, open_storage, submit
 from lab.study.lock import alone
 from lab.tracking import MemoryTracker, connect
 
@@ -142,8 +142,8 @@ def test_a_cancelled_study_takes_no_cells(url: str) -> None:
     storage, tracker = open_storage(url), MemoryTracker()
     grid = parse_grid(grid_text("s", RATES[:2]), "s.yaml")
     queue = submit(grid, feasible_cells(grid), storage, tracker).queue
-    queue.set_attribute("cancelled", True)
+    queue.note("cancelled", True)
     assert queue.claim() is None
-    assert list(cell_states(queue).values()) == ["cancelled"] * 2
+    assert list(queue.states().values()) == ["cancelled"] * 2
     with pytest.raises(StudyError, match="'s' was cancelled; `lab resume s` lets it go on"):
         submit(grid, feasible_cells(grid), storage, tracker)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
-from lab.study import TrialQueue, open_storage, open_study, study_status
+from lab.study import TrialQueue, open_storage, open_study, requeue_dead, study_status
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
@@ -70,7 +70,7 @@ def test_a_trial_put_back_is_claimed_again_with_its_run(url: str) -> None:
     queue = make_queue(url, 1)
     claim = queue.claim()
     assert claim is not None
-    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.note_trial(claim.trial_id, "run_id", "r1")
     queue.put_back(claim.trial_id)
     again = TrialQueue(queue.storage, "s").claim()
     assert again is not None
@@ -80,7 +80,7 @@ def test_a_trial_put_back_is_claimed_again_with_its_run(url: str) -> None:
 def test_a_living_workers_trial_is_left_alone(url: str) -> None:
     queue = make_queue(url, 1)
     queue.claim()
-    assert queue.requeue_dead() == []
+    assert requeue_dead(queue) == []
     assert [trial.state for trial in queue.trials()] == [TrialState.RUNNING]
 
 
@@ -88,7 +88,7 @@ def die_with_a_trial(url: str) -> None:
     queue = TrialQueue(open_storage(url), "s")
     claim = queue.claim()
     assert claim is not None
-    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.note_trial(claim.trial_id, "run_id", "r1")
     queue.report(claim.trial_id, 1, 0.25)
 
 
@@ -101,8 +101,8 @@ def run_process(url: str) -> None:
 def test_a_dead_workers_trial_is_requeued_once_with_all_it_had(url: str) -> None:
     queue = make_queue(url, 1)
     run_process(url)
-    assert queue.requeue_dead() == []
-    assert queue.requeue_dead() == []
+    assert requeue_dead(queue) == []
+    assert requeue_dead(queue) == []
     assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
     successor = queue.trials()[1]
     assert successor.intermediate_values == {1: 0.25}
@@ -114,12 +114,12 @@ def test_a_dead_workers_trial_is_requeued_once_with_all_it_had(url: str) -> None
 @pytest.mark.parametrize("most", [0, 2])
 def test_a_trial_that_kills_its_process_every_time_is_given_up(url: str, most: int) -> None:
     queue = make_queue(url, 1)
-    queue.set_attribute("max_retries", most)
+    queue.note("max_retries", most)
     for _ in range(most):
         run_process(url)
-        assert queue.requeue_dead() == []
+        assert requeue_dead(queue) == []
     run_process(url)
-    assert [trial.user_attrs["lab:run_id"] for trial in queue.requeue_dead()] == ["r1"]
+    assert [record.run_id for record in requeue_dead(queue)] == ["r1"]
     assert Counter(trial.state for trial in queue.trials()) == {TrialState.FAIL: most + 1}
     (failed,) = study_status(url, "s").failed
     assert failed["error"] == "its process died every time it was tried"

@@ -21,7 +21,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Grid, parse_grid
 from lab.errors import StudyError
-from lab.study import Cell, TrialQueue, feasible_cells, open_storage, submit
+from lab.study import (
+    Cell,
+    TrialQueue,
+    feasible_cells,
+    open_storage,
+    requeue_dead,
+    requeue_failed,
+    requeue_interrupted,
+    submit,
+)
 from lab.study.queue import Claim
 from lab.tracking import MemoryTracker
 
@@ -90,21 +99,21 @@ class QueueMachine(RuleBasedStateMachine):
         if worker in self.held:
             self.queue.beat(self.held[worker].trial_id)
             self.queue.report(self.held[worker].trial_id, epoch, 0.5)
-            self.queue.set_trial_attribute(self.held[worker].trial_id, "run_id", self.held[worker].label)
+            self.queue.note_trial(self.held[worker].trial_id, "run_id", self.held[worker].label)
             assert self.queue.is_mine(self.held[worker].trial_id)
 
     @rule(worker=WORKERS)
     def complete(self, worker: int) -> None:
         if worker in self.held:
             trial_id = self.held.pop(worker).trial_id
-            self.queue.set_trial_attribute(trial_id, "outcome", "completed")
+            self.queue.note_trial(trial_id, "outcome", "completed")
             self.queue.complete(trial_id, 0.5)
 
     @rule(worker=WORKERS)
     def fail(self, worker: int) -> None:
         if worker in self.held:
             trial_id = self.held.pop(worker).trial_id
-            self.queue.set_trial_attribute(trial_id, "outcome", "failed")
+            self.queue.note_trial(trial_id, "outcome", "failed")
             self.queue.fail(trial_id)
 
     @rule(worker=WORKERS)
@@ -116,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
     def die(self, worker: int) -> None:
         if worker in self.held:
             claim = self.held.pop(worker)
-            self.queue.set_trial_attribute(claim.trial_id, "worker", GONE)
+            self.queue.note_trial(claim.trial_id, "worker", GONE)
             self.gone.append(claim)
 
     @rule(worker=WORKERS)
@@ -124,14 +133,14 @@ class QueueMachine(RuleBasedStateMachine):
         """Fail a trial as one who re-queues it does, and die before its successor is queued."""
         if worker in self.held:
             claim = self.held.pop(worker)
-            self.queue.set_trial_attribute(claim.trial_id, "worker", GONE)
+            self.queue.note_trial(claim.trial_id, "worker", GONE)
             self.queue.fail(claim.trial_id)
             self.gone.append(claim)
 
     @rule(by=WORKERS)
     def requeue_dead(self, by: int) -> None:
-        given_up = self.workers[by].requeue_dead()
-        assert all(trial.user_attrs.get("lab:retries", 0) == self.queue.max_retries for trial in given_up)
+        given_up = requeue_dead(self.workers[by])
+        assert all(record.retries == self.queue.record().max_retries for record in given_up)
 
     @precondition(lambda self: self.gone)
     @rule(completes=st.booleans())
@@ -152,16 +161,16 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def requeue_failed(self) -> None:
-        failed = [trial for trial in self.queue.newest().values() if trial.state is TrialState.FAIL]
-        assert self.queue.requeue_failed() == len(failed)
+        failed = [one for one in self.queue.newest().values() if one.trial.state is TrialState.FAIL]
+        assert requeue_failed(self.queue) == len(failed)
 
     @rule()
-    def requeue_lost(self) -> None:
-        self.queue.requeue_lost()
+    def requeue_interrupted(self) -> None:
+        requeue_interrupted(self.queue)
 
     @rule(cancelled=st.booleans())
     def cancel_or_resume(self, cancelled: bool) -> None:
-        self.queue.set_attribute("cancelled", cancelled)
+        self.queue.note("cancelled", cancelled)
 
     @invariant()
     def every_cell_is_there_once(self) -> None:
@@ -173,7 +182,9 @@ class QueueMachine(RuleBasedStateMachine):
             *earlier, newest = trials
             assert all(trial.state is TrialState.FAIL for trial in earlier)
             assert newest.state in (*OPEN, TrialState.COMPLETE, TrialState.FAIL)
-            assert all(trial.user_attrs.get("lab:retries", 0) <= self.queue.max_retries for trial in trials)
+            assert all(
+                trial.user_attrs.get("lab:retries", 0) <= self.queue.record().max_retries for trial in trials
+            )
 
     @invariant()
     def nothing_is_held_twice(self) -> None:
@@ -194,21 +205,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     def work_everything_off(self) -> None:
         """Resume the study and train all that is left: each cell is done once, or failed and told so."""
-        self.queue.set_attribute("cancelled", False)
+        self.queue.note("cancelled", False)
         for worker in list(self.held):
             self.complete(worker)
-        self.queue.requeue_dead()
-        self.queue.requeue_lost()
+        requeue_dead(self.queue)
+        requeue_interrupted(self.queue)
         while claim := self.queue.claim():
             self.queue.complete(claim.trial_id, 0.5)
         assert self.queue.is_over()
         self.every_cell_is_there_once()
-        for trial in self.queue.newest().values():
-            told = (
-                "lab:outcome" in trial.user_attrs
-                or trial.user_attrs.get("lab:retries", 0) == self.queue.max_retries
-            )
-            assert trial.state is TrialState.COMPLETE or (trial.state is TrialState.FAIL and told)
+        for record in self.queue.newest().values():
+            told = record.outcome or record.retries == self.queue.record().max_retries
+            assert record.state == "complete" or (record.state == "failed" and told)
 
 
 @pytest.fixture(scope="module", autouse=True)

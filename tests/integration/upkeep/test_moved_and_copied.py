@@ -186,9 +186,9 @@ def test_running_trials_of_a_copy_are_its_own_to_train(original: Project) -> Non
     storage = open_storage(original.stores.storage)
     queue, _ = open_study(storage, "tiny", ["maximize"])
     study = optuna.load_study(study_name="tiny", storage=storage)
-    queue.reserve("slot-0")
+    queue.draft("slot-0")
     study.ask()
-    queue.set_trial_attribute(queue.trials()[0]._trial_id, "worker", "host:1:1.00")
+    queue.note_trial(queue.trials()[0]._trial_id, "worker", "host:1:1.00")
     study.ask()  # of another program
     copy = copied(original, "copy")
     assert running(copy) == ["WAITING", "RUNNING"]

@@ -13,9 +13,9 @@ from lab.errors import ConfigError
 from lab.study import (
     EpochEnded,
     TrialEnded,
-    TrialLost,
     TrialQueue,
     TrialStarted,
+    WorkerDied,
     WorkerFailed,
     open_storage,
     open_study,
@@ -43,7 +43,7 @@ def test_what_is_counted(queue: TrialQueue) -> None:
         EpochEnded(1, 1, {"val_accuracy": 0.5}),
         TrialEnded(0, "a", "completed", 0.5),
         WorkerFailed("no answer"),
-        TrialLost(1, "b", "no answer"),
+        WorkerDied(1, "b", "no answer"),
     ):
         metrics.event(queue, event)
     metrics.trouble("no answer")

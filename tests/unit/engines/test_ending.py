@@ -46,12 +46,12 @@ def test_a_leaderboard_that_cannot_be_made_is_said_once_and_costs_the_study_noth
 def test_a_studys_own_run_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     tracker = MemoryTracker()
     queue = finished(tracker, tmp_path)
-    old = queue.attributes()["run_id"]
+    old = queue.record().run_id
     tracker.delete_run(old)
     result = conclude_if_over(queue, tracker)
     assert result is not None
     assert result.trouble == ""
-    assert study_run(queue, tracker).run_id == queue.attributes()["run_id"] != old
+    assert study_run(queue, tracker).run_id == queue.record().run_id != old
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from lab.config import TrialConfig, parse_grid
 from lab.data import clear_cache, identified, load_data
 from lab.errors import OtherDataError, StudyError
-from lab.study import Earlier, Submission, cell_states, compare, feasible_cells, open_storage, plan, submit
+from lab.study import Earlier, Submission, compare, feasible_cells, open_storage, plan, submit
 from lab.study.events import WorkerFailed
 from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
@@ -63,7 +63,7 @@ class Study:
         """Return the states of the cells, and how many are new, known and stale."""
         queue = self.submit(f"{HEAD}grid: {{lr: [0.9]}}").queue  # a cell of its own, which opens the study
         earlier = Earlier(queue, lambda: self.tracker)
-        states = cell_states(queue)
+        states = queue.states()
         cells = list(plan(parse_grid(TEXT, "s.yaml", overrides), states, earlier))
         compared = compare(cells, states)
         return [cell.state for cell in cells], (compared.new, compared.known, compared.stale)
@@ -82,7 +82,7 @@ class Study:
             }
             if recorded:
                 run.log_dataset("image_folder", digest=dataset.digest, **facts)
-            queue.set_trial_attribute(claim.trial_id, "run_id", run.run_id)
+            queue.note_trial(claim.trial_id, "run_id", run.run_id)
             queue.complete(claim.trial_id, 0.5)
 
 
@@ -176,7 +176,7 @@ def test_what_waits_for_images_that_are_gone_is_not_begun(study: Study) -> None:
     replaced()
     submission = study.submit()
     assert (submission.added, submission.gone) == (2, 0)
-    assert sorted(cell_states(queue).values()) == ["waiting"] * 2
+    assert sorted(queue.states().values()) == ["waiting"] * 2
     study.train(study.submit())
 
 
@@ -187,12 +187,12 @@ def test_a_worker_trains_on_no_other_images_than_were_planned(study: Study, tmp_
     settings = WorkerSettings(
         "s", f"sqlite:///{tmp_path / 'optuna.db'}", uri, tmp_path / "artifacts", tmp_path / "checkpoints"
     )
-    queue.set_attribute("run_id", None)
+    queue.note("run_id", "0" * 32)
     events: list[object] = []
     work(settings, events.append, lambda: False)
     (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
     assert "are not those of this trial" in failed.error
-    assert list(cell_states(queue).values()) == ["waiting"] * 2
+    assert list(queue.states().values()) == ["waiting"] * 2
 
 
 def test_a_search_is_of_one_set_of_images(study: Study) -> None:
@@ -201,8 +201,7 @@ def test_a_search_is_of_one_set_of_images(study: Study) -> None:
     queue = submission.queue
     replaced()
     study.submit(SEARCH)  # nothing has begun
-    trial = queue.trials()[0]
-    queue.annotate(trial, "run_id", "r")
+    queue.note_trial(queue.records()[0].trial_id, "run_id", "r")
     shutil.rmtree("photos/dog")
     paint(Path("photos/dog"), 8)
     with pytest.raises(StudyError, match="have changed since the search 's' began"):
@@ -223,7 +222,7 @@ def test_loaded_images_are_those_of_the_digest(study: Study) -> None:
 
 def test_cells_of_earlier_versions_are_recognised(study: Study, by_spelling: Callable[[], None]) -> None:
     old = study.submit()
-    assert {old_hash(claim) for claim in configs(old)} == set(cell_states(old.queue))
+    assert {old_hash(claim) for claim in configs(old)} == set(old.queue.states())
     study.train(old)
     by_spelling()
     shutil.copytree("photos", "copy")
@@ -237,12 +236,12 @@ def test_a_waiting_cell_of_an_earlier_version_goes_on_as_it_was(
     study: Study, by_spelling: Callable[[], None]
 ) -> None:
     old = study.submit()
-    before = set(cell_states(old.queue))
+    before = set(old.queue.states())
     by_spelling()
     assert study.submit().added == 0
-    assert set(cell_states(old.queue)) == before
+    assert set(old.queue.states()) == before
     study.train(old)
-    assert set(cell_states(old.queue).values()) == {"complete"}
+    assert set(old.queue.states().values()) == {"complete"}
 
 
 def test_cells_that_nobody_knows_the_images_of_count_as_known_until_these_change(

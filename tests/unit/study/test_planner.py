@@ -17,10 +17,11 @@ from lab.errors import ConfigError, StudyError
 from lab.study import (
     Submission,
     TrialQueue,
-    cell_states,
     feasible_cells,
     open_storage,
     plan,
+    requeue_deleted,
+    requeue_failed,
     run_ids,
     submit,
     winner,
@@ -86,7 +87,7 @@ def test_cells_are_queued_once(study: Study) -> None:
     assert counts(study.submit("grid: {lr: [0.2, 0.3, 0.4]}")) == (2, 1, 0, 1)
     submission = study.submit("grid: {lr: [0.4]}")
     assert counts(submission) == (0, 1, 0, 3)
-    assert list(cell_states(submission.queue).values()) == ["waiting"] * 4
+    assert list(submission.queue.states().values()) == ["waiting"] * 4
     assert len(study.tracker.find_runs(study.tracker.experiment("s"), {"lab.kind": "study"})) == 1
 
 
@@ -98,7 +99,7 @@ def test_a_queued_cell_keeps_its_whole_config(study: Study) -> None:
     assert configs[0].patience == 5
     for claim in iter(submission.queue.claim, None):
         assert claim.config.patience is None
-        assert claim.config.cell_hash in cell_states(submission.queue)
+        assert claim.config.cell_hash in submission.queue.states()
         assert ("momentum" in claim.params) == (claim.config.optimizer == "sgd")
 
 
@@ -110,10 +111,10 @@ def test_the_state_of_each_cell(study: Study) -> None:
     assert failed is not None
     assert running is not None
     queue.complete(done.trial_id, 0.5)
-    queue.set_trial_attribute(failed.trial_id, "outcome", "failed")
+    queue.note_trial(failed.trial_id, "outcome", "failed")
     queue.fail(failed.trial_id)
     grid = parse_grid(HEAD + text, "s.yaml")
-    assert [cell.state for cell in plan(grid, cell_states(queue))] == [
+    assert [cell.state for cell in plan(grid, queue.states())] == [
         "complete",
         "failed",
         "running",
@@ -129,11 +130,11 @@ def test_a_trial_that_died_before_its_successor_was_queued_is_queued_again(
     queue = study.submit("grid: {lr: [0.1]}").queue
     claim = queue.claim()
     assert claim is not None
-    queue.set_trial_attribute(claim.trial_id, "run_id", "r1")
+    queue.note_trial(claim.trial_id, "run_id", "r1")
     if outcome:
-        queue.set_trial_attribute(claim.trial_id, "outcome", outcome)
+        queue.note_trial(claim.trial_id, "outcome", outcome)
     queue.fail(claim.trial_id)
-    assert list(cell_states(queue).values()) == ["lost"]
+    assert list(queue.states().values()) == ["interrupted"]
     assert counts(study.submit("grid: {lr: [0.1]}")) == (1, 0, 0, 0)
     assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
     again = queue.claim()
@@ -175,17 +176,17 @@ def test_one_metric_for_all(study: Study) -> None:
 
 
 def test_what_a_study_needs_is_kept_with_it(study: Study) -> None:
-    assert study.submit("grid: {lr: [0.1]}").queue.attribute("needs") == []
+    assert study.submit("grid: {lr: [0.1]}").queue.record().needs == ()
 
 
 def test_a_trial_whose_worker_is_gone_is_interrupted(study: Study) -> None:
     queue = study.submit("grid: {lr: [0.1]}").queue
     claim = queue.claim()
     assert claim is not None
-    assert list(cell_states(queue).values()) == ["running"]
+    assert list(queue.states().values()) == ["running"]
     host = socket.gethostname()
-    queue.set_trial_attribute(claim.trial_id, "worker", f"{host}:{os.getpid()}:0.00")  # its id is used again
-    assert list(cell_states(queue).values()) == ["interrupted"]
+    queue.note_trial(claim.trial_id, "worker", f"{host}:{os.getpid()}:0.00")  # its id is used again
+    assert list(queue.states().values()) == ["interrupted"]
     assert counts(study.submit("grid: {lr: [0.1]}")) == (0, 1, 0, 0)
 
 
@@ -193,11 +194,11 @@ def test_a_cell_that_failed_before_says_so_under_another_name(study: Study) -> N
     queue = study.submit("grid: {lr: [0.1]}").queue
     first = queue.claim()
     assert first is not None
-    queue.set_trial_attribute(first.trial_id, "outcome", "failed")
-    queue.set_trial_attribute(first.trial_id, "error", "OSError: the disk is full")
+    queue.note_trial(first.trial_id, "outcome", "failed")
+    queue.note_trial(first.trial_id, "error", "OSError: the disk is full")
     queue.fail(first.trial_id)
-    assert queue.requeue_failed(["another"]) == 0
-    assert queue.requeue_failed() == 1
+    assert requeue_failed(queue, ["another"]) == 0
+    assert requeue_failed(queue) == 1
     again = queue.claim()
     assert again is not None
     assert (first.earlier_error, again.earlier_error) == ("", "OSError: the disk is full")
@@ -236,7 +237,7 @@ def test_the_winner_is_one_of_the_cells_that_were_planned_last(study: Study) -> 
 
     def winning(queue: TrialQueue) -> float | None:
         best = winner(queue)
-        return None if best is None else best.value
+        return None if best is None else best.best_value
 
     assert winning(trained(0.9)) == 0.9
     assert winning(study.submit(grid, epochs=2).queue) == 0.9  # none of these has finished yet
@@ -256,20 +257,20 @@ def test_cells_whose_runs_were_deleted_are_shown_and_queued_again_as_new(study: 
             "params": 10,
             "outcome": "completed",
         }.items():
-            queue.set_trial_attribute(claim.trial_id, key, noted)
+            queue.note_trial(claim.trial_id, key, noted)
         queue.complete(claim.trial_id, value)
     best = winner(queue)
     assert best is not None
     assert best.number == 1  # of equals the first
-    study.tracker.delete_run(best.user_attrs["lab:run_id"])
+    study.tracker.delete_run(best.run_id)
     missing = study.tracker.missing_runs(run_ids(queue))
-    assert list(cell_states(queue, missing).values()) == ["complete", "deleted", "complete"]
+    assert list(queue.states(missing).values()) == ["complete", "deleted", "complete"]
     other = winner(queue, missing)
     assert other is not None
     assert other.number == 2
     again = study.submit(text)
     assert (again.added, again.present, again.deleted) == (0, 3, 1)
-    assert (queue.requeue_deleted(missing), queue.requeue_deleted(missing)) == (1, 0)
+    assert (requeue_deleted(queue, missing), requeue_deleted(queue, missing)) == (1, 0)
     claim = queue.claim()
     assert claim is not None
     assert (claim.label, claim.run_id, claim.tried) == ("lr=0.2", None, False)
@@ -281,9 +282,9 @@ def test_a_target_that_a_deleted_run_reached_is_not_reached_any_more(study: Stud
     grid = parse_grid(HEAD + text, "s.yaml")
     claim = queue.claim(Searching(queue).prepare)
     assert claim is not None
-    queue.set_trial_attribute(claim.trial_id, "run_id", "0" * 32)
+    queue.note_trial(claim.trial_id, "run_id", "0" * 32)
     queue.complete(claim.trial_id, 0.95)
     assert search_is_over(grid, queue)
-    queue.requeue_deleted({"0" * 32})
+    requeue_deleted(queue, {"0" * 32})
     assert not search_is_over(grid, queue)
     assert queue.waits()

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import parse_grid
 from lab.errors import StudyError
-from lab.study import Submission, TrialQueue, cell_states, feasible_cells, open_storage, submit
+from lab.study import Submission, TrialQueue, feasible_cells, open_storage, submit
 from lab.study.queue import Claim
 from lab.study.search.budget import search_is_over
 from lab.study.search.searcher import Searcher
@@ -62,7 +62,7 @@ class Study:
         return TrialQueue(self.storage, "s").trials()
 
     def states(self) -> dict[str, int]:
-        states = list(cell_states(TrialQueue(self.storage, "s")).values())
+        states = list(TrialQueue(self.storage, "s").states().values())
         return {state: states.count(state) for state in sorted(set(states))}
 
 
@@ -103,8 +103,8 @@ def test_budget_raised_and_lowered_and_sampler_changed(study: Study) -> None:
 
 def test_a_slot_that_two_sweeps_queued_is_used_once(study: Study) -> None:
     queue = study.plan(budget="trials: 2").queue
-    queue.reserve("slot-0")
-    queue.reserve("slot-1")
+    queue.draft("slot-0")
+    queue.draft("slot-1")
     assert len(study.work()) == 2
     assert study.states() == {"complete": 2}
     assert [trial.user_attrs["lab:void"] for trial in study.trials()[2:]] == ["a slot too many"] * 2
@@ -261,7 +261,7 @@ def test_a_parameter_of_another_kind_needs_another_study(study: Study, space: st
 def test_several_objectives_are_directions_of_the_study(study: Study) -> None:
     study.plan("sampler: nsga2\n  objectives: [val_accuracy, params]")
     assert len(study.work()) == 6
-    assert TrialQueue(study.storage, "s").maximizes()
+    assert TrialQueue(study.storage, "s").record().maximize
     with pytest.raises(StudyError, match=r"compares by val_accuracy \(maximize\), params \(minimize\)"):
         study.plan()
 
@@ -272,7 +272,7 @@ def test_without_its_search_a_file_has_only_cells(study: Study) -> None:
     grid = parse_grid("name: s\nbase: {dataset: digits, depth: 1, epochs: 2}", "s.yaml")
     queue = submit(grid, feasible_cells(grid), study.storage, study.tracker).queue
     assert study.states() == {"complete": 1, "waiting": 1}
-    assert queue.attribute("search") is None
+    assert queue.record().search is None
     claim = queue.claim()
     assert claim is not None
     assert claim.label == "s"

@@ -1,0 +1,163 @@
+"""Everything that is requeued or put back for somebody else, and when it is given up.
+
+Each function may be called by any number of processes at once: exactly one of them requeues a trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from lab.hold import Stopwatch
+from lab.study.liveness import HEARTBEAT_SECONDS
+from lab.study.queue import TrialQueue
+from lab.study.record import StudyKey, TrialKey, TrialRecord
+
+__all__ = [
+    "is_left",
+    "put_back_dead",
+    "requeue",
+    "requeue_dead",
+    "requeue_deleted",
+    "requeue_failed",
+    "requeue_interrupted",
+]
+
+
+def requeue_dead(queue: TrialQueue) -> list[TrialRecord]:
+    """Requeue the running trials whose worker is dead; return those that have died too often and were failed.
+
+    A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. Trials
+    that another process failed for that, and was killed before it could requeue them, are requeued too.
+    """
+    waited = Stopwatch()
+    if not queue.trials(TrialState.RUNNING, TrialState.FAIL):
+        return []
+    given_up: list[
+        TrialRecord
+    ] = []  # outlives an attempt that breaks off: its successor does not find them running
+    queue.storage.patiently(lambda: _requeue_dead(queue, waited, given_up))
+    return given_up
+
+
+def _requeue_dead(queue: TrialQueue, waited: Stopwatch, given_up: list[TrialRecord]) -> None:
+    with queue.locked():  # a planner would requeue a trial that was failed and has no successor yet
+        # not Optuna's `fail_stale_trials`, which would fail other programs' trials too
+        silent = set(queue.storage._get_stale_trial_ids(queue.study_id))
+        if (
+            waited.seconds >= HEARTBEAT_SECONDS
+        ):  # a process slept in this lock: all who waited for it were silent
+            silent.clear()
+        for record in queue.records(TrialState.RUNNING):
+            if record.trial_id in silent or record.is_dead:
+                # exactly one process gets to fail it, and so to requeue it
+                with suppress(UpdateFinishedTrialError):
+                    queue.fail(record.trial_id)
+                    if record.may_retry:
+                        requeue(queue, record)
+                    else:
+                        given_up.append(record)
+        _requeue_interrupted(queue)
+
+
+def put_back_dead(queue: TrialQueue) -> list[TrialRecord]:
+    """Put back the running trials whose worker on this machine was ended on purpose; return them."""
+    dead = [record for record in queue.records(TrialState.RUNNING) if record.is_dead]
+    for record in dead:
+        queue.put_back(record.trial_id, record.worker_name)
+    return dead
+
+
+def requeue_failed(queue: TrialQueue, cells: Collection[str] | None = None) -> int:
+    """Requeue every cell whose newest trial failed, with its retry count reset; return how many.
+
+    Args:
+        queue: of the study.
+        cells: hashes of the only cells to requeue; all if None.
+    """
+
+    def again() -> int:
+        with queue.locked():
+            failed = (one for one in queue.newest().values() if one.trial.state is TrialState.FAIL)
+            return _requeue_all(
+                queue, _chosen(failed, cells), lambda record: requeue(queue, record, retries=0)
+            )
+
+    return queue.storage.patiently(again)
+
+
+def requeue_deleted(queue: TrialQueue, missing: Collection[str], cells: Collection[str] | None = None) -> int:
+    """Requeue every cell whose newest trial has ended and whose run was deleted, as if new; return how many.
+
+    Args:
+        queue: of the study.
+        missing: ids of the runs that no longer exist.
+        cells: hashes of the only cells to requeue; all if None.
+    """
+
+    def again() -> int:
+        with queue.locked():
+            deleted = (one for one in queue.newest(missing).values() if one.is_deleted)
+            return _requeue_all(queue, _chosen(deleted, cells), lambda record: _requeue_anew(queue, record))
+
+    return queue.storage.patiently(again)
+
+
+def requeue_interrupted(queue: TrialQueue) -> int:
+    """Requeue the cells whose worker died, and whose trial another process has failed without requeuing it."""
+
+    def again() -> int:
+        with queue.locked():
+            return _requeue_interrupted(queue)
+
+    return queue.storage.patiently(again)
+
+
+def requeue(queue: TrialQueue, record: TrialRecord, retries: int | None = None) -> None:
+    """Requeue a failed trial's cell, to continue the same run. The caller holds the study's lock.
+
+    Args:
+        queue: of the study.
+        record: of the failed trial.
+        retries: how often the cell was retried before; one more than `record` says if None.
+    """
+    kept = record.kept()
+    if retries is not None:
+        kept[TrialKey.EARLIER_ERROR] = record.failure
+    kept[TrialKey.RETRIES] = record.retries + 1 if retries is None else retries
+    trial = record.trial
+    queue.enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
+
+
+def is_left(queue: TrialQueue, record: TrialRecord) -> bool:
+    """Return whether no worker has taken up a trial since it was put back or given up."""
+    state = queue.storage.get_trial(record.trial_id).state
+    later, _ = queue.cells_since(record.trial_id)
+    return state in (TrialState.WAITING, TrialState.FAIL) and record.cell not in later
+
+
+def _requeue_interrupted(queue: TrialQueue) -> int:
+    left = [record for record in queue.newest().values() if record.lacks_successor]
+    return _requeue_all(queue, left, lambda record: requeue(queue, record))
+
+
+def _requeue_anew(queue: TrialQueue, record: TrialRecord) -> None:
+    """Requeue a cell, to begin a run of its own."""
+    queue.enqueue(record.trial.params, record.trial.distributions, record.kept(anew=True))
+
+
+def _requeue_all(
+    queue: TrialQueue, records: Collection[TrialRecord], requeue_one: Callable[[TrialRecord], None]
+) -> int:
+    for record in records:
+        requeue_one(record)
+    if records:
+        queue.note(StudyKey.CONCLUDED, False)
+    return len(records)
+
+
+def _chosen(records: Iterable[TrialRecord], cells: Collection[str] | None) -> list[TrialRecord]:
+    return [record for record in records if cells is None or record.cell in cells]
