@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, connect
 from lab.tracking.journal import RunJournal
+from lab.tracking.writes import Tags
 from lab.upkeep import doctor
 from tests.servers import MlflowServer
 
@@ -186,7 +187,7 @@ def test_what_is_not_delivered(examined: Examined, home: Path) -> None:
     for key, where in (("here", store), ("there", "http://elsewhere:5000")):
         journal = RunJournal.create(home / "journal" / key, store=where, name="trial")
         assert journal is not None
-        journal.add("tags", {"tags": {"a": "b"}})
+        journal.add(Tags({"a": "b"}))
         journal._db.execute("UPDATE operations SET logged = 0")
         journal.close()
     result = examined()
