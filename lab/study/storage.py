@@ -75,6 +75,7 @@ class PatientStorage(RDBStorage):
     upgrade = _patient(RDBStorage.upgrade)
     record_heartbeat = _patient(RDBStorage.record_heartbeat)
     # what Optuna's cache and its heartbeats ask
+    _set_trial_param = _patient(RDBStorage._set_trial_param)
     _get_trials = _patient(RDBStorage._get_trials)
     _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
 
