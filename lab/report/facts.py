@@ -42,7 +42,9 @@ def facts(results: GridResults) -> dict[str, str]:
 
 def command(results: GridResults) -> str:
     """Return the command that repeats the runs: for the cells that were run, with the settings that all had changed."""
-    found = [f"{name}={got}" for (name, _, got), n in _count_changes(results).items() if n == len(results.runs)]
+    found = [
+        f"{name}={got}" for (name, _, got), n in _count_changes(results).items() if n == len(results.runs)
+    ]
     folders = _folders(results.runs)
     if len(folders) == 1 and not results.grid.base.get("data_dir"):
         found.append(f"data_dir=path/to/{folders[0]}")
