@@ -26,8 +26,8 @@ from lab.errors import ConfigError, Fault
 
 __all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "parse_config"]
 
-#: Settings that never change a cell's identity: where and how fast a trial runs, and a preset, whose values are settings
-#: of their own.
+#: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
+#: settings of their own.
 NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
