@@ -96,7 +96,9 @@ def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     """Return the settings, apart from `varied`, in which runs with the same values of `varied` differ."""
     keys = [f"params.{name}" for name in varied if name != "seed" and f"params.{name}" in runs]
     groups = runs.groupby(keys, dropna=False).ngroup() if keys else pd.Series(0, index=runs.index)
-    settings = [name for name in TrialConfig.model_fields if name not in NOT_IDENTITY and f"params.{name}" in runs]
+    settings = [
+        name for name in TrialConfig.model_fields if name not in NOT_IDENTITY and f"params.{name}" in runs
+    ]
     return [
         name
         for name in settings
