@@ -1,4 +1,4 @@
-"""Headless Chromium, for tests of what people see: its fixtures, and a page that waits for what is looked for."""
+"""Headless Chromium, for tests of what people see: its fixtures, and a page that waits for what a test looks for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ const drawn = [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.qu
 return drawn.map(p => new Set(p.data.filter(t => t.type === 'scatter').map(t => t.name)).size)
 """
 
-# in a new browser the UI opens the panel of its assistant, over a quarter of the page
+# in a new browser the UI opens its assistant panel over a quarter of the page
 _NO_ASSISTANT = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
@@ -35,11 +35,11 @@ localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 
 
 class Page:
-    """A browser on one page; every look waits until what is looked for is there."""
+    """A browser on one page; every lookup waits until the element is there."""
 
     def __init__(self, driver: WebDriver, address: str) -> None:
         self._driver = driver
-        driver.get("about:blank")  # or else an address that differs behind its # is not loaded again
+        driver.get("about:blank")  # otherwise an address that differs only after its # is not reloaded
         driver.get(address)
 
     @property
@@ -88,7 +88,7 @@ class Page:
 
 @pytest.fixture(scope="session")
 def chromium() -> dict[str, str]:
-    """Where Chromium and its driver are."""
+    """The paths of Chromium and its driver."""
     found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     missing = [name for name, place in found.items() if place is None]
     if missing:
@@ -110,7 +110,7 @@ def driver(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         "--disable-component-update",
         "--disable-sync",
         "--no-first-run",
-        "--window-size=2000,1300",  # the tables of the UI hold no cells that would be out of sight
+        "--window-size=2000,1300",  # the UI's tables leave out cells that would be out of sight
         f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
     ):
         options.add_argument(argument)

@@ -1,4 +1,4 @@
-"""Servers that tests stop and start: MLflow's, and a network that can be cut between it and its clients."""
+"""Servers that tests stop and start: MLflow's, and a network connection to it that can be cut."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MlflowServer:
         environment |= self._settings()
         log = self.folder / "server.log"
         with log.open("ab") as output:
-            # its own session: the server is a tree of processes, and all of it has to go
+            # its own session, because the server is a tree of processes that must all be killed
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -80,7 +80,7 @@ class MlflowServer:
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            os.killpg(process.pid, signal.SIGKILL)  # nothing of it is kept, and ending well takes it seconds
+            os.killpg(process.pid, signal.SIGKILL)  # nothing has to be kept, and a clean exit takes seconds
             process.wait()
 
     def _answers(self) -> bool:
@@ -91,12 +91,12 @@ class MlflowServer:
 
 
 class AuthServer(MlflowServer):
-    """One that asks for a user name and a password; `ADMIN` are those of its administrator."""
+    """A server that asks for a user name and a password; `ADMIN` are the administrator's."""
 
     ADMIN = ("admin", "administrators-own")
 
     def create_user(self, name: str, password: str) -> None:
-        """Create an account, which may read everything, and write what it has created itself."""
+        """Create an account, which may read everything and write what it created itself."""
         self._post("POST", "users/create", {"username": name, "password": password})
 
     def change_password(self, name: str, password: str) -> None:
@@ -120,7 +120,7 @@ class AuthServer(MlflowServer):
 
 
 class Network:
-    """A way to a server on `port`, under an address of its own, that can be cut: what is sent then is swallowed."""
+    """A connection to a server on `port`, at a separate address, that can be cut: what is sent then is swallowed."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -131,13 +131,13 @@ class Network:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Break what is under way; what is tried from now on hangs until it gives up."""
+        """Break open connections; new ones hang until the client gives up."""
         self._cut.set()
         self._break()
 
     def mend(self) -> None:
         self._cut.clear()
-        self._break()  # what hung since; its client tries again
+        self._break()  # what has hung since then; its client retries
 
     def close(self) -> None:
         self._listener.close()

@@ -1,4 +1,4 @@
-"""Where tests keep a study, its runs and its checkpoints."""
+"""Stores for a test's study, its runs and its checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["stores_in"]
 
 
 def stores_in(folder: Path) -> Stores:
-    """Return the stores that lie in `folder`, both databases SQLite's."""
+    """Return stores in `folder`, with SQLite for both databases."""
     return Stores(
         storage=f"sqlite:///{folder / 'optuna.db'}",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",

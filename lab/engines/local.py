@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, end_run, requeue_dead
+from lab.engines.launcher import Exited
 from lab.engines.planning import check, open_tracker
-from lab.engines.processes import Exited, Pool, warm_up
+from lab.engines.processes import ProcessLauncher
 from lab.engines.progress import Progress
-from lab.engines.service import fitting_workers
+from lab.engines.seats import Seat, Seats, Sharing
+from lab.engines.service import MOST_KILLED, unbegun
 from lab.engines.stores import Stores
 from lab.engines.waking import Sleep
 from lab.engines.watching import progress_of
@@ -23,6 +22,7 @@ from lab.errors import LabError
 from lab.study import (
     Submission,
     TrialQueue,
+    TrialStarted,
     WorkerFailed,
     WorkerSettings,
     end_if_over,
@@ -76,14 +76,14 @@ def sweep(
     """
     stores = stores or Stores()
     planned = check(grid)
-    warm_up()
+    launcher = ProcessLauncher()  # imports what workers share while this process plans
     tracker = open_tracker(planned, stores)
     for each in planned:
         # finds out that it is there, and fills its cache, for all
         on_data(load_data(each.cells[0].config, download=download))
         clear_cache()  # the workers have their own; this process needs the memory for nothing
     storage = open_storage(stores.storage, should_stop=should_stop)
-    sweeper = _Sweeper(stores, tracker, workers, retry_failed, on_plan, on_progress, should_stop)
+    sweeper = _Sweeper(stores, tracker, launcher, workers, retry_failed, on_plan, on_progress, should_stop)
     for each in planned:
         result = sweeper.sweep(each.grid, submit(each.grid, each.cells, storage, tracker, on_queued))
         if result.ending != "done":
@@ -97,6 +97,7 @@ class _Sweeper:
 
     stores: Stores
     tracker: Tracker
+    launcher: ProcessLauncher
     workers: int | None
     retry_failed: bool
     on_plan: Callable[[Submission, Progress], None]
@@ -110,18 +111,26 @@ class _Sweeper:
         if self.retry_failed:
             requeue_failed(queue)
             end_stale(queue, self.tracker)
-        deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
-        settings = self.stores.for_worker(grid.name, deadline)
+        settings = self.stores.for_worker(grid.name)
         progress = replace(progress_of(queue), running={}, ended=[])
         self.on_plan(submission, progress)
         ending: Ending = "stopped"
         try:
-            _Sweep(settings, queue, self.tracker, progress, self.on_progress, self.should_stop).run(
-                self.workers
-            )
+            sharing = Sharing(self.launcher.devices(), self.workers)
+            _Sweep(
+                settings,
+                queue,
+                self.tracker,
+                progress,
+                self.on_progress,
+                self.should_stop,
+                self.launcher,
+                sharing,
+                sharing.seats(),
+            ).run()
             end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
             ending = "stopped" if self.should_stop() else "cancelled" if queue.is_cancelled() else "done"
-            ending = "out_of_time" if ending == "done" and queue.waits() else ending
+            ending = "out_of_time" if ending == "done" and queue.is_out_of_time() else ending
         finally:
             result = conclude(queue, submission.run, self.tracker, ending)
         return result
@@ -135,25 +144,29 @@ class _Sweep:
     progress: Progress
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    launcher: ProcessLauncher
+    sharing: Sharing
+    seats: Seats
+    seated: dict[int, Seat] = field(default_factory=dict)
+    killed: int = 0  # workers, since the last that began a trial
     error: str = ""
     sleep: Sleep = field(default_factory=Sleep)
 
-    def run(self, workers: int | None) -> None:
-        """Keep as many workers as asked for until nothing is left that they could do.
+    def run(self) -> None:
+        """Keep as many workers as there are seats until nothing is left that they could do.
 
         Raises:
             LabError: a worker could not go on.
         """
-        if not self.progress.waiting:
-            return
-        pool = Pool(self.settings, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        pool = self.launcher
         try:
-            for _ in range(min(workers or fitting_workers(), self.progress.waiting)):
-                pool.start()
+            for _ in range(self.progress.waiting):
+                if not self._start():
+                    break
             while len(pool):
                 self._step(pool)
                 if not len(pool) and self._left_over():
-                    pool.start()
+                    self._start()
         except BaseException:  # a second Ctrl-C, or an error in a callback: leave no worker behind
             pool.kill()
             for trial in put_back_dead(self.queue):
@@ -163,12 +176,21 @@ class _Sweep:
         if self.error:
             raise LabError(self.error)
 
-    def _step(self, pool: Pool) -> None:
+    def _start(self) -> bool:
+        seat = self.seats.take(self.sharing.shares())
+        if seat is not None:
+            self.seated[self.launcher.start(self.settings, seat)] = seat
+        return seat is not None
+
+    def _step(self, pool: ProcessLauncher) -> None:
         self.sleep.pass_over()
         if self.should_stop() and not self.progress.stopping:
             self._stop(pool)
         for worker, event in pool.listen(_TICK):
+            if isinstance(event, TrialStarted):
+                self.killed = 0
             if isinstance(event, Exited):
+                self.seats.free(self.seated.pop(worker))
                 self._ended(worker, event, pool)
             elif isinstance(event, WorkerFailed):
                 self._fail(event.error, pool)
@@ -176,37 +198,38 @@ class _Sweep:
                 self.progress.take(worker, event)
         self.on_progress(self.progress)
 
-    def _ended(self, worker: int, exited: Exited, pool: Pool) -> None:
+    def _ended(self, worker: int, exited: Exited, pool: ProcessLauncher) -> None:
         """Replace a worker that died, and queue the trial again that it had."""
+        self.killed += exited.code < 0
         if worker not in self.progress.running:
-            if exited.hopeless and not self.progress.stopping:
-                self._fail(f"Worker {worker} {exited}", pool)
-            if exited.hopeless or not exited.code:
+            hopeless = exited.code > 0 or self.killed >= MOST_KILLED
+            if hopeless and not self.progress.stopping:
+                self._fail(f"Worker {worker} {unbegun(exited)}", pool)
+            if hopeless or not exited.code:
                 return
         self.progress.lose(worker)
         self.progress.failed += requeue_dead(
             self.queue, self.tracker, exited.code
         )  # it may just have claimed one
         if not self.progress.stopping:
-            pool.start()
+            self._start()
 
     def _left_over(self) -> bool:
         """Whether a trial waits that was taken along by a worker killed before it could say whose it was.
 
         Such a trial shows as dead only after a while.
         """
-        deadline = self.settings.deadline or math.inf
         while not self.progress.stopping and not self.should_stop() and self.queue.is_disowned():
             time.sleep(_TICK)
             self.progress.failed += requeue_dead(self.queue, self.tracker)
             self.on_progress(self.progress)
-        over = self.progress.stopping or self.should_stop() or time.time() >= deadline
+        over = self.progress.stopping or self.should_stop()
         return not over and self.queue.waits() and not self.queue.is_cancelled()
 
-    def _fail(self, error: str, pool: Pool) -> None:
+    def _fail(self, error: str, pool: ProcessLauncher) -> None:
         self.error = error
         self._stop(pool)
 
-    def _stop(self, pool: Pool) -> None:
+    def _stop(self, pool: ProcessLauncher) -> None:
         self.progress.stopping = True
         pool.stop()

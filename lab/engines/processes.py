@@ -1,11 +1,11 @@
-"""Worker processes on this machine: started cheaply, heard from over pipes, stopped in good order."""
+"""Worker processes on this machine: started cheaply, heard over pipes, stopped cleanly."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -13,11 +13,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab import logs
+from lab.engines.devices import Device, devices_here
+from lab.engines.launcher import Exited
+from lab.engines.seats import Seat
 from lab.engines.surroundings import Surroundings, without_script
 from lab.engines.worker_process import Broken, worker_main
-from lab.study import Event, TrialStarted, WorkerSettings
+from lab.study import Event, WorkerSettings
 
-__all__ = ["Exited", "Pool", "Worker", "warm_up"]
+__all__ = ["ProcessLauncher"]
 
 # Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
 # seconds that these take, and shares their memory.
@@ -30,110 +33,81 @@ _PRELOADED = [
     "sklearn.model_selection",
     "torch.export",
 ]
-
-
 _DEATH_SECONDS = 10
-_MOST_KILLED = 10  # workers in a row that were killed before one of them began a trial: others would be too
 
 
 @dataclass(frozen=True)
-class Exited:
-    """A worker's process has ended, with 0 when nothing was left for it to do.
-
-    `hopeless` if another worker would end likewise, unless this one was at a trial; `error` is the last that it said.
-    """
-
-    code: int
-    hopeless: bool = False
-    error: str = ""
-
-    def __str__(self) -> str:
-        said = f": {self.error}" if self.error else "; if it said why, that stands above"
-        return f"ended with exit code {self.code} before it began a trial{said}"
-
-
-@dataclass(frozen=True)
-class Worker:
+class _Worker:
     """A worker process and the pipe that its events come through."""
 
-    number: int
     process: Any  # multiprocessing's process classes differ by start method
     events: Connection
 
 
-class Pool:
-    """Starts worker processes and hears from them.
+class ProcessLauncher:
+    """Runs workers as processes of this machine: see `Launcher`.
+
+    Workers are forked from a server that begins at once to import what they share, next to this process.
 
     Args:
-        settings: what each worker is given, unless it is given its own.
-        gpus: how many CUDA devices the workers are spread over.
+        devices: what workers run on; the GPUs that this process may use, or its CPU, if None.
+
+    Raises:
+        ConfigError: what is registered under a name cannot be given to another process.
     """
 
-    def __init__(self, settings: WorkerSettings | None, gpus: int = 0) -> None:
-        self._settings = settings
-        self._gpus = gpus
+    def __init__(self, devices: Sequence[Device] | None = None) -> None:
+        Surroundings.here()
         self._context = _context()
-        self._workers: dict[int, Worker] = {}
+        self._devices = devices
+        self._workers: dict[int, _Worker] = {}
         self._started = 0
-        self._killed = 0  # workers, since the last that began a trial
         self._errors: dict[int, str] = {}  # that ended workers, by number
 
     def __len__(self) -> int:
         return len(self._workers)
 
-    def start(self, settings: WorkerSettings | None = None) -> int:
-        """Start one more worker; return its number."""
+    def devices(self) -> Sequence[Device]:
+        """Return what workers can run on."""
+        if self._devices is None:
+            self._devices = devices_here()
+        return self._devices
+
+    def start(self, settings: WorkerSettings, seat: Seat) -> int:
+        """Start a worker; return its number."""
         number = self._started
-        gpu = number % self._gpus if self._gpus else None
         receiver, sender = self._context.Pipe(duplex=False)
+        gpu = seat.device.name if seat.device.is_gpu else None
         with _single_threaded_imports(), without_script():
-            arguments = (
-                settings or self._settings,
-                sender,
-                gpu,
-                logs.configured_format(),
-                Surroundings.here(),
-            )
+            arguments = (settings, sender, gpu, logs.configured_format(), Surroundings.here())
             process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
             process.start()
         sender.close()  # ours: the pipe must end when the worker does
-        self._workers[number] = Worker(number, process, receiver)
+        self._workers[number] = _Worker(process, receiver)
         self._started += 1
         return number
 
     def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
-        """Yield what has come from the workers, with their numbers.
-
-        Args:
-            timeout: seconds to wait for something to come.
-        """
-        by_pipe = {worker.events: worker for worker in self._workers.values()}
+        """Yield what has come from the workers, with their numbers; wait for it at most `timeout` seconds."""
+        by_pipe = {worker.events: number for number, worker in self._workers.items()}
         for pipe in wait(list(by_pipe), timeout):
-            worker = by_pipe[pipe]  # type: ignore[index]  # only pipes were waited for
+            number = by_pipe[pipe]  # type: ignore[index]  # only pipes were waited for
+            if number not in self._workers:  # all were killed since
+                return
             try:
-                event = worker.events.recv()
+                event = self._workers[number].events.recv()
             except (EOFError, OSError):  # also what a message cut short by SIGKILL ends in
-                yield worker.number, self._exited(worker)
+                yield number, self._exited(number)
             else:
                 if isinstance(event, Broken):
-                    self._errors[worker.number] = event.error
+                    self._errors[number] = event.error
                     continue
-                if isinstance(event, TrialStarted):
-                    self._killed = 0
-                yield worker.number, event
+                yield number, event
 
-    def _exited(self, worker: Worker) -> Exited:
-        worker.process.join()
-        del self._workers[worker.number]
-        code = worker.process.exitcode or 0
-        self._killed += code < 0
-        error = self._errors.pop(worker.number, "")
-        return Exited(code, hopeless=code > 0 or self._killed >= _MOST_KILLED, error=error)
-
-    def stop(self) -> None:
-        """Ask every worker to checkpoint, put its trial back and end."""
-        for worker in self._workers.values():
-            worker.process.terminate()
+    def stop(self, worker: int | None = None) -> None:
+        """Ask a worker (all if None) to checkpoint, return its trial to the queue and exit."""
+        for number in list(self._workers) if worker is None else [worker]:
+            self._workers[number].process.terminate()
 
     def kill(self) -> None:
         """End every worker at once; what they trained since their last checkpoints is lost."""
@@ -141,20 +115,18 @@ class Pool:
             worker.process.kill()
         for worker in self._workers.values():
             worker.process.join(_DEATH_SECONDS)
+            worker.events.close()
+        self._workers.clear()
 
-
-def warm_up() -> None:
-    """Begin, beside this process, with the imports that workers share.
-
-    Raises:
-        ConfigError: what is registered under a name cannot be given to them.
-    """
-    Surroundings.here()
-    _context()
+    def _exited(self, number: int) -> Exited:
+        worker = self._workers.pop(number)
+        worker.process.join()
+        worker.events.close()
+        return Exited(worker.process.exitcode or 0, self._errors.pop(number, ""))
 
 
 def _context() -> Any:
-    """Return the cheapest start method that is safe beside torch's threads, and prepare it."""
+    """Return the cheapest start method that is safe with torch's threads, and prepare it."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -167,7 +139,7 @@ def _context() -> Any:
 
 @contextmanager
 def _single_threaded_imports() -> Iterator[None]:
-    """Let child processes start their numeric libraries with one thread; torch is told its own count later."""
+    """Start the numeric libraries of child processes with one thread; torch is told its own number later."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -183,7 +155,7 @@ def _single_threaded_imports() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Let child processes start deaf to Ctrl-C, which the terminal sends to all: only this process answers it."""
+    """Start child processes with Ctrl-C blocked: the terminal sends it to all, but only this process answers it."""
     try:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     except AttributeError:  # Windows

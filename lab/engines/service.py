@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from lab.engines.ending import conclude_if_over, end_run, requeue_dead
-from lab.engines.processes import Exited, Pool, warm_up
+from lab.engines.launcher import Exited
+from lab.engines.processes import ProcessLauncher
+from lab.engines.seats import Seat, Seats, Sharing
 from lab.engines.stores import Stores, connected
 from lab.engines.waking import Leftovers, Sleep
 from lab.errors import LabError
@@ -27,9 +27,11 @@ from lab.study import (
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, prepare
 from lab.tracking.tags import Tag
-from lab.training import Outcome, cores
+from lab.training import Outcome
 
-__all__ = ["Served", "fitting_workers", "serve"]
+__all__ = ["MOST_KILLED", "Served", "serve", "unbegun"]
+
+MOST_KILLED = 10  # workers in a row that were killed before one of them began a trial: others would be too
 
 _TICK = 0.5  # seconds between looks at the clock and at `should_stop`
 _LOOK_SECONDS = 2.0  # between looks for waiting trials
@@ -52,13 +54,6 @@ class Served:
     def in_vain(self) -> bool:
         """Whether there was work, and all of it broke down."""
         return not self.done and bool(self.failed or self.broken)
-
-
-def fitting_workers() -> int:
-    """Return how many workers use this machine best: one a GPU, or one a core, with one thread each."""
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return cores()
 
 
 def serve(
@@ -94,13 +89,13 @@ def serve(
     Raises:
         LabError: a store cannot be opened at the start, or refuses these credentials.
     """
-    warm_up()
+    pool = ProcessLauncher()
     try:
         prepare(stores.tracking_uri)
     except UnavailableError as error:
         on_trouble(f"{error} What trials log is kept in {stores.journal_dir} until it answers")
     tracker = connected(stores)
-    pool = Pool(None, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    sharing = Sharing(pool.devices(), workers)
     service = _Service(
         stores,
         Studies(
@@ -108,7 +103,8 @@ def serve(
         ),
         tracker,
         pool,
-        workers or fitting_workers(),
+        sharing,
+        sharing.seats(),
         on_event,
         on_trouble,
     )
@@ -129,11 +125,14 @@ class _Service:
     stores: Stores
     studies: Studies
     tracker: Tracker
-    pool: Pool
-    workers: int
+    pool: ProcessLauncher
+    sharing: Sharing
+    seats: Seats
     on_event: Callable[[TrialQueue, Event], None]
     on_trouble: Callable[[str], None]
     busy: dict[int, TrialQueue] = field(default_factory=dict)  # by worker
+    seated: dict[int, Seat] = field(default_factory=dict)  # by worker
+    killed: int = 0  # workers, since the last that began a trial
     training: dict[int, TrialStarted] = field(default_factory=dict)  # by worker that has a trial
     failed: set[int] = field(default_factory=set)  # workers that could not go on
     paused: dict[str, float] = field(default_factory=dict)  # until when, by study
@@ -195,8 +194,12 @@ class _Service:
             for queue in self.studies.ready():
                 if self._is_paused(queue):
                     continue
-                for _ in range(min(self.workers - len(self.pool), self._unmanned(queue))):
-                    self.busy[self.pool.start(self.stores.for_worker(queue.name))] = queue
+                for _ in range(self._unmanned(queue)):
+                    seat = self.seats.take(self.sharing.shares())
+                    if seat is None:
+                        break
+                    worker = self.pool.start(self.stores.for_worker(queue.name), seat)
+                    self.busy[worker], self.seated[worker] = queue, seat
         except LabError as error:
             self.looked = time.monotonic() + _PAUSE_SECONDS
             self.on_trouble(str(error))
@@ -236,6 +239,7 @@ class _Service:
                 self._ended(worker, event)
                 continue
             if isinstance(event, TrialStarted):
+                self.killed = 0
                 self.training[worker] = event
                 self.told.pop(queue.name, None)
             elif isinstance(event, TrialEnded):
@@ -253,15 +257,18 @@ class _Service:
         self.served.done += ended.outcome not in (Outcome.FAILED, Outcome.KILLED)
 
     def _ended(self, worker: int, exited: Exited) -> None:
+        self.seats.free(self.seated.pop(worker))
+        self.killed += exited.code < 0
+        hopeless = exited.code > 0 or self.killed >= MOST_KILLED
         queue = self.busy.pop(worker)
         trial = self.training.pop(worker, None)
         if trial is not None:
             why = "its worker could not go on" if worker in self.failed else _in_words(exited.code)
             self.on_event(queue, WorkerDied(trial.number, trial.label, why))
-        elif exited.hopeless and not self.stopping:
+        elif hopeless and not self.stopping:
             self._pause(queue)
             self.served.broken.add(queue.name)
-            self.on_trouble(f"{queue.name}: A worker {exited}")
+            self.on_trouble(f"{queue.name}: A worker {unbegun(exited)}")
         self.failed.discard(worker)
         self.looked = self.rescued = 0.0  # at once: its trial, if it died over one, or the end of the study
 
@@ -273,3 +280,9 @@ def _in_words(code: int) -> str:
     if -code in set(signal.Signals):
         return f"its process was ended by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"
+
+
+def unbegun(exited: Exited) -> str:
+    """Return how a worker ended that had begun no trial."""
+    said = f": {exited.error}" if exited.error else "; if it said why, that stands above"
+    return f"ended with exit code {exited.code} before it began a trial{said}"

@@ -1,4 +1,4 @@
-"""A worker's process: what runs in it, and when it stops."""
+"""What runs in a worker's process, and when it stops."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from lab import logs
+from lab.engines.devices import VISIBLE
 from lab.engines.surroundings import Surroundings
 from lab.letters import write_any_letter
+from lab.stopping import Stop
 from lab.study import Event, WorkerSettings, work
 
 __all__ = ["Broken", "worker_main"]
@@ -24,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Broken:
-    """The last that a worker process has to say: the error that ends it."""
+    """The last message of a worker process: the error that ends it."""
 
     error: str
 
@@ -32,43 +34,40 @@ class Broken:
 def worker_main(
     settings: WorkerSettings,
     events: Connection,
-    gpu: int | None,
+    gpu: str | None,
     form: str | None,
     surroundings: Surroundings,
 ) -> None:
-    """Work until nothing is left, SIGTERM comes, or the sweep that started this process is no more.
+    """Work until nothing is left, SIGTERM comes, or the process that started this one has exited.
 
     Args:
         settings: the study and the stores.
-        events: the pipe to the sweep.
-        gpu: index of the CUDA device to use, None without any.
-        form: how to log, as the process that started this one does; None if that does not.
+        events: the pipe to the process that started this one.
+        gpu: the GPU to use, as `CUDA_VISIBLE_DEVICES` names it; None without any.
+        form: how to log, as that process does; None if it does not.
         surroundings: of that process.
     """
     write_any_letter()
     if form is not None:
         logs.configure(form)
-    stopping = False
-
-    def stop(_signal: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = True
+    stop = Stop()
 
     def emit(event: Event) -> None:
-        nonlocal stopping
         try:
             events.send(event)
-        except OSError:  # nobody listens any more
-            stopping = True
+        except OSError:  # no process listens any more
+            stop.ask()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the sweep answers it
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.ask())
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the terminal sends Ctrl-C to all; the supervisor answers it
     parent = multiprocessing.parent_process()
     try:
         surroundings.enter()
         if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-        work(settings, emit, lambda: stopping or (parent is not None and not parent.is_alive()))
+            os.environ[VISIBLE] = gpu
+        work(settings, emit, lambda: stop() or (parent is not None and not parent.is_alive()))
     except Exception as error:
         with suppress(OSError):
             events.send(Broken("".join(traceback.format_exception_only(error)).strip()))

@@ -38,7 +38,7 @@ grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A study that was swept, and the server that shows it."""
+    """A swept study, and the server that shows it."""
 
     url: str
     experiment: str
@@ -86,7 +86,7 @@ def _served(folder: Path, tracking_uri: str) -> Iterator[str]:
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     log = folder / "server.log"
     with log.open("wb") as output:
-        # its own session: the server is a tree of processes, and all of it has to go
+        # its own session, because the server is a tree of processes that must all be killed
         server = subprocess.Popen(
             command,
             cwd=folder,
@@ -100,7 +100,7 @@ def _served(folder: Path, tracking_uri: str) -> Iterator[str]:
         _wait(server, url, log)
         yield url
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # nothing of it is kept, and ending well takes it seconds
+        os.killpg(server.pid, signal.SIGKILL)  # nothing has to be kept, and a clean exit takes seconds
         server.wait()
 
 

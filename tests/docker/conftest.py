@@ -1,4 +1,4 @@
-"""The whole service in containers, from a clone of this repository, and a study that went through everything."""
+"""The whole service in containers, from a clone of this repository, and a study that survived everything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGE = "lab:test"
 
 
 class Stack:
-    """A clone of the repository with its secrets, and the containers that its compose file describes."""
+    """A clone of the repository with its secrets, and the containers of its compose file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,11 +41,11 @@ class Stack:
         self.storage = f"postgresql://lab@127.0.0.1:{self.postgres_port}/lab"
 
     def prepare(self) -> None:
-        """Clone, make the secrets, and set ports and names of its own."""
+        """Clone, make the secrets, and set separate ports and names."""
         files = self._output("git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard", "-z")
         for name in filter(None, files.split("\0")):
             source, target = REPOSITORY / name, self.folder / name
-            if source.exists():  # not one that was deleted and is still in the index
+            if source.exists():  # not a deleted file that is still in the index
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
         self._output("make", "secrets")
@@ -63,7 +63,7 @@ class Stack:
         return self._output("docker", "compose", *arguments)
 
     def lab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of lab as a user of the service does."""
+        """Run a lab command as a user of the service does."""
         command = ["docker", "compose", "run", "--rm", "-T", "lab", *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300)
 
@@ -91,7 +91,7 @@ class Stack:
 
     @cached_property
     def passwords(self) -> list[str]:
-        """Every secret word that there is."""
+        """All secret words."""
         words = [self.account(user)[1] for user in ("admin", "worker", "reader")]
         words += [
             line.rsplit(":", 1)[1] for line in (self.secrets / "pgpass_migrate").read_text().splitlines()
@@ -113,11 +113,11 @@ class Stack:
         return found
 
     def runs(self, study: str) -> list[Run]:
-        """All runs of a study, its own and its trials'."""
+        """All runs of a study: its own and those of its trials."""
         return list(self.client.search_runs([self.experiment(study).experiment_id], max_results=1000))
 
     def states(self, study: str) -> dict[str, int]:
-        """The trials of a study by state, read from outside; none while the database is away."""
+        """The trials of a study by state, read from outside; none while the database is down."""
         try:
             return study_status(self.storage, study).states
         except StudyError:
@@ -206,7 +206,7 @@ def study(stack: Stack) -> str:
 
 
 def _own_copy(file: Path, folder: Path) -> Path:
-    """libpq reads only a file of whoever runs it, and as root the secrets are given to another account."""
+    """libpq reads only a file of the current user, but as root the secrets are given to another account."""
     copy = folder / "pgpass"
     shutil.copyfile(file, copy)
     copy.chmod(0o600)

@@ -1,4 +1,4 @@
-"""What is refused, what nobody can reach, and where no password is."""
+"""What is refused, what cannot be reached, and where no password appears."""
 
 from __future__ import annotations
 
@@ -147,11 +147,9 @@ def test_artifacts_do_not_lead_out_of_their_folder(stack: Stack, method: str, pa
         method, stack.url, auth=stack.account("admin"), data=b"x" if method == "PUT" else None
     )
     prepared = session.prepare_request(request)
-    prepared.url = (
-        f"{stack.url}/api/2.0/mlflow-artifacts/artifacts/{path}"  # as it stands: nothing made plain
-    )
+    prepared.url = f"{stack.url}/api/2.0/mlflow-artifacts/artifacts/{path}"  # verbatim: not normalised
     answer = session.send(prepared, timeout=30, allow_redirects=False)
-    # a doubled slash is sent on to a path inside
+    # a double slash is redirected to a path inside
     assert answer.is_redirect or 400 <= answer.status_code < 500, answer.text
     inside = f"{stack.url}/api/2.0/mlflow-artifacts/artifacts/etc/passwd"
     assert answer.headers.get("Location", inside) == inside
@@ -264,7 +262,7 @@ def test_a_role_enters_only_its_own_database(stack: Stack, role: str, database: 
 
 
 def query(stack: Stack, role: str, database: str, *statements: str) -> str:
-    """Run statements as a role, on the server's own socket; return what it said."""
+    """Run statements as a role, on the server's socket; return the output."""
     server = stack.container("postgres")
     command = ["docker", "exec", server, "psql", f"--username={role}", f"--dbname={database}"]
     command += [f"--command={statement}" for statement in statements]

@@ -1,4 +1,4 @@
-"""What a team relies on: a grid survives kills, stops and restarts, and a backup holds all of it."""
+"""What a team relies on: a grid survives kills, stops and restarts, and a backup contains all of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trials(stack: Stack, study: str) -> list[Any]:
 
 
 def everything(stack: Stack, study: str) -> dict[str, Any]:
-    """Every run with all that it has, by id."""
+    """Every run with all its data, by id."""
     client = stack.client
     return {
         run.info.run_id: {

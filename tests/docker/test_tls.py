@@ -1,4 +1,4 @@
-"""compose.tls.yaml: a proxy with TLS is the only door, for MLflow and for the dashboard."""
+"""compose.tls.yaml: a proxy with TLS is the only way in, to MLflow and to the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import WORKERS, Stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
-NAME = "localhost"  # what the certificate is for
+NAME = "localhost"  # the name in the certificate
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What integration tests share: fresh stores, and servers of the session's own on the loopback address."""
+"""Fixtures for integration tests: fresh stores, and servers of this session on the loopback address."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(processes._PREL
 
 @pytest.fixture(scope="session")
 def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Empty databases to copy: making one takes MLflow seconds of migrations."""
+    """Empty databases to copy, because creating one takes MLflow seconds of migrations."""
 
     def make(folder: Path) -> None:
         open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
@@ -53,7 +53,7 @@ def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
 
 
 class PostgresServer:
-    """A PostgreSQL server of our own; `url` is its address without a database."""
+    """A PostgreSQL server for these tests; `url` is its address without a database."""
 
     def __init__(self, folder: Path) -> None:
         self._binaries = _binaries()
@@ -75,7 +75,7 @@ class PostgresServer:
         _run(self._binaries / "pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
 
     def create_role(self, name: str, password: str) -> None:
-        """Create a superuser that must give a password; all others need none."""
+        """Create a superuser that needs a password; no other user does."""
         access = self._data / "pg_hba.conf"
         access.write_text(f"host all {name} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
         self._execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'")
@@ -114,7 +114,7 @@ def _running_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def server(tmp_path: Path, fresh_databases: Path) -> Iterator[MlflowServer]:
-    """An MLflow server of the test's own, not started yet."""
+    """An MLflow server for one test, not started yet."""
     server = MlflowServer(tmp_path / "server", fresh_databases / "mlflow.db")
     yield server
     server.stop()
@@ -122,14 +122,14 @@ def server(tmp_path: Path, fresh_databases: Path) -> Iterator[MlflowServer]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A running server; it and its files are gone afterwards."""
+    """A running server; it and its files are removed afterwards."""
     with _running_postgres() as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """One that a test may stop and start."""
+    """A server that a test may stop and start."""
     with _running_postgres() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""Every shipped grid file expands, builds and trains a batch of each of its different nets."""
+"""Every shipped grid file expands, builds, and trains a batch of each of its different nets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXPERIMENTS = """
 
 
 def info(config: TrialConfig) -> DataInfo:
-    """Return what an image folder would be: the classes are the user's. At 32 pixels no net takes long."""
+    """Return info for an image folder, whose classes are up to the user. At 32 pixels no net takes long."""
     if config.dataset == "image_folder":
         return DataInfo((3, 32, 32), tuple(f"class {number}" for number in range(10)))
     return describe(config)

@@ -1,4 +1,4 @@
-"""Files that are malformed or meant to do harm: one clear error each, no code run, and nothing of the user's lost."""
+"""Malformed and malicious files: one clear error each, no code run, and no user data lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEARCH = BASE + "budget: {trials: 2}\nsearch:\n  space: {lr: {low: 0.001, high: 
 
 
 def invoke(*args: object) -> Result:
-    """Run a `lab` command in this process; an exception that the command does not explain is raised."""
+    """Run a `lab` command in this process; an exception that the command does not handle is raised."""
     result = CliRunner().invoke(main, [str(arg) for arg in args], prog_name="lab", color=True)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -47,7 +47,7 @@ ERROR = "\x1b[31m\x1b[1mError: \x1b[0m"  # as `lab` itself colours it; other esc
 
 
 def contents(folder: Path) -> dict[str, bytes | str | None]:
-    """Return what is in `folder`: files by their bytes, links by their targets, folders by None."""
+    """Return the contents of `folder`: bytes for files, targets for links, None for folders."""
     found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -58,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes | str | None]:
 
 
 def assert_one_error(result: Result, message: str, code: int | None = None) -> None:
-    """Assert that a command failed with one error, which `message` matches, in text that no terminal acts upon."""
+    """Assert that a command failed with one error that matches `message`, without terminal control characters."""
     assert result.exit_code != 0, result.output
     assert code is None or result.exit_code == code, result.output
     assert "Traceback" not in result.output
@@ -69,7 +69,7 @@ def assert_one_error(result: Result, message: str, code: int | None = None) -> N
 
 
 def laughs(key: str) -> str:
-    """Return ten lines that stand for a thousand million values."""
+    """Return ten lines that expand to a thousand million values."""
     lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     for number in range(1, 10):
         before, own = chr(96 + number), chr(97 + number)
@@ -78,7 +78,7 @@ def laughs(key: str) -> str:
 
 
 def without(key: str) -> str:
-    """Return the grid file without one of its keys and what stands under it."""
+    """Return the grid file without one of its keys and its contents."""
     kept, skipping = [], False
     for line in GRID.splitlines(keepends=True):
         skipping = line.startswith(f"{key}:") or (skipping and line.startswith(" "))
@@ -250,7 +250,7 @@ NEEDS: dict[str, tuple[str, str]] = {
 
 @pytest.fixture
 def kept(tmp_path: Path) -> dict[str, bytes | str | None]:
-    """What the user has in the working directory: files that nothing may touch, beside that the hostile one."""
+    """The user's files in the working directory, which nothing may touch, and next to them the hostile one."""
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "image.png").write_bytes(b"pixels")
@@ -401,7 +401,7 @@ def of_another_application(file: Path) -> None:
 
 
 def execute(*statements: str) -> Callable[[Path], object]:
-    """Return what runs SQL on a database, as another program or a newer version would."""
+    """Return a function that runs SQL on a database, as another program or a newer version would."""
 
     def run(file: Path) -> None:
         with closing(sqlite3.connect(file)) as connection:
@@ -437,7 +437,7 @@ STORES: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture(scope="module")
 def databases_with_a_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
-    """The two databases after a grid was submitted, each whole in its one file."""
+    """The two databases after a grid was submitted, each complete in one file."""
     used, copies = tmp_path_factory.mktemp("used"), tmp_path_factory.mktemp("copies")
     copy_of(fresh_databases, used)
     submit(parse_grid(GRID, "g.yaml"), stores_in(used))
@@ -450,7 +450,7 @@ def databases_with_a_study(tmp_path_factory: pytest.TempPathFactory, fresh_datab
 
 @pytest.fixture
 def submitted(tmp_path: Path, databases_with_a_study: Path) -> Path:
-    """The folder of databases in which a study was submitted."""
+    """A folder with databases to which a study was submitted."""
     copy_of(databases_with_a_study, tmp_path / ".lab")
     (tmp_path / "g.yaml").write_text(GRID)
     return tmp_path / ".lab"

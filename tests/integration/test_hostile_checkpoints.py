@@ -1,4 +1,4 @@
-"""Checkpoints malformed or meant to do harm: the trial goes on from the one before or starts over, and says so."""
+"""Malformed and malicious checkpoints: the trial continues from the previous one or starts over, and says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ State = dict[str, Any]
 
 
 class Code:
-    """What makes the file `ran` where it is unpickled."""
+    """An object that creates the file `ran` when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (os.system, (f"touch {Path.cwd() / 'ran'}",))
@@ -34,7 +34,7 @@ class Code:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker, str, Path]:
-    """A trial stopped after its second epoch: where its run is, the run's id, and its folder of checkpoints."""
+    """A trial stopped after its second epoch: its tracking store, its run's id, and its checkpoint folder."""
     tracker, folder = MemoryTracker(), tmp_path_factory.mktemp("checkpoints")
     with pytest.raises(Interrupted, match="asked to stop"):
         run_epochs(tracker, Placement(checkpoint_dir=folder), 2)
@@ -43,7 +43,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryTracker
 
 
 def run_epochs(tracker: MemoryTracker, placement: Placement, epochs: int) -> list[int]:
-    """Train until `epochs` of them were told, then stop; return which."""
+    """Train until `epochs` epochs were reported, then stop; return them."""
     told: list[int] = []
 
     def note(result: EpochResult) -> None:
@@ -54,7 +54,7 @@ def run_epochs(tracker: MemoryTracker, placement: Placement, epochs: int) -> lis
 
 
 class Trial:
-    """The interrupted trial, in a folder of this test's own."""
+    """The interrupted trial, in a folder for this test."""
 
     def __init__(self, folder: Path, interrupted: tuple[MemoryTracker, str, Path]) -> None:
         kept, self.run_id, checkpoints = interrupted
@@ -67,7 +67,7 @@ class Trial:
         self.before = self.last.with_name("before.pt")
 
     def change(self, change: Callable[[State], object]) -> None:
-        """Change the state in the last checkpoint, which has a right checksum afterwards."""
+        """Change the state in the last checkpoint, and give it a correct checksum."""
         state = load_checkpoint(self.last)
         change(state)
         save_checkpoint(state, self.last)
@@ -77,7 +77,7 @@ class Trial:
         return str(run.get(f"tags.lab.{name}", ""))
 
     def go_on(self) -> list[int]:
-        """Continue to the end; return the epochs that were told of."""
+        """Continue to the end; return the reported epochs."""
         told: list[int] = []
         result = train(
             CONFIG, self.tracker, placement=self.placement, on_epoch=lambda epoch: told.append(epoch.epoch)

@@ -1,4 +1,4 @@
-"""The `lab` command: in this process where another adds nothing, and as real processes."""
+"""The `lab` command: in this process where that is enough, otherwise as real processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ constraints:
 
 
 class Lab:
-    """`lab` in the folder `home`, where a grid file and a config file lie."""
+    """`lab` in the folder `home`, which has a grid file and a config file."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -66,7 +66,7 @@ class Lab:
         return result
 
     def start(self, *args: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start a command as a process, in a process group of its own."""
+        """Start a command as a process in its own process group."""
         process = subprocess.Popen(
             [sys.executable, "-m", "lab", *map(str, args)],
             cwd=self.home,
@@ -90,7 +90,7 @@ class Lab:
         )
 
     def curves(self, run_id: str) -> list[dict[int, float]]:
-        """Return the run's curves that do not depend on the clock."""
+        """Return the run's curves, except those that depend on the clock."""
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_accuracy", "best_value")
         return [self.tracker.history(run_id, name) for name in names]
 
@@ -134,7 +134,7 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Pa
 
 @pytest.fixture(scope="session")
 def failed_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Path:
-    """A folder in which `tiny.yaml` was swept, with two datasets, of which one is not there."""
+    """A folder in which `tiny.yaml` was swept, with two datasets, one of which is missing."""
 
     def make(home: Path) -> None:
         copy_of(fresh_databases, home / ".lab")
@@ -144,7 +144,7 @@ def failed_study(tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path
 
 
 def _sweep(home: Path, grid: str, *options: str) -> None:
-    """Sweep in the folder `home`; keep what the command said."""
+    """Sweep in the folder `home`; keep the command's output."""
     (home / "tiny.yaml").write_text(grid)
     with chdir(home):
         result = Lab(home)("sweep", "tiny.yaml", *options)
@@ -153,7 +153,7 @@ def _sweep(home: Path, grid: str, *options: str) -> None:
 
 
 class Swept(Lab):
-    """`lab` where a study was swept; `first` is what `lab sweep` said: its exit code, its output, its errors."""
+    """`lab` in a folder with a swept study; `first` is the result of `lab sweep`: exit code, output, errors."""
 
     @property
     def first(self) -> tuple[int, str, str]:
@@ -175,7 +175,7 @@ def swept_with_failures(tmp_path: Path, failed_study: Path) -> Swept:
 
 @pytest.fixture
 def bare_lab(tmp_path: Path) -> Lab:
-    """`lab` where nothing has been done yet."""
+    """`lab` in a folder where nothing has been done yet."""
     (tmp_path / "tiny.yaml").write_text(GRID)
     (tmp_path / "config.yaml").write_text(CONFIG)
     return Lab(tmp_path)
@@ -183,7 +183,7 @@ def bare_lab(tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
 
     def wait(condition: Callable[[], bool], what: str = "it") -> None:
         deadline = time.monotonic() + PATIENCE

@@ -52,7 +52,7 @@ CLOCK = {"epoch_seconds", "images_per_second", "seconds"}
 
 @pytest.fixture
 def points() -> Callable[[str, str], dict[str, dict[str, list[tuple[int, float]]]]]:
-    """What MLflow has of each trial of a study, all of which finished: every point but what the clock says."""
+    """What MLflow has on each trial of a finished study: every metric except times."""
 
     def read(tracking_uri: str, study: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
         tracker = connect(tracking_uri)
