@@ -24,11 +24,11 @@ from lab.config.settings import Settings
 from lab.config.yaml import composed
 from lab.errors import ConfigError, Fault
 
-__all__ = ["TrialConfig", "check_value", "contradictions", "parse_config"]
+__all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "parse_config"]
 
-# Where and how fast a trial runs is not part of its identity, and a preset's values are in their own settings:
-# none of these changes the hash of a cell.
-_NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
+#: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
+#: settings of their own.
+NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
@@ -123,7 +123,7 @@ class TrialConfig(Settings):
         count. Nor does `data_dir`, unless it alone identifies the data: in an image_folder without a `data_digest`,
         as in earlier versions.
         """
-        skipped = set(_NOT_IDENTITY)
+        skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
             skipped.add("data_dir")
         values = {
