@@ -159,7 +159,8 @@ def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:
     if record.concluded or not queue.is_over():
         return None
     tracker.find_experiment(record.experiment)  # raises where the store is away, before all the work
-    return conclude(queue, study_run(queue, tracker), tracker, "done")
+    ending: Ending = "out_of_time" if queue.is_out_of_time() else "done"
+    return conclude(queue, study_run(queue, tracker), tracker, ending)
 
 
 def _note_concluded(queue: TrialQueue) -> None:

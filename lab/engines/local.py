@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -112,8 +111,7 @@ class _Sweeper:
         if self.retry_failed:
             requeue_failed(queue)
             end_stale(queue, self.tracker)
-        deadline = time.time() + grid.budget.seconds if grid.budget.seconds else None
-        settings = self.stores.for_worker(grid.name, deadline)
+        settings = self.stores.for_worker(grid.name)
         progress = replace(progress_of(queue), running={}, ended=[])
         self.on_plan(submission, progress)
         ending: Ending = "stopped"
@@ -132,7 +130,7 @@ class _Sweeper:
             ).run()
             end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
             ending = "stopped" if self.should_stop() else "cancelled" if queue.is_cancelled() else "done"
-            ending = "out_of_time" if ending == "done" and queue.waits() else ending
+            ending = "out_of_time" if ending == "done" and queue.is_out_of_time() else ending
         finally:
             result = conclude(queue, submission.run, self.tracker, ending)
         return result
@@ -221,12 +219,11 @@ class _Sweep:
 
         Such a trial shows as dead only after a while.
         """
-        deadline = self.settings.deadline or math.inf
         while not self.progress.stopping and not self.should_stop() and self.queue.is_disowned():
             time.sleep(_TICK)
             self.progress.failed += requeue_dead(self.queue, self.tracker)
             self.on_progress(self.progress)
-        over = self.progress.stopping or self.should_stop() or time.time() >= deadline
+        over = self.progress.stopping or self.should_stop()
         return not over and self.queue.waits() and not self.queue.is_cancelled()
 
     def _fail(self, error: str, pool: ProcessLauncher) -> None:
