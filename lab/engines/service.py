@@ -209,8 +209,7 @@ class _Service:
             if self._is_paused(queue):
                 continue
             try:
-                with self.studies.translated():
-                    self._rescue_one(queue)
+                self._rescue_one(queue)
             except UnavailableError:  # of the store, and so of all studies
                 raise
             except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on

@@ -1,3 +1,5 @@
+from .addresses import database_exists as database_exists
+from .addresses import display_url as display_url
 from .earlier import Earlier as Earlier
 from .earlier import end_stale as end_stale
 from .events import EpochEnded as EpochEnded
@@ -6,8 +8,11 @@ from .events import TrialEnded as TrialEnded
 from .events import TrialStarted as TrialStarted
 from .events import WorkerDied as WorkerDied
 from .events import WorkerFailed as WorkerFailed
+from .faults import DatabaseError as DatabaseError
+from .faults import reason as reason
 from .health import StorageProbe as StorageProbe
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
+from .opening import open_storage as open_storage
 from .origins import check_stored_origins as check_stored_origins
 from .planner import Cell as Cell
 from .planner import PlannedCell as PlannedCell
@@ -43,12 +48,8 @@ from .status import statuses as statuses
 from .status import study_names as study_names
 from .status import study_status as study_status
 from .status import winner as winner
-from .storage import database_exists as database_exists
-from .storage import display_url as display_url
-from .storage import open_storage as open_storage
 from .studies import Studies as Studies
 from .studies import not_labs as not_labs
 from .studies import open_study as open_study
-from .studies import reason as reason
 from .worker import WorkerSettings as WorkerSettings
 from .worker import work as work

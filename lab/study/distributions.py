@@ -10,7 +10,7 @@ versions would not accept it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -130,14 +130,7 @@ def accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> 
     Raises:
         StudyError: a parameter was a number and is a choice now, or vice versa.
     """
-    stored = _stored(distributions, queue)
-    accepted = {name: _widened(name, stored.get(name), new) for name, new in distributions.items()}
-    for name, distribution in accepted.items():
-        if name in stored and stored[name] != distribution:
-            values = {"json": distribution_to_json(distribution), "name": name, "study": queue.study_id}
-            with queue.storage.engine.begin() as connection:
-                connection.execute(_STORE, values)
-    return accepted
+    return queue.storage.patiently(lambda: _accept(distributions, queue))
 
 
 def accept_grid(space: Space, queue: TrialQueue) -> Codec:
@@ -236,18 +229,19 @@ def _ranged(numbers: Range) -> BaseDistribution:
     return FloatDistribution(numbers.low, numbers.high, log=numbers.log, step=numbers.step)
 
 
-def _stored(names: Iterable[str], queue: TrialQueue) -> dict[str, BaseDistribution]:
-    """Return the distributions that the study's trials have; `accept` keeps those of all trials the same."""
-
-    def read() -> dict[str, BaseDistribution]:
-        with queue.storage.engine.connect() as connection:
-            found = {
-                name: connection.execute(_STORED, {"study": queue.study_id, "name": name}).scalar()
-                for name in names
-            }
-        return {name: json_to_distribution(json) for name, json in found.items() if json is not None}
-
-    return queue.storage.patiently(read)
+def _accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> dict[str, BaseDistribution]:
+    with queue.storage.engine.begin() as connection:
+        accepted: dict[str, BaseDistribution] = {}
+        for name, new in distributions.items():
+            place = {"study": queue.study_id, "name": name}
+            stored = connection.execute(
+                _STORED, place
+            ).scalar()  # the same in all trials, since each was accepted
+            old = None if stored is None else json_to_distribution(stored)
+            accepted[name] = _widened(name, old, new)
+            if old not in (None, accepted[name]):
+                connection.execute(_STORE, {**place, "json": distribution_to_json(accepted[name])})
+        return accepted
 
 
 def _earlier(queue: TrialQueue) -> dict[str, BaseDistribution]:
