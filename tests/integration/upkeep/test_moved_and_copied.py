@@ -167,9 +167,7 @@ def test_what_is_left_in_a_journal_goes_to_the_store_that_came_along(original: P
     journaled = JournaledTracker(tracker, original.stores.journal_dir)
     journaled._gate.shut("away")
     journaled.open_run(name="late", experiment="1", tags={}).log_params({"lr": "1"})
-    for courier in journaled._couriers.values():
-        courier.stop()
-        courier.journal.close()
+    journaled._couriers.stop()
     copy = copied(original, "copy")
     with pytest.warns(LabWarning, match="is a copy of"):
         connect(copy.stores.tracking_uri, copy.stores.artifact_dir, copy.stores.journal_dir)
