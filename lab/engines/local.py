@@ -25,8 +25,8 @@ from lab.study import (
     TrialStarted,
     WorkerFailed,
     WorkerSettings,
-    end_if_over,
     end_stale,
+    note_if_exhausted,
     open_storage,
     put_back_dead,
     requeue_failed,
@@ -128,7 +128,9 @@ class _Sweeper:
                 sharing,
                 sharing.seats(),
             ).run()
-            end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
+            note_if_exhausted(
+                grid, queue
+            )  # where the last worker stopped for another reason before it saw that
             ending = "stopped" if self.should_stop() else "cancelled" if queue.is_cancelled() else "done"
             ending = "out_of_time" if ending == "done" and queue.is_out_of_time() else ending
         finally:

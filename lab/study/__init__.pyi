@@ -17,11 +17,9 @@ from .origins import check_stored_origins as check_stored_origins
 from .planner import Cell as Cell
 from .planner import PlannedCell as PlannedCell
 from .planner import PlanSummary as PlanSummary
-from .planner import Submission as Submission
 from .planner import compare as compare
 from .planner import feasible_cells as feasible_cells
 from .planner import plan as plan
-from .planner import submit as submit
 from .queue import TrialQueue as TrialQueue
 from .record import State as State
 from .record import StudyKey as StudyKey
@@ -36,7 +34,7 @@ from .rescue import requeue_failed as requeue_failed
 from .rescue import requeue_interrupted as requeue_interrupted
 from .runs import StudyRuns as StudyRuns
 from .runs import study_runs as study_runs
-from .search.budget import end_if_over as end_if_over
+from .search.budget import note_if_exhausted as note_if_exhausted
 from .search.methods import PRUNERS as PRUNERS
 from .search.methods import SAMPLERS as SAMPLERS
 from .search.methods import check_search as check_search
@@ -51,5 +49,7 @@ from .status import winner as winner
 from .studies import Studies as Studies
 from .studies import not_labs as not_labs
 from .studies import open_study as open_study
+from .submission import Submission as Submission
+from .submission import submit as submit
 from .worker import WorkerSettings as WorkerSettings
 from .worker import work as work

@@ -1,4 +1,4 @@
-"""A project that is moved takes its files along; one that is copied has its own, and leaves the original alone."""
+"""A moved project takes its files along; a copied one has its own and leaves the original alone."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_doctor_and_errors_tell_the_truth(
     monkeypatch.chdir(copy.folder)
     found = examined()[check]
     assert found["found"].startswith(f"{copy.folder} was copied from {original.folder}")
-    assert examined()[check] == found  # a look changes nothing
+    assert examined()[check] == found  # it changes nothing
     assert lab("status").exit_code == 0
     assert examined()[check]["verdict"] == "ok"
     shutil.rmtree(copy.stores.artifact_dir)

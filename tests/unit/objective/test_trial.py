@@ -354,7 +354,7 @@ def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
 
 
 class Hungry(torch.nn.Module):
-    """A loss that needs more memory than there is at its tenth step, in the second epoch of `TINY`, and never again."""
+    """A loss that runs out of memory once: at its tenth step, in the second epoch of `TINY`."""
 
     steps_left = 10
 
