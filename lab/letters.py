@@ -1,4 +1,4 @@
-"""Output where not every letter can be written: a C locale, an old Windows console, `PYTHONIOENCODING=ascii`."""
+"""Output to streams that cannot encode every letter: a C locale, an old Windows console, `PYTHONIOENCODING=ascii`."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _PLAIN = {
         "•": "*",
     },
     **{"≤": "<=", "≥": ">=", "≈": "~", "“": '"', "”": '"', "‘": "'", "’": "'", "\xa0": " ", "\u202f": " "},
-    **dict.fromkeys(map(chr, range(0x2500, 0x2580)), "+"),  # corners of boxes; their lines follow
+    **dict.fromkeys(map(chr, range(0x2500, 0x2580)), "+"),  # box-drawing characters; their lines follow
     **dict.fromkeys("─━┄┅┈┉╌╍═╴╶╸╺╼╾", "-"),
     **dict.fromkeys("│┃┆┇┊┋╎╏║╵╷╹╻╽╿", "|"),
     **dict.fromkeys(map(chr, range(0x2580, 0x25A0)), "#"),
-    **dict.fromkeys(map(chr, range(0x2800, 0x2900)), "."),  # what turns while one waits
+    **dict.fromkeys(map(chr, range(0x2800, 0x2900)), "."),  # spinners
 }
 
 
 def in_ascii(text: str) -> str:
-    """Return `text` in ASCII: signs by what looks like them, other letters by their number, so that none is lost."""
+    """Return `text` in ASCII: symbols become similar ones and other letters are escaped, so that nothing is lost."""
     return "".join(letter if letter.isascii() else _plain(letter) for letter in text)
 
 
 def write_any_letter() -> None:
-    """Let stdout and stderr write what they cannot encode in plain letters, instead of raising."""
+    """Let stdout and stderr write letters that they cannot encode in plain ones, instead of raising."""
     codecs.register_error(_ERRORS, _replaced)
     for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper):  # another program's own, which it knows how to write to
+        if not isinstance(stream, io.TextIOWrapper):  # replaced by another program, which takes care of it
             continue
         if codecs.lookup(stream.encoding).name == "ascii":
-            # under another name: click takes ASCII for a mistake, and writes UTF-8
+            # under another name: click considers ASCII a mistake, and writes UTF-8
             codecs.register(_found)
             stream.reconfigure(encoding=_ENCODING, errors=_ERRORS)
         else:

@@ -1,6 +1,6 @@
-"""How `lab worker` and its processes log: in words for a person, or as one JSON object a line.
+"""How `lab worker` and its processes log: as text for people, or as one JSON object per line.
 
-Whatever such a process has to say goes through `logging`: what it does, warnings, and what nobody caught.
+Everything that such a process reports goes through `logging`: its progress, warnings and uncaught errors.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from lab.errors import LabWarning
 __all__ = ["FORMATS", "adopt", "configure", "configured_format", "event", "inherit", "redacted", "reset"]
 
 FORMATS = ("text", "json")
-_INHERITED = (
-    "LAB_WORKER_LOG_FORMAT"  # tells child processes; LAB_LOG_FORMAT is the user's, and of one command
-)
-_HANDLER = "lab"  # name of ours among the root logger's handlers
-_THEIRS = ("alembic", "mlflow", "optuna")  # libraries with a handler of their own
+_INHERITED = "LAB_WORKER_LOG_FORMAT"  # for child processes; LAB_LOG_FORMAT is the user's and for one command
+_HANDLER = "lab"  # name of our handler on the root logger
+_THEIRS = ("alembic", "mlflow", "optuna")  # libraries with handlers of their own
 _PASSWORD = re.compile(r"(://[^\s:/@]*):\S*@|([?&](?:ssl)?password=)[^&\s'\"]*")
 _PREFIXES = {logging.WARNING: "Warning: ", logging.ERROR: "Error: ", logging.CRITICAL: "Error: "}
 
@@ -35,14 +33,14 @@ _undo: list[Callable[[], None]] = []
 
 
 def configure(form: str) -> None:
-    """Let this process log as `form` says, one of `FORMATS`, until `reset`.
+    """Make this process log in the format `form`, one of `FORMATS`, until `reset`.
 
-    In words, what it does goes to stdout and what is wrong to stderr; JSON all goes to stdout, in order.
+    As text, progress goes to stdout and problems to stderr; JSON all goes to stdout, in order.
     """
     global _format
     reset()
     _format = form
-    # MLflow would give its logger a handler when it is imported; worker processes inherit this
+    # else MLflow adds a handler to its logger on import; worker processes inherit this
     os.environ.update({"MLFLOW_CONFIGURE_LOGGING": "false", _INHERITED: form})
     adopt()
     root, own = logging.getLogger(), logging.getLogger("lab")
@@ -63,7 +61,7 @@ def configure(form: str) -> None:
 
 
 def adopt() -> None:
-    """Take over the loggers of libraries that were imported since `configure`."""
+    """Take over the loggers of libraries that were imported after `configure`."""
     for name in _THEIRS:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
@@ -79,28 +77,28 @@ def reset() -> None:
 
 
 def inherit() -> None:
-    """Log as the process that started this one does, if that was configured."""
+    """Log like the parent process, if that was configured."""
     if form := os.environ.get(_INHERITED):
         configure(form)
 
 
 def configured_format() -> str | None:
-    """Return how this process logs, None where `configure` was not called."""
+    """Return the format in which this process logs, or None if it was not configured."""
     return _format
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:
-    """Return the `extra` of a record about the event `name`; fields that are None are left out."""
+    """Return the `extra` of a log record about the event `name`; fields that are None are left out."""
     return {"event": name, **{key: value for key, value in fields.items() if value is not None}}
 
 
 def redacted(text: str) -> str:
-    """Return `text` with every password of an address in it as `***`."""
+    """Return `text` with every password in an address replaced by `***`."""
     return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[1] else f"{found[2]}***", text)
 
 
 class _Handler(logging.Handler):
-    """Writes to what is stdout or stderr at that moment, a line at once: a log is read while it grows."""
+    """Writes to the current stdout or stderr and flushes each line, because logs are read while they grow."""
 
     def __init__(self, formatter: logging.Formatter, *, everything: bool) -> None:
         super().__init__()
@@ -113,15 +111,15 @@ class _Handler(logging.Handler):
             stream = self._stream(record)
             stream.write(self.format(record) + "\n")
             stream.flush()
-        except Exception:  # noqa: BLE001  # as every handler of `logging` does
+        except Exception:  # noqa: BLE001  # as handlers of `logging` do
             self.handleError(record)
 
     def _stream(self, record: logging.LogRecord) -> TextIO:
         return sys.stdout if self._everything or record.levelno < logging.WARNING else sys.stderr
 
 
-class _InWords(logging.Formatter):
-    """`12:00:00  message`; what is wrong without the time, as a command tells it."""
+class _Text(logging.Formatter):
+    """`12:00:00  message`; problems without the time, as a command prints them."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s  %(message)s", "%H:%M:%S")
@@ -139,11 +137,11 @@ class _InWords(logging.Formatter):
 
 def _formatter(form: str) -> logging.Formatter:
     if form == "text":
-        return _InWords()
-    from pythonjsonlogger.json import JsonFormatter
+        return _Text()
+    from pythonjsonlogger.json import JsonFormatter  # 20 ms, which commands that log as text need not spend
 
     class Json(JsonFormatter):
-        """One object a line; time, level, logger, message and host come first."""
+        """One object per line; time, level, logger, message and host come first."""
 
         def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
             return {key: _plain(value) for key, value in log_data.items()}
@@ -160,7 +158,7 @@ def _formatter(form: str) -> logging.Formatter:
 
 
 def _plain(value: Any) -> Any:
-    """Return a field as JSON can have it: no password, and no NaN, which most readers refuse."""
+    """Return a field that JSON can hold, without passwords and without NaN, which most readers reject."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return redacted(value) if isinstance(value, str) else value
@@ -174,7 +172,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Log a warning of Python's; one of lab's own says enough without its place in the code."""
+    """Log a Python warning; a `LabWarning` needs no place in the code."""
     place = "" if issubclass(category, LabWarning) else f" ({category.__name__}, {filename}:{lineno})"
     logging.getLogger("py.warnings").warning(
         "%s%s", message, place, extra=event("warning", category=category.__name__)

@@ -1,7 +1,7 @@
-"""Where a SQLite database lies: its address whatever the working directory, and whether it was moved or copied there.
+"""Where a SQLite database is: its absolute address, and whether it was moved or copied there.
 
-A mark beside the database names the place where it was last opened, and an id. Where the two places differ and the
-old one still has a database with this id, the new one is a copy; else it was moved.
+A marker file next to the database holds an id and the path at which the database was last opened. If it is at another
+path now, it was copied if the old path still has a database with the same id, and moved otherwise.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from lab.errors import ConfigError
 __all__ = ["Arrival", "absolute_address", "absolute_path", "arrival", "has_mark", "mark", "sqlite_file"]
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
-_IN_COMMON = (
-    2  # names at the end of two places, `.lab/mlflow.db`, that may be left out to find what was moved
-)
+_IN_COMMON = 2  # names at the end of both paths, `.lab/mlflow.db`, to strip to find the folder that was moved
 
 
 def absolute_address(address: str) -> str:
-    """Return the `address` of a database with the whole path of its file, if it is SQLite's; any other as it is.
+    """Return the `address` of a SQLite database with the absolute path of its file, and any other address unchanged.
 
     Raises:
-        ConfigError: its path has a home folder or an environment variable that is not known.
+        ConfigError: the path has an unknown home folder or environment variable.
     """
     parts = _parts(address)
     if parts is None:
@@ -39,23 +37,23 @@ def absolute_address(address: str) -> str:
 
 
 def absolute_path(folder: Path) -> Path:
-    """Return `folder` whatever the working directory will be.
+    """Return `folder` as an absolute path.
 
     Raises:
-        ConfigError: its path has a home folder or an environment variable that is not known.
+        ConfigError: the path has an unknown home folder or environment variable.
     """
-    return Path(os.path.abspath(_expanded(str(folder), str(folder))))  # noqa: PTH100  # links stay links
+    return Path(os.path.abspath(_expanded(str(folder), str(folder))))  # noqa: PTH100  # without resolving links
 
 
 def sqlite_file(address: str) -> Path | None:
-    """Return the file of a SQLite database, None for any other address and for one in memory."""
+    """Return the file of a SQLite database; None for any other address and for a database in memory."""
     parts = _parts(address)
     return None if parts is None else Path(parts.file)
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A database that lies in another place, `new`, than when it was last opened, `old`; both are files."""
+    """A database that was at the path `old` when it was last opened, and is at `new` now."""
 
     old: Path
     new: Path
@@ -63,12 +61,12 @@ class Arrival:
 
     @property
     def origin(self) -> Path:
-        """The folder that was moved or copied, as it was called."""
+        """The old path of the folder that was moved or copied."""
         return self._folders[0]
 
     @property
     def home(self) -> Path:
-        """The folder that was moved or copied, as it is called now."""
+        """The new path of the folder that was moved or copied."""
         return self._folders[1]
 
     @property
@@ -81,11 +79,11 @@ class Arrival:
         return old, new
 
     def follow(self, path: Path, *homes: Path) -> Path | None:
-        """Return where `path` lies now, None if it did not come along.
+        """Return the new path of `path`, or None if it did not come along.
 
         Args:
-            path: absolute, as it was before.
-            homes: folders that are taken for a part of what came along, whether they are there or not.
+            path: the absolute path as it was before.
+            homes: folders that count as a part of what came along, whether they exist or not.
         """
         origin, home = self._folders
         if not path.is_relative_to(origin) or (home.is_relative_to(origin) and path.is_relative_to(home)):
@@ -102,7 +100,7 @@ class _Mark(NamedTuple):
 
 
 def arrival(database: Path) -> Arrival | None:
-    """Return whence a database came, None where it is where it was, or where nothing is known of that."""
+    """Return where a database came from; None if it has not moved, or if that is unknown."""
     new, known = database.resolve(), _mark(database)
     if known is None or known.place == new or _same_file(known.place, new):
         return None
@@ -113,14 +111,14 @@ def arrival(database: Path) -> Arrival | None:
 
 
 def has_mark(database: Path) -> bool:
-    """Whether it is known where `database` was last opened."""
+    """Whether `database` has a marker file."""
     return _mark(database) is not None
 
 
 def mark(database: Path, *, copied: bool = False) -> None:
-    """Note that `database` lies where it lies; a copy is another one from now on.
+    """Record the current path of `database` in its marker file; a copy gets an id of its own.
 
-    Nothing happens where nothing may be written.
+    Does nothing if the folder cannot be written.
     """
     before = _mark(database)
     new = _Mark(uuid.uuid4().hex if before is None or copied else before.id, database.resolve())
@@ -142,12 +140,12 @@ def _mark(database: Path) -> _Mark | None:
     try:
         found = json.loads(_file(database).read_text(encoding="utf-8"))
         return _Mark(str(found["id"]), Path(found["place"]))
-    except (OSError, ValueError, TypeError, KeyError):  # none, or somebody else's
+    except (OSError, ValueError, TypeError, KeyError):  # no marker file, or not one of lab's
         return None
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, as through a link or a mount."""
+    """Whether two paths lead to the same file, as through a link or a mount."""
     try:
         return one.samefile(other)
     except OSError:
@@ -168,10 +166,10 @@ def _parts(address: str) -> _Parts | None:
 
 
 def _expanded(path: str, shown: str) -> str:
-    """Return `path` with `~` and `$NAME` replaced, as a shell would have done."""
+    """Return `path` with `~` and `$NAME` expanded, as by a shell."""
     expand: tuple[Callable[[str], str], ...] = (os.path.expandvars, os.path.expanduser)
     for each in expand:
         path = each(path)
     if path.startswith(("~", "$")):
-        raise ConfigError(f"{shown}: {path.split('/')[0]} is not known here; write the whole path")
+        raise ConfigError(f"{shown}: {path.split('/')[0]} is unknown here; write the full path")
     return path

@@ -11,7 +11,6 @@ from lab.errors import StudyError
 from lab.registry import suggest
 from lab.study import (
     State,
-    StudyKey,
     TrialQueue,
     requeue_deleted,
     requeue_failed,
@@ -38,7 +37,7 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
     Nothing is lost: `resume` lets it go on from where it was.
     """
     with tracking(stores) as tracker:
-        queue.note(StudyKey.CANCELLED, True)
+        queue.cancel()
         requeue_dead(queue, tracker)
         states = list(queue.states().values())
         if states.count(State.CANCELLED) or states.count(State.RUNNING):
@@ -49,7 +48,7 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
 def resume(queue: TrialQueue, stores: Stores) -> Counts:
     """Undo `cancel`, and put back the trials whose worker is gone; the study still needs a worker."""
     with tracking(stores) as tracker:
-        queue.note(StudyKey.CANCELLED, False)
+        queue.resume()
         before = list(queue.states().values())
         requeue_dead(queue, tracker)
         requeue_interrupted(queue)

@@ -46,6 +46,11 @@ class Seats:
         """The seats that workers have now."""
         return tuple(self._taken)
 
+    @property
+    def are_full(self) -> bool:
+        """Whether no worker can have another, however little it needs."""
+        return (self._most is not None and len(self._taken) >= self._most) or not any(self._free.values())
+
     def room(self, device: Device) -> Fraction:
         """Return the free share of a device."""
         return self._free[device]
@@ -56,7 +61,7 @@ class Seats:
         Args:
             shares: how much of each device the worker needs (0 < share <= 1); it does not fit on the others.
         """
-        if self._most is not None and len(self._taken) >= self._most:
+        if self.are_full:
             return None
         fitting = [device for device, share in shares.items() if share <= self._free[device]]
         if not fitting:

@@ -193,6 +193,8 @@ class Supervisor:
 
     def _staff(self) -> None:
         """Start workers for what waits, as far as there are seats."""
+        if self._seats.are_full and not any(worker.seat.is_shared for worker in self._workers.values()):
+            return
         alone = False
         for queue in self._policy.ready():
             try:

@@ -85,9 +85,7 @@ def sweep(
         on_data(load_data(each.cells[0].config, download=download))
         clear_cache()  # workers have their own; this process does not need the memory
     storage = open_storage(stores.storage, should_stop=should_stop)
-    sweeper = _Sweeper(
-        stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop
-    )
+    sweeper = _Sweeper(stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop)
     for each in planned:
         result = sweeper.sweep(each.grid, submit(each.grid, each.cells, storage, tracker, on_queued))
         if result.ending != "done":

@@ -1,4 +1,4 @@
-"""Continues a trial from its newest intact checkpoint, and logs the points that its run lacks."""
+"""Continues a trial from its newest intact checkpoint, and logs what its run may lack of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _RESTARTED = (Tag.RESTARTED, "from the first epoch")
 
 @dataclass
 class Points:
-    """Logs the curves of a run, without the points that the run already has.
+    """Logs the curves of a run, and knows which of them it had when it was opened.
 
-    MLflow shows a point twice if it is logged again at another time. A continued trial would do so with the points
-    after the checkpoint, or with all points if there is none.
+    A continued trial logs some points again: the run keeps those that it has (see `lab.tracking.known`).
     """
 
     run: Run
@@ -36,11 +35,8 @@ class Points:
         points: dict[int, dict[str, float]] = {}
         for history in histories:
             for step, metrics in history.items():
-                new = {name: value for name, value in metrics.items() if step not in self.steps(name)}
-                if new:
-                    points.setdefault(step, {}).update(new)
-        if points:
-            self.run.log_history(points)
+                points.setdefault(step, {}).update(metrics)
+        self.run.log_history(points)
 
     def steps(self, metric: str) -> frozenset[int]:
         """Return the steps for which the run had a value of `metric` when it was opened."""

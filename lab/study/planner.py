@@ -342,6 +342,8 @@ def _open(
             deleted = _deleted(queue.newest().values(), tracker)
             return Submission(queue, run, added, present, 0, 0, unit="trial", deleted=deleted)
         forget_search(queue)
+        if queue.waits():
+            queue.note(StudyKey.CONCLUDED, False)
         _, last = queue.cells_since(0)
         return queue, run, queue.newest(), last
 
@@ -449,6 +451,9 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         StudyKey.MONITOR: config.monitor,
         StudyKey.MAXIMIZE: config.mode == "max",
         StudyKey.MAX_RETRIES: grid.max_retries,
+        StudyKey.SECONDS: grid.budget.seconds,
+        StudyKey.BEGAN: None,
+        StudyKey.GPU_MEMORY: grid.gpu_memory,
         StudyKey.NEEDS: [needed.name for needed in load_needs(grid)],
     }
     for key, value in facts.items():

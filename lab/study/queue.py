@@ -8,6 +8,7 @@ another program has added to the study are left alone.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ _NEXT_WAITING = sa.text(
 )
 _WAITING = sa.text(
     f"SELECT COUNT(*) FROM trials t WHERE t.study_id = :study AND t.state = 'WAITING' AND {OWN_TRIAL}"
+)
+_WAITING_ALONE = sa.text(
+    "SELECT COUNT(*) FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+    f"WHERE t.study_id = :study AND t.state = 'WAITING' AND a.key = '{noted(TrialKey.ALONE)}' "
+    f"AND a.value_json = 'true' AND {OWN_TRIAL}"
 )
 _UNFINISHED = sa.text(
     "SELECT DISTINCT t.state FROM trials t WHERE t.study_id = :study AND t.state IN ('WAITING', 'RUNNING') "
@@ -77,6 +83,10 @@ class Claim:
     run_id: str | None  # of the run to continue
     earlier_error: str = ""  # why an earlier attempt failed
     tried: bool = False  # whether a worker had it before, which may have been killed before it said its run
+
+
+_EXHAUSTION = (StudyKey.EXHAUSTED, StudyKey.SEARCH)
+_CLOCK = (StudyKey.SECONDS, StudyKey.BEGAN)
 
 
 class TrialQueue:
@@ -148,21 +158,31 @@ class TrialQueue:
         return self.trials(TrialState.COMPLETE)
 
     def waits(self) -> bool:
-        """Whether any trial is waiting for a worker."""
-        return bool(self._rows(_NEXT_WAITING, after=0)) and not self.is_exhausted()
+        """Whether any trial waits that a worker may start."""
+        return bool(self._rows(_NEXT_WAITING, after=0)) and not self._starts_none()
 
     def waiting(self) -> int:
-        """Return how many trials are waiting."""
-        return 0 if self.is_exhausted() else int(self._rows(_WAITING)[0][0])
+        """Return how many trials wait that a worker may start."""
+        return 0 if self._starts_none() else int(self._rows(_WAITING)[0][0])
+
+    def waiting_alone(self) -> int:
+        """Return how many of them need a GPU to themselves, having run out of memory on a shared one."""
+        count = int(self._rows(_WAITING_ALONE)[0][0])
+        return count if count and not self._starts_none() else 0
 
     def is_over(self) -> bool:
-        """Whether no trial is waiting or running; in a search that has ended, none running."""
+        """Whether no trial is running, and none is waiting that may still start."""
         states = {state for (state,) in self._rows(_UNFINISHED)}
-        return not states or (states == {"WAITING"} and self.is_exhausted())
+        return not states or (states == {"WAITING"} and self._starts_none())
 
     def is_exhausted(self) -> bool:
         """Whether the study is a search that has reached its budget or target: its waiting trials never start."""
-        return self._noted(StudyKey.EXHAUSTED, StudyKey.SEARCH).exhausted
+        return self._noted(*_EXHAUSTION).exhausted
+
+    def is_out_of_time(self) -> bool:
+        """Whether trials wait that do not start, because the study's time is up."""
+        study = self._noted(*_EXHAUSTION, *_CLOCK)
+        return study.is_late and not study.exhausted and bool(self._rows(_NEXT_WAITING, after=0))
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether a claimed trial still is this process's: neither ended nor given to another.
@@ -184,6 +204,21 @@ class TrialQueue:
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
         return self._noted(StudyKey.CANCELLED).cancelled
+
+    def cancel(self) -> None:
+        """Let no worker claim anything of the study until it is resumed."""
+        self.note(StudyKey.CANCELLED, True)
+
+    def resume(self) -> None:
+        """Undo `cancel`, and give the study its time again."""
+        self.note(StudyKey.CANCELLED, False)
+        self.restart_clock()
+        if self.waits():
+            self.note(StudyKey.CONCLUDED, False)
+
+    def restart_clock(self) -> None:
+        """Let the time of the study's budget begin anew, with the next claim."""
+        self.note(StudyKey.BEGAN, None)
 
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
         """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
@@ -276,29 +311,37 @@ class TrialQueue:
                     )
         return accepted
 
-    def claim(self, prepare: Callable[[int], bool] = lambda trial_id: True) -> Claim | None:
-        """Take the next waiting trial for this process; None when none is waiting or the study is cancelled.
+    def claim(
+        self,
+        prepare: Callable[[int], bool] = lambda trial_id: True,
+        *,
+        alone: bool = True,
+        only_alone: bool = False,
+    ) -> Claim | None:
+        """Take the next waiting trial for this process; None if none may start.
 
         Args:
             prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
+            alone: whether this process has its GPU to itself: trials that need that are left to such processes.
+            only_alone: whether to take no others.
 
         Raises:
             StudyError: nothing waits but trials whose config cannot be read.
         """
-        if self.is_cancelled():
+        study = self._noted(StudyKey.CANCELLED, *_CLOCK)
+        if study.cancelled or study.is_late:
             return None
         unreadable: list[StudyError] = []
         for trial_id in self._candidates():
-            fault = self._unreadable(trial_id)
-            if fault is not None:
-                unreadable.append(fault)
+            try:
+                record = self._readable(trial_id)
+            except StudyError as error:
+                unreadable.append(error)
                 continue
-            self.beat(trial_id)  # first: one put back long ago would look stale
-            with suppress(UpdateFinishedTrialError):  # somebody else was quicker, and is done already
-                if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    self.note_trial(trial_id, TrialKey.WORKER, worker_name())
-                    if prepare(trial_id):
-                        return self._claimed(trial_id)
+            if (record.alone and not alone) or (only_alone and not record.alone):
+                continue
+            if self._take(trial_id, study) and prepare(trial_id):
+                return self._claimed(trial_id)
         if unreadable:
             raise unreadable[0]
         return None
@@ -317,19 +360,34 @@ class TrialQueue:
             seen.add(self._claimed_last)
             yield self._claimed_last
 
-    def _unreadable(self, trial_id: int) -> StudyError | None:
-        """Return why nobody here can train a waiting trial: it is left for who can."""
+    def _take(self, trial_id: int, study: StudyRecord) -> bool:
+        """Claim a waiting trial, and return whether this process was the first to."""
+        self.beat(trial_id)  # first: one put back long ago would look stale
+        with suppress(UpdateFinishedTrialError):  # another process was quicker, and is done already
+            if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                self.note_trial(trial_id, TrialKey.WORKER, worker_name())
+                if study.seconds is not None and study.began is None:
+                    self.note(StudyKey.BEGAN, time.time())
+                return True
+        return False
+
+    def _readable(self, trial_id: int) -> TrialRecord:
+        """Return the record of a waiting trial.
+
+        Raises:
+            StudyError: it cannot be trained here; it is left to another process that can.
+        """
         try:
             record = TrialRecord(self.storage.get_trial(trial_id))
             if record.is_readable:
                 parse_config(record.config or {})
-                return None
+                return record
             which, reason = f"{record.number} ({record.label})", "it has no config"
         except json.JSONDecodeError as error:
             which, reason = f"with the id {trial_id}", f"an attribute is not JSON ({error})"
         except ConfigError as error:
             which, reason = f"{record.number} ({record.label})", ", ".join(str(error).splitlines())
-        return StudyError(
+        raise StudyError(
             f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
             "Was it queued by a newer version of lab, or by a program that registers names of its own? "
             "It is left waiting"
@@ -355,12 +413,13 @@ class TrialQueue:
         """Finish a claimed trial that raised."""
         self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
-    def put_back(self, trial_id: int, worker: str | None = None) -> None:
-        """Give a claimed trial back, for any worker to continue; one that another has already stays there.
+    def put_back(self, trial_id: int, worker: str | None = None, *, alone: bool = False) -> None:
+        """Put a claimed trial back, for any worker to continue; unless another worker has it by now.
 
         Args:
             trial_id: of the trial.
-            worker: the name of whose it must still be; this process's if None.
+            worker: the name of the worker that must still have it; this process if None.
+            alone: whether only a worker that has its GPU to itself may continue it, because memory ran out.
         """
         trial = self.storage.get_trial(trial_id)
         holder = worker_name() if worker is None else worker
@@ -370,6 +429,8 @@ class TrialQueue:
             # who claims it next says so after the claim: until then it must not look like this worker's
             self.note_trial(trial_id, TrialKey.WORKER, None)
             self.note_trial(trial_id, TrialKey.PUT_BACK, True)
+            if alone:
+                self.note_trial(trial_id, TrialKey.ALONE, True)
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     @cached_property
@@ -380,6 +441,9 @@ class TrialQueue:
         """Return the study's record as far as `keys` tell, without reading what may be long."""
         rows = self._rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
         return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
+
+    def _starts_none(self) -> bool:
+        return self._noted(*_EXHAUSTION, *_CLOCK).starts_none
 
     def _all_trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)

@@ -8,6 +8,7 @@ that it is lab's. A value of another form counts as none.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -127,7 +128,7 @@ _OLD_IDENTITY: Final = (
     StudyKey.MONITOR,
 )  # set by every earlier version
 _KEPT_CELL: Final = (TrialKey.CELL, TrialKey.CONFIG, TrialKey.LABEL, TrialKey.ENQUEUED)
-_KEPT: Final = (*_KEPT_CELL, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
+_KEPT: Final = (*_KEPT_CELL, TrialKey.ALONE, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
 
 
 def noted(key: str) -> str:
@@ -254,6 +255,16 @@ class StudyRecord:
     def deadline(self) -> float | None:
         """When no more trials start, in seconds since 1970; None without a budget, or before its clock began."""
         return None if self.seconds is None or self.began is None else self.began + self.seconds
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline is past. Each machine looks at its own clock."""
+        return self.deadline is not None and time.time() >= self.deadline
+
+    @property
+    def starts_none(self) -> bool:
+        """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
+        return self.exhausted or self.is_late
 
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -419,6 +430,11 @@ class TrialRecord:
     def was_put_back(self) -> bool:
         """Whether a worker has had it before and put it back."""
         return self._value(TrialKey.PUT_BACK) is True
+
+    @property
+    def alone(self) -> bool:
+        """Whether it ran out of memory on a shared GPU, and is to be retried with a GPU to itself."""
+        return self._value(TrialKey.ALONE) is True
 
     @property
     def earlier_error(self) -> str:

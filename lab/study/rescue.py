@@ -82,9 +82,9 @@ def requeue_failed(queue: TrialQueue, cells: Collection[str] | None = None) -> i
     def again() -> int:
         with queue.locked():
             failed = (one for one in queue.newest().values() if one.trial.state is TrialState.FAIL)
-            return _requeue_all(
-                queue, _chosen(failed, cells), lambda record: requeue(queue, record, retries=0)
-            )
+            chosen = _chosen(failed, cells)
+            _give_time(queue, chosen)
+            return _requeue_all(queue, chosen, lambda record: requeue(queue, record, retries=0))
 
     return queue.storage.patiently(again)
 
@@ -101,7 +101,9 @@ def requeue_deleted(queue: TrialQueue, missing: Collection[str], cells: Collecti
     def again() -> int:
         with queue.locked():
             deleted = (one for one in queue.newest(missing).values() if one.is_deleted)
-            return _requeue_all(queue, _chosen(deleted, cells), lambda record: _requeue_anew(queue, record))
+            chosen = _chosen(deleted, cells)
+            _give_time(queue, chosen)
+            return _requeue_all(queue, chosen, lambda record: _requeue_anew(queue, record))
 
     return queue.storage.patiently(again)
 
@@ -157,6 +159,12 @@ def _requeue_all(
     if records:
         queue.note(StudyKey.CONCLUDED, False)
     return len(records)
+
+
+def _give_time(queue: TrialQueue, chosen: Collection[TrialRecord]) -> None:
+    """Restart the budget's clock if it would keep what a user has requeued from starting."""
+    if chosen and queue.record().is_late:
+        queue.restart_clock()
 
 
 def _chosen(records: Iterable[TrialRecord], cells: Collection[str] | None) -> list[TrialRecord]:

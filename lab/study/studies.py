@@ -161,5 +161,8 @@ class Studies:
 
     def _missing(self, queue: TrialQueue) -> list[str]:
         """Return the names of the studies that must be done before `queue`, and are not."""
-        needed = {name: self._queues.get(name) for name in queue.record().needs}
-        return [name for name, other in needed.items() if other is None or not other.is_over()]
+        return [name for name in queue.record().needs if not _is_done(self._queues.get(name))]
+
+
+def _is_done(queue: TrialQueue | None) -> bool:
+    return queue is not None and queue.is_over() and not queue.is_out_of_time()

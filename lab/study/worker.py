@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from lab.config import as_text
 from lab.data import check_data
-from lab.errors import LabError, OtherDataError, StudyError, TrackingError
+from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
@@ -42,8 +41,10 @@ class WorkerSettings:
         tracking_uri: address of the MLflow store.
         artifact_dir: where a store without a server keeps artifacts.
         checkpoint_dir: where running trials keep their checkpoints.
-        deadline: seconds since 1970 after which no trial is begun.
         journal_dir: where what trials log is kept until the MLflow store has it; without one they wait for it.
+        alone: whether this worker has its GPU to itself. If not, a trial that runs out of memory is put back, to be
+            retried by a worker that has.
+        only_alone: whether it trains only trials that have been put back for that, and then exits.
     """
 
     study: str
@@ -51,12 +52,13 @@ class WorkerSettings:
     tracking_uri: str
     artifact_dir: Path
     checkpoint_dir: Path
-    deadline: float | None = None
     journal_dir: Path | None = None
+    alone: bool = True
+    only_alone: bool = False
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
-    """Train the study's waiting trials until none is left, the deadline passes or `should_stop` says so."""
+    """Train the study's waiting trials until none is left that may start, or `should_stop` says so."""
     try:
         storage = open_storage(settings.storage, wait=True, should_stop=should_stop)
         queue = TrialQueue(storage, settings.study)
@@ -69,11 +71,11 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
         searching = Searching(queue, should_stop)
-        while not should_stop() and not _is_past(settings.deadline):
+        while not should_stop():
             if searching.is_over():
                 return
             try:
-                claim = queue.claim(searching.prepare)
+                claim = queue.claim(searching.prepare, alone=settings.alone, only_alone=settings.only_alone)
             except Interrupted:
                 return
             if claim is None:
@@ -83,10 +85,6 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         emit(WorkerFailed(str(error)))
     finally:
         tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
-
-
-def _is_past(deadline: float | None) -> bool:
-    return deadline is not None and time.time() >= deadline
 
 
 @dataclass(frozen=True)
@@ -129,6 +127,8 @@ class _Attempt:
         except (OtherDataError, TrackingError, StudyError):
             self._put_back(pulse.hold)
             raise
+        except OutOfMemoryError as error:
+            self._retry_alone(error, pulse.hold)
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on
             with _settling(pulse.hold):
                 self._fail(error)
@@ -139,6 +139,17 @@ class _Attempt:
     def _put_back(self, hold: Hold) -> None:
         with _settling(hold):
             self.queue.put_back(self.claim.trial_id)
+
+    def _retry_alone(self, error: OutOfMemoryError, hold: Hold) -> None:
+        """Put back a trial that ran out of memory on a shared GPU; fail one that had it to itself."""
+        if self.settings.alone:
+            with _settling(hold):
+                self._fail(error)
+            return
+        with _settling(hold):
+            self.queue.put_back(self.claim.trial_id, alone=True)
+        reason = f"{error}. It is returned to the queue, to be retried with a GPU to itself"
+        self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.KILLED, error=reason))
 
     def _train(self, hold: Hold, should_stop: Callable[[], bool]) -> TrialResult:
         # One thread unless the config says otherwise, however many workers there are: sums added up by
@@ -165,6 +176,7 @@ class _Attempt:
             should_stop=should_stop,
             should_prune=_losing(hold)(self._should_prune),
             hold=hold,
+            retry_out_of_memory=not self.settings.alone,
         )
 
     def _run_to_continue(self, experiment: str) -> str | None:

@@ -1,6 +1,5 @@
 from .base import Left as Left
 from .base import Place as Place
-from .base import Run as Run
 from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker
 from .base import UnavailableError as UnavailableError
@@ -19,5 +18,6 @@ from .journal import stores_left as stores_left
 from .journaled import JournaledTracker as JournaledTracker
 from .memory import MemoryTracker as MemoryTracker
 from .rebase import follow as follow
+from .run import Run as Run
 from .views import run_page as run_page
 from .views import study_page as study_page

@@ -1,10 +1,8 @@
-"""What the rest of lab asks of a tracker: `Tracker` finds and opens runs, `Run` is written to.
+"""What the rest of lab asks of a tracker: `Tracker` finds and opens runs (`lab.tracking.run.Run`).
 
-The words are MLflow's. Every method may raise `TrackingError`, and nothing else that the store is to blame
-for. Every write says *what is so* (this metric at this step, this artifact at this path), never *add one
-more*, so that a journal can put the same call through twice.
+The words are MLflow's. Store failures raise `TrackingError`, from any method.
 
-A run that was opened while the store was away has the id `pending-KEY`; once it is in the store, its tag
+A run that was opened while the store was unreachable has the id `pending-KEY`; once it is in the store, its tag
 `lab.journal` is KEY.
 """
 
@@ -26,13 +24,13 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     from torch import Tensor, nn
 
     from lab.tracking.frames import RunRecord
+    from lab.tracking.run import Run
 
 __all__ = [
     "DeniedError",
     "Left",
+    "Metric",
     "Place",
-    "Point",
-    "Run",
     "RunStatus",
     "Tracker",
     "UnavailableError",
@@ -63,7 +61,7 @@ class UnavailableError(TrackingError):
     """The store cannot be reached or is too busy: the same call may well pass later."""
 
 
-class Point(NamedTuple):
+class Metric(NamedTuple):
     """One value of a metric; `timestamp` is when it was measured, in milliseconds since 1970."""
 
     name: str
@@ -98,119 +96,6 @@ class Left:
     def __str__(self) -> str:
         refused = f" ({self.refused:,} of them refused)" if self.refused else ""
         return f"{counted(self.writes, 'write')} of {counted(self.runs, 'run')}{refused}"
-
-
-class Run(Protocol):
-    """One run that is open for writing."""
-
-    @property
-    def run_id(self) -> str:
-        """The id to re-open it with."""
-
-    @property
-    def url(self) -> str | None:
-        """The page of this run in the MLflow UI, or None where no server shows it."""
-
-    def log_params(self, params: Mapping[str, str]) -> None:
-        """Log `params`; one that the run already has keeps its value.
-
-        `mlflow run` logs them first, in the user's spelling (`1e-3`), and MLflow refuses to change one.
-        """
-
-    def log_metrics(
-        self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
-    ) -> None:
-        """Log the values of one step. NaN and infinities are values too.
-
-        Those of step 0 are facts: one that a re-opened run has already, with this value, is not doubled.
-
-        Args:
-            metrics: value by name.
-            step: that they belong to.
-            timestamp: when they were measured, in milliseconds since 1970; now if None. The same values
-                logged again with the same timestamp are not doubled.
-        """
-
-    def log_history(
-        self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None
-    ) -> None:
-        """Log the values of many steps, keyed by step, in as few requests as possible."""
-
-    def log_points(self, points: Sequence[Point]) -> None:
-        """Log values that were measured at different times, in as few requests as possible."""
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set `tags`, replacing older values."""
-
-    def remove_tags(self, names: Sequence[str]) -> None:
-        """Remove the tags called `names` where the run has them."""
-
-    def log_text(self, text: str, path: str) -> None:
-        """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
-
-    def log_file(self, file: Path, folder: str = "", *, table: bool = False) -> None:
-        """Store a local file under its own name in the artifact folder `folder`, replacing an older one.
-
-        Args:
-            file: to store.
-            folder: of the artifacts; the topmost if empty.
-            table: whether it is one that `log_table` would have written, to be shown as a table.
-        """
-
-    def delete_file(self, path: str) -> None:
-        """Delete the artifact `path`; nothing happens where there is none."""
-
-    def log_image(self, image: bytes, path: str) -> None:
-        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
-
-    def log_table(self, frame: pd.DataFrame, path: str) -> None:
-        """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one.
-
-        The MLflow UI shows and compares such tables.
-        """
-
-    def log_dataset(
-        self,
-        name: str,
-        *,
-        digest: str,
-        source: str,
-        shape: Sequence[int],
-        classes: Sequence[str],
-        images: Mapping[str, int],
-        context: str = "training",
-    ) -> None:
-        """Record what the run was trained on.
-
-        Args:
-            name: the dataset's registered name.
-            digest: hash of its contents, at most 36 characters.
-            source: where it came from: a path or an address.
-            shape: of one image, [C, H, W].
-            classes: their names, in the order of the labels.
-            images: number of images in each split, e.g. {"train": 60000, "test": 10000}.
-            context: what it was used for.
-        """
-
-    def log_model(self, model: nn.Module, example: Tensor) -> str:
-        """Log `model` as the MLflow model `model`; return the address to load it from.
-
-        Args:
-            model: takes float32 [B, C, H, W] for any B and returns [B, classes]; it is left as it is.
-            example: one batch of what it takes, [B, C, H, W]; only its shape is used.
-        """
-
-    def log_saved_model(self, folder: Path) -> str:
-        """Log the model that `Tracker.save_model` wrote to `folder`, as `log_model` does."""
-
-    def log_origin(self, run_id: str) -> None:
-        """Record that this run began with the model of the run `run_id`: as its input, and in words with a link."""
-
-    def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
-        """Close the run with `status`; it ended at `timestamp` (milliseconds since 1970), now if None."""
-
-    def leave(self) -> None:
-        """Write nothing more, as the trial is lost: the run is somebody else's, and stays as it is."""
 
 
 class Tracker(Protocol):

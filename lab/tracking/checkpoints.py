@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 from lab.errors import LabWarning, TrackingError
 from lab.hold import Hold
-from lab.tracking.base import Run, Tracker
+from lab.tracking.base import Tracker
+from lab.tracking.run import Run
 from lab.training import CorruptCheckpoint, FolderCheckpoints, load_checkpoint, save_checkpoint
 
 __all__ = ["RunCheckpoints", "TrialCheckpoints", "Uploader"]

@@ -7,18 +7,14 @@ more but points that nobody has: while the run goes on elsewhere, whoever trains
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lab.errors import ResourceError, TrackingError
 from lab.hold import Hold, Lost, Stopwatch
 from lab.tracking.base import (
     DeniedError,
     Left,
-    Point,
-    Run,
     RunStatus,
     Tracker,
     UnavailableError,
@@ -26,7 +22,9 @@ from lab.tracking.base import (
     pending_key,
 )
 from lab.tracking.journal import Lock, Operation, Refused, RunJournal, journals, left, stores_left
+from lab.tracking.run import Run
 from lab.tracking.tags import Tag
+from lab.tracking.writes import Dataset, Metrics, Open, Write, merged
 
 __all__ = [
     "Delivered",
@@ -97,7 +95,6 @@ class Delivery:
 
     def __init__(self, journal: RunJournal, tracker: Tracker, *, fresh: bool = False) -> None:
         self.run: Run | None = None
-        self.compare = not fresh  # leave out the points that the store has already
         self._journal = journal
         self._tracker = tracker
         self._fresh = fresh  # no try has been made yet
@@ -106,7 +103,6 @@ class Delivery:
         self._unsure = False  # somebody else may have opened the run since it was last written to
         self._attempt = journal.fact("attempt") or ""  # whose operations come next
         self._taken_over = False
-        self._steps: dict[str, dict[int, float]] = {}
 
     def step(self) -> int:
         """Deliver the next operations; return how many, 0 where nothing waits.
@@ -157,103 +153,77 @@ class Delivery:
         return len(operations)
 
     def _put_fenced(self, operations: Sequence[Operation]) -> None:
-        """Deliver operations of one kind if the trial is still held; else only points that nobody has."""
-        kind, payload = operations[0].kind, operations[0].payload
-        if kind == "open":
-            self._attempt, self._taken_over = payload["tags"].get(Tag.ATTEMPT, ""), False
+        """Deliver writes of one type if the trial is still held; else only metric values that nobody has."""
+        write = merged([operation.write for operation in operations])
+        if isinstance(write, Open):
+            self._attempt, self._taken_over = write.tags.get(Tag.ATTEMPT, ""), False
         try:
             if not self._is_lost():
-                self._put_held(operations)
+                self._put_held(write)
         except Lost:
             self._journal.note("lost", self._attempt)
-        if self._is_lost() and kind == "open":
+        if self._is_lost() and isinstance(write, Open):
             self._journal.note("attempt", self._attempt)
-        elif self._is_lost() and kind == "metrics":
-            self._put_missing([Point(*each) for one in operations for each in one.payload["points"]])
+        elif self._is_lost() and isinstance(write, Metrics):
+            self._put_missing(write)
         self._told.restart()
 
-    def _put_held(self, operations: Sequence[Operation]) -> None:
+    def _put_held(self, write: Write) -> None:
         hold = self.holds.get(self._attempt, _FREE)
         hold.confirm(anew=True)
         self._unsure = self._unsure or not hold.is_certain or self._told.seconds > _SURE_SECONDS
-        if operations[0].kind == "open":
-            self._open(operations[0].payload, hold)
+        if isinstance(write, Open):
+            self._open(write, hold)
         else:
-            self._put(operations)
+            self._put(write)
 
     def _is_lost(self) -> bool:
         return self._taken_over or self._journal.fact("lost") == self._attempt
 
-    def _put(self, operations: Sequence[Operation]) -> None:
-        kind, run = operations[0].kind, self._opened()
+    def _put(self, write: Write) -> None:
+        run = self._opened()
         if self._taken_over:
-            return  # who has the run now says how it stands
-        if kind == "metrics":
-            self._put_points(run, [Point(*each) for one in operations for each in one.payload["points"]])
-        elif kind == "params":
-            run.log_params({k: v for one in reversed(operations) for k, v in one.payload["params"].items()})
-        elif kind == "tags":
-            run.set_tags({k: v for one in operations for k, v in one.payload["tags"].items()})
-        else:
-            self._put_one(run, operations[0])
+            return  # the worker that has the run now decides what it says
+        try:
+            run.write(write.resolved(self._find))
+        except DeniedError:
+            if not write.is_optional:
+                raise
 
-    def _put_one(self, run: Run, operation: Operation) -> None:
-        kind, payload, file = operation.kind, operation.payload, operation.file
-        if kind == "untag":
-            run.remove_tags(payload["names"])
-        elif kind == "file" and file is not None:
-            folder = str(PurePosixPath(payload["path"]).parent)
-            run.log_file(file, "" if folder == "." else folder, table=payload["table"])
-        elif kind == "delete":
-            with suppress(DeniedError):  # who made the experiment may; what stays is known to be the older
-                run.delete_file(payload["path"])
-        elif kind == "dataset":
-            run.log_dataset(payload.pop("name"), **payload)
-        elif kind == "model" and file is not None:
-            run.log_saved_model(file)
-        elif kind == "origin":
-            run.log_origin(run_in_store(self._tracker, payload["run_id"]) or payload["run_id"])
-        elif kind == "end":
-            run.end(RunStatus(payload["status"]), timestamp=payload["timestamp"])
-        else:
-            raise TrackingError(
-                f"The journal has an operation '{kind}', which this version of lab does not know"
-            )
+    def _find(self, run_id: str) -> str | None:
+        return run_in_store(self._tracker, run_id)
 
-    def _open(self, payload: dict[str, Any], hold: Hold) -> None:
+    def _open(self, write: Open, hold: Hold) -> None:
         """Open the run; one whose creation was not acknowledged is found by its tag."""
-        target: str | None = payload["run_id"]
+        target = write.run_id
         pending = None if target is None else pending_key(target)
-        experiment = self._experiment(payload["experiment"])
+        experiment = self._experiment(write.experiment)
         if target is None or pending is not None:
             tried, self._fresh = pending is not None or not self._fresh, False
             key = pending or self._journal.key
             found = self._tracker.find_runs(experiment or None, {Tag.JOURNAL: key}) if tried else []
             target = found[0] if found else None
-        tags = dict(payload["tags"])
         if target is not None:
-            self.compare = True
-            latest = self._tracker.tags(target).get(Tag.ATTEMPT, "") if self._late(payload) else ""
+            latest = self._tracker.tags(target).get(Tag.ATTEMPT, "") if self._late() else ""
             if latest > self._attempt:  # they begin with the time
                 self._journal.note("run_id", target)
                 self._taken_over, self.run = True, self._tracker.attach(target)
                 return
-        parent = payload["parent_run_id"]
+        write = write.resolved(self._find)
         self.run = self._tracker.open_run(
-            name=payload["name"],
+            name=write.name,
             experiment=experiment,
-            tags=tags,
-            parent_run_id=parent and (run_in_store(self._tracker, parent) or parent),
+            tags=dict(write.tags),
+            parent_run_id=write.parent_run_id,
             run_id=target,
-            timestamp=payload["timestamp"],
+            timestamp=write.timestamp,
             hold=None if hold is _FREE else hold,
         )
         self._unsure = False
-        self._steps.clear()
         self._journal.note("run_id", self.run.run_id)
         self._journal.note("attempt", self._attempt)
 
-    def _late(self, payload: dict[str, Any]) -> bool:
+    def _late(self) -> bool:
         """Whether the run may have been opened elsewhere since this was logged."""
         late, self._fresh = self._unsure or not self._fresh, False
         return late
@@ -286,36 +256,18 @@ class Delivery:
         """Tell a run what a model will be linked to, if that was delivered by another process."""
         if self._taken_over:
             return
-        for dataset in self._journal.delivered("dataset"):
-            run.log_dataset(dataset.pop("name"), **dataset)
-        points = [Point(*each) for one in self._journal.delivered("metrics") for each in one["points"]]
-        run.log_points([point for point in points if point.step == 0])
+        for dataset in self._journal.delivered(Dataset):
+            run.write(dataset)
+        facts = [each for one in self._journal.delivered(Metrics) for each in one.metrics if each.step == 0]
+        run.write(Metrics(facts, only_missing=True))
 
-    def _put_missing(self, points: Sequence[Point]) -> None:
-        """Deliver the points of a lost attempt that a run which has ended elsewhere has not."""
+    def _put_missing(self, write: Metrics) -> None:
+        """Deliver the values of a lost attempt that a run which has ended elsewhere has not."""
         run_id = self._journal.known_id or run_in_store(self._tracker, pending_id(self._journal.key))
         if run_id is None or self._tracker.status(run_id) is RunStatus.RUNNING:
             return
         self._journal.note("run_id", run_id)
-        self._steps.clear()  # others have written to it
-        missing = [point for point in points if not self._has(point)]
-        if missing:
-            self._tracker.attach(run_id).log_points(missing)
-
-    def _put_points(self, run: Run, points: Sequence[Point]) -> None:
-        if self.compare:  # of metrics without steps the run itself knows
-            points = [point for point in points if not (self._has(point) and any(self._steps[point.name]))]
-        if points:
-            run.log_points(points)
-        for point in points:
-            if point.name in self._steps:
-                self._steps[point.name][point.step] = point.value
-
-    def _has(self, point: Point) -> bool:
-        """Whether the store has a value for this step."""
-        if point.name not in self._steps:
-            self._steps[point.name] = self._tracker.history(self._journal.fact("run_id") or "", point.name)
-        return point.step in self._steps[point.name]
+        self._tracker.attach(run_id).write(replace(write, only_missing=True))
 
 
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:

@@ -12,20 +12,22 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.errors import ResourceError
 from lab.tracking.base import Left, pending_key
+from lab.tracking.writes import Metrics, Open, Write, read_write
 
 __all__ = ["Lock", "Operation", "Refused", "RunJournal", "find", "journals", "left", "stores_left", "writing"]
 
+W = TypeVar("W", bound=Write)
+
 _WAITING, _DELIVERED, _REFUSED = range(3)
-_MERGED = ("metrics", "params", "tags")  # kinds of which many in a row make one request
-_KEPT = ("metrics", "dataset")  # kinds that are kept when they are delivered, until the run is over
 _MOST = 200  # operations of one request
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,11 +46,10 @@ CREATE TABLE IF NOT EXISTS operations (
 
 @dataclass(frozen=True)
 class Operation:
-    """One write: what it is, its JSON values, and the file or folder that it stores."""
+    """One write in a journal: its number there, and the file or folder that belongs to it."""
 
     id: int
-    kind: str
-    payload: dict[str, Any]
+    write: Write
     file: Path | None = None
 
 
@@ -155,47 +156,36 @@ class RunJournal:
         if name == "run_id":
             self._know(value)
 
-    def add(
-        self,
-        kind: str,
-        payload: Mapping[str, Any],
-        *,
-        path: str | None = None,
-        name: str = "",
-        make: Callable[[Path], object] | None = None,
-    ) -> int:
-        """Keep an operation; return its number.
-
-        Args:
-            kind: of the operation.
-            payload: its values.
-            path: one that waits with the same path is dropped, as this replaces it.
-            name: of the file that belongs to it.
-            make: writes that file, or folder, to the path it is given.
+    def add(self, write: Write) -> int:
+        """Keep a write; return its number. An undelivered one that it replaces is dropped.
 
         Raises:
             ResourceError: the journal cannot be written.
         """
-        file = None if make is None else f"files/{uuid.uuid4().hex}/{name}"
         with writing(self.folder):
-            if make is not None and file is not None:
-                (self.folder / file).parent.mkdir()
-                try:
-                    make(self.folder / file)
-                except BaseException:
-                    self._discard([file])
-                    raise
-            if kind == "end":
+            file = self._saved(write) if write.has_file else None
+            if write.is_final:
                 self._reach_the_disk()
             with self._lock, self._transaction():
-                older = self._replaced(path) if path is not None else []
+                older = self._replaced(write.replaces) if write.replaces is not None else []
                 self._delete(number for number, _ in older)
                 added = self._db.execute(
                     "INSERT INTO operations (kind, payload, path, file) VALUES (?, ?, ?, ?)",
-                    (kind, json.dumps(payload), path, file),
+                    (write.kind, json.dumps(write.payload()), write.replaces, file),
                 )
             self._discard([old for _, old in older])
         return int(added.lastrowid or 0)
+
+    def _saved(self, write: Write) -> str:
+        """Write the file of a write into a folder of its own; return its path in the journal's folder."""
+        file = f"files/{uuid.uuid4().hex}/{write.file_name}"
+        (self.folder / file).parent.mkdir()
+        try:
+            write.save(self.folder / file)
+        except BaseException:
+            self._discard([file])
+            raise
+        return file
 
     def take(self) -> list[Operation]:
         """Return the operations to deliver next: the oldest, and those after it that can go in one request with it."""
@@ -204,18 +194,19 @@ class RunJournal:
                 "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?",
                 (_WAITING, _MOST),
             ).fetchall()
-            kind = rows[0][1] if rows else ""
-            same = next((i for i, row in enumerate(rows) if row[1] != kind), len(rows))
-            rows = rows[: same if kind in _MERGED else 1]
-            self._sending = {row[0] for row in rows}
-        return [
-            Operation(number, kind, json.loads(payload), self.folder / file if file else None)
-            for number, kind, payload, file in rows
-        ]
+            found = [self._operation(*row) for row in rows]
+            same = takewhile(lambda each: type(each.write) is type(found[0].write), found)
+            found = list(same) if found and found[0].write.is_mergeable else found[:1]
+            self._sending = {each.id for each in found}
+        return found
+
+    def _operation(self, number: int, kind: str, payload: str, file: str | None) -> Operation:
+        place = self.folder / file if file else None
+        return Operation(number, read_write(kind, json.loads(payload), place), place)
 
     def done(self, operations: Sequence[Operation]) -> None:
         """Note that the store acknowledged `operations`."""
-        kept = [operation.id for operation in operations if operation.kind in _KEPT]
+        kept = [operation.id for operation in operations if operation.write.is_kept]
         with self._lock, writing(self.folder):
             with self._transaction():
                 self._set(kept, _DELIVERED, "")
@@ -262,26 +253,27 @@ class RunJournal:
             return False
         with self._lock, writing(self.folder):
             row = self._db.execute(
-                "SELECT 1 FROM operations WHERE state = ? AND kind = 'open'", (_REFUSED,)
+                "SELECT 1 FROM operations WHERE state = ? AND kind = ?", (_REFUSED, Open.kind)
             ).fetchone()
         return row is not None
 
-    def delivered(self, kind: str) -> list[dict[str, Any]]:
-        """Return the payloads of the delivered operations of a kind that is kept."""
+    def delivered(self, kind: type[W]) -> list[W]:
+        """Return the delivered writes of a type that is kept."""
         with self._lock, writing(self.folder):
             rows = self._db.execute(
-                "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id", (_DELIVERED, kind)
+                "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id",
+                (_DELIVERED, kind.kind),
             ).fetchall()
-        return [json.loads(payload) for (payload,) in rows]
+        return [kind.read(json.loads(payload)) for (payload,) in rows]
 
     def history(self, metric: str) -> dict[int, float]:
         """Return what was logged of `metric` by step, in order of the steps."""
         with self._lock, writing(self.folder):
             rows = self._db.execute(
-                "SELECT payload FROM operations WHERE kind = 'metrics' ORDER BY id"
+                "SELECT payload FROM operations WHERE kind = ? ORDER BY id", (Metrics.kind,)
             ).fetchall()
-        points = [point for (payload,) in rows for point in json.loads(payload)["points"]]
-        return dict(sorted((step, value) for name, value, step, _ in points if name == metric))
+        found = [each for (payload,) in rows for each in Metrics.read(json.loads(payload)).metrics]
+        return dict(sorted((each.step, each.value) for each in found if each.name == metric))
 
     def artifact(self, path: str) -> tuple[bool, Path | None]:
         """Return whether something about the artifact `path` waits, and its file (None: it is to be deleted)."""

@@ -30,8 +30,10 @@ from lab.tracking.base import (
 from lab.tracking.courier import Courier, Gate
 from lab.tracking.delivery import deliver, pending_experiment, run_in_store
 from lab.tracking.journal import RunJournal, find, left, writing
-from lab.tracking.journaled_run import JournaledRun, Monitor, now
+from lab.tracking.journaled_run import JournaledRun, Monitor
+from lab.tracking.run import now
 from lab.tracking.tags import Tag
+from lab.tracking.writes import Open, Write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,17 +138,8 @@ class JournaledTracker:
             }
             tries = courier.tries
             courier.over, courier.refusal = False, None
-            number = courier.journal.add(
-                "open",
-                {
-                    "name": name,
-                    "experiment": experiment,
-                    "tags": {**tags, **own},
-                    "parent_run_id": parent_run_id,
-                    "run_id": run_id,
-                    "timestamp": now() if timestamp is None else timestamp,
-                },
-            )
+            when = now() if timestamp is None else timestamp
+            number = courier.journal.add(Open(name, experiment, {**tags, **own}, parent_run_id, run_id, when))
             courier.journal.note("name", name)
             courier.since = number
         if not self._gate.is_shut:  # so that the run has its real id from the start
@@ -305,15 +298,13 @@ class JournaledTracker:
             self._rescue = threading.Thread(target=self._deliver, name="journals left", daemon=True)
             self._rescue.start()
 
-    def add(
-        self, courier: Courier, run_id: str, kind: str, payload: Mapping[str, Any], **file: Any
-    ) -> Courier:
-        """Keep an operation of a run in its journal, a new one where the last was delivered; return its courier."""
+    def add(self, courier: Courier, run_id: str, write: Write) -> Courier:
+        """Keep a write of a run in its journal, a new one where the last was delivered; return its courier."""
         with self._writing(courier.journal.known_id or run_id, courier) as (courier, _):
             try:
-                courier.journal.add(kind, payload, **file)
+                courier.journal.add(write)
             finally:
-                courier.over = kind == "end"
+                courier.over = write.is_final
             return courier
 
     def leave(self, courier: Courier, attempt: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import TrackingError
 from lab.hold import Hold
-from lab.tracking.base import Left, Place, Point, RunStatus, artifact_path
+from lab.tracking.base import Left, Metric, Place, RunStatus, artifact_path
+from lab.tracking.known import Known
 from lab.tracking.lifecycle import known_ids
+from lab.tracking.run import Run, now
 from lab.tracking.tags import Tag
+from lab.tracking.writes import Dataset, Write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,13 +51,21 @@ class _Stored:
         return {name: by_step[max(by_step)] for name, by_step in self.points.items()}
 
 
-class MemoryRun:
-    """A `Run` of a `MemoryTracker`; what was logged can be read from its attributes."""
+class MemoryRun(Run):
+    """A `Run` of a `MemoryTracker`, which is a `RunStore` itself."""
 
-    def __init__(self, stored: _Stored, lock: threading.RLock, hold: Hold | None = None) -> None:
+    def __init__(
+        self, stored: _Stored, lock: threading.RLock, hold: Hold | None = None, *, reopened: bool = False
+    ) -> None:
         self._stored = stored
         self._lock = lock
         self._hold = hold or Hold()
+        points = {name: dict(steps) for name, steps in stored.points.items()} if reopened else {}
+        latest = {
+            name: Metric(name, steps[max(steps)], max(steps), stored.start_time)
+            for name, steps in points.items()
+        }
+        self._known = Known(latest, points.__getitem__)
 
     @property
     def run_id(self) -> str:
@@ -67,114 +77,69 @@ class MemoryRun:
         """None: no server shows it."""
         return None
 
-    def log_params(self, params: Mapping[str, str]) -> None:
-        """Log `params`; one that the run already has keeps its value."""
-        with self._writing():
-            self._stored.params = {**params, **self._stored.params}
-
-    def log_metrics(
-        self, metrics: Mapping[str, float], step: int = 0, *, timestamp: int | None = None
-    ) -> None:
-        """Log the values of one step."""
-        with self._writing():
-            for name, value in metrics.items():
-                self._stored.points.setdefault(name, {})[step] = float(value)
-
-    def log_history(
-        self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None
-    ) -> None:
-        """Log the values of many steps, keyed by step."""
-        for step, metrics in history.items():
-            self.log_metrics(metrics, step, timestamp=timestamp)
-
-    def log_points(self, points: Sequence[Point]) -> None:
-        """Log values that were measured at different times."""
-        for point in points:
-            self.log_metrics({point.name: point.value}, point.step)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set `tags`, replacing older values."""
-        with self._writing():
-            self._stored.tags.update(tags)
-
-    def remove_tags(self, names: Sequence[str]) -> None:
-        """Remove the tags called `names` where the run has them."""
-        with self._writing():
-            for name in names:
-                self._stored.tags.pop(name, None)
-
-    def log_text(self, text: str, path: str) -> None:
-        """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
-        self._store(path, text.encode())
-
-    def log_file(self, file: Path, folder: str = "", *, table: bool = False) -> None:
-        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
-        place = f"{artifact_path(folder)}/{file.name}" if folder else file.name
-        try:
-            self._store(place, file.read_bytes())
-        except OSError as error:
-            raise TrackingError(
-                f"Storing {file.name} (run {self.run_id}) failed in memory: {error}"
-            ) from None
-
-    def delete_file(self, path: str) -> None:
-        """Delete the artifact `path`; nothing happens where there is none."""
-        with self._writing():
-            self._stored.artifacts.pop(artifact_path(path), None)
-
-    def log_image(self, image: bytes, path: str) -> None:
-        """Store `image`, the bytes of its file, as the artifact `path` (`curves.png`), replacing an older one."""
-        self._store(path, image)
-
-    def log_table(self, frame: pd.DataFrame, path: str) -> None:
-        """Store `frame` as the table `path` (`leaderboard.json`), replacing an older one."""
-        self.log_text(str(frame.to_json(orient="split", index=False, date_format="iso")), path)
-
-    def log_dataset(
-        self,
-        name: str,
-        *,
-        digest: str,
-        source: str,
-        shape: Sequence[int],
-        classes: Sequence[str],
-        images: Mapping[str, int],
-        context: str = "training",
-    ) -> None:
-        """Record what the run was trained on."""
-        with self._writing():
-            self._stored.datasets[name] = {
-                "digest": digest,
-                "source": source,
-                "shape": tuple(shape),
-                "classes": tuple(classes),
-                "images": dict(images),
-                "context": context,
-            }
-
-    def log_model(self, model: nn.Module, example: Tensor) -> str:
-        """Keep `model`, exported, as the artifact `model/data/model.pt2`."""
-        from lab.tracking.export import export_bytes
-
-        return self._keep_model(export_bytes(model, example))
-
-    def log_saved_model(self, folder: Path) -> str:
-        """Keep the model that `MemoryTracker.save_model` wrote to `folder`."""
-        return self._keep_model((folder / "model.pt2").read_bytes())
-
-    def log_origin(self, run_id: str) -> None:
-        """Record that this run began with the model of the run `run_id`."""
-        self.set_tags({Tag.INIT_FROM_RUN: run_id})
-
-    def end(self, status: RunStatus, *, timestamp: int | None = None) -> None:
-        """Close the run with `status`."""
-        with self._writing():
-            self._stored.status = status
-            self._stored.end_time = _now() if timestamp is None else timestamp
+    def write(self, write: Write) -> None:
+        """Carry out one write."""
+        write.put(self)
 
     def leave(self) -> None:
         """Write nothing more."""
         self._hold.lose()
+
+    def log_batch(
+        self,
+        *,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        only_missing: bool = False,
+    ) -> None:
+        """Log metrics and params and set tags: see `RunStore.log_batch`."""
+        with self._writing():
+            for metric in metrics:
+                if not self._known.has(metric, only_missing=only_missing):
+                    self._stored.points.setdefault(metric.name, {})[metric.step] = metric.value
+            self._stored.params = {**(params or {}), **self._stored.params}
+            self._stored.tags.update(tags or {})
+
+    def delete_tags(self, names: Sequence[str]) -> None:
+        """Delete the tags that the run has of `names`."""
+        with self._writing():
+            for name in names:
+                self._stored.tags.pop(name, None)
+
+    def log_artifact(self, path: str, source: Path | bytes, *, table: bool = False) -> None:
+        """Store a file, or the contents of one, as the artifact `path`."""
+        try:
+            content = source if isinstance(source, bytes) else source.read_bytes()
+        except OSError as error:
+            raise TrackingError(f"Storing {path} (run {self.run_id}) failed in memory: {error}") from None
+        with self._writing():
+            self._stored.artifacts[path] = content
+
+    def delete_artifact(self, path: str) -> None:
+        """Delete the artifact `path` if there is one."""
+        with self._writing():
+            self._stored.artifacts.pop(path, None)
+
+    def log_inputs(self, dataset: Dataset) -> None:
+        """Record a dataset as an input of the run."""
+        values = dataset.payload()
+        with self._writing():
+            self._stored.datasets[values.pop("name")] = values
+
+    def log_outputs(self, folder: Path) -> None:
+        """Keep the model that was saved in `folder` as the artifact `model/data/model.pt2`."""
+        self.log_artifact("model/data/model.pt2", folder / "model.pt2")
+
+    def log_input_model(self, run_id: str) -> None:
+        """Record the run that this one began with the model of."""
+        self.log_batch(tags={Tag.INIT_FROM_RUN: run_id})
+
+    def set_terminated(self, status: RunStatus, timestamp: int | None) -> None:
+        """End the run."""
+        with self._writing():
+            self._stored.status = status
+            self._stored.end_time = now() if timestamp is None else timestamp
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -182,13 +147,8 @@ class MemoryRun:
         with self._lock:
             yield
 
-    def _keep_model(self, content: bytes) -> str:
-        self._store("model/data/model.pt2", content)
-        return f"memory:/{self.run_id}/model"
-
-    def _store(self, path: str, content: bytes) -> None:
-        with self._writing():
-            self._stored.artifacts[artifact_path(path)] = content
+    def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+        _save_model(model, example, folder)
 
 
 class MemoryTracker:
@@ -271,7 +231,7 @@ class MemoryTracker:
                     raise TrackingError(
                         f"Creating the run '{name}' failed in memory: no experiment {experiment}."
                     )
-                began = _now() if timestamp is None else timestamp
+                began = now() if timestamp is None else timestamp
                 stored = _Stored(uuid.uuid4().hex, experiment, name, began)
                 self._runs[stored.run_id] = stored
             else:
@@ -280,11 +240,11 @@ class MemoryTracker:
             stored.tags.update(tags)
             if parent_run_id is not None:
                 stored.tags[Tag.PARENT] = parent_run_id
-        return MemoryRun(stored, self._lock, hold)
+        return MemoryRun(stored, self._lock, hold, reopened=run_id is not None)
 
     def attach(self, run_id: str) -> MemoryRun:
         """Return a run for writing without re-opening it."""
-        return MemoryRun(self._stored(run_id), self._lock)
+        return MemoryRun(self._stored(run_id), self._lock, reopened=True)
 
     def model_run(self, uri: str) -> str:
         """Raise: nothing can be registered in memory."""
@@ -379,11 +339,7 @@ class MemoryTracker:
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         """Write `model`, exported, to the new folder `folder`."""
-        from lab.tracking.export import export_bytes
-
-        content = export_bytes(model, example)
-        folder.mkdir(parents=True)
-        (folder / "model.pt2").write_bytes(content)
+        _save_model(model, example, folder)
 
     def flush(self, timeout: float = 10.0) -> Left:
         """Return that nothing is left: all is here at once."""
@@ -451,5 +407,9 @@ def _by_metric(name: str, descending: bool) -> Callable[[_Stored], tuple[int, fl
     return key
 
 
-def _now() -> int:
-    return int(time.time() * 1000)
+def _save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
+    from lab.tracking.export import export_bytes
+
+    content = export_bytes(model, example)
+    folder.mkdir(parents=True)
+    (folder / "model.pt2").write_bytes(content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import getpass
-import math
 import re
 import sqlite3
 import stat
@@ -40,7 +39,7 @@ from lab.tracking.base import (  # noqa: E402
 )
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
-from lab.tracking.mlflow_run import MlflowRun, save_model  # noqa: E402
+from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
 from lab.tracking.rebase import alone_with, local_path  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
@@ -57,7 +56,6 @@ _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.experiment.primaryMetric.name": "best_value",
 }
-_LARGEST = 1.7976931348623157e308  # how MLflow's databases keep an infinity
 _PAGE = 1000
 
 
@@ -297,7 +295,7 @@ class MlflowTracker:
         with self._doing(f"reading {metric} of run {run_id}"):
             points = self._client.get_metric_history(run_id, metric)
         points = sorted(points, key=lambda point: (point.step, point.timestamp))
-        return {point.step: _number(point.value) for point in points}
+        return {point.step: true_value(point.value) for point in points}
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
@@ -447,10 +445,6 @@ def _record(run: mlflow.entities.Run) -> RunRecord:
         start_time=run.info.start_time,
         end_time=run.info.end_time,
         params=run.data.params,
-        metrics={name: _number(value) for name, value in run.data.metrics.items()},
+        metrics={name: true_value(value) for name, value in run.data.metrics.items()},
         tags=run.data.tags,
     )
-
-
-def _number(value: float) -> float:
-    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import TrackingError
-from lab.tracking.base import Run, Tracker
+from lab.tracking.base import Tracker
+from lab.tracking.run import Run
 
 __all__ = ["Planned", "log_planned", "read_planned"]
 

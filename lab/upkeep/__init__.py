@@ -1,4 +1,4 @@
-"""Looks after the stores: is everything well, and what may go."""
+"""Maintenance of the stores: what is wrong with them (`lab doctor`), and what can be deleted (`lab gc`)."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Whether this machine's clock agrees with those that it is compared with."""
+"""Compares this machine's clock with others."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from lab.upkeep.finding import Finding, Verdict
 
 __all__ = ["clock_finding"]
 
-_MOST_SECONDS = 5.0
+_MOST_SECONDS = 5.0  # a smaller difference does no harm
 
 
 def clock_finding(ahead: float, other: str) -> Finding:
-    """Return how this machine's clock stands to that of `other`, which it is `ahead` of by so many seconds.
+    """Return a finding about this machine's clock, which is `ahead` seconds ahead of that of `other`.
 
-    Heartbeats tell the dead from the living, and attempts the newer from the older, by comparing clocks.
+    The times of different machines are compared to tell dead workers from living ones, and newer attempts from older.
     """
     check = f"clock, against {other}"
     if abs(ahead) <= _MOST_SECONDS:

@@ -1,4 +1,4 @@
-"""Is everything well? Every check of the stores and of this machine, one after another."""
+"""All checks of the stores and of this machine, one after another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.upkeep.versions import check_versions
 __all__ = ["examine"]
 
 _STORE_SECONDS = 20.0
-_MACHINE_SECONDS = 60.0  # torch alone takes seconds to import, and many more on a busy machine
+_MACHINE_SECONDS = 60.0  # torch takes seconds to import, and many more on a busy machine
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
 
 
@@ -29,15 +29,14 @@ class _Check(NamedTuple):
     name: str
     find: Callable[[], Iterator[Finding]]
     seconds: float
-    mend: str  # where there is no answer in time
+    mend: str  # what to do if it fails or does not answer in time
 
 
 def examine(stores: Stores) -> Iterator[Finding]:
-    """Yield what every check of `stores` and of this machine finds, as it finds it; changes nothing.
+    """Run every check of `stores` and of this machine, and yield the findings as they come; changes nothing.
 
-    No check ends another: what one raises is its finding. Neither store is waited for longer than 20 seconds.
+    A check that raises yields that as its finding, and the others still run. Each store gets at most 20 seconds.
     """
-    _import()
     addresses = (stores.storage, stores.tracking_uri)
     others = [secret for name in _SECRETS if (secret := os.environ.get(name))]
     for check in _checks(stores):
@@ -49,26 +48,21 @@ def examine(stores: Stores) -> Iterator[Finding]:
             )
 
 
-def _import() -> None:
-    """Import what takes seconds before a check's time runs."""
-    import lab.tracking.health  # noqa: F401
-
-
 def _checks(stores: Stores) -> list[_Check]:
-    away = "Is the server up, and its port open from here? Name another with {} where not."
+    unreachable = "Check that the server is running and its port open from here, or name another with {}."
     return [
         _Check("versions", check_versions, _MACHINE_SECONDS, "pip check"),
         _Check(
-            "studies' database",
+            "study database",
             lambda: check_studies(stores.storage),
             _STORE_SECONDS,
-            away.format("--storage (LAB_STORAGE)"),
+            unreachable.format("--storage (LAB_STORAGE)"),
         ),
         _Check(
             "tracking store",
             lambda: check_tracking(stores.tracking_uri, stores.artifact_dir),
             _STORE_SECONDS,
-            away.format("--tracking-uri (MLFLOW_TRACKING_URI)"),
+            unreachable.format("--tracking-uri (MLFLOW_TRACKING_URI)"),
         ),
         _Check(
             "undelivered journals",
@@ -87,11 +81,11 @@ def _disks(stores: Stores) -> Iterator[Finding]:
         "checkpoints": (stores.checkpoint_dir, "lab gc"),
         "data cache": (
             cache_dir(),
-            f"Delete {cache_dir()}; it is made again, or move it with LAB_CACHE_DIR.",
+            f"Delete {cache_dir()}, which is rebuilt when needed, or move it with LAB_CACHE_DIR.",
         ),
         "temporary files": (
             Path(tempfile.gettempdir()),
-            "Free room there, or name another folder in TMPDIR.",
+            "Free space there, or name another folder in TMPDIR.",
         ),
     }
     if not stores.tracking_uri.startswith("http"):

@@ -1,4 +1,4 @@
-"""What a check found, said so that a person knows what to do next, and never with a password."""
+"""What a check found and what to do about it, without passwords."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lab.errors import printable
 __all__ = ["Finding", "Verdict", "without_secrets"]
 
 _PASSWORD = re.compile(r"(?<=://)([^:/?#@\s]*):[^@\s]*@")
-_LONG = 6  # characters of a password that is taken out wherever it stands; a shorter one may be a word
+_LONG = 6  # characters from which a password is removed anywhere in a text; a shorter one may be a word
 
 
 class Verdict(StrEnum):
-    """How it stands: `failed` keeps trials from being trained or tracked, a `warning` may do so one day."""
+    """The result of a check: `failed` keeps trials from being trained or tracked; a `warning` may do so later."""
 
     OK = "ok"
     WARNING = "warning"
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, and unless all is well the one thing to do."""
+    """What one check found and, unless all is well, what to do about it."""
 
     check: str
     verdict: Verdict
@@ -34,16 +34,16 @@ class Finding:
     mend: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """Return it as plain values."""
+        """Return the finding as plain values."""
         return asdict(self)
 
 
 def without_secrets(text: str, addresses: Sequence[str], others: Sequence[str] = ()) -> str:
-    """Return `text` in one line, without the passwords of `addresses` and those in `others`.
+    """Return `text` on one line, without the passwords in `addresses` and `others`.
 
     Args:
-        text: to be shown.
-        addresses: of the stores, perhaps with a password.
+        text: the text to show.
+        addresses: addresses of the stores, which may contain passwords.
         others: passwords and tokens.
     """
     for secret in (*_passwords(addresses), *others):
@@ -57,7 +57,7 @@ def _passwords(addresses: Sequence[str]) -> list[str]:
     for address in addresses:
         try:
             password = urlsplit(address).password
-        except ValueError:  # no address at all
+        except ValueError:  # not an address
             continue
         found += [password, unquote(password)] if password else []
     return found

@@ -1,4 +1,4 @@
-"""What nobody needs any more: artifacts of deleted runs, and checkpoints that no trial will go on from."""
+"""Files that can be deleted: artifacts of deleted runs, and checkpoints that no trial will be continued from."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _FOLDER = "checkpoints"
 _TO_GO_ON = (
     f"{_FOLDER}/last.pt",
     f"{_FOLDER}/spare.pt",
-)  # and never `best.pt`, which other trials begin with
+)  # never `best.pt`: other trials may begin with it
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Files that may go: of what kind, where they are, whose they are, how many, and how many bytes.
+    """Files of one run that can be deleted.
 
     Args:
         kind: what they are.
         where: id of the run, or a local folder.
-        run: the run's name.
-        study: its study, nothing where it has none.
-        files: how many.
-        size: of all, in bytes.
-        paths: the artifacts to delete; all of the run if None.
+        run: name of the run.
+        study: its study; empty if it has none.
+        files: number of files.
+        size: their total size in bytes.
+        paths: the artifacts to delete; all artifacts of the run if None.
     """
 
     kind: str
@@ -58,30 +58,30 @@ class Garbage:
         return self.kind == _LOCAL
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is shown of it as plain values."""
+        """Return everything but the paths as plain values."""
         return {name: value for name, value in asdict(self).items() if name != "paths"}
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What decides about a run's files; `ended` in seconds since 1970."""
+    """What decides whether a run's files can be deleted; `ended` is in seconds since 1970."""
 
     run_id: str
     name: str
     study: str
-    key: str  # of the journal that it was opened from
+    key: str  # of the journal that opened it
     status: str
     outcome: str
     ended: float
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that a study may know it by."""
+        """The ids by which a study may know it."""
         return (self.run_id, pending_id(self.key)) if self.key else (self.run_id,)
 
     @property
     def is_finished(self) -> bool:
-        """Whether its trial came to an end that nobody continues."""
+        """Whether its trial ended in a way that is never continued."""
         return self.status == RunStatus.FINISHED or self.outcome == "pruned"
 
 
@@ -93,15 +93,15 @@ def find_garbage(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_strange: Callable[[str, str], None] = lambda run, place: None,
 ) -> Iterator[Garbage]:
-    """Yield what may go from the tracking store and from this machine's folder of checkpoints; changes nothing.
+    """Yield what can be deleted from the tracking store and this machine's checkpoint folder; changes nothing.
 
     Args:
-        stores: to look at.
-        days: only what has been there for so long: since a run's end, or since a local checkpoint was written.
-        studies: names of the only studies to look at; all, and what belongs to none, if empty.
-        on_progress: called with how many runs were looked at, and of how many.
-        on_strange: called with a run, and where its artifacts are, whose artifacts are left alone: they do not lie
-            in the folders of these stores, so that they may be another's.
+        stores: the stores to search.
+        days: minimum age, since a run's end or since a local checkpoint was written.
+        studies: names of the studies to search; if empty all, and files that belong to no study.
+        on_progress: called with the number of runs searched and the number of all runs.
+        on_strange: called with a run whose artifacts are left alone, and their place: they are outside the folders of
+            these stores, so they may belong to another project.
 
     Raises:
         StudyError: there is no such study, or the studies cannot be read.
@@ -128,7 +128,7 @@ def find_garbage(
 
 
 def remove(garbage: Garbage, stores: Stores) -> None:
-    """Delete these files; what is gone already is no error.
+    """Delete the files; files that are gone already are no error.
 
     Raises:
         TrackingError: the tracking store fails.
@@ -146,7 +146,7 @@ def remove(garbage: Garbage, stores: Stores) -> None:
 
 
 def _tracker(stores: Stores) -> Tracker:
-    """Return the tracking store; one that is not there yet must not be made by a look."""
+    """Return the tracking store, without creating one that does not exist yet."""
     if not database_exists(stores.tracking_uri):
         return MemoryTracker()
     return connect(stores.tracking_uri, stores.artifact_dir)
@@ -154,7 +154,7 @@ def _tracker(stores: Stores) -> Tracker:
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks for what may go; `before` is the last moment, in seconds since 1970, that counts as long ago."""
+    """Searches for garbage; only what was last used `before`, in seconds since 1970, is old enough."""
 
     stores: Stores
     tracker: Tracker
@@ -163,12 +163,12 @@ class _Search:
     studies: Collection[str]
 
     def may_go(self, run: _Run) -> bool:
-        """Whether a run is one of those asked for, old enough, and of no study that cannot be read."""
+        """Whether a run belongs to a chosen study that can be read, and is old enough."""
         chosen = not self.studies or run.study in self.studies
         return run.ended <= self.before and chosen and not self._is_broken(run.study)
 
     def is_over(self, run: _Run) -> bool:
-        """Whether nobody will continue the trial of a run: it is finished, and no study says otherwise."""
+        """Whether the trial of a run will not be continued: it is finished, and no study says otherwise."""
         return run.is_finished and all(self._done(identity) is not False for identity in run.ids)
 
     def deleted(self, run: _Run) -> Iterator[Garbage]:
@@ -178,7 +178,7 @@ class _Search:
             yield Garbage(_DELETED, run.run_id, run.name, run.study, len(files), sum(files.values()))
 
     def finished(self, run: _Run) -> Iterator[Garbage]:
-        """Yield the checkpoints of a finished run that only its own trial could go on from."""
+        """Yield the checkpoints of a finished run that only its own trial could be continued from."""
         files = self.tracker.files(run.run_id, _FOLDER)
         paths = tuple(path for path in _TO_GO_ON if path in files)
         if paths:
@@ -186,7 +186,7 @@ class _Search:
             yield Garbage(_CONTINUING, run.run_id, run.name, run.study, len(paths), size, paths)
 
     def local(self, deleted: Sequence[_Run], active: Sequence[_Run]) -> Iterator[Garbage]:
-        """Yield the local folders of trials that are done, or that nobody knows any more."""
+        """Yield the local folders of trials that are done or whose runs were deleted."""
         runs = {identity: run for run in (*active, *deleted) for identity in run.ids}
         gone = {run.run_id for run in deleted}
         for folder in sorted(_folders(self.stores.checkpoint_dir)):
@@ -194,27 +194,27 @@ class _Search:
             study = self._study(folder.name, run)
             if (self.studies and study not in self.studies) or self._is_broken(study):
                 continue
-            if self._is_left(folder.name, run, gone):
+            if self._is_unneeded(folder.name, run, gone):
                 yield from self._folder(folder, run, study)
 
     def _is_broken(self, study: str) -> bool:
-        """Whether a study cannot be read: its trials may go on from anything."""
+        """Whether a study cannot be read, so that any of its trials may still be continued."""
         return self.known is not None and study in self.known.broken
 
-    def _is_left(self, name: str, run: _Run | None, gone: Collection[str]) -> bool:
-        """Whether nobody will continue from the folder of a run; where nothing is known of it, somebody may."""
+    def _is_unneeded(self, name: str, run: _Run | None, gone: Collection[str]) -> bool:
+        """Whether no trial will be continued from the folder of a run; False if nothing is known about the run."""
         identities = {name, *(run.ids if run else ())}
         done = [state for each in identities if (state := self._done(each)) is not None]
         if done:
             return all(done)
-        # a study that is not in the database may be in another one, and its killed trials go on from there
+        # a study that is not in this database may be in another one, which continues its killed trials
         return run is not None and self.known is not None and (run.run_id in gone or run.is_finished)
 
     def _folder(self, folder: Path, run: _Run | None, study: str) -> Iterator[Garbage]:
         try:
             files = [each.stat() for each in folder.rglob("*") if each.is_file()]
             newest = max([folder.stat().st_mtime, *(file.st_mtime for file in files)])
-        except FileNotFoundError:  # its trial ended just now
+        except FileNotFoundError:  # its trial has just ended
             return
         if newest <= self.before:
             name = run.name if run else ""
@@ -226,7 +226,7 @@ class _Search:
         return known or (run.study if run else "")
 
     def _done(self, run_id: str) -> bool | None:
-        """Whether a study's trial of this run is done, None where no study has it."""
+        """Whether the trial of this run is done; None if no study has it."""
         return None if self.known is None else self.known.done.get(run_id)
 
 
@@ -242,7 +242,7 @@ def _check_names(studies: Sequence[str], known: StudyRuns | None, runs: Sequence
     for name in studies:
         if name not in there:
             names = ", ".join(sorted(there)) or "none"
-            raise StudyError(f"--study: no study '{name}' here, and no run of one. Known: {names}")
+            raise StudyError(f"--study: there is no study '{name}' here, nor any run of it. Known: {names}")
 
 
 def _rows(frame: pd.DataFrame) -> list[_Run]:
@@ -254,7 +254,7 @@ def _rows(frame: pd.DataFrame) -> list[_Run]:
             key=_text(row.get(f"tags.{Tag.JOURNAL}")),
             status=row["status"],
             outcome=_text(row.get(f"tags.{Tag.OUTCOME}")),
-            # one that never ended is as old as its beginning
+            # a run that never ended is as old as its start
             ended=(row["start_time"] if pd.isna(row["end_time"]) else row["end_time"]).timestamp(),
         )
         for row in frame.to_dict("records")
@@ -262,5 +262,5 @@ def _rows(frame: pd.DataFrame) -> list[_Run]:
 
 
 def _text(value: object) -> str:
-    """Return a cell's text; one that a run lacks is NaN where others have it, which counts as true."""
+    """Return the text in a cell of the table; one that the run lacks is NaN, which counts as true."""
     return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Checks that nothing can stop: neither what they raise nor what they wait for."""
+"""Runs a check so that neither an error nor a long wait in it stops the others."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["limited"]
 def limited(
     name: str, check: Callable[[], Iterator[Finding]], seconds: float, mend: str
 ) -> Iterator[Finding]:
-    """Yield what `check` finds as it finds it; what ends it early is a finding too.
+    """Yield the findings of `check` as they come; an error or a timeout is a finding too.
 
     Args:
-        name: of the check.
-        check: runs in a thread, which is left to itself when its time is up.
-        seconds: that all of it may take.
-        mend: what to do when there is no answer in time.
+        name: name of the check.
+        check: runs in a thread, which is abandoned when its time is up.
+        seconds: time limit for the whole check.
+        mend: what to do if it fails or does not answer in time.
     """
-    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()  # ends with None
 
     def run() -> None:
         try:
@@ -32,7 +32,7 @@ def limited(
                 found.put(finding)
         except LabError as error:
             found.put(Finding(name, Verdict.FAILED, str(error), mend))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other checks go on
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other checks must run
             found.put(Finding(name, Verdict.FAILED, f"{type(error).__name__}: {error}", mend))
         finally:
             found.put(None)

@@ -1,4 +1,4 @@
-"""This machine: room on its disks, and its GPUs."""
+"""Checks of this machine: free disk space, and its GPUs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lab import training
 from lab.upkeep.finding import Finding, Verdict
 from lab.wording import counted
 
 __all__ = ["check_disks", "check_gpu"]
 
 _GB = 1_000_000_000
-_FEW_BYTES, _SMALL_SHARE = 5 * _GB, 0.05  # free, and free of all: a warning
-_TOO_FEW_BYTES = _GB // 2
+_FEW_BYTES, _SMALL_SHARE = 5 * _GB, 0.05  # free bytes and free share of the disk that give a warning
+_TOO_FEW_BYTES = _GB // 2  # free bytes that give a failure
 _DRIVER = Path("/proc/driver/nvidia")
 
 
 def check_disks(places: Mapping[str, Path], mends: Mapping[str, str]) -> Iterator[Finding]:
-    """Find how much room there is for what is kept, and whether it can be written; nothing is made.
+    """Check the free space in folders and whether they can be written; creates nothing.
 
     Args:
-        places: folders by what they are for; they need not be there.
-        mends: what frees room, by the same names.
+        places: folders by purpose; they need not exist.
+        mends: what to do to free space, by purpose.
     """
     for what, folder in places.items():
         yield _disk(what, folder, mends[what])
@@ -47,15 +48,13 @@ def _disk(what: str, folder: Path, mend: str) -> Finding:
 
 
 def _nearest(folder: Path) -> Path:
-    """Return `folder`, or where it would be made."""
+    """Return `folder`, or its nearest parent that exists."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
 def check_gpu() -> Iterator[Finding]:
-    """Find what trials are trained on."""
-    import torch
-
-    from lab.training import cores
+    """Check which devices trials can be trained on."""
+    import torch  # here, so that an installation that is broken fails this check alone
 
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -64,20 +63,20 @@ def check_gpu() -> Iterator[Finding]:
             yield Finding("GPU", Verdict.OK, found)
         return
     if not has_driver():
-        count = cores()
+        count = training.cores()
         yield Finding("GPU", Verdict.OK, f"none; trains on {counted(count, 'CPU core')}")
         return
     if torch.version.cuda is None:
-        found = f"there is an NVIDIA driver, but torch {torch.__version__} was built without CUDA"
+        found = f"an NVIDIA driver is installed, but torch {torch.__version__} was built without CUDA"
         mend = "pip install --force-reinstall torch torchvision (from PyPI, whose Linux build has CUDA)"
     else:
-        found = f"there is an NVIDIA driver, but torch {torch.__version__} sees no device"
+        found = f"an NVIDIA driver is installed, but torch {torch.__version__} finds no device"
         mend = (
-            "nvidia-smi (in a container: start it with --gpus all; CUDA_VISIBLE_DEVICES must not hide them)"
+            "nvidia-smi (start a container with --gpus all; CUDA_VISIBLE_DEVICES must not hide the devices)"
         )
     yield Finding("GPU", Verdict.WARNING, found, mend)
 
 
 def has_driver() -> bool:
-    """Return whether NVIDIA's driver seems to be installed."""
+    """Whether an NVIDIA driver seems to be installed."""
     return shutil.which("nvidia-smi") is not None or _DRIVER.exists()

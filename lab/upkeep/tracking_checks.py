@@ -1,4 +1,4 @@
-"""The MLflow store: whether trainers can use it, of which version it is, and what it has not got yet."""
+"""Checks of the tracking store: whether trials can use it, its version, and the writes that it lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.errors import TrackingError
 from lab.places import arrival, sqlite_file
 from lab.study import database_exists
-from lab.tracking import Place, left, public_uri, stores_left
+from lab.tracking import Place, health, left, public_uri, stores_left
 from lab.upkeep.clocks import clock_finding
 from lab.upkeep.finding import Finding, Verdict
 from lab.wording import counted
@@ -21,39 +21,39 @@ _SIGN_IN = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put them into ~/.mlflow/credentials."
 )
 _START = "Start it (`make ui` on this machine), or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
-_NOTEWORTHY = 10.0  # seconds after which it says something that a write is not delivered
+_NOTEWORTHY = 10.0  # seconds that a write may wait before it is worth reporting
 
 
 def check_tracking(uri: str, artifact_dir: Path) -> Iterator[Finding]:
-    """Find how the store at `uri` stands; beyond the first failure there is nothing to look at.
+    """Check the store at `uri`, up to the first failure.
 
     Args:
-        uri: of the store.
+        uri: address of the store.
         artifact_dir: folder of its artifacts, if it has no server.
     """
     if uri == "memory":
-        yield Finding(_CHECK, Verdict.OK, "in memory: nothing is kept")
+        yield Finding(_CHECK, Verdict.OK, "in memory: nothing is stored")
     elif uri.startswith("http"):
         yield from _server(uri)
     elif not database_exists(uri):
-        yield Finding(_CHECK, Verdict.OK, "none yet; made by the first run")
+        yield Finding(_CHECK, Verdict.OK, "none yet; the first run creates it")
     else:
         yield from _database(uri, artifact_dir)
 
 
 def check_journals(folder: Path, uri: str) -> Iterator[Finding]:
-    """Find what trials on this machine have logged and a store has not acknowledged."""
+    """Check for writes of trials on this machine that their store has not acknowledged."""
     name, shown = "undelivered journals", public_uri(uri)
     found = left(folder, shown, seconds=_NOTEWORTHY)
     if found:
         verdict = Verdict.FAILED if found.refused else Verdict.WARNING
-        yield Finding(name, verdict, f"{shown} has not got {found}; kept in {folder}", "lab sync")
+        yield Finding(name, verdict, f"{shown} lacks {found}; kept in {folder}", "lab sync")
     others = [store for store in stores_left(folder) if store != shown and left(folder, store)]
     for other in others:
         yield Finding(
             name,
             Verdict.WARNING,
-            f"{other} has not got {left(folder, other)}; kept in {folder}",
+            f"{other} lacks {left(folder, other)}; kept in {folder}",
             f"lab sync --tracking-uri {other}",
         )
     if not found and not others:
@@ -61,10 +61,8 @@ def check_journals(folder: Path, uri: str) -> Iterator[Finding]:
 
 
 def _server(uri: str) -> Iterator[Finding]:
-    from lab.tracking.health import ask
-
     try:
-        answer = ask(uri)
+        answer = health.ask(uri)
     except TrackingError as error:
         yield Finding(_CHECK, Verdict.FAILED, str(error), _START)
         return
@@ -72,7 +70,7 @@ def _server(uri: str) -> Iterator[Finding]:
     if refusal is not None:
         yield refusal
         return
-    yield Finding(_CHECK, Verdict.OK, f"{public_uri(uri)}: answers a search of experiments")
+    yield Finding(_CHECK, Verdict.OK, f"{public_uri(uri)}: answers a search for experiments")
     yield _server_version(uri)
     if answer.clock is not None:
         yield clock_finding(answer.clock, "the MLflow server")
@@ -80,24 +78,18 @@ def _server(uri: str) -> Iterator[Finding]:
 
 
 def _refusal(uri: str, status: int, text: str) -> Finding | None:
-    """Return what an answer says that is no list of experiments."""
+    """Return a finding about an answer that is not a list of experiments, None about one that is."""
     shown = public_uri(uri)
     if status == 200 and text.lstrip().startswith("{"):
         return None
     if status == 401:
-        return Finding(
-            _CHECK, Verdict.FAILED, f"{shown}: not signed in, or with a wrong password (401)", _SIGN_IN
-        )
+        return Finding(_CHECK, Verdict.FAILED, f"{shown}: not signed in, or wrong password (401)", _SIGN_IN)
     if status == 403:
         found = f"{shown}: refused (403): {text}"
-        mend = (
-            "Start the server with its name in --allowed-hosts, or sign in with an account that may do this."
-        )
+        mend = "Start the server with its host name in --allowed-hosts, or sign in with an account that has access."
         return Finding(_CHECK, Verdict.FAILED, found, mend)
     if status >= 500:
-        return Finding(
-            _CHECK, Verdict.FAILED, f"{shown}: fails ({status}): {text}", "Look into the server's log."
-        )
+        return Finding(_CHECK, Verdict.FAILED, f"{shown}: fails ({status}): {text}", "Read the server's log.")
     found = f"{shown}: answers, but not as an MLflow server ({status})"
     return Finding(
         _CHECK, Verdict.FAILED, found, "Name the MLflow server with --tracking-uri (MLFLOW_TRACKING_URI)."
@@ -105,55 +97,49 @@ def _refusal(uri: str, status: int, text: str) -> Finding | None:
 
 
 def _server_version(uri: str) -> Finding:
-    from lab.tracking.health import server_version
-
-    check, here, there = "MLflow server's version", version("mlflow"), server_version(uri)
+    check, here, there = "MLflow server's version", version("mlflow"), health.server_version(uri)
     if there is None:
-        return Finding(check, Verdict.OK, "it does not say")
+        return Finding(check, Verdict.OK, "not reported")
     if there == here:
         return Finding(check, Verdict.OK, f"{there}, as installed here")
     mend = f"pip install mlflow=={there} (or upgrade the server to {here})"
-    return Finding(check, Verdict.WARNING, f"the server has {there}, installed here is {here}", mend)
+    return Finding(check, Verdict.WARNING, f"the server has {there}, this machine has {here}", mend)
 
 
 def _database(uri: str, artifact_dir: Path) -> Iterator[Finding]:
-    from lab.tracking.health import search, tables
-
     shown = public_uri(uri)
     try:
-        schema = tables(uri)
+        schema = health.tables(uri)
         if schema.found == schema.expected:
-            search(uri)
+            health.search(uri)
     except TrackingError as error:
         yield Finding(_CHECK, Verdict.FAILED, str(error), _database_mend(str(error)))
         return
     if not schema.expected:
-        yield Finding(_CHECK, Verdict.OK, f"{shown}: empty; filled by the first run")
+        yield Finding(_CHECK, Verdict.OK, f"{shown}: empty; the first run creates its tables")
     elif schema.found != schema.expected:
-        found = f"{shown}: its tables are of version {schema.found}, MLflow here needs {schema.expected}"
+        found = f"{shown}: its tables have version {schema.found}, MLflow here needs {schema.expected}"
         mend = f"mlflow db upgrade {shown}" if schema.known else "pip install -U mlflow"
         yield Finding(_CHECK, Verdict.FAILED, found, mend)
     else:
-        yield Finding(_CHECK, Verdict.OK, f"{shown}: answers, tables of version {schema.found}")
+        yield Finding(_CHECK, Verdict.OK, f"{shown}: answers; tables have version {schema.found}")
         yield _artifacts(uri)
         yield from _places(uri, artifact_dir)
 
 
 def _database_mend(reason: str) -> str:
     if "password" in reason or "authentication" in reason or "role" in reason:
-        return "Put the right user and password into --tracking-uri (MLFLOW_TRACKING_URI)."
+        return "Put the correct user and password into --tracking-uri (MLFLOW_TRACKING_URI)."
     if "No module named" in reason:
-        return "Write postgresql+psycopg://… as --tracking-uri: that is the driver which lab brings."
+        return "Write postgresql+psycopg://… as --tracking-uri: lab comes with that driver."
     return "Start that database, or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
 
 
 def _artifacts(uri: str) -> Finding:
-    from lab.tracking.health import newest_run_files
-
     try:
-        newest = newest_run_files(uri)
+        newest = health.newest_run_files(uri)
     except (TrackingError, ImportError) as error:
-        mend = "Make the server keep artifacts itself (--artifacts-destination), or give this machine access to them."
+        mend = "Let the server store artifacts itself (--artifacts-destination), or give this machine access to them."
         return Finding("artifacts", Verdict.FAILED, str(error), mend)
     if newest is None:
         return Finding("artifacts", Verdict.OK, "no run yet")
@@ -164,30 +150,30 @@ def _artifacts(uri: str) -> Finding:
 
 
 def _places(uri: str, artifact_dir: Path) -> Iterator[Finding]:
-    """Find whether the artifacts of runs are where their records say, and in this store's own folders."""
-    from lab.tracking.health import run_places
-
-    check, database = "places of artifacts", sqlite_file(uri)
+    """Check that the artifacts of runs are where their records say, and in this store's own folders."""
+    check, database = "artifact locations", sqlite_file(uri)
     came = None if database is None else arrival(database)
     if came is not None:
         how = "copied" if came.copied else "moved"
-        found = f"{came.home} was {how} from {came.origin}, and its runs still name that"
-        yield Finding(check, Verdict.WARNING, found, "lab status (any other command lets them follow)")
+        found = f"{came.home} was {how} from {came.origin}, where its runs still look for their artifacts"
+        yield Finding(check, Verdict.WARNING, found, "lab status (or any other command, which updates them)")
         return
-    places = run_places(uri, artifact_dir)
+    places = health.run_places(uri, artifact_dir)
     gone = [place.uri for place in places if not place.exists]
     strange = [place.uri for place in places if place.exists and not place.own]
     if gone:
-        found = f"the artifacts of {_of(gone, places)} are where no folder is, such as {gone[0]}"
+        found = f"the artifact folders of {_of(gone, places)} do not exist, such as {gone[0]}"
         yield Finding(
             check, Verdict.WARNING, found, "Put the folder back where it was, or delete these runs."
         )
     if strange:
-        found = f"the artifacts of {_of(strange, places)} lie outside of {artifact_dir}, such as {strange[0]}"
-        mend = "Use these runs where they were made; `lab gc` leaves them alone."
+        found = f"the artifacts of {_of(strange, places)} are outside {artifact_dir}, such as {strange[0]}"
+        mend = "Use these runs in the project that made them; `lab gc` leaves them alone."
         yield Finding(check, Verdict.WARNING, found, mend)
     if not gone and not strange:
-        yield Finding(check, Verdict.OK, f"{len(places):,} runs looked at: all in this store's folders")
+        yield Finding(
+            check, Verdict.OK, f"{counted(len(places), 'run')} checked: all in this store's folders"
+        )
 
 
 def _of(some: list[str], places: list[Place]) -> str:

@@ -1,4 +1,4 @@
-"""Which versions are installed."""
+"""Checks which versions are installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES = ("lab", "torch", "torchvision", "mlflow", "optuna")
 
 
 def check_versions() -> Iterator[Finding]:
-    """Find the packages that decide about a trial's numbers and records."""
+    """Check the versions of the packages that determine a trial's results and records."""
     found = {name: _version(name) for name in _PACKAGES}
     text = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
     missing = [name for name, number in found.items() if number is None and name != "lab"]
@@ -26,5 +26,5 @@ def check_versions() -> Iterator[Finding]:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # of lab itself: run from a folder, not installed
+    except PackageNotFoundError:  # lab itself may be run from a folder without being installed
         return None

@@ -130,5 +130,5 @@ def test_addresses_are_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/m.db", "$NO_SUCH_VARIABLE/m.db"])
 def test_an_unknown_home_or_variable_makes_no_folder(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"is not known here; write the whole path"):
+    with pytest.raises(ConfigError, match=r"is unknown here; write the full path"):
         absolute_address(f"sqlite:///{path}")

@@ -21,6 +21,7 @@ from lab.study import TrialQueue, find_queue, lock, open_storage, storage
 from lab.study.lock import alone
 from lab.tracking import RunStatus, connect, left
 from lab.tracking.journal import RunJournal
+from lab.tracking.writes import End, Tags
 
 
 @contextmanager
@@ -163,8 +164,8 @@ def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: S
     for name in ("left", "held"):
         journal = RunJournal.create(stores.journal_dir / name, store=tracker.uri, run_id=run.run_id)
         assert journal is not None
-        journal.add("tags", {"tags": {name: "yes"}})
-        journal.add("end", {"status": "FINISHED", "timestamp": 1})
+        journal.add(Tags({name: "yes"}))
+        journal.add(End(RunStatus.FINISHED, 1))
         journals.append(journal)
     journals[0].close()
     told: list[str] = []

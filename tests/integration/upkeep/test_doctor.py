@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, connect
 from lab.tracking.journal import RunJournal
+from lab.tracking.writes import Tags
 from lab.upkeep import doctor
 from tests.servers import MlflowServer
 
@@ -75,14 +76,14 @@ def stub() -> Iterator[Server]:
 def test_before_anything_is_there(examined: Examined, tmp_path: Path) -> None:
     found = examined()
     assert {finding["verdict"] for finding in found.values()} <= {"ok", "warning"}  # our disk may be small
-    assert found["studies' database"]["found"] == "none yet; made by the first sweep"
-    assert found["tracking store"]["found"] == "none yet; made by the first run"
+    assert found["study database"]["found"] == "none yet; the first sweep creates it"
+    assert found["tracking store"]["found"] == "none yet; the first run creates it"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_stores_that_are_well(examined: Examined, home: Path) -> None:
     found = examined()
-    assert found["studies' database"]["verdict"] == found["tracking store"]["verdict"] == "ok"
+    assert found["study database"]["verdict"] == found["tracking store"]["verdict"] == "ok"
     assert found["artifacts"]["found"] == "no run yet"
     assert found["stale trials"]["verdict"] == "ok"
     assert found["undelivered journals"]["found"] == "none"
@@ -103,7 +104,7 @@ def test_schemas_of_other_versions(examined: Examined, home: Path) -> None:
     stamp(home / "mlflow.db", "90e64c465722")
     before = [(home / name).read_bytes() for name in ("optuna.db", "mlflow.db")]
     found = examined()
-    studies, tracking = found["studies' database"], found["tracking store"]
+    studies, tracking = found["study database"], found["tracking store"]
     assert studies["verdict"] == tracking["verdict"] == "failed"
     assert "version v2.6.0.a" in studies["found"]
     assert studies["mend"] == f"optuna storage upgrade --storage 'sqlite:///{home}/optuna.db'"
@@ -113,7 +114,7 @@ def test_schemas_of_other_versions(examined: Examined, home: Path) -> None:
     for name in ("optuna.db", "mlflow.db"):
         stamp(home / name, "from the future")
     found = examined()
-    assert found["studies' database"]["mend"] == "pip install -U optuna"
+    assert found["study database"]["mend"] == "pip install -U optuna"
     assert found["tracking store"]["mend"] == "pip install -U mlflow"
 
 
@@ -123,12 +124,12 @@ def test_databases_of_something_else(examined: Examined, home: Path) -> None:
         with closing(sqlite3.connect(home / name)) as connection, connection:
             connection.execute("CREATE TABLE recipes (name TEXT)")
     found = examined()
-    assert "none of them is Optuna's" in found["studies' database"]["found"]
+    assert "none of them is Optuna's" in found["study database"]["found"]
     assert "none of them is MLflow's" in found["tracking store"]["found"]
     for name in ("optuna.db", "mlflow.db"):
         (home / name).write_bytes(b"this is no database " * 500)
     found = examined()
-    for check in ("studies' database", "tracking store"):
+    for check in ("study database", "tracking store"):
         assert found[check]["verdict"] == "failed"
         assert "file is not a database" in found[check]["found"]
 
@@ -152,7 +153,7 @@ def test_a_server_that_wants_a_password(examined: Examined, stub: Server) -> Non
     stub.status = 401
     found = examined("--tracking-uri", stub.url)["tracking store"]
     assert found["verdict"] == "failed"
-    assert "not signed in, or with a wrong password" in found["found"]
+    assert "not signed in, or wrong password" in found["found"]
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in found["mend"]
     for status, mend in ((403, "--allowed-hosts"), (500, "server's log"), (404, "Name the MLflow server")):
         stub.status = status
@@ -186,7 +187,7 @@ def test_what_is_not_delivered(examined: Examined, home: Path) -> None:
     for key, where in (("here", store), ("there", "http://elsewhere:5000")):
         journal = RunJournal.create(home / "journal" / key, store=where, name="trial")
         assert journal is not None
-        journal.add("tags", {"tags": {"a": "b"}})
+        journal.add(Tags({"a": "b"}))
         journal._db.execute("UPDATE operations SET logged = 0")
         journal.close()
     result = examined()
@@ -249,29 +250,29 @@ def test_a_real_server(examined: Examined, server: MlflowServer) -> None:
 @pytest.mark.postgres
 def test_postgres(examined: Examined, postgres: Any) -> None:
     url = postgres.database()
-    assert "empty" in examined("--storage", url)["studies' database"]["found"]
+    assert "empty" in examined("--storage", url)["study database"]["found"]
     storage = open_storage(url)
     found = examined("--storage", url)
-    checks = ("studies' database", "clock, against the studies' database", "stale trials")
+    checks = ("study database", "clock, against the study database", "stale trials")
     assert [found[check]["verdict"] for check in checks] == ["ok"] * 3
 
     role = f"dashboard_{url.rpartition('_')[2]}"
     reader = url.replace("//lab@", f"//{role}:{PASSWORD}@")
-    missing = examined("--storage", reader)["studies' database"]
+    missing = examined("--storage", reader)["study database"]
     assert missing["verdict"] == "failed"
     assert "user and password" in missing["mend"]
     with storage.engine.begin() as connection:
         connection.execute(sa.text(f"CREATE ROLE {role} LOGIN"))
-    denied = examined("--storage", reader)["studies' database"]
+    denied = examined("--storage", reader)["study database"]
     assert (denied["verdict"], "Grant the role" in denied["mend"]) == ("failed", True)
     with storage.engine.begin() as connection:
         connection.execute(sa.text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"))
     found = examined("--storage", reader)
-    assert "may only read" in found["studies' database"]["found"]
+    assert "may only read" in found["study database"]["found"]
     assert found["stale trials"]["verdict"] == "ok"
     with storage.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v2.6.0.a'"))
-    old = examined("--storage", url.replace("//lab@", f"//lab:{PASSWORD}@"))["studies' database"]
+    old = examined("--storage", url.replace("//lab@", f"//lab:{PASSWORD}@"))["study database"]
     assert old["mend"].startswith("optuna storage upgrade --storage 'postgresql+psycopg://lab@127.0.0.1")
     assert PASSWORD not in json.dumps(old)
     storage.engine.dispose()

@@ -189,7 +189,7 @@ def test_only_of_one_study(lab: Any, world: World) -> None:
     assert kinds("gone") == {("gone", "local checkpoints"), ("gone", "checkpoints of a finished run")}
     result = lab("gc", "--study", "tinny")
     assert result.exit_code == 1
-    assert "no study 'tinny' here, and no run of one. Known: gone, tiny" in result.stderr
+    assert "there is no study 'tinny' here, nor any run of it. Known: gone, tiny" in result.stderr
 
 
 def test_a_study_that_cannot_be_asked_is_not_gone(world: World) -> None:

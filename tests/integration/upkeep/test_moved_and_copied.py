@@ -201,7 +201,7 @@ def test_running_trials_of_a_copy_are_its_own_to_train(original: Project) -> Non
 def test_doctor_and_errors_tell_the_truth(
     original: Project, lab: Callable[..., Any], examined: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, check = original.run("kept"), "places of artifacts"
+    run, check = original.run("kept"), "artifact locations"
     monkeypatch.chdir(original.folder)
     assert examined()[check]["verdict"] == "ok"
     copy = copied(original, "copy")
@@ -212,7 +212,7 @@ def test_doctor_and_errors_tell_the_truth(
     assert lab("status").exit_code == 0
     assert examined()[check]["verdict"] == "ok"
     shutil.rmtree(copy.stores.artifact_dir)
-    assert "where no folder is" in examined()[check]["found"]
+    assert "do not exist" in examined()[check]["found"]
     result = lab("errors", run)
     assert result.exit_code == 1
     assert f"its artifacts are at {copy.stores.artifact_dir}" in result.stderr

@@ -6,7 +6,7 @@ import re
 import time
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lab.config import TrialConfig
 from lab.errors import DataError, LabWarning, OutOfMemoryError, ResourceError, TrackingError
 from lab.objective import Placement, TrialResult, train
 from lab.tracking import MemoryTracker, Run
+from lab.tracking.base import Metric
 from lab.tracking.checkpoints import RunCheckpoints, Uploader
 from lab.tracking.memory import MemoryRun
 from lab.training import (
@@ -142,15 +143,15 @@ def test_an_interrupted_run_is_killed_and_goes_on(
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
-    """How often a value of a metric was logged against a step, over all runs."""
+    """How often a value of a metric was stored for a step, over all runs."""
     counts: Counter[tuple[str, int]] = Counter()
-    plain = MemoryRun.log_metrics
+    plain = MemoryRun.log_batch
 
-    def log_metrics(run: MemoryRun, metrics: Mapping[str, float], step: int = 0, **options: Any) -> None:
-        counts.update((name, step) for name in metrics if step)
-        plain(run, metrics, step, **options)
+    def log_batch(run: MemoryRun, *, metrics: Sequence[Metric] = (), **options: Any) -> None:
+        counts.update((each.name, each.step) for each in metrics if each.step and not run._known.has(each))
+        plain(run, metrics=metrics, **options)
 
-    monkeypatch.setattr(MemoryRun, "log_metrics", log_metrics)
+    monkeypatch.setattr(MemoryRun, "log_batch", log_batch)
     return counts
 
 

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from lab.config import parse_grid
 from lab.errors import ConfigError, StudyError
 from lab.study import (
+    StudyKey,
     Submission,
     TrialQueue,
     feasible_cells,
@@ -288,3 +289,17 @@ def test_a_target_that_a_deleted_run_reached_is_not_reached_any_more(study: Stud
     requeue_deleted(queue, {"0" * 32})
     assert not search_is_over(grid, queue)
     assert queue.waits()
+
+
+def test_submitting_again_notes_the_budget_and_gives_its_time_again(study: Study) -> None:
+    text = "budget: {seconds: 60}\ngpu_memory: 2GB\ngrid: {lr: [0.1, 0.2]}"
+    queue = study.submit(text).queue
+    assert (queue.record().seconds, queue.record().gpu_memory) == (60, 2_000_000_000)
+    assert queue.claim() is not None
+    queue.note(StudyKey.BEGAN, 0.0)
+    queue.note(StudyKey.CONCLUDED, True)
+    assert (queue.waits(), queue.is_out_of_time()) == (False, True)
+    assert study.submit(text).added == 0
+    assert (queue.waits(), queue.is_out_of_time(), queue.record().concluded) == (True, False, False)
+    study.submit("grid: {lr: [0.1, 0.2]}")
+    assert (queue.record().seconds, queue.record().gpu_memory) == (None, None)

@@ -19,11 +19,12 @@ from torch import nn
 
 from lab.errors import ResourceError, TrackingError
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left
-from lab.tracking.base import Point
+from lab.tracking.base import Metric
 from lab.tracking.courier import Courier, Gate
 from lab.tracking.journal import Lock, RunJournal, journals
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
+from lab.tracking.writes import Params
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,20 +36,21 @@ class Store(MemoryTracker):
         super().__init__()
         self.away = False
         self.deaf = 0  # so many requests are carried out, and not acknowledged
-        self.refused: set[str] = set()  # names of methods
+        self.refused: set[str] = set()  # kinds of writes
         self.asked: list[str] = []
-        self.points: list[Point] = []
+        self.points: list[Metric] = []
 
-    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def around(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def asked(*args: Any, **kwargs: Any) -> Any:
+            name = args[0].kind if method == "write" else method
             if self.away:
                 raise UnavailableError("no answer")
             if name in self.refused:
                 raise TrackingError(f"403 for {name}")
             self.asked.append(name)
             answer = call(*args, **kwargs)
-            if name == "log_points":
-                self.points += args[0]
+            if name == "metrics":
+                self.points += args[0].metrics
             if self.deaf:
                 self.deaf -= 1
                 raise UnavailableError("no acknowledgement")
@@ -213,7 +215,7 @@ def test_what_was_logged_during_an_outage_goes_in_few_requests(
     store.asked.clear()
     store.away = False
     tracker.flush()
-    assert store.asked.count("log_points") <= 3
+    assert store.asked.count("metrics") <= 3
     assert len(store.points) == 100
 
 
@@ -229,7 +231,7 @@ def test_of_an_artifact_only_the_newest_is_kept(
     deliver_all(store, folder)
     (content,) = store.artifacts(next(iter(store._runs))).values()
     assert content == b"state 19"
-    assert store.asked.count("log_file") == 1
+    assert store.asked.count("file") == 1
 
 
 def deliver_all(store: Store, folder: Path) -> None:
@@ -318,19 +320,19 @@ def test_what_the_store_refuses_stops_the_trial_and_is_kept(
     tracker: JournaledTracker, store: Store, folder: Path
 ) -> None:
     run = new_run(tracker)
-    store.refused = {"set_tags"}
+    store.refused = {"tags"}
     run.set_tags({"a": "1"})
     next(iter(tracker._couriers.values())).flush(time.monotonic() + 5)
-    with pytest.raises(TrackingError, match="403 for set_tags"):
+    with pytest.raises(TrackingError, match="403 for tags"):
         run.log_metrics({"loss": 1.0}, step=1)
-    with pytest.raises(TrackingError, match="403 for set_tags"):
+    with pytest.raises(TrackingError, match="403 for tags"):
         run.end(RunStatus.FAILED)
     undelivered = tracker.flush()
     assert (undelivered.writes, undelivered.refused) == (1, 1)
     (kept,) = store._runs.values()
     assert (kept.status, kept.points) == ("FAILED", {"loss": {1: 1.0}})
     again = deliver(store, folder, retry_refused=True)
-    assert [(one.run, one.writes, one.reason) for one in again.refused] == [("trial", 1, "403 for set_tags")]
+    assert [(one.run, one.writes, one.reason) for one in again.refused] == [("trial", 1, "403 for tags")]
     store.refused = set()
     assert not deliver(store, folder, retry_refused=True).left
     assert store.tags(kept.run_id)["a"] == "1"
@@ -420,7 +422,7 @@ def test_what_is_for_another_store_is_left_alone(
 ) -> None:
     journal = RunJournal.create(folder / "other", store="http://elsewhere")
     assert journal is not None
-    journal.add("params", {"params": {}})
+    journal.add(Params({}))
     journal.close()
     result = deliver(store, folder)
     assert (result.writes, result.others, bool(left(folder, "memory"))) == (0, ["http://elsewhere"], False)

@@ -80,7 +80,7 @@ def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_clocks() -> None:
     assert clock_finding(4.9, "x").verdict == "ok"
     assert "is 61 s ahead of that of the MLflow server" in clock_finding(61.2, "the MLflow server").found
-    behind = clock_finding(-8.0, "the studies' database")
+    behind = clock_finding(-8.0, "the study database")
     assert "is 8 s behind that of" in behind.found
     assert (behind.verdict, behind.mend.split()[0]) == ("warning", "timedatectl")
 

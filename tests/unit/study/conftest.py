@@ -1,0 +1,44 @@
+"""A study in a fresh SQLite database."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+
+from lab.config import TrialConfig
+from lab.study import TrialQueue, open_storage, open_study
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without studies, to copy: making its tables takes a while."""
+    file = tmp_path_factory.mktemp("empty") / "optuna.db"
+    open_storage(f"sqlite:///{file}").engine.dispose()
+    return file
+
+
+@pytest.fixture
+def url(empty_database: Path, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    shutil.copy(empty_database, tmp_path / "optuna.db")
+    return f"sqlite:///{tmp_path / 'optuna.db'}"
+
+
+@pytest.fixture
+def make_queue(url: str) -> Callable[[int], TrialQueue]:
+    """Makes the study `s` with some cells, of which the first has lr=0.001."""
+
+    def make(cells: int) -> TrialQueue:
+        queue, _ = open_study(open_storage(url), "s", ["maximize"])
+        for key, value in {"experiment": "s", "monitor": "val_accuracy", "run_id": "0" * 32}.items():
+            queue.note(key, value)
+        for number in range(cells):
+            lr = (number + 1) / 1000
+            queue.add(TrialConfig(lr=lr), f"lr={lr}", {"lr": lr}, {"lr": FloatDistribution(0.001, 10)})
+        return queue
+
+    return make

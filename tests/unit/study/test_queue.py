@@ -1,0 +1,139 @@
+"""The queue: what waits and may start, the budget's clock, and trials that need a GPU to themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab.study import StudyKey, TrialKey, TrialQueue, requeue_failed
+
+MakeQueue = Callable[[int], TrialQueue]
+
+
+def standing(queue: TrialQueue) -> tuple[bool, int, bool, bool]:
+    return queue.waits(), queue.waiting(), queue.is_over(), queue.is_out_of_time()
+
+
+def late(queue: TrialQueue) -> None:
+    queue.note(StudyKey.SECONDS, 60)
+    queue.note(StudyKey.BEGAN, time.time() - 61)
+
+
+def test_the_clock_begins_with_the_first_claim(make_queue: MakeQueue) -> None:
+    queue = make_queue(3)
+    queue.note(StudyKey.SECONDS, 60)
+    assert queue.record().deadline is None
+    before = time.time()
+    assert queue.claim() is not None
+    began = queue.record().began
+    assert began is not None
+    assert before <= began <= time.time()
+    assert queue.record().deadline == began + 60
+    assert queue.claim() is not None
+    assert queue.record().began == began
+
+
+def test_a_study_without_a_budget_has_no_clock(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    assert queue.claim() is not None
+    assert (queue.record().began, queue.record().deadline) == (None, None)
+
+
+def test_when_time_is_up_nothing_starts_and_what_runs_ends(make_queue: MakeQueue) -> None:
+    queue = make_queue(3)
+    claim = queue.claim()
+    assert claim is not None
+    late(queue)
+    assert queue.claim() is None
+    assert standing(queue) == (False, 0, False, True)
+    queue.complete(claim.trial_id, 0.5)
+    assert standing(queue) == (False, 0, True, True)
+    assert sorted(queue.states().values()) == ["complete", "waiting", "waiting"]
+
+
+def test_a_study_that_was_done_in_time_is_not_out_of_it(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.complete(claim.trial_id, 0.5)
+    late(queue)
+    assert standing(queue) == (False, 0, True, False)
+
+
+def test_resuming_gives_a_study_its_time_again(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    late(queue)
+    queue.note(StudyKey.CONCLUDED, True)
+    queue.cancel()
+    queue.resume()
+    assert standing(queue) == (True, 2, False, False)
+    assert not queue.record().concluded
+    assert queue.claim() is not None
+    assert queue.record().deadline is not None
+
+
+def test_retrying_gives_a_study_its_time_again_if_that_was_up(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+    queue.fail(claim.trial_id)
+    queue.note(StudyKey.SECONDS, 60)
+    queue.note(StudyKey.BEGAN, began := time.time() - 30)
+    assert requeue_failed(queue, ["another"]) == 0
+    assert queue.record().began == began
+    late(queue)
+    assert requeue_failed(queue, ["another"]) == 0
+    assert queue.record().is_late
+    assert requeue_failed(queue) == 1
+    assert queue.claim() is not None
+
+
+def test_an_exhausted_search_is_over_and_not_out_of_time(make_queue: MakeQueue) -> None:
+    queue = make_queue(0)
+    queue.draft("slot-0")
+    late(queue)
+    queue.note(StudyKey.SEARCH, {"text": "a"})
+    queue.note(StudyKey.EXHAUSTED, {"text": "b"})  # of an earlier file
+    assert (queue.is_exhausted(), queue.is_out_of_time()) == (False, True)
+    queue.note(StudyKey.EXHAUSTED, {"text": "a"})
+    assert (queue.is_exhausted(), queue.is_out_of_time(), queue.is_over()) == (True, False, True)
+
+
+def test_what_ran_out_of_memory_waits_for_a_worker_with_a_gpu_to_itself(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    claim = queue.claim(alone=False)
+    assert claim is not None
+    queue.put_back(claim.trial_id, alone=True)
+    assert (queue.waiting(), queue.waiting_alone()) == (2, 1)
+    other = queue.claim(alone=False)
+    assert other is not None
+    assert other.trial_id != claim.trial_id
+    assert queue.claim(alone=False) is None
+    again = queue.claim(alone=True)
+    assert again is not None
+    assert (again.trial_id, again.tried, queue.waiting_alone()) == (claim.trial_id, True, 0)
+
+
+def test_a_trial_that_is_retried_keeps_its_gpu_to_itself(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.put_back(claim.trial_id, alone=True)
+    assert queue.claim() is not None
+    queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+    queue.fail(claim.trial_id)
+    assert requeue_failed(queue) == 1
+    assert queue.waiting_alone() == 1
+    late(queue)
+    assert queue.waiting_alone() == 0
+
+
+@pytest.mark.parametrize("form", [1, "true", [True], None])
+def test_only_what_lab_notes_keeps_a_trial_waiting(make_queue: MakeQueue, form: object) -> None:
+    queue = make_queue(1)
+    queue.note_trial(queue.records()[0].trial_id, TrialKey.ALONE, form)
+    assert queue.waiting_alone() == 0
+    assert queue.claim(alone=False) is not None

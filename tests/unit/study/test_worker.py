@@ -1,0 +1,113 @@
+"""A worker whose trials run out of memory, and one whose study cannot be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lab import registry
+from lab.config import parse_grid
+from lab.study import (
+    Event,
+    TrialEnded,
+    TrialQueue,
+    WorkerFailed,
+    WorkerSettings,
+    feasible_cells,
+    open_storage,
+    submit,
+    work,
+)
+from lab.tracking import connect, prepare
+
+GRID = """
+name: s
+base: {dataset: synthetic, image_size: 8, width: 4, depth: 1, batch_size: 256, epochs: 3, loss: hungry}
+grid: {lr: [0.01]}
+"""
+
+
+class Hungry(torch.nn.Module):
+    """A loss that runs out of memory in the second epoch of `GRID`, as often as `failures` says."""
+
+    failures = 0
+    steps = 0
+
+    def __init__(self, *_images: object, **_options: object) -> None:
+        super().__init__()
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        Hungry.steps += 1
+        if Hungry.steps > 9 and Hungry.failures:
+            Hungry.failures, Hungry.steps = Hungry.failures - 1, 0
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
+@pytest.fixture(autouse=True)
+def _hungry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
+    registry.losses.register("hungry", Hungry)
+    yield
+    Hungry.failures = Hungry.steps = 0
+
+
+@pytest.fixture
+def settings(url: str, tmp_path: Path) -> WorkerSettings:
+    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    prepare(tracking)
+    settings = WorkerSettings("s", url, tracking, tmp_path / "artifacts", tmp_path / "checkpoints")
+    grid = parse_grid(GRID, "s.yaml")
+    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking, tmp_path / "artifacts"))
+    return settings
+
+
+def worked(settings: WorkerSettings) -> list[TrialEnded]:
+    events: list[Event] = []
+    work(settings, events.append, lambda: False)
+    assert not [event for event in events if isinstance(event, WorkerFailed)]
+    return [event for event in events if isinstance(event, TrialEnded)]
+
+
+def queue_of(settings: WorkerSettings) -> TrialQueue:
+    return TrialQueue(open_storage(settings.storage), "s")
+
+
+def test_out_of_memory_on_a_shared_gpu_is_retried_once_alone(settings: WorkerSettings) -> None:
+    Hungry.failures = 1
+    (ended,) = worked(replace(settings, alone=False))
+    assert ended.outcome == "killed"
+    assert "allocate 2.00 GiB" in ended.error
+    assert "to be retried with a GPU to itself" in ended.error
+    queue = queue_of(settings)
+    assert (list(queue.states().values()), queue.waiting_alone()) == (["waiting"], 1)
+    assert worked(replace(settings, alone=False)) == []
+    (again,) = worked(settings)
+    assert (again.number, again.outcome) == (ended.number, "completed")
+    tracker = connect(settings.tracking_uri)
+    runs = tracker.runs(tracker.experiment("s"), tags={"lab.kind": "trial"})
+    assert runs["status"].tolist() == ["FINISHED"]  # the same run, continued
+    assert queue.records()[0].epoch == 3
+
+
+def test_out_of_memory_with_a_gpu_to_itself_fails_the_trial(settings: WorkerSettings) -> None:
+    Hungry.failures = 2
+    assert [ended.outcome for ended in worked(replace(settings, alone=False))] == ["killed"]
+    (failed,) = worked(settings)
+    assert failed.outcome == "failed"
+    assert failed.error.startswith("OutOfMemoryError: The device has too little memory")
+    (record,) = queue_of(settings).records()
+    assert (record.state, record.failure) == ("failed", failed.error)
+
+
+def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSettings) -> None:
+    queue_of(settings).note("monitor", 3)
+    events: list[Event] = []
+    work(settings, events.append, lambda: False)
+    (failed,) = events
+    assert isinstance(failed, WorkerFailed)
+    assert "'s' cannot be trained: its attribute 'monitor' is missing or malformed" in failed.error
