@@ -6,6 +6,7 @@ from .ending import SweepResult as SweepResult
 from .planning import submit as submit
 from .progress import Progress as Progress
 from .progress import Running as Running
+from .seats import memory_size as memory_size
 from .serving import Served as Served
 from .serving import serve as serve
 from .stores import Stores as Stores

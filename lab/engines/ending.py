@@ -138,7 +138,7 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     keeps it from being made would do so again: the result says it, and the study is concluded without.
     """
     tracker.flush()  # what workers have left belongs on the leaderboard
-    states = dict(Counter[str](queue.states().values()))
+    states = dict(Counter(str(state) for state in queue.states().values()))
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:

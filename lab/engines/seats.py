@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from lab.engines.devices import Device
 from lab.errors import ConfigError, ResourceError
 
-__all__ = ["Seat", "Seats", "Sharing"]
+__all__ = ["Seat", "Seats", "Sharing", "memory_size"]
 
 WHOLE = Fraction(1)
+_SIZE = TypeAdapter(ByteSize)
+_LEAST_MEMORY = 1_000_000  # bytes: `6` means six gigabytes, not six bytes
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,21 @@ class Sharing:
             return Fraction(needed, device.memory)
         gpus = sum(each.is_gpu for each in self.devices)
         return Fraction(1, max(device.workers, math.ceil((self.workers or 1) / gpus)))
+
+
+def memory_size(text: str) -> int:
+    """Return the bytes of a size with its unit, such as `6GB` or `500 MiB`.
+
+    Raises:
+        ConfigError: it is none, or less than a megabyte.
+    """
+    try:
+        size = int(_SIZE.validate_python(text))
+    except ValidationError:
+        size = 0
+    if size < _LEAST_MEMORY:
+        raise ConfigError(f"--gpu-memory takes a size with its unit, such as 6GB, but got {text!r}")
+    return size
 
 
 def _too_small(needed: int, devices: Iterable[Device]) -> str:

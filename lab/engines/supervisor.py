@@ -248,6 +248,8 @@ class Supervisor:
             worker.take(event)
             if isinstance(event, TrialStarted):
                 self._killed.pop(worker.queue.name, None)
+            elif isinstance(event, TrialEnded) and event.outcome == Outcome.KILLED and worker.seat.is_shared:
+                self._looked = 0.0  # at once: it may wait for a GPU to itself
             self._policy.hear(worker.queue, number, event)
         self._policy.tick()
 
