@@ -1,6 +1,6 @@
-"""What can go wrong, told so that a person knows what to do next.
+"""Errors, worded so that the user knows what to do next.
 
-Every error that a user can cause is a `LabError`; the CLI prints it without a traceback.
+Every error that a user can cause is a `LabError`, which the CLI prints without a traceback.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line that no terminal acts upon: a file's name may hold anything."""
+    """Return `text` on one line, without control characters: a file name may contain anything."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class LabError(Exception):
-    """A failure that is explained to the user; `exit_code` is what the process ends with."""
+    """A failure that is explained to the user; the process exits with `exit_code`."""
 
     exit_code = 1
 
 
 class LabWarning(UserWarning):
-    """Something a user should know that does not stop the work."""
+    """Something the user should know, but that does not stop the work."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a configuration, and where."""
+    """One mistake in a configuration, and where it is."""
 
     message: str
     key: str = ""
@@ -54,7 +54,7 @@ class Fault:
 
 
 class ConfigError(LabError):
-    """A configuration or a grid file that cannot be run; carries every fault found, not only the first."""
+    """An invalid configuration or grid file; holds every fault found, not only the first."""
 
     exit_code = 2
 
@@ -70,11 +70,11 @@ class DataError(LabError):
 
 
 class OtherDataError(DataError):
-    """Data that is there, but not what a trial was planned with."""
+    """Data that exists, but differs from what a trial was planned with."""
 
 
 class ResourceError(LabError):
-    """A machine that lacks what a trial needs: memory on its device, space or rights on its disk."""
+    """A machine that lacks what a trial needs: device memory, disk space or permissions."""
 
 
 class OutOfMemoryError(ResourceError):
@@ -82,8 +82,8 @@ class OutOfMemoryError(ResourceError):
 
 
 class StudyError(LabError):
-    """A study that does not exist or cannot be worked on."""
+    """A study that does not exist or cannot be used."""
 
 
 class TrackingError(LabError):
-    """The tracking server refused or could not be reached; the only form in which an MLflow error leaves tracking/."""
+    """The tracking server refused a request or is unreachable; MLflow's errors leave tracking/ only in this form."""

@@ -1,7 +1,7 @@
 """The names a configuration can use, one small `Registry` per kind.
 
-An entry points at its implementation as `"module:attribute"`, so that a name can be checked
-(by `lab check`, by `--help`) without importing torch. A plug-in registers the object itself.
+An entry refers to its implementation as `"module:attribute"`, so that `lab check` and `--help` can look up names
+without importing torch. A plug-in registers the object itself.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ __all__ = [
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like `name`, None where none is much like it."""
+    """Return the known name most similar to `name`, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'gelu'?"` for the known name nearest to `name`, or an empty string."""
+    """Return `" Did you mean 'gelu'?"` for the known name most similar to `name`, or an empty string."""
     near = nearest(name, known)
     return f" Did you mean '{near}'?" if near else ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered implementation and the config fields it takes besides the common ones."""
+    """A registered implementation and the settings that it takes besides the common ones."""
 
     name: str
     target: Any
     options: tuple[str, ...] = ()
 
     def load(self) -> Any:
-        """Return the implementation, importing it if it was registered by its path."""
+        """Return the implementation; one registered as `"module:attribute"` is imported."""
         if not isinstance(self.target, str):
             return self.target
         module, _, attribute = self.target.partition(":")
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Addition:
-    """A name that a program has registered beside lab's own, of a kind, and what it stands for."""
+    """A name that a program has registered in addition to lab's own, with its kind and implementation."""
 
     kind: str
     name: str
@@ -70,7 +70,7 @@ class Addition:
 
 
 class Registry:
-    """Names of one kind, looked up whatever their spelling (`Leaky ReLU`, `leaky-relu`, `leaky_relu`)."""
+    """Names of one kind, found in any spelling (`Leaky ReLU`, `leaky-relu`, `leaky_relu`)."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -90,7 +90,7 @@ class Registry:
         """Return the registered spelling of `name`.
 
         Raises:
-            ConfigError: no such name; says the nearest one and lists all.
+            ConfigError: no such name; suggests the most similar one and lists all.
         """
         for known in self._entries:
             if _fold(known) == _fold(name):
@@ -135,7 +135,7 @@ for _name, _class in {
 }.items():
     activations.register(_name, f"torch.nn:{_class}")
 
-# options: the config fields beside `lr` that the optimizer's constructor takes under the same name
+# options: the settings besides `lr` that the optimizer's constructor takes under the same name
 optimizers = Registry("optimizer")
 optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
 optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
@@ -143,7 +143,7 @@ optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
 optimizers.register("rmsprop", "torch.optim:RMSprop", ["momentum", "weight_decay"])
 optimizers.register("sgd", "torch.optim:SGD", ["momentum", "nesterov", "weight_decay"])
 
-# options: the config fields the schedule depends on
+# options: the settings the schedule depends on
 schedulers = Registry("scheduler")
 schedulers.register("constant", "lab.training.schedulers:constant")
 schedulers.register("cosine", "lab.training.schedulers:cosine")
@@ -154,13 +154,13 @@ schedulers.register(
 )
 schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size"])
 
-# options: the config fields that the loss takes beside the classes' frequencies
+# options: the settings the loss takes besides the class frequencies
 losses = Registry("loss")
 losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_entropy", ["label_smoothing"])
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
 losses.register("mse", "lab.training.losses:mse")
 
-# options: the config fields the augmentation takes
+# options: the settings the augmentation takes
 augmentations = Registry("augmentation")
 augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
 augmentations.register("horizontal_flip", "lab.data.augment:horizontal_flip")
@@ -182,7 +182,7 @@ datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
 datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])
 
-# options: the model fields that shape the architecture; another architecture's are dropped
+# options: the settings that shape the architecture; those of other architectures are dropped
 _DENSE = ["head", "dense", "dense_norm", "dense_activation", "dropout"]
 _CONV = [
     *("depth", "width", "filters", "kernel_size", "padding", "stride", "pool", "pool_type", "norm"),
@@ -199,7 +199,7 @@ _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
 def added() -> list[Addition]:
-    """Return what was registered beside lab's own names; what a script defines as the object itself."""
+    """Return what was registered in addition to lab's own names; what the main script defines, as an object."""
     found = []
     for registry in _REGISTRIES:
         for name in registry:
@@ -212,7 +212,7 @@ def added() -> list[Addition]:
 
 
 def add(additions: Iterable[Addition]) -> None:
-    """Register `additions`, from another process, but for names that are known here."""
+    """Register the `additions` of another process, except for names already known here."""
     registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
         if one.name not in registries[one.kind]:

@@ -1,4 +1,4 @@
-"""How numbers of things are told."""
+"""How counts are worded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ def counted(number: int, one: str, many: str = "") -> str:
     """Return `1 cell`, `2,000 cells`, `0 studies`, `3 batches`.
 
     Args:
-        number: of things.
-        one: what one of them is called; what stands before it stays as it is (`failed cell`).
-        many: what several are called, where not only the last word's ending differs (`cells are new`).
+        number: the count.
+        one: the singular, which may be several words (`failed cell`).
+        many: the plural, if it is more than a plural ending on the last word (`cells are new`).
     """
     return f"{number:,} {one if number == 1 else many or _plural(one)}"
 

@@ -16,7 +16,6 @@ from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
 from lab.cli.gc import gc
-from lab.cli.options import STORAGE
 from lab.cli.plan import plan
 from lab.cli.results import results
 from lab.cli.status import status
@@ -43,12 +42,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:
-            known = error if isinstance(error, LabError) else _explained(error, ctx)
-            if known is None:
-                raise
-            _tell("\n".join(map(printable, str(known).split("\n"))))
-            ctx.exit(known.exit_code)
+        except LabError as error:
+            _tell("\n".join(map(printable, str(error).split("\n"))))
+            ctx.exit(error.exit_code)
 
 
 def _tell(error: str) -> None:
@@ -57,16 +53,6 @@ def _tell(error: str) -> None:
         return
     click.secho("Error: ", err=True, fg="red", bold=True, nl=False)
     click.echo(error, err=True)
-
-
-def _explained(error: Exception, ctx: click.Context) -> LabError | None:
-    """Return what the studies' database is to blame for, wherever in a command it was asked."""
-    storage = ctx.meta.get(STORAGE)
-    if storage is None:
-        return None
-    from lab.study.storage import explained
-
-    return explained(error, storage)
 
 
 _SETTINGS = {

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lab.engines import Stores
 
 __all__ = [
-    "STORAGE",
     "all_option",
     "config_options",
     "only_option",
@@ -30,7 +29,6 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _HOME = Path(".lab")
-STORAGE = "lab.storage"  # key of the studies' database in click's `meta`: an error of it says where it is
 
 
 def store_options(command: Command) -> Command:
@@ -62,9 +60,6 @@ def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: boo
     from lab.tracking import follow
 
     stores = _stores(tracking_uri, storage)
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.meta[STORAGE] = stores.storage
     if not only_look:
         happened = follow(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
         if happened:

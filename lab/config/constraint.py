@@ -17,7 +17,7 @@ from lab.registry import suggest
 
 __all__ = ["FACTS", "Constraint", "parse_constraint"]
 
-#: What is counted of a model without training it, beside the numeric config fields.
+#: What is counted of a model without training it; constraints take these and numeric settings.
 FACTS: Final = ("params", "trainable_params", "mult_adds")
 
 _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -43,14 +43,14 @@ class Constraint:
         return f"{self.name} {self.comparison} {self.limit}"
 
     def violated(self, facts: Mapping[str, Any]) -> str | None:
-        """Return why `facts` break it, or None: `params <= 150000 must hold, but params is 186378`.
+        """Return how `facts` violate it, or None: `params <= 150000 must hold, but params is 186378`.
 
         Args:
-            facts: counts and config values by name. A value of None does not apply and breaks nothing;
-                of a value per layer, each must hold.
+            facts: counts and settings by name. None does not apply and violates nothing; of one value per layer,
+                each must satisfy it.
 
         Raises:
-            KeyError: `facts` lack its name.
+            KeyError: its name is not in `facts`.
         """
         value = facts[self.name]
         parts = value if isinstance(value, tuple | list) else (value,)
@@ -59,10 +59,10 @@ class Constraint:
         return f"{self} must hold, but {self.name} is {broken[0]}" if broken else None
 
     def excess(self, facts: Mapping[str, Any]) -> float:
-        """Return how far `facts` break it: above 0 if they do, and at most 0, less the further, if they do not.
+        """Return by how much `facts` violate it: above 0 if they do; otherwise at most 0, lower the wider the margin.
 
         Raises:
-            KeyError: `facts` lack its name.
+            KeyError: its name is not in `facts`.
         """
         value = facts[self.name]
         parts = [
@@ -73,15 +73,15 @@ class Constraint:
     def _excess(self, value: float) -> float:
         distance = float(value - self.limit)
         if not _OPERATORS[self.comparison](value, self.limit):
-            return abs(distance) or 1.0  # `<` and `!=` are broken at no distance
+            return abs(distance) or 1.0  # `<` and `!=` can be violated at distance 0
         return -abs(distance) if self.comparison in ("<=", "<", ">=", ">") else 0.0
 
 
 def parse_constraint(text: str) -> Constraint:
-    """Return the constraint that `text` states: a name, a comparison, a number.
+    """Return the constraint that `text` states: a name, a comparison and a number.
 
     Raises:
-        ConfigError: it states none; the name is no fact and no numeric config field.
+        ConfigError: it is malformed, or the name is neither a fact nor a numeric setting.
     """
     found = _SYNTAX.fullmatch(text)
     if found is None:
@@ -93,8 +93,8 @@ def parse_constraint(text: str) -> Constraint:
     known = [*FACTS, *(field for field in TrialConfig.model_fields if field_kinds(field) & {int, float})]
     if name not in known:
         raise ConfigError(
-            f"unknown name '{name[:80]}'.{suggest(name, known)} It takes {', '.join(FACTS)}"
-            " or a numeric config field"
+            f"unknown name '{name[:80]}'.{suggest(name, known)} A constraint takes {', '.join(FACTS)}"
+            " or a numeric setting"
         )
     return Constraint(name, comparison, _limit(number))
 

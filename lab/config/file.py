@@ -1,4 +1,4 @@
-"""One configuration from a YAML file."""
+"""Reading the configuration of one trial from a YAML file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["load_config"]
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> TrialConfig:
-    """Return the config of a YAML file of config values, such as the `config.yaml` of a run.
+    """Return the config that a YAML file of settings gives, such as the `config.yaml` of a run.
 
     Args:
         path: the file.
-        overrides: values that win over the file's.
+        overrides: settings that replace those of the file.
 
     Raises:
-        ConfigError: all that is wrong, each fault with its line.
+        ConfigError: everything that is wrong, each fault with its line.
     """
     document = read_yaml(path)
     if not isinstance(document.value, dict):
-        raise ConfigError(Fault("must hold config values, one `name: value` a line", file=str(path)))
+        raise ConfigError(Fault("must hold settings, one `name: value` per line", file=str(path)))
     values = {
         name: document.as_written((name,), value) if takes_text(name) else value
         for name, value in document.value.items()

@@ -1,4 +1,4 @@
-"""Files of other tools' sweeps: which tool one is of, and what a grid file calls the same things."""
+"""Sweep files of other tools: recognising the tool, and what a grid file calls the same things."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.config.yaml import scalar
 
 __all__ = ["MEANT_BY", "recognised"]
 
-#: What a range or choices are described with elsewhere, and what they are described with here.
+#: The keys that describe a range or choices in other tools, and the keys that lab uses instead.
 MEANT_BY: Final[Mapping[str, str]] = {
     **dict.fromkeys(("min", "minimum", "min_value", "minValue", "lower", "start", "from"), "low"),
     **dict.fromkeys(("max", "maximum", "max_value", "maxValue", "upper", "stop", "end", "to"), "high"),
@@ -20,7 +20,7 @@ MEANT_BY: Final[Mapping[str, str]] = {
 }
 
 _RANGE: Final = "{low, high}"
-_WORDS: Final[Mapping[str, str]] = {  # what most of them call alike: a key, or a key with one of its values
+_WORDS: Final[Mapping[str, str]] = {  # shared by most of them: a key, or a key with one of its values
     "parameters": "grid (every combination) or search.space (a sampler chooses)",
     "params": "grid (every combination) or search.space (a sampler chooses)",
     "hyperparameters": "grid (every combination) or search.space (a sampler chooses)",
@@ -48,14 +48,14 @@ _WORDS: Final[Mapping[str, str]] = {  # what most of them call alike: a key, or 
     "timeout": "budget.seconds",
     "n_jobs": "--workers",
     "storage": "--storage",
-    "program": "nothing, as lab trains its own nets",
-    "command": "nothing, as lab trains its own nets",
+    "program": "nothing, because lab trains its own nets",
+    "command": "nothing, because lab trains its own nets",
 }
 
 
 @dataclass(frozen=True)
 class _Tool:
-    """A tool, the sets of keys of which one gives its files away, and what it calls otherwise than most."""
+    """A tool, the sets of keys that each identify its files, and its own terms for what most tools call alike."""
 
     name: str
     outer: tuple[frozenset[str], ...] = ()  # at the top
@@ -63,7 +63,7 @@ class _Tool:
     words: Mapping[str, str] = field(default_factory=dict)
 
     def made(self, outer: set[str], inner: set[str]) -> bool:
-        """Return whether a file with these keys is one of the tool's."""
+        """Return whether a file with these keys belongs to the tool."""
         return any(keys <= outer for keys in self.outer) or any(keys <= inner for keys in self.inner)
 
 
@@ -132,7 +132,7 @@ _TOOLS: Final = (
             "maxval": "high",
             "vals": "a list",
             "searcher": "search.sampler and search.pruner",
-            "entrypoint": "nothing, as lab trains its own nets",
+            "entrypoint": "nothing, because lab trains its own nets",
         },
     ),
     _Tool("Polyaxon", outer=_any("matrix"), words={"matrix": "search"}),
@@ -184,10 +184,10 @@ _OURS: Final = frozenset({"base", "grid", "search"})
 
 
 def recognised(value: Any) -> str | None:
-    """Return, of another tool's sweep, which tool's it is and what lab calls its keys, in one line; else None.
+    """Return one line that names the tool whose sweep this is and translates its keys; None if it is no tool's.
 
     Args:
-        value: of the document, which is no grid file.
+        value: the content of a document that is not a grid file.
     """
     outer = set(value) if isinstance(value, dict) else set()
     said = {key for mapping in _mappings(value) for key in mapping}
@@ -197,7 +197,7 @@ def recognised(value: Any) -> str | None:
     words = {**_WORDS, **tool.words}
     same = [f"{theirs} -> {ours}" for theirs, ours in words.items() if _says(value, theirs)]
     return (
-        f"looks like a sweep of {tool.name}, which lab does not read. What means the same in a grid file:"
+        f"looks like a sweep file of {tool.name}, which lab does not read. The same in a grid file:"
         f" {'; '.join(same) or 'base, grid and search'}. README.md explains one line by line"
     )
 

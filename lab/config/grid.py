@@ -1,35 +1,35 @@
 """Grid files: a base configuration and what varies over it.
 
-With `search:` a sampler chooses points in place of every combination: see `lab.config.search`.
+With `search:`, a sampler chooses points instead of training every combination: see `lab.config.search`.
 
 An example::
 
     name: digits_models             # default: the file's name
     description: Which net learns the digits best?
-    base:                           # config values that every trial shares
+    base:                           # settings that all trials share
       dataset: digits
       depth: 2
     grid:                           # every combination is one cell; the last dimension changes fastest
-      lr: [0.001, 0.01]             # a config field over values
+      lr: [0.001, 0.01]             # a setting and its values
       optimizer: [adam, sgd]
       momentum: [0.5, 0.9]
-      net:                          # variants: labels for several values moved together
+      net:                          # variants: each label sets several settings at once
         plain: {activation: relu}
         normed: {activation: gelu, norm: batch}
     when:
-      momentum: {optimizer: sgd}    # adam's cells have no momentum, and are counted once
+      momentum: {optimizer: sgd}    # Adam ignores momentum, so it adds no cells
     exclude:
       - {optimizer: sgd, lr: 0.001, net: [plain]}
     constraints:
       - params <= 150_000           # counted before any training
-    repeats: 3                      # every cell under seeds 0, 1, 2; or a list of seeds
-    epochs: 10                      # most epochs of a trial
-    patience: 3                     # epochs without improvement before it stops
+    repeats: 3                      # every cell with seeds 0, 1, 2; or a list of seeds
+    epochs: 10                      # maximum number of epochs
+    patience: 3                     # epochs without improvement before early stopping
     budget: {trials: 30, seconds: 600}
     max_retries: 2                  # retries after a worker crash
     gpu_memory: 6GB                 # GPU memory that one trial needs; several trials then share a GPU
-    needs: pretrain.yaml            # grid files, beside this one, whose studies are swept first
-    report: F. one factor at a time # what the study repeats, and what was reported there
+    needs: pretrain.yaml            # grid files, in the same folder, whose studies are swept first
+    report: F. one factor at a time # which part of a report the study reproduces, and its figures
     reported:
       - {cells: {optimizer: sgd, lr: 0.001}, test_accuracy: 0.983, note: one epoch}
       - {cells: {net: plain}, outcome: not_converged}
@@ -66,31 +66,31 @@ def _plausible(memory: ByteSize) -> ByteSize:
 
 
 class Budget(BaseModel):
-    """Where a study ends before its grid does."""
+    """Limits that end a study before all its cells are trained."""
 
     model_config = _STRICT
 
     trials: Annotated[int, Field(ge=1)] | None = None
-    """Most cells to run, in order; of a search, how many points it tries."""
+    """Maximum number of cells to run, in order; for a search, the number of trials."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """No trial starts after so much wall-clock time."""
+    """Wall-clock time after which no new trials start."""
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """No trial of a search starts after so many epochs of all its trials together."""
+    """Total number of epochs of a search after which no new trials start."""
 
 
 class ReportedEntry(BaseModel):
-    """What a report says of some cells; no cells means the best of all."""
+    """What a report says about some cells; without `cells`, about the best of all."""
 
     model_config = _STRICT
 
     cells: dict[str, Any] = {}
-    """Keys and the values of which a cell must have one."""
+    """Keys, and the values of which a cell must have one."""
     test_accuracy: float | list[float] | None = None
-    """The report's test accuracy, from 0 to 1, or the lowest and the highest of several."""
+    """The reported test accuracy, from 0 to 1, or the lowest and the highest of several."""
     outcome: str | None = None
-    """How the report says that the trials ended."""
+    """The reported outcome of the trials."""
     note: Annotated[str, Field(max_length=500)] = ""
-    """What else to know of the figure."""
+    """A remark on the figure."""
 
     @model_validator(mode="after")
     def _says_something(self) -> ReportedEntry:
@@ -98,25 +98,27 @@ class ReportedEntry(BaseModel):
             raise ValueError("must give either test_accuracy or outcome")
         values = self.test_accuracy if isinstance(self.test_accuracy, list) else [self.test_accuracy or 0.0]
         if len(values) > 2 or values != sorted(values) or not all(0 <= value <= 1 for value in values):
-            raise ValueError("test_accuracy must be a share from 0 to 1, or two of them, the lower first")
+            raise ValueError(
+                "test_accuracy must be a fraction from 0 to 1, or two of them, the lower one first"
+            )
         return self
 
 
 class GridFile(BaseModel):
-    """The keys of a grid file, as they stand in it; `load_grid` makes a `Grid` of them."""
+    """The keys of a grid file, as written; `load_grid` turns them into a `Grid`."""
 
     model_config = _STRICT
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)] | None = None
-    """Name of the study and its experiment (default: the file's name)."""
+    """Name of the study and its experiment (default: the file name)."""
     description: Annotated[str, Field(max_length=5000)] = ""
     """What the study is for."""
     base: dict[str, Any] = {}
-    """Config values that every cell shares."""
+    """Settings that all cells share."""
     grid: dict[str, Any] = {}
-    """What varies: a config field over a list of values, or variants: labels with several values each."""
+    """What varies: a setting with a list of values, or variants: labels with several settings each."""
     search: SearchFile | None = None
-    """What a sampler chooses, in place of every combination."""
+    """What a sampler chooses, instead of every combination."""
     when: dict[str, dict[str, Any]] = {}
     """Conditions under which a dimension is part of a cell."""
     exclude: list[dict[str, Any]] = []
@@ -124,26 +126,26 @@ class GridFile(BaseModel):
     constraints: list[str] = []
     """Limits on what is counted before training."""
     repeats: Any = 1
-    """Seeds for every cell: so many, or a list of them."""
+    """Number of seeds for every cell, or a list of seeds."""
     epochs: Any = None
-    """Most epochs of a trial: `base.epochs`."""
+    """Maximum number of epochs: short for `base.epochs`."""
     patience: Any = None
-    """Patience of a trial: `base.patience`."""
+    """Epochs without improvement before early stopping: short for `base.patience`."""
     budget: Budget = Budget()
-    """Where the study ends before the grid does."""
+    """Limits that end the study early."""
     max_retries: Annotated[int, Field(ge=0)] = 2
-    """How often a cell is tried again whose process died; one that raised an error is not."""
+    """Maximum number of retries after a worker crash; a trial that raises an error is not retried."""
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
-    """GPU memory that one trial needs, such as 6GB; from it follows how many trials share a GPU."""
+    """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
     needs: str | list[str] = []
-    """Grid files, relative to this one, whose studies are to be finished first."""
+    """Grid files, relative to this one, whose studies must be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""
-    """Which part of which report the study repeats."""
+    """Which part of which report the study reproduces."""
     reported: list[ReportedEntry] = []
-    """The figures of the report, which `lab results` sets beside the study's own."""
+    """The figures of the report, which `lab results` shows next to those of the study."""
 
 
-#: The file's own keys that hold one value each: what `--set` replaces beside the values of `base`.
+#: The keys that hold one value each, which `--set` can replace in addition to the settings of `base`.
 FILE_KEYS: Final = (
     "name",
     "repeats",
@@ -155,7 +157,7 @@ FILE_KEYS: Final = (
 
 @dataclass(frozen=True)
 class Selection:
-    """A choice of cells: keys, and the values of which each must have one."""
+    """A selection of cells: keys, and the values of which a cell must have one."""
 
     clauses: tuple[Clause, ...]
 
@@ -165,15 +167,15 @@ class Selection:
         )
 
     def matches(self, space: Space, point: Mapping[str, Any]) -> bool:
-        """Return whether `point` has one of the values of every key; an inactive dimension has none."""
+        """Return whether `point` has one of the values for every key; an inactive dimension has none."""
         return all(_has(space, point, key, allowed) for key, allowed in self.clauses)
 
 
 @dataclass(frozen=True)
 class Reported(Selection):
-    """What a report says of the cells it selects (all of them, where it names none).
+    """What a report says about the cells it selects (all cells if it names none).
 
-    `test_accuracy` is a share, or the lowest and the highest of several; or else `outcome` says how they ended.
+    Either `test_accuracy` is a fraction, or the lowest and the highest of several; or `outcome` is how they ended.
     """
 
     test_accuracy: float | tuple[float, float] | None = None
@@ -183,7 +185,7 @@ class Reported(Selection):
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid file that has been checked: what every cell shares, and the space of cells."""
+    """A checked grid file: what all cells share, and the space of cells."""
 
     name: str
     description: str
@@ -204,10 +206,10 @@ class Grid:
     text: str = field(default="", repr=False)
 
     def config(self, point: Mapping[str, Any]) -> TrialConfig:
-        """Return the config of a cell: the base, and over it what `point` stands for.
+        """Return the config of a cell: the base, overridden by what `point` represents.
 
         Raises:
-            ConfigError: values that contradict each other; names the cell.
+            ConfigError: the settings contradict each other; the message names the cell.
         """
         values = self.space.values(point)
         try:
@@ -218,7 +220,7 @@ class Grid:
             raise ConfigError([Fault(f.message + place, f.key, self.file) for f in error.faults]) from None
 
     def excluded(self, point: Mapping[str, Any]) -> str | None:
-        """Return why `exclude` or `only` leaves `point` out, or None if they do not."""
+        """Return why `exclude` or `only` leaves out `point`, or None if neither does."""
         if self.only is not None and not self.only.matches(self.space, point):
             return f"not among --only {self.only}"
         for exclusion in self.exclude:
@@ -227,7 +229,7 @@ class Grid:
         return None
 
     def label(self, point: Mapping[str, Any]) -> str:
-        """Return a short name for a cell: `relu lr=0.01 adam depth=2`; of a single cell, the grid's name."""
+        """Return a short name for a cell: `relu lr=0.01 adam depth=2`; for a single cell, the grid's name."""
         parts = []
         for name, value in point.items():
             text = f"{value:.4g}" if name in self._ranged and isinstance(value, float) else as_text(value)

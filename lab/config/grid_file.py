@@ -1,4 +1,4 @@
-"""Reading grid files: every fault is found, and told with its line and key, before a `Grid` is made."""
+"""Reading grid files: every fault is reported with its line and key before a `Grid` is made."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def load_grid(
 
     Args:
         path: the file.
-        overrides: config values over the file's base, such as `--set epochs=3`, and values of `FILE_KEYS`.
-        only: dimensions and the texts of the values to keep, such as `--only net=lenet,conv3`.
+        overrides: settings that replace those of the base, as `--set epochs=3` does, and values of `FILE_KEYS`.
+        only: dimensions and the values to keep, as text, as in `--only net=lenet,conv3`.
 
     Raises:
         ConfigError: everything that is wrong with the file, each fault with its line and key.
@@ -50,11 +50,11 @@ def parse_grid(
     overrides: Mapping[str, Any] | None = None,
     only: Mapping[str, list[str]] | None = None,
 ) -> Grid:
-    """Check a grid file given as text (as a study keeps it); see `load_grid`.
+    """Check a grid file given as text, as a study stores it; see `load_grid`.
 
     Args:
-        text: what the file holds.
-        file: its name, for error messages and as the default of `name`.
+        text: the content of the file.
+        file: its name, for error messages and as the default for `name`.
         overrides: as for `load_grid`.
         only: as for `load_grid`.
 

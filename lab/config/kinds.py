@@ -1,4 +1,4 @@
-"""What is known of a setting by its name: the types it takes, its text, and what else it is called."""
+"""What the name of a setting tells: the types it takes, its text form, and other names for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.config.settings import Settings
 
 __all__ = ["as_text", "doubtful", "field_kinds", "near_field", "suggest_field", "takes_text"]
 
-# what other tools and papers call our fields
+# what other tools and papers call our settings
 _ALSO_CALLED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("learning_rate", "learningrate", "learning-rate", "eta"), "lr"),
     **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs"), "epochs"),
@@ -21,38 +21,38 @@ _ALSO_CALLED: Final[Mapping[str, str]] = {
 
 
 def near_field(name: str) -> str | None:
-    """Return the field that is meant where there is none called `name`, None where it cannot be guessed."""
+    """Return the setting that an unknown `name` probably means, or None."""
     return _ALSO_CALLED.get(name) or registry.nearest(name, Settings.model_fields)
 
 
 def suggest_field(name: str) -> str:
-    """Return `" Did you mean 'lr'?"` for the field that `name` may mean, or an empty string."""
+    """Return `" Did you mean 'lr'?"` for the setting that `name` probably means, or an empty string."""
     near = near_field(name)
     return f" Did you mean '{near}'?" if near else ""
 
 
 def doubtful(wrong: Iterable[str]) -> frozenset[str]:
-    """Return which fields' values are not known where keys are `wrong`: the fields, and what unknown keys may mean."""
+    """Return the settings whose values are unknown if keys are `wrong`: these, and what they probably mean."""
     names = list(wrong)
     return frozenset([*names, *filter(None, map(near_field, names))])
 
 
 @functools.cache
 def field_kinds(name: str) -> frozenset[type]:
-    """Return which of int, float, bool, str, tuple, NoneType a field takes; nothing for an unknown field."""
+    """Return which of int, float, bool, str, tuple, NoneType a setting takes; nothing for an unknown name."""
     field = Settings.model_fields.get(name)
     return frozenset() if field is None else frozenset(_kinds(field.annotation))
 
 
 @functools.cache
 def takes_text(name: str) -> bool:
-    """Return whether a field takes text only, or lists of it: no number or truth value can be meant there."""
+    """Return whether a setting takes only text or lists of text, so that `001` or `no` cannot mean anything else."""
     field = Settings.model_fields.get(name)
     return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
 
 
 def _scalar_kinds(annotation: Any) -> set[type]:
-    """Return the types of what a field takes, and of the items where it takes a tuple."""
+    """Return the types that a setting takes, and for a tuple those of its items."""
     origin = get_origin(annotation)
     if origin is None or origin is Literal:
         return _kinds(annotation)
@@ -75,7 +75,7 @@ def _kinds(annotation: Any) -> set[type]:
 
 
 def as_text(value: Any) -> str:
-    """Return a config value as its param text: `6,16`, `true`, `0.001`; `none` for None and for no items."""
+    """Return a value as the text of its param: `6,16`, `true`, `0.001`; `none` for None and for an empty list."""
     if isinstance(value, tuple):
         return ",".join(as_text(item) for item in value) or "none"
     if value is None:

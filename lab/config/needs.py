@@ -1,4 +1,4 @@
-"""The grid files that a grid file needs: their studies are trained first."""
+"""The grid files that a grid file needs, whose studies are trained first."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["load_needs", "reaches_needs"]
 def load_needs(grid: Grid) -> list[Grid]:
     """Return the grids whose studies `grid` needs, each after those that it needs itself.
 
-    Those overrides of `grid` hold for them too that `reaches_needs`; a study's own `overrides` says which.
+    Overrides for which `reaches_needs` is true apply to them too; the `overrides` of each grid list those.
 
     Raises:
-        ConfigError: a file is missing or wrong, a study would need itself, or varies what an override replaces.
+        ConfigError: a file is missing or invalid, a study needs itself, or one varies what an override replaces.
     """
     found: dict[Path, Grid] = {}
     _collect(grid, Path(grid.file).resolve(), (), found)
@@ -28,8 +28,11 @@ def load_needs(grid: Grid) -> list[Grid]:
 
 
 def reaches_needs(setting: str) -> bool:
-    """Return whether an override of a grid holds for the studies that it needs too: one that says which data
-    they are trained on, for how many epochs and by what. All else, such as `lr`, is for the grid alone."""
+    """Return whether an override of a grid also applies to the studies that it needs.
+
+    It does if it determines the data, the number of epochs or the hardware; others, such as `lr`, are for the
+    grid alone.
+    """
     of_data = {
         "dataset",
         *(option for name in registry.datasets for option in registry.datasets[name].options),
@@ -45,7 +48,7 @@ def _collect(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[Path, 
             chain = " -> ".join(path.name for path in (*above, file, needed))
             raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
         if not _is_file(needed):
-            raise ConfigError(Fault(f"there is no grid file {name} beside this one", "needs", grid.file))
+            raise ConfigError(Fault(f"there is no grid file {name} in this folder", "needs", grid.file))
         if needed not in found:
             needed_grid = _load(needed, overrides, grid)
             _collect(needed_grid, needed, (*above, file), found)

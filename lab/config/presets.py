@@ -1,4 +1,4 @@
-"""Named bundles of config values: the nets of the reports. What a user sets himself lies above them."""
+"""Named bundles of settings: the nets of the reports. Settings given explicitly override them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["PRESETS"]
 
-# what the reports trained their efficient nets with
+# how the reports trained their efficient nets
 _SGD: Final[Mapping[str, Any]] = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
 
 # the inverted-residual nets: a stem of stride 2, blocks, one linear layer
@@ -31,7 +31,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "optimizer": "sgd",
         "momentum": 0.9,
         "lr": 0.001,
-        "batch_size": 4,  # of PyTorch's CIFAR-10 tutorial, whose net this is: larger batches learn slower at its lr
+        "batch_size": 4,  # as in PyTorch's CIFAR-10 tutorial: larger batches learn more slowly at this lr
     },
     # 110,598 parameters
     "conv3": {

@@ -1,4 +1,4 @@
-"""`Range`: the numbers from one to another that a search may choose for a config field."""
+"""`Range`: the interval from which a search chooses the value of a setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.registry import suggest
 
 __all__ = ["RANGE_KEYS", "Range", "describes_values", "read_range"]
 
-#: What a range is written with.
+#: The keys of a range.
 RANGE_KEYS: Final = ("low", "high", "log", "step")
 
 Problem = tuple[str, str]  # a key of the range ("" for all of it), and what is wrong there
@@ -24,7 +24,7 @@ Problem = tuple[str, str]  # a key of the range ("" for all of it), and what is 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both possible: int or float as both are, in equal steps or on a log scale."""
+    """Numbers from `low` to `high`, both included, all of the type of these two; in equal steps or on a log scale."""
 
     low: int | float
     high: int | float
@@ -37,22 +37,22 @@ class Range:
 
     @property
     def ends(self) -> tuple[int | float, ...]:
-        """The lowest and the highest number, once if they are the same."""
+        """The lowest and the highest number, once if they are equal."""
         return (self.low,) if self.low == self.high else (self.low, self.high)
 
     def values(self) -> list[int | float] | None:
-        """Return all its numbers, None where they are without end: floats without steps."""
+        """Return all its numbers, or None if they are uncountable: floats without steps, or a log scale."""
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         step = self.step or (1 if whole and not self.log else None)
         if step is None:
             return None
         count = round((self.high - self.low) / step) + 1
-        # in decimal: 0.1 + 2 * 0.1 is not 0.3
+        # in decimal, because 0.1 + 2 * 0.1 is not 0.3
         exact_low, exact_step = Decimal(str(self.low)), Decimal(str(step))
         return [type(self.low)(exact_low + number * exact_step) for number in range(count)]
 
     def holds(self, value: Any) -> bool:
-        """Return whether `value` is a number from `low` to `high`, and on a step if there are any."""
+        """Return whether `value` is a number from `low` to `high`, and on a step if there are steps."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if isinstance(self.low, int) and not isinstance(value, int):
@@ -61,23 +61,28 @@ class Range:
 
 
 def describes_values(raw: Mapping[str, Any]) -> bool:
-    """Return whether a mapping describes a range or choices, in our words or another tool's, and is no variants."""
+    """Return whether a mapping describes a range or choices, in lab's terms or another tool's, rather than variants."""
     known = {*RANGE_KEYS, "when", "choices", *MEANT_BY}
     return raw.keys() <= known and any(not isinstance(value, dict | None) for value in raw.values())
 
 
 def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Problem]]:
-    """Return the range of the config field `name` that `raw` describes, or None and what is wrong with it."""
+    """Return the range of the setting `name` that `raw` describes, or None and what is wrong with it."""
     kinds = field_kinds(name)
     if not kinds & {int, float}:
-        return None, [("", f"{name} takes no numbers and so no range; list its values, as in {name}: [a, b]")]
+        return None, [
+            (
+                "",
+                f"{name} does not take numbers, so it cannot have a range; list its values, as in {name}: [a, b]",
+            )
+        ]
     problems: list[Problem] = [
-        (key, f"unknown key.{_meant(key)} A range has low, high, log, step and when")
+        (key, f"unknown key.{_meant(key)} A range has the keys low, high, log, step and when")
         for key in raw
         if key not in (*RANGE_KEYS, "when")
     ]
     said = {*raw, *(MEANT_BY.get(key, "") for key in raw)}
-    problems += [("", f"a range has a {key}") for key in ("low", "high") if key not in said]
+    problems += [("", f"a range needs {key}") for key in ("low", "high") if key not in said]
     number = float if float in kinds else int
     ends = {key: raw[key] for key in ("low", "high") if key in raw}
     for key, value in ends.items():
@@ -97,7 +102,9 @@ def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Pr
     elif step is not None and not _on_step(low, high, step):
         exact_low, exact_high, exact_step = (Decimal(str(value)) for value in (low, high, step))
         last = number(exact_low + (exact_high - exact_low) // exact_step * exact_step)
-        problems.append(("high", f"steps of {step} from {low} do not meet {high}; the last one is {last}"))
+        problems.append(
+            ("high", f"steps of {step} from {low} do not reach {high} exactly; the last one is {last}")
+        )
     return (
         (None, problems) if problems else (Range(low, high, log, None if step is None else number(step)), [])
     )
@@ -114,7 +121,7 @@ def _end_problems(name: str, key: str, value: Any, number: type) -> list[Problem
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return [(key, f"must be a number, but got {value!r}")]
     if number is int and not isinstance(value, int):
-        return [(key, f"must be a whole number, as {name} is one, but got {value!r}")]
+        return [(key, f"must be a whole number, because {name} is one, but got {value!r}")]
     try:
         check_value(name, value)
     except ConfigError as error:
@@ -127,7 +134,7 @@ def _step_problems(step: Any, number: type, *, log: bool) -> list[Problem]:
     accepted = int if number is int else (int, float)
     if isinstance(step, bool) or not isinstance(step, accepted) or not math.isfinite(step) or step <= 0:
         return [("step", f"must be {rule} above 0, but got {step!r}")]
-    return [("step", "a log scale has no steps; leave one of them out")] if log else []
+    return [("step", "a log scale has no steps; leave out one of the two")] if log else []
 
 
 def _on_step(low: float, value: float, step: float) -> bool:

@@ -1,4 +1,4 @@
-"""Settings together: how they contradict each other, and what those that are not given resolve to."""
+"""Settings in combination: how they contradict each other, and what unset ones resolve to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MODEL_OPTIONS: Final = tuple(
     )
 )
 
-# What image_folder alone knows, and what has another value than None where it does not count.
+# Options of image_folder only, with a default other than None if they do not apply.
 FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
 
-# An option takes this value where its optimizer, scheduler or loss uses it, and is None where nothing does.
+# The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "momentum": 0.0,
     "nesterov": False,
@@ -29,8 +29,8 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "step_size": 10,
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
-    "data_digest": None,  # only looking at the files tells
-    "full_scale": None,  # likewise
+    "data_digest": None,  # depends on the files
+    "full_scale": None,  # depends on the files
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
@@ -40,20 +40,20 @@ _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau
 
 
 class Contradictions:
-    """Collects how values contradict each other, but for what depends on a field in doubt."""
+    """Collects contradictions between settings, except those that involve a setting in doubt."""
 
     def __init__(self, doubted: Collection[str]) -> None:
         self.faults: list[Fault] = []
         self._doubted = doubted
 
     def add(self, message: str, key: str, *others: str) -> None:
-        """Note what is wrong with `key` beside the fields `others`."""
+        """Note what is wrong with the setting `key` in combination with `others`."""
         if {"preset", key, *others}.isdisjoint(self._doubted):
             self.faults.append(Fault(message, key))
 
 
 def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
-    """Return the settings that resolve to another value than the one given, and note contradictions in `found`."""
+    """Return the settings that resolve to a value other than the given one; note contradictions in `found`."""
     return {
         **_resolve_model(settings, found),
         **_resolve_options(settings),
@@ -62,7 +62,7 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
 
 
 def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
-    """Return the model's fields as its architecture takes them; those it does not take get their defaults."""
+    """Return the model's settings as its architecture takes them; those it does not take get their defaults."""
     options = registry.architectures[config.architecture].options
     resolved = _resolve_layers(config, found) if "filters" in options else {}
     if "dense" in options:
@@ -72,7 +72,7 @@ def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
 
 
 def _resolve_layers(config: Settings, found: Contradictions) -> dict[str, Any]:
-    """Turn `depth` and `width` into `filters`, and check that every per-layer list has one value a layer."""
+    """Turn `depth` and `width` into `filters`, and check that every per-layer list has one value per layer."""
     filters = config.filters
     counted_by = ("architecture", "filters") if filters is not None else ("architecture", "filters", "depth")
     if filters is None:
@@ -121,7 +121,7 @@ def _uses(config: Settings, *blocks: str) -> bool:
 
 
 def _unless(used: bool, name: str) -> dict[str, Any]:
-    """Return nothing for a field that is used, and its default for one that is not."""
+    """Return nothing for a setting that is used, and the default for one that is not."""
     return {} if used else {name: Settings.model_fields[name].default}
 
 
@@ -148,7 +148,7 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
         "gamma": _GAMMA.get(config.scheduler),
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,
-        # only looking at a folder's images tells theirs
+        # depends on the images of a folder
         "image_size": None if "data_dir" in registry.datasets[config.dataset].options else 32,
     }
     resolved = {}
@@ -172,20 +172,20 @@ def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]
 
 def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
     if metric.startswith("val_") and config.val_fraction == 0:
-        message = "val_fraction=0 leaves nothing to measure it on; monitor train_accuracy instead"
+        message = "val_fraction=0 leaves no validation images; monitor train_accuracy instead"
         found.add(message, name, "val_fraction")
     elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
-        message = f"{metric} is only known with eval_test_every_epoch: true"
+        message = f"{metric} is only computed with eval_test_every_epoch: true"
         found.add(message, name, "eval_test_every_epoch")
 
 
 def _collapse(value: Any) -> Any:
-    """Return the one value of a tuple that repeats it, so that `3` and `[3, 3]` are the same config."""
+    """Return the single value of a tuple that repeats it, so that `3` and `[3, 3]` are the same config."""
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 def _collapse_dropout(value: Any, layers: int) -> Any:
-    """Return the one number that means the same as a list of dropouts: it spares the first of several."""
+    """Return the single number equivalent to a list of dropouts, which leaves out the first of several layers."""
     if not isinstance(value, tuple) or len(value) != layers:
         return value
     spared, rest = (value[:1], value[1:]) if layers > 1 else ((0.0,), value)

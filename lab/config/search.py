@@ -1,20 +1,20 @@
-"""The `search:` of a grid file: a sampler chooses points of a space, and a pruner ends those that promise little.
+"""The `search:` of a grid file: a sampler chooses points of a space, and a pruner stops unpromising trials.
 
 An example::
 
     search:
-      sampler: tpe                          # or {name: tpe, seed: 1, n_startup_trials: 20}: Optuna's own options;
-                                            # `grid` tries every point once, and needs no budget
+      sampler: tpe                          # or {name: tpe, seed: 1, n_startup_trials: 20}: with Optuna's options;
+                                            # `grid` tries every point once and needs no budget
       pruner: {name: median, n_warmup_steps: 2}
       space:
-        lr: {low: 0.0001, high: 0.1, log: true}              # a range of a config field
+        lr: {low: 0.0001, high: 0.1, log: true}              # a range of a setting
         batch_size: {low: 32, high: 256, step: 32}
         optimizer: [adam, sgd]                               # choices
         momentum: {low: 0.0, high: 0.99, when: {optimizer: sgd}}
         net: {plain: {activation: relu}, bn: {norm: batch}}  # variants, as in `grid`
-      objectives: [val_accuracy]            # default: the monitored metric; of several, the Pareto front is sought
+      objectives: [val_accuracy]            # default: the monitored metric; several: seeks the Pareto front
       enqueue: [{lr: 0.01, optimizer: adam}]                 # tried first
-      target: 0.98                          # no trial starts once one has reached it
+      target: 0.98                          # once a trial reaches it, no new trials start
     budget: {trials: 50, seconds: 600, epochs: 500}
 """
 
@@ -32,30 +32,30 @@ from lab.config.settings import METRICS
 
 __all__ = ["GRID_SAMPLER", "OBJECTIVES", "Method", "Objective", "Search", "SearchFile"]
 
-#: What a search can optimise: what an epoch logs, what is counted, what a trial takes.
+#: What a search can optimise: metrics of an epoch or the test, counts, and the time a trial takes.
 OBJECTIVES: Final = (*METRICS, "test_loss", "test_accuracy", *FACTS, "seconds")
 
-#: The sampler that tries every point of a finite space once, in its order.
+#: The sampler that tries every point of a finite space once, in order.
 GRID_SAMPLER: Final = "grid"
 
 Direction = Literal["maximize", "minimize"]
 
 
 class SearchFile(BaseModel):
-    """The keys of `search:`, as they stand in the file."""
+    """The keys of `search:`, as written."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 
     sampler: Any = "tpe"
-    """What chooses the points, by Optuna's name, or a mapping of its name and Optuna's own options."""
+    """What chooses the points: a name, or a mapping of a name and Optuna's options."""
     pruner: Any = "none"
-    """What ends trials that promise little, given like the sampler."""
+    """What stops unpromising trials, given like the sampler."""
     space: dict[str, Any] = {}
     """What is searched: ranges, choices and variants."""
     objectives: Any = None
     """Metrics to optimise (default: the monitored one), by name or as {metric: maximize or minimize}."""
     enqueue: list[dict[str, Any]] = []
-    """Points to try first; what one leaves out is chosen by the sampler."""
+    """Points to try first; the sampler chooses what a point leaves out."""
     target: Any = None
     """Value of the single objective at which the search ends."""
 
@@ -68,7 +68,7 @@ class SearchFile(BaseModel):
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler or a pruner: its name, and options of its class in Optuna."""
+    """A sampler or a pruner: its name, and options of Optuna's class."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric of a finished trial, and which end of it is best."""
+    """A metric of a finished trial, and its direction."""
 
     metric: str
     direction: Direction
@@ -91,7 +91,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Search:
-    """How a grid file's space is searched. `enqueue` holds points, of which dimensions may be missing."""
+    """How the space of a grid file is searched. The points in `enqueue` may lack dimensions."""
 
     sampler: Method
     pruner: Method
@@ -101,7 +101,7 @@ class Search:
 
     @property
     def tries_every_point(self) -> bool:
-        """Whether nothing is left to a sampler: each point of the space is tried once."""
+        """Whether each point of the space is tried once, which leaves nothing for a sampler to choose."""
         return self.sampler.name == GRID_SAMPLER
 
 

@@ -1,8 +1,8 @@
 """`Space`: the parameters a grid varies, as a bijection between cell numbers and points.
 
-A dimension varies one config field over a list of values, or *variants*: labels that each stand for several
-values moved together. A dimension with a `when` is part of a point only where its conditions hold, so that
-cells that would differ in nothing but an unused value are counted once::
+A dimension varies one setting over a list of values, or *variants*: labels that each set several settings at
+once. A dimension with a `when` is part of a point only if its conditions hold, so that cells that would differ
+only in an unused value are counted once::
 
     space = Space(
         {"optimizer": ["adam", "sgd"], "momentum": [0.5, 0.9], "net": {"plain": {}, "bn": {"norm": "batch"}}},
@@ -12,8 +12,8 @@ cells that would differ in nothing but an unused value are counted once::
     space.at(5)                # Point(optimizer=sgd, momentum=0.9, net=bn)
     space.values(space.at(5))  # {"optimizer": "sgd", "momentum": 0.9, "norm": "batch"}
 
-A dimension of a search may be a `Range`: then `build` makes points anywhere in it, and the cells that are
-counted and numbered are those at its ends.
+A dimension of a search may be a `Range`: `build` makes points anywhere in it, while only the cells at its ends are
+counted and numbered.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lab.wording import counted
 
 __all__ = ["Dimension", "Point", "Space"]
 
-Clause = tuple[str, tuple[Any, ...]]  # a key and the values of which it must have one
+Clause = tuple[str, tuple[Any, ...]]  # a key, and the values of which it must have one
 Bundle = tuple[tuple[str, Any], ...]
 Problem = tuple[KeyPath, str]
 
@@ -45,7 +45,7 @@ _INACTIVE: Final = -1
 
 
 class Point(Mapping[str, Any]):
-    """One point of a space: the candidate (of variants, the label) of every active dimension."""
+    """One point of a space: the candidate (for variants, the label) of every active dimension."""
 
     __slots__ = ("_chosen",)
 
@@ -70,9 +70,9 @@ class Point(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that varies: a config field over values or a range, or variants over labels with a bundle each.
+    """One thing that varies: a setting over values or a range, or variants over labels with a bundle each.
 
-    Of a range, `candidates` are its ends.
+    The `candidates` of a range are its ends.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Dimension:
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """The config fields it can set."""
+        """The settings that it can set."""
         if self.bundles is None:
             return (self.name,)
         return tuple(dict.fromkeys(name for bundle in self.bundles for name, _ in bundle))
@@ -94,13 +94,13 @@ class Dimension:
         return {token(candidate): position for position, candidate in enumerate(self.candidates)}
 
     def values(self, position: int) -> dict[str, Any]:
-        """Return the config values of the candidate at `position`."""
+        """Return the settings of the candidate at `position`."""
         if self.bundles is None:
             return {self.name: self.candidates[position]}
         return dict(self.bundles[position])
 
     def seen(self, key: str, position: int, constants: Mapping[str, Any]) -> Any:
-        """Return what a condition on `key` compares when the candidate at `position` is chosen."""
+        """Return the value that a condition on `key` compares when the candidate at `position` is chosen."""
         if key == self.name:
             return self.candidates[position]
         return self.values(position).get(key, constants.get(key, _MISSING))
@@ -120,16 +120,15 @@ class Space:
     """The parameters a study varies; see the module for an example. Immutable.
 
     Args:
-        grid: dimension name -> values, or label -> config values (variants), or a range, in the order of
-            the cells.
-        when: dimension name -> its conditions: key -> value, or a list of values of which any will do. A key
-            is another dimension, a config field that variants set, or one of `constants`. A condition on a
+        grid: dimension name -> values, or label -> settings (variants), or a range, in the order of the cells.
+        when: dimension name -> its conditions: key -> value, or a list of values of which any one will do. A key
+            is another dimension, a setting that variants set, or one of `constants`. A condition on a
             dimension that is itself inactive does not hold.
-        constants: the values of fields that do not vary, for conditions.
+        constants: the values of settings that do not vary, for conditions.
 
     Raises:
-        ConfigError: everything that is wrong: no candidates, duplicates, fields set twice, conditions on
-            unknown keys or values, or in a circle.
+        ConfigError: everything that is wrong: no candidates, duplicates, settings set twice, conditions on
+            unknown keys or values, circular conditions.
     """
 
     def __init__(
@@ -145,9 +144,7 @@ class Space:
         if problems:
             raise ConfigError([Fault(message, dotted(path)) for path, message in problems])
         self._sources = _sources(self.dimensions)
-        self._order = (
-            self._controllers()
-        )  # dimensions that conditions look at, each after those it looks at itself
+        self._order = self._controllers()  # dimensions in conditions, each after those it depends on itself
         self._classes = {index: self._classify(index) for index in self._order}
         self._blocks, self._by_key = self._partition()
         self._starts = [block.start for block in self._blocks]
@@ -209,7 +206,7 @@ class Space:
         return block.start + rest
 
     def values(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the config values that `point` stands for, its variants expanded.
+        """Return the settings that `point` represents, with its variants expanded.
 
         Raises:
             ValueError: a dimension or a candidate that this space does not have.
@@ -226,8 +223,10 @@ class Space:
         return values
 
     def build(self, choose: Callable[[Dimension], Any]) -> Point:
-        """Return the point that `choose` makes: it is asked for the value of each dimension that is active,
-        after those that its conditions look at."""
+        """Return the point whose values `choose` returns.
+
+        It is called for each active dimension, after the dimensions that its conditions depend on.
+        """
         chosen: dict[str, Any] = {}
         for number in _sorted_by_need(self.dimensions, self._sources):
             dimension = self.dimensions[number]
@@ -236,10 +235,10 @@ class Space:
         return Point({dim.name: chosen[dim.name] for dim in self.dimensions if dim.name in chosen})
 
     def seen(self, key: str, point: Mapping[str, Any]) -> Any:
-        """Return what a condition or an exclusion on `key` compares at `point`.
+        """Return the value that a condition or an exclusion on `key` compares at `point`.
 
         Raises:
-            KeyError: nothing is known of `key`, or its dimension is inactive at `point`.
+            KeyError: `key` is unknown, or its dimension is inactive at `point`.
         """
         number = self._sources.get(key)
         if number is None:
@@ -276,7 +275,7 @@ class Space:
         return [number for number in order if number in looked_at]
 
     def _classify(self, number: int) -> _Classes:
-        """Group a dimension's candidates by the conditions they fulfil: one group needs only one block."""
+        """Group a dimension's candidates by the conditions that they meet: one group needs only one block."""
         dimension = self.dimensions[number]
         clauses = [
             clause for dim in self.dimensions for clause in dim.when if self._sources.get(clause[0]) == number
@@ -346,13 +345,13 @@ class Space:
 class _Classes:
     groups: tuple[tuple[int, ...], ...]  # candidate positions, ascending
     of: Mapping[int, int]  # candidate position -> its group
-    holds: Mapping[Clause, frozenset[int]]  # clause -> the groups that fulfil it
+    holds: Mapping[Clause, frozenset[int]]  # clause -> the groups that meet it
 
 
 def find_problems(
     dimensions: Sequence[Dimension], when: Mapping[str, Sequence[Clause]], constants: Mapping[str, Any]
 ) -> list[Problem]:
-    """Return everything that keeps `dimensions` from being a space, each with its place in the grid file."""
+    """Return everything that prevents `dimensions` from being a space, each with its place in the grid file."""
     problems = [problem for dimension in dimensions for problem in _candidate_problems(dimension)]
     problems += _set_twice(dimensions)
     names = [dimension.name for dimension in dimensions]
@@ -362,13 +361,13 @@ def find_problems(
             problems.append((("when", name), f"the grid has no '{name}'.{suggest(name, names)}"))
             continue
         if not clauses:
-            problems.append((("when", name), "names no condition"))
+            problems.append((("when", name), "has no condition"))
         for key, allowed in clauses:
             path = ("when", name, key)
             problems += [(path, message) for message in check_clause(key, allowed, dimensions, constants)]
     if len(_sorted_by_need(dimensions, sources)) < len(dimensions):
         circle = ", ".join(_circle(dimensions, sources))
-        problems.append((("when",), f"conditions in a circle: {circle}"))
+        problems.append((("when",), f"circular conditions: {circle}"))
     return problems
 
 
@@ -379,11 +378,11 @@ def check_clause(
     source = _sources(dimensions).get(key)
     if source is None and key not in constants:
         known = [*(dim.name for dim in dimensions), *_sources(dimensions), *constants]
-        return [f"unknown key.{suggest(key, known)} It takes a dimension of the grid or a config field"]
+        return [f"unknown key.{suggest(key, known)} Use a dimension of the grid or a setting"]
     if not allowed:
-        return ["names no value"]
+        return ["has no value"]
     if source is not None and dimensions[source].range is not None:
-        return [f"{key} is a range; only choices can be looked at"]
+        return [f"{key} is a range, and a condition can only test choices"]
     if source is None:
         there = [constants[key]]
     else:
@@ -400,7 +399,7 @@ def check_clause(
 
 
 def frozen(value: Any) -> Any:
-    """Return a hashable form of a plain value: lists become tuples, mappings tuples of pairs."""
+    """Return a plain value in hashable form: lists as tuples, mappings as tuples of pairs."""
     if isinstance(value, list | tuple):
         return tuple(frozen(item) for item in value)
     if isinstance(value, Mapping):
@@ -409,7 +408,7 @@ def frozen(value: Any) -> Any:
 
 
 def token(value: Any) -> Any:
-    """Return what makes two candidates the same: `1` is `1.0`, but not `True`."""
+    """Return the identity of a candidate, by which `1` equals `1.0`, but not `True`."""
     value = frozen(value)
     return (isinstance(value, bool), value)
 
@@ -448,7 +447,7 @@ def _allowed(value: Any) -> tuple[Any, ...]:
 
 
 def _sources(dimensions: Sequence[Dimension]) -> dict[str, int]:
-    """Return which dimension decides each key; a dimension's own name goes before a field of that name."""
+    """Return which dimension determines each key; a dimension takes precedence over a setting of the same name."""
     sources = {field: number for number, dim in enumerate(dimensions) for field in dim.fields}
     return {**sources, **{dim.name: number for number, dim in enumerate(dimensions)}}
 
@@ -464,7 +463,7 @@ def _candidate_problems(dimension: Dimension) -> list[Problem]:
         same = token(dict(sorted(dimension.bundles[position]))) if dimension.bundles else token(candidate)
         earlier = first.setdefault(same, position)
         if earlier != position and variants:
-            message = f"holds the same values as '{dimension.candidates[earlier]}'"
+            message = f"sets the same values as '{dimension.candidates[earlier]}'"
             problems.append(((*path, candidate), message))
         elif earlier != position:
             message = f"{_brief(candidate)} is listed twice; {dotted((*path, earlier))} is the same"
@@ -479,7 +478,7 @@ def _set_twice(dimensions: Sequence[Dimension]) -> list[Problem]:
         for field in dimension.fields:
             other = setters.setdefault(field, dimension.name)
             if other != dimension.name:
-                message = f"sets {field}, which '{other}' sets too; let one of them vary it"
+                message = f"sets {field}, which '{other}' sets too; keep one of them"
                 problems.append((("grid", dimension.name), message))
     return problems
 
@@ -489,7 +488,7 @@ def _needs(dimension: Dimension, sources: Mapping[str, int]) -> set[int]:
 
 
 def _sorted_by_need(dimensions: Sequence[Dimension], sources: Mapping[str, int]) -> list[int]:
-    """Return the dimensions in file order but each after those it needs; what is in a circle is left out."""
+    """Return the dimensions in file order, but each after those it needs; those in a circle are left out."""
     order: list[int] = []
     left = list(range(len(dimensions)))
     while ready := [number for number in left if _needs(dimensions[number], sources) <= set(order)]:

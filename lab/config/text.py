@@ -1,4 +1,4 @@
-"""Values from text: a CLI flag, an MLproject parameter, an environment variable, an MLflow param."""
+"""Settings from text: CLI options, MLproject parameters, environment variables, MLflow params."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Unset(enum.Enum):
         return "UNSET"
 
 
-#: What empty text means: keep the default.
+#: The meaning of empty text: keep the default.
 UNSET: Final[Literal[_Unset.UNSET]] = _Unset.UNSET
 
 _BOOLS: Final = {
@@ -33,18 +33,18 @@ _BOOLS: Final = {
 
 
 def parse_value(name: str, text: str) -> Any:
-    """Return what `text` means for the config field `name`, for `TrialConfig(**{name: value})`.
+    """Return the value of the setting `name` that `text` means, for `TrialConfig(**{name: value})`.
 
     `'leaky relu'` loses its shell quotes, `1e-3` becomes a number, `6,16` (or `[6, 16]`, `6 16`) a tuple,
-    `none` None or no items, empty text `UNSET`. Text that is none of what the field takes stays text,
-    for `TrialConfig` to refuse.
+    `none` None or an empty tuple, empty text `UNSET`. Text that the setting does not take stays text, which
+    `TrialConfig` refuses.
 
     Raises:
-        ConfigError: no such field (with the nearest).
+        ConfigError: no such setting; suggests the most similar one.
     """
     kinds = field_kinds(name)
     if not kinds:
-        raise ConfigError(Fault(f"unknown parameter.{suggest_field(name)}", name))
+        raise ConfigError(Fault(f"unknown setting.{suggest_field(name)}", name))
     text = _unquoted(text)
     if not text:
         return UNSET
@@ -53,17 +53,17 @@ def parse_value(name: str, text: str) -> Any:
     if bool in kinds:
         return _BOOLS.get(text.lower(), text)
     if tuple in kinds:
-        item = str if takes_text(name) else _number  # a class `001` is no number
+        item = str if takes_text(name) else _number  # the class `001` is not a number
         return _items(text, item, one_is_scalar=not kinds <= {tuple, type(None)})
     number = _number(text)
     return text if str in kinds and not (int in kinds and type(number) is int) else number
 
 
 def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the config values of several texts by field name, without those that are empty.
+    """Return the settings that several texts mean, by name, without those that are empty.
 
     Raises:
-        ConfigError: every unknown name (with the nearest) and every value that its field does not take.
+        ConfigError: every unknown name (with the most similar one) and every value that its setting does not take.
     """
     values: dict[str, Any] = {}
     faults: list[Fault] = []
@@ -80,10 +80,10 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def parse_overrides(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return what `--set` gives `load_grid` to put over a file: config values, and some keys of the file's own.
+    """Return the overrides that `--set` gives to `load_grid`: settings, and some keys of the file itself.
 
     Raises:
-        ConfigError: everything that is wrong: unknown names, values that a field does not take, keys of the file
+        ConfigError: everything that is wrong: unknown names, values that a setting does not take, keys of the file
             that hold more than one value.
     """
     values: dict[str, Any] = {}
@@ -119,14 +119,16 @@ def _override(key: str, text: str) -> dict[str, Any]:
 def _not_settable(key: str) -> str:
     part = key.partition(".")[0]
     if part == "base":
-        return f"values of the base go by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
+        return (
+            f"settings of the base are set by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
+        )
     if part in GridFile.model_fields:
-        return f"is not a single value; change {part} in the file. Of its own keys, --set takes {', '.join(FILE_KEYS)}"
+        return f"is not a single value; change it in the file. The keys that --set takes are {', '.join(FILE_KEYS)}"
     return f"unknown setting.{suggest(key, FILE_KEYS) or suggest_field(key)}"
 
 
 def _unquoted(text: str) -> str:
-    """Return `text` without blanks and up to two layers of quotes: `mlflow run` adds one, a script one."""
+    """Return `text` without surrounding blanks and up to two layers of quotes: `mlflow run` adds one."""
     text = text.strip()
     for _ in range(2):
         if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
@@ -146,5 +148,5 @@ def _items(text: str, item: Callable[[str], Any], *, one_is_scalar: bool) -> Any
 def _number(text: str) -> Any:
     try:
         return scalar(text)
-    except ValueError:  # more digits than Python reads: not a value of any field
+    except ValueError:  # more digits than Python reads: not a value of any setting
         return text

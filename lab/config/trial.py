@@ -1,6 +1,6 @@
-"""`TrialConfig`: the complete, frozen settings of one trial, under one flat name each.
+"""`TrialConfig`: the complete, frozen settings of one trial, each under one flat name.
 
-The same names serve as YAML keys, CLI flags, MLproject, Optuna and MLflow parameters.
+The same names serve as YAML keys, CLI options, MLproject parameters, and params of Optuna and MLflow.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from lab.config.settings import Settings
 from lab.config.yaml import composed
 from lab.errors import ConfigError, Fault
 
-__all__ = ["TrialConfig", "check_value", "contradictions", "parse_config"]
+__all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "parse_config"]
 
-# Where and how fast a trial runs is not what it is, and a preset's values stand in their own fields:
-# these never change a cell's identity.
-_NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
+#: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
+#: settings of their own.
+NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
-_ALONE: Final = "alone"  # the validation context in which a field is checked without the others
+_ALONE: Final = "alone"  # the validation context in which a setting is checked without the others
 
 _REGISTRIES: Final[Mapping[str, registry.Registry]] = {
     "dataset": registry.datasets,
@@ -46,14 +46,14 @@ _REGISTRIES: Final[Mapping[str, registry.Registry]] = {
 
 
 class TrialConfig(Settings):
-    """The complete settings of one trial. Constructing one checks and resolves it.
+    """The complete settings of one trial, checked and resolved when constructed.
 
-    Shorthands become per-layer values, a preset's values fill what is not given, and options that the
-    chosen optimizer, scheduler or loss does not use become None, so that equal trials compare equal.
+    Shorthands become per-layer values, a preset fills in what is not given, and options that the chosen optimizer,
+    scheduler or loss does not use become None, so that equal trials compare equal.
 
     Raises:
         pydantic.ValidationError: a value has the wrong type or is out of range.
-        ConfigError: values that contradict each other. `parse_config` raises only this one.
+        ConfigError: settings that contradict each other. `parse_config` raises only this one.
     """
 
     @model_validator(mode="before")
@@ -118,12 +118,12 @@ class TrialConfig(Settings):
     def cell_hash(self) -> str:
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
-        Only what differs from a default counts, so a later version's new field leaves old hashes alone;
-        what only says how it is run (`device`, `threads`, `checkpoint_every_n_steps`) does not count. Nor does
-        `data_dir`, unless it alone names the data: in an image_folder without a `data_digest`, as earlier versions
-        had it.
+        Only values that differ from the default count, so that a setting added in a later version changes no hash.
+        Settings that only affect how a trial is run (`device`, `threads`, `checkpoint_every_n_steps`) do not
+        count. Nor does `data_dir`, unless it alone identifies the data: in an image_folder without a `data_digest`,
+        as in earlier versions.
         """
-        skipped = set(_NOT_IDENTITY)
+        skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
             skipped.add("data_dir")
         values = {
@@ -136,22 +136,22 @@ class TrialConfig(Settings):
 
     @property
     def is_of_files(self) -> bool:
-        """Whether the data is whatever lies in `data_dir`, not a dataset that is known by its name."""
+        """Whether the data is what `data_dir` contains, not a dataset known by its name."""
         return "data_dir" in registry.datasets[self.dataset].options
 
     def as_values(self) -> dict[str, Any]:
-        """Return every resolved value that applies, as JSON and YAML hold them; `parse_config` reads them back."""
+        """Return every resolved setting that applies, as JSON and YAML hold them; `parse_config` reads them back."""
         return {name: value for name, value in self.model_dump(mode="json").items() if self._applies(name)}
 
     def as_params(self) -> dict[str, str]:
-        """Return every resolved value that applies, as text for MLflow's params (`filters` as `6,16`).
+        """Return every resolved setting that applies, as text for MLflow's params (`filters` as `6,16`).
 
         `parse_values` reads them back to the same config.
         """
         return {name: as_text(value) for name, value in self if self._applies(name)}
 
     def _applies(self, name: str) -> bool:
-        """Return whether a field counts here and has a value, or is None by choice (`patience: none`)."""
+        """Return whether a setting applies here and has a value, or is None by choice (`patience: none`)."""
         if name in MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
         if name in FOLDER_OPTIONS and not self.is_of_files:
@@ -160,15 +160,15 @@ class TrialConfig(Settings):
 
 
 def parse_config(values: Mapping[str, Any], *, key: str = "", file: str = "") -> TrialConfig:
-    """Return the config of `values`, telling everything that is wrong with them in one `ConfigError`.
+    """Return the config of `values`; everything that is wrong with them is reported in one `ConfigError`.
 
     Args:
-        values: config values by field name, as Python or YAML give them.
-        key: where the values stand in `file`, put before the field names in the error (`base`).
+        values: settings by name, as Python or YAML give them.
+        key: where the settings are in `file`, prefixed to their names in the error (`base`).
         file: the file they come from.
 
     Raises:
-        ConfigError: unknown names (with the nearest known), wrong types, values out of range, contradictions.
+        ConfigError: unknown names (with the most similar one), wrong types, values out of range, contradictions.
     """
     try:
         return TrialConfig(**values)
@@ -183,11 +183,11 @@ def parse_config(values: Mapping[str, Any], *, key: str = "", file: str = "") ->
 
 
 def contradictions(values: Mapping[str, Any], doubted: frozenset[str] = frozenset()) -> list[Fault]:
-    """Return how those `values` that are right in themselves contradict each other.
+    """Return how those of the `values` that are valid by themselves contradict each other.
 
     Args:
-        values: config values by field name; wrong ones are left out.
-        doubted: fields whose values are not known, from `doubtful`; nothing is said that depends on them.
+        values: settings by name; invalid ones are ignored.
+        doubted: settings whose values are unknown, from `doubtful`; what depends on them is not reported.
     """
     known = {name: value for name, value in values.items() if name not in doubted}
     try:
@@ -200,10 +200,10 @@ def contradictions(values: Mapping[str, Any], doubted: frozenset[str] = frozense
 
 
 def check_value(name: str, value: Any) -> Any:
-    """Return the canonical form of one field's value (`ReLU` -> `relu`, `[6, 16]` -> `(6, 16)`), unresolved.
+    """Return the canonical form of one setting's value (`ReLU` -> `relu`, `[6, 16]` -> `(6, 16)`), unresolved.
 
     Raises:
-        ConfigError: no such field (with the nearest), or a value that it never takes.
+        ConfigError: no such setting (with the most similar one), or a value that it never takes.
     """
     try:
         return getattr(TrialConfig.model_validate({name: value}, context=_ALONE), name)
@@ -212,11 +212,11 @@ def check_value(name: str, value: Any) -> Any:
 
 
 def _faults(error: ValidationError) -> list[Fault]:
-    found: dict[str, Fault] = {}  # one fault a key: each arm of a union reports its own
+    found: dict[str, Fault] = {}  # one fault per key: each arm of a union reports its own
     for detail in error.errors():
         name = str(detail["loc"][0]) if detail["loc"] else ""
         if detail["type"] == "extra_forbidden":
-            message = f"unknown key.{suggest_field(name)}"
+            message = f"unknown setting.{suggest_field(name)}"
         elif detail["type"] == "lab":
             message = detail["msg"]
         elif detail["type"] == "string_type" and takes_text(name):
@@ -237,7 +237,7 @@ def _show(value: Any) -> str:
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    """Return every resolved value of a trial that sets nothing."""
+    """Return every resolved setting of a trial that sets nothing."""
     return TrialConfig().model_dump(mode="json")
 
 
@@ -249,11 +249,11 @@ def _lookup(names: registry.Registry, name: str) -> str:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a list as a tuple, and the word `none` as what it means where it is no value of its own."""
+    """Return a list as a tuple, and the word `none` as None or an empty tuple, unless it is a value of its own."""
     if value is None and field_kinds(name) == {tuple}:
         return ()
     if isinstance(value, list | tuple):
-        names = name == "classes"  # digits are names too
+        names = name == "classes"  # digits are class names too
         return tuple(str(item) if names and _is_whole(item) else item for item in value)
     if isinstance(value, str) and value.strip().lower() in ("none", "null"):
         kinds = field_kinds(name)

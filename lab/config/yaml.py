@@ -1,9 +1,9 @@
 """Reading YAML safely, with the line of every key.
 
-Values are those of YAML 1.2's core schema: `1e-3` is a number, `yes` and `on` are text, nothing is a date or
-a base-60 number. Beyond it, digits may be grouped (`150_000`). Tags never construct anything.
+Values follow the core schema of YAML 1.2: `1e-3` is a number, `yes` and `on` are text, nothing is a date or a
+base-60 number. In addition, digits may be grouped (`150_000`). Tags never construct anything.
 
-What takes text only takes it as it was written: a class `001` is no number. `Document.as_written` gives it back.
+A setting that takes only text takes it as written: the class `001` is not a number. `Document.as_written` returns it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Document", "composed", "dotted", "parse_yaml", "read_yaml", "scalar"
 KeyPath = tuple[str | int, ...]
 
 _MAX_BYTES: Final = 1_000_000
-_MAX_NODES: Final = 100_000  # after aliases are expanded: a "billion laughs" file is a few lines long
+_MAX_NODES: Final = 100_000  # with aliases expanded: a "billion laughs" file has only a few lines
 _MAX_DEPTH: Final = 40
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
@@ -47,7 +47,7 @@ class Document:
     marks: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
     written: Mapping[KeyPath, str] = field(
         default_factory=dict, repr=False
-    )  # what is no text, as it was written
+    )  # values other than text, as written
 
     def line(self, path: KeyPath) -> int | None:
         """Return the line (from 1) of the key or item at `path`, or of its nearest ancestor that exists."""
@@ -57,8 +57,10 @@ class Document:
         return None
 
     def as_written(self, path: KeyPath, value: Any) -> Any:
-        """Return the `value` at `path` with the text that its numbers and truth values, and the items of its
-        lists, were written as: `[001, 1e3, null]` as `['001', '1e3', 'null']`."""
+        """Return the `value` at `path` with numbers and booleans, also within lists, as the text that was written.
+
+        `[001, 1e3, null]` gives `['001', '1e3', 'null']`.
+        """
         if isinstance(value, list):
             return [self._item_as_written((*path, index), item) for index, item in enumerate(value)]
         return value if value is None else self._item_as_written(path, value)
@@ -74,12 +76,12 @@ class Document:
 
 
 def composed(text: str) -> str:
-    """Return a name in the one form that compares (Unicode's NFC): macOS decomposes the `é` of a file's name."""
+    """Return a name in Unicode's NFC form, so that names compare: macOS decomposes the `é` of a file name."""
     return unicodedata.normalize("NFC", text)
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a key path as a person writes it: `grid.lr[2]`."""
+    """Return a key path in readable form: `grid.lr[2]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}" if text else _shortened(part)
@@ -100,7 +102,7 @@ def scalar(text: str) -> Any:
         return int(text)
     if _RADIX.fullmatch(text):
         number = int(text, 0)
-        str(number)  # raises as `int` does of as long a decimal number: no error message could show it
+        str(number)  # raises, like `int` for a decimal number of this length: no error message could show it
         return number
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -113,7 +115,7 @@ def read_yaml(path: str | Path) -> Document:
     """Read one YAML document from a file.
 
     Raises:
-        ConfigError: missing (with the nearest name), unreadable, too large, not UTF-8, or not plain YAML.
+        ConfigError: missing (with the most similar name), unreadable, too large, not UTF-8, or not plain YAML.
     """
     path = Path(path)
     try:
@@ -128,7 +130,7 @@ def read_yaml(path: str | Path) -> Document:
         raise ConfigError(Fault(f"cannot be read: {reason}", file=str(path))) from None
     if len(data) > _MAX_BYTES:
         raise ConfigError(
-            Fault(f"is over {_MAX_BYTES:,} bytes, too large for a configuration", file=str(path))
+            Fault(f"is larger than {_MAX_BYTES:,} bytes, too large for a configuration", file=str(path))
         )
     return parse_yaml(_decoded(data, str(path)), str(path))
 
@@ -138,15 +140,15 @@ def parse_yaml(text: str, file: str = "") -> Document:
 
     Args:
         text: the document.
-        file: where it comes from, for error messages.
+        file: its name, for error messages.
 
     Raises:
         ConfigError: syntax errors, no document or several, duplicate keys, keys that are not text, tags,
-            aliases that contain themselves or expand without bound, nesting without bound.
+            aliases that contain themselves or expand excessively, excessive nesting.
     """
     if len(text) > _MAX_BYTES:
         raise ConfigError(
-            Fault(f"is over {_MAX_BYTES:,} characters, too large for a configuration", file=file)
+            Fault(f"is longer than {_MAX_BYTES:,} characters, too large for a configuration", file=file)
         )
     root = _composed(text, file)
     if root is None:
@@ -184,7 +186,7 @@ def _composed(text: str, file: str) -> yaml.Node | None:
         raise ConfigError(_syntax_fault(error, file)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        # PyYAML passes the code point as a number, though its annotations say bytes
+        # PyYAML passes the code point as a number, although its annotations say bytes
         message = f"the character U+{int(error.character):04X} is not allowed in YAML"
         raise ConfigError(Fault(message, file=file, line=line)) from None
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, RecursionError) as error:
@@ -194,10 +196,10 @@ def _composed(text: str, file: str) -> yaml.Node | None:
 def _syntax_fault(error: yaml.MarkedYAMLError, file: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     if error.context == "expected a single document in the stream":
-        message = "a second document ('---') begins here; one file holds one"
+        message = "a second document ('---') begins here; a file holds one"
     else:
         message = " ".join(part for part in (error.context, error.problem) if part)
-        message += "; indent with blanks, not tabs" if "'\\t'" in message else ""
+        message += "; indent with spaces, not tabs" if "'\\t'" in message else ""
     return Fault(message, file=file, line=mark.line + 1 if mark else None)
 
 
@@ -215,7 +217,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._count += 1
         if self._count > _MAX_NODES:
-            message = f"holds more than {_MAX_NODES:,} values once its aliases are expanded"
+            message = f"holds more than {_MAX_NODES:,} values after its aliases are expanded"
             raise ConfigError(Fault(message, file=self.file))
         self.marks.setdefault(path, _line(node))
         if id(node) in self._open:
@@ -237,7 +239,9 @@ class _Builder:
             return self._mapping(node, path)
         value = self._scalar(node, path)
         if not isinstance(value, str):
-            self.written.setdefault(path, node.value)  # what `<<` brings in comes later, and lies beneath
+            self.written.setdefault(
+                path, node.value
+            )  # merged keys (`<<`) come later and have lower precedence
         return value
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -269,7 +273,7 @@ class _Builder:
             lines[key] = _line(key_node)
             self.marks.setdefault((*path, key), lines[key])
             values[key] = self.build(value_node, (*path, key))
-        for source in merges:  # after the mapping's own keys, whose marks stand
+        for source in merges:  # after the mapping's own keys, whose marks take precedence
             values = {**self._merged(source, path), **values}
         return values
 
@@ -286,11 +290,11 @@ class _Builder:
         return None
 
     def _merged(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
-        """Return the values that `<<` brings in; the mapping's own keys lie above them."""
+        """Return the values that `<<` merges; the mapping's own keys override them."""
         value: dict[str, Any] = {}
         for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:  # the first one wins
             if not isinstance(source, yaml.MappingNode):
-                self._fault(source, path, "'<<' takes a mapping or a list of them")
+                self._fault(source, path, "'<<' takes a mapping or a list of mappings")
             elif isinstance(built := self.build(source, path), dict):
                 value = {**built, **value}
         return value

@@ -1,4 +1,4 @@
-"""What a dataset is, and what a source of one has to give."""
+"""Datasets, and the interface of the sources they come from."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ __all__ = ["DataInfo", "Dataset", "RawData", "Source", "Split", "gather", "make_
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What can be known of a dataset without loading it.
+    """What is known about a dataset before it is loaded.
 
     Attributes:
         shape: of an image, [C, H, W].
-        classes: their names, by label.
-        train_images: how many the source has to train on, of all classes and before any split; None where only
-            loading tells.
+        classes: class names, indexed by label.
+        train_images: number of training images over all classes, before any split; None if only loading can tell.
     """
 
     shape: tuple[int, int, int]
@@ -35,7 +34,7 @@ class DataInfo:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images, uint8 [N, C, H, W] (channels last in memory where they come from `make_split`), and labels, int64 [N]."""
+    """Images, uint8 [N, C, H, W] (channels last in memory if made by `make_split`), and labels, int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -44,13 +43,13 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Split:
-        """Return the split on `device`; itself where it is there already."""
+        """Return the split on `device`; itself if it is already there."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a source loads: `test` and `val` are None where the source has no split of its own."""
+    """What a source loads; `test` and `val` are None if the source has no such split."""
 
     train: Split
     test: Split | None
@@ -66,16 +65,17 @@ class Dataset:
 
     Attributes:
         name: as in the config.
-        classes: their names, by label.
-        train: what is left after the other splits are cut off, or a sample of it.
-        val: the source's own, or cut off by `val_fraction`; None where that is 0.
-        test: the source's own, or cut off by `test_fraction`.
-        mean: per channel [C], for pixels from 0 to 1, such that `normalise` scales them as `input_scale` asks:
-            of the training images for standard, 0 for unit and raw.
-        std: likewise: of the training images (1 for a channel that never changes), 1 for unit, 1/255 for raw.
+        classes: class names, indexed by label.
+        train: what remains once the other splits are taken, or a sample of it.
+        val: the source's own split, or the `val_fraction` held out; None if that is 0.
+        test: the source's own split, or the `test_fraction` held out.
+        mean: per channel [C], for pixels from 0 to 1; with it, `normalise` scales images as `input_scale` asks:
+            the mean of the training images for standard, 0 for unit and raw.
+        std: like `mean`: the deviation of the training images (1 for a constant channel) for standard, 1 for unit,
+            1/255 for raw.
         digest: 16 hex digits that change with any pixel, label or split.
         source: where the data came from: a path, or `scikit-learn`.
-        notes: what a person should know of how it was read, a line each.
+        notes: what users should know about how the data was read, one line each.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one image, [C, H, W]."""
+        """Shape of one image, [C, H, W]."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
@@ -103,35 +103,35 @@ class Source(Protocol):
         """Return shape and classes without loading an image.
 
         Raises:
-            DataError: they depend on data that is not there.
+            DataError: they depend on data that is missing.
         """
 
     def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return what tells the files under `root` from others; only asked of a source that `data_dir` names.
+        """Return a digest of the files under `root`; optional, and called only for data that `data_dir` points at.
 
         Raises:
             DataError: they are missing or cannot be read.
         """
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        """Return the data under the data folder `root`, on the CPU; use the network only if `download`.
+        """Return the data in the data folder `root`, on the CPU; use the network only if `download`.
 
         Raises:
-            DataError: missing (where it looked, how to get it) or corrupt (which file).
+            DataError: the data is missing (says where it looked and how to get it) or corrupt (names the file).
         """
 
 
 def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Split:
-    """Return the split of a source's arrays.
+    """Return the split made of a source's arrays.
 
     Args:
         images: uint8, [N, H, W] or [N, H, W, C].
         labels: N integers from 0 to `classes` - 1.
-        classes: how many there are.
-        what: names the data in an error.
+        classes: number of classes.
+        what: names the data in errors.
 
     Raises:
-        DataError: the arrays do not fit this or each other.
+        DataError: the arrays do not have this form or do not fit each other.
     """
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(f"{what}: images must be uint8 [N, H, W(, C)], but got {images.dtype} {images.shape}")
@@ -143,8 +143,8 @@ def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Sp
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= classes:
         raise DataError(f"{what}: labels must lie in 0..{classes - 1}, but got {low}..{high}")
-    # [N, H, W, C] in memory: an image's pixels lie together, so a gather copies rows, and it feeds a
-    # channels_last net without another copy
+    # [N, H, W, C] in memory: an image's pixels are contiguous, so a gather copies whole rows, and a
+    # channels_last net needs no further copy
     hwc = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
     if not hwc.flags.writeable:  # torch has no read-only tensors
         hwc = hwc.copy()
@@ -152,7 +152,7 @@ def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Sp
 
 
 def gather(images: Tensor, index: Tensor) -> Tensor:
-    """Return `images[index]`, fast where the images are channels last in memory."""
+    """Return `images[index]`, fast if the images are channels last in memory."""
     rows = images.permute(0, 2, 3, 1)  # [N, H, W, C], contiguous: index_select then copies whole images
     return rows.index_select(0, index).permute(0, 3, 1, 2)
 

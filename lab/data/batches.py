@@ -1,4 +1,4 @@
-"""Batches from a split that lies on the device as a whole."""
+"""Batches from a split that is entirely on the device."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ def epoch_batches(
     augment_generator: torch.Generator | None = None,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images, normalised float32 [B, C, H, W], and labels [B], each image of an epoch once.
+    """Yield images, normalised float32 [B, C, H, W], and labels [B]; each image once per epoch.
 
     Args:
-        split: gives the device that everything happens on.
-        batch_size: images per batch. The last one is short; shuffled, a single image left over joins the batch before,
-            because batch normalisation cannot train on one.
+        split: everything happens on its device.
+        batch_size: images per batch. The last batch is shorter; in a shuffled epoch, a single remaining image joins
+            the previous batch, because batch normalisation cannot train on one image.
         mean: per channel [C], for pixels from 0 to 1.
-        std: likewise.
-        order: of the images, int64 [N], from `shuffled_order`; None keeps theirs.
-        only: numbers of the epoch's batches, from 0, to yield in this order, instead of all.
+        std: per channel [C], like `mean`.
+        order: of the images, int64 [N], from `shuffled_order`; None keeps the split's.
+        only: numbers of the batches to yield, from 0, in this order; all if None.
         augment: augmentations, applied in order.
         augment_generator: the CPU generator they draw from.
         memory_format: of the images in memory.
 
     Raises:
-        ValueError: `augment` without its generator, an `order` of another length, no such batch.
+        ValueError: `augment` has no generator, `order` has another length, or there is no such batch.
     """
     if augment and augment_generator is None:
         raise ValueError("augment needs an augment_generator")
     if order is not None and len(order) != len(split):
         raise ValueError(f"order must have one place for each of {len(split)} images, but has {len(order)}")
-    affine = _affine(mean, std, split.images.shape[3], memory_format)  # once: each is a launch on a GPU
+    affine = _affine(
+        mean, std, split.images.shape[3], memory_format
+    )  # once: each operation is a kernel launch on a GPU
     for start, stop in _chosen(list(_bounds(len(split), batch_size, order is not None)), only):
         if order is None:
             images, labels = split.images[start:stop], split.labels[start:stop]
@@ -59,15 +61,15 @@ def epoch_batches(
 
 
 def shuffled_order(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Return a random order of so many images, int64 [N] on `device`, drawn from a CPU generator.
+    """Return a random order of `count` images, int64 [N] on `device`, drawn from a CPU generator.
 
-    One copy for the whole epoch: a copy at each step would make the host wait for the device.
+    It is copied once per epoch: a copy at each step would make the host wait for the device.
     """
     return torch.randperm(count, generator=generator).to(device)
 
 
 def count_batches(images: int, batch_size: int, *, shuffled: bool = True) -> int:
-    """Return how many batches `epoch_batches` makes of so many images."""
+    """Return how many batches `epoch_batches` makes of this many images."""
     return sum(1 for _ in _bounds(images, batch_size, shuffled))
 
 
@@ -79,7 +81,7 @@ def normalise(
     Args:
         images: pixels from 0 to 255.
         mean: per channel [C], for pixels from 0 to 1; on the device of the images.
-        std: likewise.
+        std: per channel [C], like `mean`.
         memory_format: of the result.
     """
     return _apply(images, _affine(mean, std, images.shape[3], memory_format), memory_format)
@@ -88,7 +90,7 @@ def normalise(
 def _affine(
     mean: Tensor, std: Tensor, width: int, memory_format: torch.memory_format
 ) -> tuple[Tensor, Tensor]:
-    """Return scale and shift for raw pixels, as `_apply` wants them in this memory format."""
+    """Return scale and shift for raw pixels, in the form that `_apply` needs for this memory format."""
     scale, shift = 1 / (255 * std), -mean / std  # [C]
     if memory_format == torch.channels_last:
         return scale.repeat(width), shift.repeat(width)  # [W * C]
@@ -100,7 +102,7 @@ def _apply(images: Tensor, affine: tuple[Tensor, Tensor], memory_format: torch.m
     scale, shift = affine
     if memory_format == torch.channels_last:
         # Whole rows of pixels [B, H, W * C]: a loop over three channels would be six times as slow on a CPU.
-        result.permute(0, 2, 3, 1).flatten(2).mul_(scale).add_(shift)  # a view, all the way
+        result.permute(0, 2, 3, 1).flatten(2).mul_(scale).add_(shift)  # views only
     else:
         result.mul_(scale).add_(shift)
     return result
@@ -111,7 +113,7 @@ def _chosen(bounds: list[tuple[int, int]], only: Sequence[int] | None) -> list[t
         return bounds
     wrong = [number for number in only if not 0 <= number < len(bounds)]
     if wrong:
-        raise ValueError(f"batches are numbered 0..{len(bounds) - 1}, but only has {wrong}")
+        raise ValueError(f"batches are numbered 0..{len(bounds) - 1}, but `only` contains {wrong}")
     return [bounds[number] for number in only]
 
 

@@ -1,4 +1,4 @@
-"""Decoded images kept on the disk, so that no process decodes them twice."""
+"""Decoded images cached on disk, so that no process decodes them twice."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def cache_dir() -> Path:
     """Return $LAB_CACHE_DIR, else ~/.cache/lab.
 
     Raises:
-        RuntimeError: there is neither that nor a home.
+        RuntimeError: neither that variable nor a home folder exists.
     """
     given = os.environ.get("LAB_CACHE_DIR")
     return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "lab"
 
 
 def read_cache(key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return the array kept under `key`; None where there is none, or it is damaged or of another shape."""
+    """Return the array cached under `key`; None if there is none, or it is damaged or of another shape."""
     try:
         with np.load(_file(key), allow_pickle=False) as stored:
             images: NDArray[Any] = stored["images"]  # the zip format's checksum is verified here
@@ -41,7 +41,7 @@ def read_cache(key: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def write_cache(key: str, images: NDArray[np.uint8]) -> None:
-    """Keep an array under `key`; only warns where that is not possible."""
+    """Cache an array under `key`; warns if that is not possible."""
     try:
         write_whole(_file(key), lambda stream: np.savez(stream, images=images))
     except (OSError, RuntimeError) as error:
@@ -54,7 +54,7 @@ def write_cache(key: str, images: NDArray[np.uint8]) -> None:
 
 
 def write_whole(file: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` write a file by another name, and rename it: a reader, or a second writer, never sees half of it."""
+    """Have `write` fill a temporary file, then rename it: readers and other writers never see half a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-")
     try:

@@ -1,4 +1,4 @@
-"""Work on many files, done by threads a chunk at a time."""
+"""Work on many files, done by threads in chunks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CHUNK = 256  # files per task
 
 
 def by_chunks(count: int, work: Callable[[int, int], T], what: str) -> Iterator[T]:
-    """Yield what `work(start, stop)` returns over `count` files, in order, done by threads.
+    """Yield the results of `work(start, stop)` over `count` files, in order, computed by threads.
 
-    Threads serve: Pillow and hashlib release the interpreter lock while they work.
+    Threads are enough: Pillow and hashlib release the interpreter lock while they work.
 
     Args:
-        count: of the files.
-        work: called with where a chunk begins and ends.
-        what: stands before the bar that a terminal shows of long work.
+        count: number of files.
+        work: called with the start and the end of a chunk.
+        what: label of the progress bar that a terminal shows if this takes long.
     """
     starts = range(0, count, _CHUNK)
     cores: int = joblib.cpu_count()
@@ -35,4 +35,4 @@ def by_chunks(count: int, work: Callable[[int, int], T], what: str) -> Iterator[
         try:
             yield from track(sized, count, what)
         finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C or a fault need not wait for the rest
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C or an error, do not wait for the rest

@@ -1,4 +1,4 @@
-"""What files hold, by digest: each is read once, and known by its size, times and inode from then on."""
+"""Digests of files: each file is read once, and recognised by its size, times and inode from then on."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from lab.data.chunks import by_chunks
 
 __all__ = ["content_digests"]
 
-_FRESH = 2_000_000_000  # nanoseconds: a file changed so shortly ago may change again under the same time
-_CHECKSUM = 64  # characters, before what it is the SHA-256 of
+_FRESH = 2_000_000_000  # nanoseconds: a file changed this recently may change again under the same modification time
+_CHECKSUM = 64  # characters in front of what it is the SHA-256 of
 
-_Known = list[Any]  # size, time of change, time of status change (which nobody can set back), inode, digest
+_Known = list[Any]  # size, modification time, status change time (which cannot be set back), inode, digest
 
 
 def content_digests(root: Path, files: Sequence[str]) -> list[str]:
-    """Return the SHA-256 of what each of `files` holds; only those that have changed since the last time are read.
+    """Return the SHA-256 of each file's contents; only files that have changed since the last time are read.
 
     Args:
-        root: the folder that they lie in, absolute.
-        files: by path relative to `root`.
+        root: their folder, absolute.
+        files: paths relative to `root`.
 
     Raises:
         OSError: a file cannot be read.
@@ -68,7 +68,7 @@ def _remembered(root: Path) -> Mapping[str, _Known]:
 
 def _remember(root: Path, known: Mapping[str, _Known]) -> None:
     text = json.dumps(known).encode()
-    with contextlib.suppress(OSError, RuntimeError):  # what cannot be kept is read again
+    with contextlib.suppress(OSError, RuntimeError):  # what cannot be saved is read again
         write_whole(_file(root), lambda stream: stream.write(_checksum(text) + text))
 
 

@@ -1,4 +1,4 @@
-"""From an image file to pixels."""
+"""Decoding of image files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["decode", "examine", "without_metadata"]
 
 T = TypeVar("T")
 
-# what Pillow raises over damaged files, by format
+# what Pillow raises for damaged files, depending on the format
 _BROKEN = (
     OSError,
     ValueError,
@@ -52,22 +52,22 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Return an image file as RGB, squeezed or stretched to [size, size, 3] with antialiasing.
 
-    Of several frames it is the first. What its metadata says counts only where it can be read.
+    Only the first frame is read. Unreadable metadata is ignored.
 
     Args:
         file: its path.
         size: height and width, in pixels.
-        background: the colour to be seen where the image is transparent.
-        white: the value that is white in each kind of image of more than 8 bits, from `white_levels`.
+        background: the colour behind transparent pixels.
+        white: the white level of each kind of image with more than 8 bits, from `white_levels`.
 
     Raises:
-        DataError: damaged, no image, or of more pixels than Pillow deems safe; names the file.
+        DataError: the file is damaged, not an image, or has more pixels than Pillow considers safe; names the file.
     """
 
     def read(content: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             _check_size(image)
-            # a JPEG can be decoded at a half, a quarter … of its size; twice the target leaves enough to smooth
+            # a JPEG can be decoded at 1/2, 1/4 … of its size; twice the target leaves enough for antialiasing
             image.draft("RGB", (2 * size, 2 * size))
             rgb = _upright(_rgb(image, content, background, white), image)
             if rgb.size != (size, size):
@@ -78,17 +78,16 @@ def decode(
 
 
 def examine(file: str) -> tuple[tuple[Kind, Range] | None, bool]:
-    """Return how deep an image's pixels are and what they hold (None: 8 bits), and whether it has several frames.
+    """Return the depth and range of an image's pixels (None for 8 bits), and whether it has several frames.
 
-    Whoever decodes a file that cannot be read says why.
+    Unreadable files are not reported here: decoding does that.
     """
 
     def read(content: bytes) -> tuple[tuple[Kind, Range] | None, bool]:
         with Image.open(io.BytesIO(content)) as image:
             _check_size(image)
-            several = image.format != "MPO" and getattr(
-                image, "is_animated", False
-            )  # a photograph's previews
+            # an MPO's other frames are previews of a photograph
+            several = image.format != "MPO" and getattr(image, "is_animated", False)
         return measure(content, file), several
 
     try:
@@ -110,7 +109,7 @@ def _reading(file: str, read: Callable[[bytes], T]) -> T:
     except Image.DecompressionBombError as error:
         raise DataError(f"{file}: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{file}: it is no image of a known kind") from error
+        raise DataError(f"{file}: not an image of a known format") from error
     except _BROKEN as error:
         raise DataError(f"{file}: {error or type(error).__name__}") from error
 
@@ -119,7 +118,7 @@ def _check_size(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:  # up to twice this, Pillow only warns
         raise Image.DecompressionBombError(
-            f"{image.width}x{image.height} pixels exceed the limit of {limit}, could be a decompression bomb"
+            f"{image.width}x{image.height} pixels exceed the limit of {limit}; it could be a decompression bomb"
         )
 
 
@@ -129,7 +128,7 @@ def _rgb(image: Image.Image, content: bytes, background: str, white: Mapping[Kin
         eight, opaque = to_eight_bits(image, content, kind, white.get(kind))
         return _on(background, eight.convert("RGB"), opaque)
     if image.has_transparency_data:
-        if image.mode == "La":  # Pillow knows the way to LA alone
+        if image.mode == "La":  # Pillow can convert it only to LA
             image = image.convert("LA")
         clear = image.convert("RGBA")
         return _on(background, clear.convert("RGB"), clear.getchannel("A"))
@@ -137,14 +136,14 @@ def _rgb(image: Image.Image, content: bytes, background: str, white: Mapping[Kin
 
 
 def _on(background: str, image: Image.Image, opaque: Image.Image | None) -> Image.Image:
-    """Return an RGB image as it looks on a background; the colours under what is transparent do not count."""
+    """Return an RGB image as it looks on a background; colours of transparent pixels are ignored."""
     if opaque is None:
         return image
     return Image.composite(image, Image.new("RGB", image.size, background), opaque)
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """Return the pixels of a photograph as its camera was held; metadata that cannot be read does not turn it."""
+    """Return a photograph's pixels rotated as its Exif data says; unreadable metadata is ignored."""
     try:
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # damaged metadata raises anything
@@ -153,7 +152,7 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def without_metadata(content: bytes) -> bytes:
-    """Return a PNG or a JPEG with nothing but what its pixels need, and Exif; any other file as it is."""
+    """Return a PNG or JPEG reduced to its pixels and Exif data; any other file unchanged."""
     if content[:2] == b"\xff\xd8":
         return _bare_jpeg(content)
     kept = [
@@ -170,10 +169,9 @@ def _bare_jpeg(content: bytes) -> bytes:
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != _SCAN:
         end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
         marker, data = content[at + 1], content[at + 4 : end]
-        tells = data[:6] == b"Exif\0\0" or (
-            data[:5] == b"Adobe" and len(data) >= 12
-        )  # the way up, the colours
-        if tells or (marker != _COMMENT and marker not in _APPLICATIONS):
+        # Exif has the orientation, Adobe's segment the colours
+        needed = data[:6] == b"Exif\0\0" or (data[:5] == b"Adobe" and len(data) >= 12)
+        if needed or (marker != _COMMENT and marker not in _APPLICATIONS):
             kept.append(content[at:end])
         at = end
     return b"".join([*kept, content[at:]])

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: 1,797 images of 8x8, no download."""
+"""The handwritten digits that come with scikit-learn: 1,797 images of 8x8 pixels, no download."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Digits:
         return DataInfo((1, 8, 8), _CLASSES, _IMAGES)
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # takes half a second, which planning must not wait for
 
         bunch = load_digits()
-        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the file's grey values are 0..16
+        images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # the grey values in the file are 0..16
         split = make_split(images, bunch.target, len(_CLASSES), "digits")
         return RawData(split, None, _CLASSES, "scikit-learn")
 

@@ -1,4 +1,4 @@
-"""What to tell a person of an image folder: what was read as what, what was left out, and what looks wrong."""
+"""What to tell the user about an image folder: how it was read, what was left out, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CLASSES = 12  # with their counts
 
 
 def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ...]:
-    """Return what was read of an image folder, a line each.
+    """Return how an image folder was read, one line per fact.
 
     Args:
         found: the folder.
-        config: what it is read for.
-        size: of the images that a model is given, in pixels a side.
+        config: of the trial that reads it.
+        size: side of the images that the model gets, in pixels.
     """
     parts = found.layout.parts
     kept = config.classes or found.classes
@@ -53,13 +53,15 @@ def _part(found: Survey, role: str, classes: Collection[str]) -> str:
     path = found.layout.parts[role].path
     each = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_CLASSES]]
     if len(counts) > _CLASSES:
-        each.append(f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,}")
+        each.append(
+            f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,} images"
+        )
     where = f"{printable(path)}/, " if path else ""
     return f"{where}{counts.total():,} images ({', '.join(each)})"
 
 
 def _cut(found: Survey, config: TrialConfig) -> list[str]:
-    """Return which splits the folder does not have, and where they come from."""
+    """Return which splits the folder lacks, and where they come from instead."""
     parts = found.layout.parts
     lines = []
     if "val" not in parts:
@@ -77,12 +79,12 @@ def _left_out(found: Survey) -> list[str]:
     ]
     strays = [file.path for file in layout.strays if not file.fault]
     if strays:
-        lines.append(f"left out: {_files(strays)} beside the class folders")
+        lines.append(f"left out: {_files(strays)} next to the class folders")
     if found.faults:
         lines.append(f"left out: {_files(found.faults)} that cannot be read as images (skip_unreadable)")
     others = [path for folder in tree.walk() for path in folder.others]
     if others:
-        lines.append(f"left out: {_files(others)} of other kinds")
+        lines.append(f"left out: {_files(others)} of other types")
     bare = [f"{folder.path}/" for folder in _bare(tree)]
     if bare:
         lines.append(f"left out: folders without images: {_some(bare)}")
@@ -91,7 +93,7 @@ def _left_out(found: Survey) -> list[str]:
         lines.append(f"left out: links to folders that are read anyway: {_some(links)}")
     nested = _nested(found)
     if nested:
-        lines.append(f"folders below a class belong to it: {_some(nested)}")
+        lines.append(f"subfolders of a class count as part of it: {_some(nested)}")
     return lines
 
 
@@ -104,14 +106,14 @@ def _bare(folder: Folder) -> Iterable[Folder]:
 
 
 def _nested(found: Survey) -> list[str]:
-    """Return the folders with images below those of the classes."""
+    """Return the folders below the class folders that contain images."""
     depth = {role: part.path.count("/") + bool(part.path) + 1 for role, part in found.layout.parts.items()}
     folders = ((role, file.path.rpartition("/")[0]) for role, _, file in found.files())
     return list(dict.fromkeys(f"{path}/" for role, path in folders if path.count("/") + 1 > depth[role]))
 
 
 def _lacking(found: Survey) -> list[str]:
-    """Return which splits have no image of some class."""
+    """Return which splits have no images of some class."""
     lines = []
     for role, part in found.layout.parts.items():
         lacking = [name for name in found.classes if name not in part.classes]
@@ -121,7 +123,7 @@ def _lacking(found: Survey) -> list[str]:
 
 
 def _copied(found: Survey) -> list[str]:
-    """Return how many files are the same as others, where that spoils what is learned or measured."""
+    """Return how many files are identical to others, where that distorts training or evaluation."""
     groups = found.copies
     mixed = [group for group in groups if len({name for _, name, _ in group}) > 1]
     shared = [group for group in groups if len({role for role, _, _ in group}) > 1]
@@ -131,10 +133,10 @@ def _copied(found: Survey) -> list[str]:
         f"{_copies(same)} {what}: {' = '.join(printable(file.path) for _, _, file in same[0][:3])}"
         for same, what in (
             (mixed, "in the folders of several classes"),
-            (shared, "in several splits, so that what is measured there was trained on"),
+            (shared, "in several splits, so the model is evaluated on images it was trained on"),
             (
                 repeated if cut else [],
-                "in a class more than once, and may end up in more than one split",
+                "in the same class more than once, and may end up in several splits",
             ),
         )
         if same

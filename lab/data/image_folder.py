@@ -1,4 +1,4 @@
-"""Any folder of images in class folders: decoded and resized once, then read from a cache keyed by content."""
+"""Image folders with one folder per class: decoded and resized once, then read from a cache keyed by content."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lab.errors import DataError, LabWarning, printable
 
 __all__ = ["IMAGE_FOLDER"]
 
-_FORMAT = 2  # of the cached array; to be raised when decoding changes
-_LEAST, _MOST = 4, 1024  # what image_size may be
+_FORMAT = 2  # of the cached array; raise it when decoding changes
+_LEAST, _MOST = 4, 1024  # limits of image_size
 
 
 class _ImageFolder:
@@ -36,15 +36,15 @@ class _ImageFolder:
         return DataInfo((3, size, size), found.classes)
 
     def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
-        """Return what is read of the folder, a line each: see `data_notes`."""
+        """Return how the folder is read, one line per fact: see `data_notes`."""
         found = survey(root, config.classes)
         return folder_notes(found, config, _size(config, found))
 
     def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return a digest of all that is trained on, in the order in which it is read.
+        """Return a digest of everything that is trained on, in the order in which it is read.
 
-        Names of files do not count, but their order does, as the seeded splits depend on it; nor do classes
-        that the config leaves out.
+        File names do not count, but their order does, because the seeded splits depend on it. Classes that the
+        config excludes do not count either.
         """
         found = survey(root, config.classes, fresh=True)
         try:
@@ -80,20 +80,20 @@ def _splits(listing: Listing, images: NDArray[np.uint8], notes: tuple[str, ...])
     def split(start: int, stop: int) -> Split | None:
         if start == stop:
             return None
-        # a copy: as a view, a split would keep all images in memory beside those that are cut from train
+        # a copy: a view would keep all images in memory alongside those taken from train
         part = images[start:stop] if stop - start == len(images) else images[start:stop].copy()
         return make_split(part, listing.labels[start:stop], len(listing.classes), "image_folder")
 
     train, val, test = (split(start, stop) for start, stop in pairwise(ends))
-    assert train is not None  # or there would be a class without images
+    assert train is not None  # otherwise a class would have no images
     return RawData(train, test, listing.classes, str(listing.root), val, notes)
 
 
 def _size(config: TrialConfig, found: Survey) -> int:
-    """Return the side of the images: `image_size`, else their own.
+    """Return the side of the images: `image_size` if given, else their own.
 
     Raises:
-        DataError: they are not all squares of one size that `image_size` could name.
+        DataError: the images are not all squares of the same size, within the limits of `image_size`.
     """
     if config.image_size is not None:
         return config.image_size
@@ -101,14 +101,14 @@ def _size(config: TrialConfig, found: Survey) -> int:
     if len(found.sizes) == 1 and squares and min(squares) >= _LEAST and max(squares) <= _MOST:
         return squares.pop()
     raise DataError(
-        f"image_folder: give image_size, in pixels a side (--image-size 64), for {printable(str(found.root))}: only"
-        f" images that are all squares of one size, from {_LEAST} to {_MOST} pixels, need none. Sizes found:"
+        f"image_folder: set image_size, the side in pixels (--image-size 64), for {printable(str(found.root))}: it can"
+        f" only be omitted if all images are squares of the same size, from {_LEAST} to {_MOST} pixels. Sizes found:"
         f" {sizes(found)}"
     )
 
 
 def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
-    """Return all images of a listing, [N, size, size, 3], and the listing without those that were to `skip`."""
+    """Return the images of a listing, [N, size, size, 3], and the listing; both without unreadable ones if `skip`."""
     key, size = _key(listing, config), config.image_size
     assert size is not None
     damaged = read_cache(f"{key}-damaged", (len(listing.files),)) if skip else None
@@ -131,14 +131,14 @@ def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listi
 
 
 def _key(listing: Listing, config: TrialConfig) -> str:
-    """Return the name of what decoding gives: it changes with every byte of the files, their order, and the decoder."""
+    """Return the cache key of the decoded images, derived from every byte of the files, their order and the decoder."""
     contents = "\n".join(content_digests(listing.root, listing.files))
     how = f"{_FORMAT} {PIL.__version__} {config.image_size} {config.background} {config.full_scale}"
     return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
 def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Return the images, [N, size, size, 3], and why some of them cannot be read, by their places."""
+    """Return the images, [N, size, size, 3], and why some of them cannot be read, by index."""
     white = _white(listing, config)
     images = np.empty((len(listing.files), size, size, 3), np.uint8)
     faults: dict[int, str] = {}
@@ -161,7 +161,7 @@ def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArr
 
 
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
-    """Return which value is white in the images of more than 8 bits: one for all of a kind, as brightness counts."""
+    """Return the white level of images deeper than 8 bits: one per kind, because brightness carries information."""
 
     def look(start: int, stop: int) -> list[tuple[tuple[Kind, Range] | None, bool]]:
         return [examine(f"{listing.root}/{file}") for file in listing.files[start:stop]]
@@ -169,7 +169,9 @@ def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     found = [seen for chunk in by_chunks(len(listing.files), look, "Looking at images") for seen in chunk]
     several = [file for file, (_, frames) in zip(listing.files, found, strict=True) if frames]
     if several:
-        message = f"{len(several):,} images have several frames ({several[0]} …): the first of each is read"
+        message = (
+            f"{len(several):,} images have several frames ({several[0]} …): only the first of each is read"
+        )
         warnings.warn(f"image_folder: {message}", LabWarning, stacklevel=2)
     return white_levels(merged(deep for deep, _ in found), config.full_scale)
 

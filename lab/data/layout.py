@@ -1,4 +1,4 @@
-"""What the folders of an image folder mean: which are splits, and which are classes."""
+"""What the folders of an image folder mean: which are splits and which are classes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lab.errors import DataError, printable
 __all__ = ["LAYOUT", "Layout", "Part", "read_layout"]
 
 LAYOUT = (
-    "DIR/CLASS/*.jpg, or DIR/train/CLASS/*.jpg with val/ or test/ or both beside train/, with --data-dir DIR"
-    " (Training, valid, seg_test, test_set and the like are splits too)"
+    "DIR/CLASS/*.jpg, or DIR/train/CLASS/*.jpg with val/ or test/ or both next to train/, with --data-dir DIR"
+    " (Training, valid, seg_test, test_set and similar names are splits too)"
 )
 
 _SHOWN = 6
@@ -26,8 +26,8 @@ class Part:
     """A split.
 
     Attributes:
-        path: of its folder, relative to the image folder; empty where that holds the classes itself.
-        classes: the files of each class by its name, in the order of the names.
+        path: of its folder, relative to the image folder; empty if that contains the classes itself.
+        classes: the files of each class, by its name, sorted by name.
     """
 
     path: str
@@ -36,14 +36,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What an image folder holds.
+    """What an image folder contains.
 
     Attributes:
-        path: of the folder with the class folders or splits, relative to the image folder: what only wraps it is
-            looked through.
-        parts: `train`, and `val` and `test` where there are such folders.
+        path: of the folder with the class folders or splits, relative to the image folder; folders that only wrap
+            it are skipped.
+        parts: `train`, and `val` and `test` if there are such folders.
         left_out: folders with images that belong to no split, and why: `seg_pred` has no classes.
-        strays: files beside the folders.
+        strays: files next to the folders.
     """
 
     path: str
@@ -53,22 +53,22 @@ class Layout:
 
 
 class _UnclearError(Exception):
-    """Why the folders may be splits, but cannot be read as such."""
+    """Why the folders look like splits but cannot be read as splits."""
 
 
 def read_layout(tree: Folder, root: str, classes: Collection[str] = ()) -> Layout:
     """Return what the folders of `tree` mean.
 
-    A folder of class folders is a split if it is named like one. Folders below a class belong to it.
+    A folder of class folders is a split if it is named like one. Subfolders of a class belong to it.
 
     Args:
         tree: from `read_tree`.
-        root: the image folder, for the error.
-        classes: names that the user says are classes. Folders of these names are not taken for splits.
+        root: the image folder, for errors.
+        classes: names that the user says are classes; folders with these names are not taken for splits.
 
     Raises:
-        DataError: fewer than two classes, a class without images, classes only in val or test, or folders that look
-            like splits and are none of the known layouts.
+        DataError: there are fewer than two classes, a class has no images, classes occur only in val or test, or
+            folders look like splits but match no known layout.
     """
     named = frozenset(composed(name) for name in classes)
     folder = _unwrapped(tree, named)
@@ -81,19 +81,19 @@ def read_layout(tree: Folder, root: str, classes: Collection[str] = ()) -> Layou
             f"image_folder: {name} looks like splits of a dataset, but {reason}.\n"
             f"Found: {_contents(folder)}\n"
             f"Expected: {LAYOUT}\n"
-            "If these folders are the classes, name them: --classes"
+            "If these folders are classes, name them: --classes"
             f" {','.join(printable(kid.name) for kid in folder.full[:3])}{',…' * (len(folder.full) > 3)}"
         ) from None
 
 
 def _unwrapped(folder: Folder, named: frozenset[str]) -> Folder:
-    """Return the first folder on the way down that has more in it than one folder of folders."""
+    """Return the first folder on the way down that contains more than a single folder of folders."""
     while not folder.files and len(folder.full) == 1:
         (only,) = folder.full
         if not only.full or only.files or only.name in named:
             break
         if _role(only) in ("val", "test") and not any(map(_role, only.full)):
-            break  # and there is nothing to train on
+            break  # there is nothing to train on
         folder = only
     return folder
 
@@ -104,10 +104,10 @@ def _role(folder: Folder) -> Role | None:
 
 
 def _splits(folder: Folder, named: frozenset[str]) -> dict[Folder, SplitName]:
-    """Return those folders in `folder` that are splits by name and content, and what they are.
+    """Return which folders in `folder` are splits by name and content, and of which kind.
 
     Raises:
-        _UnclearError: they may be splits, but also something else.
+        _UnclearError: they may be splits or something else.
     """
     kids = folder.full
     if named and named <= {_class(kid) for kid in kids}:
@@ -124,25 +124,25 @@ def _splits(folder: Folder, named: frozenset[str]) -> dict[Folder, SplitName]:
         return {}
     others = [kid for kid in others if not _is_copy(kid, names)]
     if others:
-        raise _UnclearError(f"{_named(others)} {_is(others)} no split")
+        raise _UnclearError(f"{_named(others)} {_is(others)} not a split")
     return names
 
 
 def _is_copy(folder: Folder, splits: Iterable[Folder]) -> bool:
-    """Return whether a folder holds once more what the splits beside it hold: an archive packed with itself."""
+    """Return whether a folder repeats the splits next to it: an archive that contains itself."""
     above = len(folder.path.removesuffix(folder.name))
     inside = {(file.path[len(folder.path) + 1 :], file.size) for file in folder.deep}
     return inside == {(file.path[above:], file.size) for split in splits for file in split.deep}
 
 
 def _has_classes(kid: Folder) -> bool:
-    """Return whether a folder with the name of a split has class folders: more than a class that has folders in it."""
+    """Return whether a folder named like a split has class folders, and is not a class with subfolders."""
     inside = _inside(kid)
     return bool(inside.full) and 2 * len(inside.files) < len(inside.deep)
 
 
 def _refuse_grouped(kids: Sequence[Folder]) -> None:
-    """Raise over folders with the same folders in them: `fold1/cat` and `fold2/cat`, `cat/train` and `dog/train`."""
+    """Raise if folders contain the same folders: `fold1/cat` and `fold2/cat`, `cat/train` and `dog/train`."""
     groups = [kid for kid in kids if not kid.files]
     for one, other in combinations(groups[:50], 2):
         common = {kid.name for kid in one.full} & {kid.name for kid in other.full}
@@ -153,14 +153,18 @@ def _refuse_grouped(kids: Sequence[Folder]) -> None:
 
 
 def _refuse_bare_splits(names: dict[Folder, SplitName], others: Sequence[Folder]) -> None:
-    """Raise over splits that hold images and no classes; one such folder beside other classes is a class."""
+    """Raise if splits contain images but no classes; a single such folder among classes is a class itself."""
     roles = {name.role for name in names.values()}
     surely = len(names) > 1 if "unknown" in roles else len(roles) > 1
     listed = _named(names)
     if not others:
-        raise _UnclearError(f"{listed} {'holds' if len(names) == 1 else 'hold'} images and no class folders")
+        raise _UnclearError(
+            f"{listed} {'contains' if len(names) == 1 else 'contain'} images but no class folders"
+        )
     if surely or "unlabelled" in roles:
-        raise _UnclearError(f"{listed} {_is(names)} beside {_named(others)}, which {_is(others)} no split")
+        raise _UnclearError(
+            f"{listed} {_is(names)} next to {_named(others)}, which {_is(others)} not a split"
+        )
 
 
 def _splits_of(folder: Folder, names: dict[Folder, SplitName], named: frozenset[str], root: str) -> Layout:
@@ -176,7 +180,7 @@ def _splits_of(folder: Folder, names: dict[Folder, SplitName], named: frozenset[
     _check_classes(found, root)
     strays = (*folder.files, *(file for kid in names if kid not in unlabelled for file in _inside(kid).files))
     left_out = [(kid, "images without classes") for kid in unlabelled]
-    left_out += [(kid, "images: a copy of the splits beside it") for kid in folder.full if kid not in names]
+    left_out += [(kid, "images: a copy of the splits next to it") for kid in folder.full if kid not in names]
     return Layout(folder.path, found, tuple(left_out), strays)
 
 
@@ -184,24 +188,24 @@ def _check_roles(by_role: dict[Role, list[Folder]], rests: set[str]) -> None:
     for role, kids in by_role.items():
         listed = _named(kids)
         if role == "unknown":
-            raise _UnclearError(f"the names do not tell what {listed} {_is(kids)} for")
+            raise _UnclearError(f"the names do not say what {listed} {_is(kids)} for")
         if len(kids) > 1:
             raise _UnclearError(f"{listed} all seem to be for {role}")
         if not _inside(kids[0]).full:
             raise _UnclearError(
-                f"{listed} holds images and no class folders (with the folder to train on as DIR, we split it)"
+                f"{listed} contains images but no class folders (pass the folder to train on as DIR, and lab splits it)"
             )
     if "train" not in by_role:
         listed = _named([kid for kids in by_role.values() for kid in kids])
         raise _UnclearError(
-            f"there is only {listed} and nothing to train on (with that folder as DIR, we split it)"
+            f"there is only {listed} and nothing to train on (pass that folder as DIR, and lab splits it)"
         )
     if len(rests - {""}) > 1:
-        raise _UnclearError(f"they are of different things: {_list(sorted(rests))}")
+        raise _UnclearError(f"their names refer to different things: {_list(sorted(rests))}")
 
 
 def _inside(split: Folder) -> Folder:
-    """Return where the classes of a split lie: not in the folder of the same name that some archives have in it."""
+    """Return the folder that contains a split's classes: some archives nest it in another of the same name."""
     while not split.files and len(split.full) == 1:
         (only,) = split.full
         same = only.name.casefold() == split.name.casefold() or _role(only) == _role(split)
@@ -220,17 +224,17 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
     """Return the classes of a folder of class folders.
 
     Raises:
-        _UnclearError: its folders are rather splits.
+        _UnclearError: its folders look like splits.
         DataError: `needs_all`, and there are fewer than two, or one is empty.
     """
     if _splits(folder, named):
-        raise _UnclearError(f"{printable(folder.path or root)}/ has splits in it as well")
+        raise _UnclearError(f"{printable(folder.path or root)}/ contains splits as well")
     where = printable(f"{root}/{folder.path}" if folder.path else root)
     empty = [kid for kid in folder.folders if not kid.deep and not _has_others(kid)]
     if needs_all and empty and folder.full:
         listed = _list(printable(kid.path) for kid in empty)
         raise DataError(
-            f"image_folder: no images in {listed} of {printable(root)}; add some, or remove what is empty"
+            f"image_folder: no images in {listed} of {printable(root)}; add some, or remove the empty folders"
         )
     if needs_all and len(folder.full) < 2:
         found = (
@@ -241,7 +245,7 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
             f"; {printable(file.path)} is {printable(file.fault)}" for file in folder.files if file.fault
         ]
         raise DataError(
-            f"image_folder: at least 2 classes are needed, but {where} holds {found}{''.join(broken)};"
+            f"image_folder: at least 2 classes are needed, but {where} contains {found}{''.join(broken)};"
             f" expected {LAYOUT}"
         )
     classes: dict[str, list[File]] = {}
@@ -251,7 +255,7 @@ def _part(folder: Folder, named: frozenset[str], root: str, *, needs_all: bool) 
 
 
 def _class(folder: Folder) -> str:
-    """Return the class that a folder is of: macOS and Linux may write é with other characters."""
+    """Return the class of a folder: macOS and Linux may spell é with different characters."""
     return composed(folder.name)
 
 
@@ -269,7 +273,7 @@ def _check_classes(parts: dict[str, Part], root: str) -> None:
                 for side, names in sides
             )
             raise DataError(
-                f"image_folder: every class of {printable(root)} needs images to train on, but {differ}"
+                f"image_folder: every class in {printable(root)} needs training images, but {differ}"
             )
 
 

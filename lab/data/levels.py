@@ -1,8 +1,8 @@
-"""Images whose pixels are more than 8 bits deep: what they hold, and which of their values is white.
+"""Images with more than 8 bits per channel: their range, and which value is white.
 
-A file seldom says how much of 16 bits a camera used: 12-bit pixels read as 16-bit ones are nearly black, and scaling
-each image by its own maximum would take away how bright it is. So white is one value for all images of a kind: what
-the files say, or the full range where the brightest of them needs it. Otherwise only the user knows.
+A file rarely says how many of its 16 bits a camera used: 12-bit pixels read as 16-bit ones are nearly black, and
+scaling each image by its own maximum would erase how bright it is. So white is one value for all images of a kind:
+what the files declare, or the full range if the brightest of them needs it. Otherwise only the user knows.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FORMATS_AT_FULL_RANGE: Final = ("PPM", "JPEG2000")  # Pillow spreads their bits
 
 @dataclass(frozen=True)
 class Kind:
-    """How the deep pixels of some images are written.
+    """How the pixels of deep images are stored.
 
     Attributes:
-        name: to be shown.
-        top: the largest value that they could have; 1 for floating point.
-        white: what the file says is white; None where it does not.
-        used: of a PNG, how many bits it says are significant; 0 where it does not. By the standard they are the
-            upper ones, but some cameras write the lower ones.
+        name: shown to users.
+        top: largest value that the type can hold; 1 for floating point.
+        white: the white level that the file declares; None if it declares none.
+        used: number of bits that a PNG declares significant; 0 if it declares none. The standard means the upper
+            bits, but some cameras use the lower ones.
         negative: whether 0 is white.
     """
 
@@ -51,7 +51,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value of an image's pixels, or of several images'; NaN where one is no number."""
+    """Minimum and maximum of the pixels of one or more images; NaN if a pixel is NaN."""
 
     low: float
     high: float
@@ -64,7 +64,7 @@ class Range:
 
 
 def kind_of(image: Image.Image, content: bytes) -> Kind | None:
-    """Return the kind of an image that is not loaded yet, None for one of 8 bits."""
+    """Return the kind of an image that is not loaded yet; None if it has 8 bits."""
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     depth = _depth(image, tags)
     if depth is None:
@@ -74,7 +74,7 @@ def kind_of(image: Image.Image, content: bytes) -> Kind | None:
 
 
 def _depth(image: Image.Image, tags: Mapping[int, Any]) -> tuple[str, float] | None:
-    """Return how deep the pixels are, in words and as the largest value that they could have."""
+    """Return the depth of the pixels, in words and as the largest value that they can have."""
     signed = tags.get(_FORMAT) == (_SIGNED,)
     if image.mode == "F":
         return "floating-point", 1.0
@@ -88,7 +88,7 @@ def _depth(image: Image.Image, tags: Mapping[int, Any]) -> tuple[str, float] | N
 
 
 def measure(content: bytes, file: str) -> tuple[Kind, Range] | None:
-    """Return the kind and the range of a deep image, None for one of 8 bits."""
+    """Return the kind and the range of a deep image; None if it has 8 bits."""
     with Image.open(io.BytesIO(content)) as image:
         kind = kind_of(image, content)
         if kind is None:
@@ -98,14 +98,14 @@ def measure(content: bytes, file: str) -> tuple[Kind, Range] | None:
 
 
 def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None) -> dict[Kind, float]:
-    """Return which value is white, for each kind of deep image.
+    """Return the white level of each kind of deep image.
 
     Args:
-        ranges: of all images of each kind together.
-        full_scale: what the user says it is.
+        ranges: over all images of each kind.
+        full_scale: the white level that the user has set.
 
     Raises:
-        DataError: nobody knows; says of which images, and what to set.
+        DataError: it cannot be determined; says for which images, and what to set.
     """
     found = {kind: _white(kind, seen, full_scale) for kind, seen in ranges.items()}
     faults = [_unknown(kind, ranges[kind], full_scale) for kind, white in found.items() if white is None]
@@ -117,18 +117,18 @@ def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None) -> dict
 def to_eight_bits(
     image: Image.Image, content: bytes, kind: Kind, white: float | None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Return a deep image as L or RGB, and how opaque it is as L; None where it is opaque.
+    """Return a deep image as L or RGB, and its opacity as L; None if it is fully opaque.
 
     Args:
         image: opened from `content`.
         content: of the file.
         kind: of the image.
-        white: from `white_levels`; what the type could hold if None.
+        white: from `white_levels`; the largest value of the type if None.
     """
     values = _values(image, content, kind)
     white = white or kind.white or kind.top
     colours = _colours(values)
-    if white == 65535:  # as earlier versions did it
+    if white == 65535:  # as earlier versions did
         scaled = (np.clip(colours, 0, white).astype(np.uint16) >> 8).astype(np.uint8)
     else:
         scaled = np.rint(np.clip(colours, 0, white) * (255 / white)).astype(np.uint8)
@@ -168,11 +168,13 @@ def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> Fault:
     )
     if not np.isfinite([seen.low, seen.high]).all():
         return Fault(
-            f"image_folder: {which}: some pixels are not finite numbers; save them again, or remove them"
+            f"image_folder: {which}: some pixels are not finite numbers; export these files again or remove them"
         )
     span = f"{seen.low:g} to {seen.high:g}"
     if full_scale is not None:
-        return Fault(f"image_folder: full_scale={full_scale:g} is below what {which} hold: {span}. Raise it")
+        return Fault(
+            f"image_folder: full_scale={full_scale:g} is too low for {which}, whose pixels range from {span}. Raise it"
+        )
     likely = next((full for full in _FULL if full >= seen.high), kind.top)
     return Fault(
         f"image_folder: cannot tell which value is white in {which}: their pixels range from {span}, and the format"
@@ -181,7 +183,7 @@ def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> Fault:
 
 
 def _values(image: Image.Image, content: bytes, kind: Kind) -> NDArray[Any]:
-    """Return the pixels as they are written, [H, W] or [H, W, C]."""
+    """Return the pixels as stored, [H, W] or [H, W, C]."""
     if kind.name == "16-bit colour":
         return _wide(image, content)
     values = np.asarray(image)
@@ -193,10 +195,10 @@ def _colours(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _wide(image: Image.Image, content: bytes) -> NDArray[Any]:
-    """Return 16-bit colour, [H, W, 3 or 4], of which Pillow gives the upper bytes: the lower ones, read once more."""
+    """Return 16-bit colour, [H, W, 3 or 4]: Pillow gives the upper bytes, so the lower ones are read separately."""
     upper = np.asarray(image).astype(np.uint16)
     with Image.open(io.BytesIO(content)) as again:
-        if _raw_mode(again).startswith("LA"):  # four bytes a pixel: grey and alpha, the upper first
+        if _raw_mode(again).startswith("LA"):  # four bytes per pixel: grey and alpha, upper byte first
             again.tile = [tile._replace(args="RGBA") for tile in again.tile]
             lower = np.asarray(again).astype(np.uint16)[..., [1, 1, 1, 3]]
         else:
@@ -219,7 +221,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _said(image: Image.Image, tags: Mapping[int, Any]) -> float | None:
-    """Return what a file says is white; a mere maximum of this image is not."""
+    """Return the white level that a file declares; the maximum of this image alone does not count."""
     if image.format in _FORMATS_AT_FULL_RANGE:
         return 65535.0
     if _bits(tags) not in (0, 16, 32):
@@ -238,12 +240,12 @@ def _bits(tags: Mapping[int, Any]) -> int:
 
 
 def _significant(content: bytes) -> int:
-    """Return how many bits a PNG says are significant, 0 where it does not."""
+    """Return how many bits a PNG declares significant; 0 if it declares none."""
     return next((max(data) for name, data, _ in png_chunks(content) if name == b"sBIT" and data), 0)
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield name, data and checksum of a PNG's chunks; nothing of another file."""
+    """Yield name, data and checksum of a PNG's chunks; nothing for other files."""
     at = 8
     while content.startswith(b"\x89PNG\r\n\x1a\n") and at + 12 <= len(content):
         length = int.from_bytes(content[at : at + 4], "big")
@@ -256,7 +258,7 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def merged(found: Iterable[tuple[Kind, Range] | None]) -> dict[Kind, Range]:
-    """Return the range of all images of each kind together."""
+    """Return the range over all images of each kind."""
     ranges: dict[Kind, Range] = {}
     for kind, seen in filter(None, found):
         ranges[kind] = ranges[kind] | seen if kind in ranges else seen

@@ -1,4 +1,4 @@
-"""Which images an image folder holds, in which splits and of which classes, and what is left out of it."""
+"""Which images an image folder contains, in which splits and classes, and what is left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images
 
 _SHOWN = 5
 _KEPT = 2
-# in nanoseconds: a folder changed within them may change again without another time of change
+# nanoseconds: a folder changed this recently may change again under the same modification time
 _TICK = 100_000_000
 _surveys: OrderedDict[tuple[Path, frozenset[str]], Survey] = OrderedDict()
 _lock = threading.Lock()
@@ -29,14 +29,14 @@ _lock = threading.Lock()
 
 @dataclass(eq=False)
 class Survey:
-    """All that lies in an image folder, and what it means.
+    """Everything in an image folder, and what it means.
 
     Attributes:
         root: the image folder.
-        tree: what lies there.
+        tree: its contents.
         layout: what its folders mean.
         probes: what each file of a class is, by path.
-        changed: when each folder was last changed, by path; None where that was just now.
+        changed: when each folder was last changed, by path; None if that was only just now.
     """
 
     root: Path
@@ -47,7 +47,7 @@ class Survey:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names, sorted."""
+        """Class names, sorted."""
         return tuple(self.layout.parts["train"].classes)
 
     def files(self) -> Iterator[tuple[str, str, File]]:
@@ -68,17 +68,16 @@ class Survey:
 
     @cached_property
     def copies(self) -> list[list[tuple[str, str, File]]]:
-        """Files with the same content as others, as `files` yields them."""
+        """Groups of files with the same content, as `files` yields them."""
         files = [each for each in self.files() if each[2].path not in self.faults]
         return [[files[at] for at in group] for group in copies(self.root, [file for _, _, file in files])]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images by path relative to `root`, and their labels: first those to train on, then val's, then test's.
+    """Images by path relative to `root`, and their labels: first the training images, then val's, then test's.
 
-    `train` and `val` say how many these are; `val` is 0 where the folder has no such split, and so is what is left
-    for testing.
+    `train` and `val` count the first two; the rest is for testing. A split that the folder lacks has 0 images.
     """
 
     root: Path
@@ -89,14 +88,14 @@ class Listing:
     val: int = 0
 
     def split(self, at: int) -> str:
-        """Return which split the image at the place `at` is of: train, val or test."""
+        """Return the split of the image at index `at`: train, val or test."""
         return "train" if at < self.train else "val" if at < self.train + self.val else "test"
 
     def without(self, places: Collection[int]) -> Listing:
-        """Return the listing less the images at `places`.
+        """Return the listing without the images at these indices.
 
         Raises:
-            DataError: none of a class is left to train on.
+            DataError: a class has no images left to train on.
         """
         kept = [at for at in range(len(self.files)) if at not in places]
         counts = Counter(map(self.split, kept))
@@ -117,17 +116,17 @@ class Listing:
 
 
 def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) -> Survey:
-    """Return what an image folder holds.
+    """Return what an image folder contains.
 
-    This process keeps the latest few, and looks at a folder again once something was added, renamed or removed.
+    This process remembers the latest few folders, and reads one again once something was added, renamed or removed.
 
     Args:
         root: the image folder.
         classes: names that the user says are classes.
-        fresh: also notice files that were written anew in their places.
+        fresh: also notice files that were overwritten in place.
 
     Raises:
-        DataError: no such folder, none that can be read, or no layout of an image folder; says what was found.
+        DataError: the folder is missing, cannot be read, or has no known layout; says what was found.
     """
     if not root.is_dir():
         raise DataError(f"image_folder: there is no folder {printable(str(root))}; expected {LAYOUT}")
@@ -144,7 +143,7 @@ def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) ->
 
 
 def forget_surveys() -> None:
-    """Look at every folder anew the next time."""
+    """Read every folder again the next time."""
     with _lock:
         _surveys.clear()
 
@@ -153,7 +152,7 @@ def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
     """Return the images of an image folder in a fixed order.
 
     Raises:
-        DataError: files that cannot be read, unless they shall be skipped; a class that is left without images.
+        DataError: files cannot be read, unless they are to be skipped, or a class is left without images.
     """
     check_readable(found, skip_unreadable=skip_unreadable)
     images = list(found.files())
@@ -171,13 +170,13 @@ def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
 
 
 def check_readable(found: Survey, *, skip_unreadable: bool) -> None:
-    """Raise a DataError that names the files which cannot be read, unless they shall be skipped."""
+    """Raise a DataError that names the files that cannot be read, unless they are to be skipped."""
     if found.faults and not skip_unreadable:
         raise DataError(unreadable(found.root, found.faults, len(found.probes)))
 
 
 def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
-    """Return what to say of `faults`, by path, among `files` files of an image folder: the first few, a line each."""
+    """Return the message about `faults`, by path, among `files` files of an image folder; it lists the first few."""
     lines = [f"  {printable(path)}: {printable(fault)}" for path, fault in islice(faults.items(), _SHOWN)]
     more = [f"  … and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
     return "\n".join(
@@ -191,7 +190,7 @@ def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
 
 
 def _survey(root: Path, classes: Collection[str], known: Survey | None) -> Survey:
-    """Return what `root` holds now; `known` if that is still the same."""
+    """Return what `root` contains now; `known` if nothing has changed."""
     begun = time.time_ns()
     tree = read_tree(root)
     if known is None or known.tree != tree:
@@ -211,7 +210,7 @@ def _probes(root: Path, tree: Folder, layout: Layout) -> dict[str, Probe]:
 
 
 def _changed(root: Path, tree: Folder) -> dict[str, int]:
-    """Return when each folder was last changed, by path; none at all where one is gone."""
+    """Return when each folder was last changed, by path; empty if one of them is gone."""
     try:
         return {folder.path: os.stat(f"{root}/{folder.path}").st_mtime_ns for folder in tree.walk()}  # noqa: PTH116
     except OSError:

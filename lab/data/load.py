@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lab import registry
+from lab import data, registry
 from lab.config import TrialConfig
 from lab.data.augment import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _CPU = torch.device("cpu")
-_KEPT = 2  # a worker trains many trials on one dataset; a second serves a sweep that alternates
+_KEPT = 2  # a worker trains many trials on one dataset; a sweep may alternate between two
 _cache: OrderedDict[tuple[object, ...], Dataset] = OrderedDict()
 _lock = threading.Lock()
 
@@ -42,7 +42,7 @@ def data_root(config: TrialConfig) -> Path:
     """Return the absolute data folder: `config.data_dir`, else $LAB_DATA_DIR, else ./data.
 
     Raises:
-        DataError: no folder can have such a name, or it may not be looked at.
+        DataError: the name is not valid for a folder, or access is denied.
     """
     folder = config.data_dir or os.environ.get("LAB_DATA_DIR") or "data"
     try:
@@ -57,12 +57,12 @@ def data_root(config: TrialConfig) -> Path:
 def describe(config: TrialConfig) -> DataInfo:
     """Return image shape and classes of the config's dataset without loading it.
 
-    Only image_folder looks at the disk: at names, sizes and the heads of its files.
+    Only image_folder reads from disk: names, sizes and headers of its files.
 
     Raises:
-        ConfigError: the dataset cannot give the classes or the number of samples asked for, or its images are
-            too small for an augmentation.
-        DataError: the image folder is missing, has no usable class folders, or files that cannot be read.
+        ConfigError: the dataset lacks a class or has too few samples, or its images are too small for an
+            augmentation.
+        DataError: the image folder is missing, or has no usable class folders or files that cannot be read.
     """
     info = _source(config).describe(config, data_root(config))
     faults = [
@@ -76,10 +76,10 @@ def describe(config: TrialConfig) -> DataInfo:
 
 
 def data_notes(config: TrialConfig) -> tuple[str, ...]:
-    """Return what a person should know of how the config's data is read, a line each; nothing of most datasets.
+    """Return what users should know about how the config's data is read, one line per fact; empty for most datasets.
 
-    Of an image folder: its splits and how many images of each class they have, what is left out and why, and what
-    looks wrong.
+    For an image folder: its splits with the number of images per class, what is left out and why, and what looks
+    wrong.
 
     Raises:
         DataError: as `describe`.
@@ -89,11 +89,11 @@ def data_notes(config: TrialConfig) -> tuple[str, ...]:
 
 
 def settled(config: TrialConfig) -> TrialConfig:
-    """Return `config` with what only its data tell: the `image_size` of a folder's images where none is given.
+    """Return `config` completed from its data: the `image_size` of a folder's images if none is given.
 
     Raises:
         ConfigError: as `describe`.
-        DataError: as `describe`, or the images are of several sizes.
+        DataError: as `describe`, or the images have different sizes.
     """
     if config.image_size is not None or "image_size" not in registry.datasets[config.dataset].options:
         return config
@@ -101,21 +101,21 @@ def settled(config: TrialConfig) -> TrialConfig:
 
 
 def identified(config: TrialConfig) -> TrialConfig:
-    """Return `config` as `settled`, with the digest of the files that its `data_dir` holds, where these are its data.
+    """Return `config` as `settled`, with the digest of its files in `data_dir` if it trains on those.
 
     Raises:
         ConfigError: as `describe`.
-        DataError: the files are missing or cannot be read, or (OtherDataError) are others than the config says.
+        DataError: the files are missing, cannot be read, or (OtherDataError) differ from what the config says.
     """
     config = settled(config)
     _check_files(config)
     if config.data_digest or not config.is_of_files or not hasattr(_source(config), "digest"):
-        return config  # a plug-in's source may have none
+        return config  # a plug-in's source may not have one
     return config.model_copy(update={"data_digest": _digest(config)})
 
 
 def check_data(config: TrialConfig) -> None:
-    """Check that the files are here which the config's `data_digest` tells of; what is loaded needs no other look.
+    """Check that the files match the config's `data_digest`; data that is already loaded is not checked again.
 
     Raises:
         DataError: as `identified`.
@@ -132,9 +132,9 @@ def _check_files(config: TrialConfig) -> None:
     found = _digest(config)
     if found != config.data_digest:
         raise OtherDataError(
-            f"The images in {data_root(config)} are not those of this trial: they are {found}, not"
-            f" {config.data_digest}. Either they have changed since it was planned, and the same grid swept again"
-            " trains on what is there now; or this machine's folder holds others, and needs a copy of those"
+            f"The images in {data_root(config)} are not those of this trial: their digest is {found}, not"
+            f" {config.data_digest}. Either they have changed since the trial was planned: sweep the same grid again to"
+            " train on the present ones. Or this machine has different images: copy the original ones here"
         )
 
 
@@ -145,21 +145,21 @@ def _digest(config: TrialConfig) -> str:
 def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: bool = False) -> Dataset:
     """Return the config's dataset, split and on `device`.
 
-    The latest two are kept by this process: loading one of them again costs nothing, and does not notice
-    that its files have changed since it was loaded. `clear_cache` forgets them.
+    This process keeps the latest two: loading one of them again is free, and does not notice changes of its files.
+    `clear_cache` forgets them.
 
     Args:
-        config: the fields dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale,
-            classes, val_fraction, test_fraction, train_samples, split_seed and input_scale count.
-        device: where the tensors shall be.
-        download: whether a missing dataset may be fetched from the network.
+        config: the settings dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale,
+            classes, val_fraction, test_fraction, train_samples, split_seed and input_scale matter.
+        device: where the tensors go.
+        download: whether a missing dataset may be downloaded.
 
     Raises:
         ConfigError: as `describe`.
-        DataError: missing, corrupt, too small for the splits or the sample, or (OtherDataError) not what the
-            config's `data_digest` says.
+        DataError: the data is missing, corrupt, too small for the splits or the sample, or (OtherDataError) does
+            not match the config's `data_digest`.
     """
-    config = settled(config)  # or one dataset would be kept twice
+    config = settled(config)  # otherwise one dataset could be kept twice
     root = data_root(config)
     key = (
         *(config.dataset, root, config.data_digest, config.image_size, config.classes),
@@ -171,7 +171,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
         if key in _cache:
             _cache.move_to_end(key)
             return _cache[key]
-        describe(config)  # finds what cannot be before anything is decoded
+        describe(config)  # finds impossible settings before anything is decoded
         _check_files(config)
         while len(_cache) >= _KEPT:  # before loading: the memory may be needed
             _cache.popitem(last=False)
@@ -181,10 +181,8 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
 
 
 def clear_cache() -> None:
-    """Forget the datasets that this process keeps, and what it knows of folders."""
-    from lab.data.listing import forget_surveys  # Pillow, which most datasets do without
-
-    forget_surveys()
+    """Forget the datasets and image folders that this process remembers."""
+    data.forget_surveys()
     with _lock:
         _cache.clear()
 
@@ -220,7 +218,7 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
 
 
 def _scale(config: TrialConfig, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the deviation [C] that make `normalise` give what `input_scale` asks for."""
+    """Return the mean and deviation, [C], with which `normalise` scales images as `input_scale` asks."""
     mean, std = channel_statistics(images)
     if config.input_scale == "standard":
         return mean, std

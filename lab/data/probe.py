@@ -1,4 +1,4 @@
-"""Which files are images, by what is in them, and how large they are."""
+"""Which files are images, judged by their contents, and how large they are."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from lab.data.tree import File
 
 __all__ = ["Probe", "copies", "probe"]
 
-_CHUNK = 256  # files between two looks at the progress
+_CHUNK = 256  # files between updates of the progress bar
 
-# formats that Pillow knows by their head, but cannot show by itself, or only by running another program
+# formats that Pillow recognises but cannot decode by itself, or only by running another program
 _CLOSED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-# a raw photograph passes for a TIFF of the small preview in it
+# Pillow takes a raw photograph for a TIFF that contains only its small preview
 _RAW = re.compile(
     r"\.(3fr|arw|cr2|cr3|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|sr2|srf|srw|x3f)"
 )
@@ -35,19 +35,19 @@ _HEIF = frozenset({".heic", ".heif", ".hif"})
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file's head says: width and height in pixels, or the reason why it is no image that can be read."""
+    """What a file's header says: width and height in pixels, or why it cannot be read as an image."""
 
     size: tuple[int, int] = (0, 0)
     fault: str = ""
 
 
 def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
-    """Return what the files of the image folder `root` are, by path; only their heads are read."""
+    """Return what the files of the image folder `root` are, by path; only their headers are read."""
     _use_heif()
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     found: dict[str, Probe] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged files and large images: decoding tells
+        warnings.simplefilter("ignore")  # about damaged files and large images: decoding reports them
         for chunk in track(((len(chunk), chunk) for chunk in chunks), len(files), "Looking at images"):
             found.update((file.path, _probe(root, file)) for file in chunk)
     return found
@@ -55,7 +55,7 @@ def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
 
 @functools.cache
 def _use_heif() -> None:
-    """Let Pillow read HEIC where its plug-in is installed."""
+    """Let Pillow read HEIC if its plug-in is installed."""
     with suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
 
@@ -64,7 +64,7 @@ def _probe(root: Path, file: File) -> Probe:
     suffix = os.path.splitext(file.path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
     if file.fault or _RAW.fullmatch(suffix):
         return Probe(
-            fault=file.fault or "a raw photograph, which Pillow does not develop; export it as JPEG or PNG"
+            fault=file.fault or "a raw photograph, which Pillow cannot develop; export it as JPEG or PNG"
         )
     if not file.size:
         return Probe(fault="the file is empty")
@@ -72,7 +72,7 @@ def _probe(root: Path, file: File) -> Probe:
         return _open(f"{root}/{file.path}", suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
-    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything over damaged files
+    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
         return Probe(fault=getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
@@ -93,7 +93,7 @@ def _probe_opened(image: Image.Image, suffix: str) -> Probe:
     kind = image.format or ""
     if kind in _CLOSED:
         return Probe(fault=f"Pillow cannot read {kind} by itself; export it as JPEG or PNG")
-    # a format without a signature takes much for an image that is none: there the name has to agree
+    # formats without a signature match files that are not images: there, the extension has to agree
     _, has_signature = Image.OPEN.get(kind, (None, True))
     if not has_signature and Image.EXTENSION.get(suffix) != kind:
         return Probe(fault=_unknown(suffix))
@@ -102,14 +102,14 @@ def _probe_opened(image: Image.Image, suffix: str) -> Probe:
 
 def _unknown(suffix: str) -> str:
     if suffix in _HEIF:
-        return "HEIC: Pillow reads it only with its plug-in (pip install pillow-heif); or export it as JPEG"
-    return "no image of a kind that Pillow knows"
+        return "HEIC, which Pillow reads only with a plug-in (pip install pillow-heif); or export it as JPEG"
+    return "not an image of a format that Pillow knows"
 
 
 def copies(root: Path, files: Sequence[File]) -> list[list[int]]:
-    """Return the places in `files` of each content that occurs more than once.
+    """Return groups of indices of `files` with identical contents.
 
-    Only files of the same size are read.
+    Only files that share their size with another are read.
     """
     by_size = _grouped((file.size, at) for at, file in enumerate(files))
     by_content: list[tuple[bytes, int]] = []
@@ -121,7 +121,7 @@ def copies(root: Path, files: Sequence[File]) -> list[list[int]]:
 
 
 def _grouped(pairs: Iterable[tuple[object, int]]) -> list[list[int]]:
-    """Return the numbers that have the same key, where there are several."""
+    """Return the numbers that share a key, for each key that occurs more than once."""
     groups: dict[object, list[int]] = {}
     for key, number in pairs:
         groups.setdefault(key, []).append(number)

@@ -1,4 +1,4 @@
-"""Progress of work that turns out to take long."""
+"""A progress bar for work that turns out to take long."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def track(
     console: Console | None = None,
     patience: float = 1.0,
 ) -> Iterator[T]:
-    """Yield the items, showing a bar on a terminal's stderr once they have taken more than `patience` seconds.
+    """Yield the items; on a terminal, show a progress bar once they have taken more than `patience` seconds.
 
     Args:
-        sizes: each item with how much of `total` it is.
-        total: of all sizes.
-        what: stands before the bar.
-        console: where to; stderr if None.
+        sizes: each item with its share of `total`.
+        total: sum of all sizes.
+        what: label of the bar.
+        console: where to draw it; stderr if None.
         patience: in seconds.
     """
     console = console or Console(stderr=True)

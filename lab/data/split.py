@@ -17,7 +17,7 @@ __all__ = ["hold_out"]
 def hold_out(
     split: Split, *, fraction: float, seed: int, classes: tuple[str, ...], field: str
 ) -> tuple[Split, Split]:
-    """Return what remains of `split` and the held-out `fraction` of it, both in their old order.
+    """Return what remains of `split`, and the held-out `fraction` of it, both in their original order.
 
     Every class keeps its share in both, to within one image.
 
@@ -25,13 +25,15 @@ def hold_out(
         split: on the CPU.
         fraction: of the images; rounded up.
         seed: the same seed gives the same split.
-        classes: their names, for the error.
-        field: the config field that `fraction` comes from, for the error.
+        classes: class names, for errors.
+        field: the setting that `fraction` comes from, for errors.
 
     Raises:
-        DataError: too few images; says what to change.
+        DataError: there are too few images; says what to change.
     """
-    from sklearn.model_selection import train_test_split  # half a second that planning need not wait for
+    from sklearn.model_selection import (
+        train_test_split,
+    )  # takes half a second, which planning must not wait for
 
     _check(split, fraction, classes, field)
     rest, held_out = train_test_split(
@@ -45,7 +47,7 @@ def _check(split: Split, fraction: float, classes: tuple[str, ...], field: str) 
     alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if alone:
         raise DataError(
-            f"{field}={fraction} needs at least 2 images of every class to put one on each side,"
+            f"{field}={fraction} needs at least 2 images per class, one for each side,"
             f" but there is only 1 of {', '.join(alone)}; add images, or remove the class"
         )
     present = sum(count > 0 for count in counts)

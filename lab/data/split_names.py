@@ -1,4 +1,4 @@
-"""Which folders are named like splits of a dataset: `train`, `Testing`, `seg_test`, `valid`, `test_set` …"""
+"""Folder names that mean splits of a dataset: `train`, `Testing`, `seg_test`, `valid`, `test_set` …"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 __all__ = ["Role", "SplitName", "split_name"]
 
-#: What the images of a split are for; `unknown` for folds and the like.
+#: What the images of a split are for; `unknown` for folds and similar.
 Role = Literal["train", "val", "test", "unlabelled", "unknown"]
 
 _WORDS: Final[Mapping[Role, str]] = {
@@ -20,7 +20,7 @@ _WORDS: Final[Mapping[Role, str]] = {
 }
 _ROLES: Final[Mapping[str, Role]] = {word: role for role, words in _WORDS.items() for word in words.split()}
 
-# what may stand beside such a word without saying what the images are of
+# what may accompany such a word without saying what the images show
 _FILLER: Final = re.compile(
     r"sets?|data|datasets?|images?|imgs?|pictures?|photos?|pics?|files?|folder|dir|seg|class|classes|ilsvrc|final|new"
     r"|samples?|\d+"
@@ -29,21 +29,21 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 class SplitName(NamedTuple):
-    """What a folder's name says: which split, and of what (`cats` of `cats_train`; mostly nothing)."""
+    """What a folder's name says: which split, and of what (`cats` in `cats_train`; usually nothing)."""
 
     role: Role
     rest: str
 
 
 def split_name(name: str) -> SplitName | None:
-    """Return which split a folder's name means, None where it means none."""
+    """Return which split a folder's name means; None if it means none."""
     words = [part for word in _WORD.findall(name) for part in _apart(word.lower())]
     found = [word for word in words if word in _ROLES]
     if not found:
         return None
     roles = {_ROLES[word] for word in found}
     if len(roles) > 1:
-        roles.discard("unknown")  # `train_split` is no fold
+        roles.discard("unknown")  # `train_split` is not a fold
     rest = [word for word in words if word not in found and not _FILLER.fullmatch(word)]
     return SplitName(roles.pop() if len(roles) == 1 else "unknown", " ".join(rest))
 

@@ -1,4 +1,4 @@
-"""The numbers that describe a dataset's pixels."""
+"""Statistics and digests of a dataset's pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["channel_statistics", "digest"]
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation per channel, float32 [C], of uint8 images taken as 0 to 1.
+    """Return mean and standard deviation per channel, float32 [C], of uint8 images scaled to 0..1.
 
-    They come from counts of the 256 values, so they are the same to the last bit whatever the thread count.
+    They are computed from counts of the 256 values, so they are bit-for-bit identical for any number of threads.
     """
     counts = torch.stack(
         [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])]
@@ -25,7 +25,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.arange(256, dtype=torch.float64)
     mean = (share * values).sum(1)
     variance = (share * (values - mean[:, None]).square()).sum(1)
-    flat = variance < 1e-6  # a channel that never changes: dividing by its deviation would give NaN
+    flat = variance < 1e-6  # a constant channel: dividing by its deviation would give NaN
     std = torch.where(flat, 255.0, variance.sqrt())
     return (mean / 255).float(), (std / 255).float()
 
@@ -35,7 +35,7 @@ def digest(splits: Iterable[tuple[str, Split | None]]) -> str:
     sha = hashlib.sha256()
     for name, split in splits:
         if split is not None:
-            pixels = split.images.permute(0, 2, 3, 1).contiguous()  # no copy: they lie so in memory
+            pixels = split.images.permute(0, 2, 3, 1).contiguous()  # no copy: this is their order in memory
             sha.update(f"{name} {tuple(split.images.shape)}\n".encode())
             for array in (pixels.numpy(), split.labels.contiguous().numpy()):
                 sha.update(array.data)

@@ -1,4 +1,4 @@
-"""Some of a dataset's classes, and a small sample of its training images."""
+"""A selection of a dataset's classes, and a small sample of its training images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["class_faults", "draw_sample", "sample_faults", "select_classes"]
 
 
 def class_faults(classes: Sequence[str], known: Sequence[str]) -> list[Fault]:
-    """Return what is wrong with the config's `classes` for a dataset of the `known` ones; () keeps all."""
+    """Return what is wrong with the config's `classes` for a dataset that has the `known` ones; () keeps all."""
     missing = [name for name in classes if name not in known]
     repeated = sorted({name for name in classes if classes.count(name) > 1})
     messages = []
@@ -32,10 +32,10 @@ def class_faults(classes: Sequence[str], known: Sequence[str]) -> list[Fault]:
 
 
 def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
-    """Return what can be known to be wrong with the config's `train_samples` before loading.
+    """Return what is wrong with the config's `train_samples`, as far as it shows before loading.
 
     Args:
-        config: the fields train_samples, classes and val_fraction count.
+        config: the settings train_samples, classes and val_fraction matter.
         info: of the whole dataset.
     """
     samples, classes = config.train_samples, len(config.classes or info.classes)
@@ -55,14 +55,14 @@ def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
 
 
 def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
-    """Return the images of these classes in all splits, labelled by their places in `classes`; () keeps all.
+    """Return the images of these classes in all splits, labelled by their position in `classes`; () keeps all.
 
     Raises:
-        DataError: a split has no image of them.
+        DataError: a split has no images of them.
     """
     if not classes:
         return raw
-    places = torch.full((len(raw.classes),), -1)  # of each old label among the new ones
+    places = torch.full((len(raw.classes),), -1)  # new label of each old one
     places[[raw.classes.index(name) for name in classes]] = torch.arange(len(classes))
     train = _relabel(raw.train, places, classes, "training")
     test = None if raw.test is None else _relabel(raw.test, places, classes, "test")
@@ -71,16 +71,16 @@ def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
 
 
 def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:
-    """Return a random sample of `split`, as many images of every class, in their old order.
+    """Return a random sample of `split`, equally many images per class, in their original order.
 
-    The first classes have one more where it does not divide evenly. A smaller sample of the same seed is
-    part of a larger one, so that trials over `train_samples` differ in nothing but its size.
+    The first classes get one more if it does not divide evenly. With the same seed, a smaller sample is part of a
+    larger one, so trials over `train_samples` differ only in the size of the sample.
 
     Args:
         split: on the CPU.
-        samples: images to draw.
+        samples: number of images to draw.
         seed: the same seed gives the same sample.
-        classes: their names, for the error.
+        classes: class names, for errors.
 
     Raises:
         DataError: a class has too few images.
@@ -90,7 +90,7 @@ def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ..
     _check(split, asked, samples, classes)
     rng = np.random.RandomState(seed % 2**32)  # its stream never changes with numpy's version
     labels = split.labels.numpy()
-    # the whole class is shuffled, however few are taken: that keeps the draws of the next one in place
+    # the whole class is shuffled, however few are taken, so the draws for the next class stay the same
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(asked)]
     return take(split, torch.from_numpy(np.sort(np.concatenate(drawn))))
 
@@ -106,12 +106,12 @@ def _relabel(split: Split, places: torch.Tensor, classes: tuple[str, ...], what:
 def _check(split: Split, asked: list[int], samples: int, classes: tuple[str, ...]) -> None:
     counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
     short = [
-        f"{have} of {name} (asked: {need})"
+        f"{have} of {name} (needed: {need})"
         for name, have, need in zip(classes, counts, asked, strict=True)
         if have < need
     ]
     if short:
         raise DataError(
-            f"train_samples={samples} takes as many training images of every class, but there are only"
+            f"train_samples={samples} takes equally many training images of every class, but there are only"
             f" {', '.join(short)}; lower train_samples or val_fraction, or add images"
         )

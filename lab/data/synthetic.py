@@ -1,4 +1,4 @@
-"""Made-up images that a net can learn, the same on every machine: for tests and benchmarks."""
+"""Generated images that a net can learn, the same on every machine, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["SYNTHETIC"]
 
 _CLASSES = tuple(f"pattern{number}" for number in range(10))
 _TRAIN, _TEST = 2_000, 500
-_PATCHES = 4  # a class is a grid of so many coloured patches a side
+_PATCHES = 4  # coloured patches per side of the pattern that makes a class
 _NOISE = 64
-_OTHER = 48  # the most of 128 parts of an image that come from another class
+_OTHER = 48  # maximum share of another class in an image, of 128
 _SEED = 20_240_229
 
 
@@ -46,20 +46,20 @@ def _patterns(rng: np.random.Generator, size: int) -> NDArray[np.int16]:
 
 
 def _draw(rng: np.random.Generator, patterns: NDArray[np.int16], count: int) -> Split:
-    """Draw `count` images, as many of each class: its pattern, moved, with another and noise.
+    """Draw `count` images, equally many per class: its pattern, shifted, mixed with another and noise.
 
-    Integers throughout: no rounding that differs between machines.
+    Integers throughout: rounding never differs between machines.
     """
     labels = np.arange(count) % len(patterns)
     images = np.empty((count, *patterns.shape[1:]), np.uint8)
-    for start in range(0, count, 100):  # bounds the memory of the wider numbers
+    for start in range(0, count, 100):  # limits the memory that the wider integers need
         chosen = labels[start : start + 100]
         images[start : start + 100] = _vary(rng, patterns, chosen)
     return make_split(images, labels, len(patterns), "synthetic")
 
 
 def _vary(rng: np.random.Generator, patterns: NDArray[np.int16], labels: NDArray[Any]) -> NDArray[np.int16]:
-    """Return each label's pattern, with another one showing through it more or less, under noise."""
+    """Return each label's pattern with another one showing through to some degree, plus noise."""
     others = rng.integers(0, len(patterns), len(labels))
     own, other = _move(rng, patterns, labels), _move(rng, patterns, others)  # [B, H, W, 3]
     share = rng.integers(0, _OTHER + 1, (len(labels), 1, 1, 1), dtype=np.int16)  # of 128

@@ -19,10 +19,8 @@ from lab.errors import DataError
 
 __all__ = ["CIFAR10", "CIFAR100", "FASHION_MNIST", "MNIST", "SVHN"]
 
-_IDX_IMAGES, _IDX_LABELS = (
-    b"\x00\x00\x08\x03",
-    b"\x00\x00\x08\x01",
-)  # unsigned bytes, in 3 dimensions and in 1
+_IDX_IMAGES = b"\x00\x00\x08\x03"  # unsigned bytes in 3 dimensions
+_IDX_LABELS = b"\x00\x00\x08\x01"  # unsigned bytes in 1 dimension
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,12 @@ class _Torchvision:
     Attributes:
         name: as in the config.
         info: what `describe` returns.
-        dataset: the name of torchvision's class.
-        folder: its place under the data folder.
-        files: what lies there.
-        parts: the class's keyword arguments for the train and the test split.
-        arrays: takes images [N, H, W(, C)] and labels from an instance.
-        check: says what is wrong with a file that torchvision itself would read unverified, or "".
+        dataset: name of torchvision's class.
+        folder: relative to the data folder.
+        files: names of the files in that folder.
+        parts: keyword arguments of the class for the train and the test split.
+        arrays: returns images [N, H, W(, C)] and labels of an instance.
+        check: returns what is wrong with a file that torchvision itself would read unverified, or "".
     """
 
     name: str
@@ -78,9 +76,9 @@ class _Torchvision:
         if missing:
             where = "" if config.data_dir is None else f" --data-dir {config.data_dir}"
             raise DataError(
-                f"{self.name} is not there: looked in {root / self.folder} for {', '.join(missing)}."
-                f" Fetch it with: lab train --dataset {self.name}{where} --download;"
-                " or say where it is with --data-dir or LAB_DATA_DIR"
+                f"{self.name} is missing: {root / self.folder} does not contain {', '.join(missing)}."
+                f" Download it with: lab train --dataset {self.name}{where} --download;"
+                " or set its location with --data-dir or LAB_DATA_DIR"
             )
 
     def _verify(self, root: Path) -> None:
@@ -92,18 +90,18 @@ class _Torchvision:
     def _explain(self, root: Path, dataset: Any, download: bool, error: Exception) -> DataError:
         damaged = _damaged(root, dataset)
         if damaged:
-            return DataError(_corrupt(damaged[0], "its checksum is not the published one"))
+            return DataError(_corrupt(damaged[0], "its checksum differs from the published one"))
         if download:
             return DataError(f"{self.name} could not be downloaded into {root}: {error}")
         return DataError(f"{self.name} in {root / self.folder} cannot be read: {error}")
 
 
 def _corrupt(file: Path, fault: str) -> str:
-    return f"{file} is corrupt: {fault}. Delete it and fetch it again with --download"
+    return f"{file} is corrupt: {fault}. Delete it and download it again with --download"
 
 
 def _damaged(root: Path, dataset: Any) -> list[Path]:
-    """Return the files that are there but do not have the checksum that torchvision knows of them."""
+    """Return the files that exist but do not have the checksum that torchvision knows."""
     known = [*getattr(dataset, "train_list", ()), *getattr(dataset, "test_list", ())]
     sums = [(root / dataset.base_folder / file, md5) for file, md5 in known]
     sums += [(root / file, md5) for _, file, md5 in getattr(dataset, "split_list", {}).values()]
@@ -112,13 +110,13 @@ def _damaged(root: Path, dataset: Any) -> list[Path]:
 
 
 def _check_idx(file: Path) -> str:
-    """Return what is wrong with an IDX file: torchvision knows no checksum of MNIST's unpacked files."""
+    """Return what is wrong with an IDX file: torchvision has no checksums for MNIST's unpacked files."""
     with file.open("rb") as stream:
         header = stream.read(16)
     magic = _IDX_IMAGES if "images" in file.name else _IDX_LABELS
-    end = 4 + 4 * magic[3]  # of the header: one size per dimension
+    end = 4 + 4 * magic[3]  # end of the header: one size per dimension
     if header[:4] != magic or len(header) < end:
-        return f"it must begin with {magic.hex(' ')} and its sizes, but begins with {header.hex(' ')}"
+        return f"it must begin with {magic.hex(' ')} and its sizes, but it begins with {header.hex(' ')}"
     length = end + math.prod(struct.unpack(f">{magic[3]}I", header[4:end]))
     found = file.stat().st_size
     return "" if found == length else f"its header promises {length} bytes, but it has {found}"

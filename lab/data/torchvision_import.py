@@ -1,7 +1,7 @@
-"""The one way that this project imports torchvision.
+"""The only place that imports torchvision.
 
-PyPI's torchvision is built for CUDA. Beside a CPU-only torch its compiled part does not load, and the import
-then fails because two of its operators were never declared. Nothing here uses them, so they are declared empty.
+PyPI's torchvision is built for CUDA. With a CPU-only torch, its compiled part does not load, and the import fails
+because two of its operators were never declared. Nothing here uses them, so they are declared without implementation.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _libraries: list[torch.library.Library] = []  # a declaration lasts as long as i
 
 @functools.cache
 def import_torchvision(module: str = "torchvision") -> ModuleType:
-    """Return torchvision or one of its modules (`torchvision.datasets`), working beside any torch.
+    """Return torchvision or one of its modules (`torchvision.datasets`), usable with any build of torch.
 
     Raises:
-        DataError: it is not installed, or does not fit the installed torch.
+        DataError: it is not installed, or is incompatible with the installed torch.
     """
     try:
         try:
@@ -40,8 +40,8 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
             return importlib.import_module(module)
     except (ImportError, RuntimeError) as error:
         raise DataError(
-            f"torchvision cannot be imported beside torch {torch.__version__}: {error};"
-            " install the versions that constraints.txt names"
+            f"torchvision cannot be imported with torch {torch.__version__}: {error};"
+            " install the versions listed in constraints.txt"
         ) from error
 
 

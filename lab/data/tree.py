@@ -1,4 +1,4 @@
-"""What lies in an image folder, whatever it means: folders, files that may be images, and what is left out."""
+"""The contents of an image folder, whatever they mean: folders, files that may be images, and what is left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.errors import DataError, printable
 
 __all__ = ["File", "Folder", "read_tree"]
 
-# what systems and programs leave behind: never a class, never an image, and nobody misses it
+# what systems and programs leave behind: never a class, never an image, and left out silently
 _LITTER = re.compile(
     r"\..*|~\$.*|.*~|__macosx|__pycache__|@eadir|@tmp|#recycle|#snapshot|\$recycle\.bin|lost\+found"
     r"|system volume information|found\.\d{3}|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|icon\r"
@@ -22,7 +22,7 @@ _LITTER = re.compile(
     re.IGNORECASE,
 )
 
-# what people put beside images: named in the summary, but no fault
+# what people keep next to images: mentioned in the summary, but not a fault
 _OTHER = re.compile(
     r"(readme|licen[cs]e|notice|citation|copying|authors|changelog|changes|makefile|sha\d*sums?|md5sums?)(\..*)?"
     r"|.*\.(txt|md|rst|csv|tsv|json|jsonl|ndjson|xml|ya?ml|toml|ini|cfg|html?|css|js|pdf|tex|bib|log|py|ipynb|m|sh|bat|r"
@@ -41,7 +41,7 @@ class File:
         path: relative to the image folder.
         size: in bytes.
         mtime: when it was last changed, in nanoseconds since 1970.
-        fault: why it cannot be one, which its content need not be asked for; else empty.
+        fault: why it cannot be an image, if that is clear without reading it; else empty.
     """
 
     path: str
@@ -52,14 +52,14 @@ class File:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with all that counts below it, by name.
+    """A folder and everything relevant below it, sorted by name.
 
     Attributes:
-        path: relative to the image folder; empty for itself.
+        path: relative to the image folder; empty for that folder itself.
         files: directly in it.
-        folders: directly in it, those too that hold nothing.
-        others: paths of files that are no images and need not be.
-        links: paths of links that are not followed, as what they lead to is read anyway.
+        folders: directly in it, including empty ones.
+        others: paths of files that are not images and need not be.
+        links: paths of links that are not followed, because their targets are read anyway.
     """
 
     path: str
@@ -73,30 +73,30 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """Its last part."""
+        """Last part of its path."""
         return self.path.rpartition("/")[2]
 
     def walk(self) -> Iterator[Folder]:
-        """Yield it and all folders below it."""
+        """Yield this folder and all folders below it."""
         yield self
         for folder in self.folders:
             yield from folder.walk()
 
     @cached_property
     def deep(self) -> tuple[File, ...]:
-        """The files in it and below it, by path."""
+        """The files in and below this folder, sorted by path."""
         return tuple(
             sorted((file for folder in self.walk() for file in folder.files), key=lambda file: file.path)
         )
 
     @cached_property
     def full(self) -> tuple[Folder, ...]:
-        """Those of its folders that have files in or below them."""
+        """The subfolders that have files in or below them."""
         return tuple(folder for folder in self.folders if folder.deep)
 
 
 def read_tree(root: Path) -> Folder:
-    """Return what lies in `root`, litter left out; links are followed, but never to what is read anyway.
+    """Return the contents of `root` without litter; links are followed unless their target is read anyway.
 
     Raises:
         DataError: a folder cannot be read.
@@ -109,7 +109,7 @@ def read_tree(root: Path) -> Folder:
 
 @dataclass
 class _Found:
-    """A folder while it is read."""
+    """A folder while it is being read."""
 
     path: str
     files: list[File] = field(default_factory=list)
@@ -124,7 +124,7 @@ class _Found:
 
 
 class _Reader:
-    """Reads all that is there first, and then what links lead to: else a link could hide the thing itself."""
+    """Reads the folders themselves first and the targets of links afterwards: a link must not hide its target."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -163,9 +163,7 @@ class _Reader:
             if not entry.is_symlink():
                 raise
             target = printable(os.readlink(entry.path))  # noqa: PTH115
-            found.files.append(
-                File(path, 0, 0, f"a link to {target}, which leads nowhere ({error.strerror})")
-            )
+            found.files.append(File(path, 0, 0, f"a broken link to {target} ({error.strerror})"))
             return
         if stat.S_ISDIR(status.st_mode):
             if entry.is_symlink():
@@ -174,7 +172,7 @@ class _Reader:
                 self._descend(found, path)
         elif stat.S_ISREG(status.st_mode) and not _OTHER.fullmatch(entry.name):
             found.files.append(File(path, status.st_size, status.st_mtime_ns))
-        else:  # sockets and pipes too: to open one would wait for ever
+        else:  # sockets and pipes too: opening one would block for ever
             found.others.append(path)
 
 

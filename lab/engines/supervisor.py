@@ -17,7 +17,16 @@ from lab.engines.seats import Seat, Sharing
 from lab.engines.stores import Stores
 from lab.engines.waking import Sleep
 from lab.errors import LabError, StudyError
-from lab.study import Event, TrialEnded, TrialQueue, TrialStarted, WorkerDied, WorkerFailed, put_back_dead
+from lab.study import (
+    DatabaseError,
+    Event,
+    TrialEnded,
+    TrialQueue,
+    TrialStarted,
+    WorkerDied,
+    WorkerFailed,
+    put_back_dead,
+)
 from lab.tracking import RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
 from lab.training import Outcome
@@ -172,7 +181,7 @@ class Supervisor:
                 continue
             try:
                 self._rescue_one(queue)
-            except UnavailableError:  # the tracking store's, and so of all studies
+            except (DatabaseError, UnavailableError):  # and so for all studies
                 raise
             except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on
                 self._policy.fail(queue, error)
@@ -199,6 +208,8 @@ class Supervisor:
         for queue in self._policy.ready():
             try:
                 shares = self._sharing.shares(queue.record().gpu_memory)
+            except DatabaseError:
+                raise
             except LabError as error:
                 self._policy.fail(queue, error)
                 continue

@@ -1,4 +1,4 @@
-"""From a config to an `nn.Module`, and what that module costs."""
+"""Models built from configs, and their size."""
 
 import lazy_loader
 

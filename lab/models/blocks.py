@@ -1,4 +1,4 @@
-"""Building blocks that a conv layer can be: residual, pre-activated residual, inverted residual."""
+"""Blocks that can replace a conv layer: residual, pre-activated residual, inverted residual."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 __all__ = ["Activation", "InvertedResidual", "Norm", "Preact", "Residual"]
 
 Activation = Callable[[], nn.Module]
-Norm = Callable[[int], nn.Module]  # of a number of channels
+Norm = Callable[[int], nn.Module]  # takes the number of channels
 
 
 class Residual(nn.Module):
     """A residual block, activation(shortcut(x) + convolutions(x)).
 
-    [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]. Each of `depth` convolutions has its norm,
-    and an activation stands between any two. The shortcut is the identity, or a 1×1 convolution with
-    its norm where channels or stride differ.
+    [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]. Each of `depth` convolutions has its own
+    norm, with activations in between. The shortcut is the identity, or a 1×1 convolution with its own norm if the
+    channels or the stride differ.
 
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
 
     Args:
         inputs: channels of the input.
         outputs: channels of the output.
-        kernel_size: odd, so that the padded convolutions give the size of the shortcut.
+        kernel_size: odd, so that the padded convolutions match the size of the shortcut.
         stride: of the first convolution and the shortcut.
         depth: number of convolutions.
-        norm: makes a norm of so many channels; None for no norm.
+        norm: makes a norm for a number of channels; None for no norm.
         activation: makes an activation.
         bias: whether convolutions have a bias.
     """
@@ -66,13 +66,13 @@ class Residual(nn.Module):
 class Preact(nn.Module):
     """A pre-activated residual block, shortcut(x) + convolutions(x), norm and activation before each convolution.
 
-    [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]. Nothing follows the sum, so that the
-    identities of a run of blocks join into one; a norm and an activation belong after the last of them.
-    The shortcut is the identity, or a bare 1×1 convolution where channels or stride differ.
+    [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)]. Nothing follows the sum, so consecutive
+    blocks share one identity path; a norm and an activation belong after the last of them. The shortcut is the
+    identity, or a bare 1×1 convolution if the channels or the stride differ.
 
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
 
-    Args: those of `Residual`.
+    Args: as for `Residual`.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class Preact(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """A 1×1 convolution that widens, a depthwise one, and a 1×1 one that narrows, each with its norm.
+    """A 1×1 convolution that widens, a depthwise one, and a 1×1 one that narrows, each with its own norm.
 
-    [B, inputs, H, W] -> [B, outputs, H', W']. The input is added where it has the output's channels and the stride is
-    1. No activation follows the last convolution: it would lose what the few channels hold.
+    [B, inputs, H, W] -> [B, outputs, H', W']. The input is added if the number of channels stays the same and the
+    stride is 1. No activation follows the last convolution: it would destroy information in the few channels.
 
     Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv:1801.04381.
 
@@ -116,9 +116,9 @@ class InvertedResidual(nn.Module):
         outputs: channels of the output.
         kernel_size: of the depthwise convolution.
         stride: of the depthwise convolution.
-        padding: of the depthwise convolution; it must keep the size where the input is added.
+        padding: of the depthwise convolution; it must preserve the size if the input is added.
         expansion: channels of the depthwise convolution, as a multiple of `inputs`.
-        norm: makes a norm of so many channels; None for no norm.
+        norm: makes a norm for a number of channels; None for no norm.
         activation: makes an activation.
         bias: whether convolutions have a bias.
     """
@@ -160,7 +160,7 @@ class InvertedResidual(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel_size: int, stride: int, number: int, bias: bool) -> nn.Conv2d:
-    """Return the convolution of that number in a block: the first one changes channels and size."""
+    """Return a block's convolution with this number: the first one changes channels and size."""
     if number > 1:
         inputs, stride = outputs, 1
     return nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, bias=bias)

@@ -1,4 +1,4 @@
-"""From a config to a model, and what that model costs."""
+"""Builds the model of a config, and counts its parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.models.summary import Summary, summarize
 
 __all__ = ["build_model", "summarize_config"]
 
-# What a model depends on, beside the shape of the data. Cells that differ elsewhere share one summary.
+# What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
     "architecture",
     "stem",
@@ -42,7 +42,7 @@ _summaries: dict[tuple[object, ...], Summary] = {}
 
 
 def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Return the model of `config`, freshly initialised from torch's global generator, with `freeze` applied.
+    """Return the model of `config`, initialised from torch's global generator, with `freeze` applied.
 
     Args:
         config: names the architecture and its settings.
@@ -50,8 +50,8 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
         classes: number of classes.
 
     Raises:
-        ConfigError: the settings and the image size do not fit (names the layer), or `freeze` asks for
-            more blocks than there are.
+        ConfigError: the settings do not fit the image size (names the layer), or `freeze` asks for more blocks
+            than there are.
     """
     model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
     initialize(model, config.init)
@@ -63,7 +63,7 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
     """Return the summary of a config's model without allocating it.
 
     Raises:
-        ConfigError: as `build_model`, or its batch normalisation cannot be trained on batches of one image.
+        ConfigError: as `build_model`, or its batch normalisation cannot be trained with batches of one image.
     """
     key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
     if key not in _summaries:
@@ -84,7 +84,7 @@ def _batch_fault(config: TrialConfig, layer: str) -> Fault:
     else:
         setting, change = f"architecture={config.architecture}", ""
     message = (
-        f"batch_size=1 does not go with {setting}: batch normalisation cannot be trained on the single value"
-        f" a channel that {layer} gets of one image; set batch_size to 2 or more{change}"
+        f"batch_size=1 does not work with {setting}: batch normalisation cannot be trained on the single value"
+        f" per channel that {layer} gets from one image; set batch_size to 2 or more{change}"
     )
     return Fault(message, "batch_size")

@@ -1,4 +1,4 @@
-"""The configurable convolutional net: conv layers (or blocks in their place), a head, dense layers."""
+"""The configurable convolutional net: conv layers or blocks, a head, dense layers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NORMS: Final[dict[str, Norm | None]] = {"none": None, "batch": nn.BatchNorm2d}
 def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Return the net of `config` for images of `shape`, [B, C, H, W] -> logits [B, classes].
 
-    Layer n of `features` is the children `conv{n}` (or `block{n}`), `norm{n}`, `activation{n}`, `pool{n}` and
-    `dropout{n}`, as far as the config has them.
+    Layer n of `features` consists of the children `conv{n}` (or `block{n}`), `norm{n}`, `activation{n}`, `pool{n}` and
+    `dropout{n}`, if the config asks for them.
 
     Args:
         config: the model's settings.
@@ -34,7 +34,7 @@ def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.
         classes: number of classes.
 
     Raises:
-        ConfigError: a layer's window is larger than what reaches it, or a block's sum has terms of two sizes;
+        ConfigError: a layer's window is larger than its input, or a block would add maps of different sizes;
             names the layer.
     """
     feature_map = _FeatureMap(shape)
@@ -60,7 +60,7 @@ class _Layer:
 
 
 class _FeatureMap:
-    """The shape of what reaches a layer, followed from the image on."""
+    """The shape of the feature map, tracked from the image on."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
@@ -69,7 +69,7 @@ class _FeatureMap:
     def pass_through(
         self, layer: str, channels: int, window: int, padding: int, stride: int, key: str
     ) -> None:
-        """Take the shape that a convolution or pooling gives.
+        """Take the shape that a convolution or pooling produces.
 
         Raises:
             ConfigError: its window is larger than the padded map.
@@ -80,7 +80,7 @@ class _FeatureMap:
             raise ConfigError(
                 Fault(
                     f"{layer} with window {window} and padding {padding} does not fit"
-                    f" the {left} pixels left of images of {self.images}",
+                    f" the {left} pixels left of {self.images} images",
                     key,
                 )
             )
@@ -100,7 +100,7 @@ def _features(config: TrialConfig, feature_map: _FeatureMap) -> nn.Sequential:
             layer.name, layer.filters, layer.kernel_size, layer.padding, layer.stride, "kernel_size"
         )
         children[layer.name] = _block(config, layer, channels)
-        # other blocks bring their own; a run of preact blocks lacks it after its last sum
+        # other blocks bring their own, but consecutive preact blocks lack one after their last sum
         ends_run = layer.block == "preact" and (following is None or following.block != "preact")
         if layer.block == "conv" or ends_run:
             if norm:
@@ -165,20 +165,20 @@ def _block(config: TrialConfig, layer: _Layer, channels: int) -> nn.Module:
 
 
 def _check_sum(layer: _Layer, channels: int) -> None:
-    """Raise a ConfigError where a block would add maps of two sizes."""
+    """Raise a ConfigError if a block would add maps of different sizes."""
     keeps_shape = layer.stride == 1 and layer.filters == channels
     if layer.block == "conv" or (layer.block == "inverted_residual" and not keeps_shape):
         return
     why = f"{layer.name} ({layer.block}) adds its input to its output"
     if layer.kernel_size % 2 == 0:
         raise ConfigError(
-            Fault(f"{why}: kernel_size must be odd there, but got {layer.kernel_size}", "kernel_size")
+            Fault(f"{why}: its kernel_size must be odd, but got {layer.kernel_size}", "kernel_size")
         )
     same = layer.kernel_size // 2
     if layer.padding != same:
         raise ConfigError(
             Fault(
-                f"{why}: kernel_size {layer.kernel_size} needs padding {same} there, but got {layer.padding}",
+                f"{why}: its kernel_size {layer.kernel_size} needs padding {same}, but got {layer.padding}",
                 "padding",
             )
         )

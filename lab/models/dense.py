@@ -1,4 +1,4 @@
-"""What stands on a feature extractor: the head that flattens its map, and the dense layers."""
+"""What follows a feature extractor: the head that flattens its map, and the dense layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def with_dense(
 
     Args:
         features: the feature extractor.
-        shape: channels, height and width of the map that it gives.
+        shape: channels, height and width of its output.
         config: names the head, the dense layers, their norm, activation and dropout.
         classes: number of classes.
     """
@@ -51,7 +51,7 @@ def _classifier(config: TrialConfig, inputs: int, classes: int) -> nn.Sequential
 
 
 def _dropouts(config: TrialConfig) -> tuple[float, ...]:
-    """Return one probability for each dense layer; a single value stands before all but the first."""
+    """Return one probability per dense layer; a single value applies to all but the first."""
     if isinstance(config.dropout, tuple):
         return config.dropout
     if not config.dense:

@@ -1,7 +1,7 @@
 """Which parts of a model are not trained.
 
-Every architecture here names its layers alike: the children of `features` and `classifier` that end in the
-same number are one block, and the classifier's last number is the head.
+All architectures here name their layers alike: the children of `features` and `classifier` that end in the same
+number form a block, and the classifier's last number is the head.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["freezable_blocks", "freeze", "frozen_modules", "head_layer"]
 
 
 def freezable_blocks(model: nn.Module) -> list[list[nn.Module]]:
-    """Return the blocks of `model` from its input on, each a conv or dense layer with its norm and all that follows.
+    """Return the blocks of `model` from its input on: each is a conv or dense layer with its norm and what follows.
 
-    The head, the last linear layer, is in none of them.
+    The head, which is the last linear layer, belongs to none of them.
 
     Raises:
-        ConfigError: the model has no `features` and `classifier` to find blocks in.
+        ConfigError: the model has no `features` and `classifier`.
     """
     return list(_named_blocks(model).values())
 
@@ -29,7 +29,7 @@ def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
     """Return the modules that the config's `freeze` names: those of the first blocks, of all, or none.
 
     Raises:
-        ConfigError: fewer blocks than it asks for; says how many there are.
+        ConfigError: the model has fewer blocks; says how many.
     """
     if frozen == "none":
         return []
@@ -47,10 +47,10 @@ def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
 
 
 def freeze(model: nn.Module, frozen: int | str) -> list[nn.Module]:
-    """Take the gradients from the modules that the config's `freeze` names, and return these.
+    """Disable gradients of the modules that the config's `freeze` names, and return these modules.
 
-    Their parameters stay as they are under any optimizer; their running statistics do only while they are
-    in evaluation mode, and `model.train()` ends that.
+    No optimizer changes their parameters. Their running statistics stay fixed only in evaluation mode, which
+    `model.train()` ends.
 
     Raises:
         ConfigError: as `frozen_modules`.
@@ -62,19 +62,19 @@ def freeze(model: nn.Module, frozen: int | str) -> list[nn.Module]:
 
 
 def head_layer(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Return name and module of the last linear layer, the one that gives the classes.
+    """Return name and module of the last linear layer, whose outputs are the classes.
 
     Raises:
         ConfigError: there is none.
     """
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ConfigError(Fault("has no linear layer that gives the classes", "architecture"))
+        raise ConfigError(Fault("has no linear layer whose outputs are the classes", "architecture"))
     return linear[-1]
 
 
 def _named_blocks(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Return the blocks by the name of the layer that each is about (`conv1`, `block2`, `dense1`)."""
+    """Return the blocks by the name of their main layer (`conv1`, `block2`, `dense1`)."""
     parts = dict(model.named_children())
     if not {"features", "classifier"} <= parts.keys():
         raise ConfigError(Fault("needs an architecture made of features and a classifier", "freeze"))
@@ -83,7 +83,7 @@ def _named_blocks(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 def _by_number(part: nn.Module) -> list[dict[str, nn.Module]]:
-    """Return the children in groups whose names end in the same number, as far as a group has parameters."""
+    """Return the children grouped by the number that ends their names, without groups that have no parameters."""
     groups: dict[str, dict[str, nn.Module]] = {}
     for name, child in part.named_children():
         number = name.removeprefix(name.rstrip("0123456789"))
@@ -92,7 +92,7 @@ def _by_number(part: nn.Module) -> list[dict[str, nn.Module]]:
 
 
 def _title(group: dict[str, nn.Module]) -> str:
-    """Return the first name that has parameters; a dropout may stand before it."""
+    """Return the name of the first child with parameters; a dropout may precede it."""
     return next(name for name, child in group.items() if _has_parameters(child))
 
 

@@ -1,4 +1,4 @@
-"""Initial weights."""
+"""Weight initialisation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["initialize"]
 
 
 def initialize(model: nn.Module, init: str) -> None:
-    """Draw the weights of the convolutions and linear layers of `model` anew, in place; their biases become 0.
+    """Redraw the weights of convolutions and linear layers of `model` in place, and set their biases to 0.
 
     Args:
         model: any model; norms keep their ones and zeros.
-        init: `default` leaves the model as its architecture made it; `kaiming` draws from a normal distribution
+        init: `default` changes nothing; `kaiming` draws from a normal distribution
             (He et al. 2015, arXiv:1502.01852), `xavier` from a uniform one (Glorot & Bengio 2010).
     """
     if init == "default":

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, buffers, mult-adds and the table of its layers."""
+"""The size of a model: parameters, buffers, mult-adds and a table of its layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Layer", "Summary", "summarize"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One leaf module: its name, type, output shape without the batch, and number of parameters."""
+    """A leaf module: name, type, output shape without the batch dimension, and number of parameters."""
 
     name: str
     type: str
@@ -24,10 +24,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model's size. `params` counts trainable and frozen parameters; `buffers` the running statistics.
+    """A model's size. `params` counts trainable and frozen parameters, `buffers` the running statistics.
 
-    `pointwise_norms` are the batch normalisations that are trained and get a single value a channel of each image:
-    the deviation of one image would be that of one number.
+    `pointwise_norms` are trained batch normalisations that get a single value per channel and image: a batch of one
+    image has no deviation there.
     """
 
     params: int
@@ -38,7 +38,7 @@ class Summary:
     pointwise_norms: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, float]:
-        """Return what constraints can speak of and what every run logs as metrics."""
+        """Return what constraints can refer to and every run logs as metrics."""
         return {
             "params": self.params,
             "trainable_params": self.trainable_params,
@@ -47,7 +47,7 @@ class Summary:
         }
 
     def table(self) -> str:
-        """Return the layer table as text, for the run's artifacts."""
+        """Return the table of layers as text, for the run's artifacts."""
         rows = [("layer", "type", "output shape", "params")]
         rows += [(r.name, r.type, "×".join(map(str, r.output_shape)), f"{r.params:,}") for r in self.layers]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -68,8 +68,8 @@ class Summary:
 def summarize(model: nn.Module, shape: tuple[int, int, int]) -> Summary:
     """Return the summary of `model` for one image of `shape` [C, H, W].
 
-    Nothing is computed when the model is on the meta device, which is how plans count thousands of cells.
-    Mult-adds are those of convolutions and matrix products, forward, without biases: half the FLOPs that
+    Nothing is computed if the model is on the meta device, which is how plans count thousands of cells. Mult-adds are
+    those of convolutions and matrix products in the forward pass, without biases: half the FLOPs that
     `torch.utils.flop_counter` counts.
     """
     layers: list[Layer] = []
@@ -105,9 +105,7 @@ def _pointwise_norms(model: nn.Module, layers: list[Layer]) -> tuple[str, ...]:
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        and any(
-            parameter.requires_grad for parameter in module.parameters()
-        )  # a frozen one keeps its statistics
+        and any(p.requires_grad for p in module.parameters())  # a frozen one keeps its statistics
     }
     return tuple(
         layer.name for layer in layers if layer.name in trained and math.prod(layer.output_shape[1:]) == 1

@@ -1,6 +1,6 @@
-"""torchvision's ResNets and VGG19, adapted to the size of the images and the number of classes; untrained.
+"""torchvision's ResNets and VGG19, untrained, adapted to the image size and the number of classes.
 
-All have the parts and names of `lab.models.cnn`: `features` (numbered block by block), `head`, `classifier`.
+Their parts have the names that `lab.models.cnn` uses: `features` (numbered by block), `head`, `classifier`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,39 @@ from lab.models.dense import with_dense
 
 __all__ = ["resnet18", "resnet34", "resnet50", "resnet101", "vgg19"]
 
-_SMALL = 64  # pixels; ImageNet's stem quarters both sides, which leaves smaller images too little
+_SMALL = 64  # pixels; ImageNet's stem quarters both sides, which is too much for smaller images
 
 
 def resnet18(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Return ResNet-18 (He et al. 2016, arXiv:1512.03385) for images of `shape`, [B, C, H, W] -> [B, classes].
 
-    `stem: small` is the one that the paper has for CIFAR: 3×3, stride 1, no pooling; `auto` takes it for images
-    under 64 pixels.
+    `stem: small` is the paper's stem for CIFAR: 3×3, stride 1, no pooling; `auto` uses it for images under 64 pixels.
     """
     return _resnet("resnet18", config.stem, shape, classes)
 
 
 def resnet34(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Return ResNet-34, else as `resnet18`."""
+    """Return ResNet-34; see `resnet18`."""
     return _resnet("resnet34", config.stem, shape, classes)
 
 
 def resnet50(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Return ResNet-50, of bottleneck blocks, else as `resnet18`."""
+    """Return ResNet-50, made of bottleneck blocks; see `resnet18`."""
     return _resnet("resnet50", config.stem, shape, classes)
 
 
 def resnet101(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Return ResNet-101, of bottleneck blocks, else as `resnet18`."""
+    """Return ResNet-101, made of bottleneck blocks; see `resnet18`."""
     return _resnet("resnet101", config.stem, shape, classes)
 
 
 def vgg19(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Return the convolutions of VGG19 under the dense part of `config`, [B, C, H, W] -> [B, classes].
+    """Return the convolutions of VGG19 followed by the dense layers of `config`, [B, C, H, W] -> [B, classes].
 
     Source: Simonyan & Zisserman 2015, arXiv:1409.1556 (configuration E).
 
     Raises:
-        ConfigError: images under 32 pixels, of which the five poolings leave nothing.
+        ConfigError: images are smaller than 32 pixels, which five poolings reduce to nothing.
     """
     channels, height, width = shape
     if min(height, width) < 32:
@@ -93,7 +92,7 @@ def _stem(net: Any, channels: int, small: bool) -> OrderedDict[str, nn.Module]:
 
 
 def _vgg19_features(channels: int) -> nn.Sequential:
-    # Only the convolutions: torchvision's whole net would allocate half a gigabyte of dense layers to drop.
+    # Only the convolutions: torchvision's whole net would allocate half a gigabyte of unused dense layers.
     vgg = import_torchvision("torchvision.models.vgg")
     kinds = {nn.Conv2d: "conv", nn.ReLU: "activation", nn.MaxPool2d: "pool"}
     children: OrderedDict[str, nn.Module] = OrderedDict()
@@ -109,7 +108,7 @@ def _vgg19_features(channels: int) -> nn.Sequential:
 
 
 def _initialized(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return the convolution with torchvision's weights for both families: Kaiming normal by fan-out."""
+    """Return the convolution initialised as torchvision does for both families: Kaiming normal by fan-out."""
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -42,7 +42,9 @@ def facts(results: GridResults) -> dict[str, str]:
 
 def command(results: GridResults) -> str:
     """Return the command that repeats the runs: for the cells that were run, with the settings that all had changed."""
-    found = [f"{name}={got}" for (name, _, got), n in _changes(results).items() if n == len(results.runs)]
+    found = [
+        f"{name}={got}" for (name, _, got), n in _count_changes(results).items() if n == len(results.runs)
+    ]
     folders = _folders(results.runs)
     if len(folders) == 1 and not results.grid.base.get("data_dir"):
         found.append(f"data_dir=path/to/{folders[0]}")
@@ -114,12 +116,12 @@ def _distinct(runs: pd.DataFrame, column: str) -> list[str]:
 
 
 def _differences(results: GridResults) -> Iterator[str]:
-    for (name, expected, got), n in _changes(results).items():
+    for (name, expected, got), n in _count_changes(results).items():
         share = "" if n == len(results.runs) else f" (in {n} of {len(results.runs)} runs)"
         yield literal(f"{name} {got}{f' instead of {expected}' if expected else ''}{share}")
 
 
-def _changes(results: GridResults) -> Counter[tuple[str, str, str]]:
+def _count_changes(results: GridResults) -> Counter[tuple[str, str, str]]:
     """Count the runs by difference: setting, value in the file ('' if it has none) and value in the run."""
     found: Counter[tuple[str, str, str]] = Counter()
     for run in results.runs.to_dict("records"):

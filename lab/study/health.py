@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,10 +14,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
+from lab.study.addresses import display_url, parse_address
+from lab.study.faults import reason, translated
 from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
 from lab.study.record import TrialRecord
-from lab.study.storage import display_url, with_driver
-from lab.study.studies import names_in, reason
+from lab.study.studies import names_in
 
 __all__ = ["Schema", "Stale", "StorageProbe"]
 
@@ -43,13 +43,13 @@ class Stale(NamedTuple):
 class StorageProbe:
     """Looks at the database at `url`, which must exist if it is a file.
 
-    Whatever the database is to blame for is a `StudyError` of these methods.
+    Database failures raise `StudyError`.
     """
 
     def __init__(self, url: str) -> None:
         self.url = display_url(url)
         with self._telling():
-            self._url = with_driver(sa.make_url(url))
+            self._url = parse_address(url)
             self._engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=self._patience())
 
     @property
@@ -140,12 +140,5 @@ class StorageProbe:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.text(query)))
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.ArgumentError:
-            raise StudyError(f"'{self.url}' is not a database address") from None
-        except (sa.exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0]
-            raise StudyError(f"{self.url}: {reason}") from None
+    def _telling(self) -> AbstractContextManager[None]:
+        return translated(self.url, also=(ImportError, OSError))

@@ -7,9 +7,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
-
 from lab.errors import StudyError
 from lab.hold import Hold, Stopwatch
 from lab.study.liveness import HEARTBEAT_SECONDS
@@ -48,7 +45,7 @@ class Pulse:
     def _beat(self) -> None:
         told = Stopwatch()
         while not self._over.wait(_LOOK_SECONDS):
-            with suppress(OptunaError, SQLAlchemyError, StudyError):
+            with suppress(StudyError):
                 if self.hold.is_lost(anew=True):
                     return
                 if told.seconds >= HEARTBEAT_SECONDS:  # of any clock: a machine that wakes up says so at once

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
 from lab.study.distributions import widened
+from lab.study.faults import MalformedError, translated
 from lab.study.liveness import worker_name
 from lab.study.lock import alone
 from lab.study.record import OWN_TRIAL, State, StudyKey, StudyRecord, TrialKey, TrialRecord, noted
@@ -188,14 +189,12 @@ class TrialQueue:
         """Whether a claimed trial still is this process's: neither ended nor given to another.
 
         Raises:
-            StudyError: the database is away just now. Who asks this does not wait for it.
+            StudyError: the database cannot be asked now. This does not wait for it.
         """
-        try:
+        with translated(self.storage.database):
             with self.storage.engine.connect().execution_options(**READING) as connection:
                 row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
-        except sa.exc.SQLAlchemyError as error:
-            raise StudyError(f"Whose trial it is cannot be asked now: {error}") from None
-        return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
+            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
 
     def is_disowned(self) -> bool:
         """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
@@ -223,7 +222,8 @@ class TrialQueue:
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
         """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
         rows = self._rows(_CELLS_SINCE, after=trial_id)
-        return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
+        with translated(self.storage.database):
+            return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
 
     def add(
         self,
@@ -296,6 +296,9 @@ class TrialQueue:
         Raises:
             StudyError: a parameter was a number and is a choice now, or the other way round.
         """
+        return self.storage.patiently(lambda: self._accept(distributions))
+
+    def _accept(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
         known = {
             name: json_to_distribution(rows[0][0])  # the same in all trials, since this was called for each
             for name in distributions
@@ -383,8 +386,8 @@ class TrialQueue:
                 parse_config(record.config or {})
                 return record
             which, reason = f"{record.number} ({record.label})", "it has no config"
-        except json.JSONDecodeError as error:
-            which, reason = f"with the id {trial_id}", f"an attribute is not JSON ({error})"
+        except MalformedError as error:
+            which, reason = f"with the id {trial_id}", error.why
         except ConfigError as error:
             which, reason = f"{record.number} ({record.label})", ", ".join(str(error).splitlines())
         raise StudyError(
@@ -440,7 +443,8 @@ class TrialQueue:
     def _noted(self, *keys: str) -> StudyRecord:
         """Return the study's record as far as `keys` tell, without reading what may be long."""
         rows = self._rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
-        return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
+        with translated(self.storage.database):
+            return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
 
     def _starts_none(self) -> bool:
         return self._noted(*_EXHAUSTION, *_CLOCK).starts_none

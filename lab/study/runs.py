@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
+from lab.errors import StudyError
+from lab.study.addresses import database_exists
+from lab.study.faults import DatabaseError, reason
 from lab.study.queue import TrialQueue
-from lab.study.storage import database_exists
-from lab.study.studies import Studies, reason
+from lab.study.studies import Studies
 
 __all__ = ["StudyRuns", "study_runs"]
 
@@ -38,14 +40,15 @@ def study_runs(url: str) -> StudyRuns | None:
     """
     if not database_exists(url):
         return None
-    found, studies = StudyRuns(), Studies(url)
-    with studies.translated():
-        for queue in studies.queues():
-            found.studies.add(queue.name)
-            try:
-                _note(queue, found)
-            except (ValueError, KeyError, TypeError) as error:
-                found.broken[queue.name] = reason(error)
+    found = StudyRuns()
+    for queue in Studies(url).queues():
+        found.studies.add(queue.name)
+        try:
+            _note(queue, found)
+        except DatabaseError:  # and so of all studies
+            raise
+        except (StudyError, ValueError, KeyError, TypeError) as error:
+            found.broken[queue.name] = reason(error)
     return found
 
 

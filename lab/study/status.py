@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.errors import StudyError
+from lab.study.addresses import database_exists, display_url
+from lab.study.faults import reason
+from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
 from lab.study.record import State, TrialRecord
-from lab.study.storage import PatientStorage, database_exists, display_url, open_storage
-from lab.study.studies import StudyNames, names_in, not_labs, reason
+from lab.study.storage import PatientStorage
+from lab.study.studies import StudyNames, not_labs, study_names_in
 from lab.training import Outcome, rank
 
 __all__ = [
@@ -57,7 +60,7 @@ Missing = Callable[[Collection[str]], Collection[str]]  # see `Tracker.missing_r
 
 def known_studies(url: str) -> StudyNames:
     """Return lab's studies in a database and those of other programs, none where there is no database yet."""
-    return names_in(open_storage(url).engine) if database_exists(url) else StudyNames({}, [])
+    return study_names_in(open_storage(url)) if database_exists(url) else StudyNames({}, [])
 
 
 def study_names(url: str) -> list[str]:
@@ -99,7 +102,7 @@ def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatu
     if not database_exists(url):
         return []
     storage = open_storage(url)
-    return [_status_or_trouble(storage, name, missing) for name in names_in(storage.engine).own]
+    return [_status_or_trouble(storage, name, missing) for name in study_names_in(storage).own]
 
 
 def _status_or_trouble(storage: PatientStorage, name: str, missing: Missing) -> StudyStatus:

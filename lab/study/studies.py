@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import optuna
 import sqlalchemy as sa
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import StudyError
+from lab.study.faults import DatabaseError
+from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
 from lab.study.record import IDENTIFYING_KEYS, StudyKey, is_lab_study, noted
-from lab.study.storage import PatientStorage, display_url, open_storage
+from lab.study.storage import PatientStorage
 
-__all__ = ["Studies", "StudyNames", "names_in", "not_labs", "open_study", "reason"]
+__all__ = ["Studies", "StudyNames", "names_in", "not_labs", "open_study", "study_names_in"]
 
 _MARKS = sa.text(
     "SELECT s.study_id, s.study_name, a.key, a.value_json FROM studies s "
@@ -51,6 +51,11 @@ def names_in(engine: sa.Engine) -> StudyNames:
     return StudyNames({name: ids[name] for name in sorted(own)}, sorted(found.keys() - own))
 
 
+def study_names_in(storage: PatientStorage) -> StudyNames:
+    """Return the names of the studies in an opened database, in order."""
+    return storage.patiently(lambda: names_in(storage.engine))
+
+
 def open_study(
     storage: PatientStorage, name: str, directions: Sequence[Literal["maximize", "minimize"]]
 ) -> tuple[TrialQueue, list[str]]:
@@ -80,23 +85,16 @@ def not_labs(name: str) -> str:
     )
 
 
-def reason(error: BaseException) -> str:
-    """Return the first line of why a study could not be read or worked on."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    first = text.splitlines()[0] if text else ""
-    return first if isinstance(error, StudyError) else f"{type(error).__name__}: {first}"
-
-
 class Studies:
     """Lab's studies in the database at `url`: those called `names`, or all where none is named.
 
-    Whatever the database is to blame for is a `StudyError` of these methods; the next call may pass. They wait for
-    one that is away, unless `should_stop`. A study that cannot be read keeps no other from being worked on.
+    Database failures raise `StudyError`; the next call may succeed. Methods wait for a database that is unreachable,
+    unless `should_stop`. A study that cannot be read does not keep others from being worked on.
 
     Args:
         url: of the database.
         names: of the only studies.
-        should_stop: True ends the waiting for a database that is away.
+        should_stop: True ends the waiting for a database that is unreachable.
         on_broken: called with a study's name and the error, where it cannot be read.
     """
 
@@ -113,25 +111,13 @@ class Studies:
         self._storage = open_storage(url, should_stop=should_stop)
         self._queues: dict[str, TrialQueue] = {}
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Raise what the database is to blame for as a `StudyError`."""
-        try:
-            yield
-        except (SQLAlchemyError, OptunaError) as error:
-            said = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise StudyError(f"--storage {display_url(self._url)}: {said}") from error
-
     def queues(self) -> list[TrialQueue]:
         """Return the trials of each study."""
-        with self.translated():
-            everything = self._everything()
-        return [queue for name, queue in everything.items() if not self._names or name in self._names]
+        return [queue for name, queue in self._everything().items() if not self._names or name in self._names]
 
     def ready(self) -> list[TrialQueue]:
         """Return those studies that have waiting trials, are not cancelled, and whose needed studies are done."""
-        with self.translated():
-            return [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
+        return [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
 
     def _is_ready(self, queue: TrialQueue) -> bool:
         if not queue.waits() or queue.is_cancelled():
@@ -144,14 +130,14 @@ class Studies:
     def _guarded(self, queue: TrialQueue, ask: Callable[[TrialQueue], bool]) -> bool:
         try:
             return ask(queue)
-        except (SQLAlchemyError, OptunaError):  # of the database, and so of all studies
+        except DatabaseError:  # and so of all studies
             raise
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on
             self._on_broken(queue.name, error)
             return False
 
     def _everything(self) -> Mapping[str, TrialQueue]:
-        found = self._storage.patiently(lambda: names_in(self._storage.engine)).own
+        found = study_names_in(self._storage).own
         # one that was deleted and made again is another
         known = {queue.study_id: queue for queue in self._queues.values()}
         self._queues = {

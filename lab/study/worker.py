@@ -15,11 +15,11 @@ from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, T
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
 from lab.study.record import TrialKey
 from lab.study.search.searcher import Searcher, Searching
-from lab.study.storage import open_storage
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome

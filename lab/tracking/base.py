@@ -1,9 +1,6 @@
 """What the rest of lab asks of a tracker: `Tracker` finds and opens runs (`lab.tracking.run.Run`).
 
 The words are MLflow's. Store failures raise `TrackingError`, from any method.
-
-A run that was opened while the store was unreachable has the id `pending-KEY`; once it is in the store, its tag
-`lab.journal` is KEY.
 """
 
 from __future__ import annotations
@@ -35,12 +32,8 @@ __all__ = [
     "Tracker",
     "UnavailableError",
     "artifact_path",
-    "pending_id",
-    "pending_key",
     "public_uri",
 ]
-
-_PENDING = "pending-"
 
 
 class RunStatus(StrEnum):
@@ -299,16 +292,6 @@ class Tracker(Protocol):
 
     def flush(self, timeout: float = 10.0) -> Left:
         """Wait until the store has all that was written, at most `timeout` seconds; return what it has not."""
-
-
-def pending_id(key: str) -> str:
-    """Return the id of a run that the store does not know yet."""
-    return _PENDING + key
-
-
-def pending_key(run_id: str) -> str | None:
-    """Return the key of a run that the store did not know when it was opened, None for any other run's id."""
-    return run_id.removeprefix(_PENDING) if run_id.startswith(_PENDING) else None
 
 
 def public_uri(uri: str) -> str:

@@ -1,121 +1,221 @@
-"""A thread for each open run that delivers its journal while the trial trains."""
+"""Takes what is written to one run and delivers it to the store: in order, and nothing twice."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 from lab.errors import ResourceError, TrackingError
+from lab.hold import Hold
 from lab.tracking.base import Tracker, UnavailableError
-from lab.tracking.delivery import Delivery, RefusedError
-from lab.tracking.journal import RunJournal
+from lab.tracking.fenced import FencedRun
+from lab.tracking.gate import Gate
+from lab.tracking.journal import Operation, RunJournal
+from lab.tracking.pending import pending_key
+from lab.tracking.tags import Tag
+from lab.tracking.writes import Open, Write, merged
 
-__all__ = ["Courier", "Gate"]
+__all__ = ["Courier"]
 
-
-class Gate:
-    """Remembers for some seconds that the store did not answer, so that not every call waits to find out."""
-
-    memory: ClassVar[float] = 15.0  # seconds
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self.reason = ""
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether the store did not answer a short while ago."""
-        return time.monotonic() < self._until
-
-    def shut(self, reason: str) -> None:
-        """Note that the store does not answer."""
-        self._until, self.reason = time.monotonic() + self.memory, reason
-
-    def open(self) -> None:
-        """Note that it does."""
-        self._until = 0.0
+_STOP_SECONDS = 0.5  # for the thread to put down what it has in hand
 
 
 class Courier:
-    """Delivers one run's journal from a thread of its own, for as long as the store needs to take it.
+    """Keeps one run's journal and delivers it, from its own thread once started or at once (`deliver`).
+
+    It ends by itself when the run is over and all of it is delivered. Whoever writes then needs a new one: `open`,
+    `add` and `attend` say so. Its methods may be called from any thread.
 
     Args:
-        journal: of the run, which this object closes when it is done.
+        journal: of the run; closed in the end.
         tracker: the store.
         gate: told whether the store answers.
-        fresh: whether the journal has just been created.
-        finished: called before the thread ends by itself; False lets it go on.
+        fresh: whether the journal has just been created, so that the store can have nothing of it.
     """
 
-    # seconds before the first and between later tries while the store is away
+    # seconds before the first and between later tries while the store is unreachable
     first_pause: ClassVar[float] = 1.0
     longest_pause: ClassVar[float] = 30.0
 
     def __init__(
-        self,
-        journal: RunJournal,
-        tracker: Tracker,
-        gate: Gate,
-        *,
-        fresh: bool,
-        finished: Callable[[Courier], bool],
+        self, journal: RunJournal, tracker: Tracker, gate: Gate | None = None, *, fresh: bool = False
     ) -> None:
-        self.journal = journal
-        self.delivery = Delivery(journal, tracker, fresh=fresh)
-        self.refusal: TrackingError | None = None
-        self.since = (
-            0  # number of the operation with which the present attempt began; refusals before it are not its
-        )
-        self.over = False  # whether nothing more is to come
-        self.tries = 0  # that failed because the store was away
-        self.writers = 0  # just now
-        self._gate = gate
-        self._finished = finished
-        self._changed = threading.Condition()
+        self._journal = journal
+        self._gate = gate or Gate()
+        self._run = FencedRun(journal, tracker, fresh=fresh)
+        self._is_new = fresh  # and nothing but its first opening has been written
+        self._changed = threading.Condition()  # guards what follows
+        self._refusal: TrackingError | None = None
+        self._opening = 0  # number of the present attempt's first write; earlier refusals are not its own
+        self._tries_before = 0  # of that write
+        self._tries = 0  # that failed because the store was unreachable
+        self._writers = 0  # at the moment
+        self._over = False  # whether nothing more is to come
+        self._ended = False
+        self._stopped = False
         self._offered = threading.Event()
         self._again = threading.Event()  # do not wait for the pause to end
-        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the journal."""
+        return self._journal.key
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id in the store, None while it has none."""
+        return self._journal.known_id
+
+    @property
+    def url(self) -> str | None:
+        """The page of the run in the MLflow UI, None if no server shows it (yet)."""
+        return self._run.url
+
+    @property
+    def refusal(self) -> TrackingError | None:
+        """Why the store refused a write of the present attempt, None if it refused none."""
+        return self._refusal
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes no more writes."""
+        return self._ended or self._stopped or (self._thread is not None and not self._thread.is_alive())
+
+    def start(self) -> None:
+        """Deliver from a thread, for as long as the store needs to take it."""
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
-    def offer(self) -> None:
-        """Say that there is something to deliver; returns at once."""
-        self._offered.set()
-
-    def await_try(self, number: int, tries: int, patience: float) -> None:
-        """Wait until an operation was delivered or refused, or could not be delivered now.
+    def open(self, opening: Open, hold: Hold | None = None) -> str:
+        """Keep the opening of a run by a new attempt; return the attempt's name, nothing if this has ended.
 
         Args:
-            number: of the operation.
-            tries: `self.tries` before it was added.
-            patience: most seconds to wait.
+            opening: without the tags that tell attempts apart.
+            hold: that the attempt has on its trial.
+
+        Raises:
+            ResourceError: the journal cannot be written.
+        """
+        attempt = _attempt()
+        if hold is not None:
+            self._run.register(attempt, hold)
+        with self._writing() as is_open, self._changed:
+            if not is_open:
+                return ""
+            self._is_new = self._is_new and not self._opening
+            self._over, self._refusal, self._tries_before = False, None, self._tries
+            self._opening = self._journal.add(self._marked(opening, attempt))
+            self._journal.note("name", opening.name)
+        return attempt
+
+    def await_opening(self, patience: float) -> None:
+        """Wait until the run is open, or the store is found unreachable; at most `patience` seconds.
+
+        Raises:
+            TrackingError: the store refused to open it. Nothing of a new run is kept.
         """
         with self._changed:
             self._changed.wait_for(
-                lambda: self.tries > tries or not self.journal.waiting(number), max(0.0, patience)
+                lambda: self._tries > self._tries_before or not self._journal.waiting(self._opening),
+                max(0.0, patience),
             )
+        if self._refusal is None:
+            return
+        if self._is_new:
+            self._journal.drop()
+            self.stop()
+            self.join(_STOP_SECONDS)
+        raise self._refusal
+
+    def attend(self) -> bool:
+        """Expect writes to a run that was opened before; return whether they can come."""
+        self._is_new = False
+        with self._writing() as is_open:
+            return is_open
+
+    def add(self, write: Write) -> bool:
+        """Keep a write; return whether it was taken.
+
+        Raises:
+            ResourceError: the journal cannot be written.
+        """
+        self._is_new = False
+        with self._writing() as is_open:
+            if is_open:
+                try:
+                    self._journal.add(write)
+                finally:
+                    self._over = write.is_final
+            return is_open
+
+    def put_directly(self, write: Write) -> None:
+        """Write to the store what the journal has no room for, if it must be there and the run is open."""
+        if write.is_vital:
+            self._run.put_unfenced(write)
+
+    def leave(self, attempt: str) -> None:
+        """Deliver no more of an attempt that has lost its trial, except metric values that the run lacks."""
+        if self.has_ended:
+            return
+        with suppress(
+            ResourceError
+        ):  # then the deliverer finds in the store that another attempt has the run
+            self._run.lose(attempt)
+        self._over = True
+        self._offered.set()
+
+    def history(self, metric: str) -> dict[int, float]:
+        """Return what this run's journal has of `metric` by step.
+
+        Raises:
+            ResourceError: the journal cannot be read, or is closed.
+        """
+        return self._journal.history(metric)
+
+    def artifact(self, path: str) -> tuple[bool, Path | None]:
+        """Return whether a write to the artifact `path` waits, and its file (None if it is to be deleted).
+
+        Raises:
+            ResourceError: the journal cannot be read, or is closed.
+        """
+        return self._journal.artifact(path)
+
+    def deliver(self) -> None:
+        """Deliver all that waits, now; refused writes are kept with the reason.
+
+        Raises:
+            UnavailableError: the store is unreachable.
+            ResourceError: the journal cannot be written.
+        """
+        while self._step():
+            pass
 
     def flush(self, deadline: float) -> None:
         """Wait until nothing waits, or for `deadline` (of the monotonic clock)."""
-        while self._thread.is_alive() and time.monotonic() < deadline and self._waits():
+        while not self.has_ended and time.monotonic() < deadline and self._waits():
             self._again.set()
             with self._changed:
                 self._changed.wait(min(0.5, max(0.0, deadline - time.monotonic())))
 
     def stop(self) -> None:
-        """Deliver nothing more; what is on its way just now may still arrive."""
+        """Take and deliver nothing more; what is on its way may still arrive."""
         self._stopped = True
         self._offered.set()
         self._again.set()
 
     def join(self, timeout: float) -> None:
         """Wait for the thread to end, at most `timeout` seconds."""
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
-    def _waits(self) -> bool:
-        return not self.journal.is_blocked() and self.journal.waiting() > 0
+    # the thread
 
     def _work(self) -> None:
         pause = self.first_pause
@@ -133,27 +233,84 @@ class Courier:
                     continue
                 pause = self.first_pause
                 self._tell()
-                if not delivered and self.over and self._finished(self):
+                if not delivered and self._ends():
                     return
                 if not delivered:
                     self._offered.wait()
                     self._offered.clear()
         finally:
-            self.journal.close()
+            self._journal.close()
             self._tell()
-
-    def _step(self) -> int:
-        try:
-            delivered = self.delivery.step()
-        except RefusedError as error:
-            if error.number >= self.since:
-                self.refusal = error
-            delivered = 1
-        if delivered:
-            self._gate.open()
-        return delivered
 
     def _tell(self, *, tried: bool = False) -> None:
         with self._changed:
-            self.tries += tried
+            self._tries += tried
             self._changed.notify_all()
+
+    def _waits(self) -> bool:
+        return not self._journal.is_blocked() and self._journal.waiting() > 0
+
+    def _ends(self) -> bool:
+        """End if the run is over and nothing waits."""
+        with self._changed:
+            self._ended = self._over and not self._writers and not self._waits()
+            return self._ended
+
+    @contextmanager
+    def _writing(self) -> Iterator[bool]:
+        """Yield whether writes are taken; it does not end before the block does."""
+        with self._changed:
+            is_open = not self.has_ended
+            self._writers += is_open
+        try:
+            yield is_open
+        finally:
+            with self._changed:
+                self._writers -= is_open
+            self._offered.set()
+
+    def _step(self) -> int:
+        """Deliver the next writes that fit into one request; return how many, 0 if nothing waits."""
+        operations = [] if self._journal.is_blocked() else self._journal.take()
+        if not operations:
+            return 0
+        if not self._delivered(operations) and len(operations) > 1:
+            for operation in operations:  # they were refused together; one of them is the reason
+                self._delivered([operation])
+        self._gate.open()
+        return len(operations)
+
+    def _delivered(self, operations: Sequence[Operation]) -> bool:
+        """Deliver writes in one request; return whether the store took them. A single refused one is kept as such."""
+        try:
+            self._run.put(merged([operation.write for operation in operations]))
+        except UnavailableError:
+            self._journal.release()
+            self._run.doubt()
+            raise
+        except TrackingError as error:
+            if len(operations) == 1:
+                self._refused(operations[0], error)
+            return False
+        except BaseException:
+            self._journal.release()
+            raise
+        self._journal.done(operations)
+        return True
+
+    def _refused(self, operation: Operation, error: TrackingError) -> None:
+        self._journal.refuse(operation, str(error))
+        if operation.id >= self._opening:
+            self._refusal = error
+
+    def _marked(self, opening: Open, attempt: str) -> Open:
+        """Return `opening` with the tags by which its run and its attempt are recognized."""
+        pending = pending_key(opening.run_id) if opening.run_id else None
+        in_store = opening.run_id is not None and pending is None
+        journal = {} if in_store else {Tag.JOURNAL: pending or self.key}
+        return replace(opening, tags={**opening.tags, Tag.ATTEMPT: attempt, **journal})
+
+
+def _attempt() -> str:
+    """Return a new attempt's name; later ones are greater, unless the clocks of two machines differ."""
+    return f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"

@@ -10,24 +10,23 @@ import os
 import shutil
 import sqlite3
 import threading
-import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lab.errors import ResourceError
-from lab.tracking.base import Left, pending_key
+from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
 
-__all__ = ["Lock", "Operation", "Refused", "RunJournal", "find", "journals", "left", "stores_left", "writing"]
+__all__ = ["Lock", "Operation", "Refused", "RunJournal", "State", "writing"]
 
 W = TypeVar("W", bound=Write)
 
-_WAITING, _DELIVERED, _REFUSED = range(3)
 _MOST = 200  # operations of one request
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -42,6 +41,14 @@ CREATE TABLE IF NOT EXISTS operations (
     reason TEXT NOT NULL DEFAULT ''
 );
 """
+
+
+class State(IntEnum):
+    """What became of a write in a journal."""
+
+    WAITING = 0
+    DELIVERED = 1
+    REFUSED = 2
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,42 @@ class Lock:
         os.close(self._descriptor)
 
 
+class _Files:
+    """The files and folders that belong to the writes of a journal, each in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "files").mkdir(exist_ok=True)
+
+    def path(self, file: str | None) -> Path | None:
+        """Return the place of a file, by its name in the journal."""
+        return self._folder / file if file else None
+
+    def save(self, write: Write) -> str:
+        """Keep the file of a write; return its name in the journal."""
+        file = f"files/{uuid.uuid4().hex}/{write.file_name}"
+        (self._folder / file).parent.mkdir()
+        try:
+            write.save(self._folder / file)
+        except BaseException:
+            self.discard([file])
+            raise
+        return file
+
+    def discard(self, files: Iterable[str | Path | None]) -> None:
+        """Delete files, each with its folder."""
+        for file in files:
+            if file is not None:
+                shutil.rmtree((self._folder / file).parent, ignore_errors=True)
+
+    def sync(self) -> None:
+        """Wait until all of them are on the disk."""
+        for folder, _, names in os.walk(self._folder / "files"):
+            for name in names:
+                with suppress(FileNotFoundError), Path(folder, name).open("rb") as file:  # delivered just now
+                    os.fsync(file.fileno())
+
+
 class RunJournal:
     """The operations of one run; safe to use from several threads, and for one process at a time.
 
@@ -111,7 +154,7 @@ class RunJournal:
         self._sending: set[int] = set()
         self._closed = False
         with writing(folder):
-            (folder / "files").mkdir(exist_ok=True)
+            self._files = _Files(folder)
             self._db = sqlite3.connect(
                 folder / "journal.db", timeout=10, isolation_level=None, check_same_thread=False
             )
@@ -163,36 +206,27 @@ class RunJournal:
             ResourceError: the journal cannot be written.
         """
         with writing(self.folder):
-            file = self._saved(write) if write.has_file else None
-            if write.is_final:
-                self._reach_the_disk()
-            with self._lock, self._transaction():
+            file = self._files.save(write) if write.has_file else None
+            if (
+                write.is_final
+            ):  # a finished trial must outlive a crash of the machine: nobody would train it again
+                self._files.sync()
+            with self._lock, self._transaction(durable=write.is_final):
                 older = self._replaced(write.replaces) if write.replaces is not None else []
                 self._delete(number for number, _ in older)
                 added = self._db.execute(
                     "INSERT INTO operations (kind, payload, path, file) VALUES (?, ?, ?, ?)",
                     (write.kind, json.dumps(write.payload()), write.replaces, file),
                 )
-            self._discard([old for _, old in older])
+            self._files.discard([old for _, old in older])
         return int(added.lastrowid or 0)
-
-    def _saved(self, write: Write) -> str:
-        """Write the file of a write into a folder of its own; return its path in the journal's folder."""
-        file = f"files/{uuid.uuid4().hex}/{write.file_name}"
-        (self.folder / file).parent.mkdir()
-        try:
-            write.save(self.folder / file)
-        except BaseException:
-            self._discard([file])
-            raise
-        return file
 
     def take(self) -> list[Operation]:
         """Return the operations to deliver next: the oldest, and those after it that can go in one request with it."""
         with self._lock, writing(self.folder):
             rows = self._db.execute(
                 "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?",
-                (_WAITING, _MOST),
+                (State.WAITING, _MOST),
             ).fetchall()
             found = [self._operation(*row) for row in rows]
             same = takewhile(lambda each: type(each.write) is type(found[0].write), found)
@@ -201,7 +235,7 @@ class RunJournal:
         return found
 
     def _operation(self, number: int, kind: str, payload: str, file: str | None) -> Operation:
-        place = self.folder / file if file else None
+        place = self._files.path(file)
         return Operation(number, read_write(kind, json.loads(payload), place), place)
 
     def done(self, operations: Sequence[Operation]) -> None:
@@ -209,15 +243,15 @@ class RunJournal:
         kept = [operation.id for operation in operations if operation.write.is_kept]
         with self._lock, writing(self.folder):
             with self._transaction():
-                self._set(kept, _DELIVERED, "")
+                self._set(kept, State.DELIVERED, "")
                 self._delete(operation.id for operation in operations if operation.id not in kept)
             self._sending = set()
-        self._discard([operation.file for operation in operations])
+        self._files.discard([operation.file for operation in operations])
 
     def refuse(self, operation: Operation, reason: str) -> None:
         """Note that the store will never take `operation`, and why."""
         with self._lock, writing(self.folder):
-            self._set([operation.id], _REFUSED, reason)
+            self._set([operation.id], State.REFUSED, reason)
             self._sending = set()
 
     def release(self) -> None:
@@ -228,18 +262,20 @@ class RunJournal:
     def retry_refused(self) -> None:
         """Let what was refused be tried again."""
         with self._lock, writing(self.folder):
-            self._db.execute("UPDATE operations SET state = ? WHERE state = ?", (_WAITING, _REFUSED))
+            self._db.execute(
+                "UPDATE operations SET state = ? WHERE state = ?", (State.WAITING, State.REFUSED)
+            )
 
     def waiting(self, number: int | None = None) -> int:
         """Return how many operations wait to be delivered, or whether that with this number does."""
         with self._lock:
-            return 0 if self._closed else self._count(_WAITING, number)
+            return 0 if self._closed else self._count(State.WAITING, number)
 
     def refused(self) -> Refused | None:
         """Return what the store refused of this run, None if nothing."""
         with self._lock, writing(self.folder):
             rows = self._db.execute(
-                "SELECT kind, reason FROM operations WHERE state = ? ORDER BY id", (_REFUSED,)
+                "SELECT kind, reason FROM operations WHERE state = ? ORDER BY id", (State.REFUSED,)
             ).fetchall()
         if not rows:
             return None
@@ -253,7 +289,7 @@ class RunJournal:
             return False
         with self._lock, writing(self.folder):
             row = self._db.execute(
-                "SELECT 1 FROM operations WHERE state = ? AND kind = ?", (_REFUSED, Open.kind)
+                "SELECT 1 FROM operations WHERE state = ? AND kind = ?", (State.REFUSED, Open.kind)
             ).fetchone()
         return row is not None
 
@@ -262,7 +298,7 @@ class RunJournal:
         with self._lock, writing(self.folder):
             rows = self._db.execute(
                 "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id",
-                (_DELIVERED, kind.kind),
+                (State.DELIVERED, kind.kind),
             ).fetchall()
         return [kind.read(json.loads(payload)) for (payload,) in rows]
 
@@ -279,9 +315,10 @@ class RunJournal:
         """Return whether something about the artifact `path` waits, and its file (None: it is to be deleted)."""
         with self._lock, writing(self.folder):
             row = self._db.execute(
-                "SELECT file FROM operations WHERE path = ? AND state = ? ORDER BY id DESC", (path, _WAITING)
+                "SELECT file FROM operations WHERE path = ? AND state = ? ORDER BY id DESC",
+                (path, State.WAITING),
             ).fetchone()
-        return row is not None, self.folder / row[0] if row and row[0] else None
+        return row is not None, self._files.path(row[0] if row else None)
 
     def drop(self) -> None:
         """Forget all operations."""
@@ -295,7 +332,7 @@ class RunJournal:
                 return
             self._closed = True
             with suppress(ResourceError, sqlite3.Error):
-                empty = not self._count(_WAITING, None) and self.refused() is None
+                empty = not self._count(State.WAITING, None) and self.refused() is None
                 self._db.close()
                 if empty:
                     shutil.rmtree(self.folder, ignore_errors=True)
@@ -312,7 +349,7 @@ class RunJournal:
 
     def _replaced(self, path: str) -> list[tuple[int, str]]:
         rows = self._db.execute(
-            "SELECT id, file FROM operations WHERE path = ? AND state = ?", (path, _WAITING)
+            "SELECT id, file FROM operations WHERE path = ? AND state = ?", (path, State.WAITING)
         ).fetchall()
         return [(number, file) for number, file in rows if number not in self._sending]
 
@@ -325,22 +362,10 @@ class RunJournal:
             [(state, reason, number) for number in numbers],
         )
 
-    def _discard(self, files: Sequence[str | Path | None]) -> None:
-        for file in files:
-            if file is not None:
-                shutil.rmtree((self.folder / file).parent, ignore_errors=True)
-
-    def _reach_the_disk(self) -> None:
-        """See to it that a finished trial outlives a crash of the machine: nobody would train it again."""
-        for folder, _, names in os.walk(self.folder / "files"):
-            for name in names:
-                with suppress(FileNotFoundError), Path(folder, name).open("rb") as file:  # delivered just now
-                    os.fsync(file.fileno())
-        with self._lock:
-            self._db.execute("PRAGMA synchronous=FULL")
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        if durable:  # and so is all that follows
+            self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -362,54 +387,3 @@ def writing(folder: Path) -> Iterator[None]:
             f"The journal in {folder} cannot be written ({reason}), so what the trial logs could be lost: it was"
             " stopped. Free space on that disk, or make the folder writable, and begin again"
         ) from None
-
-
-def journals(folder: Path) -> list[Path]:
-    """Return the folders of all runs that have a journal in `folder`, oldest first."""
-    found = []
-    for file in folder.glob("*/journal.db"):
-        with suppress(OSError):  # delivered just now
-            found.append(((file.parent / "lock").stat().st_mtime, file.parent))
-    return [path for _, path in sorted(found)]
-
-
-def find(folder: Path, run_id: str, store: str) -> Path | None:
-    """Return the folder of the run `run_id` of a store, None where it has no journal."""
-    for path in journals(folder):
-        facts = _facts(path)
-        if facts.get("run_id") == run_id and facts.get("store") == store:
-            return path
-    return None
-
-
-def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
-    """Return what is undelivered of the runs of a store, if it was logged at least so many `seconds` ago."""
-    old = f"SELECT state, COUNT(*) FROM operations WHERE logged <= {time.time() - seconds} GROUP BY state"
-    runs = writes = refused = 0
-    for path in journals(folder):
-        if _facts(path).get("store") != store:
-            continue
-        counts = dict(_read(path, old))
-        here = counts.get(_WAITING, 0) + counts.get(_REFUSED, 0)
-        runs, writes, refused = runs + bool(here), writes + here, refused + counts.get(_REFUSED, 0)
-    return Left(writes, runs, refused)
-
-
-def stores_left(folder: Path) -> list[str]:
-    """Return the addresses of all stores that something in `folder` is for."""
-    return sorted({facts["store"] for path in journals(folder) if "store" in (facts := _facts(path))})
-
-
-def _facts(path: Path) -> dict[str, str]:
-    return dict(_read(path, "SELECT name, value FROM facts"))
-
-
-def _read(path: Path, query: str) -> list[Any]:
-    """Return the rows of a query of another's journal, none where it has just been deleted."""
-    try:
-        with closing(
-            sqlite3.connect(f"{(path / 'journal.db').resolve().as_uri()}?mode=ro", 5, uri=True)
-        ) as db:
-            return db.execute(query).fetchall()
-    except sqlite3.Error:
-        return []

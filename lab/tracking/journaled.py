@@ -10,29 +10,23 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lab.errors import LabError, ResourceError
 from lab.hold import Hold
-from lab.tracking.base import (
-    Left,
-    Place,
-    RunStatus,
-    Tracker,
-    UnavailableError,
-    artifact_path,
-    pending_id,
-    pending_key,
-)
-from lab.tracking.courier import Courier, Gate
-from lab.tracking.delivery import deliver, pending_experiment, run_in_store
-from lab.tracking.journal import RunJournal, find, left, writing
+from lab.tracking.base import Left, Place, RunStatus, Tracker, UnavailableError, artifact_path
+from lab.tracking.courier import Courier
+from lab.tracking.couriers import Couriers
+from lab.tracking.delivery import deliver
+from lab.tracking.gate import Gate
+from lab.tracking.journal import writing
 from lab.tracking.journaled_run import JournaledRun, Monitor
+from lab.tracking.journals import left
+from lab.tracking.pending import pending_experiment, pending_id, pending_key, run_in_store
 from lab.tracking.run import now
-from lab.tracking.tags import Tag
 from lab.tracking.writes import Open, Write
 
 if TYPE_CHECKING:
@@ -47,8 +41,6 @@ Answer = TypeVar("Answer")
 
 _EXPERIMENTS = "experiments.json"  # the ids last seen, by store and name
 _LOAD = "system/cpu_utilization_percentage"  # logged with every sample of the machine's load
-_STOP_SECONDS = 0.5  # for the threads to put down what they have in hand
-_LOCK_PATIENCE = 10.0  # seconds to wait for somebody who is just delivering the same run
 
 
 class JournaledTracker:
@@ -71,8 +63,8 @@ class JournaledTracker:
         self.folder = folder
         self._load_monitor = load_monitor
         self._gate = Gate()
+        self._couriers = Couriers(inner, folder, self._gate)
         self._lock = threading.RLock()
-        self._couriers: dict[str, Courier] = {}  # by key
         self._rescue: threading.Thread | None = None
 
     @property
@@ -127,27 +119,12 @@ class JournaledTracker:
         """
         if hold is not None:
             hold.confirm()
-        attempt = _attempt()
-        with self._writing(run_id) as (courier, fresh), self._lock:
-            if hold is not None:
-                courier.delivery.holds[attempt] = hold
-            key = (pending_key(run_id) if run_id else None) or courier.journal.key
-            own = {
-                Tag.ATTEMPT: attempt,
-                **({} if run_id and not pending_key(run_id) else {Tag.JOURNAL: key}),
-            }
-            tries = courier.tries
-            courier.over, courier.refusal = False, None
-            when = now() if timestamp is None else timestamp
-            number = courier.journal.add(Open(name, experiment, {**tags, **own}, parent_run_id, run_id, when))
-            courier.journal.note("name", name)
-            courier.since = number
-        if not self._gate.is_shut:  # so that the run has its real id from the start
-            courier.await_try(number, tries, self._patience())
-        if courier.refusal is not None:
-            self._give_up(courier, new=fresh)
-        known = courier.journal.known_id
-        own_id = run_id or known or pending_id(courier.journal.key)
+        when = now() if timestamp is None else timestamp
+        opening = Open(name, experiment, tags, parent_run_id, run_id, when)
+        courier, attempt = self._couriers.tell(run_id, lambda one: one.open(opening, hold))
+        # so that the run has its real id from the start
+        courier.await_opening(0.0 if self._gate.is_shut else self._patience())
+        own_id = run_id or courier.run_id or pending_id(courier.key)
         run = JournaledRun(self, courier, own_id, attempt=attempt, hold=hold)
         if system_metrics and self._load_monitor is not None:
             start = self._load_monitor
@@ -161,8 +138,13 @@ class JournaledTracker:
         if pending_key(run_id) is None:
             with suppress(UnavailableError):
                 self._ask(lambda: self.inner.tags(run_id))
-        with self._writing(run_id) as (courier, _):
-            return JournaledRun(self, courier, run_id)
+        courier, _ = self._couriers.tell(run_id, lambda one: one.attend())
+        return JournaledRun(self, courier, run_id)
+
+    def keep(self, run_id: str, write: Write) -> Courier:
+        """Keep a write to a run in its journal, a new one if there is none; return the courier that delivers it."""
+        courier, _ = self._couriers.tell(run_id, lambda one: one.add(write))
+        return courier
 
     def model_run(self, uri: str) -> str:
         """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
@@ -221,37 +203,38 @@ class JournaledTracker:
 
         While the store is away, those that the journal knows.
         """
-        local: dict[int, float] = {}
-        known = False
-        with suppress(ResourceError), self._lock:
-            courier = self._live(run_id)
-            if courier is not None:
-                local, known = courier.journal.history(metric), True
+        local = self._undelivered(run_id, metric)
         try:
-            if known and self._gate.is_shut:
+            if local is not None and self._gate.is_shut:
                 return local
             identity = self._known_id(run_id)
             stored = {} if identity is None else self.inner.history(identity, metric)
         except UnavailableError as error:
             self._gate.shut(str(error))
-            if not known:
+            if local is None:
                 raise
             return local
-        return dict(sorted({**local, **stored}.items()))
+        return dict(sorted({**(local or {}), **stored}.items()))
+
+    def _undelivered(self, run_id: str, metric: str) -> dict[int, float] | None:
+        """Return what a run's journal has of `metric`, None if it has none here."""
+        courier = self._couriers.of(run_id)
+        with suppress(ResourceError):  # closed just now
+            return None if courier is None else courier.history(metric)
+        return None
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
         place = artifact_path(path)
-        with self._lock:
-            courier = self._live(run_id)
-            if courier is not None:
-                with suppress(ResourceError, FileNotFoundError):  # delivered just now
-                    waits, file = courier.journal.artifact(place)
-                    if waits and file is None:
-                        return None
-                    if file is not None:
-                        folder.mkdir(parents=True, exist_ok=True)
-                        return Path(shutil.copyfile(file, folder / PurePosixPath(place).name))
+        courier = self._couriers.of(run_id)
+        if courier is not None:
+            with suppress(ResourceError, FileNotFoundError):  # delivered just now
+                waits, file = courier.artifact(place)
+                if waits and file is None:
+                    return None
+                if file is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    return Path(shutil.copyfile(file, folder / PurePosixPath(place).name))
         identity = self._known_id(run_id)
         return None if identity is None else self.inner.download(identity, path, folder)
 
@@ -276,18 +259,11 @@ class JournaledTracker:
         What is left stays in the journal, where `lab sync` and later workers find it.
         """
         deadline = time.monotonic() + timeout
-        for courier in list(self._couriers.values()):
-            courier.flush(deadline)
+        self._couriers.flush(deadline)
         self.rescue()
         if self._rescue is not None:
             self._rescue.join(max(0.0, deadline - time.monotonic()))
-        with self._lock:
-            couriers, self._couriers = list(self._couriers.values()), {}
-        for courier in couriers:
-            courier.stop()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for courier in couriers:
-            courier.join(max(0.0, deadline - time.monotonic()))
+        self._couriers.stop()
         return left(self.folder, self.uri)
 
     def rescue(self) -> None:
@@ -298,129 +274,21 @@ class JournaledTracker:
             self._rescue = threading.Thread(target=self._deliver, name="journals left", daemon=True)
             self._rescue.start()
 
-    def add(self, courier: Courier, run_id: str, write: Write) -> Courier:
-        """Keep a write of a run in its journal, a new one where the last was delivered; return its courier."""
-        with self._writing(courier.journal.known_id or run_id, courier) as (courier, _):
-            try:
-                courier.journal.add(write)
-            finally:
-                courier.over = write.is_final
-            return courier
-
-    def leave(self, courier: Courier, attempt: str) -> None:
-        """Deliver of an attempt whose trial is lost nothing but points that nobody has."""
-        with self._lock:
-            if self._couriers.get(courier.journal.key) is courier:
-                with suppress(ResourceError):  # then those who deliver it see that the run is another's
-                    courier.journal.note("lost", attempt)
-                courier.over = True
-                courier.offer()
-
     def _deliver(self) -> None:
         with suppress(LabError):  # `lab sync` tells
             result = deliver(self.inner, self.folder)
             if result.away:
                 self._gate.shut(result.away)
 
-    @contextmanager
-    def _writing(self, run_id: str | None, last: Courier | None = None) -> Iterator[tuple[Courier, bool]]:
-        """Yield who delivers a run, and whether its journal is new; it does not end meanwhile.
-
-        Args:
-            run_id: of the run, None for a new one.
-            last: who delivered it before; still does, unless it has ended.
-        """
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while True:
-            with self._lock:
-                lives = last is not None and self._couriers.get(last.journal.key) is last
-                beside = time.monotonic() > deadline
-                courier, fresh = (last, False) if lives else self._courier(run_id, beside=beside)
-                if courier is not None:
-                    courier.writers += 1
-                    break
-            time.sleep(0.05)
-        try:
-            yield courier, fresh
-        finally:
-            with self._lock:
-                courier.writers -= 1
-            courier.offer()
-
-    def _courier(self, run_id: str | None, *, beside: bool) -> tuple[Courier | None, bool]:
-        """Return who delivers a run, a new one if nobody does here yet, and whether its journal is new.
-
-        None while somebody else has the journal, unless a new one may lie `beside` it.
-        """
-        key = self._key(run_id) if run_id else None
-        if key in self._couriers:
-            return self._couriers[key], False
-        found = key is not None and (self.folder / key / "journal.db").exists()
-        facts = {"store": self.uri}
-        if run_id and pending_key(run_id) is None:
-            facts["run_id"] = run_id
-        place = self.folder / (key or uuid.uuid4().hex)
-        if beside:
-            place, found = self.folder / uuid.uuid4().hex, False
-            facts |= {"run_id": run_id} if run_id else {}
-        journal = RunJournal.create(place, **facts)
-        if journal is None:
-            return None, False
-        courier = Courier(journal, self.inner, self._gate, fresh=not found, finished=self._ended)
-        self._couriers[journal.key] = courier
-        return courier, not found
-
-    def _ended(self, courier: Courier) -> bool:
-        with self._lock:
-            if (
-                courier.writers
-                or not courier.over
-                or (courier.journal.waiting() and not courier.journal.is_blocked())
-            ):
-                return False
-            self._couriers.pop(courier.journal.key, None)
-            courier.journal.close()
-            return True
-
-    def _give_up(self, courier: Courier, *, new: bool) -> None:
-        """Raise why the store refused to open a run; nothing of a new one is kept."""
-        assert courier.refusal is not None
-        if new:
-            with self._lock:
-                self._couriers.pop(courier.journal.key, None)
-                courier.journal.drop()
-            courier.stop()
-            courier.join(_STOP_SECONDS)
-        raise courier.refusal
-
     def _patience(self) -> float:
         return self.patience if self.uri.startswith("http") else self.local_patience
 
-    def _key(self, run_id: str) -> str | None:
-        """Return the key of a run's journal, None where it has none here."""
-        key = pending_key(run_id)
-        if key is not None:
-            return key
-        courier = self._live(run_id)
-        if courier is not None:
-            return courier.journal.key
-        folder = find(self.folder, run_id, self.uri)
-        return None if folder is None else folder.name
-
-    def _live(self, run_id: str) -> Courier | None:
-        """Return who delivers a run here just now."""
-        key = pending_key(run_id)
-        if key is not None:
-            return self._couriers.get(key)
-        return next((one for one in self._couriers.values() if one.journal.known_id == run_id), None)
-
     def _known_id(self, run_id: str) -> str | None:
-        """Return the store's own id of a run, None where a pending one has none yet."""
-        key = pending_key(run_id)
-        if key is None:
+        """Return the store's own id of a run, None if it is pending and has none yet."""
+        if pending_key(run_id) is None:
             return run_id
-        courier = self._couriers.get(key)
-        known = None if courier is None else courier.journal.known_id
+        courier = self._couriers.of(run_id)
+        known = None if courier is None else courier.run_id
         return known or run_in_store(self.inner, run_id)
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
@@ -429,27 +297,7 @@ class JournaledTracker:
         Raises:
             UnavailableError: there was none within a few seconds.
         """
-        if self._gate.is_shut:
-            raise UnavailableError(self._gate.reason)
-        answers: list[Answer] = []
-        errors: list[BaseException] = []
-
-        def ask() -> None:
-            try:
-                answers.append(question())
-            except BaseException as error:  # noqa: BLE001  # raised below
-                errors.append(error)
-
-        thread = threading.Thread(target=ask, name="asking the store", daemon=True)
-        thread.start()
-        thread.join(self._patience())
-        if thread.is_alive():
-            errors.append(UnavailableError(f"{self.uri} did not answer within {self._patience():g} seconds"))
-        for error in errors:
-            if isinstance(error, UnavailableError):
-                self._gate.shut(str(error))
-            raise error
-        return answers[0]
+        return self._gate.ask(question, self.uri, self._patience())
 
     def _seen(self) -> dict[str, dict[str, str]]:
         with suppress(OSError, ValueError):
@@ -466,8 +314,3 @@ class JournaledTracker:
             file = self.folder / f"{_EXPERIMENTS}.{uuid.uuid4().hex}"
             file.write_text(json.dumps(seen))
             file.replace(self.folder / _EXPERIMENTS)
-
-
-def _attempt() -> str:
-    """Return a new name of an attempt; later ones are greater, but for what the clocks of machines differ by."""
-    return f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lab.errors import ResourceError, TrackingError
+from lab.errors import ResourceError
 from lab.hold import Hold
 from lab.tracking.courier import Courier
 from lab.tracking.run import Run
@@ -55,8 +54,7 @@ class JournaledRun(Run):
     @property
     def url(self) -> str | None:
         """The page of this run in the MLflow UI, or None where no server shows it (yet)."""
-        run = self._courier.delivery.run
-        return None if run is None else run.url
+        return self._courier.url
 
     def write(self, write: Write) -> None:
         """Keep a write in the journal.
@@ -70,9 +68,10 @@ class JournaledRun(Run):
             self._stop_monitor()
         self._hold.confirm()
         try:
-            self._courier = self._tracker.add(self._courier, self._run_id, write)
+            if not self._courier.add(write):  # it has delivered all of the run that there was
+                self._courier = self._tracker.keep(self._courier.run_id or self._run_id, write)
         except ResourceError:
-            self._put_directly(write)
+            self._courier.put_directly(write)
             raise
         if self._courier.refusal is not None:
             raise self._courier.refusal
@@ -81,7 +80,7 @@ class JournaledRun(Run):
         """Write nothing more; what waits in the journal is dropped, but for points that nobody has."""
         self._hold.lose()
         self._stop_monitor()
-        self._tracker.leave(self._courier, self._attempt)
+        self._courier.leave(self._attempt)
 
     def watch(self, start: Callable[[JournaledRun], Monitor]) -> None:
         """Have the machine's load logged until the run ends."""
@@ -91,13 +90,6 @@ class JournaledRun(Run):
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             monitor.stop()
-
-    def _put_directly(self, write: Write) -> None:
-        """Let the store know at least how a trial ends that its journal has no room for."""
-        run = self._courier.delivery.run
-        if run is not None and write.is_vital:
-            with suppress(TrackingError):
-                run.write(write)
 
     def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         self._tracker.save_model(model, example, folder)

@@ -9,7 +9,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lab.errors import TrackingError
-from lab.tracking.base import UnavailableError, pending_key, public_uri
+from lab.tracking.base import UnavailableError, public_uri
+from lab.tracking.pending import pending_key
 
 __all__ = ["in_parts", "known_ids", "missing_in_database"]
 

@@ -1,4 +1,4 @@
-"""Training: the loop, stopping, optimizers, schedules, losses, checkpoints. Knows neither MLflow nor Optuna."""
+"""Training: the loop, early stopping, optimizers, schedules, losses, checkpoints. Independent of MLflow and Optuna."""
 
 import lazy_loader
 

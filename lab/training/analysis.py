@@ -1,4 +1,4 @@
-"""Where a model goes wrong: its confusion matrix, how well it knows each class, the pairs it confuses most."""
+"""A model's errors: its confusion matrix, scores per class, and the pairs of classes it confuses most."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["ClassScores", "ConfusedPair", "ErrorAnalysis", "Example", "analyse"]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well the model knows one class.
+    """How well the model recognises one class.
 
-    `accuracy` is the share of its images that were recognised (recall), NaN where there are none; `precision` and `f1`
-    are 0 where the model never answered with the class, or there are no images of it.
+    `accuracy` is the share of its images that were recognised (recall), NaN if there are none; `precision` and `f1`
+    are 0 if the model never predicted the class, or there are no images of it.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Example:
-    """A misclassified image, by its index in the split, and the probability that the model gave its answer."""
+    """A misclassified image: its index in the split, and the model's probability for its wrong prediction."""
 
     index: int
     confidence: float
@@ -40,9 +40,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Images of the class `true` that were taken for `predicted`, both by their labels.
+    """Images of the class `true` that were classified as `predicted`; both are labels.
 
-    `share` is that of all images of the true class; `examples` are those the model was surest of, the surest first.
+    `share` is relative to all images of the true class; `examples` are the most confident mistakes, most confident
+    first.
     """
 
     true: int
@@ -54,16 +55,16 @@ class ConfusedPair:
 
 @dataclass(frozen=True, eq=False)
 class ErrorAnalysis:
-    """All that is known of a model's errors on a split.
+    """A model's errors on a split.
 
     Attributes:
-        confusion: how often each pair occurred, int64 [C, C], true by predicted.
+        confusion: number of images for each pair, int64 [C, C], true by predicted.
         per_class: name and scores of each of the C classes, by label.
-        macro_f1: mean F1 of the classes that occur among the labels or the predictions.
+        macro_f1: mean F1 over the classes that occur in the labels or the predictions.
         top_k: see `DetailedEvaluation`.
-        top_k_accuracy: likewise.
+        top_k_accuracy: see `DetailedEvaluation`.
         labels: of the split's images, int64 [N].
-        predictions: likewise.
+        predictions: for the split's images, int64 [N].
         confidences: of the predictions, float32 [N].
     """
 
@@ -78,11 +79,11 @@ class ErrorAnalysis:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Share of correct predictions."""
         return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
 
     def metrics(self) -> dict[str, float]:
-        """Return what a run logs of it, by name."""
+        """Return the metrics that a run logs, by name."""
         known = [scores.accuracy for scores in self.per_class if scores.images]
         metrics = {"test_macro_f1": self.macro_f1, "test_worst_class_accuracy": min(known)}
         if self.top_k_accuracy is not None:
@@ -90,16 +91,15 @@ class ErrorAnalysis:
         return metrics
 
     def most_confused(self, top: int = 8, examples: int = 5) -> tuple[ConfusedPair, ...]:
-        """Return the pairs of classes confused most often, in that order.
+        """Return the pairs of classes that are confused most often, most frequent first.
 
         Args:
-            top: most pairs.
-            examples: most images of each.
+            top: maximum number of pairs.
+            examples: maximum number of images per pair.
         """
         mistakes = np.where(np.eye(len(self.per_class), dtype=bool), 0, self.confusion)  # [C, C]
-        often = np.argsort(-mistakes, axis=None, kind="stable")[
-            :top
-        ]  # stable: ties in the order of the classes
+        # stable: ties keep the order of the classes
+        often = np.argsort(-mistakes, axis=None, kind="stable")[:top]
         pairs = zip(*np.unravel_index(often, mistakes.shape), strict=True)
         return tuple(
             self._pair(int(true), int(predicted), examples)
@@ -115,19 +115,19 @@ class ErrorAnalysis:
 
 
 def analyse(labels: Tensor, evaluation: DetailedEvaluation, classes: Sequence[str]) -> ErrorAnalysis:
-    """Return where `evaluation` went wrong.
+    """Return the errors in `evaluation`.
 
     Args:
-        labels: of the images that were evaluated, in the same order, int64 [N].
+        labels: of the evaluated images, in the same order, int64 [N].
         evaluation: of those images.
-        classes: names by label.
+        classes: class names, indexed by label.
 
     Raises:
-        ValueError: there are not as many labels as predictions, or none at all.
+        ValueError: labels and predictions differ in number, or there are none.
     """
     if labels.shape != evaluation.predictions.shape or not len(labels):
         raise ValueError(
-            f"labels and predictions must be of the same images, at least one, but got "
+            f"labels and predictions must belong to the same images, at least one, but got "
             f"{len(labels)} and {len(evaluation.predictions)}"
         )
     true, predicted = labels.cpu().numpy(), evaluation.predictions.cpu().numpy()

@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, verified before they are read, read without running code.
 
-A checkpoint is what `torch.save` writes, with the SHA-256 of all that as the comment that the zip format
-allows at its end: `torch.load` reads it as ever. (Torch leaves out the zip's own checksums when it reads.)
+A checkpoint is what `torch.save` writes, followed by its SHA-256 in the comment that the zip format allows at the end
+of a file. `torch.load` can still read it. (It does not verify the zip format's own checksums.)
 """
 
 from __future__ import annotations
@@ -24,40 +24,42 @@ from lab.hold import Hold
 
 __all__ = ["CheckpointStore", "CorruptCheckpoint", "FolderCheckpoints", "load_checkpoint", "save_checkpoint"]
 
-_COMMENT = re.compile(rb"\x47\x00sha256:([0-9a-f]{64})")  # its length, 71, in two bytes; then the comment
+_COMMENT = re.compile(
+    rb"\x47\x00sha256:([0-9a-f]{64})"
+)  # the comment's length, 71, in two bytes; then the comment
 _COMMENT_BYTES = 2 + 71
-_NO_COMMENT = b"\0\0"  # its length where torch ends a file, and what was hashed in place of ours
+_NO_COMMENT = b"\0\0"  # length of the comment in torch's file, which is hashed in place of ours
 _CHUNK = 1 << 20
 
 
-class CorruptCheckpoint(Exception):  # noqa: N818  # says what the file is
-    """A checkpoint file that cannot be read back."""
+class CorruptCheckpoint(Exception):  # noqa: N818  # it says what the file is
+    """A checkpoint file that cannot be read."""
 
 
 class CheckpointStore(Protocol):
-    """Keeps the newest two checkpoints of one trial, so that a damaged one costs an epoch, not the trial."""
+    """Keeps the latest two checkpoints of one trial, so that a damaged one costs an epoch, not the trial."""
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state`, and of those before it only the newest.
+        """Save `state`, and keep only the latest of the earlier checkpoints.
 
         Raises:
-            LabError: it cannot be kept; those that were are still whole.
+            LabError: it cannot be saved; the earlier checkpoints are still intact.
         """
 
     def load(self, damaged: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Yield the whole ones, newest first, with their tensors on the CPU.
+        """Yield the intact checkpoints, newest first, with their tensors on the CPU.
 
         Args:
-            damaged: called with what is wrong with a file that is not whole; it is left out.
+            damaged: called with what is wrong with each damaged file, which is skipped.
         """
 
 
 class FolderCheckpoints:
-    """Keeps them in a folder of the local disk: `last.pt`, and `before.pt`, which it replaced.
+    """Keeps checkpoints in a local folder: `last.pt`, and `before.pt`, which it replaced.
 
     Args:
-        folder: of this trial alone; created when it is needed.
-        hold: on the trial, confirmed before one is replaced: who has it now may keep its own in this folder.
+        folder: for this trial alone; created when needed.
+        hold: on the trial, confirmed before a file is replaced: another worker that has it may use the same folder.
     """
 
     def __init__(self, folder: Path, hold: Hold | None = None) -> None:
@@ -68,22 +70,22 @@ class FolderCheckpoints:
 
     @property
     def newest(self) -> Path | None:
-        """The file of the newest one, None without any; it is replaced as a whole, never written to."""
+        """The latest checkpoint's file, None if there is none; it is replaced as a whole, never modified."""
         return next((file for file in (self._last, self._before) if file.exists()), None)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state`, and of those before it only the newest: see `CheckpointStore.save`.
+        """Save `state`, and keep only the latest of the earlier checkpoints: see `CheckpointStore.save`.
 
         Raises:
             ResourceError: the disk is full or not writable.
-            Lost: the trial is somebody else's.
+            Lost: the trial belongs to another worker now.
         """
         self._hold.confirm()
         _write(state, self._last, self._step_back)
 
     def load(self, damaged: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Yield the whole ones, newest first, and delete the others: see `CheckpointStore.load`."""
-        for left_over in self.folder.glob("*.partial"):  # by a process that was killed while it wrote
+        """Yield the intact checkpoints, newest first, and delete damaged ones: see `CheckpointStore.load`."""
+        for left_over in self.folder.glob("*.partial"):  # by a process that was killed while writing
             left_over.unlink(missing_ok=True)
         for file in (self._last, self._before):
             if not file.exists() and not file.is_symlink():
@@ -92,20 +94,19 @@ class FolderCheckpoints:
                 state = load_checkpoint(file)
             except CorruptCheckpoint as error:
                 damaged(str(error))
-                _remove(file)  # it must not count among the newest two
+                _remove(file)  # it must not count as one of the latest two
             else:
                 yield state
 
     def _step_back(self) -> None:
-        self._hold.confirm()  # writing it took a while
-        with suppress(
-            FileNotFoundError
-        ):  # the first, or killed just after this: then the one before is there
+        self._hold.confirm()  # writing took a while
+        # there is none yet, or a process was killed between the two steps: then `before.pt` exists
+        with suppress(FileNotFoundError):
             self._last.replace(self._before)
 
 
 def _remove(file: Path) -> None:
-    """Remove what stands in a checkpoint's place; of a link only the link."""
+    """Remove whatever has the name of a checkpoint; of a link, only the link itself."""
     if file.is_dir() and not file.is_symlink():
         shutil.rmtree(file, ignore_errors=True)
     else:
@@ -116,7 +117,7 @@ def save_checkpoint(state: dict[str, Any], file: Path) -> None:
     """Write `state` (tensors and plain values) to `file`, replacing it in one step.
 
     Raises:
-        ResourceError: the disk is full or not writable; an older `file` is still whole.
+        ResourceError: the disk is full or not writable; an older `file` is still intact.
     """
     _write(state, file, lambda: None)
 
@@ -126,13 +127,13 @@ def load_checkpoint(file: Path, *, unverified: bool = False) -> dict[str, Any]:
 
     Args:
         file: to read.
-        unverified: whether one without a checksum is read too; one that does not match never is.
+        unverified: whether to accept a file without a checksum; a wrong checksum is never accepted.
 
     Raises:
-        CorruptCheckpoint: truncated, altered, or holding anything but tensors and plain values.
+        CorruptCheckpoint: the file is truncated, altered, or contains anything but tensors and plain values.
     """
-    if not file.is_file():  # a folder, or a device that would never end
-        raise CorruptCheckpoint(f"{file}: is no file")
+    if not file.is_file():  # it may be a folder, or a device that never ends
+        raise CorruptCheckpoint(f"{file}: not a file")
     try:
         with file.open("rb") as opened:
             _verify(opened, unverified)
@@ -142,12 +143,12 @@ def load_checkpoint(file: Path, *, unverified: bool = False) -> dict[str, Any]:
         first_line = str(error).partition("\n")[0]
         raise CorruptCheckpoint(f"{file}: {first_line or repr(error)}") from None
     if not isinstance(state, dict):
-        raise CorruptCheckpoint(f"{file}: holds a {type(state).__name__}, not a checkpoint")
+        raise CorruptCheckpoint(f"{file}: contains a {type(state).__name__}, not a checkpoint")
     return state
 
 
 class _Hashing:
-    """A file for `torch.save` that hashes what it writes, and keeps the error that torch tells as another."""
+    """A file for `torch.save` that hashes what it writes, and keeps the error that torch reports as another."""
 
     def __init__(self, opened: BinaryIO) -> None:
         self._opened = opened
@@ -168,8 +169,8 @@ class _Hashing:
 
 
 def _write(state: dict[str, Any], file: Path, before_replacing: Callable[[], None]) -> None:
-    # Nothing waits for the disk itself (fsync): a process that dies loses nothing by it, and what a machine
-    # that dies leaves half written is found by its checksum.
+    # No fsync: a process that dies loses nothing without it, and the checksum finds files that a crashed machine left
+    # half written.
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -183,14 +184,14 @@ def _write(state: dict[str, Any], file: Path, before_replacing: Callable[[], Non
     except OSError as error:
         raise ResourceError(
             f"The checkpoint {file} cannot be written: {error.strerror or error}."
-            " Free space there or make the folder writable; the trial can be tried again afterwards"
+            " Free some space or make the folder writable; then the trial can be retried"
         ) from None
 
 
 def _save(state: dict[str, Any], opened: BinaryIO) -> None:
     hashing = _Hashing(opened)
     try:
-        torch.save(state, hashing)  # type: ignore[arg-type]  # all that it asks of a file
+        torch.save(state, hashing)  # type: ignore[arg-type]  # it needs no more of a file
     except RuntimeError:
         if hashing.error is not None:  # torch calls a full disk "unexpected pos"
             raise hashing.error from None
@@ -201,10 +202,10 @@ def _save(state: dict[str, Any], opened: BinaryIO) -> None:
 
 
 def _verify(opened: BinaryIO, unverified: bool) -> None:
-    """Compare what is in the file with the checksum at its end.
+    """Compare the contents of the file with the checksum at its end.
 
     Raises:
-        CorruptCheckpoint: they differ, or there is none and that is not allowed.
+        CorruptCheckpoint: they differ, or the checksum is missing and `unverified` is False.
     """
     size = opened.seek(0, io.SEEK_END)
     opened.seek(max(0, size - _COMMENT_BYTES))

@@ -1,4 +1,4 @@
-"""Where a trial runs: the device, its precision, its CPU threads and memory."""
+"""Where a trial runs: device, precision, CPU threads and memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["autocast", "cores", "keep_freed_memory", "resolve_device", "use_thre
 
 
 def resolve_device(config: TrialConfig) -> torch.device:
-    """Return the device that `config.device` means here; `auto` is CUDA where there is one, else the CPU.
+    """Return the device that `config.device` means here; `auto` means CUDA if available, else the CPU.
 
     Raises:
-        ConfigError: no such device here, or it cannot compute in the config's precision.
+        ConfigError: there is no such device here, or it does not support the config's precision.
     """
     name = config.device
     if name == "auto":
@@ -28,7 +28,7 @@ def resolve_device(config: TrialConfig) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # torch raises this if built without CUDA
         reason = str(error).splitlines()[0]
         raise ConfigError(
             Fault(f"'{config.device}' cannot be used here ({reason}); use auto or cpu", "device")
@@ -52,14 +52,14 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
 
 
 def cores() -> int:
-    """Return how many cores this process may use: CPU affinity and container quotas count."""
+    """Return how many cores this process may use, given its CPU affinity and container quota."""
     return int(joblib.cpu_count())
 
 
 def use_threads(config: TrialConfig) -> int:
-    """Set torch's CPU threads to `config.threads` (None: every core this process may use); return how many.
+    """Set torch's CPU threads to `config.threads` (None: every core this process may use); return the number.
 
-    The count belongs to a trial's exact numbers: another one adds up sums in another order.
+    A trial's exact results depend on it: another number of threads adds in another order.
     """
     threads = config.threads or cores()
     torch.set_num_threads(threads)
@@ -68,15 +68,15 @@ def use_threads(config: TrialConfig) -> int:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let the C library keep what this process frees, for the next step's activations.
+    """Let the C library keep freed memory for the next step's activations.
 
-    glibc gives large blocks back to the system at once, so every step has its activations mapped and zeroed anew:
-    65,000 page faults a step of conv5, a fifth of its time. Only the place of tensors changes, no number.
+    glibc returns large blocks to the system at once, so the activations of every step are mapped and zeroed again:
+    65,000 page faults per step of conv5, a fifth of its time. This changes where tensors are, not their values.
     """
     if not sys.platform.startswith("linux"):
         return
-    largest_mapped, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    largest_mapped, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl does not have it
     if mallopt is not None:
         mallopt(largest_mapped, 2**30)
         mallopt(trim_above, 2**31 - 1)

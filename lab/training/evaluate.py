@@ -1,4 +1,4 @@
-"""How good a model is on a split."""
+"""Evaluation of a model on a split."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lab.training.device import autocast
 
 __all__ = ["DetailedEvaluation", "Evaluation", "evaluate"]
 
-# Images at a time. Larger ones are somewhat faster on a CPU (250: by up to a sixth on two cores), but this is a small
-# share of an epoch, and blocks of other sizes than training's took 300 MB more for a small net.
+# Images per batch. Larger batches are slightly faster on a CPU (250: up to a sixth on two cores), but evaluation is a
+# small share of an epoch, and memory blocks of other sizes than in training took 300 MB more for a small net.
 _BATCH = {"cpu": 128}
 _BATCH_OTHERWISE = 500
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross entropy, share of right answers, and the predicted classes [N] in the split's order."""
+    """Mean cross entropy, share of correct predictions, and the predicted classes, [N], in the split's order."""
 
     loss: float
     accuracy: float
@@ -32,10 +32,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class DetailedEvaluation(Evaluation):
-    """An evaluation that also tells how sure the model was.
+    """An evaluation that also reports how confident the model was.
 
-    `confidences` [N], float32, are the softmax probabilities of the predicted classes (0 where the model gave NaN),
-    `top_k_accuracy` the share of images whose class is among the `top_k` likeliest; None where there are no more
+    `confidences`, float32 [N], are the softmax probabilities of the predicted classes (0 if the model returned NaN).
+    `top_k_accuracy` is the share of images whose class is among the `top_k` most likely; None if there are no more
     classes than that.
     """
 
@@ -56,11 +56,11 @@ def evaluate(
     """Evaluate `model` on `split`: plain cross entropy whatever the training loss, no augmentation.
 
     Args:
-        model: logits [B, classes] of images [B, C, H, W]; its training mode is left as it is.
-        split: what to evaluate it on.
-        dataset: gives mean, std and classes.
-        config: gives the precision.
-        top_k: asks for a `DetailedEvaluation`; nothing of it is computed otherwise.
+        model: takes images [B, C, H, W], returns logits [B, classes]; its training mode is restored.
+        split: to evaluate on.
+        dataset: provides mean, std and classes.
+        config: provides the precision.
+        top_k: requests a `DetailedEvaluation`, which costs nothing otherwise.
     """
     device = split.images.device
     loss = torch.zeros((), device=device)
@@ -79,13 +79,13 @@ def evaluate(
     model.train(training)
     predicted = torch.cat(predictions)
     correct = (predicted == split.labels).sum()
-    # the only reads, at the end: each one waits for the device
+    # the only reads come at the end: each waits for the device
     evaluation = Evaluation(loss.item() / len(split), correct.item() / len(split), predicted)
     return evaluation if details is None else details.added_to(evaluation)
 
 
 class _Details:
-    """Gathers what a `DetailedEvaluation` has beside the rest, batch by batch, on the device."""
+    """Collects what a `DetailedEvaluation` adds, batch by batch, on the device."""
 
     def __init__(self, top_k: int, classes: int) -> None:
         self._top_k = top_k

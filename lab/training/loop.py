@@ -1,4 +1,4 @@
-"""The training loop: yields the results of each epoch as they come, and can be stopped and continued exactly."""
+"""The training loop: yields the results of each epoch, and can be stopped and continued bit for bit."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from lab.training.under_way import UnderWay
 
 __all__ = ["EpochResult", "Trainer"]
 
-# A loss is looked at every so many steps: at once on a CPU, where reading it costs nothing; seldom
-# elsewhere, where each look makes the host wait for the device.
+# How often to read the loss, in steps: each step on a CPU, where reading is free; rarely elsewhere, where it makes
+# the host wait for the device.
 _LOOK_EVERY = {"cpu": 1}
 _LOOK_EVERY_OTHERWISE = 200
 
-# A loss this many times that of the first step has exploded. A step too far can leave a net that is finite, and dead:
-# MNIST at lr 1.0 went from 6.6 to 4,345 within forty steps, and gave the same answer to everything from then on.
+# A loss this many times that of the first step has exploded. A step too large can leave a net finite but dead: on
+# MNIST with lr 1.0, the loss went from 6.6 to 4,345 within forty steps, and all predictions were the same from then on.
 _EXPLODED = 10
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch gave: metrics by name, and whether it is the best so far by the monitored one.
+    """Results of an epoch: metrics by name, and whether it is the best so far by the monitored metric.
 
-    `steps` holds the metrics against the iteration, counted from 1 over all epochs, where the config asks for them.
+    `steps` contains metrics by iteration, counted from 1 over all epochs, if the config asks for them.
     """
 
     epoch: int  # 1-based
@@ -55,16 +55,16 @@ class EpochResult:
 class Trainer:
     """Trains one config on one dataset.
 
-    `epochs()` trains and yields after each epoch; while `is_settled`, `state_dict()` is all that continues the
-    trial exactly, in this process or another.
+    `epochs()` trains and yields after each epoch. While `is_settled`, `state_dict()` is all that is needed to continue
+    the trial bit for bit, in this process or another.
 
     Args:
         config: the trial's settings.
         dataset: on the device that the trial runs on.
-        should_stop: asked before every step; True raises `Interrupted` there.
+        should_stop: called before every step; True raises `Interrupted`.
 
     Raises:
-        ConfigError: the model does not fit the images, or the device cannot do what is asked.
+        ConfigError: the model does not fit the images, or the device does not support the settings.
     """
 
     def __init__(
@@ -77,14 +77,11 @@ class Trainer:
         self.step_history: dict[int, dict[str, float]] = {}
         self.diverged_step: int | None = None
         self._first_loss = 0.0
-        self._peak = (
-            0,
-            0.0,
-        )  # the step with the highest loss so far, counted from 1 over all epochs, and that loss
+        self._peak = (0, 0.0)  # step with the highest loss so far, from 1 over all epochs, and that loss
         self._should_stop = should_stop
         use_threads(config)
         keep_freed_memory()
-        # three independent streams from one seed: weights and dropout, order, augmentation
+        # three independent random streams from one seed: weights and dropout, order, augmentation
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(3)]
         torch.manual_seed(seeds[0])
         self._order = torch.Generator().manual_seed(seeds[1])
@@ -105,13 +102,13 @@ class Trainer:
         self.is_settled = True
 
     def epochs(self, keep: Callable[[], object] = lambda: None) -> Iterator[EpochResult]:
-        """Train until the epochs are done, patience ends or the loss is no longer finite.
+        """Train until all epochs are done, patience is exhausted or the loss is no longer finite.
 
         Args:
-            keep: called every `checkpoint_every_n_steps` steps within an epoch; may take `state_dict`.
+            keep: called every `checkpoint_every_n_steps` steps within an epoch; may call `state_dict`.
 
         Raises:
-            Interrupted: `should_stop` said so; nothing is lost while `is_settled`.
+            Interrupted: `should_stop` returned True; nothing is lost while `is_settled`.
         """
         while not self.finished:
             epoch = self._under_way = self._under_way or self._begin()
@@ -127,7 +124,7 @@ class Trainer:
                     yield self._record(sums.metrics(finite), steps)
                 return
             metrics = sums.metrics(sums.steps)
-            trained = epoch.elapsed  # after the sums were read, so that the device is done too
+            trained = epoch.elapsed  # after reading the sums, so the device has finished
             metrics |= self._mine(order, sums)
             metrics |= self._evaluate()
             metrics |= {
@@ -136,7 +133,7 @@ class Trainer:
                 "epoch_seconds": epoch.elapsed,
             }
             if not all(math.isfinite(value) for value in metrics.values()):
-                self._diverge(sums.steps - 1)  # the step that the evaluation followed
+                self._diverge(sums.steps - 1)  # the step before the evaluation
                 yield self._record({n: v for n, v in metrics.items() if math.isfinite(v)}, steps)
                 return
             monitored = metrics[self.config.monitor]
@@ -149,30 +146,30 @@ class Trainer:
             self.diverged_step = self._peak[0]
 
     def begin_with(self, weights: dict[str, Tensor], *, new_head: bool) -> None:
-        """Begin with trained weights instead of random ones.
+        """Start from trained weights instead of random ones.
 
         Args:
-            weights: a state dict of a model like this one.
-            new_head: whether the last layer keeps its random ones: the classes are others.
+            weights: state dict of a model like this one.
+            new_head: whether the last layer keeps its random weights, for other classes.
 
         Raises:
-            ConfigError: the weights are of another model; names the first layer that differs.
+            ConfigError: the weights belong to another model; names the first tensor that differs.
         """
         load_pretrained(self.model, weights, new_head=new_head)
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of epochs done."""
         return len(self.history)
 
     @property
     def step(self) -> int:
-        """Steps done of the epoch under way."""
+        """Number of steps done in the current epoch."""
         return 0 if self._under_way is None else self._under_way.sums.steps
 
     @property
     def place(self) -> str:
-        """What was done last, in words; nothing before the first step."""
+        """What was done last, in words; empty before the first step."""
         if self.step:
             return f"after step {self.step} of epoch {self.epoch + 1}"
         return f"after epoch {self.epoch}" if self.epoch else ""
@@ -184,7 +181,7 @@ class Trainer:
 
     @property
     def outcome(self) -> Outcome:
-        """How the trial ended; only meaningful once `finished`."""
+        """How the trial ended; meaningful only once `finished`."""
         if self.diverged_step is not None:
             return Outcome.DIVERGED
         if self._learnt_nothing():
@@ -192,15 +189,15 @@ class Trainer:
         return Outcome.COMPLETED if self.epoch >= self.config.epochs else Outcome.EARLY_STOPPED
 
     def restore_best(self) -> None:
-        """Put the weights of the best epoch into `model` (it keeps its own where no epoch was finished)."""
+        """Load the weights of the best epoch into `model`, if an epoch has finished."""
         if self._best_weights is not None:
             self.model.load_state_dict(self._best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that continues the trial after the last step, as tensors and plain values."""
+        """Return all that is needed to continue after the last step, as tensors and plain values."""
         return {
             "cell": self.config.cell_hash,
-            "epoch": self.epoch,  # by it and the step the newer of two is told
+            "epoch": self.epoch,  # with the step, it tells which of two checkpoints is newer
             "step": self.step,
             "under_way": None if self._under_way is None else self._under_way.state_dict(),
             "history": self.history,
@@ -222,7 +219,7 @@ class Trainer:
         """Continue from `state_dict`.
 
         Raises:
-            ValueError: the state is another config's, or no trainer's.
+            ValueError: the state belongs to another config, or is not a trainer's.
         """
         if state.get("cell") != self.config.cell_hash:
             raise ValueError(f"the checkpoint is of cell {state.get('cell')}, not {self.config.cell_hash}")
@@ -265,7 +262,7 @@ class Trainer:
         )
 
     def _train_on(self, epoch: UnderWay, keep: Callable[[], object]) -> None:
-        """Train on the batches that an epoch has left."""
+        """Train on the remaining batches of an epoch."""
         every = self.config.checkpoint_every_n_steps
         for _ in self._steps(epoch.order, epoch.sums, list(range(epoch.sums.steps, self._steps_per_epoch))):
             self._schedule.after_step()
@@ -273,14 +270,14 @@ class Trainer:
                 keep()
 
     def _steps(self, order: Tensor, sums: Sums, batches: list[int]) -> Iterator[None]:
-        """Train on `batches`, by number, of an epoch in `order`; yield after each, until a loss is not finite."""
+        """Train on these batches, by number, of an epoch in `order`; yield after each, until a loss is not finite."""
         self.model.train()
         for module in self._frozen:
-            module.eval()  # frozen statistics stay as they are, too
+            module.eval()  # frozen statistics must not change either
         look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
         found = self._batches(order, batches)
         while True:
-            if self._should_stop():  # before a batch is made, which draws from the augmentations' generator
+            if self._should_stop():  # before making a batch, which draws from the augmentations' generator
                 raise Interrupted
             batch = next(found, None)
             if batch is None:
@@ -298,10 +295,10 @@ class Trainer:
             yield
 
     def _mine(self, order: Tensor, sums: Sums) -> dict[str, float]:
-        """Feed the batches with the highest loss again, from the configured epoch on; return what it cost and did.
+        """From the configured epoch on, train again on the batches with the highest loss; return its metrics.
 
-        Batches instead of images: their losses are there already, so choosing costs nothing. As online batch
-        selection (Loshchilov & Hutter 2016, arXiv:1511.06343), but after the epoch.
+        Batches, not images: their losses are already known, so selection is free. Like online batch selection
+        (Loshchilov & Hutter 2016, arXiv:1511.06343), but after the epoch.
         """
         config = self.config
         if config.hard_mining_from is None or self.epoch + 1 < config.hard_mining_from:
@@ -319,7 +316,7 @@ class Trainer:
         }
 
     def _windows(self, sums: Sums, finite: int) -> dict[int, dict[str, float]]:
-        """Return the curves against the iteration that the config asks for."""
+        """Return the metrics by iteration, if the config asks for them."""
         if self.config.log_every_n_steps is None:
             return {}
         before = self.epoch * self._steps_per_epoch
@@ -367,7 +364,7 @@ class Trainer:
             self._peak = (self.epoch * self._steps_per_epoch + step, loss)
 
     def _diverge(self, steps: int) -> None:
-        """Note the step, counted from 1 over all epochs, whose loss was not finite."""
+        """Record the step, counted from 1 over all epochs, whose loss was not finite."""
         self.diverged_step = self.epoch * self._steps_per_epoch + steps + 1
 
     def _exploded(self) -> bool:

@@ -1,4 +1,4 @@
-"""From a config to a torch loss."""
+"""Training losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build_loss(config: TrialConfig, images: Tensor) -> nn.Module:
 
     Args:
         config: names the loss and its settings.
-        images: how many training images each class has, [classes].
+        images: number of training images per class, [classes].
     """
     entry = registry.losses[config.loss]
     options: dict[str, Any] = {name: getattr(config, name) for name in entry.options}
@@ -28,15 +28,15 @@ def build_loss(config: TrialConfig, images: Tensor) -> nn.Module:
 
 
 def cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Module:
-    """Return the cross entropy, every image counting the same."""
+    """Return the cross entropy that weights all images equally."""
     return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
 
 def balanced_cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Module:
-    """Return the cross entropy in which every class counts the same: weighted by its inverse frequency.
+    """Return the cross entropy that weights all classes equally, by their inverse frequency.
 
-    The weights are scikit-learn's `balanced` ones, images / (classes * images of the class); a class without
-    images gets 0.
+    The weights are scikit-learn's `balanced` ones, images / (classes * images of the class); a class without images
+    gets 0.
     """
     present = images > 0
     weights = torch.where(present, images.sum() / (len(images) * images.clamp(min=1)), 0.0)
@@ -44,7 +44,7 @@ def balanced_cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Modu
 
 
 def mse(images: Tensor) -> nn.Module:
-    """Return the mean squared distance of the logits from the one-hot labels (Hui & Belkin 2021, arXiv:2006.07322)."""
+    """Return the mean squared error between logits and one-hot labels (Hui & Belkin 2021, arXiv:2006.07322)."""
     return _OneHotMSE()
 
 

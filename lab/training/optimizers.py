@@ -1,4 +1,4 @@
-"""From a config to a torch optimizer."""
+"""Optimizers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def build_optimizer(config: TrialConfig, parameters: Iterable[nn.Parameter]) -> 
     optimizer = entry.load()
     options = {name: getattr(config, name) for name in entry.options}
     if "fused" in inspect.signature(optimizer).parameters:
-        options["fused"] = True  # one kernel for all parameters instead of several for each
+        options["fused"] = True  # one kernel for all parameters instead of several per parameter
     built: Optimizer = optimizer(parameters, lr=config.lr, **options)
     return built

@@ -9,7 +9,7 @@ __all__ = ["Interrupted", "Outcome", "at_chance"]
 
 
 class Outcome(StrEnum):
-    """How a trial ended; a tag on its run."""
+    """How a trial ended, as in its run's tag."""
 
     COMPLETED = "completed"
     EARLY_STOPPED = "early_stopped"
@@ -20,19 +20,19 @@ class Outcome(StrEnum):
     KILLED = "killed"
 
 
-class Interrupted(Exception):  # noqa: N818  # nothing went wrong: the trial was asked to stop and can continue
-    """The trial was asked to stop; its last checkpoint continues it."""
+class Interrupted(Exception):  # noqa: N818  # not an error: the trial was asked to stop and can continue
+    """The trial was asked to stop; it continues from its last checkpoint."""
 
     def __init__(self) -> None:
         super().__init__("the trial was asked to stop")
 
 
 def at_chance(accuracy: float, majority: float, images: int) -> bool:
-    """Return whether `accuracy` is no better than always answering the commonest class.
+    """Return whether `accuracy` is no better than always predicting the most common class.
 
     Args:
-        accuracy: share of right answers.
-        majority: share of the commonest class among the images.
-        images: how many images the accuracy was measured on; three standard errors are allowed for.
+        accuracy: share of correct predictions.
+        majority: share of the most common class among the images.
+        images: number of images that the accuracy was measured on, which gives a margin of three standard errors.
     """
     return accuracy <= majority + 3 * math.sqrt(majority * (1 - majority) / images)

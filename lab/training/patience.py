@@ -1,4 +1,4 @@
-"""Early stopping: remember the best value, and count the epochs since."""
+"""Early stopping: remembers the best value, and counts the epochs since."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Patience"]
 
 
 class Patience:
-    """Watches one metric. An epoch improves when it beats the best so far by more than `min_delta`.
+    """Watches one metric. An epoch is an improvement if it beats the best so far by more than `min_delta`.
 
     Args:
-        mode: "max" when the metric should rise, "min" when it should fall.
-        patience: epochs without improvement after which it is exhausted; None never is.
-        min_delta: the change that an improvement must exceed.
+        mode: "max" if higher is better, "min" if lower is.
+        patience: epochs without improvement after which it is exhausted; None means never.
+        min_delta: change that an improvement must exceed.
     """
 
     def __init__(self, mode: str, patience: int | None, min_delta: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class Patience:
         self._waited = 0
 
     def update(self, epoch: int, value: float) -> bool:
-        """Take the metric's value after `epoch` and return whether it is the best so far. NaN never is."""
+        """Record the metric's value after `epoch`, and return whether it is the best so far; NaN never is."""
         improved = not math.isnan(value) and (
             self.best_value is None or self._sign * (value - self.best_value) > self._min_delta
         )
@@ -38,11 +38,11 @@ class Patience:
 
     @property
     def exhausted(self) -> bool:
-        """Whether `patience` epochs in a row brought no improvement."""
+        """Whether `patience` epochs in a row were no improvement."""
         return self._patience is not None and self._waited >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what continues the count."""
+        """Return the state to continue from."""
         return {"best_value": self.best_value, "best_epoch": self.best_epoch, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

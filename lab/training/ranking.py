@@ -1,4 +1,4 @@
-"""Which trial is the best: one order for everything that names a winner."""
+"""Which trial is best: the one order used wherever a winner is named."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _UNFINISHED = frozenset({"", Outcome.PRUNED, Outcome.FAILED, Outcome.KILLED})
 def rank(
     outcome: str, value: float | None, params: float | None, number: int, *, maximize: bool
 ) -> tuple[int, float, float, int]:
-    """Return the place of a trial as a key to sort by, the best first. What was measured on the test split has no say.
+    """Return a sort key for a trial, best first. Results on the test split do not matter.
 
-    Trials that came to their end are first, then those that did not, last those that diverged or have no finite
-    value. The value decides, then fewer parameters, then the lower number.
+    Finished trials come first, then unfinished ones, then those that diverged or have no finite value. Among these,
+    the value decides, then fewer parameters, then the lower number.
 
     Args:
-        outcome: how it ended; nothing where it has not.
+        outcome: how it ended; empty if it has not.
         value: its best value of the monitored metric.
-        params: how many parameters its model has.
+        params: number of parameters of its model.
         number: of the trial.
         maximize: whether higher values are better.
     """

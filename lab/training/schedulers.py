@@ -1,4 +1,4 @@
-"""Learning-rate schedules: torch's own, with what each is stepped by."""
+"""Learning-rate schedules: torch's own, and when each is stepped."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class _Scheduler(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A torch scheduler and when it moves: after every step, every epoch, or by `metric`."""
+    """A torch scheduler and when it is stepped: after every step, after every epoch, or by `metric`."""
 
     scheduler: _Scheduler
     moves_by: Literal["step", "epoch", "metric"] = "epoch"
     metric: str = ""
 
     def after_step(self) -> None:
-        """Move on after an optimizer step."""
+        """Step the schedule after an optimizer step, if it moves by steps."""
         if self.moves_by == "step":
             self.scheduler.step()
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Move on after an epoch that gave `metrics`."""
+        """Step the schedule after an epoch with these metrics, if it moves by epochs or by a metric."""
         if self.moves_by == "epoch":
             self.scheduler.step()
         elif self.moves_by == "metric":
@@ -63,13 +63,13 @@ def step(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Sch
 
 
 def cosine(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Let the rate fall to zero along half a cosine over all epochs (Loshchilov & Hutter 2017)."""
+    """Lower the rate to zero along half a cosine over all epochs (Loshchilov & Hutter 2017)."""
     return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs))
 
 
 def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Raise the rate to `lr` and let it fall again, step by step over all epochs (Smith & Topin 2018)."""
-    # Momentum stays as configured: cycling it too would make the `momentum` param of a run untrue.
+    """Raise the rate to `lr` and lower it again, step by step over all epochs (Smith & Topin 2018)."""
+    # Momentum stays as configured: cycling it as well would contradict the run's `momentum` param.
     cycle = lr_scheduler.OneCycleLR(
         optimizer, config.lr, total_steps=config.epochs * steps_per_epoch, cycle_momentum=False
     )

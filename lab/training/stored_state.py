@@ -1,4 +1,4 @@
-"""Whether what a checkpoint holds can be what a trainer kept: a wrong value would only fail epochs later."""
+"""Checks that a checkpoint's state can be a trainer's: a wrong value would otherwise fail only epochs later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_state(
     optimizer: Mapping[str, Any],
     schedule: Mapping[str, Any],
 ) -> None:
-    """Check a checkpoint's state against that of a trainer at its start.
+    """Check a checkpoint's state against that of a new trainer.
 
     Args:
         state: of the checkpoint.
@@ -31,7 +31,7 @@ def check_state(
         schedule: the state dict of its scheduler.
 
     Raises:
-        ValueError: a value is missing, or of another kind or shape; names it.
+        ValueError: a value is missing, or has another type or shape; names it.
     """
     for key in _KEYS:
         _require(key in state, key)
@@ -85,14 +85,14 @@ def _check_weights(found: Any, own: Mapping[str, Tensor], what: str) -> None:
 
 
 def _check_like(found: Any, own: Mapping[str, Any], what: str) -> None:
-    """Check keys, and the kinds of values: a scheduler would take anything as its attributes."""
+    """Check keys and types of values: a scheduler would accept anything as its attributes."""
     _require(isinstance(found, dict) and found.keys() == own.keys(), what)
     for key, value in own.items():
         _require(_are_alike(found[key], value), f"{what}.{key}")
 
 
 def _are_alike(found: Any, own: Any) -> bool:
-    """Whether two plain values are of one kind, and so is what they hold."""
+    """Whether two plain values, and everything in them, have the same types."""
     if _is_number(found) and _is_number(own):
         return True
     if type(found) is not type(own):

@@ -1,4 +1,4 @@
-"""What an epoch adds up while it trains: kept on the device, read once at the end."""
+"""Running totals of an epoch, kept on the device and read once at the end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Sums"]
 
 @dataclass
 class Sums:
-    """Loss and right answers of each step, [steps planned]; `steps` of them are done.
+    """Loss and number of correct predictions of each step, [steps planned]; `steps` of them are done.
 
-    Nothing here waits for the device until one of the results is asked for.
+    Nothing waits for the device until a result is requested.
     """
 
     losses: Tensor
@@ -24,11 +24,11 @@ class Sums:
 
     @classmethod
     def of(cls, steps: int, device: torch.device) -> Sums:
-        """Return the sums of so many steps to come."""
+        """Return empty sums for this many steps."""
         return cls(torch.zeros(steps, device=device), torch.zeros(steps, dtype=torch.int64, device=device))
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take the results of a step: its mean loss, logits [B, classes] and labels [B]."""
+        """Add the results of a step: its mean loss, logits [B, classes] and labels [B]."""
         self.losses[self.steps] = loss.detach()
         self.correct[self.steps] = (logits.argmax(1) == labels).sum()
         self.sizes.append(len(labels))
@@ -36,22 +36,22 @@ class Sums:
 
     @property
     def images(self) -> int:
-        """Images seen."""
+        """Number of images seen."""
         return sum(self.sizes)
 
     def finite_steps(self) -> int:
-        """Return how many steps passed before the first NaN or infinite loss (all of them if there is none)."""
+        """Return the number of steps before the first NaN or infinite loss (all if there is none)."""
         wrong = ~torch.isfinite(self.losses[: self.steps])
         return int(wrong.int().argmax()) if bool(wrong.any()) else self.steps
 
     def metrics(self, steps: int) -> dict[str, float]:
-        """Return the mean loss over the first `steps` and the accuracy over all."""
+        """Return the mean loss over the first `steps`, and the accuracy over all."""
         sizes = torch.tensor(self.sizes[:steps], device=self.losses.device)
         loss = (self.losses[:steps] * sizes).sum() / sizes.sum()
         return {"train_loss": loss.item(), "train_accuracy": self.correct.sum().item() / self.images}
 
     def windows(self, length: int, steps: int) -> dict[int, dict[str, float]]:
-        """Return loss and accuracy over every `length` of the first `steps`, by the last step of each, from 1."""
+        """Return loss and accuracy over windows of `length` of the first `steps`, by the last step of each, from 1."""
         losses, correct = self.losses[:steps].tolist(), self.correct[:steps].tolist()
         found = {}
         for start in range(0, steps, length):
@@ -65,12 +65,12 @@ class Sums:
         return found
 
     def peak(self, steps: int) -> tuple[int, float]:
-        """Return the number, from 1, and the loss of that of the first `steps` with the highest."""
+        """Return number, from 1, and loss of the step with the highest loss among the first `steps`."""
         step = int(self.losses[:steps].argmax())
         return step + 1, self.losses[step].item()
 
     def worst(self, fraction: float) -> list[int]:
-        """Return the numbers, in order, of the `fraction` of steps (at least one) with the highest loss."""
+        """Return the numbers of the `fraction` of steps (at least one) with the highest loss, in ascending order."""
         count = max(1, round(fraction * self.steps))
         highest: list[int] = self.losses[: self.steps].topk(count).indices.tolist()
         return sorted(highest)

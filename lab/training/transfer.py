@@ -1,4 +1,4 @@
-"""Beginning with the weights of a trained model instead of random ones."""
+"""Starting from the weights of a trained model instead of random ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["fitting_weights", "load_pretrained"]
 
 
 def load_pretrained(model: nn.Module, weights: Mapping[str, Tensor], *, new_head: bool) -> None:
-    """Copy trained `weights` into `model`, all but the head's where it is a new one.
+    """Copy trained `weights` into `model`, except the head's if `new_head`.
 
     Raises:
         ConfigError: they do not fit; see `fitting_weights`.
@@ -22,15 +22,15 @@ def load_pretrained(model: nn.Module, weights: Mapping[str, Tensor], *, new_head
 
 
 def fitting_weights(model: nn.Module, weights: Mapping[str, Tensor], *, new_head: bool) -> dict[str, Tensor]:
-    """Return what of `weights` `model` takes; only names and shapes are looked at, so both may be on meta.
+    """Return the part of `weights` to load into `model`; only names and shapes matter, so both may be on meta.
 
     Args:
-        model: to be loaded into.
-        weights: the state dict of a trained model.
-        new_head: whether the last linear layer is left out.
+        model: to load into.
+        weights: state dict of a trained model.
+        new_head: whether to leave out the last linear layer.
 
     Raises:
-        ConfigError: a tensor is missing on either side, or has another shape; names it and both sides.
+        ConfigError: a tensor is missing on one side, or has another shape; names it and both shapes.
     """
     head = f"{head_layer(model)[0]}."
     here = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}

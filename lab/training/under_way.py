@@ -1,4 +1,4 @@
-"""The epoch that is being trained: its order, what it has added up so far, and how to go on in the middle of it."""
+"""The epoch in progress: its order, its sums so far, and how to continue in the middle of it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class UnderWay:
 
     Args:
         order: of the images, int64 [N].
-        sums: of the steps done.
+        sums: over the steps done.
         lr: learning rate at the start of the epoch.
-        seconds: that it took before, in another process.
+        seconds: time it took earlier, in another process.
     """
 
     order: Tensor
@@ -34,11 +34,11 @@ class UnderWay:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the epoch has taken."""
+        """Seconds that the epoch has taken so far."""
         return self.seconds + time.perf_counter() - self._since
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it, as tensors and plain values."""
+        """Return the state as tensors and plain values."""
         return {
             "order": self.order,
             "losses": self.sums.losses,
@@ -50,16 +50,16 @@ class UnderWay:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], *, images: int, steps: int, device: torch.device) -> UnderWay:
-        """Return the epoch that `state_dict` gave.
+        """Return the epoch saved by `state_dict`.
 
         Args:
             state: from `state_dict`.
-            images: of the training split.
-            steps: of a whole epoch.
+            images: number of images of the training split.
+            steps: number of steps of a whole epoch.
             device: to train on.
 
         Raises:
-            ValueError: it is not of such an epoch.
+            ValueError: the state does not fit such an epoch.
         """
         order, losses, correct, sizes, lr, seconds = _values(state)
         right = (

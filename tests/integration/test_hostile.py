@@ -120,7 +120,7 @@ GRID_FILES: dict[str, tuple[str | bytes, str]] = {
     "a text": ("grid\n", "a grid file is a mapping"),
     "null": ("null\n", "a grid file is a mapping"),
     "two documents": (GRID + "---\n" + GRID, "a second document"),
-    "too large": (GRID + "# " + "x" * 1_000_000, "is over 1,000,000 bytes"),
+    "too large": (GRID + "# " + "x" * 1_000_000, "is larger than 1,000,000 bytes"),
     "deep lists": ("base: " + "[" * 50_000, "nested deeper than 40 levels"),
     "deep mappings": ("base: " + "{a: " * 50_000, "nested deeper than 40 levels"),
     "deep blocks": ("- " * 50_000, "nested deeper than 40 levels"),
@@ -299,7 +299,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (Path.mkdir, "is a folder, not a file"),
     "a link to nothing": (lambda path: path.symlink_to("missing"), "no such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels"),
-    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "is over 1,000,000 bytes"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "is larger than 1,000,000 bytes"),
     "a file that cannot be read": (
         lambda path: path.symlink_to("/proc/self/mem"),
         "cannot be read: Input/output",
@@ -329,7 +329,7 @@ def test_the_hostile_name_of_a_missing_file_is_one_error(tmp_path: Path, name: s
 def test_the_hostile_name_of_a_grid_file_does_not_name_its_study(tmp_path: Path, name: str) -> None:
     file = tmp_path / f"{name}.yaml"
     file.write_text(without("name"))
-    refuse_grid(file, "the file's name .* will not do")
+    refuse_grid(file, "the file name .* cannot be the study's name")
 
 
 # what a file of config values holds, and what the error says of it
@@ -339,8 +339,8 @@ CONFIG_FILES: dict[str, tuple[str | bytes, str]] = {
     "NUL bytes": (b"\0" * 50, "is not allowed in YAML"),
     "UTF-16": ("dataset: synthetic\n".encode("utf-16"), "is not UTF-8 text"),
     "empty": ("", "is empty"),
-    "a list": ("[1]\n", "must hold config values"),
-    "a scalar": ("1\n", "must hold config values"),
+    "a list": ("[1]\n", "must hold settings"),
+    "a scalar": ("1\n", "must hold settings"),
     "deep nesting": ("filters: " + "[" * 5000, "nested deeper than 40 levels"),
     "billion laughs": (laughs("filters"), "holds more than 100,000 values"),
     "an alias that contains itself": ("filters: &a [*a]\n", "an alias that contains itself"),

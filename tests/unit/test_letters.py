@@ -1,4 +1,4 @@
-"""What cannot be encoded is written in plain letters: on any stream, by click and rich alike."""
+"""Letters that cannot be encoded are written in plain ones, on any stream, by both click and rich."""
 
 from __future__ import annotations
 

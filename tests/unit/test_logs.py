@@ -1,4 +1,4 @@
-"""How a worker's processes log: in words, and as JSON."""
+"""How a worker's processes log: as text and as JSON."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_record_has_time_level_logger_message_host_and_the_fields_of_its_event
         "message": "trial 3\nbegan",
         "event": "began",
         "trial": 3,
-        "value": None,  # NaN is no JSON
+        "value": None,  # JSON has no NaN
     }
 
 

@@ -1,4 +1,4 @@
-"""A database knows where it was last opened: whether it was moved, copied, or is reached by another name."""
+"""A database knows where it was last opened, so that a move, a copy and another name for it can be told apart."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_new_folder_in_the_old_place_does_not_make_a_moved_one_a_copy(
 def test_another_way_to_the_same_folder_is_no_other_place(database: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "one")
     assert arrival(tmp_path / "link/.lab/mlflow.db") is None
-    (tmp_path / "hard").mkdir()  # as a bind mount: the same file, and no link that could be resolved
+    (tmp_path / "hard").mkdir()  # like a bind mount: the same file, without a link to resolve
     (tmp_path / "hard/mlflow.db").hardlink_to(database)
     shutil.copy(f"{database}.place", tmp_path / "hard")
     assert arrival(tmp_path / "hard/mlflow.db") is None
@@ -86,8 +86,8 @@ def test_only_what_came_along_follows(tmp_path: Path) -> None:
     came = Arrival(old, new, copied=True)
     (tmp_path / "two" / "mlruns").mkdir(parents=True)
     follow = {
-        "one/.lab/artifacts/a": "two/.lab/artifacts/a",  # beside the database
-        "one/mlruns/0": "two/mlruns/0",  # it is there
+        "one/.lab/artifacts/a": "two/.lab/artifacts/a",  # next to the database
+        "one/mlruns/0": "two/mlruns/0",  # exists there
         "one/elsewhere/a": None,
         "one more/.lab/artifacts": None,
         "two/.lab/artifacts/a": None,

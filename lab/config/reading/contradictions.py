@@ -1,4 +1,4 @@
-"""Values that are right in themselves, but contradict each other within a cell of a grid file."""
+"""Settings that are valid by themselves, but contradict each other within a cell of a grid file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def check_despite_faults(
     exclude: tuple[Selection, ...],
     only: Selection | None,
 ) -> None:
-    """Note contradictions in a file with faults, as far as they do not depend on what is wrong.
+    """Note contradictions in a file with faults, unless they depend on what is wrong.
 
-    All cells are looked at, or only what they share if it is unknown which cells there are.
+    Checks all cells, or only what they share if it is unknown which cells there are.
     """
     doubted = doubtful(reading.wrong)
     unknown = any(fault.key.startswith(("exclude", "when", "--only")) for fault in reading.faults)

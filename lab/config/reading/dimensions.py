@@ -73,7 +73,7 @@ def read_overrides(reading: Reading, varied: Mapping[str, Any], file: GridFile) 
     for name, raw in reading.setting_overrides.items():
         if name in setters:
             by = "the grid" if setters[name] == name else f"'{setters[name]}'"
-            message = f"{by} varies {name}; take it out of the file or leave out --set {name}"
+            message = f"{by} varies {name}; remove it from the file, or leave out --set {name}"
             reading.option_fault(f"--set {name}", message)
             continue
         try:
@@ -93,7 +93,7 @@ def read_repeats(
         return {}
     setters = _setters(dimensions_of(varied, {}))
     if "seed" in setters:
-        reading.fault(("repeats",), f"'{setters['seed']}' sets the seed already; keep one of them")
+        reading.fault(("repeats",), f"'{setters['seed']}' already sets the seed; keep one of them")
         return {}
     return {"seed": seeds}
 
@@ -111,7 +111,7 @@ def _setters(dimensions: tuple[Dimension, ...]) -> dict[str, str]:
 
 
 def _described(reading: Reading, name: str, raw: Mapping[str, Any]) -> list[Any]:
-    """Report that a grid takes lists, and no range or choices as a search does; return the values, if any."""
+    """Report that a grid takes lists, not ranges or choices as a search does; return the values, if any."""
     listed = next((value for value in raw.values() if isinstance(value, list)), None)
     if listed is None:
         message = "a grid takes a list of values; a range belongs in search.space, as in {low: 0.01, high: 1}"
@@ -125,7 +125,7 @@ def _described(reading: Reading, name: str, raw: Mapping[str, Any]) -> list[Any]
 def _candidates(reading: Reading, name: str, raw: Any) -> list[Any]:
     if name not in TrialConfig.model_fields:
         reading.wrong.add(name)
-        message = f"unknown config field.{suggest_field(name)} Variants would be a mapping of labels"
+        message = f"unknown setting.{suggest_field(name)} Variants are a mapping of labels"
         reading.fault(("grid", name), message)
         return [frozen(value) for value in raw] if isinstance(raw, list) and raw else [None]
     if raw is None:
@@ -142,18 +142,20 @@ def _candidates(reading: Reading, name: str, raw: Any) -> list[Any]:
 def _variants(reading: Reading, name: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     path: KeyPath = ("grid", name)
     if name in TrialConfig.model_fields:
-        reading.fault(path, "is a config field and takes a list of values; variants need a name of their own")
+        reading.fault(path, "is a setting and takes a list of values; variants need a name of their own")
     elif not name or len(name) > 100 or not name.replace("-", "_").isidentifier():
-        reading.fault(path, "a name for variants is letters, digits, _ and -, and begins with no digit")
+        reading.fault(
+            path, "the name of variants may have letters, digits, _ and -, and must not begin with a digit"
+        )
     return {label: _bundle(reading, (*path, label), label, bundle) for label, bundle in raw.items()}
 
 
 def _bundle(reading: Reading, path: KeyPath, label: str, raw: Any) -> dict[str, Any]:
     if not label.strip() or len(label) > 100 or not label.isprintable():
-        reading.fault(path, "a label is 1 to 100 printable letters")
+        reading.fault(path, "a label has 1 to 100 printable characters")
     if raw is not None and not isinstance(raw, dict):
-        reading.fault(path, f"must be a mapping of config values, but got {brief(raw)}")
-        return {"?": label}  # unlike any other, so that it is no duplicate as well
+        reading.fault(path, f"must be a mapping of settings, but got {brief(raw)}")
+        return {"?": label}  # unlike any other, so that it is not reported as a duplicate too
     return {name: reading.value((*path, name), name, value) for name, value in (raw or {}).items()}
 
 

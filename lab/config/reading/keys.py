@@ -56,8 +56,8 @@ def read_name(reading: Reading, file: GridFile, stem: str) -> str:
     try:
         GridFile(name=stem)
     except ValidationError:
-        rule = "will not do: a study's name has a-z, 0-9, _ and -, at most 100; give one here"
-        reading.fault(("name",), f"the file's name '{printable(stem[:100])}' {rule}")
+        rule = "cannot be the study's name, which may have up to 100 characters of a-z, 0-9, _ and -; give a name here"
+        reading.fault(("name",), f"the file name '{printable(stem[:100])}' {rule}")
     return stem
 
 
@@ -69,7 +69,7 @@ def read_base(reading: Reading, file: GridFile) -> dict[str, Any]:
             continue
         if name in base:
             line = reading.line(("base", name))
-            reading.fault((name,), f"base gives {name} too (line {line}); keep one of them")
+            reading.fault((name,), f"base sets {name} too (line {line}); keep one of them")
         base[name] = reading.value((name,), name, getattr(file, name))
     return base
 

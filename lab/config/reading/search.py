@@ -19,7 +19,7 @@ __all__ = ["read_search"]
 
 
 def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mapping[str, Any]) -> Search | None:
-    """Return the search that chooses the cells, as far as it is right; None if every combination is a cell.
+    """Return the search that chooses the cells, as far as it is valid; None if every combination is a cell.
 
     Args:
         reading: of the file.
@@ -29,14 +29,14 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
     """
     if file.search is None:
         if file.budget.epochs is not None and "search" not in reading.document.value:
-            reading.fault(("budget", "epochs"), "is for a search; of a grid, give trials or seconds")
+            reading.fault(("budget", "epochs"), "is for a search; for a grid, give trials or seconds")
         return None
     if not outline.dimensions:
-        reading.fault(("search",), "has nothing to choose; give it a `space`")
+        reading.fault(("search",), "has nothing to choose from; give it a `space`")
     for dim in outline.dimensions:
         for name in {"monitor", "mode"} & set(dim.fields):
             path = reading.place(("grid", dim.name))
-            reading.fault(path, f"varies {name}; a search compares by one metric")
+            reading.fault(path, f"varies {name}; a search compares its trials by one metric")
     objectives = _objectives(reading, file.search, outline.constants)
     search = Search(
         _method(reading, "sampler", file.search.sampler),
@@ -53,22 +53,24 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
 
 
 def _check_rest(reading: Reading, file: GridFile, search: SearchFile, only: Mapping[str, Any]) -> None:
-    """Report what in the rest of the file does not go with a search."""
+    """Report what in the rest of the file is incompatible with a search."""
     if file.budget.trials is None and not search.tries_every_point:
-        reading.fault(("budget",), "a search needs budget.trials: how many points it tries")
+        reading.fault(("budget",), "a search needs budget.trials, the number of points to try")
     if file.repeats != 1:
-        reading.fault(("repeats",), "a search tries each point once; repeat its best in a grid")
+        reading.fault(("repeats",), "a search tries each point once; repeat the best ones in a grid")
     if only:
-        reading.fault(("search",), "--only chooses cells of a grid; a search chooses for itself")
+        reading.fault(
+            ("search",), "--only selects cells of a grid; the cells of a search are chosen by its sampler"
+        )
 
 
 def _method(reading: Reading, kind: str, raw: Any) -> Method:
-    """Return a sampler or a pruner; whether Optuna has it is known in study/."""
+    """Return a sampler or a pruner; study/ checks whether Optuna has it."""
     path: KeyPath = ("search", kind)
     if isinstance(raw, str):
         return Method(raw)
     if not isinstance(raw, dict):
-        reading.fault(path, f"must be a name, or a mapping of name and options, but got {raw!r}")
+        reading.fault(path, f"must be a name, or a mapping of a name and options, but got {raw!r}")
         return Method("")
     name = raw.get("name")
     if not isinstance(name, str):
@@ -93,9 +95,7 @@ def _objectives(reading: Reading, file: SearchFile, constants: Mapping[str, Any]
     for name in sorted({name for name in names if names.count(name) > 1}):
         reading.fault(path, f"names {name} twice")
     if len(found) == 1 and found[0].metric != monitored.metric:
-        message = (
-            f"a single objective is the monitored metric, here {monitored.metric}; set base.monitor instead"
-        )
+        message = f"a single objective must be the monitored metric, here {monitored.metric}; set base.monitor instead"
         reading.fault(path, message)
     return tuple(found)
 
@@ -131,7 +131,9 @@ def _objective(
         return None
     if metric == monitored.metric:
         if direction not in (None, monitored.direction):
-            message = f"the monitored metric is best when you {monitored.direction} it; `mode` says so"
+            message = (
+                f"the direction of the monitored metric is {monitored.direction}, which follows from `mode`"
+            )
             reading.fault(path, message)
         return monitored
     rises = str(metric).endswith("accuracy")
@@ -172,7 +174,7 @@ def _target(reading: Reading, raw: Any, objectives: Sequence[Objective]) -> floa
         reading.fault(path, f"must be a number, but got {raw!r}")
         return None
     if len(objectives) > 1:
-        reading.fault(path, "is for one objective; of several there is no best value")
+        reading.fault(path, "is for a single objective; several have no best value")
     return float(raw)
 
 

@@ -57,7 +57,7 @@ def _choices(reading: Reading, name: str, raw: Any, grid: Mapping[str, Any], con
     _take_condition(reading, name, raw, conditions)
     listed = next((key for key in raw if MEANT_BY.get(key) == "choices"), "")
     if isinstance(raw.get(listed), list) and "choices" not in raw:
-        message = f"choices are a list itself, as in {name}: [a, b], or {{choices: [a, b]}}"
+        message = f"choices are a list, as in {name}: [a, b], or {{choices: [a, b]}}"
         reading.fault((*path, listed), message)
         reading.move(("grid", name), (*path, listed))
         return raw[listed]
@@ -65,10 +65,10 @@ def _choices(reading: Reading, name: str, raw: Any, grid: Mapping[str, Any], con
         reading.move(("grid", name), (*path, "choices"))
         for key in raw.keys() - {"choices", "when"}:
             near = suggest(key, ("choices", "when"))
-            reading.fault((*path, key), f"unknown key.{near} Choices take choices and when")
+            reading.fault((*path, key), f"unknown key.{near} Choices have the keys choices and when")
         return raw["choices"]
     if name not in TrialConfig.model_fields:
-        return []  # which says that there is no such setting
+        return []  # reported as an unknown setting
     return None
 
 
@@ -92,7 +92,7 @@ def _range(reading: Reading, name: str, raw: Mapping[str, Any], *, every_point: 
     found, problems = read_range(name, raw)
     if found is not None and every_point and (values := found.values()) is None:
         problems = [
-            ("", f"the sampler {GRID_SAMPLER} tries every point: give {name} a step, or list its values")
+            ("", f"the sampler {GRID_SAMPLER} tries every point, so {name} needs a step or a list of values")
         ]
     for key, message in problems:
         reading.fault(("search", "space", name, *([key] if key else [])), message)

@@ -37,7 +37,9 @@ def read_when(reading: Reading, conditions: Mapping[str, Mapping[str, Any]]) -> 
 
 def check_structure(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
     """Note what keeps dimensions and conditions from being a space."""
-    wrong = {fault.key for fault in reading.faults}  # a value that is wrong in itself need not match as well
+    wrong = {
+        fault.key for fault in reading.faults
+    }  # a wrong value is reported once, not for matching nothing too
     for path, message in find_problems(outline.dimensions, conditions_of(outline.when), outline.constants):
         fault = reading.document.fault(reading.place(path), message)
         if not any(key.startswith(fault.key) and path[0] == "when" for key in wrong):
@@ -49,7 +51,7 @@ def read_exclude(reading: Reading, file: GridFile, outline: Outline) -> tuple[Se
     """Return the combinations to leave out."""
     for index, entry in enumerate(file.exclude):
         if not entry:
-            reading.fault(("exclude", index), "is empty and would leave out every cell")
+            reading.fault(("exclude", index), "is empty and would exclude every cell")
     return tuple(
         Selection(_clauses(reading, ("exclude", index), entry, outline))
         for index, entry in enumerate(file.exclude)
@@ -76,7 +78,7 @@ def read_only(reading: Reading, only: Mapping[str, list[str]], outline: Outline)
     for key, texts in only.items():
         option = f"--only {key}"
         if key not in known:
-            message = f"no dimension of the grid.{suggest(key, known)} It has {', '.join(sorted(known))}"
+            message = f"not a dimension of the grid.{suggest(key, known)} Its dimensions are {', '.join(sorted(known))}"
             reading.option_fault(option, message)
             continue
         values = tuple(_value_of(key, text) for text in texts)
@@ -98,14 +100,14 @@ def read_constraints(reading: Reading, file: GridFile) -> tuple[Constraint, ...]
 
 
 def _check_varied_preset(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
-    """Report conditions on a value that a varied preset would bring: they would compare the default."""
+    """Report conditions on a setting that a varied preset sets: they would compare the default."""
     varied = set(outline.setters)
     if "preset" not in varied:
         return
     brought = {name for preset in PRESETS.values() for name in preset} - varied - set(base)
     for path in _compared(file):
         if path[-1] in brought:
-            reading.fault(path, f"{path[-1]} depends on the preset, which varies; name the preset instead")
+            reading.fault(path, f"{path[-1]} depends on the preset, which varies; use the preset instead")
 
 
 def _compared(file: GridFile) -> Iterator[KeyPath]:

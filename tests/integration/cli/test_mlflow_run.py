@@ -99,7 +99,7 @@ def test_one_configuration_in_the_run_that_was_opened(mlflow_run: MlflowRun, pro
     [
         (("-P", "lr=fast"), "Error: lr: must be a valid number, but got 'fast'"),
         (("-P", "actvation=gelu"), "Error: No such option '--actvation'"),
-        (("-P", "dataset=mnist", "-P", "data_dir=/nowhere"), "Error: mnist is not there"),
+        (("-P", "dataset=mnist", "-P", "data_dir=/nowhere"), "Error: mnist is missing"),
         (("-e", "sweep", "-P", "grid=nope.yaml"), "Error: nope.yaml: no such file"),
         (("-e", "sweep", "-P", "wrokers=1"), "Error: No such option '--wrokers'"),
     ],

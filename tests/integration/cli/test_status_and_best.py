@@ -106,7 +106,7 @@ def test_a_server_that_is_not_there_keeps_nothing_from_training(
     bare_lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["lab.cli.train"], "_END_SECONDS", 0.1)  # `lab.cli.train` is the command
-    monkeypatch.setattr("lab.tracking.journal.time.time", lambda: 2e9)  # so that all of it is old
+    monkeypatch.setattr("lab.tracking.journals.time.time", lambda: 2e9)  # so that all of it is old
     nowhere = ("--tracking-uri", "http://127.0.0.1:9")
     result = bare_lab("train", "--config", "config.yaml", "--epochs", "1", *nowhere)
     assert result.exit_code == 0, result.stderr

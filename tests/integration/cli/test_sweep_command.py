@@ -43,7 +43,7 @@ def test_failed_cells_are_told_by_the_exit_code(swept_with_failures: Any) -> Non
     assert "`lab sweep tiny.yaml --retry-failed` tries them again" in stdout
     status = swept_with_failures("status", "tiny").stdout
     assert "3 complete, 3 failed" in status
-    assert "failed   lr=0.01 relu mnist: DataError: mnist is not there" in status
+    assert "failed   lr=0.01 relu mnist: DataError: mnist is missing" in status
 
 
 @pytest.mark.parametrize(

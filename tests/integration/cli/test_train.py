@@ -60,7 +60,7 @@ def test_a_mistake_is_told_once_and_costs_nothing(bare_lab: Any, args: list[str]
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--dataset", "mnist"], "Fetch it with: lab train --dataset mnist --download"),
+        (["--dataset", "mnist"], "Download it with: lab train --dataset mnist --download"),
         (["--dataset", "image_folder", "--data-dir", "nowhere"], "there is no folder "),
         (["--resume", "nope"], "There is no run nope"),
     ],
@@ -152,7 +152,7 @@ def test_a_run_opened_outside_is_the_trials(lab: Any, opened: str) -> None:
     [
         (["train", "--lr", "x"], "lr: must be a valid number"),
         (["train", "--actvation", "gelu"], "No such option '--actvation'"),
-        (["train", "--dataset", "mnist"], "mnist is not there"),
+        (["train", "--dataset", "mnist"], "mnist is missing"),
         (["sweep", "nope.yaml"], "nope.yaml: no such file"),
         (["sweep"], "Missing argument 'GRID'"),
     ],

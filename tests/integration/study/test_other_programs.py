@@ -157,7 +157,7 @@ def spoil(url: str, statement: str) -> None:
 POISON = {
     "a config of a newer version": (
         "UPDATE trial_user_attributes SET value_json = '{\"width_2\": 4}' WHERE key = 'lab:config' AND trial_id = 2",
-        "The trial 0 .* cannot be read: width_2: unknown key",
+        "The trial 0 .* cannot be read: width_2: unknown setting",
     ),
     "no config": (
         "DELETE FROM trial_user_attributes WHERE key = 'lab:config' AND trial_id = 2",

@@ -99,7 +99,7 @@ def test_a_server_restarted_in_the_middle_of_a_sweep(
 def test_a_server_that_is_away_for_good_is_told_once(
     own_postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_MOST_SECONDS", 1.0)
+    monkeypatch.setattr(faults, "_LONGEST_SECONDS", 1.0)
     queue = make_queue(own_postgres.database())
     own_postgres.stop()
     with (
@@ -129,7 +129,7 @@ def test_a_block_whose_lock_the_server_forgot_is_done_again_from_its_beginning(o
     tries: list[int] = []
 
     def block() -> None:
-        with queue.alone():
+        with queue.locked():
             tries.append(len(queue.trials()))
             if len(tries) == 1:
                 own_postgres.stop()

@@ -14,8 +14,9 @@ from lab.config import TrialConfig
 from lab.objective import Placement, train
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, Tracker, connect, deliver
 from lab.tracking.base import UnavailableError
-from lab.tracking.courier import Courier, Gate
+from lab.tracking.courier import Courier
 from lab.tracking.delivery import Delivered
+from lab.tracking.gate import Gate
 from lab.tracking.mlflow import MlflowTracker
 from lab.training import EpochResult
 

@@ -49,8 +49,7 @@ class Settled(JournaledTracker):
         return super().__getattribute__(name)
 
     def settle(self) -> None:
-        for courier in list(self._couriers.values()):
-            courier.flush(time.monotonic() + 60)
+        self._couriers.flush(time.monotonic() + 60)
 
 
 def inner(tracker: Tracker) -> Tracker:

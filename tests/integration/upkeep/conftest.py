@@ -19,7 +19,7 @@ Lab = Callable[..., Result]
 @pytest.fixture
 def lab() -> Lab:
     def run(*args: object) -> Result:
-        # wide: a table breaks no cell, however narrow the terminal is
+        # wide, so that no table cell wraps
         result = CliRunner(env={"COLUMNS": "300"}).invoke(main, [str(arg) for arg in args], prog_name="lab")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -30,7 +30,7 @@ def lab() -> Lab:
 
 @pytest.fixture
 def examined(lab: Lab) -> Callable[..., dict[str, dict[str, str]]]:
-    """What `lab doctor` finds, by check."""
+    """The findings of `lab doctor`, by check."""
 
     def examine(*args: object) -> dict[str, dict[str, str]]:
         result = lab("doctor", "--format", "json", *args)

@@ -1,4 +1,4 @@
-"""`lab doctor` before stores of every state."""
+"""`lab doctor` with stores in every state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PASSWORD = "t0p-s3cret"
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as an MLflow server would, or does not."""
+    """Answers like an MLflow server, or not at all."""
 
     status, version, ahead = 200, mlflow.__version__, 0.0
     silence: threading.Event | None = None
@@ -75,7 +75,7 @@ def stub() -> Iterator[Server]:
 
 def test_before_anything_is_there(examined: Examined, tmp_path: Path) -> None:
     found = examined()
-    assert {finding["verdict"] for finding in found.values()} <= {"ok", "warning"}  # our disk may be small
+    assert {finding["verdict"] for finding in found.values()} <= {"ok", "warning"}  # this disk may be small
     assert found["study database"]["found"] == "none yet; the first sweep creates it"
     assert found["tracking store"]["found"] == "none yet; the first run creates it"
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`lab gc` frees what nobody needs, and nothing else."""
+"""`lab gc` deletes what is not needed any more, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAY = 86_400_000
 
 
 class World:
-    """Runs and trials of a study in all states, in `.lab` and perhaps on a server."""
+    """Runs and trials of a study in all states, in `.lab` and optionally on a server."""
 
     def __init__(self, home: Path, server: str | None = None) -> None:
         self.home = home
@@ -44,7 +44,7 @@ class World:
     def run(
         self, name: str, status: RunStatus, trial: TrialState | None, *, days: float = 0.0, **tags: str
     ) -> str:
-        """Make a run with its checkpoints, here too, and the trial that it belongs to."""
+        """Make a run with its checkpoints, in its artifacts and here, and its trial."""
         study = {"lab.study": "tiny"} if trial is not None else {}
         tags = {"lab.kind": "trial", **study, **{f"lab.{key}": value for key, value in tags.items()}}
         run = self.tracker.open_run(name=name, experiment=self.experiment, tags=tags)
@@ -106,7 +106,7 @@ def fill(world: World) -> None:
     world.run("pruned", RunStatus.KILLED, TrialState.PRUNED, outcome="pruned")
     world.run("train", RunStatus.FINISHED, None)
     world.delete_run(world.run("deleted", RunStatus.FINISHED, TrialState.COMPLETE))
-    world.trial("pending-key", TrialState.COMPLETE)  # its store was away when it began, and never told
+    world.trial("pending-key", TrialState.COMPLETE)  # the store was unreachable when it began
     world.folder("pending-key")
     world.folder("of nobody we know")
     world.run("orphan", RunStatus.KILLED, None, study="gone")  # its study may be in another database
@@ -114,7 +114,7 @@ def fill(world: World) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file, and of databases what is in them: their logs are written when one looks, too."""
+    """Return the contents of every file, and a dump of databases: reading one changes its log."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".db":
@@ -157,7 +157,7 @@ def test_what_goes_and_what_stays(lab: Any, world: World) -> None:
 def test_it_goes_on_where_it_was_stopped(world: World) -> None:
     found = list(find_garbage(world.stores, days=0))
     remove(found[0], world.stores)
-    remove(found[0], world.stores)  # whoever was stopped may not know
+    remove(found[0], world.stores)  # as after an interruption
     assert list(find_garbage(world.stores, days=0)) == found[1:]
     local = next(each for each in found if each.is_local)
     remove(local, world.stores)

@@ -1,4 +1,4 @@
-"""A project that is moved takes its files along; one that is copied has its own, and leaves the original alone."""
+"""A moved project takes its files along; a copied one has its own and leaves the original alone."""
 
 from __future__ import annotations
 
@@ -167,9 +167,7 @@ def test_what_is_left_in_a_journal_goes_to_the_store_that_came_along(original: P
     journaled = JournaledTracker(tracker, original.stores.journal_dir)
     journaled._gate.shut("away")
     journaled.open_run(name="late", experiment="1", tags={}).log_params({"lr": "1"})
-    for courier in journaled._couriers.values():
-        courier.stop()
-        courier.journal.close()
+    journaled._couriers.stop()
     copy = copied(original, "copy")
     with pytest.warns(LabWarning, match="is a copy of"):
         connect(copy.stores.tracking_uri, copy.stores.artifact_dir, copy.stores.journal_dir)
@@ -208,7 +206,7 @@ def test_doctor_and_errors_tell_the_truth(
     monkeypatch.chdir(copy.folder)
     found = examined()[check]
     assert found["found"].startswith(f"{copy.folder} was copied from {original.folder}")
-    assert examined()[check] == found  # a look changes nothing
+    assert examined()[check] == found  # it changes nothing
     assert lab("status").exit_code == 0
     assert examined()[check]["verdict"] == "ok"
     shutil.rmtree(copy.stores.artifact_dir)

@@ -40,10 +40,10 @@ def test_overrides_of_what_is_no_single_value() -> None:
     with pytest.raises(ConfigError, match="repeets") as caught:
         parse_overrides(("grid=x", "base.lr=3", "budget=3", "repeets=3", "lr=x"))
     assert [str(fault) for fault in caught.value.faults] == [
-        "--set grid: is not a single value; change grid in the file. Of its own keys, --set takes name, repeats,"
+        "--set grid: is not a single value; change it in the file. The keys that --set takes are name, repeats,"
         " max_retries, gpu_memory, budget.trials, budget.seconds, budget.epochs",
-        "--set base.lr: values of the base go by their own names; write --set lr=…",
-        "--set budget: is not a single value; change budget in the file. Of its own keys, --set takes name, repeats,"
+        "--set base.lr: settings of the base are set by their own names; write --set lr=…",
+        "--set budget: is not a single value; change it in the file. The keys that --set takes are name, repeats,"
         " max_retries, gpu_memory, budget.trials, budget.seconds, budget.epochs",
         "--set repeets: unknown setting. Did you mean 'repeats'?",
         "--set lr: must be a valid number, but got 'x'",

@@ -53,7 +53,7 @@ GUILD = "- model: m\n  operations: {train: {main: train, flags: {lr: {min: 0.1, 
 def test_another_tools_sweep_is_one_line_that_says_what_to_write(
     text: str, tool: str, words: list[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"^s\.yaml: looks like a sweep of {tool}, which") as caught:
+    with pytest.raises(ConfigError, match=rf"^s\.yaml: looks like a sweep file of {tool}, which") as caught:
         parse_grid(text, "s.yaml")
     (fault,) = caught.value.faults
     assert "\n" not in fault.message
@@ -89,8 +89,8 @@ budget: {trials: 3}
     }
     assert found["search.space.lr.min"].startswith("unknown key. Did you mean 'low'?")
     assert found["search.space.lr.distribution"].startswith("unknown key. Did you mean 'log: true'?")
-    assert found["search.space.batch_size.values"].startswith("choices are a list itself")
-    assert found["search.space.learning_rate"].startswith("unknown config field. Did you mean 'lr'?")
+    assert found["search.space.batch_size.values"].startswith("choices are a list")
+    assert found["search.space.learning_rate"].startswith("unknown setting. Did you mean 'lr'?")
 
 
 def test_ranges_and_choices_of_a_search_in_a_grid() -> None:

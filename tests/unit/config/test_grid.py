@@ -139,14 +139,14 @@ def test_overrides_of_what_varies_and_of_nothing():
     with pytest.raises(ConfigError, match=r"--set lr: the grid varies lr") as caught:
         grid_of(text, overrides=overrides)
     lines = str(caught.value).splitlines()
-    assert lines[1] == "--set norm: 'net' varies norm; take it out of the file or leave out --set norm"
+    assert lines[1] == "--set norm: 'net' varies norm; remove it from the file, or leave out --set norm"
     assert lines[2].startswith("--set seed: 'repeats' varies seed")
-    assert lines[3] == "--set epoch: unknown key. Did you mean 'epochs'?"
+    assert lines[3] == "--set epoch: unknown setting. Did you mean 'epochs'?"
     assert lines[4] == "--set width: must be greater than or equal to 1, but got 0"
 
 
 def test_a_contradiction_through_an_override_names_it():
-    with pytest.raises(ConfigError, match=r"^--set monitor: val_fraction=0 leaves nothing"):
+    with pytest.raises(ConfigError, match=r"^--set monitor: val_fraction=0 leaves no validation images"):
         grid_of("base: {val_fraction: 0, monitor: train_loss}", overrides={"monitor": "val_loss"})
 
 
@@ -175,7 +175,7 @@ MALFORMED = [
     ("description: 3", 1, "description", "must be text, but got 3; put it in quotes"),
     ("base: [1]", 1, "base", "must be a mapping, but got [1]"),
     ("base:\n  lr: x", 2, "base.lr", "must be a valid number, but got 'x'"),
-    ("base:\n  lrr: 1", 2, "base.lrr", "unknown key. Did you mean 'lr'?"),
+    ("base:\n  lrr: 1", 2, "base.lrr", "unknown setting. Did you mean 'lr'?"),
     ("base:\n  optimizer: adamm", 2, "base.optimizer", "Unknown optimizer 'adamm'. Did you mean 'adam'?"),
     ("base:\n  preset: lenet5", 2, "base.preset", "Unknown preset 'lenet5'. Did you mean 'lenet'?"),
     (
@@ -189,15 +189,15 @@ MALFORMED = [
     ("grid:\n  lr: []", 2, "grid.lr", "has no candidates"),
     ("grid:\n  lr:", 2, "grid.lr", "has no candidates"),
     ("grid:\n  net: {}", 2, "grid.net", "has no candidates"),
-    ("grid:\n  lrr: [1]", 2, "grid.lrr", "unknown config field. Did you mean 'lr'?"),
-    ("grid:\n  lr: {a: {lr: 1}}", 2, "grid.lr", "is a config field and takes a list of values"),
+    ("grid:\n  lrr: [1]", 2, "grid.lrr", "unknown setting. Did you mean 'lr'?"),
+    ("grid:\n  lr: {a: {lr: 1}}", 2, "grid.lr", "is a setting and takes a list of values"),
     ("grid:\n  filters: [6, 16]", 2, "grid.filters", "each candidate is itself a list"),
     ("grid:\n  lr: [{a: 1}]", 2, "grid.lr[0]", "must be a valid number, but got {'a': 1}"),
-    ("grid:\n  my net: {a: {lr: 1}}", 2, "grid.my net", "a name for variants is letters"),
-    ("grid:\n  net:\n    a: 3", 3, "grid.net.a", "must be a mapping of config values, but got 3"),
+    ("grid:\n  my net: {a: {lr: 1}}", 2, "grid.my net", "the name of variants may have letters"),
+    ("grid:\n  net:\n    a: 3", 3, "grid.net.a", "must be a mapping of settings, but got 3"),
     ("grid:\n  net:\n    a: {lr: 0}", 3, "grid.net.a.lr", "must be greater than 0, but got 0"),
-    ("grid:\n  net:\n    '': {lr: 1}", 3, "grid.net", "a label is 1 to 100 printable letters"),
-    ("grid:\n  net:\n    a: {}\n    b: {}", 4, "grid.net.b", "holds the same values as 'a'"),
+    ("grid:\n  net:\n    '': {lr: 1}", 3, "grid.net", "a label has 1 to 100 printable characters"),
+    ("grid:\n  net:\n    a: {}\n    b: {}", 4, "grid.net.b", "sets the same values as 'a'"),
     ("grid:\n  lr: [1]\n  net:\n    a: {lr: 2}", 3, "grid.net", "sets lr, which 'lr' sets too"),
     ("when:\n  lr: {optimizer: sgd}", 2, "when.lr", "the grid has no 'lr'"),
     ("grid: {lr: [1]}\nwhen:\n  lr:\n    optimzer: sgd", 4, "when.lr.optimzer", "Did you mean 'optimizer'?"),
@@ -207,7 +207,7 @@ MALFORMED = [
         "grid: {lr: [1], depth: [1]}\nwhen:\n  lr: {depth: 1}\n  depth: {lr: 1}",
         2,
         "when",
-        "conditions in a circle",
+        "circular conditions",
     ),
     (
         "grid: {preset: [lenet, conv3], lr: [1]}\nwhen:\n  lr: {optimizer: adam}",
@@ -215,7 +215,7 @@ MALFORMED = [
         "when.lr.optimizer",
         "depends on",
     ),
-    ("exclude:\n- {}", 2, "exclude[0]", "is empty and would leave out every cell"),
+    ("exclude:\n- {}", 2, "exclude[0]", "is empty and would exclude every cell"),
     ("exclude:\n- 3", 2, "exclude[0]", "must be a mapping, but got 3"),
     ("grid: {lr: [1]}\nexclude:\n- lr: [1, 2]", 3, "exclude[0].lr", "2.0 matches nothing: lr is 1.0"),
     ("grid: {net: {a: {}}}\nexclude:\n- net: b", 3, "exclude[0].net", "b matches nothing: net is a"),
@@ -232,16 +232,21 @@ MALFORMED = [
     ("repeats: 1_000_000_000", 1, "repeats", "but got 1000000000"),
     ("repeats: [1, 2, 1]", 1, "repeats[2]", "the seed 1 is listed twice"),
     ("repeats: [x]", 1, "repeats[0]", "must be a valid integer, but got 'x'"),
-    ("grid: {seed: [1, 2]}\nrepeats: 3", 2, "repeats", "'seed' sets the seed already"),
+    ("grid: {seed: [1, 2]}\nrepeats: 3", 2, "repeats", "'seed' already sets the seed"),
     ("base: {seed: 9223372036854775807}\nrepeats: 2", 2, "repeats", "must be less than"),
-    ("base: {epochs: 3}\nepochs: 4", 2, "epochs", "base gives epochs too (line 1); keep one of them"),
+    ("base: {epochs: 3}\nepochs: 4", 2, "epochs", "base sets epochs too (line 1); keep one of them"),
     ("epochs: 0", 1, "epochs", "must be greater than or equal to 1, but got 0"),
     ("patience: never", 1, "patience", "must be a valid integer, but got 'never'"),
     ("budget: 3", 1, "budget", "must be a mapping, but got 3"),
     ("budget: {trials: 0}", 1, "budget.trials", "must be greater than or equal to 1, but got 0"),
     ("budget: {secs: 3}", 1, "budget.secs", "Did you mean 'seconds'? Known: trials, seconds"),
     ("budget: {seconds: .inf}", 1, "budget.seconds", "must be a finite number"),
-    ("base:\n  val_fraction: 0\n  monitor: val_loss", 3, "base.monitor", "val_fraction=0 leaves nothing"),
+    (
+        "base:\n  val_fraction: 0\n  monitor: val_loss",
+        3,
+        "base.monitor",
+        "val_fraction=0 leaves no validation images",
+    ),
     ("base: {filters: [3, 4]}\ngrid:\n  depth: [3]", 3, "grid.depth", "depth=3 contradicts filters=3,4"),
     ("a: 1\na: 2", 2, "a", "the key 'a' is given twice; the first is on line 1"),
 ]
@@ -281,7 +286,7 @@ def test_all_faults_of_a_file_at_once():
 def test_a_file_name_that_is_no_study_name(tmp_path):
     path = tmp_path / "My Grid.yaml"
     path.write_text("grid: {lr: [1]}")
-    with pytest.raises(ConfigError, match=r"name: the file's name 'My Grid' will not do"):
+    with pytest.raises(ConfigError, match=r"name: the file name 'My Grid' cannot be the study's name"):
         load_grid(path)
 
 
@@ -412,8 +417,8 @@ def test_reported_figures_stand_beside_the_cells():
     ("entry", "message"),
     [
         ("{cells: {lr: 0.1}}", "must give either test_accuracy or outcome"),
-        ("{test_accuracy: 97.2}", "must be a share from 0 to 1"),
-        ("{test_accuracy: [0.6, 0.4]}", "the lower first"),
+        ("{test_accuracy: 97.2}", "must be a fraction from 0 to 1"),
+        ("{test_accuracy: [0.6, 0.4]}", "the lower one first"),
         ("{cells: {lr: 0.3}, test_accuracy: 0.9}", "matches nothing: lr is 0.1, 0.2"),
         ("{cells: {lrr: 0.1}, test_accuracy: 0.9}", "unknown key.*Did you mean 'lr'"),
         ("{accuracy: 0.9}", "unknown key.*test_accuracy"),
@@ -443,7 +448,7 @@ def test_only_keeps_the_cells_that_it_names():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"lrr": "1"}, "--only lrr: no dimension of the grid.*Did you mean 'lr'"),
+        ({"lrr": "1"}, "--only lrr: not a dimension of the grid.*Did you mean 'lr'"),
         ({"lr": "7"}, "--only lr: .*matches nothing"),
     ],
 )
@@ -548,7 +553,7 @@ def test_a_study_cannot_need_itself(folder):
 
 def test_a_needed_file_must_be_there(folder):
     path = folder(a="needs: missing.yaml\ngrid: {lr: [0.1]}")
-    with pytest.raises(ConfigError, match=r"there is no grid file missing.yaml beside this one"):
+    with pytest.raises(ConfigError, match=r"there is no grid file missing.yaml in this folder"):
         load_needs(load_grid(path / "a.yaml"))
 
 
@@ -571,7 +576,7 @@ def test_contradictions_are_found_beside_all_other_faults():
 
 
 def test_contradictions_of_several_cells_come_at_once():
-    with pytest.raises(ConfigError, match="nothing to measure") as caught:
+    with pytest.raises(ConfigError, match="no validation images") as caught:
         grid_of("base: {val_fraction: 0, depth: 1}\ngrid:\n  monitor: [val_loss]\n  filters: [[1, 2], [3]]")
     assert [fault.key for fault in caught.value.faults] == ["base.depth", "grid.monitor"]
 

@@ -122,7 +122,7 @@ def test_the_further_within_a_limit_the_less() -> None:
             "lr: {low: 1, high: 0.1}",
             "s.yaml:4: search.space.lr.low: low <= high must hold, but got low=1.0, high=0.1",
         ),
-        ("lr: {low: 0.1}", "s.yaml:4: search.space.lr: a range has a high"),
+        ("lr: {low: 0.1}", "s.yaml:4: search.space.lr: a range needs high"),
         ("lr: {low: -1, high: 1}", "search.space.lr.low: must be greater than 0, but got -1"),
         ("momentum: {low: 0, high: 1.5}", "search.space.momentum.high: must be less than 1, but got 1.5"),
         (
@@ -138,15 +138,15 @@ def test_the_further_within_a_limit_the_less() -> None:
         ("lr: {low: 0.1, high: 1, hihg: 2}", "lr.hihg: unknown key. Did you mean 'high'?"),
         (
             "batch_size: {low: 1.5, high: 4}",
-            "batch_size.low: must be a whole number, as batch_size is one, but got 1.5",
+            "batch_size.low: must be a whole number, because batch_size is one, but got 1.5",
         ),
         (
             "batch_size: {low: 32, high: 250, step: 32}",
-            "high: steps of 32 from 32 do not meet 250; the last one is 224",
+            "high: steps of 32 from 32 do not reach 250 exactly; the last one is 224",
         ),
-        ("optimizer: {low: 1, high: 2}", "search.space.optimizer: optimizer takes no numbers and so no range"),
-        ("optmizer: [adam]", "search.space.optmizer: unknown config field. Did you mean 'optimizer'?"),
-        ("optmizer: {low: 1, high: 2}", "search.space.optmizer: unknown config field. Did you mean 'optimizer'?"),
+        ("optimizer: {low: 1, high: 2}", "search.space.optimizer: optimizer does not take numbers, so it cannot have"),
+        ("optmizer: [adam]", "search.space.optmizer: unknown setting. Did you mean 'optimizer'?"),
+        ("optmizer: {low: 1, high: 2}", "search.space.optmizer: unknown setting. Did you mean 'optimizer'?"),
         (
             "optimizer: [adam, sdg]",
             "s.yaml:4: search.space.optimizer[1]: Unknown optimizer 'sdg'. Did you mean 'sgd'?",
@@ -154,7 +154,7 @@ def test_the_further_within_a_limit_the_less() -> None:
         ("optimizer: {choices: [adam, sdg]}", "search.space.optimizer.choices[1]: Unknown optimizer 'sdg'"),
         (
             "optimizer: {choices: [adam], low: 1}",
-            "search.space.optimizer.low: unknown key. Choices take choices and when",
+            "search.space.optimizer.low: unknown key. Choices have the keys choices and when",
         ),
         ("optimizer: []", "search.space.optimizer: has no candidates"),
         (
@@ -168,12 +168,12 @@ def test_the_further_within_a_limit_the_less() -> None:
         ("lr: {low: 0.1, high: 1, when: sgd}", "search.space.lr.when: must be a mapping, as in {optimizer: sgd}"),
         (
             "lr: {low: 0.1, high: 1, when: {momentum: 0.5}}\n    momentum: {low: 0.0, high: 0.9}",
-            "lr.when.momentum: momentum is a range; only choices",
+            "lr.when.momentum: momentum is a range, and a condition can only test choices",
         ),
-        ("net: {a: {norm: batch}, b: {nrom: batch}}", "search.space.net.b.nrom: unknown key. Did you mean 'norm'?"),
+        ("net: {a: {norm: batch}, b: {nrom: batch}}", "search.space.net.b.nrom: unknown setting. Did you mean 'norm'?"),
         (
             "monitor: [val_accuracy, val_loss]",
-            "search.space.monitor: varies monitor; a search compares by one metric",
+            "search.space.monitor: varies monitor; a search compares its trials by one metric",
         ),
     ],
 )  # fmt: skip
@@ -187,29 +187,29 @@ def test_faults_of_a_space(space: str, message: str) -> None:
     ("more", "message"),
     [
         ("smpler: tpe", "s.yaml:2: search.smpler: unknown key. Did you mean 'sampler'?"),
-        ("sampler: 3", "search.sampler: must be a name, or a mapping of name and options, but got 3"),
+        ("sampler: 3", "search.sampler: must be a name, or a mapping of a name and options, but got 3"),
         ("sampler: {seed: 1}", "search.sampler: needs a name, as in {name: tpe, seed: 1}"),
         (
             "objectives: [val_acuracy]",
             "search.objectives[0]: unknown objective 'val_acuracy'. Did you mean 'val_accuracy'?",
         ),
         ("objectives: []", "search.objectives: must be a list of metrics"),
-        ("objectives: [params]", "a single objective is the monitored metric, here val_accuracy"),
+        ("objectives: [params]", "a single objective must be the monitored metric, here val_accuracy"),
         ("objectives: [params, params]", "search.objectives: names params twice"),
         (
             "objectives: {params: down, val_accuracy: maximize}",
             "search.objectives.params: must be maximize or minimize, but got 'down'",
         ),
-        ("objectives: [params, {val_accuracy: minimize}]", "the monitored metric is best when you maximize it"),
+        ("objectives: [params, {val_accuracy: minimize}]", "the direction of the monitored metric is maximize"),
         ("enqueue: [{lr: 1}]", "s.yaml:2: search.enqueue[0].lr: 1.0 is not in the range 0.001 to 0.1"),
         (
             "enqueue: [{lr: 0.01}, {lrr: 0.1}]",
             "search.enqueue[1].lrr: the search does not vary 'lrr'. Did you mean 'lr'? It varies lr",
         ),
         ("enqueue: {lr: 0.1}", "search.enqueue: must be a valid list"),
-        ("sampler: grid", "search.space.lr: the sampler grid tries every point: give lr a step, or list its values"),
+        ("sampler: grid", "search.space.lr: the sampler grid tries every point, so lr needs a step or a list"),
         ("target: high", "search.target: must be a number, but got 'high'"),
-        ("target: 0.9\n  objectives: [val_accuracy, params]", "search.target: is for one objective"),
+        ("target: 0.9\n  objectives: [val_accuracy, params]", "search.target: is for a single objective"),
     ],
 )  # fmt: skip
 def test_faults_of_a_search(more: str, message: str) -> None:
@@ -226,7 +226,7 @@ def test_faults_of_a_search(more: str, message: str) -> None:
         ("budget: {trials: 3}\nrepeats: 3", "s.yaml:6: repeats: a search tries each point once"),
         ("budget: {trials: 3}\ngrid: {lr: [0.1]}", "search.space.lr: the grid varies lr too (line 6)"),
         ("budget: {trials: 3}\nwhen: {lr: {optimizer: adam}}\nsearch: {}", "given twice"),
-        ("budget: {trials: 3}\nexclude: [{lr: 0.1}]", "exclude[0].lr: lr is a range; only choices can be looked at"),
+        ("budget: {trials: 3}\nexclude: [{lr: 0.1}]", "exclude[0].lr: lr is a range, and a condition can only test"),
     ],
 )  # fmt: skip
 def test_faults_of_the_rest(rest: str, message: str) -> None:

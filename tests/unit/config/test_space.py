@@ -159,17 +159,17 @@ def test_not_a_point(point):
     [
         ({"a": []}, {}, "grid.a: has no candidates"),
         ({"a": [1, 1.0]}, {}, r"grid\.a\[1\]: 1.0 is listed twice; grid\.a\[0\] is the same"),
-        ({"n": {"x": {"p": 1}, "y": {"p": 1}}}, {}, "grid.n.y: holds the same values as 'x'"),
+        ({"n": {"x": {"p": 1}, "y": {"p": 1}}}, {}, "grid.n.y: sets the same values as 'x'"),
         ({"p": [1], "n": {"x": {"p": 1}}}, {}, "grid.n: sets p, which 'p' sets too"),
         ({"a": [1]}, {"b": {"a": 1}}, "when.b: the grid has no 'b'"),
-        ({"a": [1]}, {"a": {}}, "when.a: names no condition"),
+        ({"a": [1]}, {"a": {}}, "when.a: has no condition"),
         ({"a": [1], "bb": [1]}, {"a": {"bbb": 1}}, r"when\.a\.bbb: unknown key\. Did you mean 'bb'"),
         ({"a": [1], "b": [1, 2]}, {"a": {"b": [1, 3]}}, "when.a.b: 3 matches nothing: b is 1, 2"),
         ({"a": [1], "b": [1]}, {"a": {"b": True}}, "when.a.b: true matches nothing"),
-        ({"a": [1], "b": [1]}, {"a": {"b": []}}, "when.a.b: names no value"),
-        ({"a": [1], "b": [1]}, {"a": {"b": 1}, "b": {"a": 1}}, "when: conditions in a circle: a, b"),
-        ({"a": [1]}, {"a": {"a": 1}}, "when: conditions in a circle: a"),
-        ({"n": {"x": {"p": 1}}}, {"n": {"p": 1}}, "when: conditions in a circle: n"),
+        ({"a": [1], "b": [1]}, {"a": {"b": []}}, "when.a.b: has no value"),
+        ({"a": [1], "b": [1]}, {"a": {"b": 1}, "b": {"a": 1}}, "when: circular conditions: a, b"),
+        ({"a": [1]}, {"a": {"a": 1}}, "when: circular conditions: a"),
+        ({"n": {"x": {"p": 1}}}, {"n": {"p": 1}}, "when: circular conditions: n"),
     ],
 )
 def test_what_is_no_space(grid, when, message):

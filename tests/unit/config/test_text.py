@@ -119,7 +119,7 @@ def test_meaning(name, text, value):
 
 
 def test_unknown_name():
-    with pytest.raises(ConfigError, match=r"activationn: unknown parameter\. Did you mean 'activation'\?"):
+    with pytest.raises(ConfigError, match=r"activationn: unknown setting\. Did you mean 'activation'\?"):
         parse_value("activationn", "relu")
 
 

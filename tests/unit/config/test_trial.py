@@ -160,7 +160,7 @@ def test_check_value_gives_the_canonical_form(name, raw, value):
         ("epochs", 3.0, "must be a valid integer, but got 3.0"),
         ("activation", "reluu", "Unknown activation 'reluu'. Did you mean 'relu'"),
         ("preset", "lenett", "Unknown preset 'lenett'. Did you mean 'lenet'"),
-        ("learning", 1, "learning: unknown key"),
+        ("learning", 1, "learning: unknown setting"),
         ("lr", list(range(200)), "…"),
     ],
 )
@@ -242,7 +242,7 @@ def test_where_weights_may_come_from(origin: str) -> None:
         (
             {"scheduler": "plateau", "scheduler_monitor": "val_loss", "val_fraction": 0.0}
             | {"monitor": "train_accuracy"},
-            "scheduler_monitor: val_fraction=0 leaves nothing",
+            "scheduler_monitor: val_fraction=0 leaves no validation images",
         ),
     ],
 )

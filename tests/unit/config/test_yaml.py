@@ -102,10 +102,10 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: &a {<<: *a}\n", "an alias that contains itself"),
         ("a: {<<: 3}\n", "'<<' takes a mapping"),
         ("a: *b\n", ":1: found undefined alias"),
-        (LAUGHS, "holds more than 100,000 values once its aliases are expanded"),
+        (LAUGHS, "holds more than 100,000 values after its aliases are expanded"),
         ("[" * 100_000, "nested deeper than 40 levels"),
         ("- " * 5_000, "nested deeper than 40 levels"),
-        ("a:\n\t- 1\n", r":2: .*'\\t'.*indent with blanks"),
+        ("a:\n\t- 1\n", r":2: .*'\\t'.*indent with spaces"),
         ("a: [1, 2\n", r":\d: .*expected ',' or ']'"),
         ("a: 'x\n", "found unexpected end of stream"),
         ("a: 1\nb: \x07\n", r":2: the character U\+0007 is not allowed"),
@@ -114,7 +114,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ('a: "\\UFFFFFFFF"', "cannot be read as YAML"),
         ("a: " + "9" * 5000, ":1: a: a whole number of 5000 digits is too large"),
         ("%YAML 9.1\n---\na: 1", "found incompatible YAML document"),
-        ("a: " + "x" * 1_000_001, "is over 1,000,000 characters"),
+        ("a: " + "x" * 1_000_001, "is longer than 1,000,000 characters"),
     ],
 )
 def test_refusals(text, message):
@@ -134,7 +134,7 @@ def test_all_faults_of_a_document_come_at_once():
         (b"a: 1\nb: \xff\n", ":2: is not UTF-8 text"),
         (b"\x00\x01\x02", "is not allowed in YAML"),
         (b"", "is empty"),
-        (b"x" * 1_000_001, "is over 1,000,000 bytes"),
+        (b"x" * 1_000_001, "is larger than 1,000,000 bytes"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path, data, message):

@@ -92,7 +92,7 @@ def test_only_some_batches_are_those_of_the_whole_epoch(
 
 @pytest.mark.parametrize("number", [-1, 3])
 def test_a_batch_that_the_epoch_does_not_have_is_refused(number: int) -> None:
-    with pytest.raises(ValueError, match=rf"batches are numbered 0\.\.2, but only has \[{number}\]"):
+    with pytest.raises(ValueError, match=rf"batches are numbered 0\.\.2, but `only` contains \[{number}\]"):
         _epoch(_split(12), 4, only=[0, number])
 
 

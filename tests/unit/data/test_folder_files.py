@@ -68,11 +68,11 @@ def test_what_pillow_opens_is_an_image_whatever_its_name(photos: Path) -> None:
 
 # what a file holds -> what is said of it
 UNREADABLE = {
-    "j.HEIC": (b"\0\0\0\x18ftypheic", "HEIC: Pillow reads it only with its plug-in"),
+    "j.HEIC": (b"\0\0\0\x18ftypheic", "HEIC, which Pillow reads only with a plug-in"),
     "k.cr2": (b"II*\0", "a raw photograph"),
-    "l.jpg": (b"no image", "no image of a kind that Pillow knows"),
+    "l.jpg": (b"no image", "not an image of a format that Pillow knows"),
     "m.png": (b"", "the file is empty"),
-    "n.svg": (b"<svg/>", "no image of a kind that Pillow knows"),
+    "n.svg": (b"<svg/>", "not an image of a format that Pillow knows"),
     "o.eps": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
         "Pillow cannot read EPS by itself",
@@ -80,7 +80,7 @@ UNREADABLE = {
     # the head of a Targa file, which has no signature
     "p.bin": (
         bytes([0, 0, 2, *[0] * 9, 4, 0, 4, 0, 24, 0, *[7] * 48]),
-        "no image of a kind that Pillow knows",
+        "not an image of a format that Pillow knows",
     ),
 }
 
@@ -91,8 +91,8 @@ def test_what_pillow_cannot_open_is_named_and_needs_leave_to_be_left_out(photos:
     (photos / "dog" / "away.png").symlink_to("/nowhere/away.png")
     (photos / "dog" / "loop").symlink_to("loop")
     for only, reason in [(name, reason) for name, (_, reason) in UNREADABLE.items()] + [
-        ("away.png", "a link to /nowhere/away.png, which leads nowhere"),
-        ("loop", "a link to loop, which leads nowhere"),
+        ("away.png", "a broken link to /nowhere/away.png"),
+        ("loop", "a broken link to loop"),
     ]:
         there = photos.parent / f"with {only}"
         shutil.copytree(photos, there, symlinks=True, ignore=_all_but(only))
@@ -114,7 +114,7 @@ def _all_but(name: str) -> object:
 
 def test_a_link_to_a_class_that_is_gone_is_no_missing_class(photos: Path) -> None:
     (photos / "wolf").symlink_to("/nowhere/wolf")
-    with pytest.raises(DataError, match="wolf: a link to /nowhere/wolf, which leads nowhere"):
+    with pytest.raises(DataError, match="wolf: a broken link to /nowhere/wolf"):
         describe(config_of(photos))
 
 
@@ -141,8 +141,8 @@ def test_litter_is_neither_class_nor_image_and_other_files_are_counted(photos: P
         "val: cut from train (val_fraction=0.4)",
         "test: cut from train (test_fraction=0.4)",
         "size: 16x16",
-        "left out: 1 file (cover.png) beside the class folders",
-        "left out: 7 files (no extension, .md, .csv, .xml, .txt, … 1 more) of other kinds",
+        "left out: 1 file (cover.png) next to the class folders",
+        "left out: 7 files (no extension, .md, .csv, .xml, .txt, … 1 more) of other types",
         "left out: folders without images: annotations/",
     )
 
@@ -169,9 +169,9 @@ def test_the_same_image_in_two_classes_or_splits_is_warned_of(photos: Path) -> N
     shutil.copy(root / "train" / "cat" / "2.png", root / "train" / "cat" / "2 (copy).png")
     assert [note for note in data_notes(config_of(root)) if note.startswith("warning")] == [
         "warning: 1 image is in the folders of several classes: train/cat/0.png = train/dog/cat.png",
-        "warning: 1 image is in several splits, so that what is measured there was trained on:"
+        "warning: 1 image is in several splits, so the model is evaluated on images it was trained on:"
         " train/cat/1.png = test/cat/1.png",
-        "warning: 1 image is in a class more than once, and may end up in more than one split:"
+        "warning: 1 image is in the same class more than once, and may end up in several splits:"
         " train/cat/2 (copy).png = train/cat/2.png",
     ]
 
@@ -217,7 +217,7 @@ def test_images_of_other_sizes_need_one_and_the_error_names_them(
 ) -> None:
     for file in [photos / "cat" / "0.png"] if size is None else photos.glob("*/*.png"):
         write(file, size or (9, 7))
-    with pytest.raises(DataError, match=rf"give image_size, .* Sizes found: {found}"):
+    with pytest.raises(DataError, match=rf"set image_size, .* Sizes found: {found}"):
         describe(config_of(photos))
     assert describe(config_of(photos, image_size=16)).shape == (3, 16, 16)
 

@@ -174,7 +174,7 @@ def test_files_that_are_no_images_are_named_up_to_five(folder: Path, cache: Path
     lines = str(caught.value).splitlines()
     assert lines[1:] == [
         "  train/cat/empty.jpg: the file is empty",
-        "  train/cat/text.png: no image of a kind that Pillow knows",
+        "  train/cat/text.png: not an image of a format that Pillow knows",
         "Repair or remove them, or leave them out with --skip-unreadable (`skip_unreadable: true`)",
     ]
     for number in range(4):
@@ -204,7 +204,7 @@ def test_a_decompression_bomb_is_refused(folder: Path, monkeypatch: pytest.Monke
     with (
         pytest.warns(Image.DecompressionBombWarning, match="exceeds limit"),
         pytest.raises(
-            DataError, match=r"00.png: .*12x8 pixels exceed the limit of 90, could be a decompression"
+            DataError, match=r"00.png: .*12x8 pixels exceed the limit of 90; it could be a decompression"
         ),
     ):
         _load(folder)
@@ -217,7 +217,7 @@ def test_a_missing_folder_explains_the_layout(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"at least 2 classes .* {tmp_path} holds no class folders"):
+    with pytest.raises(DataError, match=rf"at least 2 classes .* {tmp_path} contains no class folders"):
         _load(tmp_path)
 
 
@@ -230,7 +230,9 @@ def test_a_single_class_is_refused(tmp_path: Path) -> None:
 def test_a_class_without_images_is_named(folder: Path) -> None:
     for file in (folder / "train" / "dog").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match=r"no images in train/dog of .* add some, or remove what is empty"):
+    with pytest.raises(
+        DataError, match=r"no images in train/dog of .* add some, or remove the empty folders"
+    ):
         _load(folder)
 
 

@@ -108,26 +108,26 @@ def test_class_folders_are_told_from_splits(folders: str, tmp_path: Path) -> Non
 
 # what lies there -> what the error says
 REFUSED = {
-    "train/cat train/dog cats dogs": "cats/ and dogs/ are no split",
+    "train/cat train/dog cats dogs": "cats/ and dogs/ are not a split",
     "train1/cat train1/dog train2/cat train2/dog": "train1/ and train2/ all seem to be for train",
     "train/cat train/dog val/cat val/dog valid/cat valid/dog": "val/ and valid/ all seem to be for val",
-    "fold1/cat fold1/dog fold2/cat fold2/dog": "the names do not tell what fold1/ and fold2/ are for",
-    "fold_1 fold_2 fold_3": "fold_1/, fold_2/ and fold_3/ hold images and no class folders",
-    "labeled/cat labeled/dog unlabeled": "the names do not tell what labeled/ is for",
-    "cat dog unlabeled": "unlabeled/ is beside cat/ and dog/, which are no split",
-    "cat train test": "test/ and train/ are beside cat/, which is no split",
-    "train test": "test/ and train/ hold images and no class folders",
-    "train:9": "train/ holds images and no class folders",
-    "train/cat train/dog test": "test/ holds images and no class folders (with the folder to train on as DIR",
-    "test/cat test/dog": "there is only test/ and nothing to train on (with that folder as DIR",
+    "fold1/cat fold1/dog fold2/cat fold2/dog": "the names do not say what fold1/ and fold2/ are for",
+    "fold_1 fold_2 fold_3": "fold_1/, fold_2/ and fold_3/ contain images but no class folders",
+    "labeled/cat labeled/dog unlabeled": "the names do not say what labeled/ is for",
+    "cat dog unlabeled": "unlabeled/ is next to cat/ and dog/, which are not a split",
+    "cat train test": "test/ and train/ are next to cat/, which is not a split",
+    "train test": "test/ and train/ contain images but no class folders",
+    "train:9": "train/ contains images but no class folders",
+    "train/cat train/dog test": "test/ contains images but no class folders (pass the folder to train on as DIR",
+    "test/cat test/dog": "there is only test/ and nothing to train on (pass that folder as DIR",
     "val/cat val/dog test/cat test/dog": "there is only test/ and val/ and nothing to train on",
-    "cats_train/a cats_train/b dogs_test/a dogs_test/b": "they are of different things: cats and dogs",
+    "cats_train/a cats_train/b dogs_test/a dogs_test/b": "their names refer to different things: cats and dogs",
     "2019/cat 2019/dog 2020/cat 2020/dog": "2019/ and 2020/ both have the folders cat and dog",
     "entrenamiento/cat entrenamiento/dog prueba/cat prueba/dog": "both have the folders cat and dog",
     "cat/train cat/test dog/train dog/test": "cat/ and dog/ both have the folders test and train",
-    "train/fold1/cat train/fold1/dog train/fold2/cat train/fold2/dog": "the names do not tell what fold1/ and fold2/",
+    "train/fold1/cat train/fold1/dog train/fold2/cat train/fold2/dog": "the names do not say what fold1/ and fold2/",
     "train/a/cat train/a/dog train/b/cat train/b/dog test/cat test/dog": "a/ and b/ both have the folders cat and dog",
-    "x/train/cat x/train/dog x/x/train/cat x/x/train/dog": "x/ is no split",
+    "x/train/cat x/train/dog x/x/train/cat x/x/train/dog": "x/ is not a split",
 }
 
 
@@ -150,10 +150,10 @@ def test_the_user_may_say_that_they_are_the_classes(tmp_path: Path) -> None:
 
 
 NO_CLASSES = {
-    "cat": "at least 2 classes are needed, but .* holds only the class folder cat",
-    "": "at least 2 classes are needed, but .* holds no class folders",
+    "cat": "at least 2 classes are needed, but .* contains only the class folder cat",
+    "": "at least 2 classes are needed, but .* contains no class folders",
     "train/cat:3": "only the class folder cat",
-    "cat dog none/": "no images in none of .*; add some, or remove what is empty",
+    "cat dog none/": "no images in none of .*; add some, or remove the empty folders",
     "train/cat train/dog test/cat test/wolf": "only test/ has wolf and only train/ has dog",
     "train/cat train/dog val/cat val/dog val/wolf test/cat": "only val/ has wolf",
 }
@@ -192,9 +192,9 @@ def test_an_archive_packed_with_itself_is_read_once(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "xray", tmp_path / "xray" / "xray")
     config = TrialConfig(dataset="image_folder", data_dir=str(tmp_path))
     assert splits(data_notes(config)) == "train xray/train, test xray/test, val cut"
-    assert "left out: xray/xray/, 20 images: a copy of the splits beside it" in data_notes(config)
+    assert "left out: xray/xray/, 20 images: a copy of the splits next to it" in data_notes(config)
     (tmp_path / "xray" / "xray" / "test" / "dog").rename(tmp_path / "xray" / "xray" / "test" / "wolf")
-    with pytest.raises(DataError, match="xray/ is no split"):
+    with pytest.raises(DataError, match="xray/ is not a split"):
         describe(config)
 
 

@@ -227,7 +227,7 @@ def test_a_range_that_nobody_knows_is_asked_for(kind: str, tmp_path: Path) -> No
         else {64}
     )
     assert levels(loaded(tmp_path / "c", make(), full_scale=full)) <= {63, 64}
-    with pytest.raises(DataError, match=f"full_scale=200 is below what .* hold: .* to {full:g}"):
+    with pytest.raises(DataError, match=f"full_scale=200 is too low for .* range from .* to {full:g}"):
         loaded(tmp_path / "d", make(), full_scale=200.0)
 
 
@@ -358,6 +358,6 @@ def test_of_several_frames_the_first_is_read(form: str, tmp_path: Path) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
     content = saved(frames[0], form, save_all=True, append_images=frames[1:], **options)
     with pytest.warns(
-        LabWarning, match=r"4 images have several frames \(deep/0.png …\): the first of each is read"
+        LabWarning, match=r"4 images have several frames \(deep/0.png …\): only the first of each is read"
     ):
         assert levels(loaded(tmp_path, content)) == {100}

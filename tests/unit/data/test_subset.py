@@ -107,7 +107,7 @@ def test_a_sample_is_seeded() -> None:
 def test_a_class_with_too_few_images_for_the_sample_is_named() -> None:
     split = _split([0] * 9 + [1] * 3 + [2] * 2)
     with pytest.raises(
-        DataError, match=r"train_samples=13 .* only 3 of bee \(asked: 4\), 2 of cat \(asked: 4\); lower"
+        DataError, match=r"train_samples=13 .* only 3 of bee \(needed: 4\), 2 of cat \(needed: 4\); lower"
     ):
         draw_sample(split, samples=13, seed=0, classes=_NAMES[:3])
 
@@ -233,7 +233,9 @@ def test_as_many_samples_as_there_are_is_all_of_them() -> None:
 def test_samples_that_only_loading_can_count_are_refused_then() -> None:
     config = _config(classes=("pattern0", "pattern1"), train_samples=1_000)
     describe(config)
-    with pytest.raises(DataError, match=r"train_samples=1000 .* only 180 of pattern0 \(asked: 500\), 180 of"):
+    with pytest.raises(
+        DataError, match=r"train_samples=1000 .* only 180 of pattern0 \(needed: 500\), 180 of"
+    ):
         load_data(config)
 
 
@@ -242,7 +244,7 @@ def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match="Unknown class 'no'") as caught:
         describe(config)
     assert [fault.key for fault in caught.value.faults] == ["classes", "train_samples", "crop_padding"]
-    assert "must be less than the images' shorter side (8), but got 8" in str(caught.value)
+    assert "must be less than the shorter side of the images (8), but got 8" in str(caught.value)
 
 
 def test_an_image_folder_is_sampled_by_class_too(tmp_path: Path) -> None:

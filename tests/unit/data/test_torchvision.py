@@ -78,7 +78,7 @@ def test_a_missing_dataset_says_where_it_looked_and_how_to_get_it(
 
 def test_only_the_missing_file_is_named(tmp_path: Path) -> None:
     (_write_mnist(tmp_path) / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(DataError, match=r"raw for t10k-labels-idx1-ubyte\. Fetch"):
+    with pytest.raises(DataError, match=r"raw does not contain t10k-labels-idx1-ubyte\. Download"):
         load_data(_config("mnist", tmp_path))
 
 
@@ -87,7 +87,7 @@ def test_only_the_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_truncated_idx_file_is_named(kept: int, download: bool, tmp_path: Path) -> None:
     file = _write_mnist(tmp_path) / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DataError, match=rf"{file} is corrupt: .* Delete it and fetch it again"):
+    with pytest.raises(DataError, match=rf"{file} is corrupt: .* Delete it and download it again"):
         load_data(_config("mnist", tmp_path), download=download)
 
 
@@ -138,7 +138,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_dataset_is_downloaded_only_if_asked_for(mirror: Path, tmp_path: Path) -> None:
     config = _config("fashion_mnist", tmp_path / "new")
-    with pytest.raises(DataError, match="fashion_mnist is not there"):
+    with pytest.raises(DataError, match="fashion_mnist is missing"):
         load_data(config)
     assert not (tmp_path / "new").exists()
     assert len(load_data(config, download=True).test) == _TEST
@@ -202,5 +202,5 @@ def test_the_import_works_in_a_fresh_process_and_nothing_else_imports_it() -> No
 
 
 def test_an_absent_torchvision_is_explained() -> None:
-    with pytest.raises(DataError, match=r"torchvision cannot be imported beside torch .*constraints.txt"):
+    with pytest.raises(DataError, match=r"torchvision cannot be imported with torch .*constraints.txt"):
         import_torchvision("torchvision.no_such_module")

@@ -156,23 +156,23 @@ def test_block_settings_reach_the_blocks() -> None:
     [
         (
             {"block": "residual", "kernel_size": 4},
-            r"^kernel_size: block1 \(residual\) adds its input to its output: kernel_size must be odd there, but got 4",
+            r"^kernel_size: block1 \(residual\) adds its input to its output: its kernel_size must be odd, but got 4",
         ),
         (
             {"block": "preact", "kernel_size": 5, "padding": 1},
-            r"^padding: block1 \(preact\) .* kernel_size 5 needs padding 2 there, but got 1",
+            r"^padding: block1 \(preact\) .* kernel_size 5 needs padding 2, but got 1",
         ),
         (
             {"filters": (4, 4), "block": ("conv", "inverted_residual"), "kernel_size": (3, 2)},
-            r"^kernel_size: block2 \(inverted_residual\) .* must be odd there, but got 2",
+            r"^kernel_size: block2 \(inverted_residual\) .* must be odd, but got 2",
         ),
         (
             {"block": "inverted_residual", "kernel_size": 9, "padding": 0},
-            r"^kernel_size: block1 with window 9 and padding 0 does not fit the 8 pixels left of images of 1×8×8",
+            r"^kernel_size: block1 with window 9 and padding 0 does not fit the 8 pixels left of 1×8×8 images",
         ),
         (
             {"block": "residual", "depth": 5},
-            r"^pool: pool4 with window 2 and padding 0 does not fit the 1 pixels left of images of 1×8×8",
+            r"^pool: pool4 with window 2 and padding 0 does not fit the 1 pixels left of 1×8×8 images",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_any_mixture_of_blocks_gives_its_size_or_says_what_does_not_fit(
     config, shape = TrialConfig(**values), (2, height, width)
     sizes = [_size_after(values, size) for size in (height, width)]
     if 0 in sizes:
-        with pytest.raises(ConfigError, match=rf"pool\d .* pixels left of images of 2×{height}×{width}"):
+        with pytest.raises(ConfigError, match=rf"pool\d .* pixels left of 2×{height}×{width} images"):
             build_model(config, shape, 5)
         return
     model = build_model(config, shape, 5).eval()

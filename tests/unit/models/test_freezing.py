@@ -144,5 +144,5 @@ def test_a_model_of_other_parts_trains_but_cannot_be_frozen() -> None:
 
 
 def test_a_model_without_a_linear_layer_has_no_head() -> None:
-    with pytest.raises(ConfigError, match=r"architecture: has no linear layer that gives the classes"):
+    with pytest.raises(ConfigError, match=r"architecture: has no linear layer whose outputs are the classes"):
         head_layer(nn.Sequential(nn.Conv2d(1, 10, 3)))

@@ -66,7 +66,7 @@ def test_global_average_pooling_frees_the_dense_part_from_the_image_size() -> No
     [
         (
             {"depth": 5},
-            r"pool: pool4 with window 2 and padding 0 does not fit the 1 pixels left of images of 1×8×8",
+            r"pool: pool4 with window 2 and padding 0 does not fit the 1 pixels left of 1×8×8 images",
         ),
         (
             {"kernel_size": 9, "padding": 0},
@@ -138,7 +138,7 @@ def test_batches_of_one_image_are_refused_where_batch_norm_gets_one_value(
     shape = (1, 8, 8)
     config = parse_config({**values, "batch_size": 1})
     with pytest.raises(
-        ConfigError, match=rf"^batch_size: batch_size=1 does not go with {settings}: .*2 or more"
+        ConfigError, match=rf"^batch_size: batch_size=1 does not work with {settings}: .*2 or more"
     ):
         summarize_config(config, shape, 4)
     model = build_model(config, shape, 4).train()

@@ -1,4 +1,4 @@
-"""What an error analysis leaves on a run, read back."""
+"""An error analysis is logged to a run, and read back."""
 
 from __future__ import annotations
 

@@ -323,7 +323,7 @@ def test_a_disk_that_cannot_be_written_fails_the_run_with_its_name(
 ) -> None:
     (tmp_path / "full").touch()
     placement = Placement(checkpoint_dir=tmp_path / "full")
-    with pytest.raises(ResourceError, match=r"full/\w+/last\.pt cannot be written: .*Free space"):
+    with pytest.raises(ResourceError, match=r"full/\w+/last\.pt cannot be written: .*Free some space"):
         train(TrialConfig(**TINY), tracker, placement=placement)
     run = only_run(tracker)
     assert (run["status"], run["tags.lab.outcome"]) == ("FAILED", "failed")
@@ -354,7 +354,7 @@ def test_out_of_memory_is_named_and_the_memory_is_free_afterwards(
 
 
 class Hungry(torch.nn.Module):
-    """A loss that needs more memory than there is at its tenth step, in the second epoch of `TINY`, and never again."""
+    """A loss that runs out of memory once: at its tenth step, in the second epoch of `TINY`."""
 
     steps_left = 10
 

@@ -1,4 +1,4 @@
-"""Figures whatever is written in them, whatever the user's style is, and that none costs its run."""
+"""Figures with any text, under any user style, and without failing their run."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_a_figure_that_cannot_be_drawn_costs_the_figure(caplog: pytest.LogCaptur
         raise ValueError("no $such$\nthing")
 
     with caplog.at_level(logging.WARNING):
-        assert logged(broken)["a.png"].startswith(b"\x89PNG")  # it says why
+        assert logged(broken)["a.png"].startswith(b"\x89PNG")  # an image that says why
     assert [record.message for record in caplog.records] == [
         "a.png was not drawn: ValueError: no $such$ thing"
     ]
 
 
 def test_nor_does_one_that_breaks_while_it_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Figure, "savefig", None)  # a matplotlib that draws nothing at all
+    monkeypatch.setattr(Figure, "savefig", None)  # a broken matplotlib
     assert logged(lambda: written("cat")) == {}
 
 

@@ -1,4 +1,4 @@
-"""The figures of a trial: what they show, and that nothing they may be given breaks them."""
+"""The figures of a trial: what they show, and that no input breaks them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PAIRS = [
 
 
 def pictures(channels: int, height: int, width: int) -> dict[int, npt.NDArray[np.uint8]]:
-    """Return images by index, each of one grey: ten times its index."""
+    """Return images by index, each filled with one grey value: ten times its index."""
     return {index: np.full((channels, height, width), 10 * index, dtype=np.uint8) for index in (1, 2, 3)}
 
 

@@ -14,7 +14,7 @@ from lab.tracking import MemoryTracker, RunStatus
 
 
 class MemoryStudy:
-    """A study with a parent run, and the trials that are added."""
+    """A study with a parent run, to which trials are added."""
 
     def __init__(self, varied: Sequence[str], direction: str = "maximize") -> None:
         self.varied = list(varied)

@@ -26,13 +26,13 @@ def test_marginal_means_by_hand(factorial: Any) -> None:
     assert table["value"].tolist() == ["0.2", "0.1", "b", "a"]
     assert table["mean"].tolist() == pytest.approx([0.8, 0.6, 0.85, 0.55])
     assert table["best"].tolist() == [1.0, 0.7, 1.0, 0.6]
-    assert table["ci95"].isna().all()  # no mean of two accuracies is known to ± 254 %
+    assert table["ci95"].isna().all()  # ± 254 % is impossible for accuracies
 
 
 def test_an_interval_by_hand(factorial: Any) -> None:
     frame = factorial.board(repeats="each")
     frame["best_value"] = 0.5 + frame["best_value"] / 100
-    # the mean of 0.506 and 0.51: t of one degree of freedom, their standard deviation, the root of two
+    # for 0.506 and 0.51: t with one degree of freedom, their standard deviation, the square root of two
     table = effects(frame, ["lr"])
     assert table["ci95"].iloc[0] == pytest.approx(12.7062 * 0.002828427 / 2**0.5, rel=1e-5)
 

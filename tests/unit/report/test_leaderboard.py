@@ -14,7 +14,7 @@ from lab.tracking import MemoryTracker, RunStatus
 
 
 class Study:
-    """A study in memory, with a parent run and what trials are added."""
+    """A study in memory with a parent run, to which trials are added."""
 
     def __init__(self, direction: str = "maximize", varied: tuple[str, ...] = ("lr", "depth")) -> None:
         self.tracker = MemoryTracker()

@@ -1,4 +1,4 @@
-"""What a study's own run is given: tables and figures, whatever its trials are."""
+"""The tables and figures on a study's own run, whatever its trials are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_panel_for_each_dimension(studied: Any) -> None:
     panels = [axes for axes in effects_figure(table).axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["net", "lr"]
     labels = [[text.get_text() for text in axes.get_yticklabels()] for axes in panels]
-    assert labels == [["large", "small", "worse"], ["0.01", "0.1"]]  # numbers in their order
+    assert labels == [["large", "small", "worse"], ["0.01", "0.1"]]  # numbers in numerical order
 
 
 def test_the_front_is_drawn_over_sizes(studied: Any) -> None:

@@ -13,7 +13,7 @@ from lab.report.repeats import outcome_counts
 
 @pytest.fixture
 def repeated(memory_study: Any) -> Any:
-    """Two cells of three seeds: the mean of `a` is higher, the best of `b`."""
+    """Two cells with three seeds: `a` has the higher mean, `b` the best value."""
     study = memory_study(("net", "seed"))
     for seed, (a, b) in enumerate([(0.8, 0.1), (0.75, 0.9), (0.85, 0.5)]):
         study.trial({"net": "a", "seed": seed}, best_value=a, test_accuracy=a, params=100, seconds=2)
@@ -33,7 +33,7 @@ def test_cells_by_their_means(repeated: Any) -> None:
     assert board["best"].tolist() == [0.85, 0.9]
     assert board["n"].tolist() == [3, 3]
     assert board["ci95"].iloc[0] == pytest.approx(4.302653 * 0.05 / math.sqrt(3))
-    assert pd.isna(board["ci95"].iloc[1])  # of 0.1, 0.5 and 0.9: it would pass 0 and 1
+    assert pd.isna(board["ci95"].iloc[1])  # of 0.1, 0.5 and 0.9: it would exceed 0 and 1
     assert board["best_epoch"].iloc[1] == 1  # the median
     assert board["pareto"].tolist() == [True, True]
     assert board["outcome"].tolist() == ["completed", "completed"]

@@ -44,7 +44,7 @@ class Tracked:
         self.study = study([dimension.name for dimension in self.grid.space.dimensions])
 
     def run(self, point: Mapping[str, Any], *overrides: str, **options: Any) -> str:
-        """Log a run of the cell `point`; `overrides` are `epochs=10`."""
+        """Log a run of the cell `point`, with `overrides` such as `epochs=10`."""
         point = {**point, **({"seed": 0} if "seed" not in point and "seed" in self.study.varied else {})}
         changed = dict(text.split("=") for text in overrides)
         chosen = {name: str(value) for name, value in point.items()}

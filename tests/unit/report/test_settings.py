@@ -1,4 +1,4 @@
-"""A try with other settings, in the same study: it never mixes with what is planned now."""
+"""Trials with other settings in the same study never mix with those that are planned now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ epochs: 9
 
 
 class Planner:
-    """Plans a grid file into a study, and trains all or some of it."""
+    """Plans a grid file into a study, and trains all or some of its cells."""
 
     def __init__(self, study: Any, text: str = GRID) -> None:
         self.text = text

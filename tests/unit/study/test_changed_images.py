@@ -215,7 +215,8 @@ def test_loaded_images_are_those_of_the_digest(study: Study) -> None:
     assert load_data(config) is dataset  # they are in memory
     clear_cache()
     with pytest.raises(
-        OtherDataError, match=r"photos are not those of this trial: .* sha256:[0-9a-f]{16}, not sha256:"
+        OtherDataError,
+        match=r"photos are not those of this trial: their digest is sha256:[0-9a-f]{16}, not sha256:",
     ):
         load_data(config)
 

@@ -20,8 +20,10 @@ from torch import nn
 from lab.errors import ResourceError, TrackingError
 from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left
 from lab.tracking.base import Metric
-from lab.tracking.courier import Courier, Gate
-from lab.tracking.journal import Lock, RunJournal, journals
+from lab.tracking.courier import Courier
+from lab.tracking.gate import Gate
+from lab.tracking.journal import Lock, RunJournal
+from lab.tracking.journals import journals
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
 from lab.tracking.writes import Params
@@ -322,7 +324,7 @@ def test_what_the_store_refuses_stops_the_trial_and_is_kept(
     run = new_run(tracker)
     store.refused = {"tags"}
     run.set_tags({"a": "1"})
-    next(iter(tracker._couriers.values())).flush(time.monotonic() + 5)
+    tracker._couriers.flush(time.monotonic() + 5)
     with pytest.raises(TrackingError, match="403 for tags"):
         run.log_metrics({"loss": 1.0}, step=1)
     with pytest.raises(TrackingError, match="403 for tags"):
@@ -395,8 +397,8 @@ def test_a_full_disk_stops_the_trial_and_the_store_hears_of_it(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._database, name)
 
-    (courier,) = tracker._couriers.values()
-    monkeypatch.setattr(courier.journal, "_db", Full(courier.journal._db))
+    (courier,) = tracker._couriers
+    monkeypatch.setattr(courier._journal, "_db", Full(courier._journal._db))
     with pytest.raises(ResourceError, match=r"cannot be written \(database or disk is full\)"):
         run.log_metrics({"loss": 1.0}, step=1)
     with pytest.raises(ResourceError, match="disk is full"):

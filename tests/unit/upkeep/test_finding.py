@@ -1,4 +1,4 @@
-"""Nothing that is shown holds a password."""
+"""Findings show no passwords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A check that raises or hangs is a finding, and what it found before is kept."""
+"""A check that raises or hangs yields a finding, after its earlier ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room on disks, and GPUs, as they are found on machines that we do not have."""
+"""Disk space and GPUs of machines that we do not have."""
 
 from __future__ import annotations
 

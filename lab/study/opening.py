@@ -1,0 +1,135 @@
+"""Opening a study database, made safe for several processes on one machine."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+
+from lab.errors import StudyError
+from lab.study.addresses import display_url, parse_address
+from lab.study.copied import follow_copy
+from lab.study.faults import Retry, translated
+from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
+from lab.study.lock import alone
+from lab.study.storage import READING, PatientStorage
+
+__all__ = ["open_storage"]
+
+_BUSY_SECONDS = 60  # how long a writer of SQLite waits for another before it says so and waits on
+_CONNECT_SECONDS = 10  # for a PostgreSQL server to answer
+# A process that sleeps in a transaction keeps others from the rows it has locked: PostgreSQL breaks the transaction
+# off, and the sleeper does it again. None of ours takes a second between two statements.
+_IDLE = "SET idle_in_transaction_session_timeout = '30s'"
+_OPENING_ERRORS = (sqlite3.Error, ImportError, RuntimeError, OSError)
+
+
+def open_storage(
+    url: str, *, wait: bool = False, should_stop: Callable[[], bool] = lambda: False
+) -> PatientStorage:
+    """Open the database at an SQLAlchemy `url` (`sqlite:///…`, `postgresql://…`), creating its tables.
+
+    Several processes may do so at once, even with a fresh database. Once it is open, calls wait for a server that is
+    unreachable.
+
+    Args:
+        url: of the database.
+        wait: whether opening it waits for the server too, because the address is known to be right.
+        should_stop: True ends the waiting.
+
+    Raises:
+        StudyError: the address is not a database address, or the database cannot be reached or is of another version.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    parsed, database = parse_address(url), display_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StudyError("--storage: a database in memory is lost with its process; use sqlite:///studies.db")
+    retry = Retry(database, should_stop)
+    with translated(database, "opened", also=_OPENING_ERRORS):
+        if wait:
+            return retry.until_reached(lambda: _open(parsed, retry, database))
+        return _open(parsed, retry, database)
+
+
+def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
+    engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
+    sqlite = url.get_backend_name() == "sqlite"
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        engine_kwargs["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    if sqlite:
+        engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}}
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # creating the tables races with another process that does the same
+    with warnings.catch_warnings(), alone(sa.create_engine(url, poolclass=sa.NullPool), "tables"):
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
+        if sqlite and url.database:
+            _refuse_anothers(Path(url.database))
+        storage = PatientStorage(
+            url.render_as_string(hide_password=False),
+            retry,
+            database,
+            engine_kwargs=engine_kwargs,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
+    if sqlite:
+        _serialise_transactions(storage.engine)
+        if url.database:
+            follow_copy(storage, Path(url.database))
+    elif url.get_backend_name() == "postgresql":
+        _break_off_sleepers(storage.engine)
+    return storage
+
+
+def _refuse_anothers(file: Path) -> None:
+    """Raise where an SQLite file holds tables and none of Optuna's: it would add its own to another's."""
+    if not file.is_file() or not file.stat().st_size:
+        return
+    with closing(
+        sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+    ) as opened:
+        tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "version_info" not in tables:
+        raise RuntimeError("it is the database of another application")
+
+
+def _serialise_transactions(engine: sa.Engine) -> None:
+    """Let each transaction take SQLite's write lock when it begins.
+
+    Python's driver begins one only at the first write, so two processes could both read WAITING and then both
+    write RUNNING: 208 claims of 200 trials were seen with four processes, and exactly 200 with this.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")  # safe with WAL against a killed process
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        reads = READING.items() <= connection.get_execution_options().items()
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before know nothing of this
+
+
+def _break_off_sleepers(engine: sa.Engine) -> None:
+    """Let PostgreSQL end the sessions that do nothing in a transaction."""
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_IDLE)
+        connection.commit()
+
+    engine.dispose()  # connections made before know nothing of this

@@ -1,0 +1,276 @@
+"""Submitting a grid: its study and the study's run are opened, and the cells that are missing are queued once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lab.config import Grid, TrialConfig, load_needs
+from lab.errors import StudyError, TrackingError
+from lab.study.distributions import Codec, accept_grid
+from lab.study.earlier import Earlier, end_stale, keep_to_images
+from lab.study.lock import alone
+from lab.study.planner import Cell
+from lab.study.queue import TrialQueue
+from lab.study.record import StudyKey, TrialRecord
+from lab.study.rescue import requeue
+from lab.study.search.budget import fill_slots, forget_search
+from lab.study.storage import PatientStorage
+from lab.study.studies import open_study
+from lab.tracking import Run, Tracker
+from lab.tracking.planned import Planned, log_planned
+from lab.tracking.tags import Tag
+
+__all__ = ["Submission", "submit"]
+
+_TURN = 20  # cells queued before other processes that want the study's lock get it
+_PAUSE = 0.002
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What submitting a grid did.
+
+    Attributes:
+        queue: of the study.
+        run: of the study.
+        added: cells queued; of a search, trials.
+        present: cells that were there already.
+        skipped: cells that are not feasible.
+        gone: cells of the study that the file no longer names; they are left alone.
+        unit: what is counted: `cell` or `trial`.
+        stale: of the cells added, how many the study has of images that have changed since.
+        unverified: of those present, how many an earlier version of lab has trained on images that are not known.
+        deleted: of those present, how many have ended and have lost their run.
+    """
+
+    queue: TrialQueue
+    run: Run
+    added: int
+    present: int
+    skipped: int
+    gone: int
+    unit: str = "cell"
+    stale: int = 0
+    unverified: int = 0
+    deleted: int = 0
+
+
+def submit(
+    grid: Grid,
+    cells: Sequence[Cell],
+    storage: PatientStorage,
+    tracker: Tracker,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Submission:
+    """Open the study of `grid` and its run, and queue the cells that the study does not have yet.
+
+    Any number of processes may do so at once: each cell is queued once. They take turns, a few cells each.
+
+    Args:
+        grid: the grid file.
+        cells: from `feasible_cells`.
+        storage: the study database.
+        tracker: where the study's experiment and run are.
+        on_progress: called with the number of cells queued so far and their total.
+
+    Raises:
+        StudyError: a study of this name compares by another metric, or is cancelled.
+    """
+    opened = storage.patiently(lambda: _open(grid, cells, storage, tracker, on_progress))
+    if isinstance(opened, Submission):
+        return opened
+    queue, run, newest, last = opened
+    if end_stale(queue, tracker):
+        newest = queue.newest()
+    earlier = Earlier(queue, lambda: tracker)
+    cells, stale = _recognised(cells, earlier)
+    planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
+    planned = log_planned(run, tracker, planned, partial=grid.only is not None)
+    queue.note(StudyKey.PLANNED, list(planned.cells))
+    missing = [cell for cell in cells if cell.hash not in newest or newest[cell.hash].lacks_successor]
+    turns = _Turns(grid, queue, newest, last)
+    added = 0
+    for start in range(0, len(missing), _TURN):
+        on_progress(start, len(missing))
+        added += turns.take(missing[start : start + _TURN])
+    return Submission(
+        queue,
+        run,
+        added=added,
+        present=len(cells) - added,
+        skipped=grid.space.size - len(cells),
+        gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
+        stale=stale,
+        unverified=earlier.unverified,
+        deleted=_deleted([newest[cell.hash] for cell in cells if cell.hash in newest], tracker),
+    )
+
+
+def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], int]:
+    """Return the cells as the study knows them, and how many it has of images that have changed since."""
+    known = [earlier.recognise(cell.config) for cell in cells]
+    earlier.pin()
+    recognised = [
+        replace(cell, config=config, hash=config.cell_hash)
+        for cell, (config, _) in zip(cells, known, strict=True)
+    ]
+    return recognised, sum(stale for _, stale in known)
+
+
+def _deleted(records: Collection[TrialRecord], tracker: Tracker) -> int:
+    """Return how many trials have ended and had a run that no longer exists."""
+    runs = {record.run_id for record in records if record.run_id is not None}
+    try:
+        missing = tracker.missing_runs(runs)
+    except TrackingError:  # it is unreachable, which is no reason not to queue anything
+        return 0
+    ended = [one for one in records if one.trial.state.is_finished() and not one.lacks_successor]
+    return sum(record.run_id in missing for record in ended)
+
+
+def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
+    """Return `grid` with its cells as the points to try, and a budget of as many trials."""
+    assert grid.search is not None
+    search = replace(grid.search, enqueue=tuple(cell.point for cell in cells))
+    return replace(grid, search=search, budget=grid.budget.model_copy(update={"trials": len(cells)}))
+
+
+def _open(
+    grid: Grid,
+    cells: Sequence[Cell],
+    storage: PatientStorage,
+    tracker: Tracker,
+    on_progress: Callable[[int, int], None],
+) -> Submission | tuple[TrialQueue, Run, dict[str, TrialRecord], int]:
+    """Open the study and its run; return them with the trials of its cells and the id of the newest.
+
+    A search is submitted here as a whole.
+    """
+    with alone(storage.engine, f"study {grid.name}"):
+        queue = _open_study(grid, cells[0].config, storage)
+        run = _open_run(grid, cells[0].config, queue, tracker)
+        if grid.search is not None:
+            keep_to_images(queue, (cell.config for cell in cells))
+            log_planned(run, tracker, Planned(grid.text, grid.overrides))
+            queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
+            searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
+            added, present = fill_slots(searched, queue, on_progress)
+            if queue.waits():
+                queue.note(StudyKey.CONCLUDED, False)
+            deleted = _deleted(queue.newest().values(), tracker)
+            return Submission(queue, run, added, present, 0, 0, unit="trial", deleted=deleted)
+        forget_search(queue)
+        if queue.waits():
+            queue.note(StudyKey.CONCLUDED, False)
+        _, last = queue.cells_since(0)
+        return queue, run, queue.newest(), last
+
+
+@dataclass
+class _Turns:
+    """Queues cells in turns with other processes that queue the same ones.
+
+    `known` are the cells' trials up to the one with the id `last`, `since` the cells queued after it by anybody.
+    """
+
+    grid: Grid
+    queue: TrialQueue
+    known: Mapping[str, TrialRecord]
+    last: int
+    since: set[str] = field(default_factory=set)
+
+    def take(self, cells: Sequence[Cell]) -> int:
+        """Queue those of `cells` that no other process has queued meanwhile; return how many."""
+        time.sleep(
+            _PAUSE
+        )  # or this process would take a file's lock again before those that wait for it wake up
+        return self.queue.storage.patiently(lambda: self._take(cells))
+
+    def _take(self, cells: Sequence[Cell]) -> int:
+        with self.queue.locked():
+            cells_since, self.last = self.queue.cells_since(self.last)
+            self.since |= cells_since
+            mine = [cell for cell in cells if cell.hash not in self.since]
+            if mine:
+                codec = accept_grid(self.grid.space, self.queue)
+                for cell in mine:
+                    self._add(cell, codec)
+                self.queue.note(StudyKey.CONCLUDED, False)
+        return len(mine)
+
+    def _add(self, cell: Cell, codec: Codec) -> None:
+        if cell.hash in self.known:
+            requeue(self.queue, self.known[cell.hash])
+            return
+        params = codec.encode(cell.point)
+        self.queue.add(cell.config, cell.label, params, {name: codec.distributions[name] for name in params})
+
+
+def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:
+    objectives = _objectives(grid, config)
+    queue, directions = open_study(storage, grid.name, list(objectives.values()))
+    study = queue.record()
+    names = list(study.objectives) or ([study.monitor] if study.monitor else list(objectives))
+    known = list(zip(names, directions, strict=False))
+    if known != list(objectives.items()) or len(directions) != len(names):
+        raise StudyError(
+            f"Study '{grid.name}' exists and compares by {_named(known)}, "
+            f"but the grid monitors {_named(objectives.items())}; give the grid another `name`"
+        )
+    if queue.is_cancelled():
+        raise StudyError(f"Study '{grid.name}' was cancelled; `lab resume {grid.name}` resumes it")
+    queue.note(StudyKey.OBJECTIVES, list(objectives))
+    return queue
+
+
+def _objectives(grid: Grid, config: TrialConfig) -> dict[str, Literal["maximize", "minimize"]]:
+    """Return the metrics that compare a study's trials, and the direction of each."""
+    if grid.search is None:
+        return {config.monitor: _direction(config)}
+    return {objective.metric: objective.direction for objective in grid.search.objectives}
+
+
+def _named(objectives: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({direction})" for name, direction in objectives)
+
+
+def _direction(config: TrialConfig) -> Literal["maximize", "minimize"]:
+    return "maximize" if config.mode == "max" else "minimize"
+
+
+def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Tracker) -> Run:
+    """Open the study's own run, under which its trials' runs are shown."""
+    tags = {Tag.STUDY: grid.name, Tag.KIND: "study"}
+    experiment = tracker.experiment(grid.name)
+    known = tracker.find_runs(experiment, tags)
+    varied = [dimension.name for dimension in grid.space.dimensions]
+    tracker.present(experiment, description=grid.description, varied=varied, descending=config.mode == "max")
+    tags |= {
+        Tag.DIRECTION: _direction(config),
+        Tag.MONITOR: config.monitor,
+        Tag.VARIED: json.dumps(varied),
+        Tag.OBJECTIVES: json.dumps(_objectives(grid, config)),
+        Tag.NOTE: grid.description,
+    }
+    run = tracker.open_run(
+        name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
+    )
+    run.log_text(grid.text, "grid.yaml")
+    facts = {
+        StudyKey.EXPERIMENT: grid.name,
+        StudyKey.RUN_ID: run.run_id,
+        StudyKey.MONITOR: config.monitor,
+        StudyKey.MAXIMIZE: config.mode == "max",
+        StudyKey.MAX_RETRIES: grid.max_retries,
+        StudyKey.SECONDS: grid.budget.seconds,
+        StudyKey.BEGAN: None,
+        StudyKey.GPU_MEMORY: grid.gpu_memory,
+        StudyKey.NEEDS: [needed.name for needed in load_needs(grid)],
+    }
+    for key, value in facts.items():
+        queue.note(key, value)
+    return run

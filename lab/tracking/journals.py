@@ -1,0 +1,65 @@
+"""Looks at a folder of journals: whose they are, and what is left in them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from lab.tracking.base import Left
+from lab.tracking.journal import State
+
+__all__ = ["find", "journals", "left", "stores_left"]
+
+
+def journals(folder: Path) -> list[Path]:
+    """Return the folders of all runs that have a journal in `folder`, oldest first."""
+    found = []
+    for file in folder.glob("*/journal.db"):
+        with suppress(OSError):  # delivered just now
+            found.append(((file.parent / "lock").stat().st_mtime, file.parent))
+    return [path for _, path in sorted(found)]
+
+
+def find(folder: Path, run_id: str, store: str) -> Path | None:
+    """Return the folder of the run `run_id` of a store, None where it has no journal."""
+    for path in journals(folder):
+        facts = _facts(path)
+        if facts.get("run_id") == run_id and facts.get("store") == store:
+            return path
+    return None
+
+
+def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
+    """Return what is undelivered of the runs of a store, if it was logged at least so many `seconds` ago."""
+    old = f"SELECT state, COUNT(*) FROM operations WHERE logged <= {time.time() - seconds} GROUP BY state"
+    runs = writes = refused = 0
+    for path in journals(folder):
+        if _facts(path).get("store") != store:
+            continue
+        counts = dict(_read(path, old))
+        here = counts.get(State.WAITING, 0) + counts.get(State.REFUSED, 0)
+        runs, writes, refused = runs + bool(here), writes + here, refused + counts.get(State.REFUSED, 0)
+    return Left(writes, runs, refused)
+
+
+def stores_left(folder: Path) -> list[str]:
+    """Return the addresses of all stores that something in `folder` is for."""
+    return sorted({facts["store"] for path in journals(folder) if "store" in (facts := _facts(path))})
+
+
+def _facts(path: Path) -> dict[str, str]:
+    return dict(_read(path, "SELECT name, value FROM facts"))
+
+
+def _read(path: Path, query: str) -> list[Any]:
+    """Return the rows of a query of another's journal, none where it has just been deleted."""
+    try:
+        with closing(
+            sqlite3.connect(f"{(path / 'journal.db').resolve().as_uri()}?mode=ro", 5, uri=True)
+        ) as db:
+            return db.execute(query).fetchall()
+    except sqlite3.Error:
+        return []
