@@ -23,8 +23,8 @@ from lab.study import (
     Submission,
     TrialQueue,
     WorkerFailed,
-    end_if_over,
     end_stale,
+    note_if_exhausted,
     open_storage,
     requeue_failed,
     submit,
@@ -135,7 +135,9 @@ class _Sweeper:
             Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
             if policy.error is not None:
                 raise policy.error
-            end_if_over(grid, queue)  # where the last worker stopped for another reason before it saw that
+            note_if_exhausted(
+                grid, queue
+            )  # where the last worker stopped for another reason before it saw that
             ending = self._ending(queue)
         finally:
             result = conclude(queue, submission.run, self.tracker, ending)

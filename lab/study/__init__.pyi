@@ -34,7 +34,7 @@ from .rescue import requeue_failed as requeue_failed
 from .rescue import requeue_interrupted as requeue_interrupted
 from .runs import StudyRuns as StudyRuns
 from .runs import study_runs as study_runs
-from .search.budget import end_if_over as end_if_over
+from .search.budget import note_if_exhausted as note_if_exhausted
 from .search.methods import PRUNERS as PRUNERS
 from .search.methods import SAMPLERS as SAMPLERS
 from .search.methods import check_search as check_search

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import sqlalchemy as sa
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
 )
 
 from lab.config import Dimension, Point, Range, Space, as_text
 from lab.config.space import token
 from lab.errors import StudyError
+from lab.study.record import OWN_TRIAL
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -31,15 +35,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Codec",
+    "accept",
     "accept_grid",
     "accept_search",
     "grid_distributions",
     "search_codec",
     "search_distributions",
-    "widened",
 ]
 
 _Number = IntDistribution | FloatDistribution
+
+_STORED: Final = sa.text(
+    "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
+    f"WHERE t.study_id = :study AND p.param_name = :name AND {OWN_TRIAL} LIMIT 1"
+)
+_STORE: Final = sa.text(
+    "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
+    f"AND trial_id IN (SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND {OWN_TRIAL})"
+)
 
 
 class Codec:
@@ -108,13 +121,25 @@ def search_distributions(space: Space) -> dict[str, BaseDistribution]:
     return {dimension.name: _searched(dimension) for dimension in space.dimensions}
 
 
+def accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> dict[str, BaseDistribution]:
+    """Return `distributions`, widened to hold what the study's trials have; those of the trials are widened too.
+
+    Optuna refuses a parameter whose choices differ from those of the study's other trials, so that a grid file
+    that gains a choice would need a new study. Choices are stored by position, so appending to them is safe.
+
+    Raises:
+        StudyError: a parameter was a number and is a choice now, or vice versa.
+    """
+    return queue.storage.patiently(lambda: _accept(distributions, queue))
+
+
 def accept_grid(space: Space, queue: TrialQueue) -> Codec:
     """Make the study of `queue` accept the points of a grid, and return their codec.
 
     Raises:
         StudyError: a parameter was a number and is a choice now, or vice versa.
     """
-    return Codec(space, queue.accept(grid_distributions(space)))
+    return Codec(space, accept(grid_distributions(space), queue))
 
 
 def accept_search(space: Space, queue: TrialQueue) -> Codec:
@@ -125,7 +150,7 @@ def accept_search(space: Space, queue: TrialQueue) -> Codec:
     """
     earlier = _earlier(queue)
     own = search_distributions(space)
-    queue.accept({name: new for name, new in own.items() if isinstance(new, CategoricalDistribution)})
+    accept({name: new for name, new in own.items() if isinstance(new, CategoricalDistribution)}, queue)
     for name, new in own.items():
         old = earlier.get(name)
         if old is None or isinstance(new, CategoricalDistribution):
@@ -151,7 +176,7 @@ def search_codec(space: Space, queue: TrialQueue) -> Codec:
     return Codec(space, found)
 
 
-def widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
+def _widened(name: str, old: BaseDistribution | None, new: BaseDistribution) -> BaseDistribution:
     """Return `new`, widened to hold what `old` does.
 
     Raises:
@@ -202,6 +227,21 @@ def _ranged(numbers: Range) -> BaseDistribution:
     if isinstance(numbers.low, int) and isinstance(numbers.high, int):
         return IntDistribution(numbers.low, numbers.high, log=numbers.log, step=int(numbers.step or 1))
     return FloatDistribution(numbers.low, numbers.high, log=numbers.log, step=numbers.step)
+
+
+def _accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> dict[str, BaseDistribution]:
+    with queue.storage.engine.begin() as connection:
+        accepted: dict[str, BaseDistribution] = {}
+        for name, new in distributions.items():
+            place = {"study": queue.study_id, "name": name}
+            stored = connection.execute(
+                _STORED, place
+            ).scalar()  # the same in all trials, since each was accepted
+            old = None if stored is None else json_to_distribution(stored)
+            accepted[name] = _widened(name, old, new)
+            if old not in (None, accepted[name]):
+                connection.execute(_STORE, {**place, "json": distribution_to_json(accepted[name])})
+        return accepted
 
 
 def _earlier(queue: TrialQueue) -> dict[str, BaseDistribution]:

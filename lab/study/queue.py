@@ -17,13 +17,12 @@ from typing import Any
 
 import optuna
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
-from lab.study.distributions import widened
 from lab.study.faults import MalformedError, translated
 from lab.study.liveness import worker_name
 from lab.study.lock import alone
@@ -32,10 +31,6 @@ from lab.study.storage import READING, PatientStorage
 
 __all__ = ["Claim", "TrialQueue"]
 
-_SET_DISTRIBUTION = sa.text(
-    "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
-    f"AND trial_id IN (SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND {OWN_TRIAL})"
-)
 # From a given trial on, along the index of the study's trials: what was claimed before costs nothing.
 _NEXT_WAITING = sa.text(
     "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
@@ -62,10 +57,6 @@ _CELLS_SINCE = sa.text(
     "WHERE t.study_id = :study AND t.trial_id > :after "
     f"AND a.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}') "
     f"AND {OWN_TRIAL} ORDER BY t.trial_id"
-)
-_DISTRIBUTION = sa.text(
-    "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
-    f"WHERE t.study_id = :study AND p.param_name = :name AND {OWN_TRIAL} LIMIT 1"
 )
 _ATTRIBUTES = sa.text(
     "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN :keys"
@@ -286,33 +277,6 @@ class TrialQueue:
                 self.note_trial(trial_id, TrialKey.WORKER, worker_name())
             self.note_trial(trial_id, TrialKey.VOID, reason[:1000])
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
-
-    def accept(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-        """Return `distributions` so widened that they also hold what the study's trials have, and theirs likewise.
-
-        Optuna refuses a parameter whose choices differ from those of the study's other trials; a grid file
-        that gains a choice would need a new study. Choices are stored by position, so appending some is safe.
-
-        Raises:
-            StudyError: a parameter was a number and is a choice now, or the other way round.
-        """
-        return self.storage.patiently(lambda: self._accept(distributions))
-
-    def _accept(self, distributions: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-        known = {
-            name: json_to_distribution(rows[0][0])  # the same in all trials, since this was called for each
-            for name in distributions
-            if (rows := self._rows(_DISTRIBUTION, name=name))
-        }
-        accepted = {name: widened(name, known.get(name), new) for name, new in distributions.items()}
-        for name, distribution in accepted.items():
-            if name in known and known[name] != distribution:
-                with self.storage.engine.begin() as connection:
-                    connection.execute(
-                        _SET_DISTRIBUTION,
-                        {"json": distribution_to_json(distribution), "name": name, "study": self.study_id},
-                    )
-        return accepted
 
     def claim(
         self,

@@ -21,6 +21,7 @@ from lab.study.liveness import HEARTBEAT_SECONDS, WorkerName
 from lab.training import Outcome
 
 __all__ = [
+    "DRAFT_PREFIX",
     "IDENTIFYING_KEYS",
     "OWN_TRIAL",
     "State",
@@ -98,7 +99,9 @@ class State(StrEnum):
 
 _PREFIX: Final = "lab:"
 _RUN = re.compile(r"[0-9a-f]{32}|pending-.+")
-_DRAFT = re.compile(r"slot-\d{1,9}")  # as every version of lab has stored it
+#: What the stored name of a search's draft begins with, in every version of lab; its number follows.
+DRAFT_PREFIX: Final = "slot-"
+_DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _HASH_LENGTH = 16
 _MAX_RETRIES = 2  # of a study that does not say
 _DIED = "its process died every time it was tried"
@@ -140,7 +143,7 @@ def noted(key: str) -> str:
 OWN_TRIAL: Final = (
     "EXISTS (SELECT 1 FROM trial_user_attributes own WHERE own.trial_id = t.trial_id"
     f" AND own.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}')"
-    f" AND (own.value_json LIKE '\"slot-%' OR LENGTH(own.value_json) = {_HASH_LENGTH + 2}))"
+    f" AND (own.value_json LIKE '\"{DRAFT_PREFIX}%' OR LENGTH(own.value_json) = {_HASH_LENGTH + 2}))"
 )
 #: The attributes of a study, as a database names them, that `is_lab_study` looks at.
 IDENTIFYING_KEYS: Final = (noted(StudyKey.MARK), *_OLD_IDENTITY)
@@ -372,7 +375,7 @@ class TrialRecord:
     @property
     def draft_number(self) -> int:
         """Of a search's trial: its number among those that the budget allows, from 0."""
-        return int(self.cell.removeprefix("slot-"))
+        return int(self.cell.removeprefix(DRAFT_PREFIX))
 
     @property
     def label(self) -> str:

@@ -17,7 +17,7 @@ from lab.study.planner import Cell
 from lab.study.queue import TrialQueue
 from lab.study.record import StudyKey, TrialRecord
 from lab.study.rescue import requeue
-from lab.study.search.budget import fill_slots, forget_search
+from lab.study.search.budget import drop_search, fill_budget
 from lab.study.storage import PatientStorage
 from lab.study.studies import open_study
 from lab.tracking import Run, Tracker
@@ -158,12 +158,12 @@ def _open(
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
             queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
-            added, present = fill_slots(searched, queue, on_progress)
+            added, present = fill_budget(searched, queue, on_progress)
             if queue.waits():
                 queue.note(StudyKey.CONCLUDED, False)
             deleted = _deleted(queue.newest().values(), tracker)
             return Submission(queue, run, added, present, 0, 0, unit="trial", deleted=deleted)
-        forget_search(queue)
+        drop_search(queue)
         if queue.waits():
             queue.note(StudyKey.CONCLUDED, False)
         _, last = queue.cells_since(0)

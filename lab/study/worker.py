@@ -19,7 +19,7 @@ from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
 from lab.study.record import TrialKey
-from lab.study.search.searcher import Searcher, Searching
+from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome
@@ -70,17 +70,17 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         fault = queue.record().fault
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
-        searching = Searching(queue, should_stop)
+        search = StudySearch(queue, should_stop)
         while not should_stop():
-            if searching.is_over():
+            if search.is_exhausted():
                 return
             try:
-                claim = queue.claim(searching.prepare, alone=settings.alone, only_alone=settings.only_alone)
+                claim = queue.claim(search.prepare, alone=settings.alone, only_alone=settings.only_alone)
             except Interrupted:
                 return
             if claim is None:
                 return
-            _Attempt(claim, queue, tracker, settings, emit, should_stop, searching.current()).run()
+            _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
     except LabError as error:
         emit(WorkerFailed(str(error)))
     finally:

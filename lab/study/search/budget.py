@@ -1,8 +1,8 @@
-"""The budget of a search as trials: one waiting slot for each point that it may try.
+"""The budget of a search as trials: one waiting draft for each point that it may try.
 
-A worker claims a slot like a cell, and only then chooses what to try in it, knowing all that was found before.
-So a budget of 50 trials is 50, however many workers there are and however often they are started again. A slot
-whose point must not be trained is void: it is not counted, and another takes its place.
+A worker claims a draft like a cell, and only then chooses what to train in it, knowing all results so far. So a budget
+of 50 trials is 50, regardless of how many workers there are and how often they are restarted. A draft whose point must
+not be trained is void: it does not count, and another one replaces it.
 """
 
 from __future__ import annotations
@@ -13,47 +13,35 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from lab.config import Grid
+from lab.config import Grid, Search
 from lab.study.distributions import Codec, accept_search
 from lab.study.queue import TrialQueue
-from lab.study.record import StudyKey, TrialKey, TrialRecord
+from lab.study.record import DRAFT_PREFIX, StudyKey, TrialKey, TrialRecord
 from lab.study.rescue import requeue
 
-__all__ = [
-    "end_if_over",
-    "fill_slots",
-    "forget_search",
-    "is_superfluous",
-    "search_is_over",
-    "slot",
-]
+__all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]
 
 
-def slot(number: int) -> str:
-    """Return what stands in place of a cell's hash for slot `number`; its retries share it."""
-    return f"slot-{number}"
-
-
-def fill_slots(
+def fill_budget(
     grid: Grid,
     queue: TrialQueue,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[int, int]:
-    """Queue what the study does not have yet of a search's budget; return how many slots were added and were there.
+    """Queue the part of a search's budget that the study lacks; return how many drafts were added and were there.
 
     Args:
         grid: with a search.
-        queue: of its study.
-        on_progress: called with the slots queued so far and how many there are.
+        queue: of its study; nothing else may add trials at the same time.
+        on_progress: called with the number of drafts queued so far and their total.
 
     Raises:
-        StudyError: a parameter was another kind of thing in this study.
+        StudyError: a parameter changed in a way that the study cannot hold.
     """
     trials = grid.budget.trials or 0
     codec = accept_search(grid.space, queue)
     queue.note(StudyKey.SEARCH, _saved(grid))
-    end_if_over(grid, queue)
-    wanted = [slot(number) for number in range(trials)]
+    note_if_exhausted(grid, queue)
+    wanted = [f"{DRAFT_PREFIX}{number}" for number in range(trials)]
     newest = queue.newest()
     missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
     failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
@@ -63,49 +51,35 @@ def fill_slots(
             requeue(queue, failed[name])
         else:
             queue.draft(name)
-    _assign_enqueued(grid, queue, codec)
-    _void_superfluous(queue, trials)
+    if grid.search is not None:
+        _assign_enqueued(grid.search, queue, codec)
+    _void_surplus(queue, trials)
     return len(missing), len(wanted) - len(missing)
 
 
-def forget_search(queue: TrialQueue) -> None:
-    """Make the study's workers train cells only: its file has no search any more."""
+def drop_search(queue: TrialQueue) -> None:
+    """Make the study's workers train only cells, because its file no longer has a search."""
     if queue.record().search is not None:
         queue.note(StudyKey.SEARCH, None)
-        _void_superfluous(queue, 0)
+        _void_surplus(queue, 0)
 
 
-def search_is_over(grid: Grid, queue: TrialQueue) -> bool:
-    """Return whether a search has reached its target or spent its epochs, so that no trial starts any more."""
-    if grid.search is None:
-        return False
-    target, epochs = grid.search.target, grid.budget.epochs
-    if target is not None:
-        sign = 1 if grid.search.objectives[0].direction == "maximize" else -1
-        newest = queue.newest().values()
-        complete = [record.trial for record in newest if record.trial.state is TrialState.COMPLETE]
-        if any(sign * (trial.values[0] - target) >= 0 for trial in complete):
-            return True
-    if epochs is None:
-        return False
-    spent = {record.cell: len(record.trial.intermediate_values) for record in queue.records()}
-    return sum(spent.values()) >= epochs
+def is_exhausted(grid: Grid, queue: TrialQueue) -> bool:
+    """Return whether a search has reached its target or its budget of epochs, so that no new trials start."""
+    search = grid.search
+    return search is not None and (_has_target(search, queue) or _has_spent(grid.budget.epochs, queue))
 
 
-def end_if_over(grid: Grid, queue: TrialQueue) -> bool:
-    """Note in the study that its search is over if it is, so that nobody waits for its slots; return whether."""
-    over = search_is_over(grid, queue)
-    if over:
-        queue.note(StudyKey.EXHAUSTED, _saved(grid))  # of this file: a changed one may go on
-    return over
+def note_if_exhausted(grid: Grid, queue: TrialQueue) -> bool:
+    """Return whether a search is exhausted; if so, note it in the study, so that nothing waits for its drafts."""
+    exhausted = is_exhausted(grid, queue)
+    if exhausted:
+        queue.note(StudyKey.EXHAUSTED, _saved(grid))  # with this file: a changed one may continue
+    return exhausted
 
 
-def _saved(grid: Grid) -> dict[str, Any]:
-    return {"text": grid.text, "file": grid.file, "overrides": dict(grid.overrides)}
-
-
-def is_superfluous(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
-    """Return whether a claimed slot is beyond the budget, or there twice: two sweeps can queue it at once."""
+def is_surplus(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
+    """Return whether a claimed draft is beyond the budget or a duplicate: two sweeps may have queued it at once."""
     if record.draft_number >= budget:
         return True
     return any(
@@ -117,9 +91,31 @@ def is_superfluous(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
     )
 
 
-def _assign_enqueued(grid: Grid, queue: TrialQueue, codec: Codec) -> None:
-    """Note at the first free slots the points to try in them that were not tried yet."""
-    points = [] if grid.search is None else [codec.encode(point) for point in grid.search.enqueue]
+def _has_target(search: Search, queue: TrialQueue) -> bool:
+    if search.target is None:
+        return False
+    sign = 1 if search.objectives[0].direction == "maximize" else -1
+    complete = [
+        record.trial for record in queue.newest().values() if record.trial.state is TrialState.COMPLETE
+    ]
+    return any(sign * (trial.values[0] - search.target) >= 0 for trial in complete)
+
+
+def _has_spent(epochs: int | None, queue: TrialQueue) -> bool:
+    if epochs is None:
+        return False
+    spent = {record.cell: len(record.trial.intermediate_values) for record in queue.records()}
+    return sum(spent.values()) >= epochs
+
+
+def _saved(grid: Grid) -> dict[str, Any]:
+    """Return what the study stores of a search, from which a worker reads it."""
+    return {"text": grid.text, "file": grid.file, "overrides": dict(grid.overrides)}
+
+
+def _assign_enqueued(search: Search, queue: TrialQueue, codec: Codec) -> None:
+    """Note in the first free drafts the points that are to be tried first and were not tried yet."""
+    points = [codec.encode(point) for point in search.enqueue]
     tried = {_key(point) for record in queue.records() if (point := record.enqueued) is not None}
     free = (record for record in queue.records(TrialState.WAITING) if _is_free(record))
     for point in points:
@@ -131,8 +127,8 @@ def _assign_enqueued(grid: Grid, queue: TrialQueue, codec: Codec) -> None:
             tried.add(_key(point))
 
 
-def _void_superfluous(queue: TrialQueue, budget: int) -> None:
-    """Void the free slots beyond a budget that was lowered."""
+def _void_surplus(queue: TrialQueue, budget: int) -> None:
+    """Void the free drafts beyond a budget that was lowered."""
     for record in queue.records(TrialState.WAITING):
         if record.is_draft and record.draft_number >= budget:
             queue.void(record, "beyond the budget")

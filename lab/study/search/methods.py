@@ -1,4 +1,4 @@
-"""The samplers and pruners of searches: Optuna's, by its names and with its own options, checked before use."""
+"""The samplers and pruners of searches: Optuna's, by name and with Optuna's options, checked before use."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "None": (type(None),),
     "dict[str, Any]": (dict,),
 }
-_WRAPPED: Final = "wrapped_pruner"  # of patient: another pruner, given like this one
+_WRAPPED: Final = "wrapped_pruner"  # of `patient`: another pruner, given like this one
 
 
 @dataclass(frozen=True)
 class Kind:
     """A sampler or a pruner: Optuna's class, and the options that a file can give it.
 
-    `options` has the types of each; `needed` are those without a default; `package` is what it imports beside Optuna.
+    Attributes:
+        target: the class.
+        options: the types of each option.
+        needed: options without a default.
+        package: what the class imports besides Optuna.
     """
 
     target: Any
@@ -46,12 +50,12 @@ class Kind:
 
 
 def _annotation(parameter: inspect.Parameter) -> str:
-    """Return the type of a parameter as its module writes it."""
+    """Return the type of a parameter as written in its module."""
     return str(getattr(parameter.annotation, "__name__", parameter.annotation))
 
 
 def _kind(target: Any, package: str = "") -> Kind:
-    """Read the options from the class's signature: those that are plain values, which a file can hold."""
+    """Return a kind with the options of the class's signature that are plain values, which a file can hold."""
     options: dict[str, tuple[type, ...]] = {}
     needed = []
     for parameter in inspect.signature(target).parameters.values():
@@ -67,7 +71,7 @@ def _kind(target: Any, package: str = "") -> Kind:
 
 
 SAMPLERS: Final[Mapping[str, Kind]] = {
-    # every slot is given its point when it is queued: nothing is left to choose
+    # every draft gets its point when it is queued, so nothing is left to choose
     GRID_SAMPLER: Kind(optuna.samplers.RandomSampler, {}),
     "random": _kind(optuna.samplers.RandomSampler),
     "tpe": _kind(optuna.samplers.TPESampler),
@@ -88,7 +92,7 @@ PRUNERS: Final[Mapping[str, Kind]] = {
 
 
 def check_search(grid: Grid) -> None:
-    """Check that Optuna has the sampler and the pruner of a search, takes their options, and lets them be combined.
+    """Check that Optuna has a search's sampler and pruner, and accepts their options and their combination.
 
     Raises:
         ConfigError: everything that is wrong, each with its line.
@@ -100,9 +104,11 @@ def check_search(grid: Grid) -> None:
     problems += _problems("pruner", PRUNERS, search.pruner) or _building("pruner", search.pruner)
     if len(search.objectives) > 1:
         if search.pruner.name != "none":
-            problems.append((("pruner",), "several objectives cannot be pruned by; leave the pruner out"))
+            problems.append(
+                (("pruner",), "a search with several objectives cannot prune; leave out the pruner")
+            )
         if search.sampler.name == "cmaes":
-            problems.append((("sampler",), "cmaes takes one objective; of several, use nsga2, tpe or gp"))
+            problems.append((("sampler",), "cmaes takes one objective; for several, use nsga2, tpe or gp"))
     if problems:
         document = parse_yaml(grid.text, grid.file)
         raise ConfigError([document.fault(("search", *path), message) for path, message in problems])
@@ -111,8 +117,8 @@ def check_search(grid: Grid) -> None:
 def build_sampler(method: Method, trial: int) -> BaseSampler:
     """Return the sampler that chooses the parameters of the trial with number `trial`.
 
-    Each trial has a sampler of its own, as all that samplers learn is in the study. A `seed` gives each its
-    own sequence: one for all would have every worker, and every continued sweep, choose the same points again.
+    Each trial has its own sampler, because all that samplers learn is in the study. A `seed` gives each its own
+    sequence: with a common one, every worker and every resumed sweep would choose the same points again.
     """
     options = dict(method.options)
     known = inspect.signature(SAMPLERS[method.name].target).parameters
@@ -120,23 +126,23 @@ def build_sampler(method: Method, trial: int) -> BaseSampler:
     own = None if seed is None else int(np.random.SeedSequence([abs(seed), trial]).generate_state(1)[0])
     if (
         method.name == "qmc"
-    ):  # one sequence for all, whose place is kept in the study; its first points are random
+    ):  # one sequence for all, its position kept in the study; its first points are random
         options |= {"seed": seed or 0, "independent_sampler": optuna.samplers.RandomSampler(own)}
     elif seed is not None:
         options["seed"] = own
     for name in ("warn_independent_sampling", "warn_asynchronous_seeding"):
-        if name in known and method.name != "tpe":  # conditions are meant; tpe's option is deprecated
+        if name in known and method.name != "tpe":  # conditions are intended; tpe's option is deprecated
             options.setdefault(name, False)
     return _quietly(SAMPLERS[method.name].target, options)  # type: ignore[no-any-return]
 
 
 def build_pruner(method: Method) -> BasePruner:
-    """Return a pruner; it has no state of its own."""
+    """Return a pruner, which has no state of its own."""
     options = dict(method.options)
     if options.get(_WRAPPED) is not None:
         options[_WRAPPED] = build_pruner(_wrapped(options[_WRAPPED]))
     elif method.name == "patient":
-        options[_WRAPPED] = None  # which prunes on patience alone
+        options[_WRAPPED] = None  # which prunes by patience alone
     return _quietly(PRUNERS[method.name].target, options)  # type: ignore[no-any-return]
 
 
@@ -144,7 +150,7 @@ Problem = tuple[tuple[str, ...], str]
 
 
 def _problems(place: str, kinds: Mapping[str, Kind], method: Method) -> list[Problem]:
-    """Return what is wrong with a name and its options."""
+    """Return what is wrong with the name of a sampler or a pruner and its options."""
     if method.name not in kinds:
         near = suggest(method.name.lower().removesuffix("sampler").removesuffix("pruner"), kinds)
         what = "pruner" if kinds is PRUNERS else "sampler"
@@ -167,7 +173,7 @@ def _problems(place: str, kinds: Mapping[str, Kind], method: Method) -> list[Pro
 
 
 def _building(place: str, method: Method) -> list[Problem]:
-    """Return what Optuna says of values that have the right types."""
+    """Return why Optuna refuses options that have the right types."""
     package = SAMPLERS[method.name].package if place == "sampler" else ""
     if package and importlib.util.find_spec(package) is None:
         return [((place,), f"{method.name} needs a package that is not installed: pip install {package}")]
@@ -179,7 +185,7 @@ def _building(place: str, method: Method) -> list[Problem]:
     except (TypeError, ValueError, AssertionError) as error:
         named = difflib.get_close_matches(str(error).split(" ")[0].strip("`'"), list(method.options), n=1)
         return [
-            ((place, *named), " ".join(str(error).split()) or "Optuna does not take these options together")
+            ((place, *named), " ".join(str(error).split()) or "Optuna refuses this combination of options")
         ]
     return []
 

@@ -1,4 +1,4 @@
-"""What a worker does for a search besides training: choosing the point of a slot, pruning, telling the sampler."""
+"""What a worker does for a search besides training: it chooses points, prunes trials and tells the sampler."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -22,18 +23,22 @@ from lab.study.distributions import search_codec
 from lab.study.earlier import searched_images
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialKey, TrialRecord
-from lab.study.search.budget import end_if_over, is_superfluous
+from lab.study.search.budget import is_surplus, note_if_exhausted
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
 
-__all__ = ["Searcher", "Searching", "open_searcher"]
+__all__ = ["Searcher", "StudySearch", "open_searcher"]
 
-_TRIES = 100  # suggestions in a row that may not be trained, before the search is given up
-_LEARNING_TRIES = 20  # of them by the sampler, which may be stuck; the others at random
+_TRIES = 100  # suggestions in a row that may not be trained, after which the search is given up
+_LEARNING_TRIES = 20  # of these, how many the sampler makes, which may be stuck; the others are random
 
 
 def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searcher | None:
-    """Return what searches for the study, None if it is a grid's."""
+    """Return the searcher of a study, or None if the study is a grid's.
+
+    Raises:
+        StudyError: the search is not stored in the form that lab writes.
+    """
     saved = queue.record().search
     if not saved:
         return None
@@ -41,13 +46,16 @@ def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searche
         grid = parse_grid(saved["text"], saved["file"], saved["overrides"])
     except (KeyError, TypeError, AttributeError):
         raise StudyError(
-            f"What the study '{queue.name}' searches is of another form than lab writes; submit its grid file again"
+            f"The search of the study '{queue.name}' is not stored in the form that lab writes; "
+            "submit its grid file again"
         ) from None
     return None if grid.search is None else Searcher(queue, grid, grid.search, should_stop)
 
 
-class Searching:
-    """What searches for a study as its file is now: it can be submitted again while a worker lives.
+class StudySearch:
+    """The search of a study, if it has one, as its grid file currently says.
+
+    The file can be submitted again, with or without a search, while a worker is running.
 
     Args:
         queue: of the study.
@@ -60,29 +68,38 @@ class Searching:
         self._saved: Any = None
         self._searcher: Searcher | None = None
 
-    def current(self) -> Searcher | None:
-        """Return what searches; None if the study is a grid's."""
+    def searcher(self) -> Searcher | None:
+        """Return the current searcher; None if the study is a grid's."""
         saved = self._queue.record().search
         if saved != self._saved:
             self._searcher = open_searcher(self._queue, self._should_stop)
             self._saved = saved
         return self._searcher
 
-    def is_over(self) -> bool:
-        """Return whether no trial is to be started any more."""
-        searcher = self.current()
-        return searcher is not None and searcher.is_over()
+    def is_exhausted(self) -> bool:
+        """Return whether the study is a search that starts no new trials."""
+        searcher = self.searcher()
+        return searcher is not None and searcher.is_exhausted()
 
     def prepare(self, trial_id: int) -> bool:
-        """Choose what to train in a claimed trial that has no config yet, and return whether it may be trained."""
-        searcher = self.current()
+        """Choose what to train in a claimed draft, and return whether a claimed trial may be trained."""
+        searcher = self.searcher()
         if searcher is not None:
             return searcher.prepare(trial_id)
         record = TrialRecord(self._queue.storage.get_trial(trial_id))
-        if TrialKey.CONFIG not in record:
-            self._queue.void(record, "the study is no search any more")
+        if record.is_draft:
+            self._queue.void(record, "the study no longer has a search")
             return False
         return True
+
+
+@dataclass(frozen=True)
+class _Suggestion:
+    """What the sampler suggests for a draft: a trial with all its params, and the point that they represent."""
+
+    trial: Trial
+    point: Point
+    outdated: str = ""  # the param that an earlier version of the file allowed, and this one does not
 
 
 class Searcher:
@@ -90,8 +107,8 @@ class Searcher:
 
     Args:
         queue: of the study.
-        grid: its file.
-        search: of the file.
+        grid: its grid file.
+        search: the search of this file.
         should_stop: asked before each suggestion.
     """
 
@@ -107,38 +124,38 @@ class Searcher:
         self._storage = optuna.storages.get_storage(queue.storage)  # Optuna's cache of finished trials
         self._in_vain = 0  # suggestions in a row that may not be trained
 
-    def is_over(self) -> bool:
-        """Return whether no trial is to be started any more."""
-        return end_if_over(self._grid, self._queue)
+    def is_exhausted(self) -> bool:
+        """Return whether no new trials start; the study is told so."""
+        return note_if_exhausted(self._grid, self._queue)
 
     def prepare(self, trial_id: int) -> bool:
-        """Choose what to train in a claimed slot, and return whether it may be.
+        """Choose what to train in a claimed draft, and return whether it may be trained.
 
-        A trial that has its config already, because its worker died or was stopped, keeps it.
+        A trial that already has its config, because its worker died or was stopped, keeps it.
 
         Raises:
-            StudyError: the sampler cannot go on, or finds nothing that may be trained.
-            Interrupted: the worker was asked to stop; the trial was put back.
+            StudyError: the sampler fails, or suggests nothing that may be trained.
+            Interrupted: the worker was asked to stop; the trial is back in the queue.
         """
         try:
             return self._prepare(trial_id)
         except BaseException:
-            with suppress(UpdateFinishedTrialError):  # it was void
+            with suppress(UpdateFinishedTrialError):  # it is void
                 self._queue.put_back(trial_id)
             raise
 
     def prunes(self, trial_id: int) -> bool:
-        """Return whether a trial is to be ended after what it has reported."""
+        """Return whether the pruner stops a trial, given what it has reported so far."""
         if self._search.pruner.name == "none":
             return False
-        study = self._study(RandomSampler())  # pruners look at trials alone
+        study = self._study(RandomSampler())  # pruners only look at trials
         return self._pruner.prune(study, self._queue.storage.get_trial(trial_id))
 
     def finish(self, trial_id: int, result: TrialResult, *, pruned: bool) -> list[float]:
-        """Tell the sampler how a trial ended; return its values."""
+        """Tell the sampler how a trial ended, and return its values."""
         trial = self._queue.storage.get_trial(trial_id)
         if pruned:
-            values = [trial.intermediate_values[max(trial.intermediate_values)]]  # as Optuna has it
+            values = [trial.intermediate_values[max(trial.intermediate_values)]]  # as Optuna does
         else:
             values = [
                 _value(objective.metric, objective.direction, result) for objective in self._search.objectives
@@ -151,48 +168,61 @@ class Searcher:
     def _prepare(self, trial_id: int) -> bool:
         if self._should_stop() or self._queue.is_cancelled():
             raise Interrupted
-        frozen = self._queue.storage.get_trial(trial_id)
-        record = TrialRecord(frozen)
+        record = TrialRecord(self._queue.storage.get_trial(trial_id))
         if record.config is not None:
-            if not frozen.constraints:
-                begun = TrialConfig(**record.config)
-                self._note_constraints(Trial(self._study(RandomSampler()), trial_id), begun)
+            if not record.trial.constraints:
+                chosen = Trial(self._study(RandomSampler()), trial_id)
+                self._note_constraints(chosen, TrialConfig(**record.config))
             return True
-        if is_superfluous(record, self._queue, self._grid.budget.trials or 0):
-            self._queue.void(record, "a slot too many")
+        if is_surplus(record, self._queue, self._grid.budget.trials or 0):
+            self._queue.void(record, "a surplus draft")
             return False
-        trial, point, reason = self._suggest(trial_id, record)
-        config: TrialConfig | None = None
-        if point is not None:
-            try:
-                config = settled(self._grid.config(point))
-                reason = self._grid.excluded(point) or self._note_constraints(trial, config) or ""
-            except ConfigError as error:
-                reason = str(error)
-        if point is None or config is None or reason:
-            self._reject(trial, trial_id, reason)
+        return self._choose(trial_id, record)
+
+    def _choose(self, trial_id: int, record: TrialRecord) -> bool:
+        """Choose the config of a draft, and return whether it may be trained."""
+        suggestion = self._suggest(trial_id, record)
+        try:
+            config, reason = self._config(suggestion)
+        except ConfigError as error:
+            config, reason = None, str(error)
+        if config is None or reason:
+            self._reject(suggestion.trial, trial_id, reason)
             return False
         self._in_vain = 0
-        self._queue.describe(trial_id, searched_images(self._queue, config), self._grid.label(point))
+        label = self._grid.label(suggestion.point)
+        self._queue.describe(trial_id, searched_images(self._queue, config), label)
         return True
 
-    def _suggest(self, trial_id: int, record: TrialRecord) -> tuple[Trial, Point | None, str]:
-        """Return the trial with all its parameters, and the point they are; None and why if they are none."""
-        stuck = self._in_vain >= _LEARNING_TRIES
-        sampler = RandomSampler() if stuck else build_sampler(self._search.sampler, record.number)
-        fixed = record.enqueued
-        if fixed:
-            sampler = _fixing(fixed, sampler)
-        gone = ""
+    def _config(self, suggestion: _Suggestion) -> tuple[TrialConfig | None, str]:
+        """Return the config of a suggestion, and why it may not be trained, if so.
+
+        Raises:
+            ConfigError: it is not a valid configuration.
+        """
+        if suggestion.outdated:
+            return None, f"{suggestion.outdated} is no longer in the file"
+        config = settled(self._grid.config(suggestion.point))
+        excluded = self._grid.excluded(suggestion.point)
+        return config, excluded or self._note_constraints(suggestion.trial, config) or ""
+
+    def _suggest(self, trial_id: int, record: TrialRecord) -> _Suggestion:
+        """Return what the sampler suggests for a draft.
+
+        Raises:
+            StudyError: the sampler fails.
+        """
+        sampler = self._sampler(record)
+        outdated = ""
 
         def choose(dimension: Dimension) -> Any:
-            nonlocal gone
+            nonlocal outdated
             self._queue.beat(trial_id)
             param = self._codec.suggest(trial, dimension.name)
             try:
                 return self._codec.decode_value(dimension.name, param)
-            except ValueError:  # of an earlier file
-                gone = f"{dimension.name}={param} is not in the file any more"
+            except ValueError:  # a choice of an earlier version of the file
+                outdated = f"{dimension.name}={param}"
                 return dimension.candidates[0]
 
         try:
@@ -200,11 +230,19 @@ class Searcher:
             point = self._grid.space.build(choose)
         except Exception as error:
             name = self._search.sampler.name
-            raise StudyError(f"The sampler {name} cannot go on: {type(error).__name__}: {error}") from error
-        return trial, None if gone else point, gone
+            raise StudyError(f"The sampler {name} failed: {type(error).__name__}: {error}") from error
+        return _Suggestion(trial, point, outdated)
+
+    def _sampler(self, record: TrialRecord) -> BaseSampler:
+        """Return the sampler of a draft, which leaves the params of an enqueued point as they are."""
+        if self._in_vain >= _LEARNING_TRIES:
+            sampler: BaseSampler = RandomSampler()
+        else:
+            sampler = build_sampler(self._search.sampler, record.number)
+        return _fixing(record.enqueued, sampler) if record.enqueued else sampler
 
     def _note_constraints(self, trial: Trial, config: TrialConfig) -> str | None:
-        """Tell the sampler how far `config` keeps or breaks each constraint; return which one it breaks."""
+        """Tell the sampler by how much `config` meets or violates each constraint; return the first violation."""
         info = describe(config)
         summary = summarize_config(config, info.shape, len(info.classes))
         facts = {**config.model_dump(), **summary.facts()}
@@ -213,7 +251,7 @@ class Searcher:
         return next(filter(None, (constraint.violated(facts) for constraint in self._grid.constraints)), None)
 
     def _reject(self, trial: Trial, trial_id: int, reason: str) -> None:
-        """Void the trial, so that its sampler knows that the point may not be trained, and queue another slot."""
+        """Void a trial, so that the sampler learns that the point may not be trained, and queue another draft."""
         frozen = self._queue.storage.get_trial(trial_id)
         if not any(value > 0 for value in frozen.constraints.values()):
             trial.set_constraint("valid", 1.0)
@@ -222,29 +260,29 @@ class Searcher:
         fixed = record.enqueued or {}
         again = (
             {TrialKey.ENQUEUED: fixed} if frozen.params.keys() - fixed.keys() else {}
-        )  # the rest may be at fault
-        # void before its slot is there again, or that would be one too many; ended after it, or the study would
-        # look done in between
+        )  # the cause may be what was chosen
+        # void before the new draft exists, or there would be a surplus; finished after that, or the study would seem
+        # to be over in between
         self._queue.note_trial(trial_id, TrialKey.VOID, reason[:1000])
-        if not self._search.tries_every_point:  # of these, one that may not be trained has no substitute
+        if not self._search.tries_every_point:  # these have no replacement for a point
             self._queue.draft(record.cell, **again)
         self._queue.void(record, reason)
         if self._in_vain >= _TRIES:
             self._in_vain = 0
             raise StudyError(
-                f"{_TRIES} suggestions in a row may not be trained, the last one as {reason}. "
-                "Loosen `constraints` or `exclude`, or narrow the space"
+                f"{_TRIES} suggestions in a row may not be trained, most recently because: {reason}. "
+                "Relax `constraints` or `exclude`, or narrow the space"
             )
 
     def _study(self, sampler: BaseSampler) -> optuna.Study:
         """Return the study as it is now, with the sampler of one trial.
 
-        A `Study` that does not hand out trials itself keeps showing samplers those it saw first: each has its own.
+        Each call loads it anew: a `Study` that does not create trials itself keeps showing samplers the first it saw.
         """
         study = optuna.load_study(
             study_name=self._queue.name, storage=self._storage, sampler=sampler, pruner=self._pruner
         )
-        study.get_trials(deepcopy=False)  # the cache must know a trial before its parameters can be set
+        study.get_trials(deepcopy=False)  # the cache must have a trial before its params can be set
         return study
 
 
@@ -255,7 +293,7 @@ def _fixing(fixed: Mapping[str, Any], sampler: BaseSampler) -> BaseSampler:
 
 
 def _value(metric: str, direction: str, result: TrialResult) -> float:
-    """Return an objective of a finished trial; the worst there is where it has none."""
+    """Return the value of an objective of a finished trial; the worst possible one if it has none."""
     if metric == result.config.monitor:
         return result.value
     epoch: Mapping[str, float] = result.history[result.best_epoch - 1] if result.best_epoch else {}

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study import TrialQueue, open_storage, open_study, requeue_dead, study_status
+from lab.study.distributions import accept
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
@@ -135,7 +136,7 @@ def test_a_categorical_may_gain_values(url: str) -> None:
     queue = make_queue(url, 0)
     for number, choices in enumerate((["relu"], ["relu", "tanh"], ["gelu", "relu", "tanh"])):
         config = TrialConfig(activation=choices[-1], lr=number + 1)
-        distributions = queue.accept({"activation": CategoricalDistribution(choices)})
+        distributions = accept({"activation": CategoricalDistribution(choices)}, queue)
         queue.add(config, "", {"activation": choices[-1]}, distributions)
     study = optuna.load_study(study_name="s", storage=url)
     assert [trial.params["activation"] for trial in study.trials] == ["relu", "tanh", "tanh"]
@@ -145,7 +146,7 @@ def test_a_number_may_become_a_fraction_and_its_range_grow(url: str) -> None:
     queue = make_queue(url, 0)
     for value, distribution in ((1, IntDistribution(1, 2)), (0.5, FloatDistribution(0.5, 0.5))):
         config = TrialConfig(lr=float(value))
-        queue.add(config, "", {"x": value}, queue.accept({"x": distribution}))
+        queue.add(config, "", {"x": value}, accept({"x": distribution}, queue))
     study = optuna.load_study(study_name="s", storage=url)
     assert [trial.params["x"] for trial in study.trials] == [1, 0.5]
     assert study.trials[0].distributions["x"] == FloatDistribution(0.5, 2)
@@ -154,7 +155,7 @@ def test_a_number_may_become_a_fraction_and_its_range_grow(url: str) -> None:
 def test_a_number_that_becomes_a_choice_needs_another_study(url: str) -> None:
     queue = make_queue(url, 1)
     with pytest.raises(StudyError, match="'lr' was a number in this study and is a choice now"):
-        queue.accept({"lr": CategoricalDistribution(["low", "high"])})
+        accept({"lr": CategoricalDistribution(["low", "high"])}, queue)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from lab.study import (
     submit,
     winner,
 )
-from lab.study.search.budget import search_is_over
-from lab.study.search.searcher import Searching
+from lab.study.search.budget import is_exhausted
+from lab.study.search.searcher import StudySearch
 from lab.tracking import MemoryTracker
 
 HEAD = "name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n"
@@ -281,13 +281,13 @@ def test_a_target_that_a_deleted_run_reached_is_not_reached_any_more(study: Stud
     text = "search: {sampler: random, space: {lr: {low: 0.1, high: 0.2}}, target: 0.9}\nbudget: {trials: 1}"
     queue = study.submit(text).queue
     grid = parse_grid(HEAD + text, "s.yaml")
-    claim = queue.claim(Searching(queue).prepare)
+    claim = queue.claim(StudySearch(queue).prepare)
     assert claim is not None
     queue.note_trial(claim.trial_id, "run_id", "0" * 32)
     queue.complete(claim.trial_id, 0.95)
-    assert search_is_over(grid, queue)
+    assert is_exhausted(grid, queue)
     requeue_deleted(queue, {"0" * 32})
-    assert not search_is_over(grid, queue)
+    assert not is_exhausted(grid, queue)
     assert queue.waits()
 
 

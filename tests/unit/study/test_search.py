@@ -96,7 +96,7 @@ def test_a_patient_pruner_wraps_another() -> None:
         ({"pruner": "{name: patient, patience: 2, wrapped_pruner: medan}"}, "wrapped_pruner: Unknown pruner 'medan'"),
         (
             {"pruner": "median", "more": "  objectives: [val_accuracy, params]\n"},
-            "s.yaml:3: search.pruner: several objectives cannot be pruned by",
+            "s.yaml:3: search.pruner: a search with several objectives cannot prune",
         ),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from lab.config import parse_grid
 from lab.errors import StudyError
 from lab.study import Submission, TrialQueue, feasible_cells, open_storage, submit
 from lab.study.queue import Claim
-from lab.study.search.budget import search_is_over
+from lab.study.search.budget import is_exhausted
 from lab.study.search.searcher import Searcher
 from lab.tracking import MemoryTracker
 from lab.training import Interrupted
@@ -47,7 +47,7 @@ class Study:
     def work(self, most: int = 100, searcher: Searcher | None = None) -> list[Claim]:
         """Finish at most so many trials."""
         queue, searcher, claims = TrialQueue(self.storage, "s"), searcher or self.searcher(), []
-        while len(claims) < most and not searcher.is_over():
+        while len(claims) < most and not searcher.is_exhausted():
             claim = queue.claim(searcher.prepare)
             if claim is None:
                 break
@@ -101,13 +101,13 @@ def test_budget_raised_and_lowered_and_sampler_changed(study: Study) -> None:
     assert study.states() == {"complete": 7}
 
 
-def test_a_slot_that_two_sweeps_queued_is_used_once(study: Study) -> None:
+def test_a_draft_that_two_sweeps_queued_is_used_once(study: Study) -> None:
     queue = study.plan(budget="trials: 2").queue
     queue.draft("slot-0")
     queue.draft("slot-1")
     assert len(study.work()) == 2
     assert study.states() == {"complete": 2}
-    assert [trial.user_attrs["lab:void"] for trial in study.trials()[2:]] == ["a slot too many"] * 2
+    assert [trial.user_attrs["lab:void"] for trial in study.trials()[2:]] == ["a surplus draft"] * 2
 
 
 def test_what_breaks_a_constraint_is_told_and_not_counted(study: Study) -> None:
@@ -202,7 +202,7 @@ def test_a_worker_that_died_before_it_had_chosen_leaves_its_known_point(study: S
     assert [claim.config.lr for claim in study.work()] == [0.02]
 
 
-def test_an_interrupted_worker_gives_its_slot_back(study: Study) -> None:
+def test_an_interrupted_worker_gives_its_draft_back(study: Study) -> None:
     queue = study.plan(budget="trials: 1").queue
     assert study.grid.search is not None
     searcher = Searcher(queue, study.grid, study.grid.search, lambda: True)
@@ -221,7 +221,7 @@ def test_conditions_leave_parameters_out(study: Study) -> None:
 def test_it_is_over_at_its_target_or_when_its_epochs_are_spent(study: Study) -> None:
     submission = study.plan("target: 0.5", budget="trials: 9")
     assert len(study.work()) == 1
-    assert search_is_over(study.grid, submission.queue)
+    assert is_exhausted(study.grid, submission.queue)
     study.plan(budget="trials: 9, epochs: 4")
     assert len(study.work()) == 3
     study.plan(budget="trials: 9")
