@@ -7,12 +7,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from filelock import lock_descriptor
 
 from lab.errors import LabWarning, StudyError
 
@@ -51,22 +52,13 @@ def alone(engine: sa.Engine, what: str) -> Iterator[None]:
 
 @contextmanager
 def _file_locked(file: Path, what: str) -> Iterator[None]:
-    import fcntl
-
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.open("w")
     except OSError as error:
         raise StudyError(f"--storage: the lock {file} cannot be had: {error.strerror or error}") from None
     with lock:
-
-        def take() -> bool:
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            return False
-
-        _await(take, what)
+        _await(lambda: lock_descriptor(lock.fileno(), blocking=False), what)
         yield
 
 

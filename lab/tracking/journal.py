@@ -19,6 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import lock_descriptor
+
 from lab.errors import ResourceError
 from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
@@ -79,19 +81,17 @@ class Lock:
     @classmethod
     def take(cls, folder: Path) -> Lock | None:
         """Return the lock of a journal's folder, None where another has it or the folder is gone."""
-        import fcntl
-
         file = folder / "lock"
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == file.stat().st_ino:
+            if lock_descriptor(descriptor, blocking=False) and _is_at(descriptor, file):
                 return cls(descriptor)
-        except (BlockingIOError, FileNotFoundError):  # gone: whoever had it deleted it
-            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
         return None
 
@@ -132,7 +132,10 @@ class _Files:
         """Wait until all of them are on the disk."""
         for folder, _, names in os.walk(self._folder / "files"):
             for name in names:
-                with suppress(FileNotFoundError), Path(folder, name).open("rb") as file:  # delivered just now
+                with (
+                    suppress(FileNotFoundError),
+                    Path(folder, name).open("r+b") as file,
+                ):  # delivered just now
                     os.fsync(file.fileno())
 
 
@@ -374,6 +377,14 @@ class RunJournal:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    """Return whether an open file still is the one at its path: the previous holder of a lock may have deleted it."""
+    try:
+        return os.fstat(descriptor).st_ino == file.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

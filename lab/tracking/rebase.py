@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from filelock import lock_descriptor
+
 from lab.places import Arrival, absolute_address, arrival, has_mark, mark, sqlite_file
 from lab.tracking.base import Place
 
@@ -79,10 +81,8 @@ def _is_at(database: Path, address: str) -> bool:
 @contextmanager
 def alone_with(database: Path) -> Iterator[None]:
     """Let one process at a time create or change the places of `database`."""
-    import fcntl
-
     with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_descriptor(lock.fileno())
         yield
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lab.errors import ResourceError, TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, journal, left
 from lab.tracking.base import Metric
 from lab.tracking.courier import Courier
 from lab.tracking.gate import Gate
@@ -419,13 +419,35 @@ def test_a_folder_has_one_deliverer(tracker: JournaledTracker, store: Store, fol
     assert deliver(store, folder).writes == 0  # its own process has it in hand
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "made anew"])
+def test_a_lock_file_that_its_last_holder_deleted_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    real = journal.lock_descriptor
+
+    def lock(descriptor: int, **options: Any) -> bool:
+        (tmp_path / "lock").rename(tmp_path / "kept")  # so that its inode is no other's
+        if again:
+            (tmp_path / "lock").touch()
+        return real(descriptor, **options)
+
+    monkeypatch.setattr(journal, "lock_descriptor", lock)
+    assert Lock.take(tmp_path) is None
+    monkeypatch.undo()
+    taken = Lock.take(tmp_path)
+    assert taken is not None
+    assert Lock.take(tmp_path) is None
+    taken.release()
+    assert Lock.take(tmp_path) is not None
+
+
 def test_what_is_for_another_store_is_left_alone(
     tracker: JournaledTracker, store: Store, folder: Path
 ) -> None:
-    journal = RunJournal.create(folder / "other", store="http://elsewhere")
-    assert journal is not None
-    journal.add(Params({}))
-    journal.close()
+    other = RunJournal.create(folder / "other", store="http://elsewhere")
+    assert other is not None
+    other.add(Params({}))
+    other.close()
     result = deliver(store, folder)
     assert (result.writes, result.others, bool(left(folder, "memory"))) == (0, ["http://elsewhere"], False)
 
