@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for a stop in good order; a second Ctrl-C does not wait."""
+"""Ctrl-C and SIGTERM ask for a clean stop; a second Ctrl-C does not wait."""
 
 from __future__ import annotations
 
@@ -7,54 +7,64 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import click
 
-__all__ = ["Stop", "stop_on_signals"]
+from lab.stopping import Stop
 
-_ONE_PRESS = 1.0  # seconds within which signals are of one press of Ctrl-C
+__all__ = ["SignalStop", "stop_on_signals"]
+
+_ONE_PRESS = 1.0  # seconds within which signals belong to one press of Ctrl-C
 
 
-@dataclass
-class Stop:
-    """Whether a signal has asked for a stop, and which."""
+class SignalStop(Stop):
+    """A stop that a signal asks for; knows which."""
 
-    signal: int | None = None
-    at: float = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal = 0
+        self._at = 0.0
 
-    def __call__(self) -> bool:
-        """Return whether to stop."""
-        return self.signal is not None
+    def ask_by(self, number: int) -> None:
+        """Ask for the stop because of a signal."""
+        self._signal, self._at = number, time.monotonic()
+        self.ask()
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether another signal may still belong to the same press of Ctrl-C."""
+        return time.monotonic() - self._at <= _ONE_PRESS
 
     @property
     def exit_code(self) -> int:
-        """What shells expect of a process that a signal stopped."""
-        return 128 + (self.signal or 0)
+        """The exit code that shells expect of a process stopped by that signal."""
+        return 128 + self._signal
 
 
 @contextmanager
-def stop_on_signals(message: str, say: Callable[[str], None] | None = None) -> Iterator[Stop]:
-    """Yield a `Stop` that the first SIGINT or SIGTERM sets, saying `message` unless that is empty.
-
-    It is said by `say`, or on stderr.
+def stop_on_signals(message: str, say: Callable[[str], None] | None = None) -> Iterator[SignalStop]:
+    """Yield a stop that the first SIGINT or SIGTERM asks for.
 
     Another SIGINT raises KeyboardInterrupt, unless it comes at once: `mlflow run` passes on the terminal's own
     Ctrl-C, and a SIGTERM a quarter of a second later.
+
+    Args:
+        message: what to say then; nothing if empty.
+        say: how; on stderr by default.
     """
-    stop = Stop()
+    stop = SignalStop()
 
     def handle(number: int, _frame: object) -> None:
         if stop():
-            if number == signal.SIGINT and time.monotonic() - stop.at > _ONE_PRESS:
+            if number == signal.SIGINT and not stop.is_recent:
                 raise KeyboardInterrupt
             return
-        stop.signal, stop.at = number, time.monotonic()
+        stop.ask_by(number)
         if message:
             (say or _say)(message)
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's: whoever began this one has them
+        yield stop  # only the main thread can handle signals; whatever started this one does
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""`lab sweep`: all cells of a grid, on this machine."""
+"""`lab sweep`: every cell of a grid, on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lab import engines, report
 from lab.cli.again import command_line
 from lab.cli.best import tell_left_out
 from lab.cli.console import terminal
 from lab.cli.experiment import note_experiment
 from lab.cli.live import STOPPING, SweepDisplay
+from lab.cli.messages import browse, undelivered
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -23,7 +25,8 @@ from lab.cli.options import (
     stores_from,
 )
 from lab.cli.outer_run import InRun, open_outer_run, outer_run_id
-from lab.cli.signals import Stop, stop_on_signals
+from lab.cli.signals import SignalStop, stop_on_signals
+from lab.cli.worker_options import worker_options
 from lab.config import load_grid
 from lab.tracking import RunStatus
 from lab.tracking.tags import Tag
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-_ROWS = 15  # of the leaderboard
+_ROWS = 15  # of the leaderboard that are printed
 _OUTCOMES = {RunStatus.FINISHED: "completed", RunStatus.FAILED: "failed", RunStatus.KILLED: "killed"}
 
 
@@ -49,68 +52,59 @@ Examples:
   lab sweep grids/quickstart.yaml
   lab sweep grids/cifar10_models.yaml --set data_dir=photos --set epochs=3
   lab sweep grids/quickstart.yaml --workers 1 --tracking-uri http://127.0.0.1:5000
-  lab sweep grids/svhn_transfer.yaml        (and before it the studies that it needs)
+  lab sweep grids/mnist_lr.yaml --gpu-memory 2GB     (as many trials at once as each GPU has room for)
+  lab sweep grids/svhn_transfer.yaml                 (after the studies that it needs)
 
-The same command again continues a study: finished cells are left alone, interrupted ones go on from
-their checkpoints, and cells that the file has gained are added.""",
+Run the same command again to resume a study: completed cells are skipped, interrupted ones resume from their
+checkpoints, and cells added to the file are queued.
+
+Several workers share a GPU if --workers-per-gpu or --gpu-memory says so. A trial that runs out of memory on a shared
+GPU is retried with a GPU to itself before it fails.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Processes to train with.  [default: one a core, or one a GPU]",
-)
-@click.option("--download", is_flag=True, help="Fetch the dataset if it is missing.")
-@click.option("--retry-failed", is_flag=True, help="Also train again the cells that failed before.")
+@worker_options
+@click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
+@click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
 @only_option
 @overrides_option
 @store_options
 @click.pass_context
 def sweep(
     ctx: click.Context,
+    /,
     grid: Path,
-    workers: int | None,
-    download: bool,
-    retry_failed: bool,
     only: tuple[str, ...],
     overrides: tuple[str, ...],
     tracking_uri: str | None,
     storage: str | None,
+    **options: Any,
 ) -> None:
     """Train every cell of GRID that its study has not trained yet, and track each in MLflow.
 
-    Ctrl-C stops in good order: running trials checkpoint and are put back.
-    The exit code is 0 when every cell is done, 1 when some failed or the study was cancelled, 130 after Ctrl-C.
+    Ctrl-C stops cleanly: running trials checkpoint and return to the queue.
+    The exit code is 0 if every cell is done, 1 if some failed or the study was cancelled, and 130 after Ctrl-C.
     """
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     note_experiment(loaded.name)
     with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
         try:
-            result = _sweep(
-                loaded, stores, stop, workers=workers, download=download, retry_failed=retry_failed
-            )
+            result = _sweep(loaded, stores, stop, **options)
         except KeyboardInterrupt:
             click.echo(f"Continue with: {_again(ctx)}")
             sys.exit(stop.exit_code)
     _print_result(result, stores.tracking_uri, _again(ctx))
-    sys.exit(
-        stop.exit_code
-        if result.ending == "stopped"
-        else 1
-        if result.failed or result.ending == "cancelled"
-        else 0
-    )
+    if result.ending == "stopped":
+        sys.exit(stop.exit_code)
+    sys.exit(1 if result.failed or result.ending == "cancelled" else 0)
 
 
 def _again(ctx: click.Context) -> str:
     return command_line(ctx, only={param.name or "" for param in ctx.command.params} - {"retry_failed"})
 
 
-def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResult:
+def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
-        from lab.engines import sweep as sweep_grid  # takes seconds, after something is on the screen
-
         outer = _OuterRun(stores.tracking_uri, outer_run_id(stores.tracking_uri))
 
         def planned(submission: Submission, progress: Progress) -> None:
@@ -118,7 +112,7 @@ def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResul
             display.planned(submission, progress)
 
         try:
-            result = sweep_grid(
+            result = engines.sweep(  # imported now: that takes seconds, and something is on the screen
                 grid,
                 stores,
                 on_data=lambda dataset: display.data(dataset.notes),
@@ -137,7 +131,7 @@ def _sweep(grid: Grid, stores: Stores, stop: Stop, **options: Any) -> SweepResul
 
 @dataclass
 class _OuterRun:
-    """The run of `mlflow run . -e sweep`: it says which study it swept, and is neither a trial nor the study."""
+    """The run of `mlflow run . -e sweep`: it names the study that it swept; it is neither a trial nor the study."""
 
     tracking_uri: str
     run_id: str | None
@@ -153,32 +147,31 @@ class _OuterRun:
         self.run = open_outer_run(self.tracking_uri, self.run_id, tags)
 
     def end(self, status: RunStatus) -> None:
-        """Close it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
+        """End it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
         if self.run is not None:
             self.run.set_tags({Tag.OUTCOME: _OUTCOMES[status]})
             self.run.end(status)
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
-    from lab.cli.messages import browse, undelivered
-    from lab.report import render
-
     board = result.leaderboard
     if not board.empty:
-        terminal().print(render(board.head(_ROWS), title=result.study))
+        terminal().print(report.render(board.head(_ROWS), title=result.study))
     if len(board) > _ROWS:
         click.echo(f"{counted(len(board) - _ROWS, 'more trial')}: lab best {result.study} --top {len(board)}")
     tell_left_out(board, f"lab best {result.study}")
     counts = ", ".join(f"{number:,} {state}" for state, number in sorted(result.states.items()))
     click.echo(f"{result.study}: {counts}")
     if result.failed:
-        click.echo(f"Failed cells keep their traceback in MLflow; `{again} --retry-failed` tries them again")
+        click.echo(f"Tracebacks of failed cells are in MLflow; retry them with: {again} --retry-failed")
     if result.ending == "cancelled":
-        click.echo(f"It was cancelled; let it go on with: lab resume {result.study}")
+        click.echo(f"The study was cancelled; resume it with: lab resume {result.study}")
+    if result.ending == "out_of_time":
+        click.echo("The study's time is up (budget.seconds); the same command gives it that time again")
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
     if result.trouble:
-        again_makes = " The same command again makes it" if result.waits else ""
+        again_makes = " Run the same command again to make it" if result.waits else ""
         click.echo(f"No leaderboard: {result.trouble}{again_makes}", err=True)
     if result.left:
         click.echo(undelivered(result.left, tracking_uri), err=True)

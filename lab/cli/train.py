@@ -15,7 +15,7 @@ from lab.cli.experiment import experiment_of
 from lab.cli.messages import data_lines
 from lab.cli.options import config_options, store_options, stores_from
 from lab.cli.outer_run import InRun, outer_run_id
-from lab.cli.signals import Stop, stop_on_signals
+from lab.cli.signals import SignalStop, stop_on_signals
 from lab.config import TrialConfig, load_config, parse_config, parse_values
 from lab.errors import ConfigError, TrackingError
 
@@ -110,7 +110,7 @@ def _tracker(stores: Stores, resume: str | None) -> Tracker:
     return connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
 
 
-def _deliver(tracker: Tracker, stores: Stores, stop: Stop) -> None:
+def _deliver(tracker: Tracker, stores: Stores, stop: SignalStop) -> None:
     """Give the store some time to take what is left; say what it has not taken."""
     from lab.cli.messages import undelivered
 
@@ -170,7 +170,7 @@ def _with_origin(config: TrialConfig, tracker: Tracker) -> TrialConfig:
 
 
 def _train(
-    config: TrialConfig, tracker: Tracker, placement: Placement, download: bool, stop: Stop, again: str
+    config: TrialConfig, tracker: Tracker, placement: Placement, download: bool, stop: SignalStop, again: str
 ) -> TrialResult:
     from lab.objective import train as train_config
     from lab.training import Interrupted

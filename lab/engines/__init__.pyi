@@ -3,11 +3,12 @@ from .control import cancel as cancel
 from .control import resume as resume
 from .control import retry as retry
 from .ending import SweepResult as SweepResult
-from .local import sweep as sweep
 from .planning import submit as submit
 from .progress import Progress as Progress
 from .progress import Running as Running
-from .service import Served as Served
-from .service import serve as serve
+from .seats import memory_size as memory_size
+from .serving import Served as Served
+from .serving import serve as serve
 from .stores import Stores as Stores
+from .sweeping import sweep as sweep
 from .watching import watch as watch

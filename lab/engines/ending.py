@@ -14,9 +14,10 @@ from lab import study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.report import leaderboard, publish_leaderboard
-from lab.study import State, StudyKey, TrialQueue, TrialRecord, is_left, run_ids
+from lab.study import State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
+from lab.training import Outcome
 
 __all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead", "study_run"]
 
@@ -49,20 +50,22 @@ class SweepResult:
         return RunStatus.FAILED if self.failed else RunStatus.FINISHED
 
 
-def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -> int:
-    """Queue the trials of dead workers again; close the runs of those given up, and return how many.
+def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -> list[TrialEnded]:
+    """Requeue the trials of dead workers; end the runs of those that are given up, and return how these ended.
 
     Args:
         queue: of the study.
         tracker: where its runs are.
-        code: how the last process ended, where that is known.
+        code: what the last worker process ended with, if that is known.
     """
-    given_up, tries = study.requeue_dead(queue), queue.record().max_retries + 1
-    for record in given_up:
+    ended = []
+    for record in study.requeue_dead(queue):
+        tries = queue.record().max_retries + 1
         why = f"its process died every one of the {tries} times it was tried{_in_words(code)}"
-        tags = {Tag.OUTCOME: "failed", Tag.ERROR: why}
+        tags = {Tag.OUTCOME: Outcome.FAILED, Tag.ERROR: why}
         end_run(record, queue, tracker, RunStatus.FAILED, tags)
-    return len(given_up)
+        ended.append(TrialEnded(record.number, record.label, Outcome.FAILED, error=why))
+    return ended
 
 
 def _in_words(code: int | None) -> str:
@@ -135,7 +138,7 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     keeps it from being made would do so again: the result says it, and the study is concluded without.
     """
     tracker.flush()  # what workers have left belongs on the leaderboard
-    states = dict(Counter[str](queue.states().values()))
+    states = dict(Counter(str(state) for state in queue.states().values()))
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:

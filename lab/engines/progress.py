@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from lab.study import EpochEnded, Event, TrialEnded, TrialStarted
+from lab.study import EpochEnded, Event, TrialEnded, TrialStarted, WorkerDied
 from lab.training import Outcome
 
 __all__ = ["Progress", "Running"]
@@ -45,21 +45,18 @@ class Progress:
         """Trials that nobody has begun."""
         return max(0, self.total - self.done - self.failed - len(self.running))
 
-    def take(self, worker: int, event: Event) -> None:
-        """Take in what a worker tells."""
-        if isinstance(event, TrialStarted):
+    def take(self, worker: int | None, event: Event) -> None:
+        """Take in what a worker has said, or what is known of a trial that no worker has (None)."""
+        running = None if worker is None else self.running.get(worker)
+        if isinstance(event, TrialStarted) and worker is not None:
             self.running[worker] = Running(event.label, event.epochs)
-        elif isinstance(event, EpochEnded) and worker in self.running:
-            running = self.running[worker]
+        elif isinstance(event, EpochEnded) and running is not None:
             running.epoch = event.epoch
             running.value = event.metrics.get(self.monitor, running.value)
-        elif isinstance(event, TrialEnded):
+        elif isinstance(event, TrialEnded | WorkerDied) and worker is not None:
             self.running.pop(worker, None)
+        if isinstance(event, TrialEnded):
             self._count(event)
-
-    def lose(self, worker: int) -> None:
-        """Forget the trial of a worker that died."""
-        self.running.pop(worker, None)
 
     def improve(self, label: str, value: float | None) -> None:
         """Take `value` as the best if it is."""

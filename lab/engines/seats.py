@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from lab.engines.devices import Device
 from lab.errors import ConfigError, ResourceError
 
-__all__ = ["Seat", "Seats", "Sharing"]
+__all__ = ["Seat", "Seats", "Sharing", "memory_size"]
 
 WHOLE = Fraction(1)
+_SIZE = TypeAdapter(ByteSize)
+_LEAST_MEMORY = 1_000_000  # bytes: `6` means six gigabytes, not six bytes
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Seats:
         """The seats that workers have now."""
         return tuple(self._taken)
 
+    @property
+    def are_full(self) -> bool:
+        """Whether no worker can have another, however little it needs."""
+        return (self._most is not None and len(self._taken) >= self._most) or not any(self._free.values())
+
     def room(self, device: Device) -> Fraction:
         """Return the free share of a device."""
         return self._free[device]
@@ -56,7 +65,7 @@ class Seats:
         Args:
             shares: how much of each device the worker needs (0 < share <= 1); it does not fit on the others.
         """
-        if self._most is not None and len(self._taken) >= self._most:
+        if self.are_full:
             return None
         fitting = [device for device, share in shares.items() if share <= self._free[device]]
         if not fitting:
@@ -136,6 +145,21 @@ class Sharing:
             return Fraction(needed, device.memory)
         gpus = sum(each.is_gpu for each in self.devices)
         return Fraction(1, max(device.workers, math.ceil((self.workers or 1) / gpus)))
+
+
+def memory_size(text: str) -> int:
+    """Return the bytes of a size with its unit, such as `6GB` or `500 MiB`.
+
+    Raises:
+        ConfigError: it is none, or less than a megabyte.
+    """
+    try:
+        size = int(_SIZE.validate_python(text))
+    except ValidationError:
+        size = 0
+    if size < _LEAST_MEMORY:
+        raise ConfigError(f"--gpu-memory takes a size with its unit, such as 6GB, but got {text!r}")
+    return size
 
 
 def _too_small(needed: int, devices: Iterable[Device]) -> str:

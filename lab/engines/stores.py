@@ -37,8 +37,8 @@ class Stores:
         for name in ("artifact_dir", "checkpoint_dir", "journal_dir"):
             object.__setattr__(self, name, absolute_path(getattr(self, name)))
 
-    def for_worker(self, study: str) -> WorkerSettings:
-        """Return what a worker of `study` is given."""
+    def for_worker(self, study: str, *, alone: bool = True, only_alone: bool = False) -> WorkerSettings:
+        """Return the settings of a worker of `study`; see `WorkerSettings` for `alone` and `only_alone`."""
         return WorkerSettings(
             study=study,
             storage=self.storage,
@@ -46,6 +46,8 @@ class Stores:
             artifact_dir=self.artifact_dir,
             checkpoint_dir=self.checkpoint_dir,
             journal_dir=self.journal_dir,
+            alone=alone,
+            only_alone=only_alone,
         )
 
 

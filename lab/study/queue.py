@@ -279,13 +279,18 @@ class TrialQueue:
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
 
     def claim(
-        self, prepare: Callable[[int], bool] = lambda trial_id: True, *, alone: bool = True
+        self,
+        prepare: Callable[[int], bool] = lambda trial_id: True,
+        *,
+        alone: bool = True,
+        only_alone: bool = False,
     ) -> Claim | None:
         """Take the next waiting trial for this process; None if none may start.
 
         Args:
             prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
             alone: whether this process has its GPU to itself: trials that need that are left to such processes.
+            only_alone: whether to take no others.
 
         Raises:
             StudyError: nothing waits but trials whose config cannot be read.
@@ -300,7 +305,7 @@ class TrialQueue:
             except StudyError as error:
                 unreadable.append(error)
                 continue
-            if record.alone and not alone:
+            if (record.alone and not alone) or (only_alone and not record.alone):
                 continue
             if self._take(trial_id, study) and prepare(trial_id):
                 return self._claimed(trial_id)

@@ -44,6 +44,7 @@ class WorkerSettings:
         journal_dir: where what trials log is kept until the MLflow store has it; without one they wait for it.
         alone: whether this worker has its GPU to itself. If not, a trial that runs out of memory is put back, to be
             retried by a worker that has.
+        only_alone: whether it trains only trials that have been put back for that, and then exits.
     """
 
     study: str
@@ -53,6 +54,7 @@ class WorkerSettings:
     checkpoint_dir: Path
     journal_dir: Path | None = None
     alone: bool = True
+    only_alone: bool = False
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
@@ -73,7 +75,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
             if search.is_exhausted():
                 return
             try:
-                claim = queue.claim(search.prepare, alone=settings.alone)
+                claim = queue.claim(search.prepare, alone=settings.alone, only_alone=settings.only_alone)
             except Interrupted:
                 return
             if claim is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 
-from lab.cli.signals import Stop, stop_on_signals
+from lab.cli.signals import SignalStop, stop_on_signals
 
 
 def test_a_thread_goes_without_signals() -> None:
-    before, found = signal.getsignal(signal.SIGTERM), list[Stop]()
+    before, found = signal.getsignal(signal.SIGTERM), list[SignalStop]()
 
     def run() -> None:
         with stop_on_signals("") as stop:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from lab.engines import Progress
-from lab.study import EpochEnded, TrialEnded, TrialStarted
+from lab.study import EpochEnded, TrialEnded, TrialStarted, WorkerDied
 
 
 def make(maximize: bool = True, total: int = 4) -> Progress:
@@ -30,12 +30,19 @@ def test_counts() -> None:
     progress.take(1, ended(1, "failed", None))
     assert counts(progress) == (1, 0, 2, 1)
     progress.take(0, TrialStarted(2, "t2", 5))
-    progress.lose(0)
+    progress.take(0, WorkerDied(2, "t2", "its process was killed"))
     assert counts(progress) == (1, 0, 3 - 1, 1)
     progress.take(1, TrialStarted(2, "t2", 5))
     progress.take(1, ended(2, "killed", None))  # put back
     assert counts(progress) == (1, 0, 2, 1)
     assert [event.number for event in progress.ended] == [0, 1, 2]
+
+
+def test_a_trial_that_was_given_up_has_failed_though_no_worker_says_so() -> None:
+    progress = make()
+    progress.take(0, TrialStarted(0, "t0", 5))
+    progress.take(None, ended(1, "failed", None))
+    assert counts(progress) == (0, 1, 2, 1)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "early_stopped", "diverged", "not_converged"])

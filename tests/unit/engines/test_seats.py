@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.engines.devices import Device, Gpu, memory_of, visible_gpus
-from lab.engines.seats import Seat, Seats, Sharing
+from lab.engines.seats import Seat, Seats, Sharing, memory_size
 from lab.errors import ConfigError, ResourceError
 
 GB = 10**9
@@ -125,6 +125,19 @@ def test_gpus_too_small_for_one_trial() -> None:
 def test_two_answers_to_one_question() -> None:
     with pytest.raises(ConfigError, match=r"--workers-per-gpu and --gpu-memory .* only one"):
         Sharing(TWO, per_gpu=2, gpu_memory=GB)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("6GB", 6 * GB), ("500 MiB", 500 * 2**20), ("1.5g", 1_500_000_000)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["6", "-6GB", "much", ""])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--gpu-memory takes a size with its unit, such as 6GB, but got"):
+        memory_size(text)
 
 
 def test_without_a_gpu_there_is_a_seat_a_core() -> None:

@@ -1,0 +1,184 @@
+"""A long-running service of workers: it trains what waits in any study, and waits for more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lab.engines.ending import conclude_if_over
+from lab.engines.launcher import Launcher
+from lab.engines.processes import ProcessLauncher
+from lab.engines.seats import Sharing
+from lab.engines.stores import Stores, connected
+from lab.engines.supervisor import PAUSE_SECONDS, Supervisor
+from lab.engines.waking import Leftovers
+from lab.errors import LabError
+from lab.study import Event, Studies, TrialEnded, TrialQueue, TrialStarted, WorkerDied, WorkerFailed, reason
+from lab.tracking import Tracker, UnavailableError, prepare
+from lab.training import Outcome
+
+__all__ = ["Served", "serve"]
+
+_DELIVERY_SECONDS = 1.0  # for what this process itself has logged; workers deliver their own
+_STOP_SECONDS = 8.0  # after which workers that were asked to stop are killed
+
+
+@dataclass
+class Served:
+    """What came of a service: trials `done` and `failed`, and studies that are `broken`: they could not be read,
+    worked on or concluded."""
+
+    done: int = 0
+    failed: int = 0
+    broken: set[str] = field(default_factory=set)
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether there was work, and all of it failed."""
+        return not self.done and bool(self.failed or self.broken)
+
+
+def serve(
+    stores: Stores,
+    *,
+    studies: Sequence[str] = (),
+    workers: int | None = None,
+    workers_per_gpu: int | None = None,
+    gpu_memory: int | None = None,
+    launcher: Launcher | None = None,
+    idle_exit: float | None = None,
+    on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
+    on_trouble: Callable[[str], None] = lambda message: None,
+    on_delivered: Callable[[str], None] = lambda message: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Served:
+    """Train what waits in the studies, and wait for more, until `should_stop` returns True.
+
+    A study starts when the studies that it needs are over. Trials of dead workers are requeued, here at once and
+    elsewhere when their heartbeat has stopped; a study that is over gets its leaderboard. Studies that lab has not
+    planned are left alone. A broken one does not keep the others from being trained.
+
+    Args:
+        stores: where studies and runs are kept.
+        studies: names of the only studies to work on; all if empty.
+        workers: maximum number of workers; by default one per GPU, or per core of a machine without GPUs.
+        workers_per_gpu: how many workers share a GPU.
+        gpu_memory: bytes of GPU memory that one trial needs, to count how many share a GPU; by default what the
+            grid file of each study says.
+        launcher: what starts the workers; processes of this machine by default.
+        idle_exit: seconds without work after which to return; never if None.
+        on_event: called with what happens to trials and workers.
+        on_trouble: called with what keeps a study from being worked on; it is tried again later.
+        on_delivered: called, from a thread, with what was delivered of journals that dead processes had left.
+        should_stop: asked twice a second; True lets running trials checkpoint and returns them to the queue.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        ConfigError: both `workers_per_gpu` and `gpu_memory` are given.
+        LabError: a store cannot be opened at the start, or refuses these credentials.
+    """
+    launcher = launcher or ProcessLauncher()
+    sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
+    try:
+        prepare(stores.tracking_uri)
+    except UnavailableError as error:
+        on_trouble(f"{error} What trials log is kept in {stores.journal_dir} until it answers")
+    tracker = connected(stores)
+    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop)
+    policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
+    leftovers = Leftovers(stores, on_delivered)
+    try:
+        Supervisor(launcher, sharing, stores, tracker, policy).run()
+    finally:
+        leftovers.close()
+        tracker.flush(_DELIVERY_SECONDS)
+    return policy.served
+
+
+class _UntilIdle:
+    """The policy of a service: all studies, until it is idle or told to stop; a failure pauses its study."""
+
+    stop_seconds = _STOP_SECONDS
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        idle_exit: float | None,
+        on_event: Callable[[TrialQueue, Event], None],
+        on_trouble: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.served = Served()
+        self.should_stop = should_stop
+        self._tracker = tracker
+        self._idle_exit = math.inf if idle_exit is None else idle_exit
+        self._on_event = on_event
+        self._on_trouble = on_trouble
+        self._paused: dict[str, float] = {}  # until when, by study
+        self._told: dict[str, str] = {}  # what was said last of a study that is broken
+        self._worked = time.monotonic()  # when a trial was last in a worker's hands
+
+    def watch(self, studies: Studies) -> None:
+        """Look after these studies."""
+        self._studies = studies
+
+    def studies(self) -> list[TrialQueue]:
+        """Return the studies that are not paused."""
+        return [queue for queue in self._studies.queues() if not self._is_paused(queue)]
+
+    def ready(self) -> list[TrialQueue]:
+        """Return those of them with waiting trials that may start now."""
+        return [queue for queue in self._studies.ready() if not self._is_paused(queue)]
+
+    def is_over(self) -> bool:
+        """Return whether there was no work for long enough; workers that only start and fail are none."""
+        return time.monotonic() - self._worked >= self._idle_exit
+
+    def settle(self, queue: TrialQueue) -> None:
+        """Conclude a study that is over."""
+        result = conclude_if_over(queue, self._tracker)
+        if result is not None and result.trouble and not result.waits:
+            self._on_trouble(f"{queue.name}: it is over, without a leaderboard: {result.trouble}")
+
+    def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
+        """Count what has happened, pause a study whose worker could not go on, and pass it on."""
+        if isinstance(event, TrialStarted | TrialEnded | WorkerDied):
+            self._worked = time.monotonic()
+        if isinstance(event, TrialStarted):
+            self._told.pop(queue.name, None)
+        elif isinstance(event, TrialEnded):
+            self.served.failed += event.outcome == Outcome.FAILED
+            self.served.done += event.outcome not in (Outcome.FAILED, Outcome.KILLED)
+        elif isinstance(event, WorkerFailed):
+            self._pause(queue.name)
+        self._on_event(queue, event)
+
+    def fail(self, queue: TrialQueue | None, error: Exception) -> None:
+        """Say why; pause the study if it is one's."""
+        if queue is None:
+            self._on_trouble(str(error))
+        else:
+            self.broke(queue.name, error)
+
+    def broke(self, study: str, error: Exception) -> None:
+        """Leave a study alone for a while, and say why unless that was said already."""
+        self._pause(study)
+        said = str(error).partition("\n")[0] if isinstance(error, LabError) else reason(error)
+        message = f"{study}: {said}. It is tried again later; other studies continue"
+        if self._told.get(study) != message:
+            self._told[study] = message
+            self._on_trouble(message)
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+    def _pause(self, study: str) -> None:
+        self.served.broken.add(study)
+        self._paused[study] = time.monotonic() + PAUSE_SECONDS
+
+    def _is_paused(self, queue: TrialQueue) -> bool:
+        return self._paused.get(queue.name, 0.0) > time.monotonic()

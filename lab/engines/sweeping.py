@@ -1,0 +1,197 @@
+"""A sweep: a grid is checked, queued, trained by workers on this machine, and concluded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from lab.config import Grid
+from lab.data import Dataset, clear_cache, load_data
+from lab.engines.ending import Ending, SweepResult, conclude, requeue_dead
+from lab.engines.launcher import Launcher
+from lab.engines.planning import Planned, check, open_tracker
+from lab.engines.processes import ProcessLauncher
+from lab.engines.progress import Progress
+from lab.engines.seats import Sharing
+from lab.engines.stores import Stores
+from lab.engines.supervisor import Supervisor
+from lab.engines.watching import progress_of
+from lab.errors import LabError
+from lab.study import (
+    Event,
+    Submission,
+    TrialQueue,
+    WorkerFailed,
+    end_stale,
+    note_if_exhausted,
+    open_storage,
+    requeue_failed,
+    submit,
+)
+from lab.tracking import Tracker
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    grid: Grid,
+    stores: Stores | None = None,
+    *,
+    workers: int | None = None,
+    workers_per_gpu: int | None = None,
+    gpu_memory: int | None = None,
+    launcher: Launcher | None = None,
+    download: bool = False,
+    retry_failed: bool = False,
+    on_data: Callable[[Dataset], None] = lambda dataset: None,
+    on_plan: Callable[[Submission, Progress], None] = lambda submission, progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_queued: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SweepResult:
+    """Train every cell of `grid` that its study has not trained yet, after the studies that it needs.
+
+    Args:
+        grid: from `load_grid`.
+        stores: where studies and runs are kept.
+        workers: maximum number of workers; by default one per GPU, or per core of a machine without GPUs.
+        workers_per_gpu: how many workers share a GPU.
+        gpu_memory: bytes of GPU memory that one trial needs, to count how many share a GPU; by default what the
+            grid file says.
+        launcher: what starts the workers; processes of this machine by default.
+        download: whether a missing dataset may be downloaded.
+        retry_failed: also train again what failed before.
+        on_data: called with the data of each study's first cell, before anything is queued.
+        on_plan: called once all cells of a study are queued, before the first is trained.
+        on_progress: called when something has happened, and twice a second.
+        on_queued: called while cells are queued, with how many are and how many will be.
+        should_stop: asked twice a second; True lets running trials checkpoint and returns them to the queue.
+
+    Returns:
+        How the study of `grid` ended, or the first of those it needs that was not completed.
+
+    Raises:
+        ConfigError: cells that cannot be trained, or both `workers_per_gpu` and `gpu_memory`; no trial has started.
+        LabError: the data is missing, a store cannot be used, or a worker could not go on.
+    """
+    stores = stores or Stores()
+    planned = check(grid)
+    launcher = launcher or ProcessLauncher()  # imports what workers share while this process plans
+    sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)
+    tracker = open_tracker(planned, stores)
+    for each in planned:
+        # checks that it is there, and fills its cache, for all
+        on_data(load_data(each.cells[0].config, download=download))
+        clear_cache()  # workers have their own; this process does not need the memory
+    storage = open_storage(stores.storage, should_stop=should_stop)
+    sweeper = _Sweeper(stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop)
+    for each in planned:
+        result = sweeper.sweep(each.grid, submit(each.grid, each.cells, storage, tracker, on_queued))
+        if result.ending != "done":
+            break
+    return result
+
+
+def _sharing(
+    launcher: Launcher,
+    planned: Iterable[Planned],
+    workers: int | None,
+    workers_per_gpu: int | None,
+    gpu_memory: int | None,
+) -> Sharing:
+    """Return how workers share the devices; raise if no GPU has as much memory as a trial of any study needs."""
+    sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
+    for each in planned:
+        sharing.shares(each.grid.gpu_memory)
+    return sharing
+
+
+@dataclass(frozen=True)
+class _Sweeper:
+    """What the sweeps of a study, and of those that it needs, have in common; the fields are arguments of `sweep`."""
+
+    stores: Stores
+    tracker: Tracker
+    launcher: Launcher
+    sharing: Sharing
+    retry_failed: bool
+    on_plan: Callable[[Submission, Progress], None]
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+    def sweep(self, grid: Grid, submission: Submission) -> SweepResult:
+        """Train what waits in the study of `grid`, and conclude it."""
+        queue = submission.queue
+        requeue_dead(queue, self.tracker)
+        if self.retry_failed:
+            requeue_failed(queue)
+            end_stale(queue, self.tracker)
+        progress = replace(progress_of(queue), running={}, ended=[])
+        self.on_plan(submission, progress)
+        policy = _UntilOver(queue, progress, self.on_progress, self.should_stop)
+        ending: Ending = "stopped"
+        try:
+            Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
+            if policy.error is not None:
+                raise policy.error
+            note_if_exhausted(
+                grid, queue
+            )  # where the last worker stopped for another reason before it saw that
+            ending = self._ending(queue)
+        finally:
+            result = conclude(queue, submission.run, self.tracker, ending)
+        return result
+
+    def _ending(self, queue: TrialQueue) -> Ending:
+        if self.should_stop():
+            return "stopped"
+        if queue.is_cancelled():
+            return "cancelled"
+        return "out_of_time" if queue.is_out_of_time() else "done"
+
+
+@dataclass
+class _UntilOver:
+    """The policy of a sweep: one study, until it is over or a failure stops it."""
+
+    queue: TrialQueue
+    progress: Progress
+    on_progress: Callable[[Progress], None]
+    asked_to_stop: Callable[[], bool]
+    error: Exception | None = None
+    stop_seconds: float = math.inf  # a second Ctrl-C ends the waiting
+
+    def should_stop(self) -> bool:
+        """Return whether the sweep was asked to stop, or has failed."""
+        return self.error is not None or self.asked_to_stop()
+
+    def studies(self) -> list[TrialQueue]:
+        """Return the study."""
+        return [self.queue]
+
+    def ready(self) -> list[TrialQueue]:
+        """Return the study if trials of it may start."""
+        return [self.queue] if self.queue.waits() and not self.queue.is_cancelled() else []
+
+    def is_over(self) -> bool:
+        """Return whether no trial waits, nor one that a worker took along which was killed before it said so."""
+        return not self.ready() and not self.queue.is_disowned()
+
+    def settle(self, queue: TrialQueue) -> None:
+        """Do nothing: the sweep concludes its study at the end."""
+
+    def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
+        """Note progress; a worker that could not go on fails the sweep."""
+        if isinstance(event, WorkerFailed):
+            self.fail(queue, LabError(event.error))
+        self.progress.take(worker, event)
+
+    def fail(self, queue: TrialQueue | None, error: Exception) -> None:
+        """Fail the sweep."""
+        self.error = self.error or error
+
+    def tick(self) -> None:
+        """Show the progress."""
+        self.progress.stopping = self.should_stop()
+        self.on_progress(self.progress)

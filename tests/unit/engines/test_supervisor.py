@@ -1,0 +1,436 @@
+"""The supervisor over stand-in devices and workers that train nothing, on a real queue."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from lab.config import parse_grid
+from lab.engines import Stores
+from lab.engines.devices import Device
+from lab.engines.launcher import Exited
+from lab.engines.seats import Seat, Sharing
+from lab.engines.supervisor import Supervisor
+from lab.errors import ResourceError, StudyError
+from lab.study import (
+    Event,
+    TrialEnded,
+    TrialKey,
+    TrialQueue,
+    TrialStarted,
+    WorkerDied,
+    WorkerFailed,
+    WorkerSettings,
+    feasible_cells,
+    open_storage,
+    submit,
+)
+from lab.study.queue import Claim
+from lab.tracking import MemoryTracker
+
+GB = 10**9
+HALF = Fraction(1, 2)
+GONE = f"{socket.gethostname()}:99999999:1.00"  # the name of a worker whose process has exited
+
+Play = Callable[["Worker", Claim], Iterator[Event]]
+
+
+def train(worker: Worker, claim: Claim) -> Iterator[Event]:
+    """Do as a worker does whose trial comes to its end."""
+    worker.queue.complete(claim.trial_id, 0.5)
+    yield TrialEnded(claim.number, claim.label, "completed", 0.5)
+
+
+class Killed(Exception):  # noqa: N818
+    """Ends a stand-in worker as SIGKILL would."""
+
+
+@dataclass
+class Worker:
+    """A stand-in worker: it takes a step whenever it is listened to."""
+
+    queue: TrialQueue
+    settings: WorkerSettings
+    seat: Seat
+    play: Play
+    stopped: bool = False
+
+    def steps(self) -> Iterator[Event | None]:
+        while not self.stopped:
+            claim = self.queue.claim(alone=self.settings.alone, only_alone=self.settings.only_alone)
+            if claim is None:
+                return
+            yield TrialStarted(claim.number, claim.label, 1)
+            if self.stopped:
+                self.queue.put_back(claim.trial_id)
+                yield TrialEnded(claim.number, claim.label, "killed")
+                return
+            try:
+                yield from self.play(self, claim)
+            except Killed:
+                self.queue.note_trial(claim.trial_id, TrialKey.WORKER, GONE)
+                raise
+
+
+@dataclass
+class StandIn:
+    """A launcher of stand-in workers."""
+
+    queue: TrialQueue
+    there: Sequence[Device]
+    play: Play = train
+    living: dict[int, Iterator[Event | None]] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+    most: int = 0
+
+    def devices(self) -> Sequence[Device]:
+        return self.there
+
+    def start(self, settings: WorkerSettings, seat: Seat) -> int:
+        self.workers.append(Worker(self.queue, settings, seat, self.play))
+        self.living[len(self.workers) - 1] = self.workers[-1].steps()
+        self.most = max(self.most, len(self.living))
+        return len(self.workers) - 1
+
+    def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
+        for number, steps in list(self.living.items()):
+            event: Event | Exited | None
+            try:
+                event = next(steps)
+            except StopIteration:
+                event = Exited(0)
+            except Killed:
+                event = Exited(-signal.SIGKILL)
+            except ZeroDivisionError as error:
+                event = Exited(1, f"ZeroDivisionError: {error}")
+            if isinstance(event, Exited):
+                del self.living[number]
+            if event is not None:
+                yield number, event
+
+    def stop(self, worker: int | None = None) -> None:
+        for number in list(self.living) if worker is None else [worker]:
+            self.workers[number].stopped = True
+
+    def kill(self) -> None:
+        for trial in self.queue.records():
+            if trial.trial.state.name == "RUNNING":
+                self.queue.note_trial(trial.trial_id, TrialKey.WORKER, GONE)
+        self.living.clear()
+
+    def __len__(self) -> int:
+        return len(self.living)
+
+    @property
+    def seats(self) -> list[tuple[str, Fraction]]:
+        """Where workers were started, in order."""
+        return [(worker.seat.device.name, worker.seat.share) for worker in self.workers]
+
+
+@dataclass
+class Noted:
+    """A policy for one study that notes what it is told."""
+
+    queue: TrialQueue
+    stop_seconds: float = math.inf
+    enough: Callable[[list[Event]], bool] = lambda events: False
+    events: list[Event] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    settled: int = 0
+
+    def should_stop(self) -> bool:
+        return bool(self.errors) or self.enough(self.events)
+
+    def studies(self) -> list[TrialQueue]:
+        return [self.queue]
+
+    def ready(self) -> list[TrialQueue]:
+        return [self.queue] if self.queue.waits() else []
+
+    def is_over(self) -> bool:
+        return not self.ready() and not self.queue.is_disowned()
+
+    def settle(self, queue: TrialQueue) -> None:
+        self.settled += 1
+
+    def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
+        self.events.append(event)
+
+    def fail(self, queue: TrialQueue | None, error: Exception) -> None:
+        self.errors.append(error)
+
+    def tick(self) -> None:
+        pass
+
+    def of(self, kind: type) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass
+class Scene:
+    """A study of some cells, and what is needed to supervise it."""
+
+    queue: TrialQueue
+    tracker: MemoryTracker
+    stores: Stores
+
+    def supervise(
+        self, launcher: StandIn, sharing: Sharing | None = None, policy: Noted | None = None
+    ) -> Noted:
+        policy = policy or Noted(self.queue)
+        sharing = sharing or Sharing(launcher.devices())
+        Supervisor(launcher, sharing, self.stores, self.tracker, policy).run()
+        return policy
+
+    @property
+    def states(self) -> list[str]:
+        return [record.trial.state.name for record in self.queue.newest().values()]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Callable[..., Scene]:
+    def make(cells: int = 4, more: str = "") -> Scene:
+        rates = ", ".join(f"0.0{number}" for number in range(1, cells + 1))
+        text = f"name: s\nbase: {{dataset: digits, width: 4, depth: 1, epochs: 1}}\ngrid: {{lr: [{rates}]}}\n{more}"
+        grid, tracker = parse_grid(text, "s.yaml"), MemoryTracker()
+        stores = Stores(storage=f"sqlite:///{tmp_path}/optuna.db")
+        storage = open_storage(stores.storage)
+        return Scene(submit(grid, feasible_cells(grid), storage, tracker).queue, tracker, stores)
+
+    return make
+
+
+TWO = (Device("2", 24 * GB), Device("GPU-6e3b", 24 * GB))
+FIRST, SECOND = (device.name for device in TWO)
+
+
+def test_one_worker_for_each_seat_until_it_is_over(scene: Callable[..., Scene]) -> None:
+    study = scene(5)
+    launcher = StandIn(study.queue, TWO)
+    policy = study.supervise(launcher)
+    assert study.states == ["COMPLETE"] * 5
+    assert launcher.seats == [(FIRST, 1), (SECOND, 1)]
+    assert all(worker.settings.alone and not worker.settings.only_alone for worker in launcher.workers)
+    assert [len(policy.of(kind)) for kind in (TrialStarted, TrialEnded)] == [5, 5]
+    assert policy.settled >= 1
+    assert policy.errors == []
+
+
+def test_no_more_workers_than_trials(scene: Callable[..., Scene]) -> None:
+    study = scene(1)
+    launcher = StandIn(study.queue, TWO)
+    study.supervise(launcher)
+    assert len(launcher.workers) == 1
+
+
+def test_a_replaced_worker_gets_the_seat_that_became_free(scene: Callable[..., Scene]) -> None:
+    study = scene(4)
+
+    def die_on_the_second(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if worker.seat.device.name == SECOND and len(launcher.workers) < 4:
+            raise Killed
+        yield from train(worker, claim)
+
+    launcher = StandIn(study.queue, TWO, die_on_the_second)
+    policy = study.supervise(launcher)
+    assert launcher.seats == [(FIRST, 1), (SECOND, 1), (SECOND, 1), (SECOND, 1)]
+    died = policy.of(WorkerDied)
+    assert [event.why for event in died if isinstance(event, WorkerDied)] == [
+        "its process was ended by SIGKILL"
+    ] * 2
+    assert study.states == ["COMPLETE"] * 4
+
+
+def test_a_trial_that_always_kills_its_worker_is_given_up_with_the_reason(
+    scene: Callable[..., Scene],
+) -> None:
+    study = scene(2, "max_retries: 1")
+
+    def die_over_the_first(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if claim.label == "lr=0.01":
+            raise Killed
+        yield from train(worker, claim)
+
+    policy = study.supervise(StandIn(study.queue, TWO[:1], die_over_the_first))
+    assert sorted(study.states) == ["COMPLETE", "FAIL"]
+    (failed,) = (event for event in policy.of(TrialEnded) if event.outcome == "failed")
+    assert failed.error == (
+        "its process died every one of the 2 times it was tried, the last time by SIGKILL, which the kernel sends "
+        "when memory runs out"
+    )
+
+
+def test_workers_that_never_begin_a_trial_are_not_started_for_ever(scene: Callable[..., Scene]) -> None:
+    study = scene(2)
+
+    class Deadly(StandIn):
+        def start(self, settings: WorkerSettings, seat: Seat) -> int:
+            number = super().start(settings, seat)
+            self.living[number] = self.dying()
+            return number
+
+        def dying(self) -> Iterator[Event]:
+            raise Killed
+            yield
+
+    launcher = Deadly(study.queue, TWO[:1])
+    policy = study.supervise(launcher)
+    (error,) = policy.errors
+    assert isinstance(error, StudyError)
+    assert "A worker ended with exit code -9 before it began a trial; if it said why" in str(error)
+    assert len(launcher.workers) == 10
+
+
+def test_what_a_broken_worker_raised_is_told(scene: Callable[..., Scene]) -> None:
+    study = scene(2)
+
+    class Broken(StandIn):
+        def start(self, settings: WorkerSettings, seat: Seat) -> int:
+            number = super().start(settings, seat)
+            self.living[number] = iter(1 // each for each in [0])  # type: ignore[assignment]
+            return number
+
+    launcher = Broken(study.queue, TWO[:1])
+    policy = study.supervise(launcher)
+    assert [str(error) for error in policy.errors] == [
+        "A worker ended with exit code 1 before it began a trial: ZeroDivisionError: integer division or modulo by zero"
+    ]
+    assert len(launcher.workers) == 1
+
+
+def test_workers_are_stopped_and_their_trials_returned(scene: Callable[..., Scene]) -> None:
+    study = scene(4)
+    launcher = StandIn(study.queue, TWO)
+    policy = Noted(study.queue, enough=lambda events: len(events) >= 2)
+    study.supervise(launcher, policy=policy)
+    assert len(launcher) == 0
+    assert study.states == ["WAITING"] * 4
+    assert [event.outcome for event in policy.of(TrialEnded) if isinstance(event, TrialEnded)] == [
+        "killed"
+    ] * 2
+
+
+def test_workers_that_do_not_stop_in_time_are_killed(scene: Callable[..., Scene]) -> None:
+    study = scene(2)
+
+    def hang(worker: Worker, claim: Claim) -> Iterator[Event]:
+        while True:
+            yield WorkerFailed("it hangs")
+
+    launcher = StandIn(study.queue, TWO, hang)
+    policy = Noted(study.queue, stop_seconds=0.1, enough=lambda events: len(events) >= 4)
+    study.supervise(launcher, policy=policy)
+    assert len(launcher) == 0
+    assert study.states == ["WAITING"] * 2
+
+
+def test_an_error_in_a_callback_leaves_no_worker(scene: Callable[..., Scene]) -> None:
+    study = scene(2)
+
+    class Raising(Noted):
+        def tick(self) -> None:
+            raise KeyboardInterrupt
+
+    launcher = StandIn(study.queue, TWO)
+    with pytest.raises(KeyboardInterrupt):
+        study.supervise(launcher, policy=Raising(study.queue))
+    assert len(launcher.workers) == 2
+    assert len(launcher) == 0
+    assert study.states == ["WAITING"] * 2
+
+
+def test_seats_are_counted_from_the_memory_that_the_study_says(scene: Callable[..., Scene]) -> None:
+    study = scene(6, "gpu_memory: 9GB")
+    launcher = StandIn(study.queue, TWO)
+    study.supervise(launcher)
+    assert launcher.most == 4
+    assert not any(worker.settings.alone for worker in launcher.workers)
+
+
+def test_a_study_that_no_gpu_is_large_enough_for(scene: Callable[..., Scene]) -> None:
+    study = scene(2, "gpu_memory: 40GB")
+    launcher = StandIn(study.queue, TWO)
+    policy = study.supervise(launcher)
+    (error,) = policy.errors
+    assert isinstance(error, ResourceError)
+    assert "a trial needs 40 GB, but GPU 2 has 24 GB, GPU GPU-6e3b has 24 GB" in str(error)
+    assert launcher.workers == []
+
+
+def out_of_memory(label: str) -> Play:
+    """Return what workers do of which one's trial has too little memory unless it has its GPU to itself."""
+
+    def play(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if claim.label == label and not worker.settings.alone:
+            worker.queue.put_back(claim.trial_id, alone=True)
+            yield TrialEnded(claim.number, claim.label, "killed", error="out of memory")
+            return
+        yield from train(worker, claim)
+
+    return play
+
+
+def test_a_trial_out_of_memory_is_retried_with_a_gpu_to_itself_and_then_it_is_shared_again(
+    scene: Callable[..., Scene],
+) -> None:
+    study = scene(9)
+
+    def slow(worker: Worker, claim: Claim) -> Iterator[Event]:
+        yield from ([] if claim.label == "lr=0.02" else [None] * 3)  # type: ignore[misc]
+        yield from out_of_memory("lr=0.02")(worker, claim)
+
+    launcher = StandIn(study.queue, TWO[:1], slow)
+    policy = study.supervise(launcher, Sharing(TWO[:1], per_gpu=3))
+    assert study.states == ["COMPLETE"] * 9
+    assert policy.errors == []
+    assert launcher.seats[:4] == [(FIRST, Fraction(1, 3))] * 3 + [(FIRST, 1)]
+    whole = launcher.workers[3]
+    assert whole.settings.only_alone
+    assert whole.settings.alone
+    assert launcher.seats[4:7] == [(FIRST, Fraction(1, 3))] * 3
+    assert [seat for seat in launcher.seats if seat[1] == 1] == [(FIRST, 1)]
+
+
+def test_only_one_of_several_gpus_is_emptied(scene: Callable[..., Scene]) -> None:
+    study = scene(9)
+
+    def slow(worker: Worker, claim: Claim) -> Iterator[Event]:
+        yield from ([] if claim.label == "lr=0.01" else [None] * 20)  # type: ignore[misc]
+        yield from out_of_memory("lr=0.01")(worker, claim)
+
+    launcher = StandIn(study.queue, TWO, slow)
+    study.supervise(launcher, Sharing(TWO, per_gpu=2))
+    assert study.states == ["COMPLETE"] * 9
+    stopped = {worker.seat.device.name for worker in launcher.workers if worker.stopped}
+    whole = [worker.seat.device.name for worker in launcher.workers if worker.settings.only_alone]
+    assert len(whole) == 1
+    assert stopped == set(whole)
+
+
+def test_a_gpu_that_is_free_needs_no_emptying(scene: Callable[..., Scene]) -> None:
+    study = scene(1)
+    launcher = StandIn(study.queue, TWO, out_of_memory("lr=0.01"))
+    study.supervise(launcher, Sharing(TWO, per_gpu=2))
+    assert study.states == ["COMPLETE"]
+    assert launcher.seats[0][1] == HALF
+    assert launcher.seats[1][1] == 1
+    assert not any(worker.stopped for worker in launcher.workers)
+
+
+def test_without_a_gpu_every_worker_may_train_what_ran_out_of_memory_elsewhere(
+    scene: Callable[..., Scene],
+) -> None:
+    study = scene(2)
+    claim = study.queue.claim()
+    assert claim is not None
+    study.queue.put_back(claim.trial_id, alone=True)
+    launcher = StandIn(study.queue, (Device("cpu", workers=2),))
+    study.supervise(launcher)
+    assert study.states == ["COMPLETE"] * 2
