@@ -11,4 +11,5 @@ from .serving import Served as Served
 from .serving import serve as serve
 from .stores import Stores as Stores
 from .sweeping import sweep as sweep
+from .watching import progress_of as progress_of
 from .watching import watch as watch
