@@ -17,7 +17,7 @@ from lab.engines import Stores, submit
 from lab.engines.ending import end_run
 from lab.engines.waking import Leftovers
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, find_queue, lock, open_storage, storage
+from lab.study import TrialQueue, find_queue, lock, open_storage, opening
 from lab.study.lock import alone
 from lab.tracking import RunStatus, connect, left
 from lab.tracking.journal import RunJournal
@@ -67,7 +67,7 @@ def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
 def test_a_transaction_that_somebody_sleeps_in_is_broken_off_and_done_again(
     postgres_server: str, postgres: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_IDLE", "SET idle_in_transaction_session_timeout = '500ms'")
+    monkeypatch.setattr(opening, "_IDLE", "SET idle_in_transaction_session_timeout = '500ms'")
     address = postgres.database()  # type: ignore[attr-defined]
     sleeping, other = open_storage(address), open_storage(address)
     study_id = sleeping.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
@@ -90,7 +90,7 @@ def test_a_transaction_that_somebody_sleeps_in_is_broken_off_and_done_again(
 
 
 def test_who_waits_for_a_locked_sqlite_file_says_so(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(opening, "_BUSY_SECONDS", 0.2)
     opened = open_storage(stores.storage)
     study_id = opened.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
     over = threading.Event()
