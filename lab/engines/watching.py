@@ -1,4 +1,4 @@
-"""The progress of a study as its database shows it, whoever trains it and wherever."""
+"""How a study goes on, seen from its database alone: whoever trains it, wherever."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 
 from lab.engines.progress import Progress, Running
-from lab.stopping import Stop
 from lab.study import State, TrialEnded, TrialQueue, winner
 
 __all__ = ["progress_of", "watch"]
 
 _LOOK_SECONDS = 1.0
-_REST = 4  # times as long as a look took pass before the next: thousands of trials take long to read
+_SHARE = 4  # a look takes at most so much of the time: thousands of trials take long to read
+_TICK = 0.2
 
 
 def progress_of(queue: TrialQueue) -> Progress:
-    """Return the progress of a study, whoever trains it; its running trials are numbered from 0, as workers are."""
+    """Return how a study stands; whoever trains it, the trials that run are numbered from 0."""
     records = list(queue.newest().values())
     states, study = [record.state for record in records], queue.record()
     progress = Progress(
@@ -44,19 +44,19 @@ def watch(
     queue: TrialQueue,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    stop: Stop | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Watch a study until it is over, or cancelled and nothing of it is running.
+    """Look at a study until nothing of it is waiting or running, or it is cancelled and nothing is running.
 
     Args:
         queue: from `find_queue`.
         on_progress: called after every look.
-        stop: ends the watching, and nothing else.
+        should_stop: asked several times a second; True ends the watching, and nothing else.
 
     Returns:
-        Its progress at the end.
+        How the study stood at last.
     """
-    view, stop = _View(queue), stop or Stop()
+    view = _View(queue)
     while True:
         began = time.monotonic()
         over = queue.is_over()  # first: what ends after this is seen by the next look
@@ -65,12 +65,15 @@ def watch(
         on_progress(progress)
         if over or (queue.is_cancelled() and not progress.running):
             return progress
-        if stop.wait(max(_LOOK_SECONDS, _REST * took)):
-            return progress
+        wake = time.monotonic() + max(_LOOK_SECONDS, _SHARE * took)
+        while time.monotonic() < wake:
+            if should_stop():
+                return progress
+            time.sleep(_TICK)
 
 
 class _View:
-    """What a study looks like from one look to the next."""
+    """What changes from look to look."""
 
     def __init__(self, queue: TrialQueue) -> None:
         self._queue = queue
@@ -79,7 +82,7 @@ class _View:
         self._started = time.monotonic()
 
     def look(self) -> Progress:
-        """Return the progress now; `ended` has what has ended since the first look."""
+        """Return how the study stands now; `ended` has what has ended since the first look."""
         progress = progress_of(self._queue)
         if self._before is None:
             self._before = {trial.number for trial in progress.ended}

@@ -99,14 +99,14 @@ def test_a_worker_that_may_only_read_puts_back_what_it_claims(
     assert process.returncode == 1  # all of its work broke down
     assert "Trouble: tiny: Creating the run" in errors
     assert "this account may not do that (403)." in errors
-    assert errors.count("  lr=0.01 relu  returned to the queue: its worker could not continue\n") == 1
+    assert errors.count("  lr=0.01 relu  lost, and put back: its worker could not go on\n") == 1
     assert "failed" not in output
     nothing_began(submitted, auth, monkeypatch)
 
 
 def test_status_needs_no_server_and_a_reader_may_look(submitted: Any) -> None:
     assert submitted("status", "tiny", env=NOBODY).stdout.startswith("tiny: 3 waiting")
-    assert submitted("best", "tiny", env=READER).stdout == "No trial of tiny has begun yet\n"
+    assert submitted("best", "tiny", env=READER).stdout == "No trial of tiny has started yet\n"
 
 
 def test_credentials_from_mlflows_file(submitted: Any, auth: AuthServer) -> None:
