@@ -53,7 +53,7 @@ def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searche
 
 
 class StudySearch:
-    """The search of a study, if it has one, as its grid file currently says.
+    """The search of a study, if it has one, as its current grid file describes it.
 
     The file can be submitted again, with or without a search, while a worker is running.
 
@@ -125,7 +125,7 @@ class Searcher:
         self._in_vain = 0  # suggestions in a row that may not be trained
 
     def is_exhausted(self) -> bool:
-        """Return whether no new trials start; the study is told so."""
+        """Return whether no new trials start; if so, note it in the study."""
         return note_if_exhausted(self._grid, self._queue)
 
     def prepare(self, trial_id: int) -> bool:
