@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.config import TrialConfig, parse_config, parse_values
+from lab.config import TrialConfig, parse_values
 from lab.data import describe, identified, load_data
 from lab.engines.stores import Stores, connected
-from lab.errors import ConfigError, TrackingError
+from lab.errors import TrackingError
 from lab.models import summarize_config
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.restore import find_run, restore_config, whole_id
@@ -141,11 +141,7 @@ def resumed_single(run: str, stores: Stores, settings: Mapping[str, str]) -> Sin
     prepare(stores.tracking_uri)
     tracker = connected(stores)
     run_id = find_run(tracker, run)
-    before = restore_config(tracker, run_id)
-    after = parse_config({**before.as_values(), **parse_values(settings)})
-    if after.cell_hash != before.cell_hash:
-        raise ConfigError("--resume continues a run with its own settings; start a new run to change them")
-    return Single(after, tracker, stores, run_id)
+    return Single(restore_config(tracker, run_id, parse_values(settings)), tracker, stores, run_id)
 
 
 def analyse_stored_run(run: str, stores: Stores, *, download: bool = False) -> AnalysedRun:
