@@ -13,7 +13,7 @@ from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from lab.tracking import Run, Tracker
-    from lab.tracking.frames import RunRecord
+    from lab.tracking.base import RunRecord
 
 __all__ = [
     "end_outer_run",

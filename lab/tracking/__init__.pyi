@@ -1,5 +1,6 @@
 from .base import Left as Left
 from .base import Place as Place
+from .base import RunRecord as RunRecord
 from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker
 from .base import UnavailableError as UnavailableError
@@ -9,15 +10,19 @@ from .connection import missing_runs as missing_runs
 from .connection import prepare as prepare
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
+from .export import export_bytes as export_bytes
+from .frames import run_frame as run_frame
 from .journal import Refused as Refused
 from .journaled import JournaledTracker as JournaledTracker
 from .journals import left as left
 from .journals import stores_left as stores_left
 from .memory import MemoryTracker as MemoryTracker
+from .mlflow import MlflowTracker as MlflowTracker
 from .pending import pending_id as pending_id
 from .pending import pending_key as pending_key
 from .pending import run_in_store as run_in_store
 from .rebase import follow as follow
 from .run import Run as Run
+from .system_metrics import LoadMonitor as LoadMonitor
 from .views import run_page as run_page
 from .views import study_page as study_page

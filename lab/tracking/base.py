@@ -6,7 +6,7 @@ The words are MLflow's. Store failures raise `TrackingError`, from any method.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
     from torch import Tensor, nn
 
-    from lab.tracking.frames import RunRecord
     from lab.tracking.run import Run
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "Left",
     "Metric",
     "Place",
+    "RunRecord",
     "RunStatus",
     "Tracker",
     "UnavailableError",
@@ -89,6 +89,20 @@ class Left:
     def __str__(self) -> str:
         refused = f" ({self.refused:,} of them refused)" if self.refused else ""
         return f"{counted(self.writes, 'write')} of {counted(self.runs, 'run')}{refused}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a tracker knows of one run; times in milliseconds since 1970."""
+
+    run_id: str
+    name: str
+    status: RunStatus
+    start_time: int
+    end_time: int | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
+from lab import tracking  # MLflow takes seconds to import: only when it is needed
 from lab.errors import LabWarning
 from lab.places import absolute_address, absolute_path
-from lab.tracking.base import (
-    Tracker,
-)
+from lab.tracking.base import Tracker
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.lifecycle import missing_in_database
 from lab.tracking.memory import MemoryTracker
@@ -33,8 +32,6 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
     """
     if tracking_uri == "memory":
         return MemoryTracker()
-    from lab.tracking.mlflow import MlflowTracker  # seconds of imports, which `lab --help` must not wait for
-
     tracking_uri = absolute_address(tracking_uri)
     artifact_dir = None if artifact_dir is None else absolute_path(artifact_dir)
     journal_dir = None if journal_dir is None else absolute_path(journal_dir)
@@ -42,12 +39,10 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
     if happened:
         warnings.warn(happened, LabWarning, stacklevel=2)
     location = None if tracking_uri.startswith("http") or artifact_dir is None else str(artifact_dir)
-    tracker = MlflowTracker(tracking_uri, location, own_folders(tracking_uri, artifact_dir))
+    tracker = tracking.MlflowTracker(tracking_uri, location, own_folders(tracking_uri, artifact_dir))
     if journal_dir is None:
         return tracker
-    from lab.tracking.system_metrics import LoadMonitor
-
-    return JournaledTracker(tracker, journal_dir, LoadMonitor)
+    return JournaledTracker(tracker, journal_dir, tracking.LoadMonitor)
 
 
 def missing_runs(tracking_uri: str, run_ids: Collection[str]) -> set[str]:
@@ -74,6 +69,4 @@ def prepare(tracking_uri: str) -> None:
     """
     if tracking_uri == "memory":
         return
-    from lab.tracking.mlflow import MlflowTracker
-
-    MlflowTracker(absolute_address(tracking_uri)).prepare()
+    tracking.MlflowTracker(absolute_address(tracking_uri)).prepare()

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from lab.tracking.base import RunStatus
+from lab.tracking.base import RunRecord, RunStatus
 
-__all__ = ["RunRecord", "run_frame"]
+__all__ = ["run_frame"]
 
 _COLUMNS = ("run_id", "name", "status", "start_time", "end_time")
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a tracker knows of one run; times in milliseconds since 1970."""
-
-    run_id: str
-    name: str
-    status: RunStatus
-    start_time: int
-    end_time: int | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lab.errors import LabError, ResourceError
 from lab.hold import Hold
-from lab.tracking.base import Left, Place, RunStatus, Tracker, UnavailableError, artifact_path
+from lab.tracking.base import Left, Place, RunRecord, RunStatus, Tracker, UnavailableError, artifact_path
 from lab.tracking.courier import Courier
 from lab.tracking.couriers import Couriers
 from lab.tracking.delivery import deliver
@@ -32,8 +32,6 @@ from lab.tracking.writes import Open, Write
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
-
-    from lab.tracking.frames import RunRecord
 
 __all__ = ["JournaledTracker"]
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from lab import tracking
 from lab.errors import TrackingError
 from lab.hold import Hold
-from lab.tracking.base import Left, Metric, Place, RunStatus, artifact_path
+from lab.tracking.base import Left, Metric, Place, RunRecord, RunStatus, artifact_path
 from lab.tracking.known import Known
 from lab.tracking.lifecycle import known_ids
 from lab.tracking.run import Run, now
@@ -23,8 +24,6 @@ from lab.tracking.writes import Dataset, Write
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
-
-    from lab.tracking.frames import RunRecord
 
 __all__ = ["MemoryRun", "MemoryTracker"]
 
@@ -377,14 +376,10 @@ class MemoryTracker:
 
 
 def _frame(found: Sequence[_Stored]) -> pd.DataFrame:
-    from lab.tracking.frames import run_frame
-
-    return run_frame([_record(stored) for stored in found])
+    return tracking.run_frame([_record(stored) for stored in found])
 
 
 def _record(stored: _Stored) -> RunRecord:
-    from lab.tracking.frames import RunRecord
-
     return RunRecord(
         stored.run_id,
         stored.name,
@@ -408,8 +403,6 @@ def _by_metric(name: str, descending: bool) -> Callable[[_Stored], tuple[int, fl
 
 
 def _save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
-    from lab.tracking.export import export_bytes
-
-    content = export_bytes(model, example)
+    content = tracking.export_bytes(model, example)
     folder.mkdir(parents=True)
     (folder / "model.pt2").write_bytes(content)

@@ -25,12 +25,13 @@ from lab.tracking.artifacts import delete_files, files, places, registered_runs 
 from lab.tracking.base import (  # noqa: E402
     Left,
     Place,
+    RunRecord,
     RunStatus,
     artifact_path,
     public_uri,
 )
 from lab.tracking.client import open_client  # noqa: E402
-from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
+from lab.tracking.frames import run_frame  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
