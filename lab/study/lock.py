@@ -1,4 +1,4 @@
-"""One process at a time, across processes and machines: a lock that its holder's death releases."""
+"""A lock across processes and machines that ends with its holder."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["alone"]
 
 _TAKE = sa.text("SELECT pg_try_advisory_lock(:key)")
 _TICK = 0.02
-_TELL_SECONDS = 10.0  # of waiting, before it is said
+_TELL_SECONDS = 10.0  # of waiting, before a warning says so
 _MOST_SECONDS = 600.0  # planning thousands of cells takes a minute
 
 
 @contextmanager
 def alone(engine: sa.Engine, what: str) -> Iterator[None]:
-    """Keep everybody else who asks for the same `what` of this database waiting until the end of the block.
+    """Keep others that ask for the same `what` of this database waiting until the end of the block.
 
-    SQLite has one machine's processes, and a lock on a file beside the database serves them; PostgreSQL has
-    advisory locks. Both end with their process. A block must not ask for the same again: it would wait for itself.
+    SQLite is used from one machine, where a lock on a file next to the database serves; PostgreSQL has advisory locks.
+    Both end with their process. A block must not ask for the same again: it would wait for itself.
 
-    Who sleeps in a block (a stopped process, a laptop that was closed) keeps the others waiting; they say so.
+    A process that sleeps in a block (stopped, or on a closed laptop) keeps the others waiting; they say so.
 
     Raises:
-        StudyError: the database is neither of the two, or there can be no lock beside it, or somebody else has had it
-            for ten minutes.
+        StudyError: the database is neither of the two, the lock cannot be created, or another process has had it for
+            ten minutes.
     """
     backend = engine.url.get_backend_name()
     if backend == "sqlite":
@@ -56,25 +56,25 @@ def _file_locked(file: Path, what: str) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.open("w")
     except OSError as error:
-        raise StudyError(f"--storage: the lock {file} cannot be had: {error.strerror or error}") from None
+        raise StudyError(f"--storage: the lock {file} cannot be created: {error.strerror or error}") from None
     with lock:
         _await(lambda: lock_descriptor(lock.fileno(), blocking=False), what)
         yield
 
 
 def _await(take: Callable[[], bool], what: str) -> None:
-    """Try to take a lock until it is had."""
+    """Try to take a lock until that succeeds."""
     began, told = time.monotonic(), False
     while not take():
         waited = time.monotonic() - began
         if waited > _MOST_SECONDS:
             raise StudyError(
-                f"--storage: Another process has had {what} to itself for {waited / 60:.0f} minutes: it may have been"
-                " stopped or be asleep. Continue it or end it, and start again; nothing is lost"
+                f"--storage: Another process has been working on {what} for {waited / 60:.0f} minutes: it may be"
+                " stopped or asleep. Resume or end it, then start again; nothing is lost"
             )
         if waited > _TELL_SECONDS and not told:
             told = True
-            warnings.warn(f"Waiting for another process that is at {what}", LabWarning, stacklevel=2)
+            warnings.warn(f"Waiting for another process that is working on {what}", LabWarning, stacklevel=2)
         time.sleep(_TICK)
 
 
@@ -92,9 +92,9 @@ def _advisory_locked(engine: sa.Engine, what: str) -> Iterator[None]:
 
 @contextmanager
 def _no_other_session(engine: sa.Engine, holder: sa.Connection) -> Iterator[None]:
-    """Refuse this thread new connections once that of the lock is dead.
+    """Refuse this thread new connections once the lock's own is dead.
 
-    A server that was restarted has forgotten the lock: what goes on with a new connection would not be alone.
+    A restarted server has forgotten the lock: work that continued on a new connection would not be alone.
     """
     mine = threading.get_ident()
     driver: Any = holder.connection.driver_connection

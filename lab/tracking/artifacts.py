@@ -1,4 +1,4 @@
-"""The files that an MLflow store keeps for a run: its artifacts, and those of the models that it logged."""
+"""The files that an MLflow store keeps for a run: its artifacts, and those of the models it logged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[
     Args:
         client: of the store.
         run_id: of the run, which may be deleted.
-        folder: only those below this one; if None all, and those of the run's models as `models:/ID/PATH`.
+        folder: only those below this one; if None, all of them and those of the run's models as `models:/ID/PATH`.
     """
     run = client.get_run(run_id)
     found = dict(_below(_repository(client, run.info.artifact_uri), folder))
@@ -78,7 +78,7 @@ def _origin(client: MlflowClient, version: ModelVersion) -> str | None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return None  # the model was deleted, so nothing of it is left to keep
+        return None  # the model was deleted, so there is nothing left to keep
 
 
 def _models(client: MlflowClient, run: Run) -> list[LoggedModel]:
@@ -93,7 +93,7 @@ def _models(client: MlflowClient, run: Run) -> list[LoggedModel]:
 
 
 def _pages(search: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what all pages of a search have."""
+    """Yield the items of all pages of a search."""
     token = None
     while True:
         page = search(page_token=token)

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class RunStatus(StrEnum):
-    """Where a run stands, in MLflow's words."""
+    """The status of a run, in MLflow's words."""
 
     RUNNING = "RUNNING"
     SCHEDULED = "SCHEDULED"
@@ -47,11 +47,11 @@ class RunStatus(StrEnum):
 
 
 class DeniedError(TrackingError):
-    """The store is there, and the account may not do that: in a team's service, delete what another one made."""
+    """The store denies this account the action: in a team's service, deleting what another account made."""
 
 
 class UnavailableError(TrackingError):
-    """The store cannot be reached or is too busy: the same call may well pass later."""
+    """The store is unreachable or too busy: the same call may succeed later."""
 
 
 class Metric(NamedTuple):
@@ -66,8 +66,8 @@ class Metric(NamedTuple):
 class Place(NamedTuple):
     """Where files are kept.
 
-    `exists` is True where that cannot be told from here; `own` says whether the folder is one of the store's own,
-    so that what lies there is nobody else's.
+    `exists` is also True if that cannot be checked from here. `own` tells whether the folder is one of the store's own,
+    so that nothing in it belongs to anyone else.
     """
 
     uri: str
@@ -77,7 +77,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Left:
-    """What the store has not acknowledged yet: `writes` of so many `runs`, `refused` of them for good."""
+    """What the store has not acknowledged yet: `writes` of `runs` runs, of which it has refused `refused` for good."""
 
     writes: int = 0
     runs: int = 0
@@ -110,20 +110,20 @@ class Tracker(Protocol):
 
     @property
     def uri(self) -> str:
-        """The address of the store, to be shown: without a password."""
+        """The address of the store for display, without a password."""
 
     def experiment(self, name: str) -> str:
-        """Return the id of the experiment called `name`, creating it where it is not there.
+        """Return the id of the experiment called `name`, creating it if it does not exist.
 
         Raises:
-            TrackingError: it was deleted (it can be restored), besides the store's own failures.
+            TrackingError: it was deleted (it can be restored), or the store failed.
         """
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of the experiment called `name`, or None where there is none."""
+        """Return the id of the experiment called `name`, or None if there is none."""
 
     def experiment_name(self, identity: str) -> str | None:
-        """Return the name of the experiment with this id, None where there is none; a deleted one has its name too."""
+        """Return the name of the experiment with this id, None if there is none; a deleted one still has its name."""
 
     def present(
         self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
@@ -162,19 +162,19 @@ class Tracker(Protocol):
             tags: to set on it.
             parent_run_id: run that it is shown under.
             run_id: run to re-open.
-            system_metrics: also log the machine's CPU, memory and GPU use until the run ends.
+            system_metrics: whether to log the machine's CPU, memory and GPU use until the run ends.
             timestamp: when a new run began, in milliseconds since 1970; now if None.
-            hold: on the trial whose run it is, confirmed before every write.
+            hold: on the run's trial, confirmed before every write.
 
         Raises:
-            Lost: the trial is somebody else's; so does every write to the run.
+            Lost: another worker has the trial. Every write to the run may raise it too.
         """
 
     def attach(self, run_id: str) -> Run:
-        """Return a run for writing without re-opening it: its status and its times stay as they are.
+        """Return a run for writing without re-opening it: its status and times stay as they are.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def model_run(self, uri: str) -> str:
@@ -184,7 +184,7 @@ class Tracker(Protocol):
             uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
         Raises:
-            TrackingError: there is no such model, or it came from no run, besides the store's own failures.
+            TrackingError: there is no such model, it came from no run, or the store failed.
         """
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
@@ -196,45 +196,45 @@ class Tracker(Protocol):
         """
 
     def experiment_of(self, run_id: str) -> str:
-        """Return the id of the experiment that a run is in.
+        """Return the id of a run's experiment.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def dataset_digests(self, run_id: str) -> set[tuple[str, str]]:
         """Return the names and digests of the datasets that `Run.log_dataset` recorded on a run.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def record(self, run_id: str) -> RunRecord:
         """Return what is known of a run.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def places(self, run_id: str) -> list[Place]:
-        """Return where the artifacts of a run are kept, then those of each model that it logged; of a deleted run too.
+        """Return where the artifacts of a run are kept, then those of each model it logged; also for a deleted run.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def status(self, run_id: str) -> RunStatus:
-        """Return where a run stands.
+        """Return the status of a run.
 
         Raises:
-            TrackingError: there is no such run, besides the store's own failures.
+            TrackingError: there is no such run, or the store failed.
         """
 
     def runs(
@@ -261,51 +261,51 @@ class Tracker(Protocol):
         """
 
     def deleted_runs(self) -> pd.DataFrame:
-        """Return a row, as `runs` does, for each deleted run of any experiment that no registered model came from."""
+        """Return a row, as `runs` does, for each deleted run, unless a registered model came from it."""
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of `run_ids` that were deleted, or are no more; an id of a run yet to be made is not missing."""
+        """Return those of `run_ids` that were deleted or no longer exist; a pending id is not missing."""
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+        """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
 
     def files(self, run_id: str, folder: str = "") -> dict[str, int]:
-        """Return the size in bytes of each artifact of a run by its path, of a deleted run too.
+        """Return the size in bytes of each artifact of a run by its path, also for a deleted run.
 
         Args:
             run_id: of the run.
-            folder: only those below this one. Without it also the files of the run's models are there, which a
-                store may keep elsewhere.
+            folder: only those below this one. Without it the files of the run's models, which a store may keep
+                elsewhere, are included.
         """
 
     def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
-        """Delete artifacts of a run, of a deleted run too; one that is not there is no error.
+        """Delete artifacts of a run, also of a deleted one; a missing one is no error.
 
         Args:
             run_id: of the run.
-            paths: of the only artifacts to delete; all of them, and the run's models, if None.
+            paths: of the artifacts to delete; all of them, and the run's models, if None.
 
         Raises:
-            TrackingError: they do not lie in the store's own folders, besides the store's own failures.
+            TrackingError: they are not in the store's own folders, or the store failed.
         """
 
     def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
-        """Write `model` to the new folder `folder`, in this store's own format; the store itself is not asked.
+        """Write `model` to the new folder `folder`, in this store's own format; the store itself is not involved.
 
         Args:
             model: as `Run.log_model` takes it.
             example: as `Run.log_model` takes it.
-            folder: that `Run.log_saved_model` is given then.
+            folder: to pass to `Run.log_saved_model`.
 
         Raises:
             TrackingError: the model cannot be exported.
         """
 
     def flush(self, timeout: float = 10.0) -> Left:
-        """Wait until the store has all that was written, at most `timeout` seconds; return what it has not."""
+        """Wait until the store has all writes, at most `timeout` seconds; return what it still lacks."""
 
 
 def public_uri(uri: str) -> str:

@@ -1,6 +1,6 @@
-"""A trial's checkpoints: after every epoch on local disk, a little later in its run's artifacts.
+"""A trial's checkpoints: on local disk after every epoch, in its run's artifacts a little later.
 
-From the artifacts another machine can continue the trial. Training never waits for them.
+Another machine can continue the trial from the artifacts. Training never waits for them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lab.training import CorruptCheckpoint, FolderCheckpoints, load_checkpoint, 
 __all__ = ["RunCheckpoints", "TrialCheckpoints", "Uploader"]
 
 _FOLDER = "checkpoints"
-# Written in turns, so that one of them is whole whatever ends the process; only `last.pt` stays with a run that ended.
+# Written in turns, so that one of them is intact however the process ends; a run that ended keeps only `last.pt`.
 _LAST, _SPARE = "last.pt", "spare.pt"
 
 
@@ -33,20 +33,20 @@ class RunCheckpoints:
     """Keeps a trial's checkpoints in its run's artifacts; a `CheckpointStore`.
 
     Args:
-        tracker: where the run is.
+        tracker: that has the run.
         run: of the trial.
-        empty: whether the run has none yet, so that there is nothing to look for.
+        empty: whether the run is known to have none yet.
     """
 
     def __init__(self, tracker: Tracker, run: Run, *, empty: bool = False) -> None:
         self._tracker = tracker
         self._run = run
-        self._known = empty  # whether `_newest` says what is there
+        self._known = empty  # whether `_newest` is up to date
         self._newest: str | None = None
-        self._alone = empty  # whether there is no spare one
+        self._alone = empty  # whether there is no spare
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state`, and of those before it only the newest: see `CheckpointStore.save`."""
+        """Keep `state`, and of the earlier ones only the newest: see `CheckpointStore.save`."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, _LAST)
             save_checkpoint(state, file)
@@ -56,7 +56,7 @@ class RunCheckpoints:
         """Keep the checkpoint in `file`, as `save` does with a state.
 
         Raises:
-            TrackingError: the store fails; the newest that was there is still whole.
+            TrackingError: the store failed; the newest one there is still intact.
         """
         if not self._known:
             for _ in self.load(lambda _: None):
@@ -67,10 +67,10 @@ class RunCheckpoints:
         self._newest = place
 
     def load(self, damaged: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Yield the whole ones, newest first: see `CheckpointStore.load`.
+        """Yield the intact ones, newest first: see `CheckpointStore.load`.
 
         Raises:
-            TrackingError: the store fails.
+            TrackingError: the store failed.
         """
         whole: list[tuple[tuple[int, int], str, dict[str, Any]]] = []
         with tempfile.TemporaryDirectory() as folder:
@@ -84,15 +84,15 @@ class RunCheckpoints:
                     damaged(str(error).replace(str(file), f"the run's {_FOLDER}/{place}"))
                 else:
                     whole.append((_progress(state), place, state))
-        whole.sort(key=lambda each: each[0], reverse=True)  # of two that are as far `last.pt` stays first
+        whole.sort(key=lambda each: each[0], reverse=True)  # `last.pt` stays first if both are equally far
         self._known, self._newest = True, whole[0][1] if whole else None
         yield from (state for _, _, state in whole)
 
     def conclude(self, file: Path) -> None:
-        """Leave nothing but the checkpoint in `file`, as `last.pt`.
+        """Keep only the checkpoint in `file`, as `last.pt`.
 
         Raises:
-            TrackingError: the store fails.
+            TrackingError: the store failed.
         """
         if file.name == _LAST:
             self._run.log_file(file, _FOLDER)
@@ -100,13 +100,11 @@ class RunCheckpoints:
             self._log(file, _LAST)
         self._newest = _LAST
         if not self._alone:
-            with suppress(
-                TrackingError
-            ):  # a store may not allow it; by its epoch it is known to be the older
+            with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
                 self._run.delete_file(f"{_FOLDER}/{_SPARE}")
 
     def _log(self, file: Path, place: str) -> None:
-        """Store what is in `file` now, whatever replaces it meanwhile, as `place`."""
+        """Store the present contents of `file` as `place`, even if the file is replaced in the meantime."""
         # a folder of its own: another process may continue the trial from the same one
         with tempfile.TemporaryDirectory(
             prefix="upload-", dir=file.parent, ignore_cleanup_errors=True
@@ -126,19 +124,19 @@ def _progress(state: dict[str, Any]) -> tuple[int, int]:
 
 
 class Uploader:
-    """Copies the newest local checkpoint to the run's artifacts, from a thread of its own.
+    """Copies the newest local checkpoint to the run's artifacts, from its own thread.
 
-    What is copied is one epoch old at most, while an epoch takes longer than a second and than its copying: of the
-    checkpoints written meanwhile the thread takes the last. A failure is a warning, once.
+    The copy is at most one epoch old as long as an epoch takes longer than a second and than copying: of several new
+    checkpoints the thread takes the last. Failures are reported once, as a warning.
 
     Args:
-        source: whose newest one is copied.
-        store: to copy it to.
+        source: of the checkpoint to copy.
+        store: where to copy it.
         hold: on the trial.
     """
 
-    # Seconds from the beginning of a trial, or of one upload, to the next: copying each of many short epochs would
-    # cost more than they do.
+    # Seconds between the start of the trial or of an upload and the next one: copying after each of many short epochs
+    # would cost more than training them.
     pause: ClassVar[float] = 1.0
 
     def __init__(self, source: FolderCheckpoints, store: RunCheckpoints, hold: Hold | None = None) -> None:
@@ -152,14 +150,14 @@ class Uploader:
         self._warned = False
 
     def offer(self) -> None:
-        """Say that there is a newer one; returns at once."""
+        """Announce a newer checkpoint; returns at once."""
         self._offered.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="checkpoint upload", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Wait for the upload under way, and begin no other."""
+        """Wait for the upload in progress, and start no other."""
         self._closed.set()
         self._offered.set()
         if self._thread is not None:
@@ -176,14 +174,14 @@ class Uploader:
             newest = self._source.newest
             if newest is not None:
                 self._store.add(newest)
-        except FileNotFoundError:  # replaced in just this moment: the newer one is offered next
+        except FileNotFoundError:  # replaced at this very moment: the newer one is offered next
             return
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the trial
-            if not self._warned and not self._hold.is_lost():  # else the trial ends itself
+        except Exception as error:  # noqa: BLE001  # no failure here may end the trial
+            if not self._warned and not self._hold.is_lost():  # a lost trial ends by itself
                 self._warned = True
                 warnings.warn(
                     f"The checkpoint cannot be copied to the run's artifacts: {error} Until it can, only this"
-                    " machine is able to continue the trial",
+                    " machine can continue the trial",
                     LabWarning,
                     stacklevel=2,
                 )
@@ -193,10 +191,10 @@ class TrialCheckpoints:
     """All checkpoints of one trial; a `CheckpointStore`.
 
     Args:
-        folder: on local disk, of this trial alone.
-        tracker: where its run is.
-        run: that the newest are copied to.
-        fresh: whether the run is new, so that it has none.
+        folder: on local disk, for this trial alone.
+        tracker: that has its run.
+        run: to copy the newest checkpoints to.
+        fresh: whether the run is new, so that it has none yet.
         hold: on the trial.
     """
 
@@ -210,12 +208,12 @@ class TrialCheckpoints:
         self._uploader = Uploader(self.local, self.remote, self._hold)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state` on local disk, and have it copied to the run soon: see `CheckpointStore.save`."""
+        """Keep `state` on local disk, and copy it to the run soon: see `CheckpointStore.save`."""
         self.local.save(state)
         self._uploader.offer()
 
     def load(self, damaged: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Yield the whole ones of local disk, newest first, then those of the run: see `CheckpointStore.load`."""
+        """Yield the intact ones on local disk, newest first, then those of the run: see `CheckpointStore.load`."""
         yield from self.local.load(damaged)
         yield from self.remote.load(damaged)
 
@@ -223,11 +221,11 @@ class TrialCheckpoints:
         """Leave the last checkpoint and the best weights in the run's artifacts, and nothing on local disk.
 
         Args:
-            weights: the best ones, a state dict.
+            weights: the best ones, as a state dict.
 
         Raises:
-            LabError: the disk or the store fails.
-            Lost: the trial is somebody else's.
+            LabError: the disk or the store failed.
+            Lost: another worker has the trial.
         """
         self.stop()
         best = self.local.folder / "best.pt"
@@ -237,17 +235,17 @@ class TrialCheckpoints:
         shutil.rmtree(self.local.folder)
 
     def stop(self) -> None:
-        """Have the last checkpoint in the run's artifacts, so that any machine can continue the trial.
+        """Store the last checkpoint in the run's artifacts, so that any machine can continue the trial.
 
         Raises:
-            TrackingError: the store fails.
+            TrackingError: the store failed.
         """
         self._uploader.close()
         self._hold.confirm(anew=True)
         newest = self.local.newest
-        if newest is not None:  # as it is where no epoch was finished
+        if newest is not None:  # there is none if no epoch was finished
             self.remote.conclude(newest)
 
     def leave(self) -> None:
-        """Leave all of them as they are, as the trial is somebody else's."""
+        """Leave all of them as they are, because another worker has the trial."""
         self._uploader.close()

@@ -1,4 +1,4 @@
-"""From the address of a tracking store to its tracker."""
+"""Opens the tracker at an address."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["connect", "missing_runs", "prepare"]
 
 
 def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> Tracker:
-    """Return the tracker at `tracking_uri`; nothing is asked of it yet.
+    """Return the tracker at `tracking_uri`; the store is not contacted yet.
 
-    A SQLite database that was moved or copied since it was last opened has its artifacts where it is now; what
-    happened is a `LabWarning`.
+    If a SQLite database was moved or copied since it was last opened, its artifacts are looked for where it is now,
+    and a `LabWarning` says what happened.
 
     Args:
         tracking_uri: `http(s)://…`, `sqlite:///…`, another database that MLflow knows, or `memory`.
         artifact_dir: folder for the artifacts of new experiments. A server has its own, and ignores it.
         journal_dir: folder of a journal in front of the store: every write is kept there first, and no call
-            waits for the store for long. Without one every write waits, and raises when the store is away.
+            waits for the store for long. Without one every write waits, and raises if the store is unreachable.
     """
     if tracking_uri == "memory":
         return MemoryTracker()
@@ -46,11 +46,11 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
 
 
 def missing_runs(tracking_uri: str, run_ids: Collection[str]) -> set[str]:
-    """Return those of `run_ids` that the store at `tracking_uri` has no more, deleted or purged; makes no store.
+    """Return those of `run_ids` that were deleted from the store at `tracking_uri`, or purged; creates no store.
 
     Raises:
-        UnavailableError: it cannot be reached.
-        TrackingError: it refuses.
+        UnavailableError: it is unreachable.
+        TrackingError: it refused.
     """
     if tracking_uri == "memory" or not run_ids:
         return set()
@@ -60,12 +60,12 @@ def missing_runs(tracking_uri: str, run_ids: Collection[str]) -> set[str]:
 
 
 def prepare(tracking_uri: str) -> None:
-    """Create the database at `tracking_uri`, or see whether the server answers: before workers start.
+    """Create the database at `tracking_uri`, or check that the server answers. To be called before workers start.
 
     Raises:
-        UnavailableError: it cannot be reached.
-        TrackingError: the database is of another MLflow version or cannot be written, or the server does not take
-            these credentials.
+        UnavailableError: it is unreachable.
+        TrackingError: the database is of another MLflow version or cannot be written, or the server rejects
+            the credentials.
     """
     if tracking_uri == "memory":
         return

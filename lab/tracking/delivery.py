@@ -17,14 +17,14 @@ __all__ = ["Delivered", "deliver"]
 
 @dataclass
 class Delivered:
-    """What one look at all journals of a store did, and what is left of them."""
+    """What one pass over all journals of a store delivered, and what is left."""
 
     writes: int = 0
     runs: int = 0
-    away: str = ""  # why the rest could not be delivered now
+    away: str = ""  # why the rest cannot be delivered now
     left: Left = field(default_factory=Left)
     refused: list[Refused] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)  # other stores that something is left for
+    others: list[str] = field(default_factory=list)  # other stores with undelivered writes
 
     @property
     def delivered(self) -> str:
@@ -33,7 +33,7 @@ class Delivered:
 
 
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:
-    """Deliver what is left in the journals of a store, but for those that a living process has in its hands.
+    """Deliver what is left in the journals of a store, except those that a living process is delivering.
 
     Args:
         tracker: the store.
@@ -50,7 +50,7 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
             continue
         try:
             journal = RunJournal(path, lock)
-        except ResourceError as error:  # damaged; it must not keep the others from being delivered
+        except ResourceError as error:  # damaged; the others are delivered nevertheless
             lock.release()
             result.refused.append(Refused(path.name, 0, str(error), path))
             continue

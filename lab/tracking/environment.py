@@ -1,4 +1,4 @@
-"""How MLflow is kept from waiting, chattering and sending anything to anybody."""
+"""Keeps MLflow from waiting long, from logging noise and from sending telemetry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 __all__ = ["quieten", "settle"]
 
-# Three retries with short pauses report an absent server within seconds; MLflow's defaults take four minutes.
+# Three retries with short pauses report a missing server within seconds; MLflow's defaults take four minutes.
 _DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -30,12 +30,12 @@ _LEVELS = {
 
 
 def settle() -> None:
-    """Set what MLflow reads from the environment, where the user has not. Call it before importing it."""
+    """Set environment variables for MLflow, unless the user has set them. Call this before importing it."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def quieten() -> None:
-    """Quieten the loggers. To be called after MLflow is imported, which configures them itself."""
+    """Quieten the loggers. Call this after importing MLflow, which configures them itself."""
     for logger, level in _LEVELS.items():
         logging.getLogger(logger).setLevel(level)

@@ -1,4 +1,4 @@
-"""A trained module as something that loads without our code: a CPU copy, exported for any batch size."""
+"""Exports a trained module so that it loads without our code: a copy on the CPU, for any batch size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def portable(model: nn.Module) -> nn.Module:
 def example_batch(example: Tensor) -> Tensor:
     """Return zeros of two images shaped like those of `example` [B, C, H, W]: [2, C, H, W].
 
-    Two, because the exporter would take a batch of one for a constant.
+    Two, because the exporter would treat a batch size of one as a constant.
     """
     return torch.zeros(2, *example.shape[1:])
 
@@ -35,7 +35,7 @@ def exporting() -> Iterator[None]:
     try:
         yield
     except OSError:
-        raise  # the disk's fault
+        raise  # a failure of the disk
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise TrackingError(

@@ -1,4 +1,4 @@
-"""A look at an MLflow store that creates, migrates and changes nothing, and never waits for long."""
+"""Inspects an MLflow store without creating, migrating or changing anything, and without waiting long."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from lab.tracking.translate import translated  # noqa: E402
 __all__ = ["Answer", "Tables", "ask", "newest_run_files", "run_places", "search", "server_version", "tables"]
 
 _PATIENCE = 8  # seconds for an answer
-_SEARCH = "/api/2.0/mlflow/experiments/search"  # what every trainer asks first
+_SEARCH = "/api/2.0/mlflow/experiments/search"  # the first request of every trainer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: its HTTP status, the beginning of the text, and how far this machine's clock is ahead.
+    """A server's answer: its HTTP status, the beginning of the text, and how far this machine's clock is ahead.
 
-    The clock is None where the server did not say its time.
+    The clock is None if the server did not tell its time.
     """
 
     status: int
@@ -46,15 +46,15 @@ class Answer:
 
 
 class Tables(NamedTuple):
-    """Which version of MLflow's tables a database has, None where there are none, and which it should have."""
+    """The version of MLflow's tables that a database has (None if it has none), and the one it should have."""
 
     found: str | None
     expected: str
-    known: bool = True  # whether this MLflow can upgrade it; one that it does not know is newer
+    known: bool = True  # whether this MLflow can upgrade it; an unknown version is newer
 
 
 def ask(uri: str) -> Answer:
-    """Ask the server at `uri` for its experiments, as trainers do, and only once.
+    """Ask the server at `uri` for its experiments, as trainers do, without retrying.
 
     Raises:
         UnavailableError: there is no answer.
@@ -63,7 +63,7 @@ def ask(uri: str) -> Answer:
 
 
 def server_version(uri: str) -> str | None:
-    """Return the version of the server at `uri`, None where it does not say."""
+    """Return the version of the server at `uri`, None if it does not tell."""
     try:
         answer = _ask(uri, "/version", "GET")
     except TrackingError:
@@ -76,8 +76,8 @@ def tables(uri: str) -> Tables:
     """Return the version of the tables of the database at `uri`, which must exist if it is a file.
 
     Raises:
-        UnavailableError: it cannot be reached.
-        TrackingError: it refuses, or holds something else.
+        UnavailableError: it is unreachable.
+        TrackingError: it refused, or holds something else.
     """
     with translated(uri, "connecting"):
         url = sa.make_url(uri)
@@ -92,14 +92,14 @@ def tables(uri: str) -> Tables:
     if not names - {"alembic_version"}:
         return Tables(None, "")
     if "experiments" not in names:
-        raise TrackingError(f"The database {public_uri(uri)} has tables, and none of them is MLflow's")
+        raise TrackingError(f"The database {public_uri(uri)} has tables, but none of them is MLflow's")
     scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     known = {script.revision for script in scripts.walk_revisions()}
     return Tables(found, scripts.get_current_head() or "", found in known)
 
 
 def search(uri: str) -> int:
-    """Return how many experiments the store at `uri` has, counting to 1,000: the first that a trainer asks of it.
+    """Return how many experiments the store at `uri` has, counting up to 1,000: the first request of a trainer.
 
     Raises:
         TrackingError: it cannot answer.
@@ -110,10 +110,10 @@ def search(uri: str) -> int:
 
 
 def newest_run_files(uri: str) -> tuple[str, int] | None:
-    """Return the newest run of the store at `uri` and how many entries its artifacts' first level has; None without.
+    """Return the newest run of the store at `uri` and the number of its top-level artifacts; None if there is no run.
 
     Raises:
-        TrackingError: the store, or where it keeps artifacts, cannot answer.
+        TrackingError: the store, or its artifact store, cannot answer.
     """
     quieten()
     client = MlflowClient(uri)
@@ -126,7 +126,7 @@ def newest_run_files(uri: str) -> tuple[str, int] | None:
 
 
 def run_places(uri: str, artifact_dir: Path) -> list[Place]:
-    """Return where the artifacts of the newest 1,000 trials and studies are that have ended.
+    """Return where the artifacts are of the 1,000 newest trials and studies that have ended.
 
     Args:
         uri: of the store.
@@ -148,7 +148,7 @@ def run_places(uri: str, artifact_dir: Path) -> list[Place]:
 
 def _ask(uri: str, path: str, method: str) -> Answer:
     body = {"json": {"max_results": 1}} if method == "POST" else {}
-    request: Any = http_request  # neither of them is typed
+    request: Any = http_request  # neither is typed
     credentials: Any = get_default_host_creds
     with translated(uri, "connecting"):
         before = time.time()

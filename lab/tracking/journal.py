@@ -1,12 +1,11 @@
-"""What the writers of a run have logged and the store has not acknowledged: one folder on local disk for each run.
+"""Writes that the store has not acknowledged: one folder on local disk for each run.
 
-A journal holds operations in the order in which they were logged. A process that is killed loses none of them.
+A journal keeps them in the order in which they were made. A process that is killed loses none.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.errors import ResourceError
-from lab.tracking.journal_files import JournalFiles
+from lab.tracking.journal_files import JournalFiles, delete_journal
 from lab.tracking.lock import Lock
 from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
@@ -27,7 +26,7 @@ __all__ = ["Operation", "Refused", "RunJournal", "State", "writing"]
 
 W = TypeVar("W", bound=Write)
 
-_MOST = 200  # operations of one request
+_MOST = 200  # writes in one request
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS operations (
@@ -44,7 +43,7 @@ CREATE TABLE IF NOT EXISTS operations (
 
 
 class State(IntEnum):
-    """What became of a write in a journal."""
+    """The state of a write in a journal."""
 
     WAITING = 0
     DELIVERED = 1
@@ -62,7 +61,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Refused:
-    """A run with writes that the store will not take: how many, the reason of the first, and the folder they are in."""
+    """A run with writes that the store refuses: how many, why the first was refused, and the folder they are in."""
 
     run: str
     writes: int
@@ -71,10 +70,10 @@ class Refused:
 
 
 class RunJournal:
-    """The operations of one run; safe to use from several threads, and for one process at a time.
+    """The writes to one run; for one process at a time, which may use it from several threads.
 
     Args:
-        folder: of this run alone; made if it is not there.
+        folder: of this run alone; created if it does not exist.
         lock: of that folder.
 
     Raises:
@@ -92,14 +91,14 @@ class RunJournal:
             self._db = sqlite3.connect(
                 folder / "journal.db", timeout=10, isolation_level=None, check_same_thread=False
             )
-            # without waiting for the disk at every write: only a machine that crashes could lose something by it
+            # without waiting for the disk at every write: that could only lose data if the machine crashes
             self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
         self.known_id: str | None = None  # the run's id in the store
         self._know(self.fact("run_id"))
 
     @classmethod
     def create(cls, folder: Path, **facts: str) -> RunJournal | None:
-        """Return the journal in `folder` with the lock taken, made if it is not there; None where another has it."""
+        """Return the journal in `folder`, locked, created if it does not exist; None if another process has it."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = Lock.take(folder)
@@ -117,11 +116,11 @@ class RunJournal:
 
     @property
     def key(self) -> str:
-        """The name of the folder, which is the tag of the run that was first opened in it."""
+        """The name of the folder; a run that was first opened in it has it as a tag."""
         return self.folder.name
 
     def fact(self, name: str) -> str | None:
-        """Return what was noted under `name`, None if nothing was."""
+        """Return the value noted under `name`, None if there is none."""
         return next(
             (str(value) for (value,) in self._rows("SELECT value FROM facts WHERE name = ?", name)), None
         )
@@ -155,7 +154,7 @@ class RunJournal:
         return int(added.lastrowid or 0)
 
     def take(self) -> list[Operation]:
-        """Return the operations to deliver next: the oldest, and those after it that can go in one request with it."""
+        """Return the writes to deliver next: the oldest, and those after it that fit into the same request."""
         with self._lock, writing(self.folder):
             query = "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?"
             rows = self._rows(query, State.WAITING, _MOST)
@@ -170,7 +169,7 @@ class RunJournal:
         return Operation(number, read_write(kind, json.loads(payload), place), place)
 
     def done(self, operations: Sequence[Operation]) -> None:
-        """Note that the store acknowledged `operations`."""
+        """Note that the store has acknowledged `operations`."""
         kept = [operation.id for operation in operations if operation.write.is_kept]
         with self._lock, writing(self.folder):
             with self._transaction():
@@ -180,27 +179,27 @@ class RunJournal:
         self._files.discard([operation.file for operation in operations])
 
     def refuse(self, operation: Operation, reason: str) -> None:
-        """Note that the store will never take `operation`, and why."""
+        """Note that the store refused `operation` for good, and why."""
         with self._lock, writing(self.folder):
             self._set([operation.id], State.REFUSED, reason)
             self._sending = set()
 
     def release(self) -> None:
-        """Note that what was taken is not on its way any more."""
+        """Note that the writes last taken are no longer being delivered."""
         with self._lock:
             self._sending = set()
 
     def retry_refused(self) -> None:
-        """Let what was refused be tried again."""
+        """Have refused writes delivered again."""
         self._rows("UPDATE operations SET state = ? WHERE state = ?", State.WAITING, State.REFUSED)
 
     def waiting(self, number: int | None = None) -> int:
-        """Return how many operations wait to be delivered, or whether that with this number does."""
+        """Return how many writes wait for delivery; with a `number`, whether (1 or 0) that write does."""
         with self._lock:
             return 0 if self._closed else self._count(State.WAITING, number)
 
     def refused(self) -> Refused | None:
-        """Return what the store refused of this run, None if nothing."""
+        """Return what the store refused of this run, None if it refused nothing."""
         reasons = self._rows("SELECT reason FROM operations WHERE state = ? ORDER BY id", State.REFUSED)
         if not reasons:
             return None
@@ -208,7 +207,7 @@ class RunJournal:
         return Refused(name, len(reasons), reasons[0][0], self.folder)
 
     def is_blocked(self) -> bool:
-        """Whether the store refused to open the run, so that nothing else of it can be delivered."""
+        """Whether the store refused to open the run, so that nothing else can be delivered."""
         refused = "SELECT 1 FROM operations WHERE state = ? AND kind = ?"
         with self._lock:
             if self._closed or self.known_id is not None:
@@ -216,29 +215,29 @@ class RunJournal:
             return bool(self._rows(refused, State.REFUSED, Open.kind))
 
     def delivered(self, kind: type[W]) -> list[W]:
-        """Return the delivered writes of a type that is kept."""
+        """Return the delivered writes of a type that is kept after delivery."""
         query = "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id"
         rows = self._rows(query, State.DELIVERED, kind.kind)
         return [kind.read(json.loads(payload)) for (payload,) in rows]
 
     def history(self, metric: str) -> dict[int, float]:
-        """Return what was logged of `metric` by step, in order of the steps."""
+        """Return the values of `metric` by step, in order of the steps."""
         rows = self._rows("SELECT payload FROM operations WHERE kind = ? ORDER BY id", Metrics.kind)
         found = [each for (payload,) in rows for each in Metrics.read(json.loads(payload)).metrics]
         return dict(sorted((each.step, each.value) for each in found if each.name == metric))
 
     def artifact(self, path: str) -> tuple[bool, Path | None]:
-        """Return whether something about the artifact `path` waits, and its file (None: it is to be deleted)."""
+        """Return whether a write to the artifact `path` waits, and its file (None if it is to be deleted)."""
         query = "SELECT file FROM operations WHERE path = ? AND state = ? ORDER BY id DESC"
         rows = self._rows(query, path, State.WAITING)
         return bool(rows), self._files.path(rows[0][0] if rows else None)
 
     def drop(self) -> None:
-        """Forget all operations."""
+        """Delete all writes."""
         self._rows("DELETE FROM operations")
 
     def close(self) -> None:
-        """Let others have it; a folder in which nothing is left is deleted."""
+        """Release the journal; an empty one is deleted with its folder."""
         with self._lock:
             if self._closed:
                 return
@@ -247,7 +246,7 @@ class RunJournal:
                 empty = not self._count(State.WAITING, None) and self.refused() is None
                 self._db.close()
                 if empty:
-                    shutil.rmtree(self.folder, ignore_errors=True)
+                    delete_journal(self.folder)
             self._file_lock.release()
 
     def _know(self, run_id: str | None) -> None:
@@ -277,7 +276,7 @@ class RunJournal:
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[None]:
-        if durable:  # and so is all that follows
+        if durable:  # as is everything that follows
             self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -291,12 +290,12 @@ class RunJournal:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn what the disk is to blame for into a `ResourceError` that says what to do."""
+    """Turn disk failures into a `ResourceError` that says what to do."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ResourceError(
-            f"The journal in {folder} cannot be written ({reason}), so what the trial logs could be lost: it was"
-            " stopped. Free space on that disk, or make the folder writable, and begin again"
+            f"The journal in {folder} cannot be written ({reason}). The trial was stopped, because what it logs"
+            " could be lost. Free space on that disk, or make the folder writable, and start again"
         ) from None

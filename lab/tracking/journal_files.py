@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from lab.tracking.lock import Lock
 from lab.tracking.writes import Write
 
-__all__ = ["JournalFiles"]
+__all__ = ["READING", "JournalFiles", "delete_journal"]
+
+# Held while a journal is read from outside, and while one is deleted: SQLite's readers create files, which would
+# stay in a folder that is being deleted.
+READING = threading.Lock()
+
+
+def delete_journal(folder: Path) -> None:
+    """Delete a journal that this process has locked."""
+    with READING, suppress(OSError):
+        for place in folder.iterdir():
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            elif place.name != Lock.name:
+                place.unlink(missing_ok=True)
+        (folder / Lock.name).unlink()  # last: until then no other process can take the journal
+        folder.rmdir()
 
 
 class JournalFiles:
@@ -46,6 +64,6 @@ class JournalFiles:
         """Wait until all of them are on the disk."""
         for folder, _, names in os.walk(self._folder / "files"):
             for name in names:
-                # one that is not there has just been delivered
+                # a missing one has just been delivered
                 with suppress(FileNotFoundError), Path(folder, name).open("r+b") as file:
                     os.fsync(file.fileno())

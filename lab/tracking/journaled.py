@@ -1,6 +1,6 @@
 """A tracker that loses nothing: every write goes to a journal on local disk first, and from there to the store.
 
-Training never waits for the store; it may be away when a trial begins, in the middle of it or at its end.
+Training never waits for the store, which may be unreachable when a trial begins, while it runs, or when it ends.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class JournaledTracker:
     Args:
         inner: the store.
         folder: of the journal.
-        load_monitor: starts to log the machine's load to a run, from a step on; None for stores without it.
+        load_monitor: starts logging the machine's load to a run, from a given step on; None for stores without one.
     """
 
-    # most seconds that opening a run waits for the store
+    # maximum seconds to wait for the store when a run is opened
     patience: ClassVar[float] = 5.0
-    local_patience: ClassVar[float] = 60.0  # of one without a server: a busy database
+    local_patience: ClassVar[float] = 60.0  # for a store without a server: a busy database
 
     def __init__(
         self, inner: Tracker, folder: Path, load_monitor: Callable[[Any, int], Monitor] | None = None
@@ -67,11 +67,11 @@ class JournaledTracker:
 
     @property
     def uri(self) -> str:
-        """The address of the store, to be shown: without a password."""
+        """The address of the store for display, without a password."""
         return self.inner.uri
 
     def experiment(self, name: str) -> str:
-        """Return the id of the experiment called `name`; while the store is away, the one last seen or a stand-in."""
+        """Return the id of the experiment called `name`; without an answer, the one last seen or a stand-in."""
         try:
             identity = self._ask(lambda: self.inner.experiment(name))
         except UnavailableError:
@@ -80,11 +80,11 @@ class JournaledTracker:
         return identity
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of the experiment called `name`, or None where there is none."""
+        """Return the id of the experiment called `name`, or None if there is none."""
         return self.inner.find_experiment(name)
 
     def experiment_name(self, identity: str) -> str | None:
-        """Return the name of the experiment with this id; while the store is away, the one last seen."""
+        """Return the name of the experiment with this id; while the store is unreachable, the one last seen."""
         try:
             return self._ask(lambda: self.inner.experiment_name(identity))
         except UnavailableError:
@@ -113,7 +113,7 @@ class JournaledTracker:
     ) -> JournaledRun:
         """Create a run, or re-open the one with `run_id`: see `Tracker.open_run`.
 
-        While the store is away the run gets an id for the meantime.
+        While the store is unreachable, the run gets a pending id.
         """
         if hold is not None:
             hold.confirm()
@@ -153,7 +153,7 @@ class JournaledTracker:
         return self.inner.find_runs(experiment, tags)
 
     def experiment_of(self, run_id: str) -> str:
-        """Return the id of the experiment that a run is in."""
+        """Return the id of a run's experiment."""
         return self.inner.experiment_of(self._known_id(run_id) or run_id)
 
     def tags(self, run_id: str) -> dict[str, str]:
@@ -173,7 +173,7 @@ class JournaledTracker:
         return self.inner.places(self._known_id(run_id) or run_id)
 
     def status(self, run_id: str) -> RunStatus:
-        """Return where a run stands in the store."""
+        """Return the status of a run in the store."""
         return self.inner.status(self._known_id(run_id) or run_id)
 
     def runs(
@@ -189,17 +189,17 @@ class JournaledTracker:
         return self.inner.runs(experiment, tags=tags, order_by=order_by, descending=descending, limit=limit)
 
     def deleted_runs(self) -> pd.DataFrame:
-        """Return a row for each deleted run that no registered model came from."""
+        """Return a row for each deleted run, unless a registered model came from it."""
         return self.inner.deleted_runs()
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of `run_ids` that were deleted, or are no more: see `Tracker.missing_runs`."""
+        """Return those of `run_ids` that were deleted or no longer exist: see `Tracker.missing_runs`."""
         return self.inner.missing_runs(run_ids)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return all values of `metric` by step, in order of the steps; empty where it was never logged.
+        """Return all values of `metric` by step, in order of the steps; empty if it was never logged.
 
-        While the store is away, those that the journal knows.
+        While the store is unreachable, those in the journal.
         """
         local = self._undelivered(run_id, metric)
         try:
@@ -217,16 +217,16 @@ class JournaledTracker:
     def _undelivered(self, run_id: str, metric: str) -> dict[int, float] | None:
         """Return what a run's journal has of `metric`, None if it has none here."""
         courier = self._couriers.of(run_id)
-        with suppress(ResourceError):  # closed just now
+        with suppress(ResourceError):  # just closed
             return None if courier is None else courier.history(metric)
         return None
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
         place = artifact_path(path)
         courier = self._couriers.of(run_id)
         if courier is not None:
-            with suppress(ResourceError, FileNotFoundError):  # delivered just now
+            with suppress(ResourceError, FileNotFoundError):  # just delivered
                 waits, file = courier.artifact(place)
                 if waits and file is None:
                     return None
@@ -237,12 +237,12 @@ class JournaledTracker:
         return None if identity is None else self.inner.download(identity, path, folder)
 
     def files(self, run_id: str, folder: str = "") -> dict[str, int]:
-        """Return the size in bytes of each artifact that the store has of a run: see `Tracker.files`."""
+        """Return the size in bytes of each artifact of a run in the store: see `Tracker.files`."""
         identity = self._known_id(run_id)
         return {} if identity is None else self.inner.files(identity, folder)
 
     def delete_files(self, run_id: str, paths: Sequence[str] | None = None) -> None:
-        """Delete artifacts that the store has of a run, at once: see `Tracker.delete_files`."""
+        """Delete artifacts of a run in the store, at once: see `Tracker.delete_files`."""
         identity = self._known_id(run_id)
         if identity is not None:
             self.inner.delete_files(identity, paths)
@@ -252,9 +252,9 @@ class JournaledTracker:
         self.inner.save_model(model, example, folder)
 
     def flush(self, timeout: float = 10.0) -> Left:
-        """Wait until the store has all that was written, at most `timeout` seconds; return what it has not.
+        """Wait until the store has all writes, at most `timeout` seconds; return what it still lacks.
 
-        What is left stays in the journal, where `lab sync` and later workers find it.
+        Undelivered writes stay in the journal, from which `lab sync` and later workers send them.
         """
         deadline = time.monotonic() + timeout
         self._couriers.flush(deadline)
@@ -265,7 +265,7 @@ class JournaledTracker:
         return left(self.folder, self.uri)
 
     def rescue(self) -> None:
-        """Deliver what earlier processes have left, from a thread; returns at once."""
+        """Deliver what earlier processes left, from a thread; returns at once."""
         with self._lock:
             if self._gate.is_shut or (self._rescue is not None and self._rescue.is_alive()):
                 return
@@ -273,7 +273,7 @@ class JournaledTracker:
             self._rescue.start()
 
     def _deliver(self) -> None:
-        with suppress(LabError):  # `lab sync` tells
+        with suppress(LabError):  # `lab sync` reports it
             result = deliver(self.inner, self.folder)
             if result.away:
                 self._gate.shut(result.away)

@@ -21,10 +21,10 @@ __all__ = ["JournaledRun", "Monitor"]
 
 
 class Monitor(Protocol):
-    """What logs the machine's load."""
+    """Logs the machine's load to a run."""
 
     def stop(self) -> None:
-        """Log no more."""
+        """Stop logging."""
 
 
 class JournaledRun(Run):
@@ -48,12 +48,12 @@ class JournaledRun(Run):
 
     @property
     def run_id(self) -> str:
-        """The id to re-open it with; `pending-…` where the store was away when it was opened."""
+        """The id to re-open it with; `pending-…` if the store was unreachable when it was opened."""
         return self._run_id
 
     @property
     def url(self) -> str | None:
-        """The page of this run in the MLflow UI, or None where no server shows it (yet)."""
+        """The page of this run in the MLflow UI, or None if no server shows it (yet)."""
         return self._courier.url
 
     def write(self, write: Write) -> None:
@@ -62,13 +62,13 @@ class JournaledRun(Run):
         Raises:
             Lost: another worker has the trial.
             ResourceError: the journal cannot be written.
-            TrackingError: the store has refused an earlier write for good; this one is kept all the same.
+            TrackingError: the store has refused an earlier write for good; this one is kept nevertheless.
         """
         if write.is_final:
             self._stop_monitor()
         self._hold.confirm()
         try:
-            if not self._courier.add(write):  # it has delivered all of the run that there was
+            if not self._courier.add(write):  # it had delivered everything, and has ended
                 self._courier = self._tracker.keep(self._courier.run_id or self._run_id, write)
         except ResourceError:
             self._courier.put_directly(write)
@@ -77,13 +77,13 @@ class JournaledRun(Run):
             raise self._courier.refusal
 
     def leave(self) -> None:
-        """Write nothing more; what waits in the journal is dropped, but for points that nobody has."""
+        """Write nothing more; undelivered writes are dropped, except metric values that the run lacks."""
         self._hold.lose()
         self._stop_monitor()
         self._courier.leave(self._attempt)
 
     def watch(self, start: Callable[[JournaledRun], Monitor]) -> None:
-        """Have the machine's load logged until the run ends."""
+        """Log the machine's load until the run ends."""
         self._monitor = start(self)
 
     def _stop_monitor(self) -> None:

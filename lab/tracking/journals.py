@@ -1,4 +1,4 @@
-"""Looks at a folder of journals: whose they are, and what is left in them."""
+"""Reads a folder of journals: which stores they are for, and what is left in them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 
 from lab.tracking.base import Left
 from lab.tracking.journal import State
+from lab.tracking.journal_files import READING
 
 __all__ = ["find", "journals", "left", "stores_left"]
 
 
 def journals(folder: Path) -> list[Path]:
-    """Return the folders of all runs that have a journal in `folder`, oldest first."""
+    """Return the folders of all journals in `folder`, oldest first."""
     found = []
     for file in folder.glob("*/journal.db"):
-        with suppress(OSError):  # delivered just now
+        with suppress(OSError):  # just delivered
             found.append(((file.parent / "lock").stat().st_mtime, file.parent))
     return [path for _, path in sorted(found)]
 
 
 def find(folder: Path, run_id: str, store: str) -> Path | None:
-    """Return the folder of the run `run_id` of a store, None where it has no journal."""
+    """Return the journal's folder of the run `run_id` of a store, None if it has no journal."""
     for path in journals(folder):
         facts = _facts(path)
         if facts.get("run_id") == run_id and facts.get("store") == store:
@@ -33,7 +34,7 @@ def find(folder: Path, run_id: str, store: str) -> Path | None:
 
 
 def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
-    """Return what is undelivered of the runs of a store, if it was logged at least so many `seconds` ago."""
+    """Return how much of a store's runs is undelivered, counting writes that are at least `seconds` old."""
     old = f"SELECT state, COUNT(*) FROM operations WHERE logged <= {time.time() - seconds} GROUP BY state"
     runs = writes = refused = 0
     for path in journals(folder):
@@ -46,7 +47,7 @@ def left(folder: Path, store: str, *, seconds: float = 0.0) -> Left:
 
 
 def stores_left(folder: Path) -> list[str]:
-    """Return the addresses of all stores that something in `folder` is for."""
+    """Return the addresses of all stores that have journals in `folder`."""
     return sorted({facts["store"] for path in journals(folder) if "store" in (facts := _facts(path))})
 
 
@@ -55,11 +56,10 @@ def _facts(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path, query: str) -> list[Any]:
-    """Return the rows of a query of another's journal, none where it has just been deleted."""
+    """Return the rows of a query on another process's journal, none if it has just been deleted."""
+    address = f"{(path / 'journal.db').resolve().as_uri()}?mode=ro"
     try:
-        with closing(
-            sqlite3.connect(f"{(path / 'journal.db').resolve().as_uri()}?mode=ro", 5, uri=True)
-        ) as db:
+        with READING, closing(sqlite3.connect(address, 5, uri=True)) as db:
             return db.execute(query).fetchall()
     except sqlite3.Error:
         return []

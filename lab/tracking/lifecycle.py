@@ -1,4 +1,4 @@
-"""Which runs are no more: deleted by somebody, in the MLflow UI or with its experiment, or purged since."""
+"""Which runs no longer exist: deleted in the MLflow UI, deleted with their experiment, or purged since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.tracking.pending import pending_key
 
 __all__ = ["in_parts", "known_ids", "missing_in_database"]
 
-_PART = 500  # ids in one question: databases take so many values at once
+_PART = 500  # ids in one query: databases limit the number of values
 _PATIENCE = 8  # seconds for a connection
 _ACTIVE = sa.text(
     "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN :ids"
@@ -22,8 +22,9 @@ _ACTIVE = sa.text(
 
 
 def missing_in_database(uri: str, run_ids: Collection[str]) -> set[str]:
-    """Return those of `run_ids` that MLflow's database at `uri` has no more. It is asked itself, as importing MLflow
-    takes longer than the answer.
+    """Return those of `run_ids` that MLflow's database at `uri` no longer has.
+
+    The database is queried directly, because importing MLflow takes longer than the answer.
 
     Raises:
         UnavailableError: it cannot be reached.
@@ -33,7 +34,7 @@ def missing_in_database(uri: str, run_ids: Collection[str]) -> set[str]:
     url = sa.make_url(uri)
     sqlite = url.get_backend_name() == "sqlite"
     if not wanted or (sqlite and url.database and not Path(url.database).exists()):
-        return set()  # a look makes no database
+        return set()  # do not create a database
     option = "timeout" if sqlite else "connect_timeout"
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={option: _PATIENCE})
@@ -50,11 +51,11 @@ def missing_in_database(uri: str, run_ids: Collection[str]) -> set[str]:
 
 
 def known_ids(run_ids: Collection[str]) -> set[str]:
-    """Return those of `run_ids` that the store has given, and not the journal while the store was away."""
+    """Return those of `run_ids` that are the store's own, without pending ones."""
     return {run_id for run_id in run_ids if pending_key(run_id) is None}
 
 
 def in_parts(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield `run_ids` in parts that fit into one question."""
+    """Yield `run_ids` in parts that fit into one query."""
     for start in range(0, len(run_ids), _PART):
         yield run_ids[start : start + _PART]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from filelock import lock_descriptor
 
@@ -11,15 +12,17 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """The right to deliver a journal; the kernel takes it back from a process that dies."""
+    """The right to deliver a journal; it ends with its process."""
+
+    name: ClassVar[str] = "lock"  # of the file in the journal's folder
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def take(cls, folder: Path) -> Lock | None:
-        """Return the lock of a journal's folder, None where another has it or the folder is gone."""
-        file = folder / "lock"
+        """Return the lock of a journal's folder, None if another process has it or the folder is gone."""
+        file = folder / cls.name
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
@@ -34,12 +37,12 @@ class Lock:
         return None
 
     def release(self) -> None:
-        """Give it up."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def _is_at(descriptor: int, file: Path) -> bool:
-    """Return whether an open file still is the one at its path: the previous holder of a lock may have deleted it."""
+    """Return whether an open file is still the one at its path: the lock's previous holder may have deleted it."""
     try:
         return os.fstat(descriptor).st_ino == file.stat().st_ino
     except FileNotFoundError:

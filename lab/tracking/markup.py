@@ -1,4 +1,4 @@
-"""A user's words in Markdown: as they stand, whatever they would mean there."""
+"""Shows a user's text in Markdown literally."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 
 __all__ = ["code", "literal"]
 
-# an underscore within a word, as in `val_loss`, means nothing
+# an underscore within a word, as in `val_loss`, has no meaning
 _MARKUP = re.compile(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def literal(text: str) -> str:
-    """Return Markdown that shows `text` as it stands, on one line; it may stand in a table."""
+    """Return Markdown that shows `text` literally, on one line; also inside a table."""
     return _MARKUP.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """Return Markdown that shows `text` as code; not for tables, which no code may hold a bar in."""
+    """Return Markdown that shows `text` as code; not for tables, where code cannot contain a bar."""
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     space = " " if longest else ""

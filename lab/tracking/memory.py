@@ -1,4 +1,4 @@
-"""A tracker that lives and dies with the process: for tests, and for training without a store."""
+"""A tracker in memory that ends with the process: for tests, and for training without a store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["MemoryRun", "MemoryTracker"]
 
 @dataclass
 class _Stored:
-    """Everything known of one run; it stays as it is when the run is opened again."""
+    """Everything known of one run; re-opening the run keeps it."""
 
     run_id: str
     experiment: str
@@ -162,11 +162,11 @@ class MemoryTracker:
 
     @property
     def uri(self) -> str:
-        """Where the runs are, to be shown."""
+        """The address of the runs, for display."""
         return "memory"
 
     def experiment(self, name: str) -> str:
-        """Return the id of the experiment called `name`, creating it where it is not there.
+        """Return the id of the experiment called `name`, creating it if it does not exist.
 
         Raises:
             TrackingError: it was deleted.
@@ -178,12 +178,12 @@ class MemoryTracker:
         return identity
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of the experiment called `name`, or None where there is none."""
+        """Return the id of the experiment called `name`, or None if there is none."""
         identity = self._experiments.get(name)
         return None if identity in self._deleted else identity
 
     def experiment_name(self, identity: str) -> str | None:
-        """Return the name of the experiment with this id, or None where there is none."""
+        """Return the name of the experiment with this id, or None if there is none."""
         return next((name for name, known in self._experiments.items() if known == identity), None)
 
     def delete_experiment(self, name: str) -> None:
@@ -254,7 +254,7 @@ class MemoryTracker:
         return [stored.run_id for stored in self._matching(experiment, tags)]
 
     def experiment_of(self, run_id: str) -> str:
-        """Return the id of the experiment that a run is in."""
+        """Return the id of a run's experiment."""
         with self._lock:
             return self._stored(run_id).experiment
 
@@ -279,7 +279,7 @@ class MemoryTracker:
         return [Place("memory")]
 
     def status(self, run_id: str) -> RunStatus:
-        """Return where a run stands."""
+        """Return the status of a run."""
         return self._stored(run_id).status
 
     def runs(
@@ -302,19 +302,19 @@ class MemoryTracker:
         return _frame(self._matching(None, {}, deleted=True)[::-1])
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of `run_ids` that were deleted, or are no more."""
+        """Return those of `run_ids` that were deleted or no longer exist."""
         with self._lock:
             return known_ids(run_ids) - {
                 stored.run_id for stored in self._runs.values() if not stored.deleted
             }
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+        """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
         with self._lock:
             return dict(sorted(self._stored(run_id).points.get(metric, {}).items()))
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
         content = self._stored(run_id).artifacts.get(artifact_path(path))
         if content is None:
             return None
@@ -341,7 +341,7 @@ class MemoryTracker:
         _save_model(model, example, folder)
 
     def flush(self, timeout: float = 10.0) -> Left:
-        """Return that nothing is left: all is here at once."""
+        """Return that nothing is left: every write is here at once."""
         return Left()
 
     def artifacts(self, run_id: str) -> dict[str, bytes]:

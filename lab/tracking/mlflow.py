@@ -1,4 +1,4 @@
-"""The tracker that everything else is for: an MLflow server, or MLflow's own SQLite database."""
+"""The tracker for real use: an MLflow server, or MLflow's own SQLite database."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowTracker"]
 
-# what the UI asks of an experiment: that it is not about language models, and its main metric
+# what the UI reads of an experiment: that it is not about language models, and its main metric
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.experiment.primaryMetric.name": "best_value",
@@ -54,7 +54,7 @@ _PAGE = 1000
 
 
 class MlflowTracker:
-    """Experiments and runs in an MLflow store. The store is first touched when something is asked of it."""
+    """Experiments and runs in an MLflow store. The store is contacted at the first call that needs it."""
 
     def __init__(
         self, tracking_uri: str, artifact_location: str | None = None, folders: Sequence[Path] = ()
@@ -65,7 +65,7 @@ class MlflowTracker:
             tracking_uri: `http(s)://…`, `sqlite:///…`, or another database that MLflow knows.
             artifact_location: folder or URI that new experiments keep their artifacts under; None for the
                 server's own.
-            folders: on this machine whose files are the store's own, beside `artifact_location`.
+            folders: on this machine whose files are the store's own, besides `artifact_location`.
         """
         self._tracking_uri = tracking_uri
         self._artifact_location = artifact_location
@@ -76,15 +76,15 @@ class MlflowTracker:
 
     @property
     def uri(self) -> str:
-        """The address of the store, to be shown: without a password."""
+        """The address of the store for display, without a password."""
         return public_uri(self._tracking_uri)
 
     def prepare(self) -> None:
-        """Create the database and check its version, or see whether the server answers, and lets us in.
+        """Create the database and check its version, or check that the server answers and accepts the credentials.
 
         Raises:
             UnavailableError: it does not answer.
-            TrackingError: it does not take these credentials.
+            TrackingError: it rejects the credentials.
         """
         client = self._client
         if self._tracking_uri.startswith("http"):
@@ -97,10 +97,10 @@ class MlflowTracker:
             return open_client(self._tracking_uri)
 
     def experiment(self, name: str) -> str:
-        """Return the id of the experiment called `name`, creating it where it is not there.
+        """Return the id of the experiment called `name`, creating it if it does not exist.
 
         Raises:
-            TrackingError: it was deleted, besides the store's own failures.
+            TrackingError: it was deleted, or the store failed.
         """
         found = self._lookup(name)
         if found is None:
@@ -110,7 +110,7 @@ class MlflowTracker:
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
-            found = self._lookup(name)  # another process was quicker
+            found = self._lookup(name)  # another process was faster
         if found is None or found.lifecycle_stage == LifecycleStage.DELETED:
             identity = found.experiment_id if found else "ID"
             raise TrackingError(
@@ -120,13 +120,13 @@ class MlflowTracker:
         return str(found.experiment_id)
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of the experiment called `name`, or None where there is none."""
+        """Return the id of the experiment called `name`, or None if there is none."""
         found = self._lookup(name)
         active = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
         return str(found.experiment_id) if found is not None and active else None
 
     def experiment_name(self, identity: str) -> str | None:
-        """Return the name of the experiment with this id, or None where there is none."""
+        """Return the name of the experiment with this id, or None if there is none."""
         with self._doing(f"looking up the experiment {identity}"):
             try:
                 return str(self._client.get_experiment(identity).name)
@@ -174,7 +174,7 @@ class MlflowTracker:
             with self._doing(f"re-opening the run {run_id}"):
                 run = self._client.get_run(run_id)
                 hold.confirm(anew=True)
-                # the tags first: by one of them whoever had the run before sees that it is another's now
+                # the tags first: one of them tells the previous worker that the run is no longer its own
                 self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
                 hold.confirm(anew=True)
                 self._client.update_run(run_id, status=str(RunStatus.RUNNING), name=name)
@@ -183,7 +183,7 @@ class MlflowTracker:
         )
 
     def _delete_where_lost(self, run_id: str, tags: Mapping[str, str], hold: Hold) -> None:
-        """Delete a run that was made in sleep: nobody knows it, unless who has the trial now has opened it."""
+        """Delete a run that a sleeping worker made: nobody knows it, unless the trial's new worker has opened it."""
         if hold.is_lost(anew=True):
             found = self._client.get_run(run_id).data.tags
             if found.get(Tag.ATTEMPT) == tags.get(Tag.ATTEMPT):
@@ -205,7 +205,7 @@ class MlflowTracker:
             else:
                 version = self._client.get_model_version(*uri.removeprefix("models:/").rsplit("/", 1))
         if not version.run_id:
-            raise TrackingError(f"The model {uri} came from no run, so it has no config to build it with")
+            raise TrackingError(f"The model {uri} came from no run, so there is no config to build it with")
         return str(version.run_id)
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
@@ -213,7 +213,7 @@ class MlflowTracker:
         return [run.info.run_id for run in self._search(experiment, tags, "attributes.start_time ASC")]
 
     def experiment_of(self, run_id: str) -> str:
-        """Return the id of the experiment that a run is in."""
+        """Return the id of a run's experiment."""
         with self._doing(f"looking up the run {run_id}"):
             return str(self._client.get_run(run_id).info.experiment_id)
 
@@ -240,7 +240,7 @@ class MlflowTracker:
             return places(self._client, run_id, self._own)
 
     def status(self, run_id: str) -> RunStatus:
-        """Return where a run stands."""
+        """Return the status of a run."""
         with self._doing(f"looking up the run {run_id}"):
             return RunStatus(self._client.get_run(run_id).info.status)
 
@@ -259,14 +259,14 @@ class MlflowTracker:
         return run_frame([_record(run) for run in found])
 
     def deleted_runs(self) -> pd.DataFrame:
-        """Return a row for each deleted run of any experiment that no registered model came from."""
+        """Return a row for each deleted run of any experiment, unless a registered model came from it."""
         found = self._search(None, {}, "attributes.start_time DESC", view=ViewType.DELETED_ONLY)
         with self._doing("looking up the registered models"):
             registered = registered_runs(self._client) if found else set()
         return run_frame([_record(run) for run in found if run.info.run_id not in registered])
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of `run_ids` that were deleted, or are no more: see `Tracker.missing_runs`."""
+        """Return those of `run_ids` that were deleted or no longer exist: see `Tracker.missing_runs`."""
         if not self._tracking_uri.startswith("http"):
             return missing_in_database(self._tracking_uri, run_ids)
         wanted = known_ids(run_ids)
@@ -278,14 +278,14 @@ class MlflowTracker:
         return wanted
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return all values of `metric` by step, in order of the steps; empty where it was never logged."""
+        """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
         with self._doing(f"reading {metric} of run {run_id}"):
             points = self._client.get_metric_history(run_id, metric)
         points = sorted(points, key=lambda point: (point.step, point.timestamp))
         return {point.step: true_value(point.value) for point in points}
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None without one."""
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
         parent = str(PurePosixPath(artifact_path(path)).parent)
         with self._doing(f"fetching {path} of run {run_id}"):
             beside = self._client.list_artifacts(run_id, None if parent == "." else parent)
@@ -304,7 +304,8 @@ class MlflowTracker:
         strange = [place.uri for place in self.places(run_id) if not place.own]
         if strange:
             raise TrackingError(
-                f"Nothing of run {run_id} was deleted: {strange[0]} is no folder of {self.uri}, so it may be another's"
+                f"Nothing of run {run_id} was deleted: {strange[0]} is no folder of"
+                f" {self.uri}, so it may belong to another store"
             )
         with self._doing(f"deleting artifacts of run {run_id}"):
             delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))
@@ -340,7 +341,7 @@ class MlflowTracker:
         view: int = ViewType.ACTIVE_ONLY,
         chosen: str = "",
     ) -> list[mlflow.entities.Run]:
-        """Return the runs with `tags`, or that MLflow's filter `chosen` lets pass, reading page after page."""
+        """Return the runs with `tags`, or those that MLflow's filter `chosen` selects, reading page after page."""
         found: list[mlflow.entities.Run] = []
         token: str | None = None
         with self._doing("searching runs"):
@@ -357,7 +358,7 @@ class MlflowTracker:
         return found
 
     def _experiments(self, view: int) -> list[str]:
-        """Return the ids of the experiments that may have runs of this `view`: deleted runs are in any."""
+        """Return the ids of the experiments that may have runs of this `view`: deleted runs may be in any."""
         kinds = view if view == ViewType.ACTIVE_ONLY else ViewType.ALL
         found: list[str] = []
         token: str | None = None
@@ -378,7 +379,7 @@ def _source_tags() -> dict[str, str]:
 
 
 def _filter(tags: Mapping[str, str]) -> str:
-    """Return MLflow's filter for `tags`, but for values that its syntax cannot quote."""
+    """Return MLflow's filter for `tags`, except for values that its syntax cannot quote."""
     quoted = {
         name: f"'{value}'" if "'" not in value else f'"{value}"'
         for name, value in tags.items()

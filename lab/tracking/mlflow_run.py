@@ -38,7 +38,7 @@ __all__ = ["MlflowRun", "save_model", "true_value"]
 
 _LARGEST = 1.7976931348623157e308
 
-_TABLES_TAG = "mlflow.loggedArtifacts"  # by it the UI knows which artifacts are tables
+_TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
 _ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", Tag.COMMIT)
 _VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__}
@@ -67,7 +67,7 @@ class MlflowRun(Run):
         self._artifacts: str = run.info.artifact_uri
         self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
         self._dataset: entities.Dataset | None = None
-        data: Any = run.data  # the steps have no public name
+        data: Any = run.data  # the steps are not public
         latest = {
             each.key: Metric(each.key, true_value(each.value), each.step, each.timestamp)
             for each in (data._metric_objs if reopened else [])
@@ -83,7 +83,7 @@ class MlflowRun(Run):
 
     @property
     def url(self) -> str | None:
-        """The page of this run in the MLflow UI, or None where no server shows it."""
+        """The page of this run in the MLflow UI, or None if no server shows it."""
         if not self._uri.startswith(("http://", "https://")):
             return None
         return public_uri(self._uri).rstrip("/") + run_page(self._experiment, self._run_id)
@@ -155,7 +155,7 @@ class MlflowRun(Run):
             except MlflowException as error:
                 if "unique" not in str(error).lower():
                     raise
-                # another worker recorded the same dataset since MLflow looked; now it finds it
+                # another worker has recorded the same dataset since MLflow looked; now MLflow finds it
                 self._client.log_inputs(self._run_id, inputs)
         self._dataset = found
 
@@ -176,18 +176,18 @@ class MlflowRun(Run):
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._hold.confirm(anew=True)  # it took a while
             except Lost:
-                with suppress(Exception):  # whoever has the run now may have done so already
+                with suppress(Exception):  # the run's new worker may have done so already
                     self._client.delete_logged_model(logged.model_id)
                 raise
             except BaseException:
-                with suppress(Exception):  # the first error is the one to tell
+                with suppress(Exception):  # the first error is the one to report
                     self._client.finalize_logged_model(logged.model_id, "FAILED")
                 raise
             self._client.finalize_logged_model(logged.model_id, "READY")
             self._client.log_outputs(self._run_id, [entities.LoggedModelOutput(logged.model_id, step=0)])
             self._client.log_batch(self._run_id, metrics=self._linked(logged.model_id))
             self._hold.confirm(anew=True)
-            # those of earlier attempts, also of one whose end the server never acknowledged
+            # those of earlier attempts, even if the server never acknowledged their end
             mine = f"source_run_id = '{self._run_id}'"
             for other in self._client.search_logged_models([self._experiment], mine):
                 if other.model_id != logged.model_id and other.name == _MODEL:
@@ -219,7 +219,7 @@ class MlflowRun(Run):
             save_model(model, example, folder)
 
     def _keep_facts(self, metrics: Sequence[Metric]) -> None:
-        """Remember the metrics without steps, with the times at which the run has them."""
+        """Remember the metrics without steps, with the timestamps that they have in the run."""
         for metric in metrics:
             if metric.step == 0 and not metric.name.startswith(PREFIX):
                 known = self._known.has(metric)
@@ -238,7 +238,7 @@ class MlflowRun(Run):
             self._tables.append(entry)
 
     def _linked(self, model_id: str) -> list[entities.Metric]:
-        """Return the facts again, as those of a model; the run does not count them twice.
+        """Return the facts once more, as those of a model; the run does not count them twice.
 
         Without NaN and infinities, which MLflow keeps for runs only: a model would show them as numbers.
         """
@@ -255,7 +255,7 @@ class MlflowRun(Run):
 
 
 def true_value(value: float) -> float:
-    """Return the value of a metric that a store returned: MLflow's databases keep an infinity as a large number."""
+    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
 
 
@@ -294,7 +294,7 @@ def _dataset(dataset: Dataset) -> entities.Dataset:
 
 
 def save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
-    """Write `model` to `folder` as an MLflow model; its ids are those of no store yet."""
+    """Write `model` to `folder` as an MLflow model, without ids of a store."""
     twin, batch = portable(model), example_batch(example)
     with torch.no_grad():
         classes = twin(batch).shape[1:]
@@ -314,6 +314,6 @@ def save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    # given, because MLflow finds them out by loading the model in another process, which takes seconds;
-    # without the `+cpu` of a build that PyPI does not have
+    # given here, because MLflow would find them by loading the model in another process, which takes seconds;
+    # without the `+cpu` of builds that PyPI does not have
     return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]

@@ -1,4 +1,4 @@
-"""What was planned last into a study, kept on the study's run: by it the cells of its newest file are known."""
+"""The latest plan of a study, kept in its run: it tells which cells the newest grid file has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE = "planned.json"
 
 @dataclass(frozen=True)
 class Planned:
-    """A grid file's text, the `overrides` over it, and the hashes of its cells; a search has none."""
+    """A grid file's text, the `overrides` applied to it, and the hashes of its cells (none for a search)."""
 
     text: str
     overrides: Mapping[str, Any]
@@ -29,19 +29,19 @@ class Planned:
 
 
 def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool = False) -> Planned:
-    """Keep on a study's `run` what was planned; return all of it.
+    """Keep a plan in a study's `run`; return it, complete.
 
     Args:
-        run: the study's.
-        tracker: where it is.
-        planned: to be kept.
-        partial: whether these are some cells of the file, beside those of it that were planned before.
+        run: of the study.
+        tracker: that has the run.
+        planned: the plan.
+        partial: whether it has only some cells of the file, in addition to those planned before.
 
     Raises:
         TrackingError: it cannot be stored.
     """
     if partial:
-        with suppress(TrackingError):  # it is away, which is no reason not to plan
+        with suppress(TrackingError):  # an unreachable store is no reason not to plan
             before = read_planned(tracker, run.run_id)
             if before is not None and before.overrides == json.loads(json.dumps(planned.overrides)):
                 cells = dict.fromkeys((*before.cells, *planned.cells))
@@ -51,10 +51,10 @@ def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool =
 
 
 def read_planned(tracker: Tracker, run_id: str) -> Planned | None:
-    """Return what was planned last into the study whose run is `run_id`; earlier versions of lab did not keep it.
+    """Return the latest plan of the study with the run `run_id`, None if an earlier version of lab made it.
 
     Raises:
-        TrackingError: the store fails.
+        TrackingError: the store failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = tracker.download(run_id, _FILE, Path(folder))
@@ -63,5 +63,5 @@ def read_planned(tracker: Tracker, run_id: str) -> Planned | None:
         try:
             saved = json.loads(file.read_text(encoding="utf-8"))
             return Planned(saved["text"], dict(saved["overrides"]), tuple(saved["cells"]))
-        except (ValueError, KeyError, TypeError):  # somebody else's
+        except (ValueError, KeyError, TypeError):  # not written by lab
             return None

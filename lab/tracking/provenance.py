@@ -1,4 +1,4 @@
-"""Which code, which versions and what kind of machine a run was made with."""
+"""The code, the versions and the machine that a run was made with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["provenance"]
 
 @cache
 def provenance() -> dict[str, str]:
-    """Return tags with the git commit of lab's code, the versions of what computes, and the machine."""
+    """Return tags with the git commit of lab's code, the versions of the libraries that compute, and the machine."""
     tags = {
         Tag.VERSION: _version("lab"),
         Tag.PYTHON: platform.python_version(),
@@ -49,9 +49,9 @@ def _cpu() -> str:
 
 
 def _commit(folder: Path) -> str:
-    """Return the commit that `folder` is checked out at, empty where it is not in a repository.
+    """Return the commit that `folder` is checked out at, empty if it is not in a repository.
 
-    An image has none; `LAB_COMMIT` says there what it was built of.
+    An image has no repository; there `LAB_COMMIT` names the commit.
     """
     if "LAB_COMMIT" in os.environ:
         return os.environ["LAB_COMMIT"]

@@ -1,6 +1,6 @@
-"""Lets the artifacts of a database follow it: MLflow keeps the whole path of each run's.
+"""Lets artifacts follow their database: MLflow keeps the absolute path of each run's artifacts.
 
-A project that was moved finds its files again; a copied one has its own, and leaves those of the original alone.
+A moved project finds its files again; a copied one uses its own, and leaves those of the original alone.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _BUSY_SECONDS = 60.0
 
 
 def follow(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> str:
-    """Let artifacts and journals follow the database at `tracking_uri` to where it lies now.
+    """Let artifacts and journals follow the database at `tracking_uri` to its present place.
 
-    Nothing happens where it was neither moved nor copied since it was last opened; and nothing fails where it
-    cannot be written: what opens it next tells that. Any number of processes may do so at once.
+    Nothing happens if it was neither moved nor copied since it was last opened. A database that cannot be written is
+    no error here: opening it will report that. Any number of processes may do this at once.
 
     Args:
-        tracking_uri: address of the store; one that is not SQLite's lies nowhere.
+        tracking_uri: address of the store; only SQLite databases can have been moved.
         artifact_dir: folder of its artifacts.
-        journal_dir: folder of the journals before it.
+        journal_dir: folder of the journals in front of it.
 
     Returns:
-        What happened, for the user; nothing if nothing did.
+        A sentence for the user about what happened, empty if nothing did.
     """
     database = sqlite_file(tracking_uri)
     if database is None or not database.exists():
@@ -69,8 +69,10 @@ def _settled(came: Arrival, tracking_uri: str, artifact_dir: Path | None, journa
     if not places:
         return ""
     if came.copied:
-        return f"{came.home} is a copy of {came.origin}: its runs keep their files here from now on, and none there"
-    return f"{came.origin} is {came.home} now: the files of its runs are looked for here from now on"
+        return (
+            f"{came.home} is a copy of {came.origin}: from now on its runs keep their files here, not there"
+        )
+    return f"{came.origin} is now {came.home}: from now on the files of its runs are looked for here"
 
 
 def _is_at(database: Path, address: str) -> bool:
@@ -80,7 +82,7 @@ def _is_at(database: Path, address: str) -> bool:
 
 @contextmanager
 def alone_with(database: Path) -> Iterator[None]:
-    """Let one process at a time create or change the places of `database`."""
+    """Let one process at a time create `database` or change the paths in it."""
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         lock_descriptor(lock.fileno())
         yield
@@ -95,24 +97,24 @@ def local_path(uri: str) -> Path | None:
 
 
 def own_folders(tracking_uri: str, artifact_dir: Path | None) -> list[Path]:
-    """Return the folders whose files are a store's own: the one it was given, and those that MLflow itself makes."""
+    """Return the folders whose files are a store's own: the given one, and those that MLflow itself creates."""
     database = sqlite_file(tracking_uri)
     default = [] if database is None else [database.parent / "mlruns", Path.cwd() / "mlruns"]
     return default if artifact_dir is None else [artifact_dir, *default]
 
 
 def place_of(uri: str, own: Sequence[Path]) -> Place:
-    """Return what can be told of artifacts at `uri`, where those in the folders `own` are the store's own."""
+    """Return what is known of artifacts at `uri`; those in the folders `own` are the store's own."""
     path = local_path(uri)
     if path is None:
         return Place(uri)
-    # resolved: no link leads out of them
+    # resolved: no link may lead out of them
     mine = any(path.resolve().is_relative_to(folder.resolve()) for folder in own)
     return Place(str(path), path.exists(), mine)
 
 
 def _rebase(came: Arrival, homes: list[Path]) -> int:
-    """Rewrite the places of experiments, runs and models in one transaction; return how many."""
+    """Rewrite the paths of experiments, runs and models in one transaction; return how many changed."""
     changed = 0
     with closing(sqlite3.connect(came.new, _BUSY_SECONDS, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -138,7 +140,7 @@ def _moved(uri: str, came: Arrival, homes: list[Path]) -> str:
 
 
 def _inferred(database: Path) -> Arrival | None:
-    """Return whence a database without a mark came: as its runs tell whose files lie here, and not where they say."""
+    """Return where a database without a mark came from, inferred from runs whose files are only here."""
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", 5.0, uri=True)) as connection:
         runs = connection.execute(_SAMPLE).fetchall()
     folder = database.resolve().parent
@@ -154,7 +156,7 @@ def _inferred(database: Path) -> Arrival | None:
 
 
 def _same_end(path: Path, most: int, home: Path) -> Path | None:
-    """Return the file below `home` that ends like `path`, with the first `most` names or fewer left out."""
+    """Return the file below `home` with the end of `path`, without at most its first `most` names."""
     for left_out in range(1, most + 1):
         found = home.joinpath(*path.parts[left_out:])
         if found.exists():
@@ -171,9 +173,9 @@ def _from(path: Path, found: Path, home: Path, database: Path) -> Arrival | None
 
 
 def _rebase_journals(folder: Path, now: Callable[[str], str]) -> None:
-    """Let the journals in `folder` be for the store that `now` makes of the address they name."""
+    """Change the store of each journal in `folder` to what `now` returns for its address."""
     for file in folder.glob("*/journal.db"):
-        address = f"{file.resolve().as_uri()}?mode=rw"  # one that was just delivered is not made again
+        address = f"{file.resolve().as_uri()}?mode=rw"  # one that was just delivered is not created again
         with suppress(sqlite3.Error), closing(sqlite3.connect(address, 5.0, uri=True)) as journal, journal:
             for (store,) in journal.execute("SELECT value FROM facts WHERE name = 'store'").fetchall():
                 if now(store) != store:

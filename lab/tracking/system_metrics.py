@@ -1,4 +1,4 @@
-"""The machine's load beside a run: read by MLflow's own monitors, kept from ever breaking or delaying the run."""
+"""Logs the machine's load during a run, with MLflow's own monitors, without ever breaking or delaying the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PREFIX", "LoadMonitor", "next_sample"]
 _monitor_class: Any = theirs.SystemMetricsMonitor  # not typed
 _LOGGER = logging.getLogger(__name__)
 _INTERVAL = 5.0  # seconds between samples; one takes about 10 ms on SQLite
-_SHORTEST = 1.0  # seconds that a run must last to be worth its closing sample
+_SHORTEST = 1.0  # seconds that a run must last to get a closing sample
 PREFIX = "system/"
 
 
@@ -25,7 +25,7 @@ class _Log(Protocol):
 
 
 def next_sample(steps: Mapping[str, int]) -> int:
-    """Return the step of the next sample in a run whose metrics have these last steps."""
+    """Return the step of the next sample in a run, given the last step of each of its metrics."""
     return max((step + 1 for name, step in steps.items() if name.startswith(PREFIX)), default=0)
 
 
@@ -45,9 +45,9 @@ class LoadMonitor:
         self._thread = threading.Thread(target=self._work, name="system metrics", daemon=True)
         self._parts: list[Any] = []
         try:
-            # only what reads the machine is used: its own thread gives up when a server does not answer
+            # only its readers are used: its own thread gives up when a server does not answer
             self._parts = _monitor_class("", tracking_uri="http://127.0.0.1:9").monitors
-        except Exception as error:  # noqa: BLE001  # the run matters, its side show does not
+        except Exception as error:  # noqa: BLE001  # the run must go on without them
             _LOGGER.warning("No system metrics: %s", error)
         else:
             self._thread.start()
@@ -60,7 +60,7 @@ class LoadMonitor:
         self._thread.join()
         if time.monotonic() - self._begin >= _SHORTEST:
             for part in self._parts:
-                part.clear_metrics()  # what was collected at the start of the interval
+                part.clear_metrics()  # values from the start of the interval
             self._sample()
 
     def _work(self) -> None:

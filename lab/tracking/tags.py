@@ -1,4 +1,4 @@
-"""The tags that lab sets on MLflow's runs and experiments, each spelt once; and those of MLflow's own that it uses."""
+"""The tags that lab sets on MLflow's runs and experiments, each spelt once, and the tags of MLflow that it uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Kind = Literal["study", "trial", "sweep"]
 
 
 class Tag:
-    """Keys of tags: what a run is, how it ended, and what it was made with."""
+    """Keys of tags."""
 
     # what a run is
     KIND: Final = "lab.kind"  # a `Kind`
@@ -26,12 +26,12 @@ class Tag:
     OBJECTIVES: Final = "lab.objectives"
     VARIED: Final = "lab.varied"
 
-    # how a trial went
+    # how a trial ended
     OUTCOME: Final = "lab.outcome"
     ERROR: Final = "lab.error"
-    EARLIER_ERROR: Final = "lab.earlier_error"  # of a failed attempt before this one
-    CONTINUED: Final = "lab.continued"  # why not from the newest checkpoint
-    RESTARTED: Final = "lab.restarted"  # why from the first epoch
+    EARLIER_ERROR: Final = "lab.earlier_error"  # of an earlier, failed attempt
+    CONTINUED: Final = "lab.continued"  # why it was not continued from the newest checkpoint
+    RESTARTED: Final = "lab.restarted"  # why it began again with the first epoch
 
     # what it was made with
     CPU: Final = "lab.cpu"
@@ -45,9 +45,9 @@ class Tag:
     TORCHVISION: Final = "lab.torchvision"
     VERSION: Final = "lab.version"
 
-    # whose writes a run takes
-    ATTEMPT: Final = "lab.attempt"  # who opened the run last
-    JOURNAL: Final = "lab.journal"  # by it a run is found whose creation nobody acknowledged
+    # whose writes reach a run
+    ATTEMPT: Final = "lab.attempt"  # the attempt that opened the run last
+    JOURNAL: Final = "lab.journal"  # key of the journal; finds a run whose creation was not acknowledged
 
     # MLflow's own
     COMMIT: Final = "mlflow.source.git.commit"

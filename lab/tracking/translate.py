@@ -1,4 +1,4 @@
-"""The one place where errors of MLflow and of what lies under it become `TrackingError`."""
+"""The one place where errors of MLflow, and of the libraries below it, become `TrackingError`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FOREIGN = (
 _NO_ANSWER = (
     requests.ConnectionError,
     requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,  # the server went in the middle of its answer
+    requests.exceptions.ChunkedEncodingError,  # the server went down in the middle of its answer
     sqlalchemy.exc.OperationalError,
 )
-_OUT_OF_REACH = re.compile(  # for what a server, or MLflow, tells in words only
+_OUT_OF_REACH = re.compile(  # for failures that a server or MLflow reports in words only
     r"max retries exceeded|connection refused|connection aborted|connection reset|timed? ?out"
     r"|name resolution|could not connect|connection to server",
     re.IGNORECASE,
@@ -44,16 +44,16 @@ _CREDENTIALS = "~/.mlflow/credentials"  # which MLflow reads
 
 @contextmanager
 def translated(uri: str, action: str) -> Iterator[None]:
-    """Turn every error from below into a `TrackingError` that says what was tried and what to do.
+    """Turn every error of MLflow into a `TrackingError` that says what was tried and what to do.
 
     Raises:
-        UnavailableError: the store `uri` cannot be reached, or is too busy.
+        UnavailableError: the store `uri` is unreachable or too busy.
         TrackingError: it refused.
     """
     try:
         yield
     except _FOREIGN as error:
-        # `from None`: the chain holds addresses with passwords, and tracebacks become artifacts
+        # `from None`: the chain contains addresses with passwords, and tracebacks become artifacts
         raise _explained(error, uri, action) from None
 
 
@@ -78,21 +78,21 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
 
 
 def _denied(status: int, where: str, detail: str, uri: str) -> TrackingError:
-    """Return why the server turned a request away, and what to do."""
+    """Return why the server rejected a request, and what to do."""
     if status == 401:
         return TrackingError(
-            f"{where}the user name or the password is wrong, or there is none (401). "
+            f"{where}the user name or the password is wrong or missing (401). "
             f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write {_CREDENTIALS}."
         )
     if "host header" in detail.lower():
         return TrackingError(
-            f"{where}the server does not go by the name {urlsplit(uri).hostname} (403). Start it with "
-            "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) listing that name, or use another name of it."
+            f"{where}the server does not answer to the name {urlsplit(uri).hostname} (403). Start it with "
+            "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) including that name, or use another of its names."
         )
     return DeniedError(
-        f"{where}this account may not do that (403). {detail} Let an administrator of the server give it the "
+        f"{where}this account is not allowed to do that (403). {detail} Ask an administrator of the server for the "
         "permission EDIT, or name another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
-        f"{_CREDENTIALS}. A server whose --allowed-hosts lacks its name answers 403 too."
+        f"{_CREDENTIALS}. A server whose --allowed-hosts lacks the name used also answers 403."
     )
 
 
@@ -106,17 +106,17 @@ def _detail(error: Exception, uri: str) -> str:
 
 
 def _status(error: Exception) -> int | None:
-    if isinstance(error, requests.HTTPError) and error.response is not None:  # of an artifact
+    if isinstance(error, requests.HTTPError) and error.response is not None:  # from an artifact
         return int(error.response.status_code)
     if isinstance(error, MlflowException):
-        plain: Any = error  # mlflow is not typed throughout
+        plain: Any = error  # mlflow is not fully typed
         found = re.search(r"failed with error code (\d{3})", str(error))
         return int(found[1]) if found else int(plain.get_http_status_code())
     return None
 
 
 def _is_out_of_reach(error: Exception, detail: str) -> bool:
-    # MLflow raises its own error from that of requests, or while it handles it
+    # MLflow raises its own error from that of requests, or while handling it
     if isinstance(error, _NO_ANSWER) or isinstance(error.__cause__ or error.__context__, _NO_ANSWER):
         return True
     return bool(_OUT_OF_REACH.search(detail)) or "database is locked" in detail

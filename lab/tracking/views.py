@@ -1,4 +1,4 @@
-"""How a study's experiment is shown in the MLflow UI: a saved view with its table, its order and its charts.
+"""The saved view that shows a study's experiment in the MLflow UI: its table, order and charts.
 
 The UI keeps such views as tags of the experiment. Their format is its own and undocumented; a UI of another
 version ignores what it does not know.
@@ -16,11 +16,11 @@ __all__ = ["run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
 _NAME = "Leaderboard"
-# with the width of their columns in pixels
+# with the widths of their columns in pixels
 _METRICS = {"best_value": 100, "test_accuracy": 110, "best_epoch": 90, "epochs": 75, "params": 80}
 _CURVES = ("val_accuracy", "val_loss", "train_loss")
 _FIRST = "Study"
-# the UI fills the others by itself
+# the UI fills in the others
 _SECTIONS = (
     {"name": _FIRST, "columns": 2, "cardHeight": 380},
     {"name": "Model metrics"},
@@ -29,7 +29,7 @@ _SECTIONS = (
 
 
 def study_page(experiment: str) -> str:
-    """Return the path of the view in the UI, to be put behind a server's address.
+    """Return the path of the view in the UI, to be appended to a server's address.
 
     It also says that this is about training; the UI opens on its other half, for language models. A server with
     workspaces (docker/compose.yaml has one) would ask for one first; any other ignores that.
@@ -44,12 +44,12 @@ def run_page(experiment: str, run_id: str) -> str:
 
 
 def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[str, str]:
-    """Return name and value of the tag that holds the view of a study's trials, the best first.
+    """Return the name and value of the tag that holds the view of a study's trials, best first.
 
     Args:
         varied: the parameters that the study varies; they are the first columns.
         descending: whether the highest `best_value` is the best.
-        created: when the view was made, in milliseconds since 1970.
+        created: when the view was created, in milliseconds since 1970.
     """
     widths = {
         **{f"params.`{name}`": 90 for name in varied},
@@ -99,7 +99,7 @@ def _chart(kind: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(metric: str) -> dict[str, Any]:
-    """Return what a chart of `metric` over the steps needs; the UI fills in nothing by itself."""
+    """Return a chart of `metric` over the steps; the UI fills in nothing."""
     return {
         "metricKey": metric,
         "selectedMetricKeys": [metric],

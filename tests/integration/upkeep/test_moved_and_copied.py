@@ -115,7 +115,7 @@ def test_a_moved_project_finds_its_files(original: Project, marked: bool) -> Non
     moved = Project(original.folder.with_name("moved with spaces"))
     before = original.files()
     original.folder.rename(moved.folder)
-    with pytest.warns(LabWarning, match=f"{original.folder} is {moved.folder} now"):
+    with pytest.warns(LabWarning, match=f"{original.folder} is now {moved.folder}"):
         tracker = moved.tracker
     assert restore_config(tracker, moved.run("kept")).lr == 0.1
     assert all(place.is_relative_to(moved.folder) and place.exists() for place in moved.places())
