@@ -97,10 +97,12 @@ def _find(text: str, states: dict[str, State], study: str, wanted: Sequence[Stat
             f"Study '{study}' has no cell {text!r}.{suggest(text, states)} `lab plan GRID --format csv` lists them"
         )
     if len(found) > 1:
-        raise StudyError(f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of it")
+        raise StudyError(
+            f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more characters"
+        )
     if states[found[0]] not in wanted:
         raise StudyError(
-            f"The cell {found[0]} of the study '{study}' is {states[found[0]]}: only a {wanted[0]} one is tried again"
+            f"The cell {found[0]} of the study '{study}' is {states[found[0]]}: only {wanted[0]} cells can be retried"
         )
     return found[0]
 

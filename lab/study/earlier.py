@@ -149,8 +149,8 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
     if changed and any(record.run_id is not None for record in queue.records()):
         raise StudyError(
-            f"The images have changed since the search '{queue.name}' began, and it compares trials, which must be of"
-            " the same images. Give the file another `name`, or bring back the images as they were"
+            f"The images have changed since the search '{queue.name}' began, but all its trials must use the"
+            " same images. Give the file another `name`, or restore the images"
         )
     if found:
         queue.note(StudyKey.SEARCHED_IMAGES, {**known, **found})
