@@ -1,8 +1,8 @@
 """The cells that a study has of an image folder, compared with what the folder holds now.
 
 A cell is identified by the digest of its images. Cells of earlier versions of lab have no digest and are identified by
-the spelling of their `data_dir`. One that was trained on the images that are there now is recognised, and stays the cell
-that it was.
+the spelling of their `data_dir`. One that was trained on the images that are there now is recognised, and stays the
+cell that it was.
 """
 
 from __future__ import annotations
