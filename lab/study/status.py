@@ -34,7 +34,8 @@ class StudyStatus:
     """A study's cells by state, its running, interrupted and failed trials, and its best value so far.
 
     A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
-    trials another program has added, which count for nothing. `trouble` says what keeps the study from being trained,
+    trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
+    start because its budget's seconds have passed. `trouble` says what keeps the study from being trained,
     or from being shown: then the rest is empty.
     """
 
@@ -47,6 +48,7 @@ class StudyStatus:
     best_value: float | None = None
     best_label: str = ""
     cancelled: bool = False
+    out_of_time: bool = False
     others: int = 0
     trouble: str = ""
 
@@ -129,6 +131,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         best_value=best.best_value if best else None,
         best_label=best.label if best else "",
         cancelled=study.cancelled,
+        out_of_time=queue.is_out_of_time(),
         others=len(queue.others()),
         trouble=study.fault,
     )
