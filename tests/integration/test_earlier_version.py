@@ -71,6 +71,13 @@ for file in sorted(Path(sys.argv[1]).glob("*.yaml")):
     result = CliRunner().invoke(main, ["plan", str(file), "--format", "json", "--limit", "1000", *more])
     print(json.dumps([file.name, result.exit_code, result.stdout]))
 """
+#: Fails a trial whose worker died, as a process does that is killed itself before it has queued the cell again.
+FAIL_ONE = """
+from optuna.trial import TrialState
+from lab.study import find_queue
+queue = find_queue("sqlite:///.lab/optuna.db", "grid")
+queue.fail(queue._trial_id(queue.trials(TrialState.RUNNING)[0].number))
+"""
 Points = dict[str, list[tuple[int, float]]]
 
 
@@ -207,14 +214,22 @@ def test_an_interrupted_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[s
     assert len(trials(earlier.home, "grid")) == len(before)  # nothing was queued a second time
     went_on(earlier.home, "grid", before, calm)
 
+    assert "optimizer" in lab("effects", "grid").stdout
+    assert "lr=0.01 adam" in lab("results", "grid.yaml").stdout
+    for trial in before[:3:2]:  # of the earlier version alone, and begun by it
+        assert "pattern0" in lab("errors", str(trial.run_id)).stdout
+    lab("doctor")
+
 
 def test_a_killed_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
     process = earlier.start("sweep", "grid.yaml", "--workers", "2")
     earlier.wait(process, lambda: in_the_middle(earlier.home, "grid"))
     earlier.kill(process)
-    before = trials(earlier.home, "grid")
-    states = by_state(before)
+    states = by_state(trials(earlier.home, "grid"))
     assert set(states) == {"COMPLETE", "RUNNING", "WAITING"}
+    earlier.script(FAIL_ONE)
+    before = trials(earlier.home, "grid")
+    assert len(by_state(before)["FAIL"]) == 1
 
     counts = status("grid")["states"]
     assert counts["complete"] == len(states["COMPLETE"])
@@ -223,6 +238,7 @@ def test_a_killed_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Po
     counts = status("grid")["states"]
     assert counts["complete"] == len(states["COMPLETE"])
     assert counts["waiting"] == len(before) - len(states["COMPLETE"])
+    assert "failed" not in counts
     lab("worker", "--study", "grid", "--workers", "2", "--idle-exit", "1")
     went_on(earlier.home, "grid", before, calm)
 
