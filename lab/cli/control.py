@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab.cli.messages import existing_study
+from lab import study as studies
 from lab.cli.options import store_options, stores_from
 from lab.wording import counted
 
@@ -28,7 +28,7 @@ def cancel(study: str, tracking_uri: str | None, storage: str | None) -> None:
     from lab.engines import cancel as cancel_study
 
     stores = stores_from(tracking_uri, storage)
-    counts = cancel_study(existing_study(study, stores.storage), stores)
+    counts = cancel_study(studies.existing_study(stores.storage, study), stores)
     if not counts.changed and not counts.running:
         click.echo(
             f"{study}: nothing was waiting or running; it takes no new cells until `lab resume {study}`"
@@ -56,7 +56,7 @@ def resume(study: str, tracking_uri: str | None, storage: str | None) -> None:
     from lab.engines import resume as resume_study
 
     stores = stores_from(tracking_uri, storage)
-    counts = resume_study(existing_study(study, stores.storage), stores)
+    counts = resume_study(studies.existing_study(stores.storage, study), stores)
     put_back = f", {counts.changed:,} of them put back" if counts.changed else ""
     wait = counted(counts.waiting, "trial waits", "trials wait")
     click.echo(f"{study}: {wait}{put_back}; {counts.running:,} running")
@@ -97,7 +97,7 @@ def retry(
     if failed and deleted:
         raise click.UsageError("--failed and --deleted are different cells; give one of the two")
     stores = stores_from(tracking_uri, storage)
-    counts = retry_study(existing_study(study, stores.storage), stores, cells, deleted=deleted)
+    counts = retry_study(studies.existing_study(stores.storage, study), stores, cells, deleted=deleted)
     changed = counted(counts.changed, f"{'deleted' if deleted else 'failed'} cell")
     click.echo(f"{study}: {changed} queued again, {counts.waiting:,} waiting in all")
     if counts.changed:

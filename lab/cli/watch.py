@@ -6,9 +6,9 @@ import sys
 
 import click
 
+from lab import study as studies
 from lab.cli.console import terminal
 from lab.cli.live import SweepDisplay
-from lab.cli.messages import existing_study
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
 
@@ -32,7 +32,7 @@ def watch(study: str, tracking_uri: str | None, storage: str | None) -> None:
     Ctrl-C ends only the watching. The exit code is 0 when every cell is done, 1 when some failed or the study was
     cancelled, 130 after Ctrl-C.
     """
-    queue = existing_study(study, stores_from(tracking_uri, storage).storage)
+    queue = studies.existing_study(stores_from(tracking_uri, storage).storage, study)
     with stop_on_signals("" if terminal().is_terminal else _STOPPING) as stop:
         with SweepDisplay(stop, message=_STOPPING) as display:
             from lab.engines import watch as watch_study

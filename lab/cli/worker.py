@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab import logs
-from lab.cli.messages import existing_study, undelivered
+from lab import logs, study
+from lab.cli.messages import undelivered
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
 from lab.cli.worker_events import EventLog, Observer
@@ -128,7 +128,7 @@ def _work(
 
     logs.adopt()  # the loggers of what was just imported
     for name in studies:
-        existing_study(name, stores.storage)
+        study.existing_study(stores.storage, name)
     with ExitStack() as stack:
         observers: list[Observer] = [log]
         if address is not None:

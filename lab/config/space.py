@@ -33,7 +33,18 @@ from lab.errors import ConfigError, Fault
 from lab.registry import suggest
 from lab.wording import counted
 
-__all__ = ["Dimension", "Point", "Space"]
+__all__ = [
+    "Clause",
+    "Dimension",
+    "Point",
+    "Space",
+    "check_clause",
+    "conditions_of",
+    "dimensions_of",
+    "find_problems",
+    "frozen",
+    "token",
+]
 
 Clause = tuple[str, tuple[Any, ...]]  # a key, and the values of which it must have one
 Bundle = tuple[tuple[str, Any], ...]

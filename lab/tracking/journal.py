@@ -288,9 +288,9 @@ class RunJournal:
 
     def is_blocked(self) -> bool:
         """Whether the store refused to open the run, so that nothing else of it can be delivered."""
+        if self._closed or self.known_id is not None:
+            return False
         with self._lock, writing(self.folder):
-            if self._closed or self.known_id is not None:
-                return False
             row = self._db.execute(
                 "SELECT 1 FROM operations WHERE state = ? AND kind = ?", (State.REFUSED, Open.kind)
             ).fetchone()

@@ -99,7 +99,7 @@ def read_repeats(
 
 
 def constants_of(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every setting where nothing varies it: the base's, its preset's or the default."""
+    """Return the value of every setting unless something varies it: from the base, its preset or the default."""
     preset = base.get("preset")
     bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     defaults = {name: info.default for name, info in TrialConfig.model_fields.items()}

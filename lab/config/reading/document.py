@@ -1,4 +1,4 @@
-"""`Reading`: a grid file while it is read, and the faults found in it so far."""
+"""`Reading`: a grid file while it is read, with the faults found in it so far."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reading:
         self._moved[path] = actual
 
     def place(self, path: KeyPath) -> KeyPath:
-        """Return where in the file something is that would be at `path` of a grid."""
+        """Return the place in the file of what would be at `path` of a grid."""
         return (*self._moved.get(path[:2], path[:2]), *path[2:])
 
     def line(self, path: KeyPath) -> int | None:
