@@ -1,10 +1,10 @@
-"""`lab cancel`, `lab resume` and `lab retry`: studies that others train, stopped and let go on."""
+"""`lab cancel`, `lab resume` and `lab retry`: control over studies, whoever trains them."""
 
 from __future__ import annotations
 
 import click
 
-from lab import study as studies
+from lab import engines, study
 from lab.cli.options import store_options, stores_from
 from lab.wording import counted
 
@@ -16,89 +16,82 @@ __all__ = ["cancel", "resume", "retry"]
     epilog="""\b
 Examples:
   lab cancel quickstart
-  lab resume quickstart         (goes on where it was)""",
+  lab resume quickstart         (continues where it stopped)""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def cancel(study: str, tracking_uri: str | None, storage: str | None) -> None:
-    """Take what waits in STUDY out of the queue, and stop what runs of it, on whatever machine.
+def cancel(name: str, tracking_uri: str | None, storage: str | None) -> None:
+    """Start no more trials of STUDY, and stop those that are running, on any machine.
 
-    Running trials checkpoint at their next step, within seconds, and wait with the others. What is finished stays.
+    Running trials checkpoint at their next step, within seconds, and return to the queue. Completed trials are kept.
     """
-    from lab.engines import cancel as cancel_study
-
     stores = stores_from(tracking_uri, storage)
-    counts = cancel_study(studies.existing_study(stores.storage, study), stores)
+    counts = engines.cancel(study.existing_study(stores.storage, name), stores)
     if not counts.changed and not counts.running:
-        click.echo(
-            f"{study}: nothing was waiting or running; it takes no new cells until `lab resume {study}`"
-        )
+        click.echo(f"{name}: nothing was waiting or running; no cells can be added until `lab resume {name}`")
         return
-    stopping = counted(counts.running, "running one is", "running ones are")
-    click.echo(f"{study}: {counted(counts.changed, 'waiting trial')} taken out, {stopping} stopping")
-    click.echo(f"Let it go on with: lab resume {study}")
+    waiting = counted(counts.changed, "waiting trial")
+    click.echo(f"{name}: {waiting} cancelled, {counted(counts.running, 'running trial')} stopping")
+    click.echo(f"Resume it with: lab resume {name}")
 
 
 @click.command(
-    short_help="Let a cancelled or interrupted study go on.",
+    short_help="Resume a cancelled or interrupted study.",
     epilog="""\b
 Examples:
   lab resume quickstart
   lab resume quickstart && lab worker --study quickstart --idle-exit 60""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def resume(study: str, tracking_uri: str | None, storage: str | None) -> None:
-    """Undo `lab cancel` of STUDY, and put back the trials whose worker is gone.
+def resume(name: str, tracking_uri: str | None, storage: str | None) -> None:
+    """Undo `lab cancel` of STUDY, and requeue trials whose worker died.
 
-    They continue in the same runs from their checkpoints, when a worker or a sweep trains them.
+    They resume in the same runs from their checkpoints, once a worker or a sweep trains them.
     """
-    from lab.engines import resume as resume_study
-
     stores = stores_from(tracking_uri, storage)
-    counts = resume_study(studies.existing_study(stores.storage, study), stores)
-    put_back = f", {counts.changed:,} of them put back" if counts.changed else ""
-    wait = counted(counts.waiting, "trial waits", "trials wait")
-    click.echo(f"{study}: {wait}{put_back}; {counts.running:,} running")
+    counts = engines.resume(study.existing_study(stores.storage, name), stores)
+    requeued = f", {counts.changed:,} of them requeued" if counts.changed else ""
+    click.echo(f"{name}: {counted(counts.waiting, 'trial')} waiting{requeued}; {counts.running:,} running")
     if counts.waiting:
-        click.echo(f"Train it with: lab worker --study {study}")
+        click.echo(f"Train it with: lab worker --study {name}")
 
 
 @click.command(
-    short_help="Try failed cells of a study again.",
+    short_help="Retry failed cells of a study.",
     epilog="""\b
 Examples:
-  lab retry mnist_lr                          (every failed cell)
-  lab retry mnist_lr --cell 3f2c9a            (the beginning of a cell's hash; may be given several times)
-  lab retry mnist_lr --deleted                (every cell whose run was deleted in MLflow)
-A cell's hash is in the run's tag lab.cell, and in `lab plan GRID --format csv`.""",
+  lab retry mnist_lr                          (all failed cells)
+  lab retry mnist_lr --cell 3f2c9a            (one cell, by the start of its hash)
+  lab retry mnist_lr --deleted                (cells whose runs were deleted in MLflow)
+A cell's hash is the tag lab.cell of its run, and a column of `lab plan GRID --format csv`.""",
 )
-@click.argument("study")
-@click.option("--failed", is_flag=True, help="Every failed cell; so it is where no --cell is given.")
-@click.option("--deleted", is_flag=True, help="Those whose runs were deleted in MLflow; they begin new ones.")
-@click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell.")
+@click.argument("name", metavar="STUDY")
+@click.option("--failed", is_flag=True, help="All failed cells: the default without --cell.")
+@click.option("--deleted", is_flag=True, help="Cells whose runs were deleted in MLflow, in new runs.")
+@click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell. May be repeated.")
 @store_options
 def retry(
-    study: str,
+    name: str,
     failed: bool,
     deleted: bool,
     cells: tuple[str, ...],
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Queue failed cells of STUDY again, with all their retries before them; they keep their runs.
+    """Requeue failed cells of STUDY with their retry count reset; they keep their runs.
 
-    With --deleted, queue those cells again that were trained and whose runs somebody has deleted since.
+    With --deleted, requeue cells that were trained and whose runs were deleted afterwards.
     """
-    from lab.engines import retry as retry_study
-
     if failed and cells:
-        raise click.UsageError("--failed is every failed cell and --cell is one; give one of the two")
+        raise click.UsageError(
+            "--failed means all failed cells, --cell one of them; give only one of the two"
+        )
     if failed and deleted:
-        raise click.UsageError("--failed and --deleted are different cells; give one of the two")
+        raise click.UsageError("--failed and --deleted select different cells; give only one of the two")
     stores = stores_from(tracking_uri, storage)
-    counts = retry_study(studies.existing_study(stores.storage, study), stores, cells, deleted=deleted)
+    counts = engines.retry(study.existing_study(stores.storage, name), stores, cells, deleted=deleted)
     changed = counted(counts.changed, f"{'deleted' if deleted else 'failed'} cell")
-    click.echo(f"{study}: {changed} queued again, {counts.waiting:,} waiting in all")
+    click.echo(f"{name}: {changed} requeued, {counts.waiting:,} waiting in total")
     if counts.changed:
-        click.echo(f"Train it with: lab worker --study {study}")
+        click.echo(f"Train it with: lab worker --study {name}")

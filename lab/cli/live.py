@@ -1,4 +1,4 @@
-"""A sweep as it goes: a live table in a terminal, a line for each finished trial elsewhere."""
+"""The progress of a sweep: a live table in a terminal, elsewhere a line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lab import report
 from lab.cli.console import terminal
 from lab.cli.messages import data_lines
 from lab.wording import counted
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["STOPPING", "SweepDisplay", "summary", "unverified"]
 
-STOPPING = "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once."
+STOPPING = "Stopping: running trials checkpoint and return to the queue. Press Ctrl-C again to end at once."
 
-_LINE_EVERY = 60.0  # seconds between lines where nobody looks at a live table
-_OTHER_LINES = 7  # of the live table that are no worker's
-_WIDE = 60  # columns from which on there are progress bars
+_LINE_EVERY = 60.0  # maximum seconds between lines where there is no live table
+_OTHER_LINES = 7  # of the live table, besides those of workers
+_WIDE = 60  # columns that a terminal must have for progress bars
 
 
 class SweepDisplay:
@@ -36,7 +37,7 @@ class SweepDisplay:
     Args:
         stopping: whether the sweep was asked to stop.
         console: to show it on; stdout if None.
-        message: what is shown when it was.
+        message: shown once it was.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class SweepDisplay:
         self._live.stop()
 
     def data(self, notes: Sequence[str]) -> None:
-        """Say what the data is read as."""
+        """Show how the data is read."""
         for line in data_lines(notes):
             self._console.print(Text(line), soft_wrap=True)
 
@@ -75,13 +76,13 @@ class SweepDisplay:
         self._shown = Text(f"queueing cells: {done:,} of {total:,}")
 
     def planned(self, submission: Submission, progress: Progress) -> None:
-        """Say what the sweep is about to do with a study."""
+        """Show what was queued of a study, before it is trained."""
         self._told = 0
         self._console.print(summary(submission, progress), highlight=False, soft_wrap=True)
         self._shown = Text("starting workers …" if progress.waiting else "")
 
     def update(self, progress: Progress) -> None:
-        """Show how things stand now."""
+        """Show the progress."""
         for ended in progress.ended[self._told :]:
             self._console.print(_line(ended, progress), highlight=False, soft_wrap=True)
             self._told_at = time.monotonic()
@@ -92,49 +93,49 @@ class SweepDisplay:
             self._console.print("; ".join(_summary(progress)), highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        """Return the live part. It asks for itself whether to stop: a signal's handler must not print into it."""
+        """Return the live part. It asks whether to stop: a signal handler must not print into it."""
         if not self._stopping():
             return self._shown
         return Group(Text(self._message, style="yellow", no_wrap=True, overflow="ellipsis"), self._shown)
 
 
 def summary(submission: Submission, progress: Progress) -> str:
-    """Return what was queued of a study."""
+    """Return what was queued of a study, and what was there."""
     parts = [f"{counted(submission.added, submission.unit)} queued"]
     if submission.present:
         parts.append(
-            f"{submission.present:,} known already ({progress.done:,} done, {progress.failed:,} failed)"
+            f"{submission.present:,} already in the study ({progress.done:,} done, {progress.failed:,} failed)"
         )
     if submission.stale:
-        parts.append(f"{submission.stale:,} of them again, as their images have changed since")
+        parts.append(f"{submission.stale:,} of them requeued because their images have changed")
     if submission.deleted:
-        again = f"`lab retry {progress.study} --deleted` trains them again"
+        again = f"retrain them with `lab retry {progress.study} --deleted`"
         parts.append(f"{submission.deleted:,} of them deleted in MLflow ({again})")
     if submission.skipped:
-        parts.append(f"{submission.skipped:,} left out (`lab plan` says why)")
+        parts.append(f"{submission.skipped:,} excluded (`lab plan` says why)")
     if submission.gone:
-        parts.append(f"{counted(submission.gone, 'cell')} of earlier files left as they are")
+        parts.append(f"{counted(submission.gone, 'cell')} from earlier files left as is")
     text = f"{progress.study}: {', '.join(parts)}"
     return text if not submission.unverified else f"{text}\n{unverified(submission.unverified)}"
 
 
 def unverified(cells: int) -> str:
-    """Return what is said of cells of earlier versions that count as known."""
+    """Return what to say about cells that an earlier version of lab trained."""
     return (
-        f"{counted(cells, 'known cell')} came from an earlier version of lab, which did not record on which images;"
-        " from now on a change of the images is seen"
+        f"{counted(cells, 'cell')} came from an earlier version of lab, which did not record which images it used;"
+        " from now on, changes to the images are noticed"
     )
 
 
 def _line(ended: TrialEnded, progress: Progress) -> Text:
-    """Return what is said of a trial that has ended."""
+    """Return the line for a trial that has ended."""
     count = f"{progress.done + progress.failed:>{len(str(progress.total))}}/{progress.total}"
     value = "" if ended.value is None else f"  {progress.monitor} {ended.value:.4f}"
     return Text(f"{count}  {ended.label}  {ended.outcome}{value}{'  ' if ended.error else ''}{ended.error}")
 
 
 def _table(progress: Progress, width: int, height: int) -> RenderableType:
-    """Return the live table: a row for each worker, as many as there is room for, and the sum of it."""
+    """Return the live table: a row for each worker, as many as there is room for, and totals."""
     running = sorted(progress.running.items())
     room = max(1, height - _OTHER_LINES)
     shown = running if len(running) <= room else running[: max(1, room - 1)]
@@ -150,7 +151,7 @@ def _table(progress: Progress, width: int, height: int) -> RenderableType:
 def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("worker", "trial", "epoch", *([""] if with_bars else []), monitor):
-        # of a narrow terminal only the labels lose a part
+        # in a narrow terminal only the labels are cut
         right = heading == monitor
         table.add_column(heading, no_wrap=heading != "trial", justify="right" if right else "left")
     for worker, trial in running:
@@ -162,16 +163,14 @@ def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars
 
 
 def _summary(progress: Progress) -> list[str]:
-    """Return how the sweep stands, in one line, and the best so far in another."""
+    """Return the totals in one line, and the best value so far in another."""
     parts = [f"{progress.done:,}/{progress.total:,} done"]
     parts.append(f"{len(progress.running)} running, {progress.waiting:,} waiting, {progress.failed:,} failed")
     left = progress.seconds_left()
     if progress.stopping:
         parts.append("stopping")
     elif left is not None and (progress.waiting or progress.running):
-        from lab.report import duration
-
-        parts.append(f"about {duration(max(1.0, left))} left")
+        parts.append(f"about {report.duration(max(1.0, left))} left")
     lines = [f"{progress.study}: " + "; ".join(parts)]
     if progress.best_value is not None:
         lines.append(f"best {progress.monitor} {progress.best_value:.4f} ({progress.best_label})")

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import ConfigError
+from lab.study.events import EpochEnded, TrialEnded, TrialStarted, WorkerDied, WorkerFailed
 
 if TYPE_CHECKING:
     from lab.study import Event, TrialQueue
 
 __all__ = ["Metrics", "parse_address", "served"]
 
-_HOST = "127.0.0.1"  # whoever reads the metrics from elsewhere says so
+_HOST = "127.0.0.1"  # other machines can read the metrics only if --metrics names a host
 _INSTALL = "pip install -c constraints.txt -e '.[metrics]'"
 
 
@@ -23,7 +24,7 @@ class Metrics:
     """Counts what a worker does, in a registry of its own.
 
     Args:
-        undelivered: returns how many writes the tracking server has not acknowledged; asked when metrics are read.
+        undelivered: returns how many writes the tracking server has not acknowledged; called when metrics are read.
         version: of lab.
 
     Raises:
@@ -32,23 +33,28 @@ class Metrics:
 
     def __init__(self, undelivered: Callable[[], int], version: str) -> None:
         library = _library()
-        library.disable_created_metrics()  # a second series for each counter that nobody asked for
+        library.disable_created_metrics()  # a second series per counter, of no use
         self.registry = registry = library.CollectorRegistry()
         library.ProcessCollector(registry=registry)
         library.PlatformCollector(registry=registry)
         build = library.Info("lab_build", "Versions of this worker.", registry=registry)
         build.info({"version": version, "python": platform.python_version()})
         self._trials = library.Counter(
-            "lab_trials_total", "Trials that ended here, by outcome.", ["study", "outcome"], registry=registry
+            "lab_trials_total",
+            "Trials that ended on this worker, by outcome.",
+            ["study", "outcome"],
+            registry=registry,
         )
         self._running = library.Gauge(
-            "lab_trials_running", "Trials that are trained here now.", ["study"], registry=registry
+            "lab_trials_running", "Trials that are training on this worker now.", ["study"], registry=registry
         )
         self._epochs = library.Counter(
-            "lab_epochs_total", "Epochs that were trained here.", ["study"], registry=registry
+            "lab_epochs_total", "Epochs trained on this worker.", ["study"], registry=registry
         )
         self._troubles = library.Counter(
-            "lab_troubles_total", "Times that something kept a study from being worked on.", registry=registry
+            "lab_troubles_total",
+            "Number of times that something kept a study from being worked on.",
+            registry=registry,
         )
         left = library.Gauge(
             "lab_undelivered_writes",
@@ -63,9 +69,7 @@ class Metrics:
         self._troubles.inc()
 
     def event(self, queue: TrialQueue, event: Event) -> None:
-        """Count what a worker process has told."""
-        from lab.study import EpochEnded, TrialEnded, TrialStarted, WorkerDied, WorkerFailed
-
+        """Count what has happened."""
         if isinstance(event, EpochEnded):
             self._epochs.labels(queue.name).inc()
         elif isinstance(event, TrialStarted):
@@ -83,17 +87,17 @@ class Metrics:
 
 @contextmanager
 def served(metrics: Metrics, address: str) -> Iterator[str]:
-    """Serve `metrics` at `address` from a thread; yield where they can be read.
+    """Serve `metrics` at `address` from a thread; yield their URL.
 
     Raises:
-        ConfigError: it is no address, or cannot be listened at.
+        ConfigError: it is not an address, or nothing can listen on it.
     """
     host, port = parse_address(address)
     try:
         server, thread = _library().start_http_server(port, host, metrics.registry)
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(f"--metrics {address} cannot be listened at: {reason}. Name another port") from None
+        raise ConfigError(f"--metrics {address} cannot be used: {reason}. Choose another port") from None
     try:
         yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
     finally:

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.status import Status
 
+from lab import engines
 from lab.cli.experiment import note_experiment
+from lab.cli.live import summary
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -35,11 +39,11 @@ Examples:
   lab submit grids/svhn_transfer.yaml       (and the studies that it needs; they are trained first)
 Then train it, here or on any machine that reaches the same stores:
   lab worker
-and look how it goes:
+and watch its progress:
   lab watch quickstart
 
-Data is looked for where a worker runs, relative paths in its working directory. The same file again queues
-nothing twice, a grown one only its new cells.""",
+Workers look for data on their own machine; relative paths start from a worker's working directory. Submitting the same
+file again queues nothing twice; if cells were added to the file, it queues those.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
 @only_option
@@ -52,36 +56,26 @@ def submit(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Queue every cell of GRID that its study does not have yet, for `lab worker` to train, and return."""
+    """Queue every cell of GRID that its study does not have yet, for `lab worker` to train.
+
+    It returns once they are queued; nothing is trained.
+    """
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     note_experiment(loaded.name)
     submissions = _submit(loaded, stores_from(tracking_uri, storage))
     for submission in submissions:
-        _print(submission)
-    name = submissions[-1].queue.name
-    if not submissions[-1].queue.is_over():
-        click.echo(f"Train it with: lab worker   (and look with: lab watch {name})")
+        click.echo(summary(submission, engines.progress_of(submission.queue)))
+    queue = submissions[-1].queue
+    if queue.is_over():
+        click.echo(f"Nothing is left to train: lab best {queue.name}")
     else:
-        click.echo(f"Nothing is left to train: lab best {name}")
+        click.echo(f"Train it with: lab worker   (and watch it with: lab watch {queue.name})")
 
 
 def _submit(grid: Grid, stores: Stores) -> list[Submission]:
-    from rich.console import Console
-    from rich.status import Status
-
-    console = Console(stderr=True)
-    with Status("checking every cell …", console=console) as status:
-        from lab.engines import submit as submit_grid  # takes seconds, after something is on the screen
-
-        return submit_grid(
+    with Status("checking every cell …", console=Console(stderr=True)) as status:
+        return engines.submit(  # imported now: that takes seconds, and something is on the screen
             grid,
             stores,
             on_queued=lambda done, total: status.update(f"queueing cells: {done:,} of {total:,}"),
         )
-
-
-def _print(submission: Submission) -> None:
-    from lab.cli.live import summary
-    from lab.engines.watching import progress_of
-
-    click.echo(summary(submission, progress_of(submission.queue)))

@@ -1,4 +1,4 @@
-"""`lab watch`: a study as it goes, whoever trains it."""
+"""`lab watch`: the progress of a study, whoever trains it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from lab import study as studies
+from lab import engines, study
 from lab.cli.console import terminal
 from lab.cli.live import SweepDisplay
 from lab.cli.options import store_options, stores_from
@@ -14,34 +14,32 @@ from lab.cli.signals import stop_on_signals
 
 __all__ = ["watch"]
 
-_STOPPING = "No longer watching; the study goes on."
+_STOPPING = "No longer watching; the study continues."
 
 
 @click.command(
-    short_help="Watch a study that others train.",
+    short_help="Watch a study while others train it.",
     epilog="""\b
 Examples:
   lab watch quickstart
   lab watch quickstart --storage postgresql://lab@db/lab""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def watch(study: str, tracking_uri: str | None, storage: str | None) -> None:
-    """Show how STUDY goes on until it is done: its trials, epochs, the best so far, the time left.
+def watch(name: str, tracking_uri: str | None, storage: str | None) -> None:
+    """Show the progress of STUDY until it is over: running trials, epochs, the best so far, the time left.
 
-    Ctrl-C ends only the watching. The exit code is 0 when every cell is done, 1 when some failed or the study was
-    cancelled, 130 after Ctrl-C.
+    Ctrl-C ends only the watching. The exit code is 0 if every cell is done, 1 if some failed or the study was
+    cancelled, and 130 after Ctrl-C.
     """
-    queue = studies.existing_study(stores_from(tracking_uri, storage).storage, study)
+    queue = study.existing_study(stores_from(tracking_uri, storage).storage, name)
     with stop_on_signals("" if terminal().is_terminal else _STOPPING) as stop:
         with SweepDisplay(stop, message=_STOPPING) as display:
-            from lab.engines import watch as watch_study
-
-            progress = watch_study(queue, on_progress=display.update, should_stop=stop)
+            progress = engines.watch(queue, on_progress=display.update, stop=stop)
         if stop():
             sys.exit(stop.exit_code)
     cancelled = queue.is_cancelled()
     counts = f"{progress.done:,} done, {progress.failed:,} failed"
-    click.echo(f"{study}: {counts}{f', cancelled with {progress.waiting:,} waiting' if cancelled else ''}")
-    click.echo(f"Let it go on with: lab resume {study}" if cancelled else f"What won: lab best {study}")
+    click.echo(f"{name}: {counts}{f', cancelled with {progress.waiting:,} waiting' if cancelled else ''}")
+    click.echo(f"Resume it with: lab resume {name}" if cancelled else f"Show the best with: lab best {name}")
     sys.exit(1 if progress.failed or cancelled else 0)

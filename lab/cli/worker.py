@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab import logs, study
+from lab import engines, logs, study, tracking
 from lab.cli.messages import undelivered
+from lab.cli.metrics import Metrics, served
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
+from lab.cli.version import installed_version
 from lab.cli.worker_events import EventLog, Observer
+from lab.cli.worker_options import worker_options
 from lab.errors import LabError
+from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.engines import Served, Stores
@@ -23,38 +27,38 @@ if TYPE_CHECKING:
 
 __all__ = ["worker"]
 
-_STOPPING = "Stopping: running trials checkpoint and are put back."
+_STOPPING = "Stopping: running trials checkpoint and return to the queue."
 
 
 @click.command(
     short_help="Wait for trials of any study, and train them.",
     epilog="""\b
 Examples:
-  lab worker                                   (whatever is submitted, until it is told to stop)
+  lab worker                                   (trains whatever is submitted, until it is told to stop)
   lab worker --study quickstart --workers 2
-  lab worker --idle-exit 60                    (ends when there was nothing to do for a minute)
+  lab worker --idle-exit 60                    (exits after a minute without work)
+  lab worker --gpu-memory 6GB                  (as many trials at once as each GPU has room for)
   lab worker --storage postgresql://lab@db/lab --tracking-uri http://mlflow:5000
   lab worker --log-format json --metrics 0.0.0.0:9100      (in a container)
 
-Any number of workers, on any machine that reaches the same stores, share the trials. A study begins when the
-studies that its grid file `needs` are done. Trials of workers that died are continued.
+Any number of workers share the trials, on any machine that reaches the same stores. A study starts once the studies
+that its grid file `needs` are done. Trials whose worker died are resumed.
 
-Passwords need not stand in an address: MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
-~/.mlflow/credentials; PostgreSQL reads PGPASSFILE, or ~/.pgpass. None is ever logged.""",
+CUDA_VISIBLE_DEVICES is respected: CUDA_VISIBLE_DEVICES=2,3 uses these two GPUs. A trial that runs out of memory on a
+shared GPU is retried with a GPU to itself before it fails.
+
+Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+~/.mlflow/credentials; PostgreSQL reads PGPASSFILE, or ~/.pgpass. Passwords are never logged.""",
 )
 @click.option(
-    "--study", "studies", multiple=True, metavar="NAME", help="Only this study; may be given several times."
+    "--study", "studies", multiple=True, metavar="NAME", help="Train only this study. May be repeated."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Processes to train with.  [default: one a core, or one a GPU]",
-)
+@worker_options
 @click.option(
     "--idle-exit",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="End after so long without work.  [default: wait]",
+    help="Exit after this long without work.  [default: wait]",
 )
 @click.option(
     "--log-format",
@@ -63,7 +67,7 @@ Passwords need not stand in an address: MLflow reads MLFLOW_TRACKING_USERNAME an
     show_default=True,
     envvar="LAB_LOG_FORMAT",
     show_envvar=True,
-    help="Lines for a person, or one JSON object each for a log collector; docs/REFERENCE.md lists its fields.",
+    help="Plain text, or one JSON object per line for a log collector; docs/REFERENCE.md lists its fields.",
 )
 @click.option(
     "--metrics",
@@ -71,30 +75,28 @@ Passwords need not stand in an address: MLflow reads MLFLOW_TRACKING_USERNAME an
     metavar="[HOST:]PORT",
     envvar="LAB_METRICS",
     show_envvar=True,
-    help="Serve metrics for Prometheus at http://HOST:PORT/metrics; a port alone is on 127.0.0.1.  [default: none]",
+    help="Serve metrics for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 if omitted.  [default: none]",
 )
 @store_options
 def worker(
-    studies: tuple[str, ...],
-    workers: int | None,
-    idle_exit: float | None,
     log_format: str,
     address: str | None,
     tracking_uri: str | None,
     storage: str | None,
+    **options: Any,
 ) -> None:
-    """Train what waits in the studies, and wait for more.
+    """Train the waiting trials of all studies, and wait for more.
 
-    Ctrl-C or SIGTERM stops within ten seconds: running trials checkpoint and are put back, for any worker to
-    continue. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 where there was
-    work and all of it broke down, else 0. Studies that lab has not planned are left alone.
+    Ctrl-C or SIGTERM stops within ten seconds: running trials checkpoint and return to the queue, for any worker to
+    resume. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 if there was work and
+    all of it failed, and 0 otherwise. Studies that lab did not create are left alone.
     """
     stores, log = stores_from(tracking_uri, storage), EventLog()
     logs.configure(log_format)
-    click.get_current_context().find_root().call_on_close(logs.reset)  # after the last error was told
+    click.get_current_context().find_root().call_on_close(logs.reset)  # once the last error is logged
     with stop_on_signals(_STOPPING, log.stopping) as stop:
         try:
-            served = _work(stores, log, address, studies, workers, idle_exit, stop)
+            served = _work(stores, log, address, should_stop=stop, **options)
         except KeyboardInterrupt:
             served = None
         finally:
@@ -108,25 +110,17 @@ def worker(
 
 
 def _in_vain(served: Served) -> str:
-    """Return that all of the work broke down."""
-    broken = ", ".join(sorted(served.broken))
-    parts = [f"{served.failed:,} trials failed"] if served.failed else []
-    parts += [f"nothing could be done about {broken}"] if broken else []
-    return f"All of the work broke down: {', and '.join(parts)}. `lab status STUDY` says more"
+    """Return that all of the work failed."""
+    parts = [f"{counted(served.failed, 'trial')} failed"] if served.failed else []
+    parts += [f"could not work on {', '.join(sorted(served.broken))}"] if served.broken else []
+    return f"All of the work failed: {', and '.join(parts)}. `lab status STUDY` says more"
 
 
 def _work(
-    stores: Stores,
-    log: EventLog,
-    address: str | None,
-    studies: tuple[str, ...],
-    workers: int | None,
-    idle_exit: float | None,
-    should_stop: Callable[[], bool],
+    stores: Stores, log: EventLog, address: str | None, *, studies: tuple[str, ...], **options: Any
 ) -> Served:
-    from lab.engines import serve
-
-    logs.adopt()  # the loggers of what was just imported
+    serve = engines.serve
+    logs.adopt()  # the loggers of what that has just imported
     for name in studies:
         study.existing_study(stores.storage, name)
     with ExitStack() as stack:
@@ -137,20 +131,15 @@ def _work(
         return serve(
             stores,
             studies=studies,
-            workers=workers,
-            idle_exit=idle_exit,
             on_event=lambda queue, event: _tell(observers, queue, event),
             on_trouble=lambda message: _warn(observers, message),
             on_delivered=log.delivered,
-            should_stop=should_stop,
+            **options,
         )
 
 
 @contextmanager
 def _metrics(address: str, stores: Stores, log: EventLog) -> Iterator[Observer]:
-    from lab.cli.metrics import Metrics, served
-    from lab.cli.version import installed_version
-
     metrics = Metrics(lambda: _left(stores).writes, installed_version())
     with served(metrics, address) as url:
         log.serving(url)
@@ -158,9 +147,7 @@ def _metrics(address: str, stores: Stores, log: EventLog) -> Iterator[Observer]:
 
 
 def _left(stores: Stores) -> Left:
-    from lab.tracking import left, public_uri
-
-    return left(stores.journal_dir, public_uri(stores.tracking_uri))
+    return tracking.left(stores.journal_dir, tracking.public_uri(stores.tracking_uri))
 
 
 def _tell(observers: list[Observer], queue: TrialQueue, event: Event) -> None:

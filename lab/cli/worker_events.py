@@ -1,4 +1,4 @@
-"""What a worker does and meets, as records of its log."""
+"""What happens to a worker, as records of its log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from lab.logs import event as fields
+from lab.study.events import TrialEnded, TrialStarted, WorkerDied, WorkerFailed
 
 if TYPE_CHECKING:
-    from lab.study import Event, TrialEnded, TrialQueue
+    from lab.study import Event, TrialQueue
 
 __all__ = ["EventLog", "Observer"]
 
@@ -16,47 +17,45 @@ _LOGGER = logging.getLogger("lab.worker")
 
 
 class Observer(Protocol):
-    """Is told what a worker does: see `lab.engines.serve`."""
+    """Is told what happens: see `lab.engines.serve`."""
 
     def event(self, queue: TrialQueue, event: Event) -> None:
-        """Take in what a worker process has told."""
+        """Take in what has happened to a trial or a worker of a study."""
 
     def trouble(self, message: str) -> None:
         """Take in what keeps a study from being worked on for now."""
 
 
 class EventLog:
-    """Logs it. The words are the message; `event` and the fields beside it are for programs."""
+    """Logs it. The message is for people; `event` and its other fields are for programs."""
 
     def waiting(self, studies: tuple[str, ...]) -> None:
-        """Say what this worker waits for."""
+        """Log what this worker waits for."""
         chosen = ", ".join(studies)
         _LOGGER.info("waiting for trials of %s", chosen or "all studies", extra=fields("waiting"))
 
     def serving(self, address: str) -> None:
-        """Say where the metrics are."""
+        """Log where the metrics are."""
         _LOGGER.info("metrics at %s", address, extra=fields("metrics", address=address))
 
     def stopping(self, message: str) -> None:
-        """Say that a signal asked for a stop."""
+        """Log that a signal asked for a stop."""
         _LOGGER.warning(message, extra=fields("stopping"))
 
     def undelivered(self, message: str, writes: int) -> None:
-        """Say what the tracking server has not got when this worker ends."""
+        """Log what the tracking server has not received when this worker exits."""
         _LOGGER.warning(message, extra=fields("undelivered", writes=writes))
 
     def delivered(self, message: str) -> None:
-        """Say what the tracking server has got at last."""
+        """Log what was delivered to the tracking server at last."""
         _LOGGER.info(message, extra=fields("delivered"))
 
     def trouble(self, message: str) -> None:
-        """Say what keeps a study from being worked on for now."""
+        """Log what keeps a study from being worked on for now."""
         _LOGGER.warning(message, extra=fields("trouble"))
 
     def event(self, queue: TrialQueue, event: Event) -> None:
-        """Say what a worker process has told; epochs are for the metrics."""
-        from lab.study import TrialEnded, TrialStarted, WorkerDied, WorkerFailed
-
+        """Log what has happened; epochs are for the metrics only."""
         study = queue.name
         if isinstance(event, WorkerFailed):
             extra = fields("worker_failed", study=study, error=event.error)
@@ -66,7 +65,7 @@ class EventLog:
             _LOGGER.info("%s  %s  started", study, event.label, extra=extra)
         elif isinstance(event, WorkerDied):
             extra = fields("trial_lost", study=study, trial=event.number, label=event.label, error=event.why)
-            _LOGGER.warning("%s  %s  lost, and put back: %s", study, event.label, event.why, extra=extra)
+            _LOGGER.warning("%s  %s  returned to the queue: %s", study, event.label, event.why, extra=extra)
         elif isinstance(event, TrialEnded):
             self._ended(queue, event)
 

@@ -38,4 +38,5 @@ from .single import new_single as new_single
 from .single import resumed_single as resumed_single
 from .stores import Stores as Stores
 from .sweeping import sweep as sweep
+from .watching import progress_of as progress_of
 from .watching import watch as watch

@@ -274,7 +274,7 @@ class Supervisor:
             self._died[name] = exited.code
         self._killed[name] += exited.code < 0 and not asked
         if worker.trial is not None:
-            why = "its worker could not go on" if worker.failed else _how(exited.code)
+            why = "its worker could not continue" if worker.failed else _how(exited.code)
             self._policy.hear(worker.queue, number, WorkerDied(worker.trial.number, worker.trial.label, why))
         elif not asked and (exited.code > 0 or self._killed[name] >= _MOST_KILLED):
             self._policy.fail(worker.queue, StudyError(_unbegun(exited)))

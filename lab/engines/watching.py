@@ -1,4 +1,4 @@
-"""How a study goes on, seen from its database alone: whoever trains it, wherever."""
+"""The progress of a study as its database shows it, whoever trains it and wherever."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 
 from lab.engines.progress import Progress, Running
+from lab.stopping import Stop
 from lab.study import State, TrialEnded, TrialQueue, winner
 
 __all__ = ["progress_of", "watch"]
 
 _LOOK_SECONDS = 1.0
-_SHARE = 4  # a look takes at most so much of the time: thousands of trials take long to read
-_TICK = 0.2
+_REST = 4  # times as long as a look took pass before the next: thousands of trials take long to read
 
 
 def progress_of(queue: TrialQueue) -> Progress:
-    """Return how a study stands; whoever trains it, the trials that run are numbered from 0."""
+    """Return the progress of a study, whoever trains it; its running trials are numbered from 0, as workers are."""
     records = list(queue.newest().values())
     states, study = [record.state for record in records], queue.record()
     progress = Progress(
@@ -44,19 +44,19 @@ def watch(
     queue: TrialQueue,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
 ) -> Progress:
-    """Look at a study until nothing of it is waiting or running, or it is cancelled and nothing is running.
+    """Watch a study until it is over, or cancelled and nothing of it is running.
 
     Args:
         queue: from `find_queue`.
         on_progress: called after every look.
-        should_stop: asked several times a second; True ends the watching, and nothing else.
+        stop: ends the watching, and nothing else.
 
     Returns:
-        How the study stood at last.
+        Its progress at the end.
     """
-    view = _View(queue)
+    view, stop = _View(queue), stop or Stop()
     while True:
         began = time.monotonic()
         over = queue.is_over()  # first: what ends after this is seen by the next look
@@ -65,15 +65,12 @@ def watch(
         on_progress(progress)
         if over or (queue.is_cancelled() and not progress.running):
             return progress
-        wake = time.monotonic() + max(_LOOK_SECONDS, _SHARE * took)
-        while time.monotonic() < wake:
-            if should_stop():
-                return progress
-            time.sleep(_TICK)
+        if stop.wait(max(_LOOK_SECONDS, _REST * took)):
+            return progress
 
 
 class _View:
-    """What changes from look to look."""
+    """What a study looks like from one look to the next."""
 
     def __init__(self, queue: TrialQueue) -> None:
         self._queue = queue
@@ -82,7 +79,7 @@ class _View:
         self._started = time.monotonic()
 
     def look(self) -> Progress:
-        """Return how the study stands now; `ended` has what has ended since the first look."""
+        """Return the progress now; `ended` has what has ended since the first look."""
         progress = progress_of(self._queue)
         if self._before is None:
             self._before = {trial.number for trial in progress.ended}

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from lab.config.dimension import Dimension, conditions_of, dimensions_of, frozen, token
 from lab.config.grid import GridFile
 from lab.config.kinds import suggest_field
 from lab.config.presets import PRESETS
 from lab.config.ranges import describes_values
 from lab.config.reading.document import Reading, brief, takes_lists
-from lab.config.space import Dimension, Space, conditions_of, dimensions_of, frozen, token
+from lab.config.space import Space
 from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import KeyPath
 from lab.errors import ConfigError

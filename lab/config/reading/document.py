@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lab.config.dimension import frozen
 from lab.config.grid import FILE_KEYS
 from lab.config.kinds import field_kinds, takes_text
-from lab.config.space import frozen
 from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import Document, KeyPath, composed
 from lab.errors import ConfigError, Fault

@@ -19,7 +19,7 @@ def test_a_sweep_where_nobody_looks(swept: Any) -> None:
     exit_code, stdout, stderr = swept.first
     assert (exit_code, stderr) == (0, "")
     lines = stdout.splitlines()
-    assert lines[0] == "tiny: 3 cells queued, 1 left out (`lab plan` says why)"
+    assert lines[0] == "tiny: 3 cells queued, 1 excluded (`lab plan` says why)"
     # without how it stands, which a slow machine tells too
     trials = [line for line in lines if re.match("[0-3]/3  ", line)]
     assert trials[0].startswith("1/3  lr=0.01 relu  completed  val_accuracy 0.")
@@ -29,7 +29,7 @@ def test_a_sweep_where_nobody_looks(swept: Any) -> None:
     assert "\x1b" not in stdout
 
     again = swept("sweep", "tiny.yaml")
-    assert again.stdout.startswith("tiny: 0 cells queued, 3 known already (3 done, 0 failed)")
+    assert again.stdout.startswith("tiny: 0 cells queued, 3 already in the study (3 done, 0 failed)")
     assert len(swept.runs("tiny")) == 3
     plan = swept("plan", "tiny.yaml")
     assert "3 feasible (3 complete)" in plan.stdout
@@ -40,7 +40,7 @@ def test_failed_cells_are_told_by_the_exit_code(swept_with_failures: Any) -> Non
     exit_code, stdout, _ = swept_with_failures.first
     assert exit_code == 1
     assert "tiny: 3 complete, 3 failed" in stdout
-    assert "`lab sweep tiny.yaml --retry-failed` tries them again" in stdout
+    assert "retry them with: lab sweep tiny.yaml --retry-failed" in stdout
     status = swept_with_failures("status", "tiny").stdout
     assert "3 complete, 3 failed" in status
     assert "failed   lr=0.01 relu mnist: DataError: mnist is missing" in status
@@ -82,7 +82,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     assert process.returncode == 130
     assert errors.split("\n") == [
         "",
-        "Stopping: running trials checkpoint and are put back. Ctrl-C again ends at once.",
+        "Stopping: running trials checkpoint and return to the queue. Press Ctrl-C again to end at once.",
         "",
     ]
     assert "Continue with: lab sweep tiny.yaml --workers 2 --set epochs=60\n" in output

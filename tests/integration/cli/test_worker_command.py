@@ -40,11 +40,11 @@ def test_submit_queues_and_returns(lab: Any) -> None:
     result = lab("submit", "tiny.yaml")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
-        "tiny: 3 cells queued, 1 left out (`lab plan` says why)",
-        "Train it with: lab worker   (and look with: lab watch tiny)",
+        "tiny: 3 cells queued, 1 excluded (`lab plan` says why)",
+        "Train it with: lab worker   (and watch it with: lab watch tiny)",
     ]
     assert states(lab) == "waiting: 3"
-    assert "0 cells queued, 3 known already" in lab("submit", "tiny.yaml").stdout
+    assert "0 cells queued, 3 already in the study" in lab("submit", "tiny.yaml").stdout
     assert states(lab) == "waiting: 3"
 
 
@@ -60,7 +60,7 @@ def test_a_worker_trains_what_is_submitted_while_it_waits(lab: Any, until: Until
     assert lab.runs("tiny")["status"].tolist() == ["FINISHED"] * 3
     grown = (lab.home / "tiny.yaml").read_text().replace("[0.01, 0.02]", "[0.01, 0.02, 0.03]")
     (lab.home / "tiny.yaml").write_text(grown)
-    assert "2 cells queued, 3 known already (3 done, 0 failed)" in lab("submit", "tiny.yaml").stdout
+    assert "2 cells queued, 3 already in the study (3 done, 0 failed)" in lab("submit", "tiny.yaml").stdout
     until(lambda: states(lab) == "complete: 5", "the new cells")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
@@ -95,7 +95,7 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     until(lambda: epochs_of(lab) >= 2, "an epoch")
     cancelled = lab("cancel", "tiny")
     assert cancelled.exit_code == 0
-    assert re.search(r"tiny: 2 waiting trials taken out, 1 running one is stopping", cancelled.stdout)
+    assert re.search(r"tiny: 2 waiting trials cancelled, 1 running trial stopping", cancelled.stdout)
     until(lambda: "running" not in states(lab), "the stop")
     assert "cancelled" in states(lab)
     assert lab.runs("tiny", kind="study")["status"].tolist() == ["KILLED"]
@@ -104,7 +104,7 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     assert (refused.exit_code, "Study 'tiny' was cancelled" in refused.stderr) == (1, True)
     assert "cancelled with" in lab("watch", "tiny").stdout
     resumed = lab("resume", "tiny")
-    assert "trials wait" in resumed.stdout
+    assert re.search(r"tiny: \d trials? waiting", resumed.stdout)
     until(lambda: states(lab) == "complete: 3", "the rest")
     assert process.poll() is None
     assert [lab.curves(run) for run in lab.runs("tiny")["run_id"]] == calm_curves
@@ -115,12 +115,12 @@ def test_retry(swept_with_failures: Any) -> None:
     failed = lab.runs("tiny").query("status == 'FAILED'")
     cell = failed["tags.lab.cell"].iloc[0]
     one = lab("retry", "tiny", "--cell", cell[:10])
-    assert "tiny: 1 failed cell queued again, 1 waiting in all" in one.stdout
+    assert "tiny: 1 failed cell requeued, 1 waiting in total" in one.stdout
     again = lab("retry", "tiny", "--cell", cell)
     assert again.exit_code == 1
     assert f"The cell {cell} of the study 'tiny' is waiting: only a failed one" in again.stderr
-    assert "2 failed cells queued again, 3 waiting" in lab("retry", "tiny", "--failed").stdout
-    assert "0 failed cells queued again" in lab("retry", "tiny").stdout
+    assert "2 failed cells requeued, 3 waiting" in lab("retry", "tiny", "--failed").stdout
+    assert "0 failed cells requeued" in lab("retry", "tiny").stdout
     assert "has no cell 'xyz'" in lab("retry", "tiny", "--cell", "xyz").stderr
     assert lab("retry", "tiny", "--cell", "x", "--failed").exit_code == 2
 
@@ -142,7 +142,7 @@ def test_a_killed_workers_trial_shows_at_once(lab: Any) -> None:
     assert status.startswith("tiny: 1 interrupted, 2 waiting\n")
     assert f"interrupted  lr=0.01 relu: epoch 1/2, its worker {worker} has exited" in status
     assert status == lab("status", "tiny").stdout
-    assert "tiny: 3 trials wait, 1 of them put back; 0 running" in lab("resume", "tiny").stdout
+    assert "tiny: 3 trials waiting, 1 of them requeued; 0 running" in lab("resume", "tiny").stdout
 
 
 def test_ctrl_c_ends_only_the_watching(lab: Any, until: Until) -> None:
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_only_the_watching(lab: Any, until: Until) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     if process.returncode == 130:  # it had begun to watch
-        assert "No longer watching; the study goes on." in errors
+        assert "No longer watching; the study continues." in errors
     assert states(lab) == "waiting: 3"
 
 
@@ -193,7 +193,7 @@ def test_a_worker_all_of_whose_work_breaks_down_says_so_and_trains_what_is_well(
     optuna.create_study(study_name="another program's", storage=f"sqlite:///{lab.home}/.lab/optuna.db").ask()
     result = lab("worker", "--idle-exit", "1", "--workers", "1")
     assert result.exit_code == 1
-    assert "All of the work broke down: nothing could be done about tiny" in result.stderr
+    assert "All of the work failed: could not work on tiny" in result.stderr
     assert "cannot be read: lr: " in result.stderr
     assert states(lab) == "waiting: 3"
     (lab.home / "well.yaml").write_text((lab.home / "tiny.yaml").read_text().replace("tiny", "well"))

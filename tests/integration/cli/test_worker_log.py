@@ -102,5 +102,5 @@ def test_metrics_where_another_listens(bare_lab: Any) -> None:
         port = server.getsockname()[1]
         result = bare_lab("worker", "--metrics", port)
     assert result.exit_code == ConfigError.exit_code
-    assert f"--metrics {port} cannot be listened at: Address already in use" in result.stderr
+    assert f"--metrics {port} cannot be used: Address already in use" in result.stderr
     assert "waiting" not in result.stdout

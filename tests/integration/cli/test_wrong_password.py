@@ -99,7 +99,7 @@ def test_a_worker_that_may_only_read_puts_back_what_it_claims(
     assert process.returncode == 1  # all of its work broke down
     assert "Trouble: tiny: Creating the run" in errors
     assert "this account may not do that (403)." in errors
-    assert errors.count("  lr=0.01 relu  lost, and put back: its worker could not go on\n") == 1
+    assert errors.count("  lr=0.01 relu  returned to the queue: its worker could not continue\n") == 1
     assert "failed" not in output
     nothing_began(submitted, auth, monkeypatch)
 

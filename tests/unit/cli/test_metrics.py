@@ -91,11 +91,11 @@ def test_an_address_that_cannot_be_listened_at() -> None:
     metrics = Metrics(lambda: 0, "1.2")
     with served(metrics, "0") as url:
         port = url.split(":")[2].split("/")[0]
-        taken = rf"--metrics {port} cannot be listened at: Address already in use\. Name another port"
+        taken = rf"--metrics {port} cannot be used: Address already in use\. Choose another port"
         with pytest.raises(ConfigError, match=taken), served(metrics, port):
             pass
     with (
-        pytest.raises(ConfigError, match=r"--metrics no\.invalid:1 cannot be listened at: "),
+        pytest.raises(ConfigError, match=r"--metrics no\.invalid:1 cannot be used: "),
         served(metrics, "no.invalid:1"),
     ):
         pass
