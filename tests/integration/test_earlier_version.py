@@ -218,7 +218,7 @@ def test_an_interrupted_grid_continues(earlier: EarlierLab, calm: dict[str, dict
 
     assert "optimizer" in lab("effects", "grid").stdout
     lab("results", "grid.yaml")
-    assert "lr=0.01" in (earlier.home / "docs" / "RESULTS.md").read_text()
+    assert "| lr | optimizer |" in (earlier.home / "docs" / "RESULTS.md").read_text()
     for trial in before[:3:2]:  # one of the earlier version alone, one that both trained
         assert "pattern0" in lab("errors", str(trial.run_id)).stdout
     lab("doctor")
