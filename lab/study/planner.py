@@ -175,8 +175,7 @@ def feasible_cells(grid: Grid) -> list[Cell]:
     if not cells:
         raise ConfigError(
             Fault(
-                f"no cell is feasible; `lab plan {grid.file}` gives the reason for each",
-                file=str(grid.file or ""),
+                f"no cell is feasible; `lab plan {grid.file}` shows why for each", file=str(grid.file or "")
             )
         )
     _check_one_metric(grid, cells)

@@ -305,7 +305,8 @@ class MlflowTracker:
         strange = [place.uri for place in self.places(run_id) if not place.own]
         if strange:
             raise TrackingError(
-                f"Nothing of run {run_id} was deleted: {strange[0]} is not a folder of {self.uri}, so it may belong to another store"
+                f"Nothing of run {run_id} was deleted: {strange[0]} is not a folder of {self.uri}, "
+                "so it may belong to another store"
             )
         with self._doing(f"deleting artifacts of run {run_id}"):
             delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))
