@@ -121,7 +121,7 @@ def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] |
             raise TrackingError(f"The config.yaml of run {run_id} cannot be read: {error}") from None
         changed = load_config(file, overrides) if overrides else config
     if changed.cell_hash != config.cell_hash:
-        raise ConfigError("A run is continued with the settings that it has; start a new one to change them")
+        raise ConfigError("A run is continued with its own settings; start a new run to change them")
     return changed
 
 

@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 
 class _Group(click.Group):
-    """Tells what went wrong in one message, and ends with the error's own exit code."""
+    """Reports an error in one message, and exits with the code of that error."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         write_any_letter()
@@ -58,7 +58,7 @@ def _tell(error: str) -> None:
 _SETTINGS = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 120,
-    # `mlflow run -P batch_size=8` passes `--batch_size`, the name that a setting has everywhere else
+    # `mlflow run -P batch_size=8` passes `--batch_size`, the setting's name everywhere else
     "token_normalize_func": lambda token: token.replace("_", "-"),
 }
 
@@ -66,37 +66,38 @@ _SETTINGS = {
 @click.group(cls=_Group, context_settings=_SETTINGS)
 @click.version_option(installed_version())
 def main() -> None:
-    """Run grids of image-classification trials, and track every one of them in MLflow.
+    """Train grids of image-classification trials, and track each trial in MLflow.
 
     \b
     Train one configuration:
       lab train --dataset digits --activation gelu --lr 0.01
-    See what a grid would do, before anything is spent:
+    See what a grid would train, before any compute is used:
       lab plan grids/quickstart.yaml
-    Train all of it, on every core; Ctrl-C and the same command again continue it:
+    Train all of it, in parallel across cores or GPUs; after Ctrl-C, the same command resumes it:
       lab sweep grids/quickstart.yaml
-    Or queue it, and let workers train it, here or on other machines:
+    Or queue it for workers, on this machine or on others:
       lab submit grids/quickstart.yaml
       lab worker
       lab watch quickstart
-    Ask how it stands, and what won:
+    Check progress, and see what won:
       lab status quickstart
       lab best quickstart
-    Look closer: what each value does, what a model gets wrong, how it all compares with the report:
+    Look closer: the effect of each value, the errors of a model, a comparison with published figures:
       lab effects quickstart
       lab errors RUN_ID
       lab results grids/quickstart.yaml
-    Deliver what was logged while the MLflow server was away:
+    Deliver what was logged while the MLflow server was unreachable:
       lab sync
-    Ask whether all is well, and free what nobody needs any more:
+    Check the stores and this machine, and free disk space:
       lab doctor
       lab gc
 
-    Studies are kept in .lab/ in the working directory; --storage and --tracking-uri (or LAB_STORAGE and
-    MLFLOW_TRACKING_URI) name a database and an MLflow server instead.
+    Studies are kept in .lab/ in the working directory. To use another database and an MLflow server, set --storage
+    and --tracking-uri (or LAB_STORAGE and MLFLOW_TRACKING_URI).
     """
-    # Read when torch is imported: its threads sleep while they wait for each other instead of spinning. Measured
-    # with two threads on two cores: as fast where nothing else runs, five times as fast beside two busy processes.
+    # Torch reads this when it is imported: its threads then sleep instead of spinning while they wait for each other.
+    # With two threads on two cores this is as fast on an idle machine, and five times as fast next to two busy
+    # processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

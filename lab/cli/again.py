@@ -1,4 +1,4 @@
-"""The command line that was given, to be shown for another time."""
+"""The command line that was given, to be shown so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["command_line"]
 
 
 def command_line(ctx: click.Context, *, only: Collection[str] | None = None) -> str:
-    """Return the command of `ctx` with what the user gave it.
+    """Return the command of `ctx` with the parameters that the user gave.
 
     Args:
         ctx: of the command.

@@ -1,63 +1,37 @@
-"""`lab check`: are grid files right?"""
+"""`lab check`: are grid files valid?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from lab.config import load_grid
-from lab.errors import ConfigError, Fault, LabError
+from lab import engines
 from lab.wording import counted
-
-if TYPE_CHECKING:
-    from lab.config import Grid
 
 __all__ = ["check"]
 
 
 @click.command(
-    short_help="Find every fault of grid files.",
+    short_help="Find every fault in grid files.",
     epilog="""\b
 Example:
   lab check grids/*.yaml""",
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(files: tuple[Path, ...]) -> None:
-    """Check grid FILES, and tell everything that is wrong with file, line and key.
+    """Check grid FILES, and report everything that is wrong, with its file, line and key.
 
-    The exit code is 0 when all are right and 2 otherwise.
+    The exit code is 0 if all files are valid, and 2 otherwise.
     """
-    faults: list[Fault] = []
-    for file in files:
-        try:
-            click.echo(_verdict(load_grid(file)))
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(faults)
-
-
-def _verdict(grid: Grid) -> str:
-    """Return one line on a grid whose cells can all be trained.
-
-    Raises:
-        ConfigError: cells that cannot.
-    """
-    from lab.study import feasible_cells
-
-    searched = (
-        f"a search of {counted(len(grid.space.dimensions), 'parameter')}"
-        f" in {counted(grid.budget.trials or 0, 'trial')}"
-    )
-    try:
-        feasible = len(feasible_cells(grid))
-    except ConfigError:
-        raise
-    except LabError as error:  # an image folder that is not here says nothing about the file
-        what = counted(grid.space.size, "cell") if grid.search is None else searched
-        return f"ok  {grid.file}: {what}, not checked against the data: {error}"
-    if grid.search is not None:
-        return f"ok  {grid.file}: {searched}"
-    return f"ok  {grid.file}: {counted(grid.space.size, 'cell')}, {feasible:,} feasible"
+    for checked in engines.check_grids(files):
+        grid, dimensions = checked.grid, counted(len(checked.grid.space.dimensions), "parameter")
+        cells = counted(grid.space.size, "cell")
+        if grid.search is not None:
+            cells = f"a search over {dimensions} in {counted(grid.budget.trials or 0, 'trial')}"
+        if checked.trouble:
+            click.echo(f"ok  {grid.file}: {cells}, not checked against the data: {checked.trouble}")
+        elif grid.search is not None:
+            click.echo(f"ok  {grid.file}: {cells}")
+        else:
+            click.echo(f"ok  {grid.file}: {cells}, {checked.feasible:,} feasible")

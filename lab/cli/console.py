@@ -12,13 +12,13 @@ from lab.letters import in_ascii
 
 __all__ = ["terminal"]
 
-_FILE_WIDTH = 200  # columns, where there is no terminal whose width counts
+_FILE_WIDTH = 200  # columns, where there is no terminal
 
 
 def terminal() -> Console:
-    """Return a console on stdout; in a file or a pipe lines may be long, and no column is left out.
+    """Return a console on stdout; in a file or a pipe, lines may be long and no column is dropped.
 
-    Nothing that is printed to it means more than it says: names in brackets or between colons are the users'.
+    It does not interpret markup or emoji codes, since names may contain brackets and colons.
     """
     console = _Console(markup=False, emoji=False)
     if console.is_terminal or "COLUMNS" in os.environ:
@@ -27,7 +27,7 @@ def terminal() -> Console:
 
 
 class _Console(Console):
-    """One whose tables stay straight where `±` is written `+-`."""
+    """A console whose tables stay aligned where `±` is written `+-`."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         for table in objects:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lab import engines
-from lab.cli.messages import existing_study
+from lab import engines, study
 from lab.cli.options import store_options, stores_from
 from lab.wording import counted
 
@@ -19,23 +18,21 @@ Examples:
   lab cancel quickstart
   lab resume quickstart         (continues where it stopped)""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def cancel(study: str, tracking_uri: str | None, storage: str | None) -> None:
+def cancel(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Start no more trials of STUDY, and stop those that are running, on any machine.
 
     Running trials checkpoint at their next step, within seconds, and return to the queue. Completed trials are kept.
     """
     stores = stores_from(tracking_uri, storage)
-    counts = engines.cancel(existing_study(study, stores.storage), stores)
+    counts = engines.cancel(study.existing_study(stores.storage, name), stores)
     if not counts.changed and not counts.running:
-        click.echo(
-            f"{study}: nothing was waiting or running; no cells can be added until `lab resume {study}`"
-        )
+        click.echo(f"{name}: nothing was waiting or running; no cells can be added until `lab resume {name}`")
         return
     waiting = counted(counts.changed, "waiting trial")
-    click.echo(f"{study}: {waiting} cancelled, {counted(counts.running, 'running trial')} stopping")
-    click.echo(f"Resume it with: lab resume {study}")
+    click.echo(f"{name}: {waiting} cancelled, {counted(counts.running, 'running trial')} stopping")
+    click.echo(f"Resume it with: lab resume {name}")
 
 
 @click.command(
@@ -45,19 +42,19 @@ Examples:
   lab resume quickstart
   lab resume quickstart && lab worker --study quickstart --idle-exit 60""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def resume(study: str, tracking_uri: str | None, storage: str | None) -> None:
+def resume(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Undo `lab cancel` of STUDY, and requeue trials whose worker died.
 
     They resume in the same runs from their checkpoints, once a worker or a sweep trains them.
     """
     stores = stores_from(tracking_uri, storage)
-    counts = engines.resume(existing_study(study, stores.storage), stores)
+    counts = engines.resume(study.existing_study(stores.storage, name), stores)
     requeued = f", {counts.changed:,} of them requeued" if counts.changed else ""
-    click.echo(f"{study}: {counted(counts.waiting, 'trial')} waiting{requeued}; {counts.running:,} running")
+    click.echo(f"{name}: {counted(counts.waiting, 'trial')} waiting{requeued}; {counts.running:,} running")
     if counts.waiting:
-        click.echo(f"Train it with: lab worker --study {study}")
+        click.echo(f"Train it with: lab worker --study {name}")
 
 
 @click.command(
@@ -69,13 +66,13 @@ Examples:
   lab retry mnist_lr --deleted                (cells whose runs were deleted in MLflow)
 A cell's hash is the tag lab.cell of its run, and a column of `lab plan GRID --format csv`.""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @click.option("--failed", is_flag=True, help="All failed cells: the default without --cell.")
 @click.option("--deleted", is_flag=True, help="Cells whose runs were deleted in MLflow, in new runs.")
 @click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell. May be repeated.")
 @store_options
 def retry(
-    study: str,
+    name: str,
     failed: bool,
     deleted: bool,
     cells: tuple[str, ...],
@@ -93,8 +90,8 @@ def retry(
     if failed and deleted:
         raise click.UsageError("--failed and --deleted select different cells; give only one of the two")
     stores = stores_from(tracking_uri, storage)
-    counts = engines.retry(existing_study(study, stores.storage), stores, cells, deleted=deleted)
+    counts = engines.retry(study.existing_study(stores.storage, name), stores, cells, deleted=deleted)
     changed = counted(counts.changed, f"{'deleted' if deleted else 'failed'} cell")
-    click.echo(f"{study}: {changed} requeued, {counts.waiting:,} waiting in total")
+    click.echo(f"{name}: {changed} requeued, {counts.waiting:,} waiting in total")
     if counts.changed:
-        click.echo(f"Train it with: lab worker --study {study}")
+        click.echo(f"Train it with: lab worker --study {name}")

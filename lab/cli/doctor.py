@@ -1,4 +1,4 @@
-"""`lab doctor`: is everything well?"""
+"""`lab doctor`: is everything all right?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lab import upkeep
 from lab.cli.console import terminal
 from lab.cli.options import store_options, stores_from
 
@@ -25,24 +26,31 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 @click.command(
-    short_help="Check the stores and this machine, and say how to mend what is wrong.",
+    short_help="Check the stores and this machine, and say how to fix any problem.",
     epilog="""\b
 Examples:
   lab doctor
   lab doctor --tracking-uri http://mlflow:5000 --storage postgresql://lab@db/lab
   lab doctor --format json | jq '.[] | select(.verdict != "ok")'
-  docker compose exec worker lab doctor          (what a container sees)
-  lab doctor && lab worker                       (train only where nothing failed)
+  docker compose exec worker lab doctor          (from inside a container)
+  lab doctor && lab worker                       (start a worker only if no check failed)
 
-A warning may stop trials one day, what failed does so now. The column at the right says what to do about it. Nothing
-is created, migrated or changed, and no password is shown. A store that does not answer is waited for 20 seconds.""",
+What failed stops trials now; a warning may do so later. The last column says how to fix it. Nothing is created,
+migrated or changed, and no password is shown. Each store has 20 seconds to answer.""",
 )
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 @store_options
 def doctor(form: str, tracking_uri: str | None, storage: str | None) -> None:
     """Check versions, both stores, artifacts, clocks, disks, GPUs, undelivered journals and stale trials.
 
-    The exit code is 0 when nothing failed, 1 when something did.
+    The exit code is 0 if nothing failed, and 1 otherwise.
     """
     findings = _findings(tracking_uri, storage)
     if form == "json":
@@ -55,13 +63,13 @@ def doctor(form: str, tracking_uri: str | None, storage: str | None) -> None:
 
 def _findings(tracking_uri: str | None, storage: str | None) -> Iterator[Finding]:
     stores = stores_from(tracking_uri, storage, only_look=True)
-    with Console(stderr=True).status("looking …"):
-        from lab.upkeep import examine  # seconds of imports
-    yield from examine(stores)
+    with Console(stderr=True).status("checking …"):
+        findings = upkeep.examine(stores)  # the import takes seconds
+    yield from findings
 
 
 def _print(findings: Iterator[Finding]) -> list[Finding]:
-    """Print the findings, on a terminal as they come; return them."""
+    """Print the findings, on a terminal as they arrive; return them."""
     console = terminal()
     found: list[Finding] = []
     if not console.is_terminal:
@@ -76,7 +84,7 @@ def _print(findings: Iterator[Finding]) -> list[Finding]:
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table(title="How it stands", title_justify="left")
+    table = Table(title="Checks", title_justify="left")
     for name in ("check", "verdict", "found", "what to do"):
         table.add_column(name, overflow="fold")
     for finding in findings:

@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import click
 
-from lab.cli.best import read_leaderboard, tell_left_out
+from lab import engines, report
 from lab.cli.console import terminal
+from lab.cli.messages import tell_left_out
 from lab.cli.options import all_option, store_options, stores_from
 
 __all__ = ["effects"]
 
 
 @click.command(
-    short_help="Show what each value of a grid did, averaged over the others.",
+    short_help="Show the effect of each value in a grid, averaged over the others.",
     epilog="""\b
 Examples:
   lab effects quickstart
   lab effects quickstart --metric test_accuracy
   lab effects quickstart --metric seconds --format csv > effects.csv""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @click.option("--metric", default="best_value", show_default=True, help="Metric to average.")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
 @all_option
 @store_options
 def effects(
-    study: str, metric: str, form: str, everything: bool, tracking_uri: str | None, storage: str | None
+    name: str, metric: str, form: str, everything: bool, tracking_uri: str | None, storage: str | None
 ) -> None:
-    """Compare the values of each dimension of STUDY, each by its mean over all trials that have it.
+    """Compare the values of each dimension of STUDY by their means over all trials that used them.
 
-    The trials are those of the grid file that was swept or submitted last, with its --set. Of a search, the values
-    from a range are put together in parts of it with as many trials each.
+    It covers the trials of the grid file that was last swept or submitted, including its --set values. In a search,
+    values from a range are grouped into parts of that range with about equally many trials.
 
-    ± is half of the 95 % interval of that mean. Trials without a value are left out, and so are those that
-    diverged, unless all of a value's did.
+    ± is half the width of the 95 % confidence interval of the mean. Trials without a value do not count, nor do
+    diverged ones unless all trials with that value diverged.
     """
-    from lab.report import effects as effects_of
-    from lab.report import render_effects
-
     stores = stores_from(tracking_uri, storage)
-    frame = read_leaderboard(study, stores, metric, repeats="each", everything=everything)
-    table = effects_of(frame, frame.attrs["varied"])
+    found = engines.study_effects(name, stores, metric, of="all" if everything else "newest")
     if form == "csv":
-        click.echo(table.to_csv(index=False), nl=False)
+        click.echo(found.table.to_csv(index=False), nl=False)
     elif form == "json":
-        click.echo(table.to_json(orient="records", indent=2))
-    elif table.empty:
-        click.echo(f"{study} varies nothing, or no trial of it has begun yet")
+        click.echo(found.table.to_json(orient="records", indent=2))
+    elif found.table.empty:
+        click.echo(f"{name} varies nothing, or none of its trials has started yet")
     else:
-        monitored = frame.attrs["monitor"] if metric == "best_value" else metric
-        terminal().print(render_effects(table, metric=monitored, title=f"{study}: {monitored}"))
-    tell_left_out(frame, f"lab effects {study}", err=form != "table")
+        title = f"{name}: {found.metric}"
+        terminal().print(report.render_effects(found.table, metric=found.metric, title=title))
+    tell_left_out(found.trials, f"lab effects {name}", err=form != "table")

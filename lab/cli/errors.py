@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
+from lab import engines
 from lab.cli.console import terminal
 from lab.cli.messages import browse
 from lab.cli.options import store_options, stores_from
-from lab.errors import TrackingError
 from lab.wording import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from lab.engines import Stores
-    from lab.tracking import Tracker
-    from lab.training.analysis import ErrorAnalysis
+    from lab.engines import AnalysedRun
+    from lab.training import ErrorAnalysis
 
 __all__ = ["errors"]
 
@@ -26,7 +26,7 @@ __all__ = ["errors"]
     short_help="Show where a trained model goes wrong.",
     epilog="""\b
 Examples:
-  lab errors 3f2c           (the beginning of a run's id, as `lab best` shows it)
+  lab errors 3f2c           (the start of a run id, as shown by `lab best`)
   lab errors best:quickstart --top 3""",
 )
 @click.argument("run")
@@ -35,45 +35,31 @@ Examples:
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Most classes, the worst first, and most confused pairs to show.",
+    help="Maximum number of classes and of confused pairs to show, worst first.",
 )
-@click.option("--download", is_flag=True, help="Fetch the dataset if it is missing.")
+@click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @store_options
 def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage: str | None) -> None:
     """Evaluate the model of RUN on its test images again, and show which classes it confuses.
 
-    RUN is the id of a run, or its beginning; models:/NAME/VERSION or best:STUDY.
+    RUN is a run id or the start of one, models:/NAME/VERSION, or best:STUDY.
 
-    Confusion matrices, errors per class and the most confused images are logged to the run, as training does.
+    Confusion matrices, errors by class and the most confused images are logged to the run, as after training.
     """
-    from lab.objective import analyse_run  # seconds of imports
-    from lab.restore import find_run
-
     stores = stores_from(tracking_uri, storage)
-    tracker = _tracker(run, stores)
-    run_id = find_run(tracker, run)
-    analysis = analyse_run(tracker, run_id, download=download)
+    found = engines.analyse_stored_run(run, stores, download=download)
+    analysis = found.analysis
     scores = f"accuracy {analysis.accuracy:.2%}, macro F1 {analysis.macro_f1:.4f}"
     click.echo(f"{counted(len(analysis.labels), 'test image')}: {scores}")
-    terminal().print(_classes(analysis, top))
+    terminal().print(_classes(found, top))
     pairs = _pairs(analysis, top)
     terminal().print(pairs if pairs.row_count else "No image was misclassified.")
-    click.echo(f"Logged to run {run_id}")
-    click.echo(browse(stores.tracking_uri, tracker.experiment_of(run_id), run_id))
+    click.echo(f"Logged to run {found.run_id}")
+    click.echo(browse(stores.tracking_uri, found.experiment, found.run_id))
 
 
-def _tracker(run: str, stores: Stores) -> Tracker:
-    from lab.study import database_exists
-    from lab.tracking import connect
-
-    if not database_exists(stores.tracking_uri):
-        raise TrackingError(f"There is no run {run}: {stores.tracking_uri} does not exist")
-    return connect(stores.tracking_uri, stores.artifact_dir)
-
-
-def _classes(analysis: ErrorAnalysis, top: int) -> Table:
-    tested = [scores for scores in analysis.per_class if scores.images]
-    worst = sorted(tested, key=lambda scores: scores.accuracy)[:top]
+def _classes(found: AnalysedRun, top: int) -> Table:
+    tested, worst = found.worst_classes, found.worst_classes[:top]
     left_out = f" (the worst {len(worst)} of {len(tested)})" if len(worst) < len(tested) else ""
     table = _table(f"Classes{left_out}", "class", "images", "errors", "accuracy", "precision", "F1")
     for scores in worst:
@@ -83,18 +69,15 @@ def _classes(analysis: ErrorAnalysis, top: int) -> Table:
 
 
 def _pairs(analysis: ErrorAnalysis, top: int) -> Table:
-    table = _table("Most confused", "class", "taken for", "images", "share", "surest")
+    table = _table("Most confused", "class", "taken for", "images", "share", "highest confidence")
     for pair in analysis.most_confused(top, examples=1):
         true, predicted = (analysis.per_class[label].name for label in (pair.true, pair.predicted))
-        surest = f"{pair.examples[0].confidence:.1%}"
-        _add_row(table, true, predicted, f"{pair.count:,}", f"{pair.share:.2%}", surest)
+        confidence = f"{pair.examples[0].confidence:.1%}"
+        _add_row(table, true, predicted, f"{pair.count:,}", f"{pair.share:.2%}", confidence)
     return table
 
 
 def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(name, justify="left" if name in ("class", "taken for") else "right")
@@ -102,6 +85,4 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add_row(table: Table, *cells: str) -> None:
-    from rich.text import Text
-
-    table.add_row(*map(Text, cells))  # as Text: a class in brackets is not rich's markup
+    table.add_row(*map(Text, cells))  # as Text, so that a class name in brackets is not taken for markup

@@ -1,4 +1,4 @@
-"""`lab gc`: frees what nobody needs any more."""
+"""`lab gc`: frees disk space that is no longer needed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from lab import upkeep
 from lab.cli.console import terminal
 from lab.cli.options import store_options, stores_from
 from lab.wording import counted
@@ -26,28 +27,28 @@ __all__ = ["gc"]
 
 
 @click.command(
-    short_help="Free the space of deleted runs and old checkpoints.",
+    short_help="Free disk space used by deleted runs and old checkpoints.",
     epilog="""\b
 Examples:
-  lab gc                            (a dry run: what would go, and how much it is)
+  lab gc                            (dry run: list what would be deleted, and its size)
   lab gc --delete
   lab gc --older-than 30 --study quickstart --study mnist_lr
-  lab gc --older-than 0 --delete    (at once, whatever its age)
+  lab gc --older-than 0 --delete    (delete now, regardless of age)
 
-What goes, once it is older than --older-than days:
+What is deleted once it is older than --older-than days:
 
 \b
-  - all artifacts and models of runs that were deleted in MLflow. Their records stay, so that `mlflow runs restore`
-    still brings params and metrics back; `mlflow gc` removes these for good. Delete a run in the MLflow UI, or with
+  - all artifacts and models of runs that were deleted in MLflow. The runs' records stay, so `mlflow runs restore`
+    still brings back params and metrics; `mlflow gc` removes these for good. Delete a run in the MLflow UI, or with
     `mlflow runs delete --run-id RUN_ID`. Runs that a registered model came from are left alone.
-  - checkpoints/last.pt and checkpoints/spare.pt of finished and pruned runs, which nothing goes on from.
-    best.pt stays: transfer learning (`init_from`) begins with it.
-  - folders in .lab/checkpoints whose trial is done or whose run was deleted.
+  - checkpoints/last.pt and checkpoints/spare.pt of finished and pruned runs, which nothing resumes.
+    best.pt stays: transfer learning (`init_from`) starts from it.
+  - folders in .lab/checkpoints whose trial is finished or whose run was deleted.
 
-What can be continued is never touched: waiting, running, failed and cancelled trials, killed and failed runs. Stopping
-it half way does no harm; the same command goes on.""",
+Anything that can be resumed is left alone: waiting, running, failed and cancelled trials, killed and failed runs.
+Interrupting lab gc does no harm; run the same command again to finish.""",
 )
-@click.option("--delete", is_flag=True, help="Delete it; without this it is only listed.")
+@click.option("--delete", is_flag=True, help="Delete the files instead of only listing them.")
 @click.option(
     "--older-than",
     "days",
@@ -55,16 +56,23 @@ it half way does no harm; the same command goes on.""",
     default=7.0,
     show_default=True,
     metavar="DAYS",
-    help="Only what is so old: counted from a run's end, and from when a local checkpoint was written.",
+    help="Minimum age, counted from the end of a run or from when a local checkpoint was written.",
 )
 @click.option(
     "--study",
     "studies",
     multiple=True,
     metavar="NAME",
-    help="Only of this study. May be given several times.",
+    help="Only files of this study. May be repeated.",
 )
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 @store_options
 def gc(
     delete: bool,
@@ -74,9 +82,9 @@ def gc(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Remove artifacts of deleted runs and old checkpoints, with a dry run first.
+    """Delete the artifacts of deleted runs, and old checkpoints.
 
-    Without --delete nothing is changed.
+    Without --delete, only list them.
     """
     stores = stores_from(tracking_uri, storage)
     found = _find(stores, days, studies)
@@ -84,25 +92,22 @@ def gc(
         terminal().print(_table(found))
     if delete:
         _remove(found, stores)
-    files, size = sum(each.files for each in found), sum(each.size for each in found)
     if form == "json":
-        pieces = [each.as_dict() for each in found]
-        click.echo(json.dumps({"deleted": delete, "files": files, "size": size, "garbage": pieces}, indent=2))
-    elif not found:
-        click.echo(f"Nothing to free that is older than {days:g} days")
+        click.echo(json.dumps({"deleted": delete, **upkeep.as_dict(found)}, indent=2))
+        return
+    files, size = upkeep.total(found)
+    if not found:
+        click.echo(f"Nothing to delete that is older than {days:g} days")
     elif delete:
         click.echo(f"Freed {decimal(size)}: {counted(files, 'file')}")
     else:
         click.echo(
-            f"{counted(files, 'file')}, {decimal(size)}. Nothing was deleted:"
-            " `lab gc --delete`, with the same options, does it"
+            f"{counted(files, 'file')}, {decimal(size)}. Nothing was deleted yet: add --delete to do so"
         )
 
 
 def _find(stores: Stores, days: float, studies: Sequence[str]) -> list[Garbage]:
     with _bar("looking at runs") as bar:
-        from lab.upkeep import find_garbage  # seconds of imports
-
         task = bar.tasks[0].id
 
         def show(done: int, total: int) -> None:
@@ -110,7 +115,7 @@ def _find(stores: Stores, days: float, studies: Sequence[str]) -> list[Garbage]:
 
         strange: list[str] = []
         found = list(
-            find_garbage(
+            upkeep.find_garbage(
                 stores,
                 days=days,
                 studies=studies,
@@ -124,27 +129,23 @@ def _find(stores: Stores, days: float, studies: Sequence[str]) -> list[Garbage]:
 
 
 def _left_alone(places: Sequence[str], stores: Stores) -> str:
-    runs = "1 run" if len(places) == 1 else f"{len(places):,} runs"
     return (
-        f"Left alone: the artifacts of {runs}, such as {places[0]}. They do not lie in {stores.artifact_dir}, so they "
-        "may be another project's"
+        f"Left alone: the artifacts of {counted(len(places), 'run')}, for example {places[0]}. They are not in "
+        f"{stores.artifact_dir}, so they may belong to another project"
     )
 
 
 def _remove(found: Sequence[Garbage], stores: Stores) -> None:
-    from lab.upkeep import remove
-
-    freed = 0
     with _bar("deleting") as bar:
-        task = bar.tasks[0].id
-        bar.update(task, total=sum(each.size for each in found))
+        task = bar.tasks[0]
+        bar.update(task.id, total=upkeep.total(found)[1], completed=0)
         try:
             for each in found:
-                remove(each, stores)
-                freed += each.size
-                bar.update(task, completed=freed)
+                upkeep.remove(each, stores)
+                bar.advance(task.id, each.size)
         except BaseException:
-            click.echo(f"Freed {decimal(freed)} before it was stopped; the same command goes on", err=True)
+            freed = decimal(int(task.completed))
+            click.echo(f"Freed {freed} before it stopped; run the same command again to finish", err=True)
             raise
 
 
@@ -157,7 +158,7 @@ def _bar(what: str) -> Iterator[Progress]:
 
 
 def _table(found: Sequence[Garbage]) -> Table:
-    table = Table(title="What may go", title_justify="left")
+    table = Table(title="Can be deleted", title_justify="left")
     for name in ("kind", "where", "run", "study"):
         table.add_column(name, overflow="fold")
     for name in ("files", "size"):

@@ -1,111 +1,64 @@
-"""Sentences that several commands say."""
+"""Sentences that several commands print."""
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lab.errors import StudyError
+from lab import engines, tracking
+from lab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    import pandas as pd
 
-    from lab.engines import Stores
-    from lab.study import TrialQueue
     from lab.tracking import Left
 
-__all__ = [
-    "browse",
-    "data_lines",
-    "existing_study",
-    "missing_of",
-    "shown_address",
-    "undelivered",
-    "unknown_study",
-]
-
-
-_UI = "http://127.0.0.1:5000"  # where `make ui` and `mlflow server` are, unless they are told otherwise
-
-
-def shown_address(tracking_uri: str) -> str:
-    """Return where a person finds the tracking store, without a password.
-
-    In a container the server has a name that nobody outside can look up; `LAB_PUBLIC_URL` says the other one.
-    """
-    from lab.study import display_url
-
-    return os.environ.get("LAB_PUBLIC_URL") or display_url(tracking_uri)
+__all__ = ["browse", "data_lines", "tell_left_out", "unclear", "undelivered"]
 
 
 def data_lines(notes: Sequence[str]) -> list[str]:
-    """Return how to show `lab.data.data_notes`: nothing where there are none."""
+    """Return how to show `lab.data.data_notes`: nothing if there are none."""
     return ["data", *(f"  {note}" for note in notes)] if notes else []
 
 
 def browse(tracking_uri: str, experiment: str | None = None, run_id: str | None = None) -> str:
-    """Return how to look at what was tracked; with an experiment's id at its leaderboard, with a run's too at that."""
-    from lab.tracking import run_page, study_page
-
-    shown = shown_address(tracking_uri)
-    page = "/#/experiments?workflowType=machine_learning"
-    if experiment is not None:
-        page = study_page(experiment) if run_id is None else run_page(experiment, run_id)
-    if tracking_uri.startswith("http"):
-        return f"Browse it: {shown.rstrip('/')}{page}"
-    if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
-        return f"Browse it: make ui, then {_UI}{page}"
-    server = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(shown)}"
-    return f"Browse it: {server}" + (f", then {_UI}{page}" if experiment is not None else "")
+    """Return how to look at a run, an experiment's leaderboard, or everything that was tracked."""
+    link = engines.link(tracking_uri, experiment, run_id)
+    return f"Browse it: {', then '.join(filter(None, (link.command, link.url)))}"
 
 
 def undelivered(left: Left, tracking_uri: str) -> str:
-    """Return what the tracking store has not acknowledged, and what to do."""
-    from lab.tracking import public_uri
-
-    how = "`lab sync` tells why" if left.refused else "`lab sync`, or any later worker here, delivers them"
-    return f"Not delivered to {public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; {how}"
-
-
-def unknown_study(name: str, storage: str) -> str:
-    """Return that there is no study called `name`, and what there is."""
-    from lab.registry import suggest
-    from lab.study import known_studies, not_labs
-
-    names, others = known_studies(storage)
-    if name in others:
-        return not_labs(name)
-    known = f" Known: {', '.join(names)}" if names else " There are none yet: `lab sweep GRID` makes one."
-    return f"No study '{name}' here.{suggest(name, list(names))}{known}"
+    """Return what the tracking store has not acknowledged, and what to do about it."""
+    how = (
+        "`lab sync` says why"
+        if left.refused
+        else "`lab sync` or any later worker on this machine delivers them"
+    )
+    return (
+        f"Not delivered to {tracking.public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; {how}"
+    )
 
 
-def missing_of(queue: TrialQueue, stores: Stores) -> Collection[str]:
-    """Return those runs of a study's cells that are no more; says on stderr where that cannot be known."""
-    from lab.errors import TrackingError
-    from lab.study import run_ids
-    from lab.tracking import missing_runs
-
-    try:
-        return missing_runs(stores.tracking_uri, run_ids(queue))
-    except TrackingError as error:
-        click.echo(f"Whether runs were deleted is not known: {error}", err=True)
-        return ()
+def unclear(trouble: str) -> str:
+    """Return that nobody can tell which runs were deleted, and why."""
+    return f"Cannot tell whether any runs were deleted: {trouble}"
 
 
-def existing_study(name: str, storage: str) -> TrialQueue:
-    """Return the trials of the study called `name`.
+def tell_left_out(frame: pd.DataFrame, command: str, *, err: bool = False) -> None:
+    """Print which trials of the study a leaderboard leaves out.
 
-    Raises:
-        StudyError: there is none; says which there are.
+    Args:
+        frame: from `lab.report.leaderboard`.
+        command: the command that shows them if `--all` is added.
+        err: whether to print to stderr, because a program reads stdout.
     """
-    from lab.study import find_queue
-
-    queue = find_queue(storage, name)
-    if queue is None:
-        raise StudyError(unknown_study(name, storage))
-    return queue
+    count, other = frame.attrs.get("left_out", 0), frame.attrs.get("other", "")
+    if count:
+        settings = f" ({other})" if other else ""
+        click.echo(
+            f"Not shown: {counted(count, 'trial')} from earlier files or with other settings{settings}; "
+            f"include them with: {command} --all",
+            err=err,
+        )

@@ -1,4 +1,4 @@
-"""Options that several commands share, under the same names everywhere."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lab import engines, tracking
 from lab.config import TrialConfig, field_kinds
 from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError
@@ -38,7 +39,7 @@ def store_options(command: Command) -> Command:
         envvar="LAB_STORAGE",
         show_envvar=True,
         metavar="URL",
-        help="Database of the studies, e.g. postgresql://user@host/lab.  [default: sqlite:///.lab/optuna.db]",
+        help="Study database, e.g. postgresql://user@host/lab.  [default: sqlite:///.lab/optuna.db]",
     )(command)
     return click.option(
         "--tracking-uri",
@@ -50,28 +51,24 @@ def store_options(command: Command) -> Command:
 
 
 def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: bool = False) -> Stores:
-    """Return the stores that the two options name, their files where the databases lie now.
+    """Return the stores that the two options name; if their databases were moved, so are the paths in them.
 
     Args:
         tracking_uri: of the tracking store; the one in `.lab` if None.
         storage: of the studies; the one in `.lab` if None.
-        only_look: whether the files stay where they are said to be, though the databases were moved or copied.
+        only_look: whether to leave the paths in a moved or copied database as they are.
     """
-    from lab.tracking import follow
-
     stores = _stores(tracking_uri, storage)
     if not only_look:
-        happened = follow(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
+        happened = tracking.follow(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
         if happened:
             click.echo(happened, err=True)
     return stores
 
 
 def _stores(tracking_uri: str | None, storage: str | None) -> Stores:
-    from lab.engines import Stores
-
     home = _HOME.resolve()
-    return Stores(
+    return engines.Stores(
         storage=storage or f"sqlite:///{home / 'optuna.db'}",
         tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
         artifact_dir=home / "artifacts",
@@ -81,9 +78,9 @@ def _stores(tracking_uri: str | None, storage: str | None) -> Stores:
 
 
 def config_options(command: Command) -> Command:
-    """Add an option for every config field: `--batch-size` (`lab` takes `--batch_size` for the same).
+    """Add an option for every setting: `--batch-size` (`--batch_size` means the same).
 
-    Of one that is true or false the bare option means true.
+    For a setting that is true or false, the bare option means true.
     """
     for name, field in reversed(TrialConfig.model_fields.items()):
         default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
@@ -95,44 +92,44 @@ def config_options(command: Command) -> Command:
 
 
 def overrides_option(command: Command) -> Command:
-    """Add `--set key=value`, which replaces values of a grid file's base, and some of its own keys."""
+    """Add `--set key=value`, which overrides settings of a grid file's base, and some of the file's keys."""
     return click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Replace a value of the grid's base, e.g. --set epochs=3, or its name, repeats, max_retries, gpu_memory "
-        "or budget.trials (.seconds, .epochs). May be given several times. dataset, data_dir, image_size, epochs, "
-        "device and threads hold for the studies that GRID needs, too; `lab plan` shows it.",
+        help="Override a setting of the grid's base, e.g. --set epochs=3, or the grid's name, repeats, max_retries, "
+        "gpu_memory or budget.trials (.seconds, .epochs). May be repeated. dataset, data_dir, image_size, epochs, "
+        "device and threads also apply to the studies that GRID needs; `lab plan` shows them.",
     )(command)
 
 
 def only_option(command: Command) -> Command:
-    """Add `--only key=values`, which keeps those cells of a grid."""
+    """Add `--only key=values`, which selects cells of a grid."""
     return click.option(
         "--only",
         "only",
         multiple=True,
         metavar="KEY=VALUES",
-        help="Only the cells with one of these values, e.g. --only optimizer=adam,sgd. May be given several times.",
+        help="Select the cells with one of these values, e.g. --only optimizer=adam,sgd. May be repeated.",
     )(command)
 
 
 def all_option(command: Command) -> Command:
-    """Add `--all`, as `everything`: also what is not of a study's newest file."""
+    """Add `--all`, as `everything`: include trials that the newest file of a study does not name."""
     return click.option(
         "--all",
         "everything",
         is_flag=True,
-        help="Also trials of earlier files and other settings, with a column for each setting that differs.",
+        help="Include trials from earlier files and with other settings; each setting that differs gets a column.",
     )(command)
 
 
 def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return the texts of the values that `--only key=values` options name, by key.
+    """Return the values of `--only key=values` options as texts, by key.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: an option is not of that form.
     """
     found: dict[str, list[str]] = {}
     for text in only:
@@ -145,16 +142,16 @@ def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _values(name: str, text: str) -> list[str]:
-    """Return the values of one `--only`: separated by commas, or by semicolons where a value is itself a list."""
+    """Return the values of one `--only`, separated by commas, or by semicolons if the values are lists."""
     lists = field_kinds(name) - {type(None)} == {tuple}
     return [part.strip() for part in text.split(";" if lists or ";" in text else ",")]
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return what `--set key=value` options put over a grid file.
+    """Return the values of `--set key=value` options, by key.
 
     Raises:
-        ConfigError: not of that form, an unknown key or a wrong value.
+        ConfigError: an option is not of that form, or has an unknown key or an invalid value.
     """
     texts = [part for text in overrides for part in _parts(text)]
     pairs = [text.partition("=") for text in texts]
@@ -165,6 +162,6 @@ def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """Return `a=1 b=2` as two: `mlflow run` takes only one `-P set=…`."""
+    """Split `a=1 b=2`: `mlflow run` accepts only one `-P set=…`."""
     parts = text.split()
     return parts if len(parts) > 1 and all("=" in part for part in parts) else [text]

@@ -1,33 +1,29 @@
-"""The run that `mlflow run` opened around this process: it must not be left RUNNING, whatever goes wrong here."""
+"""A command in a run that `mlflow run` opened around it: the run must not be left RUNNING, whatever goes wrong."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.errors import LabError, TrackingError
-from lab.tracking import RunStatus, UnavailableError, public_uri
-from lab.tracking.tags import Tag
+from lab import engines
+from lab.cli.options import stores_from
+from lab.errors import LabError
+from lab.tracking import RunStatus
 
 if TYPE_CHECKING:
-    from lab.tracking import Run
-    from lab.tracking.frames import RunRecord
+    from lab.engines import Stores
 
-__all__ = ["InRun", "open_outer_run", "outer_run_id"]
+__all__ = ["InRun", "join_outer_run"]
 
-_VARIABLE = "MLFLOW_RUN_ID"
-_PROJECT_TAG = "mlflow.project.entryPoint"  # of runs that `mlflow run` opens
-_JOINED = "lab.outer_run"  # key in click's `meta`: this process has the run, and so has to end it
-_MOST_CHARACTERS = 1000
+_JOINED = "lab.outer_run"  # key in click's `meta`: this process has joined the run, and so must end it
 
 
 class InRun(click.Command):
-    """A command that may stand in a run of `mlflow run`, and ends that run with whatever ends it early."""
+    """A command that may be started by `mlflow run`; whatever ends it early ends that run too."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the command line."""
@@ -44,74 +40,29 @@ class InRun(click.Command):
         except click.exceptions.Exit:
             raise
         except Exception as error:
-            why = str(error) or type(error).__name__
-            _end(RunStatus.FAILED, why, ctx.params["tracking_uri"], joined=_JOINED in ctx.meta)
+            _end(RunStatus.FAILED, str(error) or type(error).__name__, ctx)
             raise
         except KeyboardInterrupt:
-            _end(RunStatus.KILLED, "", ctx.params["tracking_uri"], joined=_JOINED in ctx.meta)
+            _end(RunStatus.KILLED, "", ctx)
             click.echo("Interrupted", err=True)
             sys.exit(130)
 
 
-def outer_run_id(tracking_uri: str) -> str | None:
-    """Return the id of the run that was opened for this process, None where there is none.
+def join_outer_run(stores: Stores) -> str | None:
+    """Return the id of the run that was opened for this command, None if there is none.
 
     Raises:
-        TrackingError: `MLFLOW_RUN_ID` names a run that is not there, has ended, or is about something else.
+        TrackingError: see `lab.engines.outer_run_id`.
     """
-    run_id = os.environ.get(_VARIABLE)
-    if not run_id:
-        return None
-    _check(run_id, tracking_uri)
-    click.get_current_context().meta[_JOINED] = True
+    run_id = engines.outer_run_id(stores.tracking_uri)
+    if run_id is not None:
+        click.get_current_context().meta[_JOINED] = True
     return run_id
 
 
-def open_outer_run(tracking_uri: str, run_id: str, tags: Mapping[str, str]) -> Run:
-    """Open the run that `outer_run_id` has returned, to set `tags`."""
-    from lab.tracking import connect
-
-    return connect(tracking_uri).open_run(name="", experiment="", tags=tags, run_id=run_id)
-
-
-def _check(run_id: str, tracking_uri: str) -> None:
-    """Raise where a run was not opened for this process: its results would be mixed with others."""
-    from lab.tracking import connect
-
-    try:
-        reason = _refusal(connect(tracking_uri).record(run_id))
-    except UnavailableError:
-        raise
-    except TrackingError:
-        reason = f"is not at {public_uri(tracking_uri)}"
-    if reason:
-        raise TrackingError(
-            f"{_VARIABLE} names run {run_id}, which {reason}, so nothing was written to it. For a run of its own: "
-            f"unset {_VARIABLE}"
-        )
-
-
-def _refusal(run: RunRecord) -> str:
-    if run.status not in (RunStatus.RUNNING, RunStatus.SCHEDULED):
-        return f"has ended ({run.status})"
-    if Tag.KIND in run.tags:
-        return f"is a {run.tags[Tag.KIND]}'s already"
-    if _PROJECT_TAG not in run.tags and (run.params or run.metrics):
-        return "is about something else: `mlflow run` did not open it, and it has params or metrics"
-    return ""
-
-
-def _end(status: RunStatus, why: str, tracking_uri: str | None, *, joined: bool = False) -> None:
-    """End the outer run, if there is one; never hides what went wrong."""
-    from lab.cli.options import stores_from
-
-    run_id = os.environ.get(_VARIABLE)
-    if not run_id:
-        return
-    tags = {Tag.OUTCOME: status.lower(), **({Tag.ERROR: why[:_MOST_CHARACTERS]} if why else {})}
-    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    with suppress(LabError):  # the store may be the very reason
-        uri = stores_from(tracking_uri, None).tracking_uri
-        if not joined:
-            _check(run_id, uri)
-        open_outer_run(uri, run_id, tags).end(status)
+def _end(status: RunStatus, why: str, ctx: click.Context | None) -> None:
+    """End the run of `mlflow run`, if there is one; never hides what went wrong."""
+    given = ctx.params["tracking_uri"] if ctx is not None else os.environ.get("MLFLOW_TRACKING_URI")
+    joined = ctx is not None and _JOINED in ctx.meta
+    with suppress(LabError):  # the store may be what failed
+        engines.end_outer_run(status, why, stores_from(given, None).tracking_uri, joined=joined)

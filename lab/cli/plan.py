@@ -1,22 +1,23 @@
-"""`lab plan`: what a grid would do, before anything is spent."""
+"""`lab plan`: what a grid would train."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
+from lab import engines
 from lab.cli.console import terminal
 from lab.cli.live import unverified
-from lab.cli.messages import data_lines, missing_of
+from lab.cli.messages import data_lines, unclear
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -25,22 +26,22 @@ from lab.cli.options import (
     store_options,
     stores_from,
 )
-from lab.cli.search import describe_search, search_table
-from lab.config import TrialConfig, as_text, load_grid, load_needs, reaches_needs
-from lab.errors import ConfigError
+from lab.cli.search import search_table
+from lab.config import TrialConfig, as_text, load_grid
 from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
+    from lab.engines import GridPlan, SearchPlan
     from lab.study import PlannedCell, PlanSummary
 
 __all__ = ["plan"]
 
-_ROWS = 200  # of the table, unless --limit says otherwise
+_ROWS = 200  # of the table, unless --limit is given
 
 
 @click.command(
-    short_help="Show every cell of a grid before anything is spent.",
+    short_help="Show every cell of a grid without training anything.",
     epilog="""\b
 Examples:
   lab plan grids/quickstart.yaml
@@ -49,10 +50,17 @@ Examples:
 )
 @click.argument("grid", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Most cells to show.  [default: {_ROWS} in a table]"
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"Maximum number of cells to show.  [default: {_ROWS} in a table, else all]",
 )
 @only_option
 @overrides_option
@@ -66,71 +74,68 @@ def plan(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Show every cell of GRID: its values, size, whether it is feasible or why not, and whether it is done.
+    """Show every cell of GRID: its values, its size, whether it is feasible and if not why, and its progress.
 
-    Where the study is there already, the last line says how many cells are new to it, known, and left behind.
-    Of a search: its space, sampler, pruner, objectives and budget, and how its trials stand.
+    If the study already exists, the last line counts the cells that are new to it, already in it, and in it but no
+    longer in GRID. For a search, show its space, sampler, pruner, objectives, budget and the state of its trials.
     """
-    from lab.engines.stores import connected
-    from lab.study import Earlier, check_search, compare, feasible_cells, find_queue
-    from lab.study import plan as plan_cells
-
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
-    queue = find_queue(stores.storage, loaded.name)
-    states = queue.states(missing_of(queue, stores)) if queue else {}
     if loaded.search is not None:
-        check_search(loaded)
-        with suppress(ConfigError):  # no point makes a trial: a sweep says why
-            _print_data((cell.config for cell in feasible_cells(loaded)), err=form != "table")
-        counts = Counter[str](states.values())
-        if form == "json":
-            click.echo(json.dumps(describe_search(loaded, loaded.search, counts), indent=2))
-        else:
-            terminal().print(search_table(loaded, loaded.search, counts))
-            _print_needs(loaded)
+        _print_search(engines.plan_search(loaded, loaded.search, stores), form)
         return
-    earlier = Earlier(queue, lambda: connected(stores)) if queue else None
-    cells = plan_cells(loaded, states, earlier)
+    planned = engines.plan_grid(loaded, stores)
+    _print_trouble(planned.trouble)
     if form == "table":
-        shown = list(islice(cells, limit or _ROWS))
-        _print_data(cell.config for cell in shown if cell.config is not None)
-        _print_table(shown, loaded.name, loaded.space.size)
-        if queue is not None:  # a changed base is a new set of cells: it costs all of them again
-            compared = compare(chain(shown, cells), states)
-            terminal().print(_comparison(compared, loaded.name, partial=loaded.only is not None))
-        if earlier is not None and earlier.unverified:
-            terminal().print(unverified(earlier.unverified))
-        _print_needs(loaded)
+        _print_grid(planned, limit or _ROWS)
         return
-    first = list(islice(cells, 1))
+    first = list(islice(planned.cells, 1))
     _print_data((cell.config for cell in first if cell.config is not None), err=True)
-    (_print_csv if form == "csv" else _print_json)(islice(chain(first, cells), limit))
+    (_print_csv if form == "csv" else _print_json)(islice(chain(first, planned.cells), limit))
+
+
+def _print_search(plan: SearchPlan, form: str) -> None:
+    _print_trouble(plan.trouble)
+    _print_data(plan.configs(), err=form != "table")
+    if form == "json":
+        click.echo(json.dumps(plan.as_dict(), indent=2))
+    else:
+        terminal().print(search_table(plan))
+        _print_needs(plan.grid)
+
+
+def _print_grid(plan: GridPlan, limit: int) -> None:
+    grid, shown = plan.grid, list(islice(plan.cells, limit))
+    _print_data(cell.config for cell in shown if cell.config is not None)
+    _print_table(shown, grid.name, grid.space.size)
+    compared = plan.summary(shown)
+    if compared is not None:
+        terminal().print(_comparison(compared, grid.name, partial=grid.only is not None))
+    if plan.unverified:
+        terminal().print(unverified(plan.unverified))
+    _print_needs(grid)
+
+
+def _print_trouble(trouble: str) -> None:
+    if trouble:
+        click.echo(unclear(trouble), err=True)
 
 
 def _print_data(configs: Iterable[TrialConfig], *, err: bool = False) -> None:
-    """Say once for all cells of the same data what an image folder is read as."""
-    from lab.data import data_notes
-
-    known = set()
-    for config in configs:
-        fields = (config.data_dir, config.image_size, config.skip_unreadable, config.classes)
-        data = (config.dataset, *fields, config.val_fraction, config.test_fraction)
-        if data not in known:
-            known.add(data)
-            for line in data_lines(data_notes(config)):
-                click.echo(line, err=err)
+    """Print how the data of the cells is read, once for all cells with the same data."""
+    for notes in engines.notes_on_data(configs):
+        for line in data_lines(notes):
+            click.echo(line, err=err)
 
 
 def _print_needs(grid: Grid) -> None:
-    """Print which studies are trained first, and which values of `--set` hold for them."""
-    needed = load_needs(grid)
-    for other in needed:
-        how = f"with {_listed(other.overrides)}" if other.overrides else "as its file says"
+    """Print which studies are trained first, and which values of `--set` apply to them."""
+    needs = engines.needs_of(grid)
+    for other in needs.grids:
+        how = f"with {_listed(other.overrides)}" if other.overrides else "as in its file"
         click.echo(f"Needs {other.name} ({counted(other.space.size, 'cell')}), which is trained first, {how}")
-    alone = {name: value for name, value in grid.overrides.items() if not reaches_needs(name)}
-    if needed and alone:
-        click.echo(f"For {grid.name} alone: {_listed(alone)}")
+    if needs.own_overrides:
+        click.echo(f"For {grid.name} only: {_listed(needs.own_overrides)}")
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -138,31 +143,24 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 
 def _comparison(compared: PlanSummary, name: str, *, partial: bool) -> str:
-    """Return what a sweep of the grid would mean to the study that is there."""
-    known = f"{compared.known:,} known ({compared.done:,} done)"
+    """Return what a sweep of the grid would mean to its study."""
+    known = f"{compared.done:,} complete"
     if compared.deleted:
-        known = (
-            f"{compared.known:,} known ({compared.done:,} done, {compared.deleted:,} deleted in MLflow: "
-            f"`lab retry {name} --deleted` trains them again)"
-        )
-    parts = [counted(compared.new, "cell is new", "cells are new"), known]
-    if not partial:  # --only leaves out what the file still names
-        parts.append(f"{compared.left:,} left behind: of other settings, or no longer in the file")
-    text = f"In the study '{name}' {', '.join(parts)}"
+        known += f", {compared.deleted:,} deleted in MLflow: requeue with `lab retry {name} --deleted`"
+    parts = [counted(compared.new, "new cell"), f"{compared.known:,} already in the study ({known})"]
+    if compared.left and not partial:  # with --only, the study's other cells may still be in the file
+        parts.append(f"{compared.left:,} in the study only: with other settings, or no longer in the file")
+    text = f"Study '{name}': {', '.join(parts)}"
     if compared.stale:
-        text += (
-            f"\nThe images have changed since {compared.stale:,} of these cells were trained: they are stale, and a"
-            " sweep trains them again on the images that are there now"
-        )
+        cells = counted(compared.stale, "of these cells is", "of these cells are")
+        text += f"\n{cells} stale: the images have changed since, so a sweep will train on the images there are now"
     elif compared.new and compared.left and not compared.known and not partial:
-        text += "\nNone of its cells is known. If `base` was changed on purpose, another `name` keeps the two apart"
+        text += "\nNone of the cells is in the study. If you changed `base` on purpose, use another `name` to keep the"
+        text += " two apart"
     return text
 
 
 def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(
         title=f"{name}: {counted(size, 'cell')}", title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
@@ -171,47 +169,31 @@ def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
     for cell in shown:
         params = f"{cell.summary.params:,}" if cell.summary else "–"
         mult_adds = f"{cell.summary.mult_adds / 1e6:,.2f} M" if cell.summary else "–"
-        state = (
-            Text(cell.state)
-            if cell.feasible
-            else Text(cell.reason, style="red" if cell.invalid else "yellow")
-        )
-        table.add_row(str(cell.index), Text(cell.label), params, mult_adds, state)
+        table.add_row(str(cell.index), Text(cell.label), params, mult_adds, _state(cell))
     console = terminal()
     console.print(table)
     feasible = [cell for cell in shown if cell.feasible]
     done = sum(cell.state == "complete" for cell in feasible)
-    console.print(
-        f"{len(feasible):,} feasible, {done:,} of them done, {len(shown) - len(feasible):,} left out"
-    )
+    console.print(f"{len(feasible):,} feasible ({done:,} complete), {len(shown) - len(feasible):,} excluded")
     if size > len(shown):
-        left = counted(size - len(shown), "more cell is", "more cells are")
-        console.print(f"{left} not shown; --limit or --format csv shows them")
+        left = counted(size - len(shown), "more cell")
+        console.print(f"{left} not shown; use --limit or --format csv to see them")
 
 
-def _row(cell: PlannedCell) -> dict[str, Any]:
-    return {
-        "index": cell.index,
-        "label": cell.label,
-        "feasible": cell.feasible,
-        "reason": cell.reason,
-        "state": cell.state,
-        "params": cell.summary.params if cell.summary else None,
-        "trainable_params": cell.summary.trainable_params if cell.summary else None,
-        "mult_adds": cell.summary.mult_adds if cell.summary else None,
-        "cell_hash": cell.config.cell_hash if cell.config else None,
-    }
+def _state(cell: PlannedCell) -> Text:
+    if cell.feasible:
+        return Text(cell.state)
+    return Text(cell.reason, style="red" if cell.invalid else "yellow")
 
 
 def _print_csv(cells: Iterable[PlannedCell]) -> None:
     writer = None
     for cell in cells:
-        row = {**_row(cell), **(cell.config.as_params() if cell.config else {})}
+        values = engines.cell_values(cell)
         if writer is None:
-            names = dict.fromkeys([*_row(cell), *TrialConfig.model_fields])
-            writer = csv.DictWriter(sys.stdout, list(names))
+            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *TrialConfig.model_fields])))
             writer.writeheader()
-        writer.writerow(row)
+        writer.writerow({**values, **(cell.config.as_params() if cell.config else {})})
 
 
 def _print_json(cells: Iterable[PlannedCell]) -> None:
@@ -219,6 +201,6 @@ def _print_json(cells: Iterable[PlannedCell]) -> None:
     separator = "["
     for cell in cells:
         config = cell.config.model_dump(mode="json") if cell.config else dict(cell.point)
-        click.echo(f"{separator}\n  {json.dumps({**_row(cell), 'config': config})}", nl=False)
+        click.echo(f"{separator}\n  {json.dumps({**engines.cell_values(cell), 'config': config})}", nl=False)
         separator = ","
     click.echo("[]" if separator == "[" else "\n]")

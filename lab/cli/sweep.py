@@ -11,11 +11,10 @@ import click
 
 from lab import engines, report
 from lab.cli.again import command_line
-from lab.cli.best import tell_left_out
 from lab.cli.console import terminal
 from lab.cli.experiment import note_experiment
 from lab.cli.live import STOPPING, SweepDisplay
-from lab.cli.messages import browse, undelivered
+from lab.cli.messages import browse, tell_left_out, undelivered
 from lab.cli.options import (
     only_option,
     overrides_option,
@@ -24,7 +23,7 @@ from lab.cli.options import (
     store_options,
     stores_from,
 )
-from lab.cli.outer_run import InRun, open_outer_run, outer_run_id
+from lab.cli.outer_run import InRun, join_outer_run
 from lab.cli.signals import SignalStop, stop_on_signals
 from lab.cli.worker_options import worker_options
 from lab.config import load_grid
@@ -105,7 +104,7 @@ def _again(ctx: click.Context) -> str:
 
 def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
-        outer = _OuterRun(stores.tracking_uri, outer_run_id(stores.tracking_uri))
+        outer = _OuterRun(stores.tracking_uri, join_outer_run(stores))
 
         def planned(submission: Submission, progress: Progress) -> None:
             outer.link(progress.study, submission.run)
@@ -144,7 +143,7 @@ class _OuterRun:
         note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
         tags = {Tag.KIND: "sweep", Tag.STUDY: study, Tag.STUDY_RUN: parent.run_id}
         tags[Tag.NOTE] = note
-        self.run = open_outer_run(self.tracking_uri, self.run_id, tags)
+        self.run = engines.open_outer_run(self.tracking_uri, self.run_id, tags)
 
     def end(self, status: RunStatus) -> None:
         """End it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""

@@ -1,4 +1,4 @@
-"""`lab sync`: what was logged while the tracking server was away."""
+"""`lab sync`: delivers what was logged while the tracking server was unreachable."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lab import tracking
 from lab.cli.options import store_options, stores_from
 from lab.wording import counted
 
@@ -17,40 +18,38 @@ __all__ = ["sync"]
 
 
 @click.command(
-    short_help="Deliver what the tracking server has not got yet.",
+    short_help="Deliver what the tracking server has not received yet.",
     epilog="""\b
 Examples:
   lab sync
   lab sync --tracking-uri http://mlflow:5000
   lab sync && lab best quickstart
 
-Trials write to a journal in .lab/journal first, and go on training while the server is away. What it has acknowledged
-leaves the journal; nothing is logged twice, however often it is sent. `lab status` tells what is undelivered. Trials
-that run right now deliver by themselves, and every worker delivers what earlier ones have left.""",
+Trials first write to a journal in .lab/journal, so they keep training while the server is unreachable. What the server
+acknowledges leaves the journal; nothing is logged twice, however often it is sent. `lab status` shows what is still
+undelivered. Running trials deliver their own journals, and every worker delivers those left by earlier ones.""",
 )
 @store_options
 def sync(tracking_uri: str | None, storage: str | None) -> None:
-    """Send what trials on this machine have logged and the MLflow server has not acknowledged.
+    """Deliver what trials on this machine have logged and the MLflow server has not acknowledged.
 
-    The exit code is 0 when all is delivered, 1 when something is left. What the server refused before is tried again.
+    What the server refused before is tried again. The exit code is 0 if everything was delivered, and 1 otherwise.
     """
-    from lab.tracking import connect, deliver, public_uri
-
     stores = stores_from(tracking_uri, storage)
-    result = deliver(
-        connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir, retry_refused=True
+    result = tracking.deliver(
+        tracking.connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir, retry_refused=True
     )
-    shown = public_uri(stores.tracking_uri)
+    shown = tracking.public_uri(stores.tracking_uri)
     if result.writes or not result.left:
         click.echo(_delivered(result, shown))
     if result.away:
-        click.echo(f"{result.away} Run `lab sync` again when it answers", err=True)
+        click.echo(f"{result.away} Run `lab sync` again once it answers", err=True)
     for refused in result.refused:
         click.echo(_refused(refused), err=True)
     if result.left:
         click.echo(f"Left in {stores.journal_dir}: {result.left}", err=True)
     for other in result.others:
-        click.echo(f"There is more for another store: lab sync --tracking-uri {other}", err=True)
+        click.echo(f"There is more to deliver to another store: lab sync --tracking-uri {other}", err=True)
     sys.exit(1 if result.left or result.refused else 0)
 
 
@@ -62,6 +61,6 @@ def _delivered(result: Delivered, store: str) -> str:
 
 def _refused(refused: Refused) -> str:
     return (
-        f"Refused, {refused.run}: {refused.reason} Put that right and run `lab sync` again, or delete {refused.folder}"
-        " to give up what is in it"
+        f"Refused, {refused.run}: {refused.reason} Fix the cause and run `lab sync` again, or delete {refused.folder}"
+        " to discard its contents"
     )

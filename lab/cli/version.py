@@ -1,4 +1,4 @@
-"""Which version of lab this is."""
+"""The version of lab."""
 
 from __future__ import annotations
 

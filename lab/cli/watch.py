@@ -6,10 +6,9 @@ import sys
 
 import click
 
-from lab import engines
+from lab import engines, study
 from lab.cli.console import terminal
 from lab.cli.live import SweepDisplay
-from lab.cli.messages import existing_study
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
 
@@ -25,15 +24,15 @@ Examples:
   lab watch quickstart
   lab watch quickstart --storage postgresql://lab@db/lab""",
 )
-@click.argument("study")
+@click.argument("name", metavar="STUDY")
 @store_options
-def watch(study: str, tracking_uri: str | None, storage: str | None) -> None:
+def watch(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Show the progress of STUDY until it is over: running trials, epochs, the best so far, the time left.
 
     Ctrl-C ends only the watching. The exit code is 0 if every cell is done, 1 if some failed or the study was
     cancelled, and 130 after Ctrl-C.
     """
-    queue = existing_study(study, stores_from(tracking_uri, storage).storage)
+    queue = study.existing_study(stores_from(tracking_uri, storage).storage, name)
     with stop_on_signals("" if terminal().is_terminal else _STOPPING) as stop:
         with SweepDisplay(stop, message=_STOPPING) as display:
             progress = engines.watch(queue, on_progress=display.update, stop=stop)
@@ -41,8 +40,6 @@ def watch(study: str, tracking_uri: str | None, storage: str | None) -> None:
             sys.exit(stop.exit_code)
     cancelled = queue.is_cancelled()
     counts = f"{progress.done:,} done, {progress.failed:,} failed"
-    click.echo(f"{study}: {counts}{f', cancelled with {progress.waiting:,} waiting' if cancelled else ''}")
-    click.echo(
-        f"Resume it with: lab resume {study}" if cancelled else f"Show the best with: lab best {study}"
-    )
+    click.echo(f"{name}: {counts}{f', cancelled with {progress.waiting:,} waiting' if cancelled else ''}")
+    click.echo(f"Resume it with: lab resume {name}" if cancelled else f"Show the best with: lab best {name}")
     sys.exit(1 if progress.failed or cancelled else 0)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab import engines, logs, tracking
-from lab.cli.messages import existing_study, undelivered
+from lab import engines, logs, study, tracking
+from lab.cli.messages import undelivered
 from lab.cli.metrics import Metrics, served
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
@@ -122,7 +122,7 @@ def _work(
     serve = engines.serve
     logs.adopt()  # the loggers of what that has just imported
     for name in studies:
-        existing_study(name, stores.storage)
+        study.existing_study(stores.storage, name)
     with ExitStack() as stack:
         observers: list[Observer] = [log]
         if address is not None:

@@ -1,5 +1,6 @@
 from .constraint import FACTS as FACTS
 from .constraint import Constraint as Constraint
+from .dimension import Dimension as Dimension
 from .file import load_config as load_config
 from .grid import Budget as Budget
 from .grid import Grid as Grid
@@ -21,7 +22,6 @@ from .search import Method as Method
 from .search import Objective as Objective
 from .search import Search as Search
 from .settings import METRICS as METRICS
-from .space import Dimension as Dimension
 from .space import Point as Point
 from .space import Space as Space
 from .text import UNSET as UNSET

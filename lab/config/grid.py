@@ -46,9 +46,10 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from lab.config.constraint import Constraint
+from lab.config.dimension import Clause, token
 from lab.config.kinds import as_text
 from lab.config.search import Search, SearchFile
-from lab.config.space import Clause, Space, token
+from lab.config.space import Space
 from lab.config.trial import TrialConfig, parse_config
 from lab.errors import ConfigError, Fault
 

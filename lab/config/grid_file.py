@@ -35,7 +35,7 @@ def load_grid(
 
     Args:
         path: the file.
-        overrides: settings that replace those of the base, as `--set epochs=3` does, and values of `FILE_KEYS`.
+        overrides: settings that replace those of the base, as with `--set epochs=3`, and values of `FILE_KEYS`.
         only: dimensions and the values to keep, as text, as in `--only net=lenet,conv3`.
 
     Raises:

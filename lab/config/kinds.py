@@ -1,4 +1,4 @@
-"""What the name of a setting tells: the types it takes, its text form, and other names for it."""
+"""Settings by name: the types that each takes, its values as text, and what else it is called."""
 
 from __future__ import annotations
 

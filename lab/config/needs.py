@@ -15,7 +15,7 @@ __all__ = ["load_needs", "reaches_needs"]
 
 
 def load_needs(grid: Grid) -> list[Grid]:
-    """Return the grids whose studies `grid` needs, each after those that it needs itself.
+    """Return the grids whose studies `grid` needs, each after the grids that it needs in turn.
 
     Overrides for which `reaches_needs` is true apply to them too; the `overrides` of each grid list those.
 

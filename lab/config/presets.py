@@ -128,7 +128,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "scheduler": "plateau",
         "patience": None,  # the schedule needs the epochs that patience would spare
     },
-    # the literature's model beside them: 24,223,304 parameters at 3x128x128 and 8 classes
+    # the model from the literature next to them: 24,223,304 parameters at 3x128x128 and 8 classes
     "vgg19": {
         "architecture": "vgg19",
         "head": "flatten",

@@ -70,44 +70,58 @@ def read_range(name: str, raw: Mapping[str, Any]) -> tuple[Range | None, list[Pr
     """Return the range of the setting `name` that `raw` describes, or None and what is wrong with it."""
     kinds = field_kinds(name)
     if not kinds & {int, float}:
-        return None, [
-            (
-                "",
-                f"{name} does not take numbers, so it cannot have a range; list its values, as in {name}: [a, b]",
-            )
-        ]
+        message = (
+            f"{name} does not take numbers, so it cannot have a range; list its values, as in {name}: [a, b]"
+        )
+        return None, [("", message)]
+    number = float if float in kinds else int
+    problems = _key_problems(raw) + _value_problems(name, raw, number)
+    if problems:
+        return None, problems
+    low, high = number(raw["low"]), number(raw["high"])
+    log, step = raw.get("log", False), raw.get("step")
+    problems = _combined_problems(low, high, log=log, step=step)
+    if problems:
+        return None, problems
+    return Range(low, high, log, None if step is None else number(step)), []
+
+
+def _key_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """Return which keys are unknown, and which are missing."""
     problems: list[Problem] = [
         (key, f"unknown key.{_meant(key)} A range has the keys low, high, log, step and when")
         for key in raw
         if key not in (*RANGE_KEYS, "when")
     ]
     said = {*raw, *(MEANT_BY.get(key, "") for key in raw)}
-    problems += [("", f"a range needs {key}") for key in ("low", "high") if key not in said]
-    number = float if float in kinds else int
-    ends = {key: raw[key] for key in ("low", "high") if key in raw}
-    for key, value in ends.items():
-        problems += _end_problems(name, key, value, number)
+    return problems + [("", f"a range needs {key}") for key in ("low", "high") if key not in said]
+
+
+def _value_problems(name: str, raw: Mapping[str, Any], number: type) -> list[Problem]:
+    """Return which values are wrong by themselves."""
+    problems: list[Problem] = []
+    for key in ("low", "high"):
+        if key in raw:
+            problems += _end_problems(name, key, raw[key], number)
     log, step = raw.get("log", False), raw.get("step")
     if not isinstance(log, bool):
         problems.append(("log", f"must be true or false, but got {log!r}"))
     if step is not None:
         problems += _step_problems(step, number, log=log is True)
-    if problems:
-        return None, problems
-    low, high = number(raw["low"]), number(raw["high"])
+    return problems
+
+
+def _combined_problems(low: float, high: float, *, log: bool, step: float | None) -> list[Problem]:
+    """Return how values that are valid by themselves contradict each other."""
     if low > high:
-        problems.append(("low", f"low <= high must hold, but got low={low}, high={high}"))
-    elif log and low <= 0:
-        problems.append(("log", f"low > 0 must hold on a log scale, but got low={low}"))
-    elif step is not None and not _on_step(low, high, step):
+        return [("low", f"low <= high must hold, but got low={low}, high={high}")]
+    if log and low <= 0:
+        return [("log", f"low > 0 must hold on a log scale, but got low={low}")]
+    if step is not None and not _on_step(low, high, step):
         exact_low, exact_high, exact_step = (Decimal(str(value)) for value in (low, high, step))
-        last = number(exact_low + (exact_high - exact_low) // exact_step * exact_step)
-        problems.append(
-            ("high", f"steps of {step} from {low} do not reach {high} exactly; the last one is {last}")
-        )
-    return (
-        (None, problems) if problems else (Range(low, high, log, None if step is None else number(step)), [])
-    )
+        last = type(low)(exact_low + (exact_high - exact_low) // exact_step * exact_step)
+        return [("high", f"steps of {step} from {low} do not reach {high} exactly; the last one is {last}")]
+    return []
 
 
 def _meant(key: str) -> str:

@@ -171,7 +171,7 @@ class Settings(BaseModel):
     hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Fraction of an epoch's batches that hard mining repeats (default 0.1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic: fp32, or bf16 autocast where the device supports it."""
+    """Arithmetic: fp32, or bf16 autocast on devices that support it."""
 
     # stopping
     patience: Positive | None = 5

@@ -23,24 +23,29 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
+from lab.config.dimension import (
+    MISSING,
+    Clause,
+    Dimension,
+    conditions_of,
+    dimensions_of,
+    frozen,
+    sorted_by_need,
+    sources_of,
+    token,
+)
 from lab.config.kinds import as_text
+from lab.config.problems import find_problems
 from lab.config.ranges import Range
-from lab.config.yaml import KeyPath, dotted
+from lab.config.yaml import dotted
 from lab.errors import ConfigError, Fault
-from lab.registry import suggest
 from lab.wording import counted
 
-__all__ = ["Dimension", "Point", "Space"]
-
-Clause = tuple[str, tuple[Any, ...]]  # a key, and the values of which it must have one
-Bundle = tuple[tuple[str, Any], ...]
-Problem = tuple[KeyPath, str]
+__all__ = ["Point", "Space"]
 
 _MAX_BLOCKS: Final = 100_000
-_MISSING: Final = object()
 _INACTIVE: Final = -1
 
 
@@ -66,44 +71,6 @@ class Point(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Point({', '.join(f'{name}={as_text(value)}' for name, value in self.items())})"
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One thing that varies: a setting over values or a range, or variants over labels with a bundle each.
-
-    The `candidates` of a range are its ends.
-    """
-
-    name: str
-    candidates: tuple[Any, ...]
-    bundles: tuple[Bundle, ...] | None = None
-    when: tuple[Clause, ...] = ()
-    range: Range | None = None
-
-    @cached_property
-    def fields(self) -> tuple[str, ...]:
-        """The settings that it can set."""
-        if self.bundles is None:
-            return (self.name,)
-        return tuple(dict.fromkeys(name for bundle in self.bundles for name, _ in bundle))
-
-    @cached_property
-    def positions(self) -> dict[Any, int]:
-        """The position of each candidate, by its `token`."""
-        return {token(candidate): position for position, candidate in enumerate(self.candidates)}
-
-    def values(self, position: int) -> dict[str, Any]:
-        """Return the settings of the candidate at `position`."""
-        if self.bundles is None:
-            return {self.name: self.candidates[position]}
-        return dict(self.bundles[position])
-
-    def seen(self, key: str, position: int, constants: Mapping[str, Any]) -> Any:
-        """Return the value that a condition on `key` compares when the candidate at `position` is chosen."""
-        if key == self.name:
-            return self.candidates[position]
-        return self.values(position).get(key, constants.get(key, _MISSING))
 
 
 @dataclass(frozen=True)
@@ -143,7 +110,7 @@ class Space:
         problems = find_problems(self.dimensions, conditions, self.constants)
         if problems:
             raise ConfigError([Fault(message, dotted(path)) for path, message in problems])
-        self._sources = _sources(self.dimensions)
+        self._sources = sources_of(self.dimensions)
         self._order = self._controllers()  # dimensions in conditions, each after those it depends on itself
         self._classes = {index: self._classify(index) for index in self._order}
         self._blocks, self._by_key = self._partition()
@@ -228,7 +195,7 @@ class Space:
         It is called for each active dimension, after the dimensions that its conditions depend on.
         """
         chosen: dict[str, Any] = {}
-        for number in _sorted_by_need(self.dimensions, self._sources):
+        for number in sorted_by_need(self.dimensions, self._sources):
             dimension = self.dimensions[number]
             if all(self._holds(clause, chosen) for clause in dimension.when):
                 chosen[dimension.name] = choose(dimension)
@@ -245,7 +212,7 @@ class Space:
             return self.constants[key]
         dimension = self.dimensions[number]
         value = dimension.seen(key, dimension.positions[token(point[dimension.name])], self.constants)
-        if value is _MISSING:
+        if value is MISSING:
             raise KeyError(key)
         return value
 
@@ -271,7 +238,7 @@ class Space:
         looked_at = {
             self._sources[key] for dim in self.dimensions for key, _ in dim.when if key in self._sources
         }
-        order = _sorted_by_need(self.dimensions, self._sources)
+        order = sorted_by_need(self.dimensions, self._sources)
         return [number for number in order if number in looked_at]
 
     def _classify(self, number: int) -> _Classes:
@@ -346,162 +313,3 @@ class _Classes:
     groups: tuple[tuple[int, ...], ...]  # candidate positions, ascending
     of: Mapping[int, int]  # candidate position -> its group
     holds: Mapping[Clause, frozenset[int]]  # clause -> the groups that meet it
-
-
-def find_problems(
-    dimensions: Sequence[Dimension], when: Mapping[str, Sequence[Clause]], constants: Mapping[str, Any]
-) -> list[Problem]:
-    """Return everything that prevents `dimensions` from being a space, each with its place in the grid file."""
-    problems = [problem for dimension in dimensions for problem in _candidate_problems(dimension)]
-    problems += _set_twice(dimensions)
-    names = [dimension.name for dimension in dimensions]
-    sources = _sources(dimensions)
-    for name, clauses in when.items():
-        if name not in names:
-            problems.append((("when", name), f"the grid has no '{name}'.{suggest(name, names)}"))
-            continue
-        if not clauses:
-            problems.append((("when", name), "has no condition"))
-        for key, allowed in clauses:
-            path = ("when", name, key)
-            problems += [(path, message) for message in check_clause(key, allowed, dimensions, constants)]
-    if len(_sorted_by_need(dimensions, sources)) < len(dimensions):
-        circle = ", ".join(_circle(dimensions, sources))
-        problems.append((("when",), f"circular conditions: {circle}"))
-    return problems
-
-
-def check_clause(
-    key: str, allowed: Sequence[Any], dimensions: Sequence[Dimension], constants: Mapping[str, Any]
-) -> list[str]:
-    """Return what is wrong with a condition or an exclusion: an unknown key, or values that match nothing."""
-    source = _sources(dimensions).get(key)
-    if source is None and key not in constants:
-        known = [*(dim.name for dim in dimensions), *_sources(dimensions), *constants]
-        return [f"unknown key.{suggest(key, known)} Use a dimension of the grid or a setting"]
-    if not allowed:
-        return ["has no value"]
-    if source is not None and dimensions[source].range is not None:
-        return [f"{key} is a range, and a condition can only test choices"]
-    if source is None:
-        there = [constants[key]]
-    else:
-        dimension = dimensions[source]
-        there = [dimension.seen(key, position, constants) for position in range(len(dimension.candidates))]
-    tokens = {token(value) for value in there}
-    listed = list(dict.fromkeys(as_text(value) for value in there if value is not _MISSING))
-    shown = ", ".join(listed[:10]) + (", …" if len(listed) > 10 else "")
-    return [
-        f"{_brief(value)} matches nothing: {key} is {shown or 'not set'}"
-        for value in allowed
-        if token(value) not in tokens
-    ]
-
-
-def frozen(value: Any) -> Any:
-    """Return a plain value in hashable form: lists as tuples, mappings as tuples of pairs."""
-    if isinstance(value, list | tuple):
-        return tuple(frozen(item) for item in value)
-    if isinstance(value, Mapping):
-        return tuple((key, frozen(item)) for key, item in value.items())
-    return value
-
-
-def token(value: Any) -> Any:
-    """Return the identity of a candidate, by which `1` equals `1.0`, but not `True`."""
-    value = frozen(value)
-    return (isinstance(value, bool), value)
-
-
-def conditions_of(when: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Clause, ...]]:
-    """Return the clauses of each dimension of a `when`."""
-    return {
-        name: tuple((key, _allowed(value)) for key, value in clauses.items())
-        for name, clauses in when.items()
-    }
-
-
-def dimensions_of(
-    grid: Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]] | Range],
-    conditions: Mapping[str, tuple[Clause, ...]],
-) -> tuple[Dimension, ...]:
-    """Return the dimensions of a `grid`, unchecked."""
-    dimensions = []
-    for name, candidates in grid.items():
-        when = conditions.get(name, ())
-        if isinstance(candidates, Range):
-            dimensions.append(Dimension(name, candidates.ends, None, when, candidates))
-        elif isinstance(candidates, Mapping):
-            bundles = tuple(
-                tuple((field, frozen(value)) for field, value in bundle.items())
-                for bundle in candidates.values()
-            )
-            dimensions.append(Dimension(name, tuple(candidates), bundles, when))
-        else:
-            dimensions.append(Dimension(name, tuple(frozen(value) for value in candidates), None, when))
-    return tuple(dimensions)
-
-
-def _allowed(value: Any) -> tuple[Any, ...]:
-    return tuple(frozen(item) for item in value) if isinstance(value, list) else (frozen(value),)
-
-
-def _sources(dimensions: Sequence[Dimension]) -> dict[str, int]:
-    """Return which dimension determines each key; a dimension takes precedence over a setting of the same name."""
-    sources = {field: number for number, dim in enumerate(dimensions) for field in dim.fields}
-    return {**sources, **{dim.name: number for number, dim in enumerate(dimensions)}}
-
-
-def _candidate_problems(dimension: Dimension) -> list[Problem]:
-    path: KeyPath = ("grid", dimension.name)
-    if not dimension.candidates:
-        return [(path, "has no candidates")]
-    problems: list[Problem] = []
-    first: dict[Any, int] = {}
-    variants = dimension.bundles is not None
-    for position, candidate in enumerate(dimension.candidates):
-        same = token(dict(sorted(dimension.bundles[position]))) if dimension.bundles else token(candidate)
-        earlier = first.setdefault(same, position)
-        if earlier != position and variants:
-            message = f"sets the same values as '{dimension.candidates[earlier]}'"
-            problems.append(((*path, candidate), message))
-        elif earlier != position:
-            message = f"{_brief(candidate)} is listed twice; {dotted((*path, earlier))} is the same"
-            problems.append(((*path, position), message))
-    return problems
-
-
-def _set_twice(dimensions: Sequence[Dimension]) -> list[Problem]:
-    setters: dict[str, str] = {}
-    problems: list[Problem] = []
-    for dimension in dimensions:
-        for field in dimension.fields:
-            other = setters.setdefault(field, dimension.name)
-            if other != dimension.name:
-                message = f"sets {field}, which '{other}' sets too; keep one of them"
-                problems.append((("grid", dimension.name), message))
-    return problems
-
-
-def _needs(dimension: Dimension, sources: Mapping[str, int]) -> set[int]:
-    return {sources[key] for key, _ in dimension.when if key in sources}
-
-
-def _sorted_by_need(dimensions: Sequence[Dimension], sources: Mapping[str, int]) -> list[int]:
-    """Return the dimensions in file order, but each after those it needs; those in a circle are left out."""
-    order: list[int] = []
-    left = list(range(len(dimensions)))
-    while ready := [number for number in left if _needs(dimensions[number], sources) <= set(order)]:
-        order.append(ready[0])
-        left.remove(ready[0])
-    return order
-
-
-def _circle(dimensions: Sequence[Dimension], sources: Mapping[str, int]) -> list[str]:
-    free = set(_sorted_by_need(dimensions, sources))
-    return [dim.name for number, dim in enumerate(dimensions) if number not in free]
-
-
-def _brief(value: Any) -> str:
-    text = as_text(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"

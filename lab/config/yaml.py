@@ -39,15 +39,14 @@ _SPECIAL: Final = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document: its plain value and where everything in it stands."""
+    """A YAML document: its plain value, and the line of everything in it."""
 
     value: Any
     file: str = ""
     text: str = field(default="", repr=False)
     marks: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
-    written: Mapping[KeyPath, str] = field(
-        default_factory=dict, repr=False
-    )  # values other than text, as written
+    #: The text of values other than text, as written.
+    written: Mapping[KeyPath, str] = field(default_factory=dict, repr=False)
 
     def line(self, path: KeyPath) -> int | None:
         """Return the line (from 1) of the key or item at `path`, or of its nearest ancestor that exists."""
@@ -57,7 +56,7 @@ class Document:
         return None
 
     def as_written(self, path: KeyPath, value: Any) -> Any:
-        """Return the `value` at `path` with numbers and booleans, also within lists, as the text that was written.
+        """Return the `value` at `path` in which numbers and booleans, also within lists, are the text that was written.
 
         `[001, 1e3, null]` gives `['001', '1e3', 'null']`.
         """
@@ -161,7 +160,7 @@ def parse_yaml(text: str, file: str = "") -> Document:
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes nodes; leaves the tag of whatever has none of its own empty."""
+    """Composes nodes, with an empty tag unless the document gives one."""
 
     depth = 0
 
@@ -239,9 +238,7 @@ class _Builder:
             return self._mapping(node, path)
         value = self._scalar(node, path)
         if not isinstance(value, str):
-            self.written.setdefault(
-                path, node.value
-            )  # merged keys (`<<`) come later and have lower precedence
+            self.written.setdefault(path, node.value)  # merged keys (`<<`) come later and do not replace it
         return value
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:

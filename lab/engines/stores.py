@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lab import study as studies  # asked for what it has only when that is needed: torch takes seconds
 from lab.places import absolute_address, absolute_path
-from lab.study import WorkerSettings
 from lab.tracking import Tracker, connect
+
+if TYPE_CHECKING:
+    from lab.study import WorkerSettings
 
 __all__ = ["Stores", "connected", "tracking"]
 
@@ -39,7 +43,7 @@ class Stores:
 
     def for_worker(self, study: str, *, alone: bool = True, only_alone: bool = False) -> WorkerSettings:
         """Return the settings of a worker of `study`; see `WorkerSettings` for `alone` and `only_alone`."""
-        return WorkerSettings(
+        return studies.WorkerSettings(
             study=study,
             storage=self.storage,
             tracking_uri=self.tracking_uri,

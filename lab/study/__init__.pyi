@@ -12,6 +12,8 @@ from .faults import DatabaseError as DatabaseError
 from .faults import reason as reason
 from .health import StorageProbe as StorageProbe
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
+from .lookup import existing_study as existing_study
+from .lookup import unknown_study as unknown_study
 from .opening import open_storage as open_storage
 from .origins import check_stored_origins as check_stored_origins
 from .planner import Cell as Cell

@@ -24,7 +24,7 @@ from optuna.distributions import (
 )
 
 from lab.config import Dimension, Point, Range, Space, as_text
-from lab.config.space import token
+from lab.config.dimension import token
 from lab.errors import StudyError
 from lab.study.record import OWN_TRIAL
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from lab.errors import ResourceError
 from lab.tracking.base import Left, Tracker, UnavailableError
 from lab.tracking.courier import Courier
-from lab.tracking.journal import Lock, Refused, RunJournal
+from lab.tracking.journal import Refused, RunJournal
 from lab.tracking.journals import journals, left, stores_left
+from lab.tracking.lock import Lock
 
 __all__ = ["Delivered", "deliver"]
 

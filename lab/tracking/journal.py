@@ -6,26 +6,24 @@ A journal holds operations in the order in which they were logged. A process tha
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import threading
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
-
-from filelock import lock_descriptor
+from typing import Any, TypeVar
 
 from lab.errors import ResourceError
+from lab.tracking.journal_files import JournalFiles
+from lab.tracking.lock import Lock
 from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
 
-__all__ = ["Lock", "Operation", "Refused", "RunJournal", "State", "writing"]
+__all__ = ["Operation", "Refused", "RunJournal", "State", "writing"]
 
 W = TypeVar("W", bound=Write)
 
@@ -72,73 +70,6 @@ class Refused:
     folder: Path
 
 
-class Lock:
-    """The right to deliver a journal; the kernel takes it back from a process that dies."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    @classmethod
-    def take(cls, folder: Path) -> Lock | None:
-        """Return the lock of a journal's folder, None where another has it or the folder is gone."""
-        file = folder / "lock"
-        try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            return None
-        try:
-            if lock_descriptor(descriptor, blocking=False) and _is_at(descriptor, file):
-                return cls(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        return None
-
-    def release(self) -> None:
-        """Give it up."""
-        os.close(self._descriptor)
-
-
-class _Files:
-    """The files and folders that belong to the writes of a journal, each in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        (folder / "files").mkdir(exist_ok=True)
-
-    def path(self, file: str | None) -> Path | None:
-        """Return the place of a file, by its name in the journal."""
-        return self._folder / file if file else None
-
-    def save(self, write: Write) -> str:
-        """Keep the file of a write; return its name in the journal."""
-        file = f"files/{uuid.uuid4().hex}/{write.file_name}"
-        (self._folder / file).parent.mkdir()
-        try:
-            write.save(self._folder / file)
-        except BaseException:
-            self.discard([file])
-            raise
-        return file
-
-    def discard(self, files: Iterable[str | Path | None]) -> None:
-        """Delete files, each with its folder."""
-        for file in files:
-            if file is not None:
-                shutil.rmtree((self._folder / file).parent, ignore_errors=True)
-
-    def sync(self) -> None:
-        """Wait until all of them are on the disk."""
-        for folder, _, names in os.walk(self._folder / "files"):
-            for name in names:
-                with (
-                    suppress(FileNotFoundError),
-                    Path(folder, name).open("r+b") as file,
-                ):  # delivered just now
-                    os.fsync(file.fileno())
-
-
 class RunJournal:
     """The operations of one run; safe to use from several threads, and for one process at a time.
 
@@ -157,7 +88,7 @@ class RunJournal:
         self._sending: set[int] = set()
         self._closed = False
         with writing(folder):
-            self._files = _Files(folder)
+            self._files = JournalFiles(folder)
             self._db = sqlite3.connect(
                 folder / "journal.db", timeout=10, isolation_level=None, check_same_thread=False
             )
@@ -191,14 +122,13 @@ class RunJournal:
 
     def fact(self, name: str) -> str | None:
         """Return what was noted under `name`, None if nothing was."""
-        with self._lock, writing(self.folder):
-            row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        return next(
+            (str(value) for (value,) in self._rows("SELECT value FROM facts WHERE name = ?", name)), None
+        )
 
     def note(self, name: str, value: str) -> None:
         """Keep `value` under `name`, replacing an older one."""
-        with self._lock, writing(self.folder):
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._rows("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
         if name == "run_id":
             self._know(value)
 
@@ -212,7 +142,7 @@ class RunJournal:
             file = self._files.save(write) if write.has_file else None
             if (
                 write.is_final
-            ):  # a finished trial must outlive a crash of the machine: nobody would train it again
+            ):  # a finished trial must survive a crash of the machine: it is not trained again
                 self._files.sync()
             with self._lock, self._transaction(durable=write.is_final):
                 older = self._replaced(write.replaces) if write.replaces is not None else []
@@ -227,10 +157,8 @@ class RunJournal:
     def take(self) -> list[Operation]:
         """Return the operations to deliver next: the oldest, and those after it that can go in one request with it."""
         with self._lock, writing(self.folder):
-            rows = self._db.execute(
-                "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?",
-                (State.WAITING, _MOST),
-            ).fetchall()
+            query = "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?"
+            rows = self._rows(query, State.WAITING, _MOST)
             found = [self._operation(*row) for row in rows]
             same = takewhile(lambda each: type(each.write) is type(found[0].write), found)
             found = list(same) if found and found[0].write.is_mergeable else found[:1]
@@ -264,10 +192,7 @@ class RunJournal:
 
     def retry_refused(self) -> None:
         """Let what was refused be tried again."""
-        with self._lock, writing(self.folder):
-            self._db.execute(
-                "UPDATE operations SET state = ? WHERE state = ?", (State.WAITING, State.REFUSED)
-            )
+        self._rows("UPDATE operations SET state = ? WHERE state = ?", State.WAITING, State.REFUSED)
 
     def waiting(self, number: int | None = None) -> int:
         """Return how many operations wait to be delivered, or whether that with this number does."""
@@ -276,57 +201,41 @@ class RunJournal:
 
     def refused(self) -> Refused | None:
         """Return what the store refused of this run, None if nothing."""
-        with self._lock, writing(self.folder):
-            rows = self._db.execute(
-                "SELECT kind, reason FROM operations WHERE state = ? ORDER BY id", (State.REFUSED,)
-            ).fetchall()
-        if not rows:
+        reasons = self._rows("SELECT reason FROM operations WHERE state = ? ORDER BY id", State.REFUSED)
+        if not reasons:
             return None
-        return Refused(
-            self.fact("name") or self.fact("run_id") or self.key, len(rows), rows[0][1], self.folder
-        )
+        name = self.fact("name") or self.fact("run_id") or self.key
+        return Refused(name, len(reasons), reasons[0][0], self.folder)
 
     def is_blocked(self) -> bool:
         """Whether the store refused to open the run, so that nothing else of it can be delivered."""
-        with self._lock, writing(self.folder):
+        refused = "SELECT 1 FROM operations WHERE state = ? AND kind = ?"
+        with self._lock:
             if self._closed or self.known_id is not None:
                 return False
-            row = self._db.execute(
-                "SELECT 1 FROM operations WHERE state = ? AND kind = ?", (State.REFUSED, Open.kind)
-            ).fetchone()
-        return row is not None
+            return bool(self._rows(refused, State.REFUSED, Open.kind))
 
     def delivered(self, kind: type[W]) -> list[W]:
         """Return the delivered writes of a type that is kept."""
-        with self._lock, writing(self.folder):
-            rows = self._db.execute(
-                "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id",
-                (State.DELIVERED, kind.kind),
-            ).fetchall()
+        query = "SELECT payload FROM operations WHERE state = ? AND kind = ? ORDER BY id"
+        rows = self._rows(query, State.DELIVERED, kind.kind)
         return [kind.read(json.loads(payload)) for (payload,) in rows]
 
     def history(self, metric: str) -> dict[int, float]:
         """Return what was logged of `metric` by step, in order of the steps."""
-        with self._lock, writing(self.folder):
-            rows = self._db.execute(
-                "SELECT payload FROM operations WHERE kind = ? ORDER BY id", (Metrics.kind,)
-            ).fetchall()
+        rows = self._rows("SELECT payload FROM operations WHERE kind = ? ORDER BY id", Metrics.kind)
         found = [each for (payload,) in rows for each in Metrics.read(json.loads(payload)).metrics]
         return dict(sorted((each.step, each.value) for each in found if each.name == metric))
 
     def artifact(self, path: str) -> tuple[bool, Path | None]:
         """Return whether something about the artifact `path` waits, and its file (None: it is to be deleted)."""
-        with self._lock, writing(self.folder):
-            row = self._db.execute(
-                "SELECT file FROM operations WHERE path = ? AND state = ? ORDER BY id DESC",
-                (path, State.WAITING),
-            ).fetchone()
-        return row is not None, self._files.path(row[0] if row else None)
+        query = "SELECT file FROM operations WHERE path = ? AND state = ? ORDER BY id DESC"
+        rows = self._rows(query, path, State.WAITING)
+        return bool(rows), self._files.path(rows[0][0] if rows else None)
 
     def drop(self) -> None:
         """Forget all operations."""
-        with self._lock, writing(self.folder):
-            self._db.execute("DELETE FROM operations")
+        self._rows("DELETE FROM operations")
 
     def close(self) -> None:
         """Let others have it; a folder in which nothing is left is deleted."""
@@ -346,14 +255,15 @@ class RunJournal:
 
     def _count(self, state: int, number: int | None) -> int:
         chosen = "" if number is None else f" AND id = {int(number)}"
-        with writing(self.folder):
-            row = self._db.execute(f"SELECT COUNT(*) FROM operations WHERE state = ?{chosen}", (state,))
-            return int(row.fetchone()[0])
+        return int(self._rows(f"SELECT COUNT(*) FROM operations WHERE state = ?{chosen}", state)[0][0])
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._lock, writing(self.folder):
+            return self._db.execute(query, values).fetchall()
 
     def _replaced(self, path: str) -> list[tuple[int, str]]:
-        rows = self._db.execute(
-            "SELECT id, file FROM operations WHERE path = ? AND state = ?", (path, State.WAITING)
-        ).fetchall()
+        query = "SELECT id, file FROM operations WHERE path = ? AND state = ?"
+        rows = self._rows(query, path, State.WAITING)
         return [(number, file) for number, file in rows if number not in self._sending]
 
     def _delete(self, numbers: Iterator[int]) -> None:
@@ -377,14 +287,6 @@ class RunJournal:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
-
-
-def _is_at(descriptor: int, file: Path) -> bool:
-    """Return whether an open file still is the one at its path: the previous holder of a lock may have deleted it."""
-    try:
-        return os.fstat(descriptor).st_ino == file.stat().st_ino
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager

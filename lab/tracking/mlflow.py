@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import getpass
 import re
-import sqlite3
-import stat
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,15 +15,12 @@ from lab.tracking.tags import Tag
 
 settle()  # before MLflow is imported
 
-import requests  # noqa: E402
-import sqlalchemy as sa  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 from lab.errors import TrackingError  # noqa: E402
 from lab.hold import Hold, Lost  # noqa: E402
-from lab.places import has_mark, mark  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
 from lab.tracking.base import (  # noqa: E402
     Left,
@@ -37,10 +29,11 @@ from lab.tracking.base import (  # noqa: E402
     artifact_path,
     public_uri,
 )
+from lab.tracking.client import open_client  # noqa: E402
 from lab.tracking.frames import RunRecord, run_frame  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
-from lab.tracking.rebase import alone_with, local_path  # noqa: E402
+from lab.tracking.rebase import local_path  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
 
@@ -100,14 +93,7 @@ class MlflowTracker:
     @cached_property
     def _client(self) -> MlflowClient:
         with self._lock, translated(self._tracking_uri, "connecting"):
-            if self._tracking_uri.startswith("http"):
-                # one quick look: the client would retry for a long time where nothing answers at all
-                requests.head(self._tracking_uri, timeout=(5, 15), allow_redirects=False)
-                return MlflowClient(self._tracking_uri)
-            if not self._tracking_uri.startswith("sqlite"):
-                return _opened(self._tracking_uri)
-            with _alone(_database_file(self._tracking_uri)):
-                return _opened(self._tracking_uri)
+            return open_client(self._tracking_uri)
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment called `name`, creating it where it is not there.
@@ -380,43 +366,6 @@ class MlflowTracker:
             token = page.token
             if not token:
                 return found
-
-
-def _opened(uri: str) -> MlflowClient:
-    """Return a client whose database has been created and checked."""
-    client = MlflowClient(uri)
-    client.search_experiments(max_results=1)
-    return client
-
-
-def _database_file(uri: str) -> Path | None:
-    name = sa.engine.make_url(uri).database
-    return Path(name) if name and name != ":memory:" else None
-
-
-@contextmanager
-def _alone(database: Path | None) -> Iterator[None]:
-    """Let one process at a time create the SQLite `database`: several at once crash in its migrations."""
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        # MLflow would try for minutes to open what can be no database
-        if stat.S_ISDIR(database.stat().st_mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder, not a database", str(database))
-    with alone_with(database):
-        yield
-        _write_ahead(database)
-        if not has_mark(database):
-            mark(database)
-
-
-def _write_ahead(database: Path) -> None:
-    """Switch `database` to WAL, for good: readers no longer wait for writers."""
-    # one that is in use just now stays as it is, until the next time
-    with contextlib.suppress(sqlite3.OperationalError), closing(sqlite3.connect(database, 1.0)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _source_tags() -> dict[str, str]:

@@ -17,7 +17,7 @@ from lab.study import StudyRuns, database_exists, study_runs
 from lab.tracking import MemoryTracker, RunStatus, Tracker, connect, pending_id
 from lab.tracking.tags import Tag
 
-__all__ = ["Garbage", "find_garbage", "remove"]
+__all__ = ["Garbage", "as_dict", "find_garbage", "remove", "total"]
 
 _DELETED = "artifacts of a deleted run"
 _CONTINUING = "checkpoints of a finished run"
@@ -125,6 +125,17 @@ def find_garbage(
         yield from search.deleted(run) if done < len(chosen) else search.finished(run)
     on_progress(total, total)
     yield from search.local(deleted, active)
+
+
+def total(found: Sequence[Garbage]) -> tuple[int, int]:
+    """Return how many files these are, and their size in bytes."""
+    return sum(each.files for each in found), sum(each.size for each in found)
+
+
+def as_dict(found: Sequence[Garbage]) -> dict[str, Any]:
+    """Return these files, and their totals, as plain values."""
+    files, size = total(found)
+    return {"files": files, "size": size, "garbage": [each.as_dict() for each in found]}
 
 
 def remove(garbage: Garbage, stores: Stores) -> None:

@@ -191,7 +191,7 @@ def test_a_config_may_be_continued_elsewhere_but_not_changed(tracker: MemoryTrac
     assert restore_config(tracker, result.run_id) == result.config
     elsewhere = restore_config(tracker, result.run_id, {"threads": 2})
     assert elsewhere == result.config.model_copy(update={"threads": 2})
-    with pytest.raises(ConfigError, match="continued with the settings that it has; start a new one"):
+    with pytest.raises(ConfigError, match="continued with its own settings; start a new run"):
         restore_config(tracker, result.run_id, {"lr": 0.5})
     with pytest.raises(ConfigError, match="threads"):
         restore_config(tracker, result.run_id, {"threads": -1})

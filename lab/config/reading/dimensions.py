@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from lab.config.dimension import Dimension, conditions_of, dimensions_of, frozen, token
 from lab.config.grid import GridFile
 from lab.config.kinds import suggest_field
 from lab.config.presets import PRESETS
 from lab.config.ranges import describes_values
 from lab.config.reading.document import Reading, brief, takes_lists
-from lab.config.space import Dimension, Space, conditions_of, dimensions_of, frozen, token
+from lab.config.space import Space
 from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import KeyPath
 from lab.errors import ConfigError
@@ -99,7 +100,7 @@ def read_repeats(
 
 
 def constants_of(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every setting where nothing varies it: the base's, its preset's or the default."""
+    """Return the value of every setting unless something varies it: from the base, its preset or the default."""
     preset = base.get("preset")
     bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     defaults = {name: info.default for name, info in TrialConfig.model_fields.items()}

@@ -1,13 +1,13 @@
-"""`Reading`: a grid file while it is read, and the faults found in it so far."""
+"""`Reading`: a grid file while it is read, with the faults found in it so far."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from lab.config.dimension import frozen
 from lab.config.grid import FILE_KEYS
 from lab.config.kinds import field_kinds, takes_text
-from lab.config.space import frozen
 from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import Document, KeyPath, composed
 from lab.errors import ConfigError, Fault
@@ -36,7 +36,7 @@ class Reading:
         self._moved[path] = actual
 
     def place(self, path: KeyPath) -> KeyPath:
-        """Return where in the file something is that would be at `path` of a grid."""
+        """Return the place in the file of what would be at `path` of a grid."""
         return (*self._moved.get(path[:2], path[:2]), *path[2:])
 
     def line(self, path: KeyPath) -> int | None:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.config.dimension import Dimension, token
 from lab.config.grid import GridFile
 from lab.config.kinds import as_text
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
 from lab.config.search import OBJECTIVES, Method, Objective, Search, SearchFile
-from lab.config.space import Dimension, token
 from lab.config.yaml import KeyPath
 from lab.registry import suggest
 

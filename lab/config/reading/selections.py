@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab.config.constraint import Constraint, parse_constraint
+from lab.config.dimension import Clause, conditions_of
 from lab.config.grid import GridFile, Reported, ReportedEntry, Selection
 from lab.config.presets import PRESETS
+from lab.config.problems import check_clause, find_problems
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
-from lab.config.space import Clause, check_clause, conditions_of, find_problems
 from lab.config.text import parse_value
 from lab.config.trial import TrialConfig, check_value
 from lab.config.yaml import KeyPath, composed

@@ -53,7 +53,7 @@ def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searche
 
 
 class StudySearch:
-    """The search of a study, if it has one, as its grid file currently says.
+    """The search of a study, if it has one, as its current grid file describes it.
 
     The file can be submitted again, with or without a search, while a worker is running.
 
@@ -125,7 +125,7 @@ class Searcher:
         self._in_vain = 0  # suggestions in a row that may not be trained
 
     def is_exhausted(self) -> bool:
-        """Return whether no new trials start; the study is told so."""
+        """Return whether no new trials start; if so, note it in the study."""
         return note_if_exhausted(self._grid, self._queue)
 
     def prepare(self, trial_id: int) -> bool:
@@ -210,7 +210,7 @@ class Searcher:
         """Return what the sampler suggests for a draft.
 
         Raises:
-            StudyError: the sampler fails.
+            StudyError: the sampler or the database fails.
         """
         sampler = self._sampler(record)
         outdated = ""
@@ -228,6 +228,8 @@ class Searcher:
         try:
             trial = Trial(self._study(sampler), trial_id)
             point = self._grid.space.build(choose)
+        except StudyError:  # of the database
+            raise
         except Exception as error:
             name = self._search.sampler.name
             raise StudyError(f"The sampler {name} failed: {type(error).__name__}: {error}") from error
@@ -258,9 +260,8 @@ class Searcher:
         self._in_vain += 1
         record = TrialRecord(frozen)
         fixed = record.enqueued or {}
-        again = (
-            {TrialKey.ENQUEUED: fixed} if frozen.params.keys() - fixed.keys() else {}
-        )  # the cause may be what was chosen
+        is_chosen = bool(frozen.params.keys() - fixed.keys())  # the fault may lie in what the sampler chose
+        again = {TrialKey.ENQUEUED: fixed} if is_chosen else {}
         # void before the new draft exists, or there would be a surplus; finished after that, or the study would seem
         # to be over in between
         self._queue.note_trial(trial_id, TrialKey.VOID, reason[:1000])

@@ -9,7 +9,7 @@ from typing import Any
 def test_before_anything_is_there(bare_lab: Any) -> None:
     result = bare_lab("effects", "nope")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "No study 'nope' here. There are none yet" in result.stderr
+    assert "There is no study 'nope'. There are no studies yet" in result.stderr
     assert not (bare_lab.home / ".lab").exists()
 
 
@@ -38,7 +38,7 @@ def test_a_finished_study(swept: Any) -> None:
 def test_mistakes(swept: Any) -> None:
     result = swept("effects", "tinny")
     assert result.exit_code == 1
-    assert "No study 'tinny' here. Did you mean 'tiny'?" in result.stderr
+    assert "There is no study 'tinny'. Did you mean 'tiny'?" in result.stderr
     result = swept("effects", "tiny", "--metric", "accurracy")
     assert result.exit_code == 1
     assert "No trial of tiny has a metric 'accurracy'" in result.stderr

@@ -76,4 +76,4 @@ def test_plan_and_sweep_say_it_too(lab: Any, photos: Path) -> None:
         assert as_json.stderr.count(line) == 1
         assert swept.stdout.count(line) == 1
     assert '"image_size": 8' in as_json.stdout
-    assert "1 known (1 done)" in lab("plan", "tiny.yaml").stdout
+    assert "1 already in the study (1 complete)" in lab("plan", "tiny.yaml").stdout

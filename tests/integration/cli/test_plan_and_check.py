@@ -43,7 +43,7 @@ def test_csv_has_a_row_for_each_cell(bare_lab: Any) -> None:
 def test_table_says_why_a_cell_is_left_out(bare_lab: Any) -> None:
     text = bare_lab("plan", "tiny.yaml", "--set", "width=64").stdout
     assert "excluded: lr=0.02, activation=tanh" in text
-    assert "3 feasible, 0 of them done, 1 left out" in text
+    assert "3 feasible (0 complete), 1 excluded" in text
     (bare_lab.home / "tiny.yaml").write_text(
         (bare_lab.home / "tiny.yaml").read_text().replace("100_000", "100")
     )
@@ -62,7 +62,7 @@ def test_a_million_cells_are_planned_lazily(bare_lab: Any) -> None:
     result = bare_lab("plan", "million.yaml", "--limit", "3", "--format", "json")
     assert len(json.loads(result.stdout)) == 3
     assert time.monotonic() - begun < 3
-    assert "999,997 more cells are not shown" in bare_lab("plan", "million.yaml", "--limit", "3").stdout
+    assert "999,997 more cells not shown" in bare_lab("plan", "million.yaml", "--limit", "3").stdout
 
 
 def test_check_tells_everything_about_all_files(bare_lab: Any) -> None:
@@ -101,21 +101,20 @@ def test_check_without_the_data(bare_lab: Any) -> None:
 def test_a_plan_beside_the_study_that_is_there(swept: Any) -> None:
     lab = swept
     assert (
-        "In the study 'tiny' 0 cells are new, 3 known (3 done), 0 left behind"
-        in lab("plan", "tiny.yaml").stdout
+        "Study 'tiny': 0 new cells, 3 already in the study (3 complete)\n" in lab("plan", "tiny.yaml").stdout
     )
     text = (lab.home / "tiny.yaml").read_text()
     (lab.home / "tiny.yaml").write_text(text.replace("lr: [0.01, 0.02]", "lr: [0.02, 0.03]"))
     grown = lab("plan", "tiny.yaml", "--limit", "1").stdout  # counts what it does not show, too
+    grown = " ".join(grown.split())  # a narrow terminal wraps it
     assert (
-        "2 cells are new, 1 known (1 done), 2 left behind: of other settings, or no longer in the file"
-        in " ".join(grown.split())  # a narrow terminal wraps it
+        "2 new cells, 1 already in the study (1 complete), 2 in the study only: with other settings" in grown
     )
     changed = " ".join(lab("plan", "tiny.yaml", "--set", "epochs=3").stdout.split())
-    assert "3 cells are new, 0 known (0 done), 3 left behind" in changed
-    assert "If `base` was changed on purpose, another `name` keeps the two apart" in changed
+    assert "3 new cells, 0 already in the study (0 complete), 3 in the study only" in changed
+    assert "If you changed `base` on purpose, use another `name` to keep the two apart" in changed
     part = lab("plan", "tiny.yaml", "--only", "lr=0.03").stdout
-    assert "2 cells are new, 0 known (0 done)\n" in part
+    assert "2 new cells, 0 already in the study (0 complete)\n" in part
 
 
 def test_the_plan_says_what_is_set_for_the_studies_that_are_needed(bare_lab: Any) -> None:
@@ -127,8 +126,8 @@ def test_the_plan_says_what_is_set_for_the_studies_that_are_needed(bare_lab: Any
     ).stdout
     assert "second: 1 cell\n" in "".join(f"{line.strip()}\n" for line in text.splitlines())
     assert "Needs first (1 cell), which is trained first, with epochs=3\n" in text
-    assert "For second alone: repeats=1, lr=0.2\n" in text
+    assert "For second only: repeats=1, lr=0.2\n" in text
     assert (
-        "Needs first (1 cell), which is trained first, as its file says\n"
+        "Needs first (1 cell), which is trained first, as in its file\n"
         in bare_lab("plan", "second.yaml").stdout
     )

@@ -15,12 +15,12 @@ from lab.cli import main
 
 
 def test_before_anything_is_there(bare_lab: Any) -> None:
-    assert bare_lab("status").stdout == "No studies yet: `lab sweep GRID` makes one.\n"
+    assert bare_lab("status").stdout == "No studies yet: `lab sweep GRID` creates one\n"
     assert json.loads(bare_lab("status", "--format", "json").stdout) == []
     for command in ("status", "best"):
         result = bare_lab(command, "nope")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "No study 'nope' here. There are none yet" in result.stderr
+        assert "There is no study 'nope'. There are no studies yet" in result.stderr
     assert not (bare_lab.home / ".lab").exists()
 
 
@@ -46,7 +46,7 @@ def test_a_finished_study(swept: Any) -> None:
     assert f"runs:/{board[0]['run_id']}/model" in text
     for command in ("status", "best"):
         result = lab(command, "tinny")
-        assert "No study 'tinny' here. Did you mean 'tiny'?" in result.stderr
+        assert "There is no study 'tinny'. Did you mean 'tiny'?" in result.stderr
         assert result.exit_code == 1
     result = lab("best", "tiny", "--metric", "accurracy")
     assert "No trial of tiny has a metric 'accurracy'" in result.stderr
@@ -111,18 +111,21 @@ def test_a_server_that_is_not_there_keeps_nothing_from_training(
     result = bare_lab("train", "--config", "config.yaml", "--epochs", "1", *nowhere)
     assert result.exit_code == 0, result.stderr
     assert "Connecting failed at http://127.0.0.1:9: " in result.stderr
-    assert "What is logged is kept in .lab/journal until it answers" in result.stderr
+    assert "Until it answers, everything logged is kept in .lab/journal" in result.stderr
     told = r"Not delivered to http://127.0.0.1:9: \d+ writes of 1 run\. .*`lab sync`.* delivers them"
     assert re.search(told, result.stderr)
     assert "run pending-" in result.stdout
     assert re.search(told, bare_lab("status", *nowhere).stdout)
     synced = bare_lab("sync", *nowhere)
     assert (synced.exit_code, synced.stdout) == (1, "")
-    assert "Run `lab sync` again when it answers" in synced.stderr
+    assert "Run `lab sync` again once it answers" in synced.stderr
     assert re.search(r"Left in .*journal: \d+ writes of 1 run\n", synced.stderr)
     other = bare_lab("sync")
     assert (other.exit_code, "Nothing is left to deliver to sqlite" in other.stdout) == (0, True)
-    assert "There is more for another store: lab sync --tracking-uri http://127.0.0.1:9" in other.stderr
+    assert (
+        "There is more to deliver to another store: lab sync --tracking-uri http://127.0.0.1:9"
+        in other.stderr
+    )
 
 
 def test_help_teaches_by_example(bare_lab: Any) -> None:
@@ -148,18 +151,19 @@ def test_a_smoke_run_stays_apart(lab: Any) -> None:
     planned = lab("submit", "tiny.yaml")  # the file as it is, not trained yet
     assert planned.exit_code == 0
     nothing = lab("best", "tiny").stdout
-    assert "No trial of tiny with the settings of its newest file has begun yet" in nothing
-    assert "Without 3 trials of earlier files or other settings (epochs=1): lab best tiny --all" in nothing
+    assert "No trial of tiny with the settings of its newest file has started yet" in nothing
+    left_out = "Not shown: 3 trials from earlier files or with other settings (epochs=1)"
+    assert f"{left_out}; include them with: lab best tiny --all" in nothing
     rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--all", "--format", "csv").stdout)))
     assert len(rows) == 3
     assert json.loads(lab("effects", "tiny", "--format", "json").stdout) == []
     swept = lab("sweep", "tiny.yaml", "--workers", "1").stdout
-    assert "Without 3 trials" in swept
+    assert "Not shown: 3 trials" in swept
     rows = list(csv.DictReader(io.StringIO(lab("best", "tiny", "--all", "--format", "csv").stdout)))
     assert sorted(row["epochs"] for row in rows) == ["1"] * 3 + ["2"] * 3
     result = lab("best", "tiny", "--format", "csv")
     board = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["epochs"] for row in board] == ["2"] * 3
     assert f"({board[0]['name']})" in lab("status", "tiny").stdout
-    assert "Without 3 trials" in result.stderr
+    assert "Not shown: 3 trials" in result.stderr
     assert lab("effects", "tiny", "--all").stdout.count("epochs") == 1

@@ -240,7 +240,7 @@ def test_the_environment_names_the_experiment(lab: Any) -> None:
         ({"MLFLOW_EXPERIMENT_ID": "x y"}, "MLFLOW_EXPERIMENT_ID: there is no experiment x y at sqlite:///"),
         (
             {"MLFLOW_EXPERIMENT_ID": "0", "MLFLOW_EXPERIMENT_NAME": "mine"},
-            "MLFLOW_EXPERIMENT_ID names the experiment 'Default', but MLFLOW_EXPERIMENT_NAME 'mine'",
+            "MLFLOW_EXPERIMENT_ID names the experiment 'Default', but MLFLOW_EXPERIMENT_NAME names 'mine'",
         ),
     ],
 )

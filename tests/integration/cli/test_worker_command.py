@@ -99,7 +99,7 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     until(lambda: "running" not in states(lab), "the stop")
     assert "cancelled" in states(lab)
     assert lab.runs("tiny", kind="study")["status"].tolist() == ["KILLED"]
-    assert "cancelled: `lab resume tiny` lets it go on" in lab("status", "tiny").stdout
+    assert "cancelled: resume with `lab resume tiny`" in lab("status", "tiny").stdout
     refused = lab("submit", "tiny.yaml", *LONG)
     assert (refused.exit_code, "Study 'tiny' was cancelled" in refused.stderr) == (1, True)
     assert "cancelled with" in lab("watch", "tiny").stdout
@@ -140,7 +140,7 @@ def test_a_killed_workers_trial_shows_at_once(lab: Any) -> None:
         psutil.wait_procs([psutil.Process(process.pid)], timeout=0.5)
         status = lab("status", "tiny").stdout  # killed, though nobody has reaped it yet
     assert status.startswith("tiny: 1 interrupted, 2 waiting\n")
-    assert f"interrupted  lr=0.01 relu: epoch 1/2, its worker {worker} is gone" in status
+    assert f"interrupted  lr=0.01 relu: epoch 1/2, its worker {worker} has exited" in status
     assert status == lab("status", "tiny").stdout
     assert "tiny: 3 trials waiting, 1 of them requeued; 0 running" in lab("resume", "tiny").stdout
 
@@ -162,7 +162,7 @@ def test_ctrl_c_ends_only_the_watching(lab: Any, until: Until) -> None:
 def test_an_unknown_study_is_told_with_the_nearest_name(swept: Any, command: list[str]) -> None:
     result = swept(*command, "tinny")
     assert result.exit_code == 1
-    assert "No study 'tinny' here. Did you mean 'tiny'? Known: tiny" in result.stderr
+    assert "There is no study 'tinny'. Did you mean 'tiny'? Known studies: tiny" in result.stderr
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_a_worker_that_may_only_read_puts_back_what_it_claims(
 
 def test_status_needs_no_server_and_a_reader_may_look(submitted: Any) -> None:
     assert submitted("status", "tiny", env=NOBODY).stdout.startswith("tiny: 3 waiting")
-    assert submitted("best", "tiny", env=READER).stdout == "No trial of tiny has begun yet\n"
+    assert submitted("best", "tiny", env=READER).stdout == "No trial of tiny has started yet\n"
 
 
 def test_credentials_from_mlflows_file(submitted: Any, auth: AuthServer) -> None:

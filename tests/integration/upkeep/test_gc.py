@@ -131,7 +131,7 @@ def test_a_dry_run_changes_nothing(lab: Any, world: World) -> None:
     before = contents(world.home)
     result = lab("gc", "--older-than", 0)
     assert result.exit_code == 0
-    assert "`lab gc --delete`, with the same options, does it" in result.stdout
+    assert "Nothing was deleted yet: add --delete to do so" in result.stdout
     assert contents(world.home) == before
     for text in ("artifacts of a deleted run", "checkpoints of a finished run", "local checkpoints"):
         assert text in result.stdout
@@ -151,7 +151,7 @@ def test_what_goes_and_what_stays(lab: Any, world: World) -> None:
     assert world.folders == {*KEPT, "orphan", "of nobody we know"}
     assert world.runs["deleted"] in set(world.tracker.deleted_runs()["run_id"])
     again = lab("gc", "--older-than", 0, "--delete")
-    assert again.stdout == "Nothing to free that is older than 0 days\n"
+    assert again.stdout == "Nothing to delete that is older than 0 days\n"
 
 
 def test_it_goes_on_where_it_was_stopped(world: World) -> None:
@@ -199,7 +199,7 @@ def test_a_study_that_cannot_be_asked_is_not_gone(world: World) -> None:
 
 
 def test_before_anything_is_there(lab: Any, tmp_path: Path) -> None:
-    assert lab("gc").stdout == "Nothing to free that is older than 7 days\n"
+    assert lab("gc").stdout == "Nothing to delete that is older than 7 days\n"
     assert list(tmp_path.iterdir()) == []
 
 

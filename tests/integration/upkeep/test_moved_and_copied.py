@@ -102,7 +102,7 @@ def test_a_copy_has_its_own_files_and_gc_deletes_only_those(
     assert all(place.is_relative_to(copy.folder) for place in copy.places())
     assert all(place.is_relative_to(original.folder) for place in original.places())
     again = lab("gc", "--older-than", 0)
-    assert (again.stderr, again.stdout) == ("", "Nothing to free that is older than 0 days\n")
+    assert (again.stderr, again.stdout) == ("", "Nothing to delete that is older than 0 days\n")
     run = copy.tracker.open_run(name="new", experiment=copy.tracker.experiment("tiny"), tags={})
     run.log_text("mine", "note.txt")
     assert original.files() == before
@@ -158,7 +158,7 @@ def test_gc_says_what_it_leaves_alone(original: Project, tmp_path: Path, lab: Ca
     assert not list(find_garbage(stores, days=0, on_strange=lambda run, place: strange.append(run)))
     assert strange == [original.run("deleted"), original.run("kept")]
     result = lab("gc", "--older-than", 0, "--delete", "--tracking-uri", stores.tracking_uri)
-    assert "Left alone: the artifacts of 2 runs, such as" in result.stderr
+    assert "Left alone: the artifacts of 2 runs, for example" in result.stderr
     assert len(original.files()) == 4
 
 

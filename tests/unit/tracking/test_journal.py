@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from lab.errors import ResourceError, TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, journal, left
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left, lock
 from lab.tracking.base import Metric
 from lab.tracking.courier import Courier
 from lab.tracking.gate import Gate
-from lab.tracking.journal import Lock, RunJournal
+from lab.tracking.journal import RunJournal
 from lab.tracking.journals import journals
+from lab.tracking.lock import Lock
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
 from lab.tracking.writes import Params
@@ -423,15 +424,15 @@ def test_a_folder_has_one_deliverer(tracker: JournaledTracker, store: Store, fol
 def test_a_lock_file_that_its_last_holder_deleted_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    real = journal.lock_descriptor
+    real = lock.lock_descriptor
 
-    def lock(descriptor: int, **options: Any) -> bool:
+    def locked(descriptor: int, **options: Any) -> bool:
         (tmp_path / "lock").rename(tmp_path / "kept")  # so that its inode is no other's
         if again:
             (tmp_path / "lock").touch()
         return real(descriptor, **options)
 
-    monkeypatch.setattr(journal, "lock_descriptor", lock)
+    monkeypatch.setattr(lock, "lock_descriptor", locked)
     assert Lock.take(tmp_path) is None
     monkeypatch.undo()
     taken = Lock.take(tmp_path)

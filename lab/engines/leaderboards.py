@@ -1,0 +1,171 @@
+"""What the trials of a study, or of several, came to: read from its database and the tracking store together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from lab.config import Grid
+from lab.engines.missing import MissingRuns
+from lab.engines.stores import Stores
+from lab.errors import LabError, StudyError
+from lab.report import GridResults, effects, grid_results, leaderboard, results_document
+from lab.study import State, database_exists, find_queue, run_ids, unknown_study
+from lab.tracking import connect
+from lab.tracking.tags import Tag
+
+__all__ = [
+    "StudyBoard",
+    "StudyEffects",
+    "read_leaderboard",
+    "study_board",
+    "study_effects",
+    "write_results",
+]
+
+
+@dataclass(frozen=True)
+class StudyBoard:
+    """The leaderboard of a study, and how many of its cells have lost their runs.
+
+    `frame` is that of `lab.report.leaderboard`; `deleted` counts cells that were trained and whose runs were deleted
+    since; `trouble` is why that is not known, empty where it is.
+    """
+
+    study: str
+    frame: pd.DataFrame
+    deleted: int
+    trouble: str = ""
+
+    @property
+    def best_run(self) -> str | None:
+        """Id of the best run that has kept a model, None where there is none."""
+        if self.frame.empty:
+            return None
+        outcomes = self.frame["outcome"]
+        with_model = self.frame[outcomes.notna() & ~outcomes.isin(["failed", "killed"])]
+        return None if with_model.empty else str(with_model["run_id"].iloc[0])
+
+
+@dataclass(frozen=True)
+class StudyEffects:
+    """The marginal means of a study's values (see `lab.report.effects`), the trials they are of, and the metric."""
+
+    table: pd.DataFrame
+    trials: pd.DataFrame
+    metric: str
+
+
+def study_board(
+    study: str,
+    stores: Stores,
+    metric: str = "best_value",
+    *,
+    top: int | None = None,
+    repeats: Literal["mean", "each"] = "mean",
+    of: Literal["newest", "all"] = "newest",
+) -> StudyBoard:
+    """Return the leaderboard of `study`; the arguments are those of `lab.report.leaderboard`.
+
+    Raises:
+        StudyError: there is no such study, or none of its trials has such a metric.
+    """
+    frame = read_leaderboard(study, stores, metric, top=top, repeats=repeats, of=of)
+    queue, missing = find_queue(stores.storage, study), MissingRuns(stores.tracking_uri)
+    states = queue.states(missing(run_ids(queue))) if queue else {}
+    return StudyBoard(study, frame, list(states.values()).count(State.DELETED), missing.trouble)
+
+
+def study_effects(
+    study: str,
+    stores: Stores,
+    metric: str = "best_value",
+    *,
+    of: Literal["newest", "all"] = "newest",
+) -> StudyEffects:
+    """Return how the values of `study` compare; the arguments and errors are those of `study_board`."""
+    trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
+    monitored = trials.attrs["monitor"] if metric == "best_value" else metric
+    return StudyEffects(effects(trials, trials.attrs["varied"]), trials, monitored)
+
+
+def read_leaderboard(
+    study: str,
+    stores: Stores,
+    metric: str = "best_value",
+    *,
+    top: int | None = None,
+    repeats: Literal["mean", "each"] = "mean",
+    of: Literal["newest", "all"] = "newest",
+) -> pd.DataFrame:
+    """Return `lab.report.leaderboard` of a study, without runs that none of its trials names.
+
+    Raises:
+        StudyError: there is no such study, or none of its trials has such a metric.
+    """
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
+    if experiment is None:
+        raise unknown_study(stores.storage, study)
+    queue = find_queue(stores.storage, study)
+    frame = leaderboard(
+        tracker,
+        experiment,
+        study=study,
+        metric=metric,
+        top=top,
+        repeats=repeats,
+        of=of,
+        named=None if queue is None else run_ids(queue),
+    )
+    if not frame.empty and frame[metric].isna().all():
+        raise StudyError(
+            f"No trial of {study} has a metric '{metric}' yet; use best_value or any metric that its runs log"
+        )
+    return frame
+
+
+def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
+    """Write the results document of `grids` to `out`; return the names of those that were not run here.
+
+    Comments on a study are read from `results/NAME.md` in the document's folder.
+
+    Args:
+        grids: from `load_grid`.
+        stores: with the runs of their studies.
+        out: file to write, in Markdown.
+        generated_by: the command that writes it.
+
+    Raises:
+        LabError: the document cannot be written, or a comment not be read.
+    """
+    found = _results(grids, stores)
+    try:
+        comments = _comments(grids, out.parent / "results")
+        text = results_document(zip(grids, found, strict=True), comments, generated_by)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LabError(f"Writing {out} failed: {error}") from None
+    return [grid.name for grid, one in zip(grids, found, strict=True) if one is None]
+
+
+def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
+    if not database_exists(stores.tracking_uri):
+        return [None] * len(grids)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    found: list[GridResults | None] = []
+    for grid in grids:
+        experiment = tracker.find_experiment(grid.name)
+        tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
+        found.append(grid_results(grid, tracker.runs(experiment, tags=tags)) if experiment else None)
+    return found
+
+
+def _comments(grids: Sequence[Grid], folder: Path) -> dict[str, str]:
+    files = {grid.name: folder / f"{grid.name}.md" for grid in grids}
+    return {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.exists()}

@@ -1,0 +1,53 @@
+"""Where a person looks at what was tracked."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import study, tracking
+
+__all__ = ["Link", "link", "public_address"]
+
+_UI = "http://127.0.0.1:5000"  # default address of `make ui` and of `mlflow server`
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page of the MLflow UI: the command that starts a server for it (empty if one runs), then its address.
+
+    `url` is empty where only a server has to be started.
+    """
+
+    command: str
+    url: str
+
+
+def public_address(tracking_uri: str) -> str:
+    """Return the address of the tracking store for people, without a password.
+
+    `LAB_PUBLIC_URL` overrides it: inside a container, the server's name means nothing to the outside.
+    """
+    return os.environ.get("LAB_PUBLIC_URL") or study.display_url(tracking_uri)
+
+
+def link(tracking_uri: str, experiment: str | None = None, run_id: str | None = None) -> Link:
+    """Return the page of a run, of an experiment's leaderboard, or else of all experiments.
+
+    Args:
+        tracking_uri: of the tracking store.
+        experiment: id of the experiment.
+        run_id: id of one of its runs.
+    """
+    address = public_address(tracking_uri)
+    page = "/#/experiments?workflowType=machine_learning"
+    if experiment is not None:
+        page = tracking.study_page(experiment) if run_id is None else tracking.run_page(experiment, run_id)
+    if tracking_uri.startswith("http"):
+        return Link("", f"{address.rstrip('/')}{page}")
+    if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
+        return Link("make ui", f"{_UI}{page}")
+    command = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(address)}"
+    return Link(command, f"{_UI}{page}" if experiment is not None else "")
