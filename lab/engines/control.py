@@ -1,4 +1,4 @@
-"""Stopping studies and letting them go on, whoever works on them."""
+"""Cancels, resumes and retries studies, wherever their workers are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Counts", "cancel", "resume", "retry"]
 
 @dataclass(frozen=True)
 class Counts:
-    """Cells of a study after something was done to it: `changed` by it, and how many are `waiting` and `running`."""
+    """Numbers of cells after an operation on a study: `changed` by it, and now `waiting` and `running`."""
 
     changed: int
     waiting: int
@@ -32,9 +32,9 @@ class Counts:
 
 
 def cancel(queue: TrialQueue, stores: Stores) -> Counts:
-    """Let nobody begin what waits in a study; workers stop what runs of it at their next step, and put it back.
+    """Start no more trials of a study; running ones stop at their next step and are returned to the queue.
 
-    Nothing is lost: `resume` lets it go on from where it was.
+    Nothing is lost: `resume` continues them from there.
     """
     with tracking(stores) as tracker:
         queue.cancel()
@@ -46,7 +46,7 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
 
 
 def resume(queue: TrialQueue, stores: Stores) -> Counts:
-    """Undo `cancel`, and put back the trials whose worker is gone; the study still needs a worker."""
+    """Undo `cancel`, and requeue the trials whose worker died; the study still needs a worker."""
     with tracking(stores) as tracker:
         queue.resume()
         before = list(queue.states().values())
@@ -61,17 +61,17 @@ def resume(queue: TrialQueue, stores: Stores) -> Counts:
 
 
 def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, deleted: bool = False) -> Counts:
-    """Queue failed cells of a study again, to continue their runs, with all their retries before them.
+    """Requeue failed cells of a study, to continue their runs, with their retry count reset.
 
     Args:
         queue: of the study.
         stores: where its runs are.
-        cells: hashes of cells, or beginnings of them; every failed one if empty.
-        deleted: take those instead whose runs were deleted; they begin new ones.
+        cells: hashes of cells, or their beginnings; all failed cells if empty.
+        deleted: requeue cells whose runs were deleted instead; they get new runs.
 
     Raises:
-        StudyError: a cell is not there, or is not one of these.
-        TrackingError: the tracking store does not say which runs were deleted, or the study's experiment was.
+        StudyError: there is no such cell, or it is in another state.
+        TrackingError: the store cannot tell which runs were deleted, or the study's experiment was deleted.
     """
     with tracking(stores) as tracker:
         requeue_dead(queue, tracker)
@@ -80,7 +80,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         wanted = (State.DELETED,) if deleted else (State.FAILED, State.INTERRUPTED)
         chosen = {_find(text, states, queue.name, wanted) for text in cells} if cells else None
         if missing:
-            tracker.experiment(queue.record().experiment)  # raises where that was deleted with them
+            tracker.experiment(queue.record().experiment)  # raises if it was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
         if changed:
             _reopen(queue, tracker)

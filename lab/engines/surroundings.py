@@ -1,6 +1,6 @@
-"""What worker processes have in common with the process that starts them: its folder, environment and registered names.
+"""What worker processes share with the process that starts them: its folder, environment and registered names.
 
-They do not run its script again, so that it needs no main guard, and may come from standard input or a notebook.
+They do not run its script again, so it needs no main guard and may come from standard input or a notebook.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.errors import ConfigError
 
 __all__ = ["Surroundings", "without_script"]
 
-_pickle: Any = cloudpickle  # it is not typed
+_pickle: Any = cloudpickle  # untyped
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Surroundings:
 
     @classmethod
     def here(cls) -> Surroundings:
-        """Return those of this process.
+        """Return the surroundings of this process.
 
         Raises:
-            ConfigError: what is registered under a name cannot be given to another process.
+            ConfigError: the object registered under a name cannot be given to another process.
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
@@ -44,7 +44,7 @@ class Surroundings:
         return cls(folder, dict(os.environ), _pickled(registry.added()))
 
     def enter(self) -> None:
-        """Let this process have them too; what goes wrong with a name is raised as it is."""
+        """Give this process the same surroundings; raises whatever unpickling a name raises."""
         os.environ.clear()
         os.environ.update(self.environment)
         with suppress(OSError):  # deleted since
@@ -53,11 +53,11 @@ class Surroundings:
 
 
 def _pickled(added: list[registry.Addition]) -> bytes:
-    """Return names and what they stand for; what was defined in a script goes along as a whole."""
+    """Return the names with their objects, pickled; objects defined in a script are pickled by value."""
     for addition in added:
         try:
             _pickle.dumps(addition)
-        except Exception as error:  # whatever an object of the user's raises
+        except Exception as error:  # whatever a user's object raises
             raise ConfigError(
                 f"{addition.kind} '{addition.name}' cannot be given to worker processes: {error}. Define it in a "
                 "module of its own, and register it by its path, 'module:attribute'"
@@ -68,7 +68,7 @@ def _pickled(added: list[registry.Addition]) -> bytes:
 
 @contextmanager
 def without_script() -> Iterator[None]:
-    """Keep multiprocessing from running this program's script in the processes that are started meanwhile."""
+    """Keep multiprocessing from running this program's script in the processes that are started within the block."""
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield

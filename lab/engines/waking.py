@@ -1,4 +1,4 @@
-"""What a process that keeps workers does beside: it lets them wake up first, and delivers what dead ones have left."""
+"""Side jobs of a process that keeps workers: it lets them wake up after a sleep, and delivers what dead ones left."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from lab.tracking import connect, deliver
 
 __all__ = ["Leftovers", "Sleep"]
 
-_WAKE_SECONDS = 5.0  # for workers that slept as well to say that they live: they look every two seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 240.0  # between looks for journals; longer while the store is away
+_WAKE_SECONDS = 5.0  # for workers that slept too to send a heartbeat: they check every two seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = (
+    15.0,
+    240.0,
+)  # between looks for journals; longer while the store is unreachable
 _JOIN_SECONDS = 1.0
 
 
 class Sleep:
-    """Notices that this process has slept: whose workers have fallen silent meanwhile need not be dead."""
+    """Notices that this process has slept, so that workers which were silent in that time are not thought dead."""
 
     def __init__(self) -> None:
         self._watch = Stopwatch()
 
     def pass_over(self) -> None:
-        """Wait a little after a sleep; to be called every few seconds."""
+        """Wait a little after a sleep. Call this every few seconds."""
         if self._watch.seconds > HEARTBEAT_SECONDS:
             time.sleep(_WAKE_SECONDS)
         self._watch.restart()
 
 
 class Leftovers:
-    """Delivers, from a thread of its own, the journals that no living process holds.
+    """Delivers, from its own thread, the journals that no living process holds.
 
     Args:
-        stores: with the journals, and where they are to go.
-        tell: called with what was delivered, in words.
+        stores: the folder of the journals, and the store that they are for.
+        tell: called with a message that says what was delivered.
     """
 
     def __init__(self, stores: Stores, tell: Callable[[str], None]) -> None:
@@ -48,7 +51,7 @@ class Leftovers:
         self._thread.start()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more deliveries."""
         self._over.set()
         self._thread.join(_JOIN_SECONDS)
 
@@ -58,7 +61,7 @@ class Leftovers:
             pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE) if self._deliver() else _FIRST_PAUSE
 
     def _deliver(self) -> bool:
-        """Deliver what there is; return whether the store is away."""
+        """Deliver what there is; return whether the store is unreachable."""
         stores = self._stores
         try:
             done = deliver(connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir)

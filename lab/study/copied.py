@@ -1,4 +1,4 @@
-"""The studies of a copied folder: whoever trains the original's running trials does not train the copy's."""
+"""The studies in a copied folder: its running trials are returned to the queue, as no worker trains the copies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["follow_copy"]
 
 
 def follow_copy(storage: PatientStorage, database: Path) -> None:
-    """Put the running trials back, to be continued here, if `database` was copied since it was last opened.
+    """Return running trials to the queue if `database` was copied since it was last opened, to continue them here.
 
-    To be called with a lock that keeps every other process from opening it.
+    Call this with a lock that keeps all other processes from opening it.
     """
     came = arrival(database)
     if came is not None and came.copied:

@@ -1,4 +1,4 @@
-"""Which runs the trials of all studies have, and whether anybody may still continue them."""
+"""The runs of all studies' trials, and whether they may still be continued."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @dataclass
 class StudyRuns:
-    """The names of all studies, and by the id of a run its study and whether the run's trials are done.
+    """The names of all studies and, by the id of a run, its study and whether it is done.
 
-    A run is done when its newest trial is complete or pruned: one that failed may be retried, and a waiting one
-    of a cancelled study goes on when that is resumed. The id may be one that a run got while its store was away.
-    `broken` are the studies that cannot be read, and why: of their runs nothing is known.
+    A run is done when its newest trial is complete or pruned: a failed one may be retried, and a waiting one of a
+    cancelled study continues when that is resumed. The id may be one from while the tracking store was unreachable.
+    `broken` has the studies that cannot be read, and why; nothing is known of their runs.
     """
 
     studies: set[str] = field(default_factory=set)
@@ -33,10 +33,10 @@ class StudyRuns:
 
 
 def study_runs(url: str) -> StudyRuns | None:
-    """Return the runs of the studies in a database, None where there is no database yet.
+    """Return the runs of the studies in a database, None if there is no database yet.
 
     Raises:
-        StudyError: it cannot be read.
+        StudyError: the database cannot be read.
     """
     if not database_exists(url):
         return None
@@ -45,7 +45,7 @@ def study_runs(url: str) -> StudyRuns | None:
         found.studies.add(queue.name)
         try:
             _note(queue, found)
-        except DatabaseError:  # and so of all studies
+        except DatabaseError:  # the whole database is down, not one study
             raise
         except (StudyError, ValueError, KeyError, TypeError) as error:
             found.broken[queue.name] = reason(error)
@@ -53,7 +53,7 @@ def study_runs(url: str) -> StudyRuns | None:
 
 
 def _note(queue: TrialQueue, found: StudyRuns) -> None:
-    # a re-queued one, which has the same run, comes after the failed one
+    # a requeued trial, which has the same run, comes after the failed one
     for record in queue.records():
         if record.run_id is not None and not record.is_void:
             found.study[record.run_id] = queue.name

@@ -1,4 +1,4 @@
-"""How studies stand, read without changing anything."""
+"""The status of studies, read without changing anything."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study's cells by state, the trials that run, were interrupted and failed, and the best value so far.
+    """The cells of a study by state, its running, interrupted and failed trials, and the best value so far.
 
-    A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
-    trials another program has added, which count for nothing. `trouble` says what keeps the study from being trained,
-    or from being shown: then the rest is empty.
+    A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is the number
+    of trials that another program has added, which do not count. `trouble` says what keeps the study from being
+    trained, or from being shown: then the rest is empty.
     """
 
     name: str
@@ -51,7 +51,7 @@ class StudyStatus:
     trouble: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the status as plain values."""
         return asdict(self)
 
 
@@ -59,20 +59,20 @@ Missing = Callable[[Collection[str]], Collection[str]]  # see `Tracker.missing_r
 
 
 def known_studies(url: str) -> StudyNames:
-    """Return lab's studies in a database and those of other programs, none where there is no database yet."""
+    """Return lab's studies in a database and those of other programs; none if there is no database yet."""
     return study_names_in(open_storage(url)) if database_exists(url) else StudyNames({}, [])
 
 
 def study_names(url: str) -> list[str]:
-    """Return the names of lab's studies in a database, none where there is no database yet."""
+    """Return the names of lab's studies in a database; none if there is no database yet."""
     return list(known_studies(url).own)
 
 
 def find_queue(url: str, name: str) -> TrialQueue | None:
-    """Return the trials of the study called `name`, None where there is no such study.
+    """Return the queue of the study called `name`, None if there is no such study.
 
     Raises:
-        StudyError: another program has made it.
+        StudyError: another program created it.
     """
     names = known_studies(url)
     if name in names.others:
@@ -81,15 +81,15 @@ def find_queue(url: str, name: str) -> TrialQueue | None:
 
 
 def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> StudyStatus:
-    """Return how the study called `name` stands.
+    """Return the status of the study called `name`.
 
     Args:
-        url: of the database.
-        name: of the study.
-        missing: returns those of the ids of runs that are no more.
+        url: address of the database.
+        name: name of the study.
+        missing: returns those of the given run ids that no longer exist.
 
     Raises:
-        StudyError: no such study.
+        StudyError: there is no such study.
     """
     queue = find_queue(url, name)
     if queue is None:
@@ -98,7 +98,7 @@ def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> 
 
 
 def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatus]:
-    """Return how each of lab's studies in a database stands; of one that cannot be read, why."""
+    """Return the status of each of lab's studies in a database, or why it cannot be read."""
     if not database_exists(url):
         return []
     storage = open_storage(url)
@@ -108,7 +108,7 @@ def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatu
 def _status_or_trouble(storage: PatientStorage, name: str, missing: Missing) -> StudyStatus:
     try:
         return _status(TrialQueue(storage, name), missing)
-    except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are shown
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, show the others
         return StudyStatus(name, trouble=f"cannot be shown: {reason(error)}")
 
 
