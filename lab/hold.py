@@ -1,10 +1,11 @@
-"""Whether a trial still belongs to this process: if it slept for a while, others may have thought it dead.
+"""Whether a trial still belongs to this process: one that slept for a while may have been thought dead.
 
-A laptop sleeps, a virtual machine is paused, a disk stalls: another worker takes over the trial, and the sleeper wakes
-up in the middle of a line of code. So a `Hold` fences everything that it writes, and is asked right before each write.
-The milliseconds between the answer and the write remain, because the database and the tracking store have no common
-transaction. A process that sleeps just then does one write too many, but of something true of the trial: a metric
-value, a tag, a file. Before the next write it sees on the run itself who has opened it since.
+A laptop sleeps, a virtual machine is paused, a disk stalls. Another worker then takes over the trial, and the sleeper
+wakes up in the middle of a line of code. Therefore everything that it writes is fenced by a `Hold`, which is asked
+right before. Milliseconds remain between the answer and the write, because the database and the tracking store have no
+common transaction. A process that sleeps exactly there does one write too many, of something that is or was true: a
+point, a tag, a file of the same trial. The run itself says who opened it last, and that is checked before the next
+write.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _AGAIN_SECONDS = 2.0  # before an unanswered question is asked again
 
 
 def _clocks() -> tuple[Clock, ...]:
-    # the monotonic clock stops while a machine sleeps, and the wall clock may be set back
+    # the monotonic clock stands still while a machine sleeps, and the wall clock may be set back
     known = getattr(time, "CLOCK_BOOTTIME", None)
     asleep: tuple[Clock, ...] = () if known is None else (lambda: time.clock_gettime(known),)
     return (time.monotonic, time.time, *asleep)
@@ -33,17 +34,19 @@ def _clocks() -> tuple[Clock, ...]:
 CLOCKS = _clocks()
 
 
-class Lost(Exception):  # noqa: N818  # no error: the trial continues elsewhere
-    """Another worker has the trial now; this attempt must leave everything as it is."""
+class Lost(Exception):  # noqa: N818  # not an error: the trial is continued elsewhere
+    """The trial is another worker's by now; this attempt must not change anything of it."""
 
     def __init__(self) -> None:
-        super().__init__("another worker has the trial now, as this one did not answer for a while")
+        super().__init__(
+            "another worker has taken over this trial, because this one did not respond for a while"
+        )
 
 
 class Stopwatch:
-    """Measures the seconds since it was started, including those in which a clock stood still or was set back.
+    """Tells the seconds since it was started, including those that one of its clocks slept through or was set back by.
 
-    A clock that is set forward makes it measure too much.
+    A clock that is set forward makes them look like more.
     """
 
     def __init__(self, clocks: Sequence[Clock] = CLOCKS) -> None:
@@ -51,7 +54,7 @@ class Stopwatch:
         self.restart()
 
     def now(self) -> tuple[float, ...]:
-        """Return the current time, for a later `restart`."""
+        """Return the time, for a later `restart`."""
         return tuple(clock() for clock in self._clocks)
 
     def restart(self, since: tuple[float, ...] | None = None) -> None:
@@ -60,20 +63,20 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """The time since it was started, by the clock that shows the most."""
+        """Seconds since it was started, by the clock that shows the most."""
         return max(now - since for now, since in zip(self.now(), self._since, strict=True))
 
 
 class Hold:
-    """Knows whether a trial still belongs to this process. It may be asked from several threads.
+    """Knows whether a trial still belongs to this process; may be asked from several threads.
 
-    If the database is unreachable, nothing changes: while it cannot be asked, it cannot give the trial to another
-    worker either, and the run itself tells who opened it last.
+    A question that is not answered, because the database is unreachable, changes nothing: no other worker can be given
+    the trial then either, and the run itself says who opened it last.
 
     Args:
-        ask: returns whether the trial is held, and raises `LabError` if that is unknown now. Always held by default.
+        ask: whether it does; raises `LabError` if that cannot be found out now. By default it always does.
         fresh: seconds for which an answer is valid.
-        clocks: measure the age of an answer.
+        clocks: by which the age of an answer is measured.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class Hold:
         self._fresh = fresh
         self._lock = threading.Lock()
         self._answered = Stopwatch(clocks)
-        self._unanswered: Stopwatch | None = None  # since the last unanswered question
+        self._unanswered: Stopwatch | None = None  # since the last question without an answer
         self._clocks = clocks
         self._lost = self._settled = False
 
@@ -97,24 +100,25 @@ class Hold:
         return not self._settled and self._answered.seconds <= self._fresh
 
     def is_lost(self, *, anew: bool = False) -> bool:
-        """Return whether another worker has the trial; ask if the last answer is too old, or if `anew`."""
+        """Return whether another worker has the trial; asks if the last answer is no longer valid, or `anew`."""
         if not self._lost and not self._settled and (anew or not self.is_certain):
             self._find_out(anew)
         return self._lost
 
     def confirm(self, *, anew: bool = False) -> None:
-        """Raise `Lost` if `is_lost`."""
+        """Raise `Lost` if another worker has it."""
         if self.is_lost(anew=anew):
             raise Lost
 
     def lose(self) -> None:
-        """Note that another worker has the trial."""
+        """Note that another worker has it."""
         self._lost = True
 
     def settle(self) -> None:
-        """Note that this process is about to give up the trial: to return it to the queue, or to report its end.
+        """Note that this process is about to put the trial back or to say how it ended, and no longer has it then.
 
-        Earlier writes may still be on their way, so the trial is not lost; but another worker may open the run at once.
+        The trial does not count as lost, because writes may still be on their way; but another worker may open the run
+        at once.
         """
         self._settled = True
 
@@ -129,7 +133,7 @@ class Hold:
             except LabError:
                 self._unanswered = Stopwatch(self._clocks)
             else:
-                # a trial that this process gave up during the question is not lost
+                # a trial that this process has put back in the meantime is not lost
                 self._lost = self._lost or not (held or self._settled)
                 self._answered.restart(asked)
                 self._unanswered = None

@@ -1,4 +1,4 @@
-"""The studies in a copied folder: its running trials are returned to the queue, as no worker trains the copies."""
+"""Studies in a folder that was copied: the workers that train the original's trials do not train the copy's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["follow_copy"]
 
 
 def follow_copy(storage: PatientStorage, database: Path) -> None:
-    """Return running trials to the queue if `database` was copied since it was last opened, to continue them here.
+    """If `database` was copied since it was last opened, put back its running trials, to be continued here.
 
-    Call this with a lock that keeps all other processes from opening it.
+    The caller holds a lock that keeps other processes from opening it.
     """
     came = arrival(database)
     if came is not None and came.copied:

@@ -1,7 +1,8 @@
-"""Compares the cells that a study has of a folder's images with what the folder holds now.
+"""The cells that a study has of an image folder, compared with what the folder holds now.
 
 A cell is identified by the digest of its images. Cells of earlier versions of lab have no digest and are identified by
-the spelling of their `data_dir`: one that was trained on the present images is recognised, and keeps its identity.
+the spelling of their `data_dir`. One that was trained on the images that are there now is recognised, and stays the
+cell that it was.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_ima
 
 
 def identifier() -> Callable[[TrialConfig], TrialConfig]:
-    """Return `lab.data.identified` for use with many configs: it reads each folder only once."""
+    """Return a function like `lab.data.identified` for many configs, which looks at each folder once."""
     digests: dict[tuple[object, ...], str | None] = {}
 
     def identify(config: TrialConfig) -> TrialConfig:
@@ -45,7 +46,7 @@ class Earlier:
         tracker: connects to the store of its runs; only called if there are cells of earlier versions.
 
     Attributes:
-        unverified: the number of recognised cells whose images are unknown.
+        unverified: number of recognised cells whose images are no longer known.
     """
 
     def __init__(self, queue: TrialQueue, tracker: Callable[[], Tracker]) -> None:
@@ -56,7 +57,7 @@ class Earlier:
         self._pinned: dict[str, str] = dict(queue.record().data_digests)
 
     def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
-        """Return the config under which the study may know this cell, and whether it has it only with other images.
+        """Return the config under which the study may have this cell, and whether it has it only of other images.
 
         Args:
             config: from `identifier`.
@@ -73,14 +74,14 @@ class Earlier:
         return config, stale
 
     def pin(self) -> None:
-        """Note in the study which images the recognised cells have, so that a later change is noticed."""
+        """Note in the study the images of the recognised cells, so that a later change is noticed."""
         clear_cache()
         if self._pinned != self._queue.record().data_digests:
             self._queue.note(StudyKey.DATA_DIGESTS, self._pinned)
 
     @cached_property
     def _alike(self) -> dict[str, list[tuple[TrialRecord, TrialConfig]]]:
-        """The cells by their identity apart from their images."""
+        """The cells by everything but their images."""
         found: dict[str, list[tuple[TrialRecord, TrialConfig]]] = {}
         for record in self._newest.values():
             config = _config(record)
@@ -89,7 +90,7 @@ class Earlier:
         return found
 
     def _is_of(self, config: TrialConfig, record: TrialRecord, known: TrialConfig) -> bool:
-        """Return whether a cell of an earlier version, `known`, has the images of `config`."""
+        """Return whether a cell of an earlier version, `known`, is of the images that `config` is of."""
         cell, run_id = known.cell_hash, record.run_id
         if cell in self._pinned:
             return self._pinned[cell] == config.data_digest
@@ -103,7 +104,7 @@ class Earlier:
 
 
 def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id: str) -> bool | None:
-    """Return whether a run recorded the same pixels that `config` gives now; None if that is unknown."""
+    """Return whether a run recorded the pixels that `config` gives now; None if that cannot be known."""
     try:
         recorded = {digest for name, digest in tracker().dataset_digests(run_id) if name == config.dataset}
     except TrackingError:  # unreachable, or the run was deleted
@@ -135,7 +136,7 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
 
 
 def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
-    """Note which images a search is of: its sampler learns from all trials, so they must have the same images.
+    """Note the images of a search: its sampler learns from all trials, so they must all train on the same.
 
     Raises:
         StudyError: the images have changed since its first trial.
@@ -145,7 +146,7 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
     if changed and any(record.run_id is not None for record in queue.records()):
         raise StudyError(
-            f"The images have changed since the search '{queue.name}' began, and all its trials must be of the"
+            f"The images have changed since the search '{queue.name}' began, and its trials can only be compared on the"
             " same images. Give the file another `name`, or restore the images"
         )
     if found:
@@ -153,11 +154,11 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
 
 
 def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
-    """Return the config of a search's trial with the digest of the images that the search is of.
+    """Return the config of a search's trial with the digest of its images, which must be those of the search.
 
     Raises:
         OtherDataError: this machine has other images.
-        DataError: they are missing here.
+        DataError: this machine has none.
     """
     planned = queue.record().searched_images.get(_spelt(config))
     return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
@@ -174,7 +175,7 @@ def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None)
         check_data(config)
     except OtherDataError:
         return True
-    except DataError:  # missing here: a worker elsewhere may have them
+    except DataError:  # not here; a worker on another machine may have them
         return False
     return False
 
@@ -192,12 +193,12 @@ def _config(record: TrialRecord) -> TrialConfig | None:
 
 
 def _apart(config: TrialConfig) -> str:
-    """Return the identity of a cell apart from its images."""
+    """Return what identifies a cell apart from its images."""
     return config.model_copy(update={"data_dir": None, "data_digest": None}).cell_hash
 
 
 def _folder(config: TrialConfig) -> str:
     try:
         return os.path.realpath(data_root(config))
-    except DataError:  # from another machine: no folder here can have that name
+    except DataError:  # of another machine; no folder here can have such a name
         return str(config.data_dir)

@@ -1,4 +1,4 @@
-"""What a worker tells the process that started it."""
+"""What a worker reports to the process that started it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerDied", "W
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial was claimed; `epochs` is the maximum number that it will train."""
+    """A trial was claimed; it trains for at most `epochs`."""
 
     number: int
     label: str
@@ -28,7 +28,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial ended. If it failed or was stopped, `value` is None and `error` says why."""
+    """A trial ended; if it failed or was stopped, `value` is None and `error` says why."""
 
     number: int
     label: str
@@ -39,14 +39,14 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class WorkerFailed:
-    """A worker cannot continue; its trial was returned to the queue."""
+    """A worker cannot continue; its trial was put back."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker exited in the middle of a trial, which will be requeued; sent by the process that started the worker."""
+    """A worker died in the middle of a trial, which is requeued; reported by the process that started the worker."""
 
     number: int
     label: str

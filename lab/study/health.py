@@ -1,4 +1,4 @@
-"""Examines a study database without creating, migrating or changing anything, and without long waits."""
+"""A look at a study database that creates, migrates and changes nothing, and never waits for long."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Schema(NamedTuple):
 
     found: str | None
     expected: str
-    known: bool = True  # whether this Optuna can upgrade it; a version that it does not know is newer
+    known: bool = True  # whether this Optuna can upgrade it; one that it does not know is newer
 
 
 class Stale(NamedTuple):
-    """By study: the labels of the trials that run without a worker, and why it cannot be read."""
+    """By study, the labels of its trials that are running without a worker; and why studies cannot be read."""
 
     labels: dict[str, list[str]]
     broken: dict[str, str]
@@ -60,7 +60,7 @@ class StorageProbe:
         return bare.render_as_string()
 
     def schema(self) -> Schema:
-        """Sign in, read the tables, and return their version."""
+        """Return the version of the tables; this signs in and reads them."""
         with self._telling():
             inspector = sa.inspect(self._engine)
             tables = set(inspector.get_table_names())
@@ -74,14 +74,14 @@ class StorageProbe:
             return Schema(found, head, found in self._storage.get_all_versions())
 
     def may_write(self) -> bool:
-        """Return whether the role that has signed in may add trials."""
+        """Return whether the role that signs in may add trials."""
         if self._url.get_backend_name() != "postgresql":
             return True
         with self._telling():
             return bool(self._rows("SELECT has_table_privilege('trials', 'INSERT')")[0][0])
 
     def clock(self) -> float | None:
-        """Return by how many seconds this machine's clock is ahead of the database's; None if that has no clock."""
+        """Return how many seconds this machine's clock is ahead of the database's; None if that has no clock."""
         if self._url.get_backend_name() != "postgresql":
             return None
         with self._telling(), self._engine.connect() as connection:
@@ -90,14 +90,14 @@ class StorageProbe:
             return (before + time.time()) / 2 - float(theirs)
 
     def stale(self) -> Stale:
-        """Return the labels of the running trials of lab's studies whose worker died."""
+        """Return the labels of running trials whose worker is dead, in lab's studies."""
         found = Stale({}, {})
         with self._telling():
             names = names_in(self._engine)
         for name, study_id in names.own.items():
             try:
                 labels = self._stale(study_id)
-            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, check the others
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are checked
                 found.broken[name] = reason(error)
                 continue
             if labels:
@@ -106,14 +106,15 @@ class StorageProbe:
 
     def _stale(self, study_id: int) -> list[str]:
         silent = set(self._storage._get_stale_trial_ids(study_id))
-        # all trials, not only running ones: this also checks that the study can be read
+        # all trials, not only running ones, to find out whether the study can be read
         trials = self._storage.get_all_trials(study_id, deepcopy=False)
+        identity = self._storage.get_trial_id_from_study_id_trial_number
         self._storage.get_study_user_attrs(study_id)
         running = [TrialRecord(trial) for trial in trials if trial.state is TrialState.RUNNING]
         return [
             record.label
             for record in running
-            if record.is_own and (record.is_dead or record.trial_id in silent)
+            if record.is_own and (record.is_dead or identity(study_id, record.number) in silent)
         ]
 
     @cached_property

@@ -174,7 +174,9 @@ def feasible_cells(grid: Grid) -> list[Cell]:
     ]
     if not cells:
         raise ConfigError(
-            Fault(f"no cell is feasible; `lab plan {grid.file}` says why for each", file=str(grid.file or ""))
+            Fault(
+                f"no cell is feasible; `lab plan {grid.file}` shows why for each", file=str(grid.file or "")
+            )
         )
     _check_one_metric(grid, cells)
     return list(islice(cells, grid.budget.trials))
@@ -199,7 +201,7 @@ def _corners(grid: Grid) -> list[Cell]:
         reasons = dict.fromkeys(cell.reason for cell in checked)
         raise ConfigError(
             [
-                Fault(f"no point makes a trial: {reason}", "search.space", grid.file)
+                Fault(f"no point is a valid configuration: {reason}", "search.space", grid.file)
                 for reason in list(reasons)[:3]
             ]
         )

@@ -1,8 +1,8 @@
 """The cells of one study as Optuna trials: added once, claimed by exactly one worker, put back or finished.
 
-A trial's user attributes carry what a worker needs and what it leaves (see `TrialKey`). Writing is Optuna's public API,
-so its own tools show the study too; what is asked often, or of thousands of trials, is asked of its tables. Trials that
-another program has added to the study are left alone.
+A trial's user attributes hold what a worker needs and what it leaves (see `TrialKey`). All writes go through Optuna's
+public API, so its own tools show the study too; what is read often, or of thousands of trials, is read from its tables.
+Trials that another program has added to the study are left alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lab.study.storage import READING, PatientStorage
 
 __all__ = ["Claim", "TrialQueue"]
 
-# From a given trial on, along the index of the study's trials: what was claimed before costs nothing.
+# After a given trial, along the index of the study's trials: those claimed before cost nothing.
 _NEXT_WAITING = sa.text(
     "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
     f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT 1"
@@ -65,7 +65,7 @@ _ATTRIBUTES = sa.text(
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process alone may train."""
+    """A trial that only this process may train."""
 
     trial_id: int
     number: int
@@ -74,7 +74,7 @@ class Claim:
     params: Mapping[str, Any]
     run_id: str | None  # of the run to continue
     earlier_error: str = ""  # why an earlier attempt failed
-    tried: bool = False  # whether a worker had it before, which may have been killed before it said its run
+    tried: bool = False  # whether a worker had it before, which may have been killed before it noted its run
 
 
 _EXHAUSTION = (StudyKey.EXHAUSTED, StudyKey.SEARCH)
@@ -177,10 +177,10 @@ class TrialQueue:
         return study.is_late and not study.exhausted and bool(self._rows(_NEXT_WAITING, after=0))
 
     def is_mine(self, trial_id: int) -> bool:
-        """Whether a claimed trial still is this process's: neither ended nor given to another.
+        """Whether a claimed trial still belongs to this process: it has not ended and no other worker has it.
 
         Raises:
-            StudyError: the database cannot be asked now. This does not wait for it.
+            StudyError: the database cannot be read now; this does not wait for it.
         """
         with translated(self.storage.database):
             with self.storage.engine.connect().execution_options(**READING) as connection:
@@ -188,26 +188,26 @@ class TrialQueue:
             return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
 
     def is_disowned(self) -> bool:
-        """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
+        """Whether a running trial has no worker noted: that is about to do so, or was killed at that point."""
         return any(not record.has_worker for record in self.records(TrialState.RUNNING))
 
     def is_cancelled(self) -> bool:
-        """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
+        """Whether the study was cancelled: no trial is claimed until it is resumed."""
         return self._noted(StudyKey.CANCELLED).cancelled
 
     def cancel(self) -> None:
-        """Let no worker claim anything of the study until it is resumed."""
+        """Keep workers from claiming trials until the study is resumed."""
         self.note(StudyKey.CANCELLED, True)
 
     def resume(self) -> None:
-        """Undo `cancel`, and give the study its time again."""
+        """Undo `cancel`, and restart the budget's clock."""
         self.note(StudyKey.CANCELLED, False)
         self.restart_clock()
         if self.waits():
             self.note(StudyKey.CONCLUDED, False)
 
     def restart_clock(self) -> None:
-        """Let the time of the study's budget begin anew, with the next claim."""
+        """Let the budget's clock begin again, at the next claim."""
         self.note(StudyKey.BEGAN, None)
 
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
@@ -314,12 +314,12 @@ class TrialQueue:
         return None
 
     def _candidates(self) -> Iterator[int]:
-        """Yield each waiting trial once: those after the last that was looked at, then those before it."""
+        """Yield each waiting trial once: first those after the last one that was looked at, then those before it."""
         seen: set[int] = set()
         began = self._claimed_last
         while True:
             rows = self._rows(_NEXT_WAITING, after=self._claimed_last)
-            if not rows and began:  # those before may have been put back
+            if not rows and began:  # one of those before may have been put back
                 rows, began = self._rows(_NEXT_WAITING, after=0), 0
             if not rows or rows[0][0] in seen:
                 return
@@ -361,19 +361,19 @@ class TrialQueue:
         )
 
     def beat(self, trial_id: int) -> None:
-        """Tell the others that the trial's worker lives."""
+        """Record a heartbeat: the trial's worker is alive."""
         self.storage.record_heartbeat(trial_id)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
-        """Give Optuna the monitored metric after an epoch (a value that is already there stays)."""
+        """Report the monitored metric after an epoch to Optuna; a value that is already there stays."""
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
     def complete(self, trial_id: int, *values: float) -> None:
-        """Finish a claimed trial with its best value; of a search with several objectives, with their values."""
+        """Finish a claimed trial with its best value, or with one for each objective of a search."""
         self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
 
     def prune(self, trial_id: int, value: float) -> None:
-        """Finish a claimed trial that was pruned; Optuna gives such trials their last report as value."""
+        """Finish a claimed trial that was pruned, with its last reported value, as Optuna does."""
         self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
 
     def fail(self, trial_id: int) -> None:
@@ -393,7 +393,7 @@ class TrialQueue:
         if trial.state is TrialState.RUNNING and TrialRecord(trial).worker_name != holder:
             return
         with suppress(UpdateFinishedTrialError):
-            # who claims it next says so after the claim: until then it must not look like this worker's
+            # the next worker notes its name after its claim: until then the trial must not look like this one's
             self.note_trial(trial_id, TrialKey.WORKER, None)
             self.note_trial(trial_id, TrialKey.PUT_BACK, True)
             if alone:

@@ -1,4 +1,4 @@
-"""The runs of all studies' trials, and whether they may still be continued."""
+"""The runs of the trials of all studies, and whether they may still be continued."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @dataclass
 class StudyRuns:
-    """The names of all studies and, by the id of a run, its study and whether it is done.
+    """The runs of the trials of all studies.
 
-    A run is done when its newest trial is complete or pruned: a failed one may be retried, and a waiting one of a
-    cancelled study continues when that is resumed. The id may be one from while the tracking store was unreachable.
-    `broken` has the studies that cannot be read, and why; nothing is known of their runs.
+    The id of a run may be one that it was given while its store was unreachable.
+
+    Attributes:
+        studies: names of all studies.
+        broken: by name, why a study cannot be read; nothing is known of its runs.
+        study: by run id, the name of its study.
+        done: by run id, whether its newest trial is complete or pruned. One that failed may be retried, and one that
+            waits in a cancelled study is continued when that is resumed.
     """
 
     studies: set[str] = field(default_factory=set)
@@ -45,7 +50,7 @@ def study_runs(url: str) -> StudyRuns | None:
         found.studies.add(queue.name)
         try:
             _note(queue, found)
-        except DatabaseError:  # the whole database is down, not one study
+        except DatabaseError:  # and so of all studies
             raise
         except (StudyError, ValueError, KeyError, TypeError) as error:
             found.broken[queue.name] = reason(error)

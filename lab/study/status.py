@@ -1,4 +1,4 @@
-"""The status of studies, read without changing anything."""
+"""The progress of studies, read without changing anything."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """The cells of a study by state, its running, interrupted and failed trials, and the best value so far.
+    """A study's cells by state, its running, interrupted and failed trials, and its best value so far.
 
-    A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is the number
-    of trials that another program has added, which do not count. `trouble` says what keeps the study from being
-    trained, or from being shown: then the rest is empty.
+    A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
+    trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
+    start because its budget's seconds have passed. `trouble` says what keeps the study from being trained,
+    or from being shown: then the rest is empty.
     """
 
     name: str
@@ -47,11 +48,12 @@ class StudyStatus:
     best_value: float | None = None
     best_label: str = ""
     cancelled: bool = False
+    out_of_time: bool = False
     others: int = 0
     trouble: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the status as plain values."""
+        """Return it as plain values."""
         return asdict(self)
 
 
@@ -81,12 +83,12 @@ def find_queue(url: str, name: str) -> TrialQueue | None:
 
 
 def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> StudyStatus:
-    """Return the status of the study called `name`.
+    """Return the progress of the study called `name`.
 
     Args:
-        url: address of the database.
-        name: name of the study.
-        missing: returns those of the given run ids that no longer exist.
+        url: of the database.
+        name: of the study.
+        missing: returns which of some runs, given by their ids, no longer exist.
 
     Raises:
         StudyError: there is no such study.
@@ -98,7 +100,7 @@ def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> 
 
 
 def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatus]:
-    """Return the status of each of lab's studies in a database, or why it cannot be read."""
+    """Return the progress of each of lab's studies in a database; of one that cannot be read, why."""
     if not database_exists(url):
         return []
     storage = open_storage(url)
@@ -108,7 +110,7 @@ def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatu
 def _status_or_trouble(storage: PatientStorage, name: str, missing: Missing) -> StudyStatus:
     try:
         return _status(TrialQueue(storage, name), missing)
-    except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, show the others
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are shown
         return StudyStatus(name, trouble=f"cannot be shown: {reason(error)}")
 
 
@@ -129,6 +131,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         best_value=best.best_value if best else None,
         best_label=best.label if best else "",
         cancelled=study.cancelled,
+        out_of_time=queue.is_out_of_time(),
         others=len(queue.others()),
         trouble=study.fault,
     )
