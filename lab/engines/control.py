@@ -1,4 +1,4 @@
-"""Cancels, resumes and retries studies, wherever their workers are."""
+"""Cancelling, resuming and retrying studies, whoever trains them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Counts", "cancel", "resume", "retry"]
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of cells after an operation on a study: `changed` by it, and now `waiting` and `running`."""
+    """Numbers of cells after a change to their study: `changed` by it, and now `waiting` and `running`."""
 
     changed: int
     waiting: int
@@ -32,9 +32,9 @@ class Counts:
 
 
 def cancel(queue: TrialQueue, stores: Stores) -> Counts:
-    """Start no more trials of a study; running ones stop at their next step and are returned to the queue.
+    """Start no more trials of a study; workers stop those that are running at their next step, and put them back.
 
-    Nothing is lost: `resume` continues them from there.
+    Nothing is lost: after `resume` they continue where they stopped.
     """
     with tracking(stores) as tracker:
         queue.cancel()
@@ -61,17 +61,17 @@ def resume(queue: TrialQueue, stores: Stores) -> Counts:
 
 
 def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, deleted: bool = False) -> Counts:
-    """Requeue failed cells of a study, to continue their runs, with their retry count reset.
+    """Requeue failed cells of a study with their retry count reset; they continue their runs.
 
     Args:
         queue: of the study.
         stores: where its runs are.
-        cells: hashes of cells, or their beginnings; all failed cells if empty.
-        deleted: requeue cells whose runs were deleted instead; they get new runs.
+        cells: hashes of the only cells to requeue, or beginnings of hashes; all if empty.
+        deleted: requeue the cells whose runs were deleted instead; they get new runs.
 
     Raises:
-        StudyError: there is no such cell, or it is in another state.
-        TrackingError: the store cannot tell which runs were deleted, or the study's experiment was deleted.
+        StudyError: there is no such cell, or it has not failed (its run was not deleted).
+        TrackingError: the tracking store cannot tell which runs were deleted, or the study's experiment was.
     """
     with tracking(stores) as tracker:
         requeue_dead(queue, tracker)
@@ -80,7 +80,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         wanted = (State.DELETED,) if deleted else (State.FAILED, State.INTERRUPTED)
         chosen = {_find(text, states, queue.name, wanted) for text in cells} if cells else None
         if missing:
-            tracker.experiment(queue.record().experiment)  # raises if it was deleted with them
+            tracker.experiment(queue.record().experiment)  # raises if that was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
         if changed:
             _reopen(queue, tracker)
@@ -97,10 +97,12 @@ def _find(text: str, states: dict[str, State], study: str, wanted: Sequence[Stat
             f"Study '{study}' has no cell {text!r}.{suggest(text, states)} `lab plan GRID --format csv` lists them"
         )
     if len(found) > 1:
-        raise StudyError(f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of it")
+        raise StudyError(
+            f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of the hash"
+        )
     if states[found[0]] not in wanted:
         raise StudyError(
-            f"The cell {found[0]} of the study '{study}' is {states[found[0]]}: only a {wanted[0]} one is tried again"
+            f"Cell {found[0]} of study '{study}' is {states[found[0]]}; only {wanted[0]} cells can be retried"
         )
     return found[0]
 

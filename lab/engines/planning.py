@@ -1,4 +1,4 @@
-"""A grid and the studies that it needs: from files to waiting trials."""
+"""From grid files to waiting trials: a grid, and the studies that it needs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Planned", "check", "open_tracker", "submit"]
 
 @dataclass(frozen=True)
 class Planned:
-    """The cells of `grid` that will be trained."""
+    """A grid, and those of its cells that can be trained."""
 
     grid: Grid
     cells: list[Cell]
 
 
 def check(grid: Grid) -> list[Planned]:
-    """Return the cells of the studies that `grid` needs, in order of training, then its own; trains nothing.
+    """Return the cells of the studies that `grid` needs, in training order, and then its own; trains nothing.
 
     Raises:
-        ConfigError: some cells cannot be trained.
+        ConfigError: cells that cannot be trained.
     """
     return [Planned(each, feasible_cells(each)) for each in (*load_needs(grid), grid)]
 
@@ -48,7 +48,7 @@ def submit(
     *,
     on_queued: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Submission]:
-    """Queue every new cell of `grid` and of the studies that it needs; train nothing.
+    """Queue the cells of `grid`, and of the studies that it needs, that their studies lack; train nothing.
 
     Args:
         grid: from `load_grid`.
@@ -56,10 +56,10 @@ def submit(
         on_queued: called while cells are queued, with how many are and how many will be.
 
     Returns:
-        What was queued for each needed study, in order of training, then for `grid`.
+        What was queued of each needed study, in training order, and then of `grid`.
 
     Raises:
-        ConfigError: some cells cannot be trained; nothing was queued.
+        ConfigError: cells that cannot be trained; nothing was queued.
         LabError: a store cannot be used, or a study is cancelled.
     """
     stores = stores or Stores()
@@ -69,7 +69,7 @@ def submit(
     submissions = []
     for each in planned:
         submission = submit_cells(each.grid, each.cells, storage, tracker, on_queued)
-        if submission.queue.is_over():  # all cells were trained before: no worker would end its run
+        if submission.queue.is_over():  # all of it was trained before: no worker would end its run
             conclude(submission.queue, submission.run, tracker, "done")
         submissions.append(submission)
     tracker.flush()

@@ -1,6 +1,6 @@
 """What worker processes share with the process that starts them: its folder, environment and registered names.
 
-They do not run its script again, so it needs no main guard and may come from standard input or a notebook.
+They do not run its script again, so it needs no main guard, and may come from standard input or a notebook.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.errors import ConfigError
 
 __all__ = ["Surroundings", "without_script"]
 
-_pickle: Any = cloudpickle  # untyped
+_pickle: Any = cloudpickle  # it is not typed
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Surroundings:
 
     @classmethod
     def here(cls) -> Surroundings:
-        """Return the surroundings of this process.
+        """Return those of this process.
 
         Raises:
-            ConfigError: the object registered under a name cannot be given to another process.
+            ConfigError: what is registered under a name cannot be given to another process.
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
@@ -44,7 +44,7 @@ class Surroundings:
         return cls(folder, dict(os.environ), _pickled(registry.added()))
 
     def enter(self) -> None:
-        """Give this process the same surroundings; raises whatever unpickling a name raises."""
+        """Give them to this process; an error about a name is raised as it is."""
         os.environ.clear()
         os.environ.update(self.environment)
         with suppress(OSError):  # deleted since
@@ -53,11 +53,11 @@ class Surroundings:
 
 
 def _pickled(added: list[registry.Addition]) -> bytes:
-    """Return the names with their objects, pickled; objects defined in a script are pickled by value."""
+    """Return names and what they stand for; what a script defines is pickled as a whole."""
     for addition in added:
         try:
             _pickle.dumps(addition)
-        except Exception as error:  # whatever a user's object raises
+        except Exception as error:  # whatever an object of the user's raises
             raise ConfigError(
                 f"{addition.kind} '{addition.name}' cannot be given to worker processes: {error}. Define it in a "
                 "module of its own, and register it by its path, 'module:attribute'"
@@ -68,7 +68,7 @@ def _pickled(added: list[registry.Addition]) -> bytes:
 
 @contextmanager
 def without_script() -> Iterator[None]:
-    """Keep multiprocessing from running this program's script in the processes that are started within the block."""
+    """Keep multiprocessing from running this program's script in processes that are started inside the block."""
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield

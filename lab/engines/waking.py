@@ -1,4 +1,4 @@
-"""Side jobs of a process that keeps workers: it lets them wake up after a sleep, and delivers what dead ones left."""
+"""What a supervisor does besides supervising: it waits for workers to wake up, and delivers what dead ones left."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 from lab.engines.stores import Stores
 from lab.errors import LabError
 from lab.hold import Stopwatch
+from lab.stopping import Stop
 from lab.study import HEARTBEAT_SECONDS
 from lab.tracking import connect, deliver
 
 __all__ = ["Leftovers", "Sleep"]
 
-_WAKE_SECONDS = 5.0  # for workers that slept too to send a heartbeat: they check every two seconds
+_WAKE_SECONDS = 5.0  # for workers that slept too to show that they are alive, which they do every two seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     15.0,
     240.0,
@@ -23,41 +24,41 @@ _JOIN_SECONDS = 1.0
 
 
 class Sleep:
-    """Notices that this process has slept, so that workers which were silent in that time are not thought dead."""
+    """Notices that this process has slept: workers that have been silent since then need not be dead."""
 
     def __init__(self) -> None:
         self._watch = Stopwatch()
 
     def pass_over(self) -> None:
-        """Wait a little after a sleep. Call this every few seconds."""
+        """Wait a little after a sleep; must be called every few seconds."""
         if self._watch.seconds > HEARTBEAT_SECONDS:
             time.sleep(_WAKE_SECONDS)
         self._watch.restart()
 
 
 class Leftovers:
-    """Delivers, from its own thread, the journals that no living process holds.
+    """Delivers, from a thread of its own, the journals that no living process holds.
 
     Args:
-        stores: the folder of the journals, and the store that they are for.
-        tell: called with a message that says what was delivered.
+        stores: where the journals are, and where they are delivered to.
+        tell: called with a sentence about what was delivered.
     """
 
     def __init__(self, stores: Stores, tell: Callable[[str], None]) -> None:
         self._stores = stores
         self._tell = tell
-        self._over = threading.Event()
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._work, name="journals left", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Start no more deliveries."""
-        self._over.set()
+        self._stop.ask()
         self._thread.join(_JOIN_SECONDS)
 
     def _work(self) -> None:
         pause = 0.0
-        while not self._over.wait(pause):
+        while not self._stop.wait(pause):
             pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE) if self._deliver() else _FIRST_PAUSE
 
     def _deliver(self) -> bool:
