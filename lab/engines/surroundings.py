@@ -1,6 +1,6 @@
-"""What worker processes have in common with the process that starts them: its folder, environment and registered names.
+"""What worker processes share with the process that starts them: its folder, environment and registered names.
 
-They do not run its script again, so that it needs no main guard, and may come from standard input or a notebook.
+They do not run its script again, so it needs no main guard, and may come from standard input or a notebook.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Surroundings:
         return cls(folder, dict(os.environ), _pickled(registry.added()))
 
     def enter(self) -> None:
-        """Let this process have them too; what goes wrong with a name is raised as it is."""
+        """Give them to this process; an error about a name is raised as it is."""
         os.environ.clear()
         os.environ.update(self.environment)
         with suppress(OSError):  # deleted since
@@ -53,7 +53,7 @@ class Surroundings:
 
 
 def _pickled(added: list[registry.Addition]) -> bytes:
-    """Return names and what they stand for; what was defined in a script goes along as a whole."""
+    """Return names and what they stand for; what a script defines is pickled as a whole."""
     for addition in added:
         try:
             _pickle.dumps(addition)
@@ -68,7 +68,7 @@ def _pickled(added: list[registry.Addition]) -> bytes:
 
 @contextmanager
 def without_script() -> Iterator[None]:
-    """Keep multiprocessing from running this program's script in the processes that are started meanwhile."""
+    """Keep multiprocessing from running this program's script in processes that are started inside the block."""
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield
