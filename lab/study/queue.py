@@ -124,8 +124,8 @@ class TrialQueue(StudyView):
             self._study.add_trial(trial)
         except ValueError as error:  # `accept` has made those of lab's trials fit
             raise StudyError(
-                f"Optuna refuses a trial of the study '{self.name}': {error}. Another program has added trials with "
-                "parameters of other choices to it; give the grid another `name`"
+                f"Optuna rejects a trial of the study '{self.name}': {error}. Another program has added trials "
+                "whose parameters have other choices; give the grid another `name`"
             ) from None
 
     def describe(self, trial_id: int, config: TrialConfig, label: str) -> None:
@@ -222,7 +222,7 @@ class TrialQueue(StudyView):
             which, reason = f"{record.number} ({record.label})", ", ".join(str(error).splitlines())
         raise StudyError(
             f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
-            "Was it queued by a newer version of lab, or by a program that registers names of its own? "
+            "Was it queued by a newer version of lab, or by a program that registers its own names? "
             "It is left waiting"
         )
 
