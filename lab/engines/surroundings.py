@@ -36,7 +36,7 @@ class Surroundings:
         """Return those of this process.
 
         Raises:
-            ConfigError: what is registered under a name cannot be given to another process.
+            ConfigError: an object registered under a name cannot be sent to another process.
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
@@ -59,8 +59,8 @@ def _pickled(added: list[registry.Addition]) -> bytes:
             _pickle.dumps(addition)
         except Exception as error:  # whatever an object of the user's raises
             raise ConfigError(
-                f"{addition.kind} '{addition.name}' cannot be given to worker processes: {error}. Define it in a "
-                "module of its own, and register it by its path, 'module:attribute'"
+                f"{addition.kind} '{addition.name}' cannot be sent to worker processes: {error}. Define it in a "
+                "separate module, and register it by its path, 'module:attribute'"
             ) from error
     pickled: bytes = _pickle.dumps(added)
     return pickled

@@ -66,7 +66,7 @@ class StorageProbe:
             tables = set(inspector.get_table_names())
             if "version_info" not in tables or not self._rows("SELECT version_info_id FROM version_info"):
                 if tables:
-                    raise StudyError(f"the database {self.url} has tables, and none of them is Optuna's")
+                    raise StudyError(f"the database {self.url} has tables, but none of them is Optuna's")
                 return Schema(None, "")
             self._rows("SELECT study_id FROM studies LIMIT 1")
             head = self._storage.get_head_version()

@@ -182,8 +182,8 @@ class Uploader:
             if not self._warned and not self._hold.is_lost():  # else the trial ends itself
                 self._warned = True
                 warnings.warn(
-                    f"The checkpoint cannot be copied to the run's artifacts: {error} Until it can, only this"
-                    " machine is able to continue the trial",
+                    f"The checkpoint cannot be copied to the run's artifacts: {error} Until then, only this"
+                    " machine can continue the trial",
                     LabWarning,
                     stacklevel=2,
                 )

@@ -92,7 +92,7 @@ def tables(uri: str) -> Tables:
     if not names - {"alembic_version"}:
         return Tables(None, "")
     if "experiments" not in names:
-        raise TrackingError(f"The database {public_uri(uri)} has tables, and none of them is MLflow's")
+        raise TrackingError(f"The database {public_uri(uri)} has tables, but none of them is MLflow's")
     scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     known = {script.revision for script in scripts.walk_revisions()}
     return Tables(found, scripts.get_current_head() or "", found in known)

@@ -69,7 +69,7 @@ def test_who_may_not_enter(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert (
-        f"failed at {auth.url}: the user name or the password is wrong, or there is none (401). Set"
+        f"failed at {auth.url}: the user name or password is wrong or missing (401). Set"
         " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials.\n"
     ) in result.stderr
     assert result.stderr.count("\n") == 1
@@ -85,8 +85,8 @@ def test_who_may_only_read(
 ) -> None:
     result = submitted(*command, env=READER)
     assert result.exit_code == 1
-    assert "this account may not do that (403)." in result.stderr
-    assert "give it the permission EDIT, or name another account in MLFLOW_TRACKING_USERNAME" in result.stderr
+    assert "this account lacks permission (403)." in result.stderr
+    assert "for the permission EDIT, or set another account in MLFLOW_TRACKING_USERNAME" in result.stderr
     assert result.stderr.count("\n") == 1
     nothing_began(submitted, auth, monkeypatch)
 
@@ -98,7 +98,7 @@ def test_a_worker_that_may_only_read_puts_back_what_it_claims(
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1  # all of its work broke down
     assert "Trouble: tiny: Creating the run" in errors
-    assert "this account may not do that (403)." in errors
+    assert "this account lacks permission (403)." in errors
     assert errors.count("  lr=0.01 relu  returned to the queue: its worker could not continue\n") == 1
     assert "failed" not in output
     nothing_began(submitted, auth, monkeypatch)
@@ -137,7 +137,7 @@ def test_what_is_refused_after_a_change_of_the_password_is_kept_and_delivered_la
     assert refused.exit_code == 0  # of .lab/journal, in which nothing is
     result = deliver(connect(auth.url), journal, retry_refused=True)
     assert (result.writes, result.left.refused) == (0, 1)
-    assert "wrong, or there is none (401)" in result.refused[0].reason
+    assert "wrong or missing (401)" in result.refused[0].reason
     monkeypatch.setenv(PASSWORD, "the-new-password")
     assert deliver(connect(auth.url), journal, retry_refused=True).writes == 1
     assert tracker.history(run.run_id, "val_loss") == {1: 1.0, 2: 0.5}

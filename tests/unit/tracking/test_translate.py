@@ -69,14 +69,14 @@ def _of_an_artifact(status: int) -> requests.HTTPError:
     [
         (
             _answer(401, "You are not authenticated."),
-            r"the password is wrong, or there is none \(401\)\. Set",
+            r"password is wrong or missing \(401\)\. Set",
         ),
-        (_of_an_artifact(401), r"the password is wrong, or there is none \(401\)\. Set"),
+        (_of_an_artifact(401), r"password is wrong or missing \(401\)\. Set"),
         (
             _answer(403, "Permission denied"),
-            r"this account may not do that \(403\)\. .*'Permission denied'\.",
+            r"this account lacks permission \(403\)\. .*'Permission denied'\.",
         ),
-        (_of_an_artifact(403), r"this account may not do that \(403\)\."),
+        (_of_an_artifact(403), r"this account lacks permission \(403\)\."),
     ],
 )
 def test_refused_names_the_credentials(error: Exception, why: str) -> None:
@@ -91,7 +91,7 @@ def test_refused_names_the_credentials(error: Exception, why: str) -> None:
 def test_a_server_that_does_not_know_its_name() -> None:
     found = told(_answer(403, "Invalid Host header - possible DNS rebinding attack detected"))
     assert type(found) is TrackingError
-    assert "the server does not go by the name mlflow.example (403). Start it with --allowed-hosts" in str(
+    assert "the server does not accept the name mlflow.example (403). Start it with --allowed-hosts" in str(
         found
     )
 

@@ -157,7 +157,7 @@ def test_while_batches_are_mined_nothing_can_be_continued() -> None:
 def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     state = stopped_after(3, {}).state_dict()
     state["under_way"] |= wrong
-    with pytest.raises(ValueError, match="the checkpoint's under_way is not what a trial keeps"):
+    with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
         trainer().load_state_dict(state)
 
 
