@@ -174,9 +174,7 @@ def feasible_cells(grid: Grid) -> list[Cell]:
     ]
     if not cells:
         raise ConfigError(
-            Fault(
-                f"no cell is feasible; `lab plan {grid.file}` shows why for each", file=str(grid.file or "")
-            )
+            Fault(f"no cell is feasible; `lab plan {grid.file}` says why for each", file=str(grid.file or ""))
         )
     _check_one_metric(grid, cells)
     return list(islice(cells, grid.budget.trials))
