@@ -1,10 +1,11 @@
-"""Whether a trial still is this process's own: what slept for a while may have been thought dead.
+"""Whether a trial still belongs to this process: one that slept for a while may have been thought dead.
 
-A laptop sleeps, a virtual machine is paused, a disk stalls: then another worker takes the trial over, and the sleeper
-wakes in the middle of a line of code. So all that it writes is fenced by a `Hold`, asked right before. Between the
-answer and the write lie milliseconds that no database and no tracking store can close together. A process that sleeps
-just there does one write too many, of something that is so or was: a point, a tag, a file of the same trial. Who
-opened the run since is on the run itself, and is looked at before the next.
+A laptop sleeps, a virtual machine is paused, a disk stalls. Another worker then takes over the trial, and the sleeper
+wakes up in the middle of a line of code. Therefore everything that it writes is fenced by a `Hold`, which is asked
+right before. Milliseconds remain between the answer and the write, because the database and the tracking store have no
+common transaction. A process that sleeps exactly there does one write too many, of something that is or was true: a
+point, a tag, a file of the same trial. The run itself says who opened it last, and that is checked before the next
+write.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ __all__ = ["Hold", "Lost", "Stopwatch"]
 
 Clock = Callable[[], float]
 
-_AGAIN_SECONDS = 2.0  # before a question that nobody answered is asked again
+_AGAIN_SECONDS = 2.0  # before an unanswered question is asked again
 
 
 def _clocks() -> tuple[Clock, ...]:
-    # the monotonic one stands still while a machine sleeps, and the wall's may be set back
+    # the monotonic clock stands still while a machine sleeps, and the wall clock may be set back
     known = getattr(time, "CLOCK_BOOTTIME", None)
     asleep: tuple[Clock, ...] = () if known is None else (lambda: time.clock_gettime(known),)
     return (time.monotonic, time.time, *asleep)
@@ -33,17 +34,19 @@ def _clocks() -> tuple[Clock, ...]:
 CLOCKS = _clocks()
 
 
-class Lost(Exception):  # noqa: N818  # nothing went wrong here: the trial goes on elsewhere
-    """The trial is another worker's by now; this attempt must leave all of it as it is."""
+class Lost(Exception):  # noqa: N818  # not an error: the trial is continued elsewhere
+    """The trial is another worker's by now; this attempt must not change anything of it."""
 
     def __init__(self) -> None:
-        super().__init__("another worker has the trial now, as this one did not answer for a while")
+        super().__init__(
+            "another worker has taken over this trial, because this one did not respond for a while"
+        )
 
 
 class Stopwatch:
-    """Tells the seconds since it was started, also those that a clock has slept through or was set back in.
+    """Tells the seconds since it was started, including those that one of its clocks slept through or was set back by.
 
-    A clock that is set forward makes them look more than they are.
+    A clock that is set forward makes them look like more.
     """
 
     def __init__(self, clocks: Sequence[Clock] = CLOCKS) -> None:
@@ -51,7 +54,7 @@ class Stopwatch:
         self.restart()
 
     def now(self) -> tuple[float, ...]:
-        """Return the time, to `restart` from later."""
+        """Return the time, for a later `restart`."""
         return tuple(clock() for clock in self._clocks)
 
     def restart(self, since: tuple[float, ...] | None = None) -> None:
@@ -60,20 +63,20 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Since it was started, by the clock that says most."""
+        """Seconds since it was started, by the clock that shows the most."""
         return max(now - since for now, since in zip(self.now(), self._since, strict=True))
 
 
 class Hold:
-    """Knows whether a trial still is this process's own; safe to ask from several threads.
+    """Knows whether a trial still belongs to this process; may be asked from several threads.
 
-    A question that nobody answers, as the database is away, changes nothing: where nobody can ask, nobody can be given
-    the trial either, and the run says itself who opened it last.
+    A question that is not answered, because the database is unreachable, changes nothing: no other worker can be given
+    the trial then either, and the run itself says who opened it last.
 
     Args:
-        ask: whether it is; raises `LabError` where that cannot be found out now. Always is by default.
-        fresh: seconds for which an answer is good.
-        clocks: that tell how old it is.
+        ask: whether it does; raises `LabError` if that cannot be found out now. By default it always does.
+        fresh: seconds for which an answer is valid.
+        clocks: by which the age of an answer is measured.
     """
 
     def __init__(
@@ -87,34 +90,35 @@ class Hold:
         self._fresh = fresh
         self._lock = threading.Lock()
         self._answered = Stopwatch(clocks)
-        self._unanswered: Stopwatch | None = None  # since the last question that was not
+        self._unanswered: Stopwatch | None = None  # since the last question without an answer
         self._clocks = clocks
         self._lost = self._settled = False
 
     @property
     def is_certain(self) -> bool:
-        """Whether the last answer still is good."""
+        """Whether the last answer is still valid."""
         return not self._settled and self._answered.seconds <= self._fresh
 
     def is_lost(self, *, anew: bool = False) -> bool:
-        """Whether somebody else has the trial; asks where the last answer is old, or `anew`."""
+        """Return whether another worker has the trial; asks if the last answer is no longer valid, or `anew`."""
         if not self._lost and not self._settled and (anew or not self.is_certain):
             self._find_out(anew)
         return self._lost
 
     def confirm(self, *, anew: bool = False) -> None:
-        """Raise `Lost` where `is_lost`."""
+        """Raise `Lost` if another worker has it."""
         if self.is_lost(anew=anew):
             raise Lost
 
     def lose(self) -> None:
-        """Note that somebody else has it."""
+        """Note that another worker has it."""
         self._lost = True
 
     def settle(self) -> None:
-        """Note that this process is about to give the trial back or to say how it ended, and has it no more then.
+        """Note that this process is about to put the trial back or to say how it ended, and no longer has it then.
 
-        What it wrote before may still be on its way, so it is not lost; but somebody else may open the run at once.
+        The trial does not count as lost, because writes may still be on their way; but another worker may open the run
+        at once.
         """
         self._settled = True
 
@@ -129,7 +133,7 @@ class Hold:
             except LabError:
                 self._unanswered = Stopwatch(self._clocks)
             else:
-                # one that this process has given back while it was asked is not lost
+                # a trial that this process has put back in the meantime is not lost
                 self._lost = self._lost or not (held or self._settled)
                 self._answered.restart(asked)
                 self._unanswered = None

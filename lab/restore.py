@@ -83,7 +83,7 @@ def whole_id(tracker: Tracker, origin: str) -> str:
     candidates = ", ".join(sorted(found)[:_MOST_CANDIDATES])
     more = f" and {len(found) - _MOST_CANDIDATES:,} more" if len(found) > _MOST_CANDIDATES else ""
     raise TrackingError(
-        f"The ids of {len(found):,} runs begin with {beginning}; give more digits of one of them: {candidates}{more}"
+        f"The ids of {len(found):,} runs begin with {beginning}; give more characters of one: {candidates}{more}"
     )
 
 

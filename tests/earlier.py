@@ -1,6 +1,6 @@
-"""An earlier version of lab as a program of its own, and what it left in its databases.
+"""An earlier version of lab as a separate program, and what it left in its databases.
 
-The databases are read with plain SQL: what a test compares must not come from the code that it tests.
+The databases are read with plain SQL: what a test compares must not come from the code under test.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import pytest
 __all__ = ["CLOCK", "EarlierLab", "TrialRow", "extract", "points", "rows", "run_tags", "runs", "trials"]
 
 REPOSITORY = Path(__file__).parents[1]
-CLOCK = {"epoch_seconds", "images_per_second", "seconds"}  # metrics that no two runs have in common
-_SECONDS = 240  # at most for a command; a loaded machine is slow
+CLOCK = {"epoch_seconds", "images_per_second", "seconds"}  # metrics that differ between any two runs
+_SECONDS = 240  # maximum for a command; a loaded machine is slow
 
 _TRIALS = """
 SELECT t.trial_id, t.number, t.state,
@@ -37,7 +37,7 @@ _POINTS = "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key,
 
 
 def extract(commit: str, folder: Path) -> None:
-    """Put the package and the grids of an earlier `commit` into `folder`; skip where git does not have it."""
+    """Put the package and the grids of an earlier `commit` into `folder`; skip if git does not have it."""
     command = ["git", "-C", str(REPOSITORY), "archive", commit, "lab", "grids"]
     try:
         archive = subprocess.run(command, capture_output=True, check=True).stdout
@@ -56,11 +56,11 @@ class EarlierLab:
     tracking_uri: str | None = None
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command as a process group of its own."""
+        """Start a command in its own process group."""
         return self._start("-m", "lab", *words)
 
     def run(self, *words: str, code: int = 0) -> str:
-        """Run a command to its end, which must have this exit code; return its output."""
+        """Run a command to its end, check its exit code and return its output."""
         return self._finish(self.start(*words), code)
 
     def script(self, text: str, *words: str) -> str:
@@ -84,7 +84,7 @@ class EarlierLab:
             if process.poll() is not None or time.monotonic() > end:
                 self.kill(process)
                 pytest.fail(
-                    "the earlier version ended, or took too long, before it was where the test wants it"
+                    "the earlier version ended or took too long before it reached the state that the test needs"
                 )
             time.sleep(0.02)
 
@@ -117,7 +117,7 @@ class EarlierLab:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as it stands in Optuna's tables; `epochs` is how many values it has reported."""
+    """A trial in Optuna's tables; `epochs` is the number of values it has reported."""
 
     number: int
     state: str
@@ -135,7 +135,7 @@ class TrialRow:
 
 
 def trials(home: Path, study: str) -> list[TrialRow]:
-    """Return the trials of a study, by number; none if there is no such study yet."""
+    """Return the trials of a study, by number; none if the study does not exist yet."""
     file = home / ".lab" / "optuna.db"
     found = []
     for trial_id, number, state, epochs in rows(file, _TRIALS, study):
@@ -149,12 +149,12 @@ def trials(home: Path, study: str) -> list[TrialRow]:
 
 
 def runs(home: Path, study: str) -> dict[str, str]:
-    """Return the run of each cell of a study: that of its newest trial which has one."""
+    """Return the run of each cell of a study: that of its newest trial that has one."""
     return {trial.cell: trial.run_id for trial in trials(home, study) if trial.run_id is not None}
 
 
 def points(database: Path, run_id: str) -> dict[str, list[tuple[int, float]]]:
-    """Return every point of a run's metrics but what the clock says, each step once."""
+    """Return all points of a run's metrics except timings; fail if a step is repeated."""
     found: dict[str, list[tuple[int, float]]] = {}
     for name, step, value in rows(database, _POINTS, run_id):
         if name not in CLOCK and not name.startswith("system/"):
@@ -172,7 +172,7 @@ def run_tags(database: Path, run_id: str) -> dict[str, str]:
 
 
 def rows(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Return what a query finds in a SQLite database; nothing where there is none yet, or no such table."""
+    """Return the rows of a query on a SQLite database; none if it, or the table, does not exist yet."""
     if not database.exists():
         return []
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:

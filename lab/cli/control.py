@@ -12,7 +12,7 @@ __all__ = ["cancel", "resume", "retry"]
 
 
 @click.command(
-    short_help="Stop a study, whoever trains it; it can be resumed.",
+    short_help="Stop a study on all machines; it can be resumed.",
     epilog="""\b
 Examples:
   lab cancel quickstart

@@ -36,7 +36,7 @@ Examples:
 def results(
     ctx: click.Context, grids: tuple[Path, ...], out: Path, tracking_uri: str | None, storage: str | None
 ) -> None:
-    """Write a Markdown document with the results of each GRID: its runs here, next to the figures it reports.
+    """Write a Markdown document with the results of each GRID, next to the published figures it lists as `reported`.
 
     If results/NAME.md exists in the document's folder, its text follows the tables of the study NAME.
     """

@@ -101,6 +101,8 @@ def _print_details(status: StudyStatus) -> None:
         click.echo(f"  not lab's: ignoring {status.others:,} trials that another program added")
     if status.cancelled:
         click.echo(f"  cancelled: resume with `lab resume {status.name}`")
+    if status.out_of_time:
+        click.echo(f"  out of time: `lab resume {status.name}` restarts the clock of `budget.seconds`")
     for trial in status.running:
         value = "" if trial["value"] is None else f", {status.monitor} {trial['value']:.4f}"
         click.echo(

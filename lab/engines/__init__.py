@@ -1,4 +1,4 @@
-"""Places workers: processes on this machine."""
+"""Trains studies: supervises workers, wherever a launcher starts them."""
 
 import lazy_loader
 

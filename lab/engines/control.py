@@ -1,4 +1,4 @@
-"""Stopping studies and letting them go on, whoever works on them."""
+"""Cancelling, resuming and retrying studies, whoever trains them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Counts", "cancel", "resume", "retry"]
 
 @dataclass(frozen=True)
 class Counts:
-    """Cells of a study after something was done to it: `changed` by it, and how many are `waiting` and `running`."""
+    """Numbers of cells after a change to their study: `changed` by it, and now `waiting` and `running`."""
 
     changed: int
     waiting: int
@@ -32,9 +32,9 @@ class Counts:
 
 
 def cancel(queue: TrialQueue, stores: Stores) -> Counts:
-    """Let nobody begin what waits in a study; workers stop what runs of it at their next step, and put it back.
+    """Start no more trials of a study; workers stop those that are running at their next step, and put them back.
 
-    Nothing is lost: `resume` lets it go on from where it was.
+    Nothing is lost: after `resume` they continue where they stopped.
     """
     with tracking(stores) as tracker:
         queue.cancel()
@@ -46,7 +46,7 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
 
 
 def resume(queue: TrialQueue, stores: Stores) -> Counts:
-    """Undo `cancel`, and put back the trials whose worker is gone; the study still needs a worker."""
+    """Undo `cancel`, and requeue the trials whose worker died; the study still needs a worker."""
     with tracking(stores) as tracker:
         queue.resume()
         before = list(queue.states().values())
@@ -61,17 +61,17 @@ def resume(queue: TrialQueue, stores: Stores) -> Counts:
 
 
 def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, deleted: bool = False) -> Counts:
-    """Queue failed cells of a study again, to continue their runs, with all their retries before them.
+    """Requeue failed cells of a study with their retry count reset; they continue their runs.
 
     Args:
         queue: of the study.
         stores: where its runs are.
-        cells: hashes of cells, or beginnings of them; every failed one if empty.
-        deleted: take those instead whose runs were deleted; they begin new ones.
+        cells: hashes of the only cells to requeue, or beginnings of hashes; all if empty.
+        deleted: requeue the cells whose runs were deleted instead; they get new runs.
 
     Raises:
-        StudyError: a cell is not there, or is not one of these.
-        TrackingError: the tracking store does not say which runs were deleted, or the study's experiment was.
+        StudyError: there is no such cell, or it has not failed (its run was not deleted).
+        TrackingError: the tracking store cannot tell which runs were deleted, or the study's experiment was.
     """
     with tracking(stores) as tracker:
         requeue_dead(queue, tracker)
@@ -80,7 +80,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         wanted = (State.DELETED,) if deleted else (State.FAILED, State.INTERRUPTED)
         chosen = {_find(text, states, queue.name, wanted) for text in cells} if cells else None
         if missing:
-            tracker.experiment(queue.record().experiment)  # raises where that was deleted with them
+            tracker.experiment(queue.record().experiment)  # raises if that was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
         if changed:
             _reopen(queue, tracker)
@@ -97,10 +97,12 @@ def _find(text: str, states: dict[str, State], study: str, wanted: Sequence[Stat
             f"Study '{study}' has no cell {text!r}.{suggest(text, states)} `lab plan GRID --format csv` lists them"
         )
     if len(found) > 1:
-        raise StudyError(f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of it")
+        raise StudyError(
+            f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of the hash"
+        )
     if states[found[0]] not in wanted:
         raise StudyError(
-            f"The cell {found[0]} of the study '{study}' is {states[found[0]]}: only a {wanted[0]} one is tried again"
+            f"Cell {found[0]} of study '{study}' is {states[found[0]]}; only {wanted[0]} cells can be retried"
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""What is done about trials whose worker died, and about studies that are over."""
+"""The end of trials whose worker died, and of studies that are over."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lab.study import State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_l
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
 from lab.training import Outcome
+from lab.wording import counted
 
 __all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead", "study_run"]
 
@@ -26,20 +27,31 @@ Ending = Literal["done", "stopped", "cancelled", "out_of_time"]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a sweep ended: the study's leaderboard, its trials by state, and whether all that could be done is."""
+    """How a sweep ended.
+
+    Attributes:
+        study: its name.
+        experiment: id of its experiment.
+        leaderboard: one row for each of its trials, the best first.
+        states: the number of its cells in each state.
+        ending: `done` if nothing is left to train, otherwise why the rest was not trained.
+        left: writes that the tracking store has not acknowledged.
+        trouble: why there is no leaderboard.
+        waits: whether it can be made once the tracking store answers.
+    """
 
     study: str
-    experiment: str  # its id
+    experiment: str
     leaderboard: pd.DataFrame
     states: dict[str, int]
     ending: Ending
-    left: Left = field(default_factory=Left)  # what the tracking store has not acknowledged
-    trouble: str = ""  # why there is no leaderboard
-    waits: bool = False  # for the tracking store, to have its leaderboard made
+    left: Left = field(default_factory=Left)
+    trouble: str = ""
+    waits: bool = False
 
     @property
     def failed(self) -> int:
-        """Cells that failed."""
+        """The number of cells that failed."""
         return self.states.get(State.FAILED, 0)
 
     @property
@@ -51,7 +63,7 @@ class SweepResult:
 
 
 def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -> list[TrialEnded]:
-    """Requeue the trials of dead workers; end the runs of those that are given up, and return how these ended.
+    """Requeue the trials of dead workers; fail those that died too often, and return how these ended.
 
     Args:
         queue: of the study.
@@ -60,8 +72,8 @@ def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -
     """
     ended = []
     for record in study.requeue_dead(queue):
-        tries = queue.record().max_retries + 1
-        why = f"its process died every one of the {tries} times it was tried{_in_words(code)}"
+        tries = counted(queue.record().max_retries + 1, "time")
+        why = f"its process died every time it was tried ({tries}){_in_words(code)}"
         tags = {Tag.OUTCOME: Outcome.FAILED, Tag.ERROR: why}
         end_run(record, queue, tracker, RunStatus.FAILED, tags)
         ended.append(TrialEnded(record.number, record.label, Outcome.FAILED, error=why))
@@ -81,7 +93,7 @@ def _in_words(code: int | None) -> str:
 def end_run(
     record: TrialRecord, queue: TrialQueue, tracker: Tracker, status: RunStatus, tags: dict[str, str]
 ) -> None:
-    """End the run that a dead worker left open, unless its trial was taken up since or the run was deleted.
+    """End the run that a dead worker left open, unless the trial has a worker again or the run was deleted.
 
     Args:
         record: of its trial.
@@ -93,7 +105,7 @@ def end_run(
     if record.run_id is None or _is_missing(record.run_id, tracker):
         return
     experiment = tracker.experiment(queue.record().experiment)
-    # always asked anew: this process may have slept since it looked
+    # always asks anew: this process may have slept since it looked
     hold = Hold(lambda: is_left(queue, record), fresh=0.0)
     with suppress(Lost):
         run = tracker.open_run(
@@ -103,7 +115,7 @@ def end_run(
 
 
 def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
-    """Return the study's own run as it is; in place of one that was deleted a new one, with what is known of it.
+    """Return the study's own run, or a new one with the same tags if that was deleted.
 
     Raises:
         TrackingError: the study's experiment was deleted.
@@ -127,17 +139,17 @@ def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
 def _is_missing(run_id: str, tracker: Tracker) -> bool:
     try:
         return run_id in tracker.missing_runs([run_id])
-    except UnavailableError:  # what is written to it is kept in the journal
+    except UnavailableError:  # the journal keeps what is written to it
         return False
 
 
 def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
-    """Publish the leaderboard of a study to its run, and end that unless somebody else is still at it.
+    """Publish the leaderboard of a study to its run, and end the run unless another process still trains the study.
 
-    Without an answer from the tracking store the leaderboard waits until the study is concluded again. Whatever else
-    keeps it from being made would do so again: the result says it, and the study is concluded without.
+    If the tracking store does not answer, the leaderboard is made when the study is concluded again. Any other error
+    would recur: the result tells it, and the study is concluded without a leaderboard.
     """
-    tracker.flush()  # what workers have left belongs on the leaderboard
+    tracker.flush()  # writes that workers have left belong on the leaderboard
     states = dict(Counter(str(state) for state in queue.states().values()))
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
@@ -146,10 +158,10 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
         board = publish_leaderboard(run, trials)
     except UnavailableError as error:
         trouble, waits = str(error), True
-    except Exception as error:  # noqa: BLE001  # the trials are done, whatever is wrong with a table or a figure
+    except Exception as error:  # noqa: BLE001  # the trials are done, even if a table or a figure cannot be made
         trouble = f"{type(error).__name__}: {error}"
     result = SweepResult(queue.name, experiment, board, states, ending, trouble=trouble, waits=waits)
-    if not states.get(State.RUNNING):  # another sweep is at it, and ends the run when it is done
+    if not states.get(State.RUNNING):  # otherwise another process trains it, and ends the run
         run.end(result.status)
         if not waits:
             _note_concluded(queue)
@@ -157,18 +169,18 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
 
 
 def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:
-    """Conclude a study of which nothing is waiting or running, unless that was done; return how it ended."""
+    """Conclude a study that is over, unless it was concluded; return how it ended."""
     record = queue.record()
     if record.concluded or not queue.is_over():
         return None
-    tracker.find_experiment(record.experiment)  # raises where the store is away, before all the work
+    tracker.find_experiment(record.experiment)  # raises if the store is unreachable, before all the work
     ending: Ending = "out_of_time" if queue.is_out_of_time() else "done"
     return conclude(queue, study_run(queue, tracker), tracker, ending)
 
 
 def _note_concluded(queue: TrialQueue) -> None:
     def note() -> None:
-        with queue.locked():  # a planner that adds cells right now says so afterwards
+        with queue.locked():  # a planner that is adding cells notes that it is not, afterwards
             if queue.is_over():
                 queue.note(StudyKey.CONCLUDED, True)
 

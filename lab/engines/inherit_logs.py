@@ -1,4 +1,4 @@
-"""Imported first by the process that workers are forked from: what its other imports warn of is logged too."""
+"""Imported first in the process that workers are forked from, so that warnings of its other imports are logged."""
 
 from __future__ import annotations
 

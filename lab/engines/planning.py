@@ -1,4 +1,4 @@
-"""A grid and the studies it needs, from files to waiting trials."""
+"""From grid files to waiting trials: a grid, and the studies that it needs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Planned", "check", "open_tracker", "submit"]
 
 @dataclass(frozen=True)
 class Planned:
-    """The cells of `grid` that will be trained."""
+    """A grid, and those of its cells that can be trained."""
 
     grid: Grid
     cells: list[Cell]
 
 
 def check(grid: Grid) -> list[Planned]:
-    """Return the cells of the studies that `grid` needs, in order, and its own as the last; spends nothing.
+    """Return the cells of the studies that `grid` needs, in training order, and then its own; trains nothing.
 
     Raises:
         ConfigError: cells that cannot be trained.
@@ -33,7 +33,7 @@ def check(grid: Grid) -> list[Planned]:
 
 
 def open_tracker(planned: Sequence[Planned], stores: Stores) -> Tracker:
-    """Prepare and connect the tracking store, and check the stored models that cells begin with."""
+    """Prepare and connect the tracking store, and check the stored models that cells start from."""
     prepare(stores.tracking_uri)
     tracker = connected(stores)
     for each in planned:
@@ -48,18 +48,18 @@ def submit(
     *,
     on_queued: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Submission]:
-    """Queue every cell of `grid`, and of the studies that it needs, which its study does not have; train nothing.
+    """Queue the cells of `grid`, and of the studies that it needs, that their studies lack; train nothing.
 
     Args:
         grid: from `load_grid`.
         stores: where studies and runs are kept.
-        on_queued: called while cells are queued with how many are, and how many there are to be.
+        on_queued: called while cells are queued, with how many are and how many will be.
 
     Returns:
-        What was queued of each needed study, in the order of training, and of `grid` as the last.
+        What was queued of each needed study, in training order, and then of `grid`.
 
     Raises:
-        ConfigError: cells that cannot be trained; nothing is spent.
+        ConfigError: cells that cannot be trained; nothing was queued.
         LabError: a store cannot be used, or a study is cancelled.
     """
     stores = stores or Stores()
@@ -69,7 +69,7 @@ def submit(
     submissions = []
     for each in planned:
         submission = submit_cells(each.grid, each.cells, storage, tracker, on_queued)
-        if submission.queue.is_over():  # all of it was trained before: nobody else would end its run
+        if submission.queue.is_over():  # all of it was trained before: no worker would end its run
             conclude(submission.queue, submission.run, tracker, "done")
         submissions.append(submission)
     tracker.flush()

@@ -53,7 +53,7 @@ class ProcessLauncher:
         devices: what workers run on; the GPUs that this process may use, or its CPU, if None.
 
     Raises:
-        ConfigError: what is registered under a name cannot be given to another process.
+        ConfigError: an object registered under a name cannot be sent to another process.
     """
 
     def __init__(self, devices: Sequence[Device] | None = None) -> None:

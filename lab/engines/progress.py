@@ -1,4 +1,4 @@
-"""What a sweep knows while it runs: counts, who trains what, the best so far, the time left."""
+"""The progress of a sweep: counts, which worker trains what, the best so far, the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Progress", "Running"]
 
 @dataclass
 class Running:
-    """A trial in a worker's hands; `value` is its newest monitored metric."""
+    """A trial that a worker is training; `value` is its newest monitored metric."""
 
     label: str
     epochs: int
@@ -25,7 +25,7 @@ class Running:
 
 @dataclass
 class Progress:
-    """A sweep's state, kept up to date by `take`."""
+    """The progress of a sweep, kept up to date by `take`."""
 
     study: str
     monitor: str
@@ -38,11 +38,11 @@ class Progress:
     best_value: float | None = None
     best_label: str = ""
     started: float = field(default_factory=time.monotonic)
-    ended: list[TrialEnded] = field(default_factory=list)  # in this sweep, in order
+    ended: list[TrialEnded] = field(default_factory=list)  # during this sweep, in order
 
     @property
     def waiting(self) -> int:
-        """Trials that nobody has begun."""
+        """The number of trials that have neither ended nor a worker."""
         return max(0, self.total - self.done - self.failed - len(self.running))
 
     def take(self, worker: int | None, event: Event) -> None:
@@ -59,16 +59,16 @@ class Progress:
             self._count(event)
 
     def improve(self, label: str, value: float | None) -> None:
-        """Take `value` as the best if it is."""
+        """Note `value` as the best if it is."""
         sign = 1 if self.maximize else -1
         best = -math.inf if self.best_value is None else sign * self.best_value
         if value is not None and sign * value > best:
             self.best_value, self.best_label = value, label
 
     def seconds_left(self) -> float | None:
-        """Return the time that the trials left will take at the pace so far; None before the first is done.
+        """Return how long the remaining trials will take at the pace so far; None before the first is done.
 
-        The end of a trial, in which it is evaluated and stored, counts as an epoch: one that runs is never done.
+        The end of a trial, in which it is evaluated and stored, counts as one more epoch.
         """
         finished = sum(event.outcome != Outcome.KILLED for event in self.ended)
         if not finished:

@@ -46,11 +46,6 @@ class Seats:
         self._most = most
 
     @property
-    def taken(self) -> Sequence[Seat]:
-        """The seats that workers have now."""
-        return tuple(self._taken)
-
-    @property
     def are_full(self) -> bool:
         """Whether no worker can have another, however little it needs."""
         return (self._most is not None and len(self._taken) >= self._most) or not any(self._free.values())

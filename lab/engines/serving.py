@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lab.engines.ending import conclude_if_over
@@ -65,8 +66,7 @@ def serve(
         studies: names of the only studies to work on; all if empty.
         workers: maximum number of workers; by default one per GPU, or per core of a machine without GPUs.
         workers_per_gpu: how many workers share a GPU.
-        gpu_memory: bytes of GPU memory that one trial needs, to count how many share a GPU; by default what the
-            grid file of each study says.
+        gpu_memory: bytes of GPU memory that one trial needs, to count `workers_per_gpu`; by default each grid file's.
         launcher: what starts the workers; processes of this machine by default.
         idle_exit: seconds without work after which to return; never if None.
         on_event: called with what happens to trials and workers.
@@ -83,20 +83,31 @@ def serve(
     """
     launcher = launcher or ProcessLauncher()
     sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
+    tracker = _connect(stores, on_trouble)
+    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop)
+    policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
+    with _delivering(stores, tracker, on_delivered):
+        Supervisor(launcher, sharing, stores, tracker, policy).run()
+    return policy.served
+
+
+def _connect(stores: Stores, on_trouble: Callable[[str], None]) -> Tracker:
     try:
         prepare(stores.tracking_uri)
     except UnavailableError as error:
         on_trouble(f"{error} What trials log is kept in {stores.journal_dir} until it answers")
-    tracker = connected(stores)
-    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop)
-    policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
+    return connected(stores)
+
+
+@contextmanager
+def _delivering(stores: Stores, tracker: Tracker, on_delivered: Callable[[str], None]) -> Iterator[None]:
+    """Deliver what dead processes have left, and at the end of the block what this one has logged."""
     leftovers = Leftovers(stores, on_delivered)
     try:
-        Supervisor(launcher, sharing, stores, tracker, policy).run()
+        yield
     finally:
         leftovers.close()
         tracker.flush(_DELIVERY_SECONDS)
-    return policy.served
 
 
 class _UntilIdle:

@@ -20,13 +20,13 @@ __all__ = ["Stores", "connected", "tracking"]
 
 @dataclass(frozen=True)
 class Stores:
-    """Where studies, runs, artifacts and checkpoints are kept; by default below `.lab` in the working directory.
+    """Where studies, runs, artifacts and checkpoints are kept; by default in `.lab` of the working directory.
 
-    `journal_dir` is on local disk and holds what was logged until the tracking store has acknowledged it. Relative
-    places are those of the moment in which they are given; `~` and `$NAME` are read as a shell reads them.
+    `journal_dir` is on a local disk and holds what was logged until the tracking store has acknowledged it. Relative
+    paths start from the directory that is current when they are given; `~` and `$NAME` mean what they mean in a shell.
 
     Raises:
-        ConfigError: a place begins with a home folder or a variable that is not known.
+        ConfigError: a path begins with an unknown home folder or variable.
     """
 
     storage: str = "sqlite:///.lab/optuna.db"
@@ -56,13 +56,13 @@ class Stores:
 
 
 def connected(stores: Stores) -> Tracker:
-    """Return the tracker of `stores`, with its journal before it."""
+    """Return the tracker of `stores`, which writes through its journal."""
     return connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
 
 
 @contextmanager
 def tracking(stores: Stores) -> Iterator[Tracker]:
-    """Connect the tracker, and let it deliver afterwards what was written."""
+    """Connect the tracker, and deliver what was written at the end of the block."""
     tracker = connected(stores)
     try:
         yield tracker

@@ -1,6 +1,6 @@
-"""What worker processes have in common with the process that starts them: its folder, environment and registered names.
+"""What worker processes share with the process that starts them: its folder, environment and registered names.
 
-They do not run its script again, so that it needs no main guard, and may come from standard input or a notebook.
+They do not run its script again, so it needs no main guard, and may come from standard input or a notebook.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Surroundings:
         """Return those of this process.
 
         Raises:
-            ConfigError: what is registered under a name cannot be given to another process.
+            ConfigError: an object registered under a name cannot be sent to another process.
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
@@ -44,7 +44,7 @@ class Surroundings:
         return cls(folder, dict(os.environ), _pickled(registry.added()))
 
     def enter(self) -> None:
-        """Let this process have them too; what goes wrong with a name is raised as it is."""
+        """Give them to this process; an error about a name is raised as it is."""
         os.environ.clear()
         os.environ.update(self.environment)
         with suppress(OSError):  # deleted since
@@ -53,14 +53,14 @@ class Surroundings:
 
 
 def _pickled(added: list[registry.Addition]) -> bytes:
-    """Return names and what they stand for; what was defined in a script goes along as a whole."""
+    """Return names and what they stand for; what a script defines is pickled as a whole."""
     for addition in added:
         try:
             _pickle.dumps(addition)
         except Exception as error:  # whatever an object of the user's raises
             raise ConfigError(
-                f"{addition.kind} '{addition.name}' cannot be given to worker processes: {error}. Define it in a "
-                "module of its own, and register it by its path, 'module:attribute'"
+                f"{addition.kind} '{addition.name}' cannot be sent to worker processes: {error}. Define it in a "
+                "separate module, and register it by its path, 'module:attribute'"
             ) from error
     pickled: bytes = _pickle.dumps(added)
     return pickled
@@ -68,7 +68,7 @@ def _pickled(added: list[registry.Addition]) -> bytes:
 
 @contextmanager
 def without_script() -> Iterator[None]:
-    """Keep multiprocessing from running this program's script in the processes that are started meanwhile."""
+    """Keep multiprocessing from running this program's script in processes that are started inside the block."""
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield

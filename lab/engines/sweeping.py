@@ -57,8 +57,7 @@ def sweep(
         stores: where studies and runs are kept.
         workers: maximum number of workers; by default one per GPU, or per core of a machine without GPUs.
         workers_per_gpu: how many workers share a GPU.
-        gpu_memory: bytes of GPU memory that one trial needs, to count how many share a GPU; by default what the
-            grid file says.
+        gpu_memory: bytes of GPU memory that one trial needs, to count `workers_per_gpu`; by default the grid file's.
         launcher: what starts the workers; processes of this machine by default.
         download: whether a missing dataset may be downloaded.
         retry_failed: also train again what failed before.
@@ -80,10 +79,7 @@ def sweep(
     launcher = launcher or ProcessLauncher()  # imports what workers share while this process plans
     sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)
     tracker = open_tracker(planned, stores)
-    for each in planned:
-        # checks that it is there, and fills its cache, for all
-        on_data(load_data(each.cells[0].config, download=download))
-        clear_cache()  # workers have their own; this process does not need the memory
+    _load(planned, on_data, download=download)
     storage = open_storage(stores.storage, should_stop=should_stop)
     sweeper = _Sweeper(stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop)
     for each in planned:
@@ -91,6 +87,13 @@ def sweep(
         if result.ending != "done":
             break
     return result
+
+
+def _load(planned: Iterable[Planned], on_data: Callable[[Dataset], None], *, download: bool) -> None:
+    """Load the data of each study once: that checks that it is there, and fills the cache on disk for all workers."""
+    for each in planned:
+        on_data(load_data(each.cells[0].config, download=download))
+        clear_cache()  # workers have their own; this process does not need the memory
 
 
 def _sharing(

@@ -1,4 +1,4 @@
-"""What a process that keeps workers does beside: it lets them wake up first, and delivers what dead ones have left."""
+"""What a supervisor does besides supervising: it waits for workers to wake up, and delivers what dead ones left."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from collections.abc import Callable
 from lab.engines.stores import Stores
 from lab.errors import LabError
 from lab.hold import Stopwatch
+from lab.stopping import Stop
 from lab.study import HEARTBEAT_SECONDS
 from lab.tracking import connect, deliver
 
 __all__ = ["Leftovers", "Sleep"]
 
-_WAKE_SECONDS = 5.0  # for workers that slept as well to say that they live: they look every two seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 240.0  # between looks for journals; longer while the store is away
+_WAKE_SECONDS = 5.0  # for workers that slept too to show that they are alive, which they do every two seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = (
+    15.0,
+    240.0,
+)  # between looks for journals; longer while the store is unreachable
 _JOIN_SECONDS = 1.0
 
 
 class Sleep:
-    """Notices that this process has slept: whose workers have fallen silent meanwhile need not be dead."""
+    """Notices that this process has slept: workers that have been silent since then need not be dead."""
 
     def __init__(self) -> None:
         self._watch = Stopwatch()
 
     def pass_over(self) -> None:
-        """Wait a little after a sleep; to be called every few seconds."""
+        """Wait a little after a sleep; must be called every few seconds."""
         if self._watch.seconds > HEARTBEAT_SECONDS:
             time.sleep(_WAKE_SECONDS)
         self._watch.restart()
@@ -36,29 +40,29 @@ class Leftovers:
     """Delivers, from a thread of its own, the journals that no living process holds.
 
     Args:
-        stores: with the journals, and where they are to go.
-        tell: called with what was delivered, in words.
+        stores: where the journals are, and where they are delivered to.
+        tell: called with a sentence about what was delivered.
     """
 
     def __init__(self, stores: Stores, tell: Callable[[str], None]) -> None:
         self._stores = stores
         self._tell = tell
-        self._over = threading.Event()
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._work, name="journals left", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Begin nothing more."""
-        self._over.set()
+        """Start no more deliveries."""
+        self._stop.ask()
         self._thread.join(_JOIN_SECONDS)
 
     def _work(self) -> None:
         pause = 0.0
-        while not self._over.wait(pause):
+        while not self._stop.wait(pause):
             pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE) if self._deliver() else _FIRST_PAUSE
 
     def _deliver(self) -> bool:
-        """Deliver what there is; return whether the store is away."""
+        """Deliver what there is; return whether the store is unreachable."""
         stores = self._stores
         try:
             done = deliver(connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir)

@@ -19,7 +19,13 @@ from lab.tracking.tags import Tag
 
 __all__ = ["command", "facts"]
 
-_VERSIONS = ("version", "python", "torch", "torchvision", "mlflow")
+_VERSIONS = {
+    "lab": Tag.VERSION,
+    "python": Tag.PYTHON,
+    "torch": Tag.TORCH,
+    "torchvision": Tag.TORCHVISION,
+    "mlflow": Tag.MLFLOW,
+}
 _STATED_ELSEWHERE = frozenset({"data_digest", "data_dir", "seed"})  # under other headings
 
 
@@ -100,8 +106,8 @@ def _machine(runs: pd.DataFrame) -> str:
 
 
 def _software(runs: pd.DataFrame) -> str:
-    names = {name: _values(runs, f"tags.lab.{name}") for name in _VERSIONS}
-    return ", ".join(f"{'lab' if name == 'version' else name} {text}" for name, text in names.items() if text)
+    versions = {name: _values(runs, f"tags.{tag}") for name, tag in _VERSIONS.items()}
+    return ", ".join(f"{name} {text}" for name, text in versions.items() if text)
 
 
 def _values(runs: pd.DataFrame, column: str) -> str:

@@ -53,5 +53,6 @@ from .studies import not_labs as not_labs
 from .studies import open_study as open_study
 from .submission import Submission as Submission
 from .submission import submit as submit
+from .view import StudyView as StudyView
 from .worker import WorkerSettings as WorkerSettings
 from .worker import work as work

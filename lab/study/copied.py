@@ -1,4 +1,4 @@
-"""The studies of a copied folder: whoever trains the original's running trials does not train the copy's."""
+"""Studies in a folder that was copied: the workers that train the original's trials do not train the copy's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["follow_copy"]
 
 
 def follow_copy(storage: PatientStorage, database: Path) -> None:
-    """Put the running trials back, to be continued here, if `database` was copied since it was last opened.
+    """If `database` was copied since it was last opened, put back its running trials, to be continued here.
 
-    To be called with a lock that keeps every other process from opening it.
+    The caller holds a lock that keeps other processes from opening it.
     """
     came = arrival(database)
     if came is not None and came.copied:

@@ -1,7 +1,8 @@
-"""The cells that a study has of a folder's images, beside what the folder holds now.
+"""The cells that a study has of an image folder, compared with what the folder holds now.
 
-A cell is known by the digest of its images. Cells of earlier versions of lab have none, and are known by how their
-`data_dir` was spelt: one that was trained on what is there now is recognised, and goes on as the cell that it was.
+A cell is identified by the digest of its images. Cells of earlier versions of lab have no digest and are identified by
+the spelling of their `data_dir`. One that was trained on the images that are there now is recognised, and stays the
+cell that it was.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_ima
 
 
 def identifier() -> Callable[[TrialConfig], TrialConfig]:
-    """Return `lab.data.identified` for many configs at one time: it looks at each folder once."""
+    """Return a function like `lab.data.identified` for many configs, which looks at each folder once."""
     digests: dict[tuple[object, ...], str | None] = {}
 
     def identify(config: TrialConfig) -> TrialConfig:
@@ -38,14 +39,14 @@ def identifier() -> Callable[[TrialConfig], TrialConfig]:
 
 
 class Earlier:
-    """What a study has of cells whose data is a folder's files.
+    """The cells of a study whose data is the files of a folder.
 
     Args:
         queue: of the study.
-        tracker: connects to where its runs are; only called if there are cells of earlier versions.
+        tracker: connects to the store of its runs; only called if there are cells of earlier versions.
 
     Attributes:
-        unverified: how many recognised cells nobody knows the images of any more.
+        unverified: number of recognised cells whose images are no longer known.
     """
 
     def __init__(self, queue: TrialQueue, tracker: Callable[[], Tracker]) -> None:
@@ -56,7 +57,7 @@ class Earlier:
         self._pinned: dict[str, str] = dict(queue.record().data_digests)
 
     def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
-        """Return the config under which the study may have this cell, and whether it has it of other images only.
+        """Return the config under which the study may have this cell, and whether it has it only of other images.
 
         Args:
             config: from `identifier`.
@@ -73,14 +74,14 @@ class Earlier:
         return config, stale
 
     def pin(self) -> None:
-        """Keep in the study which images the recognised cells are of, so that a later change is seen."""
+        """Note in the study the images of the recognised cells, so that a later change is noticed."""
         clear_cache()
         if self._pinned != self._queue.record().data_digests:
             self._queue.note(StudyKey.DATA_DIGESTS, self._pinned)
 
     @cached_property
     def _alike(self) -> dict[str, list[tuple[TrialRecord, TrialConfig]]]:
-        """The cells by what they are apart from their images."""
+        """The cells by everything but their images."""
         found: dict[str, list[tuple[TrialRecord, TrialConfig]]] = {}
         for record in self._newest.values():
             config = _config(record)
@@ -103,10 +104,10 @@ class Earlier:
 
 
 def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id: str) -> bool | None:
-    """Return whether a run recorded the very pixels that `config` gives now; None where that cannot be known."""
+    """Return whether a run recorded the pixels that `config` gives now; None if that cannot be known."""
     try:
         recorded = {digest for name, digest in tracker().dataset_digests(run_id) if name == config.dataset}
-    except TrackingError:  # away, or the run was deleted
+    except TrackingError:  # unreachable, or the run was deleted
         return None
     try:
         return recorded == {load_data(config).digest} if recorded else None
@@ -115,11 +116,7 @@ def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id:
 
 
 def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
-    """End the trials that wait, or whose process died, for images which their folder does not hold any more.
-
-    Returns:
-        how many they were.
-    """
+    """End the waiting and interrupted trials of images that their folder no longer holds; return how many."""
     ended = 0
     others: dict[tuple[object, ...], bool] = {}
     for record in queue.records(TrialState.WAITING, TrialState.RUNNING):
@@ -139,7 +136,7 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
 
 
 def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
-    """Note which images a search is of: its sampler learns from all its trials, so they must be of the same.
+    """Note the images of a search: its sampler learns from all trials, so they must all train on the same.
 
     Raises:
         StudyError: the images have changed since its first trial.
@@ -149,19 +146,19 @@ def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
     changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
     if changed and any(record.run_id is not None for record in queue.records()):
         raise StudyError(
-            f"The images have changed since the search '{queue.name}' began, and it compares trials, which must be of"
-            " the same images. Give the file another `name`, or bring back the images as they were"
+            f"The images have changed since the search '{queue.name}' began, and its trials can only be compared on the"
+            " same images. Give the file another `name`, or restore the images"
         )
     if found:
         queue.note(StudyKey.SEARCHED_IMAGES, {**known, **found})
 
 
 def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
-    """Return the config of a search's trial with the digest of its images, which must be those that it is of.
+    """Return the config of a search's trial with the digest of its images, which must be those of the search.
 
     Raises:
-        OtherDataError: this machine has others.
-        DataError: they are not here.
+        OtherDataError: this machine has other images.
+        DataError: this machine has none.
     """
     planned = queue.record().searched_images.get(_spelt(config))
     return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
@@ -178,13 +175,13 @@ def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None)
         check_data(config)
     except OtherDataError:
         return True
-    except DataError:  # not here: a worker elsewhere may have them
+    except DataError:  # not here; a worker on another machine may have them
         return False
     return False
 
 
 def _config(record: TrialRecord) -> TrialConfig | None:
-    """Return the config of a trial whose data is a folder's files, None of any other."""
+    """Return the config of a trial whose data is the files of a folder, None for any other."""
     values = record.config
     dataset = None if values is None else values.get("dataset")
     if values is None or not isinstance(dataset, str) or dataset not in registry.datasets:
@@ -196,12 +193,12 @@ def _config(record: TrialRecord) -> TrialConfig | None:
 
 
 def _apart(config: TrialConfig) -> str:
-    """Return what a cell is apart from its images."""
+    """Return what identifies a cell apart from its images."""
     return config.model_copy(update={"data_dir": None, "data_digest": None}).cell_hash
 
 
 def _folder(config: TrialConfig) -> str:
     try:
         return os.path.realpath(data_root(config))
-    except DataError:  # of another machine: none can have such a name here
+    except DataError:  # of another machine; no folder here can have such a name
         return str(config.data_dir)

@@ -1,4 +1,4 @@
-"""What a worker tells the process that started it."""
+"""What a worker reports to the process that started it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerDied", "W
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial was claimed; `epochs` is the most it will train."""
+    """A trial was claimed; it trains for at most `epochs`."""
 
     number: int
     label: str
@@ -28,7 +28,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial ended; `value` is None and `error` says why when it failed or was stopped."""
+    """A trial ended; if it failed or was stopped, `value` is None and `error` says why."""
 
     number: int
     label: str
@@ -39,14 +39,14 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class WorkerFailed:
-    """A worker cannot go on; its trial was put back."""
+    """A worker cannot continue; its trial was put back."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker ended in the middle of a trial, which waits again; told by the process that started the worker."""
+    """A worker died in the middle of a trial, which is requeued; reported by the process that started the worker."""
 
     number: int
     label: str

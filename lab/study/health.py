@@ -1,4 +1,4 @@
-"""A look at the database of studies that creates, migrates and changes nothing, and never waits for long."""
+"""A look at a study database that creates, migrates and changes nothing, and never waits for long."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = 8  # seconds for a connection, and for an answer
 
 
 class Schema(NamedTuple):
-    """Which version of Optuna's tables a database has, None where there are none, and which it should have."""
+    """The version of Optuna's tables that a database has, None if it has none, and the version that it should have."""
 
     found: str | None
     expected: str
@@ -34,7 +34,7 @@ class Schema(NamedTuple):
 
 
 class Stale(NamedTuple):
-    """By study the labels of the trials that run without a worker, and why studies cannot be read."""
+    """By study, the labels of its trials that are running without a worker; and why studies cannot be read."""
 
     labels: dict[str, list[str]]
     broken: dict[str, str]
@@ -60,13 +60,13 @@ class StorageProbe:
         return bare.render_as_string()
 
     def schema(self) -> Schema:
-        """Return the version of the tables; signs in, and reads them."""
+        """Return the version of the tables; this signs in and reads them."""
         with self._telling():
             inspector = sa.inspect(self._engine)
             tables = set(inspector.get_table_names())
             if "version_info" not in tables or not self._rows("SELECT version_info_id FROM version_info"):
                 if tables:
-                    raise StudyError(f"the database {self.url} has tables, and none of them is Optuna's")
+                    raise StudyError(f"the database {self.url} has tables, but none of them is Optuna's")
                 return Schema(None, "")
             self._rows("SELECT study_id FROM studies LIMIT 1")
             head = self._storage.get_head_version()
@@ -74,14 +74,14 @@ class StorageProbe:
             return Schema(found, head, found in self._storage.get_all_versions())
 
     def may_write(self) -> bool:
-        """Return whether the role that is signed in may add trials."""
+        """Return whether the role that signs in may add trials."""
         if self._url.get_backend_name() != "postgresql":
             return True
         with self._telling():
             return bool(self._rows("SELECT has_table_privilege('trials', 'INSERT')")[0][0])
 
     def clock(self) -> float | None:
-        """Return by how many seconds this machine's clock is ahead of the database's; None where that has none."""
+        """Return how many seconds this machine's clock is ahead of the database's; None if that has no clock."""
         if self._url.get_backend_name() != "postgresql":
             return None
         with self._telling(), self._engine.connect() as connection:
@@ -90,14 +90,14 @@ class StorageProbe:
             return (before + time.time()) / 2 - float(theirs)
 
     def stale(self) -> Stale:
-        """Return the labels of the running trials of lab's studies whose worker is gone."""
+        """Return the labels of running trials whose worker is dead, in lab's studies."""
         found = Stale({}, {})
         with self._telling():
             names = names_in(self._engine)
         for name, study_id in names.own.items():
             try:
                 labels = self._stale(study_id)
-            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are looked at
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are checked
                 found.broken[name] = reason(error)
                 continue
             if labels:
@@ -106,7 +106,7 @@ class StorageProbe:
 
     def _stale(self, study_id: int) -> list[str]:
         silent = set(self._storage._get_stale_trial_ids(study_id))
-        # all, not only those that run: that a study can be read is found out too
+        # all trials, not only running ones, to find out whether the study can be read
         trials = self._storage.get_all_trials(study_id, deepcopy=False)
         identity = self._storage.get_trial_id_from_study_id_trial_number
         self._storage.get_study_user_attrs(study_id)

@@ -56,7 +56,9 @@ def _file_locked(file: Path, what: str) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.open("w")
     except OSError as error:
-        raise StudyError(f"--storage: the lock {file} cannot be created: {error.strerror or error}") from None
+        raise StudyError(
+            f"--storage: the lock {file} cannot be acquired: {error.strerror or error}"
+        ) from None
     with lock:
         _await(lambda: lock_descriptor(lock.fileno(), blocking=False), what)
         yield
@@ -69,12 +71,12 @@ def _await(take: Callable[[], bool], what: str) -> None:
         waited = time.monotonic() - began
         if waited > _MOST_SECONDS:
             raise StudyError(
-                f"--storage: Another process has been working on {what} for {waited / 60:.0f} minutes: it may be"
-                " stopped or asleep. Resume or end it, then start again; nothing is lost"
+                f"--storage: Another process has held {what} for {waited / 60:.0f} minutes: it may have been"
+                " stopped or be asleep. Continue it or end it, then start again; nothing is lost"
             )
         if waited > _TELL_SECONDS and not told:
             told = True
-            warnings.warn(f"Waiting for another process that is working on {what}", LabWarning, stacklevel=2)
+            warnings.warn(f"Waiting for another process that holds {what}", LabWarning, stacklevel=2)
         time.sleep(_TICK)
 
 

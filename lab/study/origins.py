@@ -1,4 +1,4 @@
-"""Whether the trained models that cells begin with fit them, found out before anything is spent."""
+"""Checks, before any compute is used, that cells fit the trained models that they start from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["check_origin", "check_stored_origins", "trained_configs"]
 
 
 def check_origin(config: TrialConfig, info: DataInfo, sources: Iterable[TrialConfig]) -> None:
-    """Check that the weights of every one of `sources`, which `config` may begin with, fit its model.
+    """Check that the weights of each of `sources`, from which `config` may start, fit its model.
 
     Raises:
-        ConfigError: one does not; names the first layer that differs, and both sides.
+        ConfigError: some do not; names the first layer that differs, and both shapes.
     """
     for source in sources:
         same = (source.dataset, source.classes) == (config.dataset, config.classes)
@@ -34,7 +34,7 @@ def check_origin(config: TrialConfig, info: DataInfo, sources: Iterable[TrialCon
 
 
 def trained_configs(grids: Iterable[Grid]) -> Callable[[str | None], list[TrialConfig]]:
-    """Return what finds the configs that an `init_from` of `best:STUDY` may mean, where one of `grids` is STUDY."""
+    """Return a function that finds the configs that `best:STUDY` may stand for, if STUDY is one of `grids`."""
     by_name = {f"best:{grid.name}": grid for grid in grids}
 
     @functools.cache
@@ -46,10 +46,10 @@ def trained_configs(grids: Iterable[Grid]) -> Callable[[str | None], list[TrialC
 
 
 def check_stored_origins(configs: Iterable[TrialConfig], needed: Iterable[Grid], tracker: Tracker) -> None:
-    """Check the models that `configs` begin with and that no study of `needed` will train first.
+    """Check the models that `configs` start from, except those that a study of `needed` will train first.
 
     Raises:
-        TrackingError: there is no such run, model or study.
+        TrackingError: a run, model or study does not exist.
         ConfigError: a model does not fit.
     """
     coming = {f"best:{grid.name}" for grid in needed}

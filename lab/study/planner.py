@@ -199,7 +199,7 @@ def _corners(grid: Grid) -> list[Cell]:
         reasons = dict.fromkeys(cell.reason for cell in checked)
         raise ConfigError(
             [
-                Fault(f"no point makes a trial: {reason}", "search.space", grid.file)
+                Fault(f"no point is a valid configuration: {reason}", "search.space", grid.file)
                 for reason in list(reasons)[:3]
             ]
         )

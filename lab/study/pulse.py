@@ -1,4 +1,4 @@
-"""What a worker does beside training: tells that it lives, and hears whether its trial still is its own."""
+"""What a worker does while it trains: sends heartbeats, and finds out whether its trial is still its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOOK_SECONDS = 2.0
 
 
 class Pulse:
-    """Heartbeats of a claimed trial, from a thread; a context manager around its training.
+    """Sends the heartbeats of a claimed trial from a thread; a context manager around its training.
 
-    `cancelled` becomes True when the study was, and `hold` is lost when the trial was given to another worker because
-    this one was thought dead. A database that cannot be reached for a while changes nothing.
+    `cancelled` becomes True when the study is cancelled. `hold` is lost when the trial was given to another worker,
+    because this one was thought dead. A database that is unreachable for a while changes nothing.
     """
 
     def __init__(self, queue: TrialQueue, trial_id: int) -> None:
@@ -48,7 +48,9 @@ class Pulse:
             with suppress(StudyError):
                 if self.hold.is_lost(anew=True):
                     return
-                if told.seconds >= HEARTBEAT_SECONDS:  # of any clock: a machine that wakes up says so at once
+                if (
+                    told.seconds >= HEARTBEAT_SECONDS
+                ):  # by any clock: a machine that wakes up sends one at once
                     self._queue.beat(self._trial_id)
                     told.restart()
                 self.cancelled = self.cancelled or self._queue.is_cancelled()

@@ -1,71 +1,36 @@
 """The cells of one study as Optuna trials: added once, claimed by exactly one worker, put back or finished.
 
-A trial's user attributes carry what a worker needs and what it leaves (see `TrialKey`). Writing is Optuna's public API,
-so its own tools show the study too; what is asked often, or of thousands of trials, is asked of its tables. Trials that
-another program has added to the study are left alone.
+A trial's user attributes hold what a worker needs and what it leaves (see `TrialKey`). All writes go through Optuna's
+public API, so its own tools show the study too.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import optuna
-import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
-from lab.study.faults import MalformedError, translated
+from lab.study.faults import MalformedError
 from lab.study.liveness import worker_name
 from lab.study.lock import alone
-from lab.study.record import OWN_TRIAL, State, StudyKey, StudyRecord, TrialKey, TrialRecord, noted
-from lab.study.storage import READING, PatientStorage
+from lab.study.record import StudyKey, StudyRecord, TrialKey, TrialRecord, noted
+from lab.study.storage import PatientStorage
+from lab.study.view import StudyView
 
 __all__ = ["Claim", "TrialQueue"]
-
-# From a given trial on, along the index of the study's trials: what was claimed before costs nothing.
-_NEXT_WAITING = sa.text(
-    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
-    f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT 1"
-)
-_WAITING = sa.text(
-    f"SELECT COUNT(*) FROM trials t WHERE t.study_id = :study AND t.state = 'WAITING' AND {OWN_TRIAL}"
-)
-_WAITING_ALONE = sa.text(
-    "SELECT COUNT(*) FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-    f"WHERE t.study_id = :study AND t.state = 'WAITING' AND a.key = '{noted(TrialKey.ALONE)}' "
-    f"AND a.value_json = 'true' AND {OWN_TRIAL}"
-)
-_UNFINISHED = sa.text(
-    "SELECT DISTINCT t.state FROM trials t WHERE t.study_id = :study AND t.state IN ('WAITING', 'RUNNING') "
-    f"AND {OWN_TRIAL}"
-)
-_HOLDER = sa.text(
-    "SELECT t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes a "
-    f"ON a.trial_id = t.trial_id AND a.key = '{noted(TrialKey.WORKER)}' WHERE t.trial_id = :trial"
-)
-_CELLS_SINCE = sa.text(
-    "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-    "WHERE t.study_id = :study AND t.trial_id > :after "
-    f"AND a.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}') "
-    f"AND {OWN_TRIAL} ORDER BY t.trial_id"
-)
-_ATTRIBUTES = sa.text(
-    "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN :keys"
-).bindparams(sa.bindparam("keys", expanding=True))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that this process alone may train."""
+    """A trial that only this process may train."""
 
     trial_id: int
     number: int
@@ -74,21 +39,14 @@ class Claim:
     params: Mapping[str, Any]
     run_id: str | None  # of the run to continue
     earlier_error: str = ""  # why an earlier attempt failed
-    tried: bool = False  # whether a worker had it before, which may have been killed before it said its run
+    tried: bool = False  # whether a worker had it before, which may have been killed before it noted its run
 
 
-_EXHAUSTION = (StudyKey.EXHAUSTED, StudyKey.SEARCH)
-_CLOCK = (StudyKey.SECONDS, StudyKey.BEGAN)
-
-
-class TrialQueue:
-    """The trials of the study called `name` in `storage`; the study must exist."""
+class TrialQueue(StudyView):
+    """The trials of the study called `name` in `storage`, to be added, claimed, put back and finished."""
 
     def __init__(self, storage: PatientStorage, name: str) -> None:
-        self.storage = storage
-        self.name = name
-        self.study_id = storage.get_study_id_from_name(name)
-        self._study = optuna.load_study(study_name=name, storage=storage)
+        super().__init__(storage, name)
         self._claimed_last = 0  # id of the trial that this process looked at last
 
     @contextmanager
@@ -101,11 +59,6 @@ class TrialQueue:
         with alone(self.storage.engine, f"study {self.name}"):
             yield
 
-    def record(self) -> StudyRecord:
-        """Return what is noted of the study now."""
-        attributes = self.storage.get_study_user_attrs(self.study_id)
-        return StudyRecord.read(self.name, attributes, maximize=self._maximizes_first)
-
     def note(self, key: str, value: Any) -> None:
         """Note something about the study under a `StudyKey`."""
         self.storage.set_study_user_attr(self.study_id, noted(key), value)
@@ -114,107 +67,20 @@ class TrialQueue:
         """Note something about a trial under a `TrialKey` or the name of a metric."""
         self.storage.set_trial_user_attr(trial_id, noted(key), value)
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the study's own trials in any of `states` (all if none is given) as Optuna has them, by number."""
-        return [trial for trial in self._all_trials(*states) if TrialRecord(trial).is_own]
-
-    def records(self, *states: TrialState, missing: Collection[str] = ()) -> list[TrialRecord]:
-        """Return the records of the study's own trials, by number.
-
-        Args:
-            states: Optuna's, of the only trials to return; all if none is given.
-            missing: ids of the runs that no longer exist, from `Tracker.missing_runs`.
-        """
-        study = self.record()
-        records = (TrialRecord(trial, study, missing) for trial in self._all_trials(*states))
-        return [record for record in records if record.is_own]
-
-    def newest(self, missing: Collection[str] = ()) -> dict[str, TrialRecord]:
-        """Return each cell's newest trial by cell hash; of a search each draft's, without those that are void."""
-        return {record.cell: record for record in self.records(missing=missing) if not record.is_void}
-
-    def states(self, missing: Collection[str] = ()) -> dict[str, State]:
-        """Return the state of each cell by cell hash.
-
-        Args:
-            missing: ids of the runs that no longer exist, from `Tracker.missing_runs`.
-        """
-        return {cell: record.state for cell, record in self.newest(missing).items()}
-
-    def others(self) -> list[FrozenTrial]:
-        """Return the trials that another program has added to the study, which lab leaves alone."""
-        return [trial for trial in self._all_trials() if not TrialRecord(trial).is_own]
-
-    def completed(self) -> list[FrozenTrial]:
-        """Return the trials that have a value, by number."""
-        return self.trials(TrialState.COMPLETE)
-
-    def waits(self) -> bool:
-        """Whether any trial waits that a worker may start."""
-        return bool(self._rows(_NEXT_WAITING, after=0)) and not self._starts_none()
-
-    def waiting(self) -> int:
-        """Return how many trials wait that a worker may start."""
-        return 0 if self._starts_none() else int(self._rows(_WAITING)[0][0])
-
-    def waiting_alone(self) -> int:
-        """Return how many of them need a GPU to themselves, having run out of memory on a shared one."""
-        count = int(self._rows(_WAITING_ALONE)[0][0])
-        return count if count and not self._starts_none() else 0
-
-    def is_over(self) -> bool:
-        """Whether no trial is running, and none is waiting that may still start."""
-        states = {state for (state,) in self._rows(_UNFINISHED)}
-        return not states or (states == {"WAITING"} and self._starts_none())
-
-    def is_exhausted(self) -> bool:
-        """Whether the study is a search that has reached its budget or target: its waiting trials never start."""
-        return self._noted(*_EXHAUSTION).exhausted
-
-    def is_out_of_time(self) -> bool:
-        """Whether trials wait that do not start, because the study's time is up."""
-        study = self._noted(*_EXHAUSTION, *_CLOCK)
-        return study.is_late and not study.exhausted and bool(self._rows(_NEXT_WAITING, after=0))
-
-    def is_mine(self, trial_id: int) -> bool:
-        """Whether a claimed trial still is this process's: neither ended nor given to another.
-
-        Raises:
-            StudyError: the database cannot be asked now. This does not wait for it.
-        """
-        with translated(self.storage.database):
-            with self.storage.engine.connect().execution_options(**READING) as connection:
-                row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
-            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
-
-    def is_disowned(self) -> bool:
-        """Whether a trial runs whose worker has not said who it is: it is about to, or was killed just there."""
-        return any(not record.has_worker for record in self.records(TrialState.RUNNING))
-
-    def is_cancelled(self) -> bool:
-        """Whether the study was cancelled: nothing of it is claimed until it is resumed."""
-        return self._noted(StudyKey.CANCELLED).cancelled
-
     def cancel(self) -> None:
-        """Let no worker claim anything of the study until it is resumed."""
+        """Keep workers from claiming trials until the study is resumed."""
         self.note(StudyKey.CANCELLED, True)
 
     def resume(self) -> None:
-        """Undo `cancel`, and give the study its time again."""
+        """Undo `cancel`, and restart the budget's clock."""
         self.note(StudyKey.CANCELLED, False)
         self.restart_clock()
         if self.waits():
             self.note(StudyKey.CONCLUDED, False)
 
     def restart_clock(self) -> None:
-        """Let the time of the study's budget begin anew, with the next claim."""
+        """Let the budget's clock begin again, at the next claim."""
         self.note(StudyKey.BEGAN, None)
-
-    def cells_since(self, trial_id: int) -> tuple[set[str], int]:
-        """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
-        rows = self._rows(_CELLS_SINCE, after=trial_id)
-        with translated(self.storage.database):
-            return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
 
     def add(
         self,
@@ -258,8 +124,8 @@ class TrialQueue:
             self._study.add_trial(trial)
         except ValueError as error:  # `accept` has made those of lab's trials fit
             raise StudyError(
-                f"Optuna refuses a trial of the study '{self.name}': {error}. Another program has added trials with "
-                "parameters of other choices to it; give the grid another `name`"
+                f"Optuna rejects a trial of the study '{self.name}': {error}. Another program has added trials "
+                "whose parameters have other choices; give the grid another `name`"
             ) from None
 
     def describe(self, trial_id: int, config: TrialConfig, label: str) -> None:
@@ -295,7 +161,7 @@ class TrialQueue:
         Raises:
             StudyError: nothing waits but trials whose config cannot be read.
         """
-        study = self._noted(StudyKey.CANCELLED, *_CLOCK)
+        study = self._flags()
         if study.cancelled or study.is_late:
             return None
         unreadable: list[StudyError] = []
@@ -314,18 +180,18 @@ class TrialQueue:
         return None
 
     def _candidates(self) -> Iterator[int]:
-        """Yield each waiting trial once: those after the last that was looked at, then those before it."""
+        """Yield each waiting trial once: first those after the last one that was looked at, then those before it."""
         seen: set[int] = set()
         began = self._claimed_last
         while True:
-            rows = self._rows(_NEXT_WAITING, after=self._claimed_last)
-            if not rows and began:  # those before may have been put back
-                rows, began = self._rows(_NEXT_WAITING, after=0), 0
-            if not rows or rows[0][0] in seen:
+            found = self._next_waiting(self._claimed_last)
+            if found is None and began:  # one of those before may have been put back
+                found, began = self._next_waiting(), 0
+            if found is None or found in seen:
                 return
-            self._claimed_last = rows[0][0]
-            seen.add(self._claimed_last)
-            yield self._claimed_last
+            self._claimed_last = found
+            seen.add(found)
+            yield found
 
     def _take(self, trial_id: int, study: StudyRecord) -> bool:
         """Claim a waiting trial, and return whether this process was the first to."""
@@ -356,24 +222,24 @@ class TrialQueue:
             which, reason = f"{record.number} ({record.label})", ", ".join(str(error).splitlines())
         raise StudyError(
             f"The trial {which} of the study '{self.name}' cannot be read: {reason}. "
-            "Was it queued by a newer version of lab, or by a program that registers names of its own? "
+            "Was it queued by a newer version of lab, or by a program that registers its own names? "
             "It is left waiting"
         )
 
     def beat(self, trial_id: int) -> None:
-        """Tell the others that the trial's worker lives."""
+        """Record a heartbeat: the trial's worker is alive."""
         self.storage.record_heartbeat(trial_id)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
-        """Give Optuna the monitored metric after an epoch (a value that is already there stays)."""
+        """Report the monitored metric after an epoch to Optuna; a value that is already there stays."""
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
 
     def complete(self, trial_id: int, *values: float) -> None:
-        """Finish a claimed trial with its best value; of a search with several objectives, with their values."""
+        """Finish a claimed trial with its best value, or with one for each objective of a search."""
         self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
 
     def prune(self, trial_id: int, value: float) -> None:
-        """Finish a claimed trial that was pruned; Optuna gives such trials their last report as value."""
+        """Finish a claimed trial that was pruned, with its last reported value, as Optuna does."""
         self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [value])
 
     def fail(self, trial_id: int) -> None:
@@ -393,35 +259,12 @@ class TrialQueue:
         if trial.state is TrialState.RUNNING and TrialRecord(trial).worker_name != holder:
             return
         with suppress(UpdateFinishedTrialError):
-            # who claims it next says so after the claim: until then it must not look like this worker's
+            # the next worker notes its name after its claim: until then the trial must not look like this one's
             self.note_trial(trial_id, TrialKey.WORKER, None)
             self.note_trial(trial_id, TrialKey.PUT_BACK, True)
             if alone:
                 self.note_trial(trial_id, TrialKey.ALONE, True)
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-
-    @cached_property
-    def _maximizes_first(self) -> bool:
-        return self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
-
-    def _noted(self, *keys: str) -> StudyRecord:
-        """Return the study's record as far as `keys` tell, without reading what may be long."""
-        rows = self._rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
-        with translated(self.storage.database):
-            return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
-
-    def _starts_none(self) -> bool:
-        return self._noted(*_EXHAUSTION, *_CLOCK).starts_none
-
-    def _all_trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
-
-    def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
-        def read() -> list[Any]:
-            with self.storage.engine.connect() as connection:
-                return list(connection.execute(query, {"study": self.study_id, **values}))
-
-        return self.storage.patiently(read)
 
     def _claimed(self, trial_id: int) -> Claim:
         trial = self.storage.get_trial(trial_id)

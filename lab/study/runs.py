@@ -1,4 +1,4 @@
-"""Which runs the trials of all studies have, and whether anybody may still continue them."""
+"""The runs of the trials of all studies, and whether they may still be continued."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @dataclass
 class StudyRuns:
-    """The names of all studies, and by the id of a run its study and whether the run's trials are done.
+    """The runs of the trials of all studies.
 
-    A run is done when its newest trial is complete or pruned: one that failed may be retried, and a waiting one
-    of a cancelled study goes on when that is resumed. The id may be one that a run got while its store was away.
-    `broken` are the studies that cannot be read, and why: of their runs nothing is known.
+    The id of a run may be one that it was given while its store was unreachable.
+
+    Attributes:
+        studies: names of all studies.
+        broken: by name, why a study cannot be read; nothing is known of its runs.
+        study: by run id, the name of its study.
+        done: by run id, whether its newest trial is complete or pruned. One that failed may be retried, and one that
+            waits in a cancelled study is continued when that is resumed.
     """
 
     studies: set[str] = field(default_factory=set)
@@ -33,10 +38,10 @@ class StudyRuns:
 
 
 def study_runs(url: str) -> StudyRuns | None:
-    """Return the runs of the studies in a database, None where there is no database yet.
+    """Return the runs of the studies in a database, None if there is no database yet.
 
     Raises:
-        StudyError: it cannot be read.
+        StudyError: the database cannot be read.
     """
     if not database_exists(url):
         return None
@@ -53,7 +58,7 @@ def study_runs(url: str) -> StudyRuns | None:
 
 
 def _note(queue: TrialQueue, found: StudyRuns) -> None:
-    # a re-queued one, which has the same run, comes after the failed one
+    # a requeued trial, which has the same run, comes after the failed one
     for record in queue.records():
         if record.run_id is not None and not record.is_void:
             found.study[record.run_id] = queue.name

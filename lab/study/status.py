@@ -1,4 +1,4 @@
-"""How studies stand, read without changing anything."""
+"""The progress of studies, read without changing anything."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """A study's cells by state, the trials that run, were interrupted and failed, and the best value so far.
+    """A study's cells by state, its running, interrupted and failed trials, and its best value so far.
 
     A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
-    trials another program has added, which count for nothing. `trouble` says what keeps the study from being trained,
+    trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
+    start because its budget's seconds have passed. `trouble` says what keeps the study from being trained,
     or from being shown: then the rest is empty.
     """
 
@@ -47,6 +48,7 @@ class StudyStatus:
     best_value: float | None = None
     best_label: str = ""
     cancelled: bool = False
+    out_of_time: bool = False
     others: int = 0
     trouble: str = ""
 
@@ -59,20 +61,20 @@ Missing = Callable[[Collection[str]], Collection[str]]  # see `Tracker.missing_r
 
 
 def known_studies(url: str) -> StudyNames:
-    """Return lab's studies in a database and those of other programs, none where there is no database yet."""
+    """Return lab's studies in a database and those of other programs; none if there is no database yet."""
     return study_names_in(open_storage(url)) if database_exists(url) else StudyNames({}, [])
 
 
 def study_names(url: str) -> list[str]:
-    """Return the names of lab's studies in a database, none where there is no database yet."""
+    """Return the names of lab's studies in a database; none if there is no database yet."""
     return list(known_studies(url).own)
 
 
 def find_queue(url: str, name: str) -> TrialQueue | None:
-    """Return the trials of the study called `name`, None where there is no such study.
+    """Return the queue of the study called `name`, None if there is no such study.
 
     Raises:
-        StudyError: another program has made it.
+        StudyError: another program created it.
     """
     names = known_studies(url)
     if name in names.others:
@@ -81,15 +83,15 @@ def find_queue(url: str, name: str) -> TrialQueue | None:
 
 
 def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> StudyStatus:
-    """Return how the study called `name` stands.
+    """Return the progress of the study called `name`.
 
     Args:
         url: of the database.
         name: of the study.
-        missing: returns those of the ids of runs that are no more.
+        missing: returns which of some runs, given by their ids, no longer exist.
 
     Raises:
-        StudyError: no such study.
+        StudyError: there is no such study.
     """
     queue = find_queue(url, name)
     if queue is None:
@@ -98,7 +100,7 @@ def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> 
 
 
 def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatus]:
-    """Return how each of lab's studies in a database stands; of one that cannot be read, why."""
+    """Return the progress of each of lab's studies in a database; of one that cannot be read, why."""
     if not database_exists(url):
         return []
     storage = open_storage(url)
@@ -129,6 +131,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         best_value=best.best_value if best else None,
         best_label=best.label if best else "",
         cancelled=study.cancelled,
+        out_of_time=queue.is_out_of_time(),
         others=len(queue.others()),
         trouble=study.fault,
     )

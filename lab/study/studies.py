@@ -1,4 +1,4 @@
-"""The studies of a database: which of them are lab's, and which of these have work that may be begun."""
+"""The studies of a database: which of them are lab's, and which of these have trials that may start."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MARKS = sa.text(
     "SELECT s.study_id, s.study_name, a.key, a.value_json FROM studies s "
     "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key IN :keys"
 ).bindparams(sa.bindparam("keys", IDENTIFYING_KEYS, expanding=True))
-_FORMAT = 1  # of what lab notes in a study; a number, so that a later version can tell
-_LEFT_EARLY = {StudyKey.OBJECTIVES}  # what an earlier version has set before it was killed, if anything
+_FORMAT = 1  # of what lab notes in a study, for later versions
+_LEFT_EARLY = {StudyKey.OBJECTIVES}  # all that an earlier version may have set before it was killed
 
 
 class StudyNames(NamedTuple):
@@ -35,7 +35,7 @@ class StudyNames(NamedTuple):
 
 
 def names_in(engine: sa.Engine) -> StudyNames:
-    """Return the names of the studies in a database, in order; asks once, however many there are."""
+    """Return the names of the studies in a database, in order, with one query."""
     with engine.connect() as connection:
         rows = connection.execute(_MARKS).all()
     found: dict[str, dict[str, Any]] = {}
@@ -59,17 +59,17 @@ def study_names_in(storage: PatientStorage) -> StudyNames:
 def open_study(
     storage: PatientStorage, name: str, directions: Sequence[Literal["maximize", "minimize"]]
 ) -> tuple[TrialQueue, list[str]]:
-    """Create the study called `name`, or open lab's own one; return its trials and which end of each value is best.
+    """Create the study called `name`, or open it if it is lab's; return its queue and the direction of each objective.
 
     Raises:
-        StudyError: another program has made a study of this name.
+        StudyError: another program has created a study of this name.
     """
     study = optuna.create_study(
         storage=storage, study_name=name, directions=list(directions), load_if_exists=True
     )
     attributes = study.user_attrs
     if noted(StudyKey.MARK) not in attributes:
-        # one without any trial or attribute is what a planner left that was killed here, and nobody's loss
+        # a study without any trial or attribute was left by a planner that was killed at this point
         empty = not attributes.keys() - _LEFT_EARLY and not study.get_trials(deepcopy=False)
         if not empty and not is_lab_study(name, attributes):
             raise StudyError(not_labs(name))
@@ -78,15 +78,15 @@ def open_study(
 
 
 def not_labs(name: str) -> str:
-    """Return that the study called `name` is another program's, and what to do."""
+    """Return the message that the study called `name` is another program's, and what to do."""
     return (
-        f"The study '{name}' is not lab's: another program has made it with Optuna, so its values can mean anything, "
-        "and lab leaves it alone. Give a grid file another `name`, or name another database with --storage"
+        f"The study '{name}' is not lab's: another program created it with Optuna. Its values can mean anything, "
+        "so lab leaves it alone. Give a grid file another `name`, or name another database with --storage"
     )
 
 
 class Studies:
-    """Lab's studies in the database at `url`: those called `names`, or all where none is named.
+    """Lab's studies in the database at `url`: those called `names`, or all if none is named.
 
     Database failures raise `StudyError`; the next call may succeed. Methods wait for a database that is unreachable,
     unless `should_stop`. A study that cannot be read does not keep others from being worked on.
@@ -95,7 +95,7 @@ class Studies:
         url: of the database.
         names: of the only studies.
         should_stop: True ends the waiting for a database that is unreachable.
-        on_broken: called with a study's name and the error, where it cannot be read.
+        on_broken: called with the name of a study that cannot be read, and the error.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Studies:
         self._queues: dict[str, TrialQueue] = {}
 
     def queues(self) -> list[TrialQueue]:
-        """Return the trials of each study."""
+        """Return the queue of each study."""
         return [queue for name, queue in self._everything().items() if not self._names or name in self._names]
 
     def ready(self) -> list[TrialQueue]:
-        """Return those studies that have waiting trials, are not cancelled, and whose needed studies are done."""
+        """Return the studies with trials that may start: not cancelled, and the studies that they need are done."""
         return [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
 
     def _is_ready(self, queue: TrialQueue) -> bool:
@@ -132,13 +132,13 @@ class Studies:
             return ask(queue)
         except DatabaseError:  # and so of all studies
             raise
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others go on
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are worked on
             self._on_broken(queue.name, error)
             return False
 
     def _everything(self) -> Mapping[str, TrialQueue]:
         found = study_names_in(self._storage).own
-        # one that was deleted and made again is another
+        # a study that was deleted and created again is another study
         known = {queue.study_id: queue for queue in self._queues.values()}
         self._queues = {
             name: known.get(identity) or TrialQueue(self._storage, name) for name, identity in found.items()
@@ -146,7 +146,7 @@ class Studies:
         return self._queues
 
     def _missing(self, queue: TrialQueue) -> list[str]:
-        """Return the names of the studies that must be done before `queue`, and are not."""
+        """Return the names of the studies that `queue` needs and that are not done."""
         return [name for name in queue.record().needs if not _is_done(self._queues.get(name))]
 
 

@@ -26,25 +26,25 @@ from lab.training import EpochResult, Interrupted, Outcome
 
 __all__ = ["WorkerSettings", "work"]
 
-# for the tracking store to take what is left; the rest stays in the journal
+# for the tracking store to take the remaining writes; the rest stays in the journal
 _END_SECONDS = 10.0
 _STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Where a worker finds its study and puts what it makes; plain values, so that any process can be given them.
+    """Where a worker finds its study and keeps its results; plain values, to be given to any process.
 
     Args:
         study: name of the study.
-        storage: address of the studies' database.
-        tracking_uri: address of the MLflow store.
+        storage: address of the study database.
+        tracking_uri: address of the tracking store.
         artifact_dir: where a store without a server keeps artifacts.
         checkpoint_dir: where running trials keep their checkpoints.
-        journal_dir: where what trials log is kept until the MLflow store has it; without one they wait for it.
+        journal_dir: where writes are kept until the tracking store has them; without it, training waits for the store.
         alone: whether this worker has its GPU to itself. If not, a trial that runs out of memory is put back, to be
             retried by a worker that has.
-        only_alone: whether it trains only trials that have been put back for that, and then exits.
+        only_alone: whether it trains only trials that were put back for this, and then exits.
     """
 
     study: str
@@ -58,7 +58,7 @@ class WorkerSettings:
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
-    """Train the study's waiting trials until none is left that may start, or `should_stop` says so."""
+    """Train the study's waiting trials until none may start any more, or `should_stop` returns True."""
     try:
         storage = open_storage(settings.storage, wait=True, should_stop=should_stop)
         queue = TrialQueue(storage, settings.study)
@@ -89,7 +89,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One claimed trial in this worker's hands."""
+    """One claimed trial, while this worker has it."""
 
     claim: Claim
     queue: TrialQueue
@@ -100,12 +100,12 @@ class _Attempt:
     searcher: Searcher | None = None
 
     def run(self) -> None:
-        """Train the trial and tell the study and the sweep how it ended.
+        """Train the trial, and tell the study and the supervisor how it ended.
 
         Raises:
-            TrackingError: the tracking store fails; the trial was put back, as the next would fail likewise.
+            TrackingError: the tracking store fails; the trial was put back, because the next would fail as well.
             OtherDataError: this machine has other images than the trial was planned with; it was put back too.
-            StudyError: the studies' database is away for good; who finds the trial later continues it.
+            StudyError: the study database is down for good; another worker will continue the trial.
         """
         claim = self.claim
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
@@ -129,7 +129,7 @@ class _Attempt:
             raise
         except OutOfMemoryError as error:
             self._retry_alone(error, pulse.hold)
-        except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others go on
+        except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others are trained
             with _settling(pulse.hold):
                 self._fail(error)
         else:
@@ -152,8 +152,8 @@ class _Attempt:
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.KILLED, error=reason))
 
     def _train(self, hold: Hold, should_stop: Callable[[], bool]) -> TrialResult:
-        # One thread unless the config says otherwise, however many workers there are: sums added up by
-        # another number of threads differ in the last bits.
+        # One thread unless the config says otherwise, however many workers there are: with another number of
+        # threads, sums differ in the last bits.
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
         check_data(config)  # before a run is opened
@@ -180,7 +180,7 @@ class _Attempt:
         )
 
     def _run_to_continue(self, experiment: str) -> str | None:
-        """Return the run of an earlier attempt, None where there is none or somebody has deleted it."""
+        """Return the run of an earlier attempt, None if there is none or it was deleted."""
         run_id = self.claim.run_id or self._left_run(experiment)
         if run_id is None:
             return None
@@ -190,7 +190,7 @@ class _Attempt:
         return run_id
 
     def _left_run(self, experiment: str) -> str | None:
-        """Return the run of a worker that was killed after it had made one, and before it could say which."""
+        """Return the run of a worker that was killed after it created one, and before it could note its id."""
         if not self.claim.tried:
             return None
         tags = {
@@ -203,9 +203,7 @@ class _Attempt:
         return next((run_id for run_id in found if run_id not in known), None)
 
     def _started(self, run: Run) -> None:
-        if (
-            self.claim.earlier_error
-        ):  # of a cell that failed before; `lab.error` would say that this attempt did
+        if self.claim.earlier_error:  # `Tag.ERROR` would say that this attempt has failed
             run.set_tags({Tag.EARLIER_ERROR: self.claim.earlier_error})
             run.remove_tags([Tag.ERROR])
         self.queue.note_trial(self.claim.trial_id, TrialKey.RUN_ID, run.run_id)
@@ -251,7 +249,7 @@ class _Attempt:
 
 @contextmanager
 def _settling(hold: Hold) -> Iterator[None]:
-    """Let the study be told how a trial ended; raise `Lost` where it is not this worker's any more."""
+    """Wrap what tells the study how a trial ended; raise `Lost` if it is no longer this worker's."""
     hold.confirm(anew=True)
     hold.settle()
     with _losing(hold):
@@ -260,7 +258,7 @@ def _settling(hold: Hold) -> Iterator[None]:
 
 @contextmanager
 def _losing(hold: Hold) -> Iterator[None]:
-    """Raise `Lost` where the study says that others have ended the trial."""
+    """Raise `Lost` if the study says that another process has ended the trial."""
     try:
         yield
     except UpdateFinishedTrialError:

@@ -180,7 +180,7 @@ class Uploader:
             if not self._warned and not self._hold.is_lost():  # a lost trial ends by itself
                 self._warned = True
                 warnings.warn(
-                    f"The checkpoint cannot be copied to the run's artifacts: {error} Until it can, only this"
+                    f"The checkpoint cannot be copied to the run's artifacts: {error} Until then, only this"
                     " machine can continue the trial",
                     LabWarning,
                     stacklevel=2,

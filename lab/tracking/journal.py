@@ -296,6 +296,6 @@ def writing(folder: Path) -> Iterator[None]:
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ResourceError(
-            f"The journal in {folder} cannot be written ({reason}). The trial was stopped, because what it logs"
-            " could be lost. Free space on that disk, or make the folder writable, and start again"
+            f"The journal in {folder} cannot be written ({reason}), so the trial was stopped before anything it logs"
+            " is lost. Free space on that disk or make the folder writable, then start again"
         ) from None

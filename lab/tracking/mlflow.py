@@ -205,7 +205,9 @@ class MlflowTracker:
             else:
                 version = self._client.get_model_version(*uri.removeprefix("models:/").rsplit("/", 1))
         if not version.run_id:
-            raise TrackingError(f"The model {uri} came from no run, so there is no config to build it with")
+            raise TrackingError(
+                f"The model {uri} was not logged by a run, so there is no config to build it from"
+            )
         return str(version.run_id)
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
@@ -304,8 +306,8 @@ class MlflowTracker:
         strange = [place.uri for place in self.places(run_id) if not place.own]
         if strange:
             raise TrackingError(
-                f"Nothing of run {run_id} was deleted: {strange[0]} is no folder of"
-                f" {self.uri}, so it may belong to another store"
+                f"Nothing of run {run_id} was deleted: {strange[0]} is not a folder of {self.uri}, "
+                "so it may belong to another store"
             )
         with self._doing(f"deleting artifacts of run {run_id}"):
             delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))

@@ -81,18 +81,18 @@ def _denied(status: int, where: str, detail: str, uri: str) -> TrackingError:
     """Return why the server rejected a request, and what to do."""
     if status == 401:
         return TrackingError(
-            f"{where}the user name or the password is wrong or missing (401). "
+            f"{where}the user name or password is wrong or missing (401). "
             f"Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write {_CREDENTIALS}."
         )
     if "host header" in detail.lower():
         return TrackingError(
-            f"{where}the server does not answer to the name {urlsplit(uri).hostname} (403). Start it with "
-            "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) including that name, or use another of its names."
+            f"{where}the server does not accept the name {urlsplit(uri).hostname} (403). Start it with "
+            "--allowed-hosts (or MLFLOW_SERVER_ALLOWED_HOSTS) listing that name, or use another of its names."
         )
     return DeniedError(
-        f"{where}this account is not allowed to do that (403). {detail} Ask an administrator of the server for the "
-        "permission EDIT, or name another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
-        f"{_CREDENTIALS}. A server whose --allowed-hosts lacks the name used also answers 403."
+        f"{where}this account lacks permission (403). {detail} Ask an administrator of the server for the "
+        "permission EDIT, or set another account in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
+        f"{_CREDENTIALS}. A server whose --allowed-hosts lacks its name also answers 403."
     )
 
 

@@ -57,7 +57,7 @@ def check_state(
 
 def _require(right: bool, what: str) -> None:
     if not right:
-        raise ValueError(f"the checkpoint's {what} is not what a trial keeps")
+        raise ValueError(f"the checkpoint's {what} is malformed")
 
 
 def _is_number(value: Any) -> bool:

@@ -74,7 +74,7 @@ class UnderWay:
             and isinstance(seconds, float)
         )
         if not right:
-            raise ValueError("the checkpoint's under_way is not what a trial keeps")
+            raise ValueError("the checkpoint's under_way is malformed")
         sums = Sums(losses.to(device), correct.to(device), len(sizes), list(sizes))
         return cls(order.to(device), sums, lr, seconds)
 

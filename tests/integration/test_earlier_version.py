@@ -1,6 +1,6 @@
-"""Studies, journals, checkpoints and hashes that the version before the supervisor made go on under this one.
+"""Studies, journals, checkpoints and cell hashes made by the version before the supervisor continue under this one.
 
-The files are made by that version itself, from git, as programs of its own.
+That version itself makes the files: it is extracted from git and run as a separate program.
 """
 
 from __future__ import annotations
@@ -71,6 +71,13 @@ for file in sorted(Path(sys.argv[1]).glob("*.yaml")):
     result = CliRunner().invoke(main, ["plan", str(file), "--format", "json", "--limit", "1000", *more])
     print(json.dumps([file.name, result.exit_code, result.stdout]))
 """
+#: Fails a trial whose worker died, and does not requeue it, as if killed in between.
+FAIL_ONE = """
+from optuna.trial import TrialState
+from lab.study import find_queue
+queue = find_queue("sqlite:///.lab/optuna.db", "grid")
+queue.fail(queue._trial_id(queue.trials(TrialState.RUNNING)[0].number))
+"""
 Points = dict[str, list[tuple[int, float]]]
 
 
@@ -82,7 +89,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory, code: Path) -> Path:
-    """Empty databases that the earlier version made."""
+    """Empty databases made by the earlier version."""
 
     def make(home: Path) -> None:
         (home / ".lab").mkdir()
@@ -105,18 +112,18 @@ def in_folder(home: Path, code: Path, empty: Path, tracking_uri: str | None = No
 
 @pytest.fixture
 def earlier(tmp_path: Path, code: Path, empty: Path) -> EarlierLab:
-    """The earlier version, in the folder where the new one goes on."""
+    """The earlier version, in the folder where the new one continues."""
     return in_folder(tmp_path, code, empty)
 
 
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory: pytest.TempPathFactory, code: Path, empty: Path) -> dict[str, dict[str, Points]]:
-    """The points of each cell of the two studies which the earlier version trained undisturbed."""
+    """The points of each cell of the two studies that the earlier version trained without interruption."""
 
     def make(folder: Path) -> None:
         lab = in_folder(folder / "home", code, empty)
         lab.run("sweep", "grid.yaml", "--workers", "2")
-        lab.run("sweep", "search.yaml", "--workers", "1")  # alone: a trial is drawn from all those before it
+        lab.run("sweep", "search.yaml", "--workers", "1")  # one worker: each trial depends on all before it
         found = {study: curves(lab.home, study) for study in ("grid", "search")}
         (folder / "points.json").write_text(json.dumps(found))
 
@@ -131,7 +138,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, code: Path, empty: Path) -> d
 
 
 def curves(home: Path, study: str, database: Path | None = None) -> dict[str, Points]:
-    """Return the points of each cell of a study, all of whose runs must have finished without a fresh start."""
+    """Return the points of each cell of a study, whose runs must all have finished without starting over."""
     database = database or home / ".lab" / "mlflow.db"
     found = runs(home, study)
     for run_id in found.values():
@@ -157,7 +164,7 @@ def status(study: str) -> dict[str, Any]:
 
 
 def in_the_middle(home: Path, study: str) -> bool:
-    """Whether there are finished trials, and running ones in their later epochs."""
+    """Whether some trials have finished and one is well under way."""
     found = trials(home, study)
     running = [trial for trial in found if trial.state == "RUNNING" and trial.epochs >= EPOCHS // 3]
     return bool(running) and any(trial.state == "COMPLETE" for trial in found)
@@ -170,8 +177,10 @@ def by_state(found: list[TrialRow]) -> dict[str, list[TrialRow]]:
     return states
 
 
-def went_on(home: Path, study: str, before: list[TrialRow], calm: dict[str, dict[str, Points]]) -> None:
-    """Compare a study that this version finished with the calm one: each cell once, in the run that it had."""
+def check_continued(
+    home: Path, study: str, before: list[TrialRow], calm: dict[str, dict[str, Points]]
+) -> None:
+    """Compare a study finished by this version with the undisturbed one: each cell once, in the same run as before."""
     after = trials(home, study)
     done = [trial for trial in after if trial.state == "COMPLETE"]
     assert len(done) == len({trial.cell for trial in done}) == len(calm[study])
@@ -180,14 +189,14 @@ def went_on(home: Path, study: str, before: list[TrialRow], calm: dict[str, dict
     assert curves(home, study) == calm[study]
 
 
-def test_an_interrupted_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
+def test_an_interrupted_grid_continues(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
     process = earlier.start("sweep", "grid.yaml", "--workers", "2")
     earlier.wait(process, lambda: in_the_middle(earlier.home, "grid"))
     earlier.interrupt(process)
     before = trials(earlier.home, "grid")
     states = by_state(before)
     assert set(states) == {"COMPLETE", "WAITING"}
-    assert any(trial.run_id for trial in states["WAITING"])  # was put back, with a checkpoint
+    assert any(trial.run_id for trial in states["WAITING"])  # was returned to the queue, with a checkpoint
     assert any(not trial.run_id for trial in states["WAITING"])
     assert any((earlier.home / ".lab").rglob("last.pt"))
 
@@ -205,16 +214,25 @@ def test_an_interrupted_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[s
 
     lab("sweep", "grid.yaml", "--workers", "2")
     assert len(trials(earlier.home, "grid")) == len(before)  # nothing was queued a second time
-    went_on(earlier.home, "grid", before, calm)
+    check_continued(earlier.home, "grid", before, calm)
+
+    assert "optimizer" in lab("effects", "grid").stdout
+    lab("results", "grid.yaml")
+    assert "| lr | optimizer |" in (earlier.home / "docs" / "RESULTS.md").read_text()
+    for trial in before[:3:2]:  # one of the earlier version alone, one that both trained
+        assert "pattern0" in lab("errors", str(trial.run_id)).stdout
+    lab("doctor")
 
 
-def test_a_killed_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
+def test_a_killed_grid_continues(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
     process = earlier.start("sweep", "grid.yaml", "--workers", "2")
     earlier.wait(process, lambda: in_the_middle(earlier.home, "grid"))
     earlier.kill(process)
-    before = trials(earlier.home, "grid")
-    states = by_state(before)
+    states = by_state(trials(earlier.home, "grid"))
     assert set(states) == {"COMPLETE", "RUNNING", "WAITING"}
+    earlier.script(FAIL_ONE)
+    before = trials(earlier.home, "grid")
+    assert len(by_state(before)["FAIL"]) == 1
 
     counts = status("grid")["states"]
     assert counts["complete"] == len(states["COMPLETE"])
@@ -223,11 +241,12 @@ def test_a_killed_grid_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Po
     counts = status("grid")["states"]
     assert counts["complete"] == len(states["COMPLETE"])
     assert counts["waiting"] == len(before) - len(states["COMPLETE"])
+    assert "failed" not in counts
     lab("worker", "--study", "grid", "--workers", "2", "--idle-exit", "1")
-    went_on(earlier.home, "grid", before, calm)
+    check_continued(earlier.home, "grid", before, calm)
 
 
-def test_an_interrupted_search_goes_on(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
+def test_an_interrupted_search_continues(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
     process = earlier.start("sweep", "search.yaml", "--workers", "1")
     earlier.wait(process, lambda: in_the_middle(earlier.home, "search"))
     earlier.interrupt(process)
@@ -238,7 +257,7 @@ def test_an_interrupted_search_goes_on(earlier: EarlierLab, calm: dict[str, dict
     lab("sweep", "search.yaml", "--workers", "1")
     after = trials(earlier.home, "search")
     assert [trial.cell for trial in after] == [trial.cell for trial in before]
-    went_on(earlier.home, "search", before, calm)
+    check_continued(earlier.home, "search", before, calm)
 
 
 def test_a_finished_search_grows(earlier: EarlierLab, tmp_path: Path) -> None:
@@ -274,7 +293,7 @@ def test_a_failed_grid_is_retried(earlier: EarlierLab, calm: dict[str, dict[str,
     lab("retry", "grid")
     assert status("grid")["states"] == {"waiting": 6}
     lab("sweep", "grid.yaml", "--workers", "2")
-    went_on(earlier.home, "grid", before, calm)
+    check_continued(earlier.home, "grid", before, calm)
 
 
 def test_a_cancelled_grid_is_resumed(earlier: EarlierLab, calm: dict[str, dict[str, Points]]) -> None:
@@ -289,7 +308,7 @@ def test_a_cancelled_grid_is_resumed(earlier: EarlierLab, calm: dict[str, dict[s
     lab("cancel", "grid")
     lab("resume", "grid")
     lab("worker", "--study", "grid", "--workers", "2", "--idle-exit", "1")
-    went_on(earlier.home, "grid", before, calm)
+    check_continued(earlier.home, "grid", before, calm)
     assert len(json.loads(lab("best", "grid", "--each", "--format", "json").stdout)) == 6
 
 
@@ -311,7 +330,7 @@ def test_a_journal_of_a_killed_process_is_delivered(
         assert any(earlier.home.glob(".lab/journal/**/*"))
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(earlier.home)
-            lab("sync", "--tracking-uri", server.url, code=1)  # the server still is down
+            lab("sync", "--tracking-uri", server.url, code=1)  # the server is still down
             server.start()
             lab("sync", "--tracking-uri", server.url)
             for trial in by_state(before)["COMPLETE"]:

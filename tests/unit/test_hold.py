@@ -94,7 +94,7 @@ def test_after_a_pause_on_any_clock_it_asks_and_is_lost_for_good(
     world.mine = False
     assert not hold.is_lost()
     world.wall, world.monotonic = world.wall + wall, world.monotonic + monotonic
-    with pytest.raises(Lost, match="another worker has the trial now"):
+    with pytest.raises(Lost, match="another worker has taken over this trial"):
         hold.confirm()
     world.mine = True  # of the same name, claimed anew: not this attempt's
     assert hold.is_lost(anew=True)

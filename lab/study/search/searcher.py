@@ -271,7 +271,7 @@ class Searcher:
         if self._in_vain >= _TRIES:
             self._in_vain = 0
             raise StudyError(
-                f"{_TRIES} suggestions in a row may not be trained, most recently because: {reason}. "
+                f"{_TRIES} suggestions in a row were not valid, most recently because: {reason}. "
                 "Relax `constraints` or `exclude`, or narrow the space"
             )
 

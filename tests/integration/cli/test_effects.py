@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 
-def test_before_anything_is_there(bare_lab: Any) -> None:
+def test_before_there_is_a_study(bare_lab: Any) -> None:
     result = bare_lab("effects", "nope")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "There is no study 'nope'. There are no studies yet" in result.stderr

@@ -38,7 +38,7 @@ def test_a_finished_study(swept: Any) -> None:
     assert (swept.home / "docs" / "RESULTS.md").read_text() == text
 
 
-def test_before_anything_is_there(bare_lab: Any) -> None:
+def test_before_there_is_a_study(bare_lab: Any) -> None:
     result = bare_lab("results", "tiny.yaml", "--out", "r.md")
     assert (result.exit_code, result.stdout) == (0, "Wrote r.md; not run here: tiny\n")
     assert "## Not run here\n\n- tiny\n" in (bare_lab.home / "r.md").read_text()

@@ -52,6 +52,8 @@ def test_failed_cells_are_told_by_the_exit_code(swept_with_failures: Any) -> Non
         (["sweep", "nope.yaml"], "nope.yaml: no such file. Did you mean 'tiny.yaml'?"),
         (["sweep"], "Missing argument 'GRID'"),
         (["sweep", "tiny.yaml", "--workers", "0"], "Invalid value for '--workers'"),
+        (["sweep", "tiny.yaml", "--gpu-memory", "6"], "--gpu-memory takes a size with its unit, such as 6GB"),
+        (["sweep", "tiny.yaml", "--gpu-memory", "6GB", "--workers-per-gpu", "2"], "give only one of them"),
         (["sweep", "tiny.yaml", "--set", "epochs"], "--set takes KEY=VALUE"),
         (["sweep", "tiny.yaml", "--set", "epochs=x"], "epochs: must be a valid integer"),
         (["sweep", "tiny.yaml", "--set", "lr=1"], "--set lr: the grid varies lr"),
@@ -82,7 +84,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     assert process.returncode == 130
     assert errors.split("\n") == [
         "",
-        "Stopping: running trials checkpoint and return to the queue. Press Ctrl-C again to end at once.",
+        "Stopping: trials checkpoint and return to the queue. Ctrl-C again ends at once.",
         "",
     ]
     assert "Continue with: lab sweep tiny.yaml --workers 2 --set epochs=60\n" in output

@@ -118,7 +118,7 @@ def test_retry(swept_with_failures: Any) -> None:
     assert "tiny: 1 failed cell requeued, 1 waiting in total" in one.stdout
     again = lab("retry", "tiny", "--cell", cell)
     assert again.exit_code == 1
-    assert f"The cell {cell} of the study 'tiny' is waiting: only a failed one" in again.stderr
+    assert f"Cell {cell} of study 'tiny' is waiting; only failed cells can be retried" in again.stderr
     assert "2 failed cells requeued, 3 waiting" in lab("retry", "tiny", "--failed").stdout
     assert "0 failed cells requeued" in lab("retry", "tiny").stdout
     assert "has no cell 'xyz'" in lab("retry", "tiny", "--cell", "xyz").stderr

@@ -69,7 +69,7 @@ def test_who_may_not_enter(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert (
-        f"failed at {auth.url}: the user name or the password is wrong or missing (401). Set"
+        f"failed at {auth.url}: the user name or password is wrong or missing (401). Set"
         " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials.\n"
     ) in result.stderr
     assert result.stderr.count("\n") == 1
@@ -85,8 +85,8 @@ def test_who_may_only_read(
 ) -> None:
     result = submitted(*command, env=READER)
     assert result.exit_code == 1
-    assert "this account is not allowed to do that (403)." in result.stderr
-    assert "give it the permission EDIT, or name another account in MLFLOW_TRACKING_USERNAME" in result.stderr
+    assert "this account lacks permission (403)." in result.stderr
+    assert "for the permission EDIT, or set another account in MLFLOW_TRACKING_USERNAME" in result.stderr
     assert result.stderr.count("\n") == 1
     nothing_began(submitted, auth, monkeypatch)
 
@@ -98,7 +98,7 @@ def test_a_worker_that_may_only_read_puts_back_what_it_claims(
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1  # all of its work broke down
     assert "Trouble: tiny: Creating the run" in errors
-    assert "this account is not allowed to do that (403)." in errors
+    assert "this account lacks permission (403)." in errors
     assert errors.count("  lr=0.01 relu  returned to the queue: its worker could not continue\n") == 1
     assert "failed" not in output
     nothing_began(submitted, auth, monkeypatch)

@@ -1,4 +1,4 @@
-"""The real data at hand: the whole MNIST, and the whole CIFAR-10 as an image folder."""
+"""Real data, if available: all of MNIST, and all of CIFAR-10 as an image folder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_two_digits_from_two_hundred_samples() -> None:
 
 def test_cifar10_as_jpeg_is_decoded_once(tmp_path: Path) -> None:
     with tarfile.open(_need(_SHARED / "cifar10-jpeg.tar.gz")) as archive:
-        kept = [file for file in archive if file.isdir() or "/00" in file.name]  # 100 of each class and part
+        kept = [file for file in archive if file.isdir() or "/00" in file.name]  # 100 per class and split
         archive.extractall(tmp_path, kept, filter="data")
     config = TrialConfig(dataset="image_folder", data_dir=str(tmp_path / "cifar10-jpeg"))
     first = load_data(config)
@@ -87,5 +87,5 @@ def test_the_whole_of_cifar10_as_jpeg(tmp_path: Path) -> None:
     dataset = load_data(TrialConfig(dataset="image_folder", data_dir=str(tmp_path / "cifar10-jpeg")))
     assert dataset.val is not None
     assert [len(split) for split in (dataset.train, dataset.val, dataset.test)] == [45_000, 5_000, 10_000]
-    published = torch.tensor([0.4914, 0.4822, 0.4465])  # of the originals; JPEG loses little
+    published = torch.tensor([0.4914, 0.4822, 0.4465])  # of the original images; JPEG changes little
     assert torch.allclose(dataset.mean, published, atol=2e-3)

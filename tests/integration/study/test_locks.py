@@ -52,10 +52,9 @@ def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
     with held(lambda: alone(engine, "study x")):
         monkeypatch.setattr(lock, "_MOST_SECONDS", 0.3)
         with (
-            pytest.warns(LabWarning, match="Waiting for another process that is working on study x"),
+            pytest.warns(LabWarning, match="Waiting for another process that holds study x"),
             pytest.raises(
-                StudyError,
-                match=r"has been working on study x .* may be stopped or asleep\. Resume or end it",
+                StudyError, match=r"has held study x for .* stopped or be asleep\. Continue it or end it"
             ),
             alone(engine, "study x"),
         ):

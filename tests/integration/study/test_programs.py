@@ -116,7 +116,7 @@ def test_what_no_worker_can_be_given_is_told_before_anything_is_queued(
 
     Mine.__module__ = "__main__"  # so that it would go along as a whole
     registered(Mine)
-    with pytest.raises(ConfigError, match="activation 'mine' cannot be given to worker processes"):
+    with pytest.raises(ConfigError, match="activation 'mine' cannot be sent to worker processes"):
         lab.sweep(own_grid(), workers=1)
     assert not (tmp_path / ".lab").exists()
 
@@ -131,7 +131,7 @@ def test_a_trial_with_a_name_that_a_worker_does_not_know_waits_for_one_that_does
     registry.activations._entries.pop("mine")
     queue = TrialQueue(open_storage(url), "tiny")
     with pytest.raises(
-        LabError, match=r"trial 0 .* cannot be read: .*Unknown activation 'mine'.* registers names of its own"
+        LabError, match=r"trial 0 .* cannot be read: .*Unknown activation 'mine'.* registers its own names"
     ):
         queue.claim()
     assert {trial.state.name for trial in queue.trials()} == {"WAITING"}

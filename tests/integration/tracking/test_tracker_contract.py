@@ -528,7 +528,7 @@ def test_a_registered_model_leads_to_its_run(tracker: Tracker, experiment: str) 
     inner(tracker)._client.create_model_version(name, "s3://nowhere/model")
     inner(tracker)._client.set_registered_model_alias(name, "best", "1")
     assert tracker.model_run(f"models:/{name}/1") == tracker.model_run(f"models:/{name}@best") == run.run_id
-    with pytest.raises(TrackingError, match=r"came from no run"):
+    with pytest.raises(TrackingError, match=r"was not logged by a run"):
         tracker.model_run(f"models:/{name}/2")
 
 

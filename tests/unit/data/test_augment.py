@@ -183,7 +183,7 @@ def _turned(image: Tensor, angle: Tensor) -> Tensor:
 
 def test_angles_fill_the_range_evenly() -> None:
     images = torch.zeros(2_000, 1, 41, 41, dtype=torch.uint8)
-    images[:, :, 20, 21:] = 255  # a hand that points right
+    images[:, :, 20, 21:] = 255  # a pointer to the right
     turned = rotation(images, _seeded(0), rotation_degrees=30)[:, 0].double()
     place = torch.arange(41.0, dtype=torch.float64) - 20
     down, right = (turned * place[:, None]).sum((1, 2)), (turned * place).sum((1, 2))
@@ -249,7 +249,7 @@ def test_squares_are_centred_anywhere_and_cut_at_the_border() -> None:
     images = torch.ones(6_400, 1, 8, 8, dtype=torch.uint8)
     erased = (cutout(images, _seeded(0), cutout_size=0.25) == 0).sum((1, 2, 3))
     assert erased.unique().tolist() == [1, 2, 4]  # in a corner, at a border, inside
-    assert 50 < int((erased == 1).sum()) < 150  # one centre of 64 lies in the corner that cuts twice
+    assert 50 < int((erased == 1).sum()) < 150  # for one centre of 64, two borders cut the square
     single = cutout(images, _seeded(0), cutout_size=0.01) == 0
     counts = single.sum((0, 1))
     assert int(counts.sum()) == len(images)

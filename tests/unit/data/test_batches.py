@@ -84,7 +84,7 @@ def test_only_some_batches_are_those_of_the_whole_epoch(
 ) -> None:
     split = _split(count)
     batches = _epoch(split, batch_size, seed)
-    only = [int(share * len(batches)) for share in chosen]  # in any order, some of them twice
+    only = [int(share * len(batches)) for share in chosen]  # in any order, some repeated
     for number, (images, labels) in zip(only, _epoch(split, batch_size, seed, only=only), strict=True):
         assert torch.equal(images, batches[number][0])
         assert torch.equal(labels, batches[number][1])

@@ -1,4 +1,4 @@
-"""The digests of files: each is read once, and again only where it changed."""
+"""Digests of files: each is read once, and again only after a change."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILES = ("a", "b/c", "d")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of files that were written long enough ago to be trusted."""
+    """A folder of files old enough for their times to be trusted."""
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("lab.data.contents._FRESH", 0)
     (tmp_path / "files" / "b").mkdir(parents=True)
     for name in FILES:
         (tmp_path / "files" / name).write_text(name)
-    time.sleep(0.02)  # longer than a tick of the clock that files are stamped by
+    time.sleep(0.02)  # longer than a tick of the file system's clock
     return tmp_path / "files"
 
 
@@ -35,7 +35,7 @@ def test_a_file_that_did_not_change_is_not_read_again(root: Path) -> None:
     assert content_digests(root, FILES) == before
     (kept,) = (root.parent / "cache" / "contents").iterdir()
     text = kept.read_bytes()[64:].replace(before[0].encode(), b"0" * 64)
-    kept.write_bytes(hashlib.sha256(text).hexdigest().encode() + text)  # as if it had been that
+    kept.write_bytes(hashlib.sha256(text).hexdigest().encode() + text)  # as if it had been written like this
     assert content_digests(root, FILES) == ["0" * 64, *before[1:]]
 
 

@@ -1,4 +1,4 @@
-"""Which files of an image folder are images, which are left out and how that is said; how large the images are."""
+"""Which files of an image folder are images, which are left out, how that is reported, and the size of the images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_pillow_opens_is_an_image_whatever_its_name(photos: Path) -> None:
     assert sum(map(len, (dataset.train, dataset.val, dataset.test))) == 20
 
 
-# what a file holds -> what is said of it
+# contents of a file -> what the error says
 UNREADABLE = {
     "j.HEIC": (b"\0\0\0\x18ftypheic", "HEIC, which Pillow reads only with a plug-in"),
     "k.cr2": (b"II*\0", "a raw photograph"),
@@ -77,7 +77,7 @@ UNREADABLE = {
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
         "Pillow cannot read EPS by itself",
     ),
-    # the head of a Targa file, which has no signature
+    # the header of a Targa file, which has no signature
     "p.bin": (
         bytes([0, 0, 2, *[0] * 9, 4, 0, 4, 0, 24, 0, *[7] * 48]),
         "not an image of a format that Pillow knows",

@@ -1,4 +1,4 @@
-"""Which folders are splits and which are classes, for the layouts in which image data sets come."""
+"""Which folders are splits and which are classes, for common layouts of image datasets."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def make(root: Path, folders: str) -> TrialConfig:
 
 
 def splits(notes: tuple[str, ...]) -> str:
-    """Return where each split lies, in one line: `train a/train, test cut`."""
+    """Return where each split comes from, in one line: `train a/train, test cut`."""
     lines = (re.match(r"(train|val|test): (?:([^,]*)/, |(cut))?", note) for note in notes)
     return ", ".join(f"{line[1]} {line[2] or line[3] or '.'}" for line in lines if line)
 
 
-# what lies there -> where the splits are read from
+# contents -> where the splits are read from
 READ = {
     "cat dog": "train ., val cut, test cut",
     "train/cat train/dog": "train train, val cut, test cut",
@@ -82,7 +82,7 @@ def test_known_layouts_are_read_as_what_they_are(folders: str, tmp_path: Path) -
     assert splits(data_notes(config)) == READ[folders]
 
 
-# a class may be called like a split: what matters is what it holds, and what it stands beside
+# a class may be named like a split: its contents and its siblings decide
 CLASSES = {
     "bus train truck": "bus train truck",
     "bus train train/steam:1 truck": "bus train truck",
@@ -106,7 +106,7 @@ def test_class_folders_are_told_from_splits(folders: str, tmp_path: Path) -> Non
     assert list(describe(make(tmp_path, folders)).classes) == CLASSES[folders].split()
 
 
-# what lies there -> what the error says
+# contents -> what the error says
 REFUSED = {
     "train/cat train/dog cats dogs": "cats/ and dogs/ are not a split",
     "train1/cat train1/dog train2/cat train2/dog": "train1/ and train2/ all seem to be for train",

@@ -1,4 +1,4 @@
-"""Every kind of image gives the pixels that a person sees: transparency, depth, range, metadata."""
+"""Every kind of image yields the pixels that a person sees: transparency, depth, range, metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.errors import DataError, LabWarning
 
 SIZE = 8
 GREY = np.full((SIZE, SIZE), 100, np.uint8)
-# black on clear on the left, and on the right grey that is opaque
+# left: black on transparent; right: opaque grey
 CLEAR = np.zeros((SIZE, SIZE, 4), np.uint8)
 CLEAR[:, SIZE // 2 :] = (100, 100, 100, 255)
 
@@ -51,7 +51,7 @@ def tiff(values: NDArray[Any], **options: Any) -> bytes:
 
 
 def packed_tiff() -> bytes:
-    """Return a TIFF of 12 bits a pixel, 1607 in all of them."""
+    """Return a TIFF with 12 bits per pixel, all of them 1607."""
     data = bytes.fromhex("647647") * (SIZE * SIZE // 2)
     tags = [
         (256, SIZE),
@@ -77,7 +77,7 @@ def palette() -> bytes:
 
 
 def keyed(mode: str) -> bytes:
-    """Return a PNG of which black is clear."""
+    """Return a PNG in which black is transparent."""
     image = Image.fromarray(CLEAR[..., :3]).convert(mode)
     return saved(image, "PNG", transparency=0 if mode == "L" else (0, 0, 0))
 
@@ -126,7 +126,7 @@ def colour(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def big_tiff_colour(top: float) -> bytes:
-    """Return a compressed TIFF of 16-bit colour, which Pillow can read and not write."""
+    """Return a compressed TIFF of 16-bit colour, which Pillow can read but not write."""
     values = colour(ramp(top, "<u2"))
     data = zlib.compress(values.tobytes())
     tags = [
@@ -169,7 +169,7 @@ KNOWN: dict[str, Callable[[], bytes]] = {
 
 
 def loaded(tmp_path: Path, *contents: bytes, **settings: Any) -> Dataset:
-    """Return a dataset of which one class holds `contents`."""
+    """Return a dataset with `contents` in one class."""
     for name in ("deep", "plain"):
         (tmp_path / "photos" / name).mkdir(parents=True)
     for number in range(4):
@@ -260,7 +260,7 @@ def test_every_mode_keeps_its_level(mode: str, tmp_path: Path) -> None:
 
 
 def exif(*entries: tuple[int, int, bytes]) -> bytes:
-    """Return big-endian Exif data of tags, their types and their values of at most four bytes."""
+    """Return big-endian Exif data made of tags, their types and values of at most four bytes."""
     body = b"".join(struct.pack(">HHI", tag, kind, 1) + value.ljust(4, b"\0") for tag, kind, value in entries)
     return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + body + b"\0\0\0\0"
 

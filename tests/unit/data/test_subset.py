@@ -23,7 +23,7 @@ def _fresh() -> None:
 
 
 def _split(labels: list[int]) -> Split:
-    """Images that hold their place and their label."""
+    """Images whose pixels are their index and their label."""
     pixels = torch.tensor([[place, label] for place, label in enumerate(labels)], dtype=torch.uint8)
     return Split(pixels.view(-1, 2, 1, 1), torch.tensor(labels))
 
@@ -118,7 +118,7 @@ def test_a_dataset_of_some_classes_is_as_described() -> None:
     assert info == DataInfo((3, 8, 8), ("pattern7", "pattern2", "pattern4"), 2_000)
     assert dataset.classes == info.classes
     assert _counts(dataset.train, 3) == [17, 17, 16]
-    assert _counts(dataset.val, 3) == [20] * 3  # of all training images, before the sample
+    assert _counts(dataset.val, 3) == [20] * 3  # taken from all training images, before the sample is drawn
     assert _counts(dataset.test, 3) == [50] * 3
     whole = load_data(_config())
     assert torch.equal(

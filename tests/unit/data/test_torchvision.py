@@ -119,7 +119,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on a local web server that torchvision fetches Fashion-MNIST from, by its own code."""
+    """A folder on a local web server from which torchvision's own code downloads Fashion-MNIST."""
     raw = _write_mnist(tmp_path / "mirror")
     for file in list(raw.iterdir()):
         (raw / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))

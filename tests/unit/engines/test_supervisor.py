@@ -262,7 +262,7 @@ def test_a_trial_that_always_kills_its_worker_is_given_up_with_the_reason(
     assert sorted(study.states) == ["COMPLETE", "FAIL"]
     (failed,) = (event for event in policy.of(TrialEnded) if event.outcome == "failed")
     assert failed.error == (
-        "its process died every one of the 2 times it was tried, the last time by SIGKILL, which the kernel sends "
+        "its process died every time it was tried (2 times), the last time by SIGKILL, which the kernel sends "
         "when memory runs out"
     )
 

@@ -1,4 +1,4 @@
-"""Building blocks: sums that add up, and nets made of any of them."""
+"""Blocks: their sums, and nets made of any combination of them."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_counts_of_blocks_without_allocating_are_those_of_the_model(norm: str) -
 
 
 def _size_after(values: dict[str, Any], size: int) -> int:
-    """Return the side of the last map; 0 where a pooling finds too little."""
+    """Return the side of the last feature map; 0 if it is too small for a pooling."""
     for stride, pool in zip(values["stride"], values["pool"], strict=True):
         size = -(-size // stride) // pool
     return size

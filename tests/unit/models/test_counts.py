@@ -1,4 +1,4 @@
-"""The reports' parameter counts (docs/RESULTS.md), counted without allocating anything."""
+"""The parameter counts of the reports (docs/RESULTS.md), computed without allocating anything."""
 
 from __future__ import annotations
 

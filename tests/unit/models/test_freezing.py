@@ -1,4 +1,4 @@
-"""Freezing: which layers are a block, and that a frozen one stays as it is."""
+"""Freezing: which layers form a block, and that frozen blocks do not change."""
 
 from __future__ import annotations
 

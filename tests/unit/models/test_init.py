@@ -1,4 +1,4 @@
-"""Initial weights: each scheme's spread, zero biases, untouched norms."""
+"""Weight initialisation: the spread of each scheme, zero biases, unchanged norms."""
 
 from __future__ import annotations
 

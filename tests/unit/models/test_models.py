@@ -1,4 +1,4 @@
-"""Models: what builds, refused sizes, counts and tables that tell the truth."""
+"""Models: what can be built, sizes that are refused, correct counts and tables."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_table_names_every_layer_and_the_totals() -> None:
         (
             {"norm": "batch", "filters": [4, 4, 4], "pool": [4, 2, 1]},
             "norm=batch",
-        ),  # of 8×8 a map of 1×1 is left
+        ),  # reduces 8×8 to 1×1
         ({"architecture": "resnet18", "stem": "imagenet"}, "architecture=resnet18"),
     ],
 )
@@ -142,7 +142,9 @@ def test_batches_of_one_image_are_refused_where_batch_norm_gets_one_value(
     ):
         summarize_config(config, shape, 4)
     model = build_model(config, shape, 4).train()
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):  # what it would end in
+    with pytest.raises(
+        ValueError, match="Expected more than 1 value per channel"
+    ):  # how it would fail otherwise
         model(torch.zeros(1, *shape))
     assert summarize_config(parse_config({**values, "batch_size": 2}), shape, 4).params
 

@@ -1,4 +1,4 @@
-"""torchvision's nets on every size of image, in the parts of our own."""
+"""torchvision's nets with every image size, in the same parts as lab's own."""
 
 from __future__ import annotations
 

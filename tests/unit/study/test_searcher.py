@@ -148,7 +148,7 @@ def test_nothing_that_may_be_trained_ends_with_a_reason(
     monkeypatch.setattr("lab.study.search.searcher._TRIES", tries)
     study.plan("sampler: {name: random, seed: 1}", rest="constraints: [params <= 5]")
     with pytest.raises(
-        StudyError, match=rf"{tries} suggestions in a row may not be trained, .*params <= 5 must hold"
+        StudyError, match=rf"{tries} suggestions in a row were not valid, .*params <= 5 must hold"
     ):
         study.work()
     assert study.states() == {"waiting": 6}

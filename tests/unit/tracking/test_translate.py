@@ -69,14 +69,14 @@ def _of_an_artifact(status: int) -> requests.HTTPError:
     [
         (
             _answer(401, "You are not authenticated."),
-            r"the password is wrong or missing \(401\)\. Set",
+            r"password is wrong or missing \(401\)\. Set",
         ),
-        (_of_an_artifact(401), r"the password is wrong or missing \(401\)\. Set"),
+        (_of_an_artifact(401), r"password is wrong or missing \(401\)\. Set"),
         (
             _answer(403, "Permission denied"),
-            r"this account is not allowed to do that \(403\)\. .*'Permission denied'\.",
+            r"this account lacks permission \(403\)\. .*'Permission denied'\.",
         ),
-        (_of_an_artifact(403), r"this account is not allowed to do that \(403\)\."),
+        (_of_an_artifact(403), r"this account lacks permission \(403\)\."),
     ],
 )
 def test_refused_names_the_credentials(error: Exception, why: str) -> None:
@@ -91,9 +91,8 @@ def test_refused_names_the_credentials(error: Exception, why: str) -> None:
 def test_a_server_that_does_not_know_its_name() -> None:
     found = told(_answer(403, "Invalid Host header - possible DNS rebinding attack detected"))
     assert type(found) is TrackingError
-    assert (
-        "the server does not answer to the name mlflow.example (403). Start it with --allowed-hosts"
-        in str(found)
+    assert "the server does not accept the name mlflow.example (403). Start it with --allowed-hosts" in str(
+        found
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a model goes wrong: checked against scikit-learn and by counting."""
+"""Error analysis, checked against scikit-learn and by counting."""
 
 from __future__ import annotations
 

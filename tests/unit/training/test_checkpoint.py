@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, verified, and never code."""
+"""Checkpoints: written whole or not at all, verified, and never executed."""
 
 from __future__ import annotations
 

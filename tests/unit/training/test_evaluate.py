@@ -1,4 +1,4 @@
-"""Evaluating a model: the plain numbers always, how sure it was only where that is asked for."""
+"""Evaluation: loss and accuracy always, confidences only on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = 7
 
 
 class Lookup(nn.Module):
-    """Answers with given logits [N, C]: the first pixel of an image is its number."""
+    """Returns given logits [N, C]: the first pixel of an image is its index."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()

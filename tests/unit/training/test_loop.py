@@ -1,4 +1,4 @@
-"""The training loop: learns, stops for the right reason, and continues to the last bit."""
+"""The training loop: it learns, stops for the right reason, and continues bit for bit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trainer(**values: Any) -> Trainer:
 
 
 def curves(trained: Trainer) -> list[dict[str, float]]:
-    """Return what does not depend on the clock."""
+    """Return the metrics that do not depend on the clock."""
     clock = ("epoch_seconds", "images_per_second", "mined_seconds")
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
 
@@ -105,7 +105,7 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
 
 
 def stopped_after(asked: int, values: dict[str, Any]) -> Trainer:
-    """Return a trainer that was told to stop when it asked for that time."""
+    """Return a trainer that was told to stop after `asked` steps."""
     config = TrialConfig(**{**TINY, **values})
     answers = iter([False] * asked + [True])
     stopped = Trainer(config, load_data(config), lambda: next(answers))
@@ -146,7 +146,7 @@ def test_a_checkpoint_is_due_every_so_many_steps_of_an_epoch() -> None:
 
 def test_while_batches_are_mined_nothing_can_be_continued() -> None:
     mining = {"hard_mining_from": 1, "hard_mining_fraction": 0.5}
-    assert not stopped_after(9, mining).is_settled  # seven steps, the end of them, and one of the mined
+    assert not stopped_after(9, mining).is_settled  # seven steps, the end of the epoch, and one mined step
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_while_batches_are_mined_nothing_can_be_continued() -> None:
 def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     state = stopped_after(3, {}).state_dict()
     state["under_way"] |= wrong
-    with pytest.raises(ValueError, match="the checkpoint's under_way is not what a trial keeps"):
+    with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
         trainer().load_state_dict(state)
 
 
@@ -236,7 +236,7 @@ def test_divergence_ends_it_at_the_step(exploding_loss: str) -> None:
     epochs = list(trained.epochs())
     assert trained.outcome is Outcome.DIVERGED
     assert trained.diverged_step == 3
-    assert len(epochs) == 1  # what there was of it
+    assert len(epochs) == 1  # the part before it diverged
     assert set(epochs[0].metrics) == {"train_loss", "train_accuracy"}
     assert math.isfinite(epochs[0].metrics["train_loss"])
     assert trained.finished
@@ -264,7 +264,7 @@ def test_it_stops_between_two_steps() -> None:
     stopped = Trainer(config, load_data(config), lambda: next(asked))
     with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)
-    assert stopped.epoch == 1  # seven steps are an epoch
+    assert stopped.epoch == 1  # an epoch has seven steps
 
 
 def test_bf16_learns_as_well_as_fp32() -> None:

@@ -1,4 +1,4 @@
-"""Patience against a naive reference that looks at the whole history."""
+"""Patience, compared with a naive reference that sees the whole history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ values = st.lists(st.one_of(st.integers(-5, 5).map(float), st.just(math.nan)), m
 
 
 def naive(history: list[float], mode: str, patience: int, min_delta: float) -> tuple[int | None, int]:
-    """Return the best epoch (1-based) and after how many epochs training stops."""
+    """Return the best epoch (1-based), and the number of epochs after which training stops."""
     best, best_epoch = None, None
     for epoch, value in enumerate(history, start=1):
         gain = math.nan if best is None else (value - best if mode == "max" else best - value)

@@ -1,4 +1,4 @@
-"""What an epoch adds up: means, windows over the iterations, and the worst batches."""
+"""Running totals of an epoch: means, windows over iterations, and the worst batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.training.sums import Sums
 
 
 def sums_of(losses: list[float], sizes: list[int]) -> Sums:
-    """Return the sums of steps in which the first half of the images was right."""
+    """Return the sums of steps in which the first half of the images was correct."""
     sums = Sums.of(len(losses), torch.device("cpu"))
     for loss, size in zip(losses, sizes, strict=True):
         labels = torch.zeros(size, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Hard-batch mining, curves against the iteration, frozen blocks, and beginning with trained weights."""
+"""Hard-batch mining, metrics by iteration, frozen blocks, and starting from trained weights."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_fitting_looks_at_shapes_only() -> None:
 def test_a_net_that_an_exploding_loss_killed_has_diverged() -> None:
     values = {"optimizer": "sgd", "norm": "none", "epochs": 3, "batch_size": 100}
     trained = finish(trainer(**values, lr=30.0))
-    assert all(math.isfinite(epoch["train_loss"]) for epoch in trained.history)  # finite, and dead
+    assert all(math.isfinite(epoch["train_loss"]) for epoch in trained.history)  # finite but dead
     assert trained.outcome is Outcome.DIVERGED
     assert trained.diverged_step is not None
     assert 1 <= trained.diverged_step <= 54

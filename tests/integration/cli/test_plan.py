@@ -1,3 +1,5 @@
+"""`lab plan`."""
+
 from __future__ import annotations
 
 import csv
@@ -40,7 +42,7 @@ def test_csv_has_a_row_for_each_cell(bare_lab: Any) -> None:
     assert (rows[0]["params"], rows[0]["filters"], rows[0]["width"]) == ("762", "4", "4")
 
 
-def test_table_says_why_a_cell_is_left_out(bare_lab: Any) -> None:
+def test_the_table_says_why_a_cell_is_excluded(bare_lab: Any) -> None:
     text = bare_lab("plan", "tiny.yaml", "--set", "width=64").stdout
     assert "excluded: lr=0.02, activation=tanh" in text
     assert "3 feasible (0 complete), 1 excluded" in text
@@ -65,40 +67,7 @@ def test_a_million_cells_are_planned_lazily(bare_lab: Any) -> None:
     assert "999,997 more cells not shown" in bare_lab("plan", "million.yaml", "--limit", "3").stdout
 
 
-def test_check_tells_everything_about_all_files(bare_lab: Any) -> None:
-    home = bare_lab.home
-    (home / "bad1.yaml").write_text("name: Bad Name\nbase:\n  datset: digits\n  lr: fast\n")
-    (home / "bad2.yaml").write_text("grid:\n  lr: [0.1, 0.1]\nconstraints:\n  - parms < 3\n")
-    result = bare_lab("check", "bad1.yaml", "tiny.yaml", "bad2.yaml", "nope.yaml")
-    assert result.exit_code == 2
-    assert result.stdout == "ok  tiny.yaml: 4 cells, 3 feasible\n"
-    for place in (
-        "bad1.yaml:1: name: ",
-        "bad1.yaml:3: base.datset: ",
-        "bad1.yaml:4: base.lr: ",
-        "bad2.yaml:2: grid.lr",
-        "bad2.yaml:4: constraints[0]: ",
-        "nope.yaml: no such file",
-    ):
-        assert place in result.stderr
-    assert result.stderr.count("Error: ") == 1
-
-
-def test_check_finds_cells_that_cannot_be_built(bare_lab: Any) -> None:
-    (bare_lab.home / "deep.yaml").write_text("base: {dataset: digits}\ngrid: {depth: [1, 9]}\n")
-    result = bare_lab("check", "deep.yaml")
-    assert result.exit_code == 2
-    assert "cell 1 (depth=9)" in result.stderr
-
-
-def test_check_without_the_data(bare_lab: Any) -> None:
-    (bare_lab.home / "photos.yaml").write_text("base: {dataset: image_folder, data_dir: nowhere}\n")
-    result = bare_lab("check", "photos.yaml")
-    assert result.exit_code == 0
-    assert "not checked against the data" in result.stdout
-
-
-def test_a_plan_beside_the_study_that_is_there(swept: Any) -> None:
+def test_a_plan_of_an_existing_study(swept: Any) -> None:
     lab = swept
     assert (
         "Study 'tiny': 0 new cells, 3 already in the study (3 complete)\n" in lab("plan", "tiny.yaml").stdout
@@ -117,7 +86,7 @@ def test_a_plan_beside_the_study_that_is_there(swept: Any) -> None:
     assert "2 new cells, 0 already in the study (0 complete)\n" in part
 
 
-def test_the_plan_says_what_is_set_for_the_studies_that_are_needed(bare_lab: Any) -> None:
+def test_it_says_which_overrides_reach_needed_studies(bare_lab: Any) -> None:
     base = "base: {dataset: synthetic, image_size: 8, width: 4}\n"
     (bare_lab.home / "first.yaml").write_text(base + "grid: {lr: [0.1]}\n")
     (bare_lab.home / "second.yaml").write_text(base + "needs: first.yaml\nrepeats: 2\n")

@@ -1,0 +1,188 @@
+"""What the database has of one study: its record, its trials, and whether any of them may still start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+
+from lab.study.faults import translated
+from lab.study.liveness import worker_name
+from lab.study.record import OWN_TRIAL, State, StudyKey, StudyRecord, TrialKey, TrialRecord, noted
+from lab.study.storage import READING, PatientStorage
+
+__all__ = ["StudyView"]
+
+_NEXT_WAITING = sa.text(
+    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
+    f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT 1"
+)
+_WAITING = sa.text(
+    f"SELECT COUNT(*) FROM trials t WHERE t.study_id = :study AND t.state = 'WAITING' AND {OWN_TRIAL}"
+)
+_WAITING_ALONE = sa.text(
+    "SELECT COUNT(*) FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+    f"WHERE t.study_id = :study AND t.state = 'WAITING' AND a.key = '{noted(TrialKey.ALONE)}' "
+    f"AND a.value_json = 'true' AND {OWN_TRIAL}"
+)
+_UNFINISHED = sa.text(
+    "SELECT DISTINCT t.state FROM trials t WHERE t.study_id = :study AND t.state IN ('WAITING', 'RUNNING') "
+    f"AND {OWN_TRIAL}"
+)
+_HOLDER = sa.text(
+    "SELECT t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes a "
+    f"ON a.trial_id = t.trial_id AND a.key = '{noted(TrialKey.WORKER)}' WHERE t.trial_id = :trial"
+)
+_CELLS_SINCE = sa.text(
+    "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+    "WHERE t.study_id = :study AND t.trial_id > :after "
+    f"AND a.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}') "
+    f"AND {OWN_TRIAL} ORDER BY t.trial_id"
+)
+_ATTRIBUTES = sa.text(
+    "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN :keys"
+).bindparams(sa.bindparam("keys", expanding=True))
+_FLAGS = (StudyKey.CANCELLED, StudyKey.EXHAUSTED, StudyKey.SEARCH, StudyKey.SECONDS, StudyKey.BEGAN)
+
+
+class StudyView:
+    """The study called `name` in `storage`, which must exist, read without changing anything.
+
+    What is asked often, or of thousands of trials, is read from the database's tables. Trials that another program has
+    added to the study are left out.
+    """
+
+    def __init__(self, storage: PatientStorage, name: str) -> None:
+        self.storage = storage
+        self.name = name
+        self.study_id = storage.get_study_id_from_name(name)
+        self._study = optuna.load_study(study_name=name, storage=storage)
+
+    def record(self) -> StudyRecord:
+        """Return what is noted of the study now."""
+        attributes = self.storage.get_study_user_attrs(self.study_id)
+        return StudyRecord.read(self.name, attributes, maximize=self._maximizes_first)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the study's own trials in any of `states` (all if none is given) as Optuna has them, by number."""
+        return [trial for trial in self._all_trials(*states) if TrialRecord(trial).is_own]
+
+    def records(self, *states: TrialState, missing: Collection[str] = ()) -> list[TrialRecord]:
+        """Return the records of the study's own trials, by number.
+
+        Args:
+            states: Optuna's, of the only trials to return; all if none is given.
+            missing: ids of the runs that no longer exist, from `Tracker.missing_runs`.
+        """
+        study = self.record()
+        records = (TrialRecord(trial, study, missing) for trial in self._all_trials(*states))
+        return [record for record in records if record.is_own]
+
+    def newest(self, missing: Collection[str] = ()) -> dict[str, TrialRecord]:
+        """Return each cell's newest trial by cell hash; of a search each draft's, without those that are void."""
+        return {record.cell: record for record in self.records(missing=missing) if not record.is_void}
+
+    def states(self, missing: Collection[str] = ()) -> dict[str, State]:
+        """Return the state of each cell by cell hash.
+
+        Args:
+            missing: ids of the runs that no longer exist, from `Tracker.missing_runs`.
+        """
+        return {cell: record.state for cell, record in self.newest(missing).items()}
+
+    def others(self) -> list[FrozenTrial]:
+        """Return the trials that another program has added to the study, which lab leaves alone."""
+        return [trial for trial in self._all_trials() if not TrialRecord(trial).is_own]
+
+    def completed(self) -> list[FrozenTrial]:
+        """Return the trials that have a value, by number."""
+        return self.trials(TrialState.COMPLETE)
+
+    def waits(self) -> bool:
+        """Whether any trial waits that a worker may start."""
+        return self._next_waiting() is not None and not self._starts_none()
+
+    def waiting(self) -> int:
+        """Return how many trials wait that a worker may start."""
+        return 0 if self._starts_none() else int(self._rows(_WAITING)[0][0])
+
+    def waiting_alone(self) -> int:
+        """Return how many of them need a GPU to themselves, having run out of memory on a shared one."""
+        count = int(self._rows(_WAITING_ALONE)[0][0])
+        return count if count and not self._starts_none() else 0
+
+    def is_over(self) -> bool:
+        """Whether no trial is running, and none is waiting that may still start."""
+        states = {state for (state,) in self._rows(_UNFINISHED)}
+        return not states or (states == {"WAITING"} and self._starts_none())
+
+    def is_exhausted(self) -> bool:
+        """Whether the study is a search that has reached its budget or target: its waiting trials never start."""
+        return self._flags().exhausted
+
+    def is_out_of_time(self) -> bool:
+        """Whether trials wait that do not start, because the study's time is up."""
+        study = self._flags()
+        return study.is_late and not study.exhausted and self._next_waiting() is not None
+
+    def is_mine(self, trial_id: int) -> bool:
+        """Whether a claimed trial still belongs to this process: it has not ended and no other worker has it.
+
+        Raises:
+            StudyError: the database cannot be read now; this does not wait for it.
+        """
+        with translated(self.storage.database):
+            with self.storage.engine.connect().execution_options(**READING) as connection:
+                row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
+            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
+
+    def is_disowned(self) -> bool:
+        """Whether a running trial has no worker noted: that is about to do so, or was killed at that point."""
+        return any(not record.has_worker for record in self.records(TrialState.RUNNING))
+
+    def is_cancelled(self) -> bool:
+        """Whether the study was cancelled: no trial is claimed until it is resumed."""
+        return self._noted(StudyKey.CANCELLED).cancelled
+
+    def cells_since(self, trial_id: int) -> tuple[set[str], int]:
+        """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
+        rows = self._rows(_CELLS_SINCE, after=trial_id)
+        with translated(self.storage.database):
+            return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
+
+    @cached_property
+    def _maximizes_first(self) -> bool:
+        return self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
+
+    def _noted(self, *keys: str) -> StudyRecord:
+        """Return the study's record as far as `keys` tell, without reading what may be long."""
+        rows = self._rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
+        with translated(self.storage.database):
+            return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
+
+    def _next_waiting(self, after: int = 0) -> int | None:
+        """Return the id of the first waiting trial after the one with the id `after`."""
+        rows = self._rows(_NEXT_WAITING, after=after)
+        return int(rows[0][0]) if rows else None
+
+    def _flags(self) -> StudyRecord:
+        """Return the study's record as far as it decides whether trials may start."""
+        return self._noted(*_FLAGS)
+
+    def _starts_none(self) -> bool:
+        return self._flags().starts_none
+
+    def _all_trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+
+    def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
+        def read() -> list[Any]:
+            with self.storage.engine.connect() as connection:
+                return list(connection.execute(query, {"study": self.study_id, **values}))
+
+        return self.storage.patiently(read)

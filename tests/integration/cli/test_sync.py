@@ -1,0 +1,33 @@
+"""`lab sync`, after a run whose server was unreachable."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import pytest
+
+
+def test_training_does_not_need_the_server(bare_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["lab.cli.train"], "_END_SECONDS", 0.1)  # `lab.cli.train` is the command
+    monkeypatch.setattr("lab.tracking.journals.time.time", lambda: 2e9)  # so that all of it is old
+    nowhere = ("--tracking-uri", "http://127.0.0.1:9")
+    result = bare_lab("train", "--config", "config.yaml", "--epochs", "1", *nowhere)
+    assert result.exit_code == 0, result.stderr
+    assert "Connecting failed at http://127.0.0.1:9: " in result.stderr
+    assert "Until it answers, everything logged is kept in .lab/journal" in result.stderr
+    told = r"Not delivered to http://127.0.0.1:9: \d+ writes of 1 run\. .*`lab sync`.* delivers them"
+    assert re.search(told, result.stderr)
+    assert "run pending-" in result.stdout
+    assert re.search(told, bare_lab("status", *nowhere).stdout)
+    synced = bare_lab("sync", *nowhere)
+    assert (synced.exit_code, synced.stdout) == (1, "")
+    assert "Run `lab sync` again once it answers" in synced.stderr
+    assert re.search(r"Left in .*journal: \d+ writes of 1 run\n", synced.stderr)
+    other = bare_lab("sync")
+    assert (other.exit_code, "Nothing is left to deliver to sqlite" in other.stdout) == (0, True)
+    assert (
+        "There is more to deliver to another store: lab sync --tracking-uri http://127.0.0.1:9"
+        in other.stderr
+    )

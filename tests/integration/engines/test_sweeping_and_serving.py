@@ -1,0 +1,118 @@
+"""Sweeps and services over workers in this process, on stand-in devices: what they share and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.config import Grid
+from lab.engines import Stores, serve, submit, sweep
+from lab.engines.devices import Device
+from lab.engines.inline import InlineLauncher
+from lab.errors import ConfigError, ResourceError
+from lab.study import Event, TrialEnded, TrialQueue, TrialStarted, find_queue
+from lab.tracking import connect
+
+MakeGrid = Callable[..., Grid]
+GB = 10**9
+BRIEF = "budget: {seconds: 0.001}"  # over when the first trial has begun
+
+
+def queue_of(stores: Stores, study: str = "tiny") -> TrialQueue:
+    queue = find_queue(stores.storage, study)
+    assert queue is not None
+    return queue
+
+
+def states(queue: TrialQueue) -> list[str]:
+    return sorted(queue.states().values())
+
+
+def study_status(stores: Stores, study: str = "tiny") -> list[str]:
+    tracker = connect(stores.tracking_uri)
+    found: list[str] = tracker.runs(tracker.experiment(study), tags={"lab.kind": "study"})["status"].tolist()
+    return found
+
+
+def test_a_sweep_stops_starting_trials_when_its_time_is_up(stores: Stores, make_grid: MakeGrid) -> None:
+    result = sweep(make_grid(more=BRIEF), stores, launcher=InlineLauncher())
+    assert (result.ending, result.states) == ("out_of_time", {"complete": 1, "waiting": 2})
+    assert study_status(stores) == ["KILLED"]
+    again = sweep(make_grid(more=BRIEF), stores, launcher=InlineLauncher())
+    assert (again.ending, again.states) == ("out_of_time", {"complete": 2, "waiting": 1})
+    assert sweep(make_grid(), stores, launcher=InlineLauncher()).ending == "done"
+
+
+def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(
+    stores: Stores, make_grid: MakeGrid
+) -> None:
+    submit(make_grid(more=BRIEF), stores)
+    submit(make_grid(name="free"), stores)
+    served = serve(stores, launcher=InlineLauncher(), idle_exit=0)
+    assert (served.done, served.failed, served.broken) == (4, 0, set())
+    queue = queue_of(stores)
+    assert states(queue) == ["complete", "waiting", "waiting"]
+    assert queue.is_out_of_time()
+    assert queue.record().concluded
+    assert (study_status(stores), study_status(stores, "free")) == (["KILLED"], ["FINISHED"])
+    submit(make_grid(more=BRIEF), stores)  # gives it that time again
+    assert serve(stores, launcher=InlineLauncher(), idle_exit=0).done == 1
+    assert states(queue) == ["complete", "complete", "waiting"]
+
+
+def test_a_service_tells_what_happens_in_order(stores: Stores, make_grid: MakeGrid) -> None:
+    submit(make_grid(), stores)
+    heard: list[tuple[str, Event]] = []
+    serve(
+        stores,
+        studies=["tiny"],
+        launcher=InlineLauncher(),
+        idle_exit=0,
+        on_event=lambda queue, event: heard.append((queue.name, event)),
+    )
+    kinds = [type(event) for _, event in heard if isinstance(event, TrialStarted | TrialEnded)]
+    assert kinds == [TrialStarted, TrialEnded] * 3
+    assert {name for name, _ in heard} == {"tiny"}
+
+
+def test_a_broken_study_is_told_once_and_keeps_no_other_from_being_trained(
+    stores: Stores, make_grid: MakeGrid
+) -> None:
+    submit(make_grid(more="gpu_memory: 16GB"), stores)
+    submit(make_grid(name="well"), stores)
+    troubles: list[str] = []
+    launcher = InlineLauncher((Device("0", 8 * GB),))
+    served = serve(stores, launcher=launcher, idle_exit=3, on_trouble=troubles.append)
+    assert states(queue_of(stores, "well")) == ["complete"] * 3
+    assert states(queue_of(stores)) == ["waiting"] * 3
+    (trouble,) = troubles
+    assert trouble.startswith("tiny: gpu_memory: a trial needs 16 GB, but GPU 0 has 8 GB.")
+    assert trouble.endswith("It is tried again later; other studies continue")
+    assert (served.done, served.broken, served.in_vain) == (3, {"tiny"}, False)
+
+
+def test_a_sweep_that_no_gpu_is_large_enough_for_queues_nothing(stores: Stores, make_grid: MakeGrid) -> None:
+    launcher = InlineLauncher((Device("0", 8 * GB), Device("1", 12 * GB)))
+    with pytest.raises(ResourceError, match=r"a trial needs 16 GB, but GPU 0 has 8 GB, GPU 1 has 12 GB"):
+        sweep(make_grid(more="gpu_memory: 16GB"), stores, launcher=launcher)
+    with pytest.raises(ResourceError, match=r"a trial needs 20 GB"):
+        sweep(make_grid(), stores, launcher=launcher, gpu_memory=20 * GB)
+    with pytest.raises(ConfigError, match="give only one of them"):
+        sweep(make_grid(), stores, launcher=launcher, gpu_memory=GB, workers_per_gpu=2)
+    assert find_queue(stores.storage, "tiny") is None
+
+
+def test_a_sweep_shares_gpus(stores: Stores, make_grid: MakeGrid) -> None:
+    class Counting(InlineLauncher):
+        most = 0
+
+        def start(self, *args: object) -> int:
+            number = super().start(*args)  # type: ignore[arg-type]
+            Counting.most = max(Counting.most, len(self))
+            return number
+
+    launcher = Counting((Device("0", 8 * GB),))
+    result = sweep(make_grid(epochs=8), stores, launcher=launcher, workers_per_gpu=2)
+    assert result.states == {"complete": 3}
+    assert Counting.most == 2

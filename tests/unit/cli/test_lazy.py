@@ -1,0 +1,34 @@
+"""What the command line costs before it does anything: help must not wait for libraries that training needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from lab.cli import main
+
+CODE = """
+import sys
+from lab.cli import main
+
+for command in ([], *([name] for name in main.commands)):
+    try:
+        main([*command, "--help"], prog_name="lab")
+    except SystemExit as end:
+        assert end.code == 0, command
+    slow = {"torch", "mlflow", "optuna", "pandas", "matplotlib", "sqlalchemy", "sklearn", "fcntl"} & set(sys.modules)
+    assert not slow, (command, slow)
+"""
+
+
+def test_help_needs_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: lab ") == 1 + len(main.commands)
