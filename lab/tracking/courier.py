@@ -23,6 +23,7 @@ from lab.tracking.writes import Open, Write, merged
 
 __all__ = ["Courier"]
 
+_CLOSE_SECONDS = 10.0  # for a slow disk to take and delete a journal
 _STOP_SECONDS = 0.5  # for the thread to put down what it has in hand
 
 
@@ -86,7 +87,12 @@ class Courier:
     @property
     def has_ended(self) -> bool:
         """Whether it takes no more writes."""
-        return self._ended or self._stopped or (self._thread is not None and not self._thread.is_alive())
+        return self._ended or self._stopped or self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its thread has ended, and the journal is closed."""
+        return self._thread is not None and not self._thread.is_alive()
 
     def start(self) -> None:
         """Deliver from a thread, for as long as the store needs to take it."""
@@ -211,9 +217,9 @@ class Courier:
         self._again.set()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end, at most `timeout` seconds."""
+        """Wait for the thread to end, at most `timeout` seconds; longer if it only closes its journal."""
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(max(timeout, _CLOSE_SECONDS) if self._ended else timeout)
 
     # the thread
 

@@ -104,7 +104,8 @@ class Couriers:
             if journal is None:
                 return None
             courier = Courier(journal, self._store, self._gate, fresh=not found)
-            self._by_key = {each.key: each for each in (*self, courier)}
+            closing = [each for each in self._by_key.values() if not each.is_gone]
+            self._by_key = {each.key: each for each in (*closing, courier)}
             courier.start()
             return courier
 
