@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STOPPING", "SweepDisplay", "summary", "unverified"]
 
-STOPPING = "Stopping: running trials checkpoint and return to the queue. Press Ctrl-C again to end at once."
+STOPPING = "Stopping: trials checkpoint and return to the queue. Ctrl-C again ends at once."
 
 _LINE_EVERY = 60.0  # maximum seconds between lines where there is no live table
 _OTHER_LINES = 7  # of the live table, besides those of workers

@@ -84,7 +84,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     assert process.returncode == 130
     assert errors.split("\n") == [
         "",
-        "Stopping: running trials checkpoint and return to the queue. Press Ctrl-C again to end at once.",
+        "Stopping: trials checkpoint and return to the queue. Ctrl-C again ends at once.",
         "",
     ]
     assert "Continue with: lab sweep tiny.yaml --workers 2 --set epochs=60\n" in output

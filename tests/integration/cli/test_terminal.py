@@ -72,7 +72,7 @@ def test_a_live_table_and_ctrl_c(lab: Any, size: tuple[int, int]) -> None:
     for text in ("worker", "trial", "val_accuracy", "tiny: 0/3 done; 2 running, 1 waiting, 0 failed"):
         assert text in terminal.text
     os.write(terminal.master, b"\x03")
-    terminal.read_until("Stopping: running trials checkpoint and return to the queue.")
+    terminal.read_until("Stopping: trials checkpoint and return to the queue.")
     assert terminal.finish() == 130
     assert "Traceback" not in terminal.text
     end = ANSI.sub("", terminal.text.rpartition("\x1b[?25h")[2])  # after the cursor is shown again

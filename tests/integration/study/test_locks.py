@@ -54,7 +54,7 @@ def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
         with (
             pytest.warns(LabWarning, match="Waiting for another process that holds study x"),
             pytest.raises(
-                StudyError, match=r"has had study x to itself .* stopped or be asleep\. Continue it or end it"
+                StudyError, match=r"has held study x for .* stopped or be asleep\. Continue it or end it"
             ),
             alone(engine, "study x"),
         ):

@@ -145,5 +145,5 @@ def test_a_cancelled_study_takes_no_cells(url: str) -> None:
     queue.note("cancelled", True)
     assert queue.claim() is None
     assert list(queue.states().values()) == ["cancelled"] * 2
-    with pytest.raises(StudyError, match="'s' was cancelled; `lab resume s` lets it go on"):
+    with pytest.raises(StudyError, match="'s' was cancelled; `lab resume s` resumes it"):
         submit(grid, feasible_cells(grid), storage, tracker)
