@@ -26,7 +26,7 @@ from lab.config import load_grid, parse_grid
 from lab.engines import Stores, submit, sweep
 from lab.objective import trial as objective
 from lab.study import TrialQueue, find_queue, work
-from lab.study.storage import GRACE_SECONDS
+from lab.study.liveness import GRACE_SECONDS
 from lab.tracking import connect
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import load_checkpoint
