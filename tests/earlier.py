@@ -156,7 +156,7 @@ def runs(home: Path, study: str) -> dict[str, str]:
 def points(database: Path, run_id: str) -> dict[str, list[tuple[int, float]]]:
     """Return all points of a run's metrics except timings; fail if a step is repeated."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for name, step, value in rows(database, _POINTS, run_id):
+    for name, step, value in rows(database, _POINTS, _stored(database, run_id)):
         if name not in CLOCK and not name.startswith("system/"):
             found.setdefault(name, []).append((step, value))
     for name, history in found.items():
@@ -166,9 +166,19 @@ def points(database: Path, run_id: str) -> dict[str, list[tuple[int, float]]]:
 
 def run_tags(database: Path, run_id: str) -> dict[str, str]:
     """Return the tags of a run, its status as `status`."""
+    run_id = _stored(database, run_id)
     tags = dict(rows(database, "SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
     ((status,),) = rows(database, "SELECT status FROM runs WHERE run_uuid = ?", run_id)
     return {**tags, "status": status}
+
+
+def _stored(database: Path, run_id: str) -> str:
+    """Return MLflow's id of a run: studies know one that began while the server was down as `pending-KEY`."""
+    if not run_id.startswith("pending-"):
+        return run_id
+    query = "SELECT run_uuid FROM tags WHERE key = 'lab.journal' AND value = ?"
+    ((stored,),) = rows(database, query, run_id.removeprefix("pending-"))
+    return str(stored)
 
 
 def rows(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:

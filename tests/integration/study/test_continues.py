@@ -248,7 +248,7 @@ def test_a_trial_that_ends_its_process_every_time_fails_and_says_why(
     assert runs["status"].tolist() == ["FAILED"]
     assert runs["tags.lab.outcome"].tolist() == ["failed"]
     assert re.match(
-        "its process died every time it was tried (3 times), the last time by SIGKILL",
+        r"its process died every time it was tried \(3 times\), the last time by SIGKILL",
         runs["tags.lab.error"].iloc[0],
     )
 
