@@ -128,7 +128,7 @@ def fall_asleep(moment: str, stores: Stores) -> None:
 def fall_asleep_alone(stores: Stores) -> None:
     queue = find_queue(stores.storage, "tiny")
     assert queue is not None
-    with queue.alone():
+    with queue.locked():
         nap()
 
 
