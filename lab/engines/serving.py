@@ -81,7 +81,7 @@ def serve(
         ConfigError: both `workers_per_gpu` and `gpu_memory` are given.
         LabError: a store cannot be opened at the start, or refuses these credentials.
     """
-    launcher = launcher or ProcessLauncher()
+    launcher = ProcessLauncher() if launcher is None else launcher
     sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
     tracker = _connect(stores, on_trouble)
     policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop)

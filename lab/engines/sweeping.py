@@ -76,7 +76,8 @@ def sweep(
     """
     stores = stores or Stores()
     planned = check(grid)
-    launcher = launcher or ProcessLauncher()  # imports what workers share while this process plans
+    # imports what workers share while this process plans
+    launcher = ProcessLauncher() if launcher is None else launcher
     sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)
     tracker = open_tracker(planned, stores)
     _load(planned, on_data, download=download)
