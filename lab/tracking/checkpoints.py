@@ -166,6 +166,10 @@ class Uploader:
     def _work(self) -> None:
         while self._offered.wait() and not self._closed.wait(max(0.0, self._due - time.monotonic())):
             self._offered.clear()
+            if (
+                self._closed.is_set()
+            ):  # just now: what `close` has set to wake this thread is cleared with the rest
+                return
             self._due = time.monotonic() + self.pause
             self._upload()
 
