@@ -3,5 +3,7 @@
 import mlflow.server
 from mlflow.cli import cli
 
-mlflow.server._find_app = lambda name: "guard:create_app"  # it accepts only applications that packages register
+mlflow.server._find_app = lambda name: (
+    "guard:create_app"
+)  # it accepts only applications that packages register
 cli()
