@@ -131,7 +131,7 @@ def test_what_is_refused_after_a_change_of_the_password_is_kept_and_delivered_la
     auth.change_password("trainer", "the-new-password")
     run.log_metrics({"val_loss": 0.5}, step=2)
     assert tracker.flush(60).refused == 1
-    with pytest.raises(TrackingError, match=r"the user name or the password is wrong"):
+    with pytest.raises(TrackingError, match=r"the user name or password is wrong"):
         tracker.tags(run.run_id)
     refused = submitted("sync", env={PASSWORD: "mistyped"})
     assert refused.exit_code == 0  # of .lab/journal, in which nothing is
