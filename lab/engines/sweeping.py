@@ -76,8 +76,7 @@ def sweep(
     """
     stores = stores or Stores()
     planned = check(grid)
-    # imports what workers share while this process plans
-    launcher = ProcessLauncher() if launcher is None else launcher
+    launcher = ProcessLauncher() if launcher is None else launcher  # its imports run while this process plans
     sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)
     tracker = open_tracker(planned, stores)
     _load(planned, on_data, download=download)

@@ -17,7 +17,7 @@ from filelock import lock_descriptor
 
 from lab.errors import LabWarning, StudyError
 
-__all__ = ["alone"]
+__all__ = ["locked"]
 
 
 _TAKE = sa.text("SELECT pg_try_advisory_lock(:key)")
@@ -27,7 +27,7 @@ _MOST_SECONDS = 600.0  # planning thousands of cells takes a minute
 
 
 @contextmanager
-def alone(engine: sa.Engine, what: str) -> Iterator[None]:
+def locked(engine: sa.Engine, what: str) -> Iterator[None]:
     """Keep others that ask for the same `what` of this database waiting until the end of the block.
 
     SQLite is used from one machine, where a lock on a file next to the database serves; PostgreSQL has advisory locks.

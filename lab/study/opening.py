@@ -18,7 +18,7 @@ from lab.study.addresses import display_url, parse_address
 from lab.study.copied import follow_copy
 from lab.study.faults import Retry, translated
 from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
-from lab.study.lock import alone
+from lab.study.lock import locked
 from lab.study.storage import READING, PatientStorage
 
 __all__ = ["open_storage"]
@@ -69,7 +69,7 @@ def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     # creating the tables, and following a copy, race with other processes that do the same
-    with warnings.catch_warnings(), alone(sa.create_engine(url, poolclass=sa.NullPool), "tables"):
+    with warnings.catch_warnings(), locked(sa.create_engine(url, poolclass=sa.NullPool), "tables"):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
         if sqlite and url.database:
             _refuse_anothers(Path(url.database))

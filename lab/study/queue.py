@@ -20,7 +20,7 @@ from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
 from lab.study.faults import MalformedError
 from lab.study.liveness import worker_name
-from lab.study.lock import alone
+from lab.study.lock import locked
 from lab.study.record import StudyKey, StudyRecord, TrialKey, TrialRecord, noted
 from lab.study.storage import PatientStorage
 from lab.study.view import StudyView
@@ -56,7 +56,7 @@ class TrialQueue(StudyView):
         Whoever looks at what is there and adds what is missing must do both inside; `add` does not take the lock.
         Where the database may be unreachable, all of it, with the look, must be one call of `storage.patiently`.
         """
-        with alone(self.storage.engine, f"study {self.name}"):
+        with locked(self.storage.engine, f"study {self.name}"):
             yield
 
     def note(self, key: str, value: Any) -> None:

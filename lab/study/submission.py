@@ -12,7 +12,7 @@ from lab.config import Grid, TrialConfig, load_needs
 from lab.errors import StudyError, TrackingError
 from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, keep_to_images
-from lab.study.lock import alone
+from lab.study.lock import locked
 from lab.study.planner import Cell
 from lab.study.queue import TrialQueue
 from lab.study.record import StudyKey, TrialRecord
@@ -150,7 +150,7 @@ def _open(
 
     A search is submitted here as a whole.
     """
-    with alone(storage.engine, f"study {grid.name}"):
+    with locked(storage.engine, f"study {grid.name}"):
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from lab.places import has_mark, mark
-from lab.tracking.rebase import alone_with
+from lab.tracking.rebase import locked_database
 
 __all__ = ["open_client"]
 
@@ -30,7 +30,7 @@ def open_client(uri: str) -> MlflowClient:
         return MlflowClient(uri)
     if not uri.startswith("sqlite"):
         return _opened(uri)
-    with _alone(_database_file(uri)):
+    with _locked(_database_file(uri)):
         return _opened(uri)
 
 
@@ -47,7 +47,7 @@ def _database_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def _alone(database: Path | None) -> Iterator[None]:
+def _locked(database: Path | None) -> Iterator[None]:
     """Let one process at a time create the SQLite `database`: several at once crash in its migrations."""
     if database is None:
         yield
@@ -57,7 +57,7 @@ def _alone(database: Path | None) -> Iterator[None]:
         # MLflow would try for minutes to open what can be no database
         if stat.S_ISDIR(database.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder, not a database", str(database))
-    with alone_with(database):
+    with locked_database(database):
         yield
         _write_ahead(database)
         if not has_mark(database):

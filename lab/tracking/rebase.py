@@ -17,7 +17,7 @@ from filelock import lock_descriptor
 from lab.places import Arrival, absolute_address, arrival, has_mark, mark, sqlite_file
 from lab.tracking.base import Place
 
-__all__ = ["alone_with", "follow", "local_path", "own_folders", "place_of"]
+__all__ = ["follow", "local_path", "locked_database", "own_folders", "place_of"]
 
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -52,7 +52,7 @@ def follow(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pat
         _rebase_journals(journal_dir, absolute_address)  # earlier versions noted relative addresses
     if has_mark(database) and arrival(database) is None:
         return ""
-    with suppress(OSError, sqlite3.Error), alone_with(database):
+    with suppress(OSError, sqlite3.Error), locked_database(database):
         came = arrival(database) if has_mark(database) else _inferred(database)
         if came is not None:
             return _settled(came, tracking_uri, artifact_dir, journal_dir)
@@ -81,7 +81,7 @@ def _is_at(database: Path, address: str) -> bool:
 
 
 @contextmanager
-def alone_with(database: Path) -> Iterator[None]:
+def locked_database(database: Path) -> Iterator[None]:
     """Let one process at a time create `database` or change the paths in it."""
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         lock_descriptor(lock.fileno())

@@ -18,7 +18,7 @@ from lab.engines.ending import end_run
 from lab.engines.waking import Leftovers
 from lab.errors import LabWarning, StudyError
 from lab.study import TrialQueue, find_queue, lock, open_storage, opening
-from lab.study.lock import alone
+from lab.study.lock import locked
 from lab.tracking import RunStatus, connect, left
 from lab.tracking.journal import RunJournal
 from lab.tracking.writes import End, Tags
@@ -49,17 +49,17 @@ def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
 ) -> None:
     engine = open_storage(url).engine
     monkeypatch.setattr(lock, "_TELL_SECONDS", 0.1)
-    with held(lambda: alone(engine, "study x")):
+    with held(lambda: locked(engine, "study x")):
         monkeypatch.setattr(lock, "_MOST_SECONDS", 0.3)
         with (
             pytest.warns(LabWarning, match="Waiting for another process that holds study x"),
             pytest.raises(
                 StudyError, match=r"has held study x for .* stopped or be asleep\. Continue it or end it"
             ),
-            alone(engine, "study x"),
+            locked(engine, "study x"),
         ):
             pytest.fail("two at once")
-    with alone(engine, "study x"):
+    with locked(engine, "study x"):
         pass
 
 

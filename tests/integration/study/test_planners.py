@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from lab.config import parse_grid
 from lab.errors import StudyError
 from lab.study import TrialQueue, feasible_cells, open_storage, submit
-from lab.study.lock import alone
+from lab.study.lock import locked
 from lab.tracking import MemoryTracker, connect
 
 HEAD = "base: {dataset: synthetic, image_size: 8, width: 4, depth: 1, epochs: 1}\n"
@@ -120,7 +120,7 @@ def test_workers_claim_while_cells_are_still_queued(url: str) -> None:
 
 
 def hold(url: str, held: Any) -> None:
-    with alone(open_storage(url).engine, "x"):
+    with locked(open_storage(url).engine, "x"):
         held.set()
         held.wait()
         multiprocessing.Event().wait()
@@ -134,7 +134,7 @@ def test_a_holder_that_is_killed_holds_nothing(url: str) -> None:
     process.start()
     assert held.wait(60)
     process.kill()
-    with alone(open_storage(url).engine, "x"):
+    with locked(open_storage(url).engine, "x"):
         process.join()
 
 
