@@ -9,7 +9,7 @@ import click
 from lab import engines, report
 from lab.cli.console import terminal
 from lab.cli.messages import tell_left_out, unclear
-from lab.cli.options import all_option, store_options, stores_from
+from lab.cli.options import all_option, format_option, store_options, stores_from
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ Examples:
 @click.option("--metric", default="best_value", show_default=True, help="Metric to rank by.")
 @click.option("--each", is_flag=True, help="Show every trial instead of the mean over each cell's repeats.")
 @all_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "csv", "json")
 @store_options
 def best(
     name: str,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lab import upkeep
 from lab.cli.console import terminal
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import format_option, store_options, stores_from
 
 if TYPE_CHECKING:
     from lab.upkeep import Finding
@@ -38,14 +38,7 @@ Examples:
 What failed stops trials now; a warning may do so later. The last column says how to fix it. Nothing is created,
 migrated or changed, and no password is shown. Each store has 20 seconds to answer.""",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "json")
 @store_options
 def doctor(form: str, tracking_uri: str | None, storage: str | None) -> None:
     """Check versions, both stores, artifacts, clocks, disks, GPUs, undelivered journals and stale trials.

@@ -7,7 +7,7 @@ import click
 from lab import engines, report
 from lab.cli.console import terminal
 from lab.cli.messages import tell_left_out
-from lab.cli.options import all_option, store_options, stores_from
+from lab.cli.options import all_option, format_option, store_options, stores_from
 
 __all__ = ["effects"]
 
@@ -22,14 +22,7 @@ Examples:
 )
 @click.argument("name", metavar="STUDY")
 @click.option("--metric", default="best_value", show_default=True, help="Metric to average.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "csv", "json")
 @all_option
 @store_options
 def effects(

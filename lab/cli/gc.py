@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lab import upkeep
 from lab.cli.console import terminal
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import format_option, store_options, stores_from
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -65,14 +65,7 @@ Interrupting lab gc does no harm; run the same command again to finish.""",
     metavar="NAME",
     help="Only files of this study. May be repeated.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "json")
 @store_options
 def gc(
     delete: bool,

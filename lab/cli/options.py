@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "all_option",
     "config_options",
+    "format_option",
     "only_option",
     "overrides_option",
     "parse_only",
@@ -48,6 +49,18 @@ def store_options(command: Command) -> Command:
         metavar="URL",
         help="MLflow server or database, e.g. http://127.0.0.1:5000.  [default: sqlite:///.lab/mlflow.db]",
     )(command)
+
+
+def format_option(*forms: str) -> Callable[[Command], Command]:
+    """Return what adds `--format`, as the argument `form`; the first of `forms` is the default."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help="Output format.",
+    )
 
 
 def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: bool = False) -> Stores:

@@ -19,6 +19,7 @@ from lab.cli.console import terminal
 from lab.cli.live import unverified
 from lab.cli.messages import data_lines, unclear
 from lab.cli.options import (
+    format_option,
     only_option,
     overrides_option,
     parse_only,
@@ -49,14 +50,7 @@ Examples:
   lab plan grids/cifar10_models.yaml --set data_dir=photos --format csv > plan.csv""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "csv", "json")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

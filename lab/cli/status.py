@@ -10,7 +10,7 @@ import click
 
 from lab import engines, study, tracking
 from lab.cli.messages import unclear, undelivered
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import format_option, store_options, stores_from
 
 if TYPE_CHECKING:
     from lab.engines import MissingRuns, Stores
@@ -30,14 +30,7 @@ Examples:
   lab status quickstart --format json""",
 )
 @click.argument("name", metavar="[STUDY]", required=False)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "json")
 @store_options
 def status(name: str | None, form: str, tracking_uri: str | None, storage: str | None) -> None:
     """Show the progress of STUDY: its trials by state, which worker trains what, and the best trial so far.

@@ -36,7 +36,8 @@ def worker_options(command: Command) -> Command:
         "--workers-per-gpu",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Number of workers that share each GPU.  [default: 1, or as many as --gpu-memory allows]",
+        help="Number of workers that share each GPU; ignored without GPUs.  "
+        "[default: 1, or as many as --gpu-memory allows]",
     )(command)
     return click.option(
         "--workers",

@@ -29,6 +29,7 @@ from lab.study import (
     requeue_failed,
     submit,
 )
+from lab.study.storage import PatientStorage
 from lab.tracking import Tracker
 
 __all__ = ["sweep"]
@@ -82,11 +83,7 @@ def sweep(
     _load(planned, on_data, download=download)
     storage = open_storage(stores.storage, should_stop=should_stop)
     sweeper = _Sweeper(stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop)
-    for each in planned:
-        result = sweeper.sweep(each.grid, submit(each.grid, each.cells, storage, tracker, on_queued))
-        if result.ending != "done":
-            break
-    return result
+    return sweeper.sweep_all(planned, storage, on_queued)
 
 
 def _load(planned: Iterable[Planned], on_data: Callable[[Dataset], None], *, download: bool) -> None:
@@ -122,6 +119,17 @@ class _Sweeper:
     on_plan: Callable[[Submission, Progress], None]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+
+    def sweep_all(
+        self, planned: Iterable[Planned], storage: PatientStorage, on_queued: Callable[[int, int], None]
+    ) -> SweepResult:
+        """Queue and train one study after another, until one does not come to its end."""
+        for each in planned:
+            submission = submit(each.grid, each.cells, storage, self.tracker, on_queued)
+            result = self.sweep(each.grid, submission)
+            if result.ending != "done":
+                break
+        return result
 
     def sweep(self, grid: Grid, submission: Submission) -> SweepResult:
         """Train what waits in the study of `grid`, and conclude it."""

@@ -336,10 +336,10 @@ def test_an_error_in_a_callback_leaves_no_worker(scene: Callable[..., Scene]) ->
 
     class Raising(Noted):
         def tick(self) -> None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("in a callback")
 
     launcher = StandIn(study.queue, TWO)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="in a callback"):
         study.supervise(launcher, policy=Raising(study.queue))
     assert len(launcher.workers) == 2
     assert len(launcher) == 0

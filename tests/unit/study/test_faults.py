@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_a_wrong_password_says_where_the_right_one_goes() -> None:
 
 def test_what_is_not_the_databases_fault_passes_through() -> None:
     for error in (UpdateFinishedTrialError("x"), KeyError("x"), StudyError("x"), OSError("x")):
-        with pytest.raises(type(error)) as caught:
+        with pytest.raises(type(error), match=re.escape(str(error))) as caught:
             Retry("db", lambda: False)(raising(error))
         assert caught.value is error
     with (
