@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +27,16 @@ from lab.cli.signals import SignalStop, stop_on_signals
 from lab.cli.worker_options import worker_options
 from lab.config import load_grid
 from lab.tracking import RunStatus
-from lab.tracking.tags import Tag
 from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
     from lab.engines import Progress, Stores, SweepResult
     from lab.study import Submission
-    from lab.tracking import Run
 
 __all__ = ["sweep"]
 
 _ROWS = 15  # of the leaderboard that are printed
-_OUTCOMES = {RunStatus.FINISHED: "completed", RunStatus.FAILED: "failed", RunStatus.KILLED: "killed"}
 
 
 @click.command(
@@ -104,7 +100,7 @@ def _again(ctx: click.Context) -> str:
 
 def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
-        outer = _OuterRun(stores.tracking_uri, join_outer_run(stores))
+        outer = engines.OuterSweep(stores.tracking_uri, join_outer_run(stores))
 
         def planned(submission: Submission, progress: Progress) -> None:
             outer.link(progress.study, submission.run)
@@ -126,30 +122,6 @@ def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> Swee
             raise
         outer.end(result.status)
     return result
-
-
-@dataclass
-class _OuterRun:
-    """The run of `mlflow run . -e sweep`: it names the study that it swept; it is neither a trial nor the study."""
-
-    tracking_uri: str
-    run_id: str | None
-    run: Run | None = None
-
-    def link(self, study: str, parent: Run) -> None:
-        """Name the study and its run."""
-        if self.run_id is None:
-            return
-        note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
-        tags = {Tag.KIND: "sweep", Tag.STUDY: study, Tag.STUDY_RUN: parent.run_id}
-        tags[Tag.NOTE] = note
-        self.run = engines.open_outer_run(self.tracking_uri, self.run_id, tags)
-
-    def end(self, status: RunStatus) -> None:
-        """End it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
-        if self.run is not None:
-            self.run.set_tags({Tag.OUTCOME: _OUTCOMES[status]})
-            self.run.end(status)
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:

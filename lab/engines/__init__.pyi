@@ -11,10 +11,10 @@ from .leaderboards import write_results as write_results
 from .links import link as link
 from .links import public_address as public_address
 from .missing import MissingRuns as MissingRuns
+from .outer import OuterSweep as OuterSweep
 from .outer import end_outer_run as end_outer_run
 from .outer import experiment_for as experiment_for
 from .outer import ignored_variable as ignored_variable
-from .outer import open_outer_run as open_outer_run
 from .outer import outer_run_id as outer_run_id
 from .planning import submit as submit
 from .preview import GridPlan as GridPlan

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab import tracking
 from lab.errors import ConfigError, TrackingError
 from lab.tracking import RunStatus, UnavailableError
 from lab.tracking.tags import Tag
+from lab.training import Outcome
 
 if TYPE_CHECKING:
     from lab.tracking import Run, Tracker
     from lab.tracking.base import RunRecord
 
 __all__ = [
+    "OuterSweep",
     "end_outer_run",
     "experiment_for",
     "ignored_variable",
-    "open_outer_run",
     "outer_run_id",
 ]
 
@@ -27,6 +29,11 @@ _RUN_ID, _NAME, _ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIM
 _PROJECT_TAG = "mlflow.project.entryPoint"  # set on every run that `mlflow run` opens
 _DEFAULT_EXPERIMENT = "lab"
 _MOST_CHARACTERS = 1000
+_OUTCOMES = {
+    RunStatus.FINISHED: Outcome.COMPLETED,
+    RunStatus.FAILED: Outcome.FAILED,
+    RunStatus.KILLED: Outcome.KILLED,
+}
 
 
 def outer_run_id(tracking_uri: str) -> str | None:
@@ -42,9 +49,32 @@ def outer_run_id(tracking_uri: str) -> str | None:
     return run_id
 
 
-def open_outer_run(tracking_uri: str, run_id: str, tags: Mapping[str, str]) -> Run:
-    """Open the run that `outer_run_id` returned, and set `tags` on it."""
-    return tracking.connect(tracking_uri).open_run(name="", experiment="", tags=tags, run_id=run_id)
+@dataclass
+class OuterSweep:
+    """The run of `mlflow run . -e sweep`: it names the study that it swept; it is neither a trial nor the study.
+
+    Args:
+        tracking_uri: of the tracking store.
+        run_id: from `outer_run_id`; if None, there is no such run, and nothing is done.
+    """
+
+    tracking_uri: str
+    run_id: str | None
+    _run: Run | None = field(default=None, init=False)
+
+    def link(self, study: str, parent: Run) -> None:
+        """Name the study and its run."""
+        if self.run_id is None:
+            return
+        note = f"A sweep of the study **{study}**; its trials are under the run `{parent.run_id}`."
+        tags = {Tag.KIND: "sweep", Tag.STUDY: study, Tag.STUDY_RUN: parent.run_id, Tag.NOTE: note}
+        self._run = _open(self.tracking_uri, self.run_id, tags)
+
+    def end(self, status: RunStatus) -> None:
+        """End it; `mlflow run` turns KILLED into FAILED (as of 3.17), so the outcome is also a tag."""
+        if self._run is not None:
+            self._run.set_tags({Tag.OUTCOME: _OUTCOMES[status]})
+            self._run.end(status)
 
 
 def end_outer_run(status: RunStatus, why: str, tracking_uri: str, *, joined: bool) -> None:
@@ -65,7 +95,7 @@ def end_outer_run(status: RunStatus, why: str, tracking_uri: str, *, joined: boo
     tags = {Tag.OUTCOME: status.lower(), **({Tag.ERROR: why[:_MOST_CHARACTERS]} if why else {})}
     if not joined:
         _check(run_id, tracking_uri)
-    open_outer_run(tracking_uri, run_id, tags).end(status)
+    _open(tracking_uri, run_id, tags).end(status)
 
 
 def experiment_for(name: str | None, tracker: Tracker, *, chosen: bool) -> str:
@@ -125,3 +155,8 @@ def _refusal(run: RunRecord) -> str:
     if _PROJECT_TAG not in run.tags and (run.params or run.metrics):
         return "is about something else: `mlflow run` did not open it, and it has params or metrics"
     return ""
+
+
+def _open(tracking_uri: str, run_id: str, tags: Mapping[str, str]) -> Run:
+    """Open the run that `outer_run_id` returned, and set `tags` on it."""
+    return tracking.connect(tracking_uri).open_run(name="", experiment="", tags=tags, run_id=run_id)
