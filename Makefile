@@ -15,7 +15,7 @@ STORE = $(or $(MLFLOW_TRACKING_URI),sqlite:///.lab/mlflow.db)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install quickstart ui test install-test lint format unit \
-	test-slow test-gpu test-browser test-postgres test-docker secrets user remove-user backup restore constraints clean
+	test-slow test-gpu test-browser test-postgres test-slurm test-ray test-docker secrets user remove-user backup restore constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -70,7 +70,7 @@ define tier
 endef
 
 test-slow: install-test  ## run the tests that take more than ten seconds
-	$(call tier,slow and not gpu and not docker and not browser and not postgres,-n $(JOBS) --maxprocesses 2 --dist loadfile)
+	$(call tier,slow and not gpu and not docker and not browser and not postgres and not slurm and not ray,-n $(JOBS) --maxprocesses 2 --dist loadfile)
 
 test-gpu: install-test  ## run the tests that need a CUDA device
 	$(call tier,gpu)
@@ -80,6 +80,13 @@ test-browser: install-test  ## run the tests that need Debian's chromium and chr
 
 test-postgres: install-test  ## run the tests that need Debian's postgresql
 	$(call tier,postgres and not docker)
+
+test-slurm: install-test  ## run the tests that need a running Slurm
+	$(call tier,slurm)
+
+test-ray: install-test  ## install Ray, and run the tests that need it
+	@$(PIP_INSTALL) --quiet --editable '.[ray]'
+	$(call tier,ray)
 
 test-docker: install-test  ## run the tests that need a Docker engine
 	$(call tier,docker)
@@ -104,7 +111,7 @@ restore:  ## FROM=backups/…: restore a backup into an empty service
 # ---- upkeep
 
 constraints: install-test  ## write the versions installed in .venv to constraints.txt
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,postgres,service,test]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,postgres,ray,serve,service,slurm,test]'
 	@{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(BIN)/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable \
 		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new
@@ -127,5 +134,5 @@ $(VENV)/.installed: $(PINS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(PINS) | $(BIN)/python
 	@echo "Installing into $(VENV) with the test tools; the first time takes a minute or two"
-	@$(PIP_INSTALL) --editable '.[postgres,test]'
+	@$(PIP_INSTALL) --editable '.[postgres,serve,slurm,test]'
 	@touch $(VENV)/.installed $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -79,6 +79,14 @@ class InlineLauncher:
             worker.thread.join()
         self._workers.clear()
         self._said = queue.SimpleQueue()
+
+    def pending(self) -> Collection[int]:
+        """Return no numbers: each has a thread."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return nothing."""
+        return ()
 
     def _work(self, number: int, settings: WorkerSettings, stop: Stop) -> None:
         exited = Exited(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +20,14 @@ class Exited:
     Args:
         code: what its process ended with: 0 when there was nothing left for it to do or it was asked to stop, the
             negative number of the signal that killed it, or another number if it raised.
-        error: what it raised.
+        error: what it raised, or what the engine says about its end.
+        blameless: whether its place was taken away, as by a preemption, a failing node or a time limit: what it
+            trained is not to blame then.
     """
 
     code: int
     error: str = ""
+    blameless: bool = False
 
 
 class Launcher(Protocol):
@@ -55,6 +58,12 @@ class Launcher(Protocol):
 
         Their trials are left as they are, and lose what was trained since their last checkpoints.
         """
+
+    def pending(self) -> Collection[int]:
+        """Return the numbers of the workers that wait for a place to run; stopping one of these takes nothing back."""
+
+    def notes(self) -> Sequence[str]:
+        """Return what is to be known about workers that do not run yet, and about their engine, a line each."""
 
     def __len__(self) -> int:
         """Return how many workers have been started and not been heard to exit."""

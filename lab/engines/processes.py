@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -117,6 +117,14 @@ class ProcessLauncher:
             worker.process.join(_DEATH_SECONDS)
             worker.events.close()
         self._workers.clear()
+
+    def pending(self) -> Collection[int]:
+        """Return no numbers: processes run at once."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return nothing."""
+        return ()
 
     def _exited(self, number: int) -> Exited:
         worker = self._workers.pop(number)

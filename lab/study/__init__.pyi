@@ -8,6 +8,8 @@ from .events import TrialEnded as TrialEnded
 from .events import TrialStarted as TrialStarted
 from .events import WorkerDied as WorkerDied
 from .events import WorkerFailed as WorkerFailed
+from .events import event_from as event_from
+from .events import event_values as event_values
 from .faults import DatabaseError as DatabaseError
 from .faults import reason as reason
 from .health import StorageProbe as StorageProbe

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-__all__ = ["EpochEnded", "Event", "TrialEnded", "TrialStarted", "WorkerDied", "WorkerFailed"]
+__all__ = [
+    "EpochEnded",
+    "Event",
+    "TrialEnded",
+    "TrialStarted",
+    "WorkerDied",
+    "WorkerFailed",
+    "event_from",
+    "event_values",
+]
 
 
 @dataclass(frozen=True)
@@ -54,3 +64,27 @@ class WorkerDied:
 
 
 Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed | WorkerDied
+
+_KINDS = {kind.__name__: kind for kind in (TrialStarted, EpochEnded, TrialEnded, WorkerFailed, WorkerDied)}
+
+
+def event_values(event: Event) -> dict[str, Any]:
+    """Return an event as plain values, for `event_from` in another process."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from(values: Mapping[str, Any]) -> Event:
+    """Return the event that `event_values` made `values` of.
+
+    Raises:
+        ValueError: there is no such event, or it has other fields.
+    """
+    fields = dict(values)
+    kind = _KINDS.get(str(fields.pop("event", "")))
+    if kind is None:
+        raise ValueError(f"{values} is no event of a worker")
+    try:
+        event: Event = kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"{values} is no event of a worker: {error}") from None
+    return event

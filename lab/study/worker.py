@@ -45,6 +45,7 @@ class WorkerSettings:
         alone: whether this worker has its GPU to itself. If not, a trial that runs out of memory is put back, to be
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
+        until: when its place is taken away, in seconds since 1970; None if it may stay.
     """
 
     study: str
@@ -55,6 +56,7 @@ class WorkerSettings:
     journal_dir: Path | None = None
     alone: bool = True
     only_alone: bool = False
+    until: float | None = None
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
