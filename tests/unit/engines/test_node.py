@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import time
 from dataclasses import replace
@@ -25,7 +26,7 @@ def settings(tmp_path: Path) -> WorkerSettings:
 
 
 def refused(origin: Origin, settings: WorkerSettings) -> str:
-    with pytest.raises(LabError, match="^Node ") as error:
+    with pytest.raises(LabError, match=r"^Node ") as error:
         checked(origin, settings, seconds=0.1)
     return str(error.value)
 
@@ -35,14 +36,15 @@ def test_it_goes_along_as_plain_values_without_secrets(
 ) -> None:
     file = tmp_path / "server.json"
     ServerFile("http://h:5000", "postgresql://lab@h/lab", "lab", "secret").write(file)
-    monkeypatch.setenv("PGPASSWORD", "secret")
+    for name in ("PGPASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "secret")  # and so restored after the test
     pickled = pickle.dumps(Origin.here(file))
     assert b"secret" not in pickled
-    monkeypatch.delenv("PGPASSWORD")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "another")
     monkeypatch.chdir("/")
     pickle.loads(pickled).enter()
     assert Path.cwd() == tmp_path
-    monkeypatch.undo()
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "lab"
 
 
 @pytest.mark.parametrize(
