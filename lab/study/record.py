@@ -47,6 +47,7 @@ class StudyKey:
     DATA_DIGESTS: Final = (
         "data_digests"  # by cell hash: of cells without one, the digest they turned out to have
     )
+    ENGINE: Final = "engine"  # what a supervisor has said last about the engine that runs its workers
     EXHAUSTED: Final = "ended"  # what SEARCH was when the search had reached its budget or target
     EXPERIMENT: Final = "experiment"
     GPU_MEMORY: Final = "gpu_memory"  # bytes that one trial takes
@@ -111,6 +112,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.CANCELLED: (bool,),
     StudyKey.CONCLUDED: (bool,),
     StudyKey.DATA_DIGESTS: (dict,),
+    StudyKey.ENGINE: (dict,),
     StudyKey.EXHAUSTED: (dict,),
     StudyKey.EXPERIMENT: (str,),
     StudyKey.GPU_MEMORY: (int,),
@@ -198,6 +200,7 @@ class StudyRecord:
         seconds: the budget: how long after `began` trials may still start.
         began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
         gpu_memory: bytes of GPU memory that one trial needs.
+        engine: what a supervisor has said last about the engine that runs its workers, as it was noted.
         fault: what keeps it from being trained; empty if nothing does.
     """
 
@@ -219,6 +222,7 @@ class StudyRecord:
     seconds: float | None = None
     began: float | None = None
     gpu_memory: int | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
 
     @classmethod
@@ -251,6 +255,7 @@ class StudyRecord:
             seconds=found.get(StudyKey.SECONDS),
             began=found.get(StudyKey.BEGAN),
             gpu_memory=found.get(StudyKey.GPU_MEMORY),
+            engine=found.get(StudyKey.ENGINE, {}),
             fault=_fault(attributes, found),
         )
 
