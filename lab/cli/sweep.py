@@ -99,9 +99,7 @@ def _again(ctx: click.Context) -> str:
     return command_line(ctx, only={param.name or "" for param in ctx.command.params} - {"retry_failed"})
 
 
-def _sweep(
-    grid: Grid, stores: Stores, profile: Profile, stop: SignalStop, **options: Any
-) -> SweepResult:
+def _sweep(grid: Grid, stores: Stores, profile: Profile, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
         outer = engines.OuterSweep(stores.tracking_uri, join_outer_run(stores))
 

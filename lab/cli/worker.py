@@ -140,6 +140,7 @@ def _work(
             on_event=lambda queue, event: _tell(observers, queue, event),
             on_trouble=lambda message: _warn(observers, message),
             on_delivered=log.delivered,
+            on_note=log.note,
             **engines.place(profile, stores),
             **options,
         )

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from lab.engines.launcher import Launcher
 from lab.engines.profiles import Profile
+from lab.engines.stores import Stores
 
 __all__ = ["Place", "place"]
 
@@ -20,8 +21,16 @@ class Place(TypedDict, total=False):
     elsewhere: bool
 
 
-def place(profile: Profile) -> Place:
-    """Return where the workers of a profile run."""
+def place(profile: Profile, stores: Stores) -> Place:
+    """Return where the workers of a profile run.
+
+    Args:
+        profile: the engine and its options.
+        stores: that the workers need to reach.
+
+    Raises:
+        LabError: the engine cannot be used from here.
+    """
     options = profile.options
     return Place(
         workers=options.get("workers"),

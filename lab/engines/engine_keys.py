@@ -160,8 +160,10 @@ def _clashes(engine: str, key: str, values: Mapping[str, Any]) -> Iterable[str]:
         gpus = [name for name in ("gpus_per_worker", *_GPU_KEYS) if name in values]
         if key in gpus and len(gpus) > 1 and "gpus_per_worker" in gpus:
             yield f"{' and '.join(gpus)} both ask for GPUs; keep one of them"
-    if engine == "ray" and key in ("workers_per_gpu", "num_gpus") and {"workers_per_gpu", "num_gpus"} <= set(
-        values
+    if (
+        engine == "ray"
+        and key in ("workers_per_gpu", "num_gpus")
+        and {"workers_per_gpu", "num_gpus"} <= set(values)
     ):
         yield "num_gpus and workers_per_gpu both say how workers share GPUs; keep one of them"
 
@@ -190,7 +192,9 @@ def _unknown(engine: str, key: str) -> str:
     near = near or nearest(key, keys)
     if near:
         return f"{_NAMES[engine]} has no such option. Did you mean '{near}'?"
-    hint = "; other options of sbatch go into additional_parameters: {NAME: VALUE}" if engine == "slurm" else ""
+    hint = (
+        "; other options of sbatch go into additional_parameters: {NAME: VALUE}" if engine == "slurm" else ""
+    )
     return f"{_NAMES[engine]} has no such option{hint}. It takes {', '.join(sorted(keys))}"
 
 
@@ -207,4 +211,3 @@ def _rule(error: ValidationError) -> str:
     ):
         rule = rule.replace(theirs, ours)
     return "must be an amount of memory such as 6GB" if "byte" in error.errors()[0]["type"] else rule
-

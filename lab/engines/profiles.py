@@ -46,9 +46,7 @@ def profile_files() -> list[Path]:
     return [_HERE, home / "lab" / "engines.yaml"]
 
 
-def find_profile(
-    on: str | None, given: Mapping[str, Any] | None = None, job: Sequence[str] = ()
-) -> Profile:
+def find_profile(on: str | None, given: Mapping[str, Any] | None = None, job: Sequence[str] = ()) -> Profile:
     """Return the profile called `on` with what the command line gives in place of its own values.
 
     Files are read only if `on` is given: a profile may hold shell commands.
@@ -68,7 +66,9 @@ def find_profile(
         document = _document_with(on)
         engine = _engine_of(on, document)
     entries = [] if document is None else _in_file(name, engine, document)
-    entries += [_option(engine, option, value) for option, value in (given or {}).items() if value is not None]
+    entries += [
+        _option(engine, option, value) for option, value in (given or {}).items() if value is not None
+    ]
     entries += [_job_option(engine, text) for text in job]
     options = checked(engine, entries)
     if engine != "local" and "workers" not in options:
@@ -85,7 +85,9 @@ def _document_with(name: str) -> Document | None:
             continue
         document = read_yaml(file)
         if not isinstance(document.value, dict):
-            raise ConfigError(Fault("must hold profiles, as in gpu: {engine: slurm, time: 4h}", file=str(file)))
+            raise ConfigError(
+                Fault("must hold profiles, as in gpu: {engine: slurm, time: 4h}", file=str(file))
+            )
         if name in document.value:
             return document
         known += [each for each in document.value if each not in known]

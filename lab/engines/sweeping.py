@@ -151,7 +151,7 @@ class _Sweeper:
         if self.retry_failed:
             requeue_failed(queue)
             end_stale(queue, self.tracker)
-        progress = replace(progress_of(queue), running={}, ended=[])
+        progress = replace(progress_of(queue), running={}, ended=[], notes=[])
         self.on_plan(submission, progress)
         setbacks = Setbacks(self.elsewhere)
         ending: Ending = "stopped"
@@ -235,4 +235,3 @@ class _UntilOver:
 
     def _waits(self) -> bool:
         return self.queue.waits() and not self.queue.is_cancelled()
-

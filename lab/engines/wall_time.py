@@ -27,10 +27,8 @@ def minutes(value: object) -> int:
     if isinstance(value, bool) or len(text) > 4 * _MOST_DIGITS:
         raise ValueError(f"must be {_FORMS}")
     found = _UNITS.fullmatch(text)
-    if found is not None and any(found.groups()):
-        parts = [int(part or 0) for part in found.groups()]
-    else:
-        parts = _slurms(text)
+    units = [] if found is None else [int(part or 0) for part in found.groups()]
+    parts = units if any(units) else _slurms(text)
     return math.ceil(sum(part * unit for part, unit in zip(parts, _SECONDS, strict=True)) / 60)
 
 
