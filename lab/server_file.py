@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from lab.errors import ConfigError, ResourceError
 
-__all__ = ["SERVER_FILE", "ServerFile", "check_answers", "read_server_file"]
+__all__ = ["SERVER_FILE", "ServerFile", "check_answers", "read_server_file", "write_private"]
 
 SERVER_FILE = "server.json"  # in `.lab`
 _CONNECT_SECONDS = 5.0
@@ -70,12 +70,7 @@ class ServerFile:
 
     def write(self, file: Path) -> None:
         """Write it for its owner only, at once as a whole."""
-        scratch = file.with_name(f"{file.name}.new")
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-            json.dump(asdict(self), output, indent=2)
-        scratch.replace(file)
+        write_private(file, json.dumps(asdict(self), indent=2))
 
 
 def read_server_file(file: Path) -> ServerFile:
@@ -94,6 +89,16 @@ def read_server_file(file: Path) -> ServerFile:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file}: is not a file that `lab serve` writes: {error}") from None
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read, at once as a whole."""
+    scratch = file.with_name(f"{file.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        output.write(text)
+    scratch.replace(file)
 
 
 def check_answers(file: Path, server: ServerFile) -> None:
