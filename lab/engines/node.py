@@ -294,6 +294,6 @@ def _go_on_without(settings: WorkerSettings, said: str) -> None:
 
 def _unreachable(said: str, patience: _Patience) -> str:
     return (
-        f"{_node()}: no answer within {patience}: {said.rstrip('.')}. If the server runs, it listens on an address that "
-        "this node cannot reach: start it with `lab serve --host ...`"
+        f"{_node()}: no answer within {patience}: {said.rstrip('.')}. If the server runs, it listens on an address "
+        "that this node cannot reach: start it with `lab serve --host ...`"
     )
