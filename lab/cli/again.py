@@ -26,7 +26,7 @@ def _given(ctx: click.Context, param: click.Parameter) -> Iterator[str]:
     name = param.name or ""
     if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
         return
-    value = ctx.params[name]
+    value = ctx.params[name] if param.expose_value else ctx.meta[f"lab.{name}"]
     values = value if isinstance(value, tuple) else (value,)
     for one in values:
         if isinstance(param, click.Option):

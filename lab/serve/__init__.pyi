@@ -1,0 +1,2 @@
+from .serving import Started as Started
+from .serving import serve as serve
