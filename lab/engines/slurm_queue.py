@@ -18,6 +18,7 @@ __all__ = [
     "cancel",
     "check_commands",
     "exit_code",
+    "hosts",
     "is_silence",
     "jobs",
     "last_line",
@@ -155,6 +156,15 @@ def partitions() -> list[str]:
     """Return the names of the partitions; none if Slurm does not say."""
     try:
         return sorted(set(_ask("sinfo", "--noheader", "--format=%R").split()))
+    except (LabError, SilentError):
+        return []
+
+
+def hosts(partition: str | None = None) -> list[str]:
+    """Return the names of the nodes, or of those of a partition; none if Slurm does not say."""
+    chosen = [] if partition is None else [f"--partition={partition}"]
+    try:
+        return sorted(set(_ask("sinfo", "--noheader", "--format=%n", *chosen).split()))
     except (LabError, SilentError):
         return []
 
