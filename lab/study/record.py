@@ -105,6 +105,7 @@ DRAFT_PREFIX: Final = "slot-"
 _DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _HASH_LENGTH = 16
 _MAX_RETRIES = 2  # of a study that does not say
+_ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
 _DIED = "its process died every time it was tried"
 
 _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -273,6 +274,19 @@ class StudyRecord:
     def starts_none(self) -> bool:
         """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
         return self.exhausted or self.is_late
+
+    @property
+    def engine_says(self) -> list[str]:
+        """What the engine that runs its workers says about them, and from which machine, a line each.
+
+        Nothing once that was not renewed for a while: then whoever noted it has died.
+        """
+        lines, at = self.engine.get("lines"), self.engine.get("at")
+        if not (isinstance(lines, list) and isinstance(at, int | float)):
+            return []
+        if time.time() - at > _ENGINE_SECONDS:
+            return []
+        return [f"{line}  ({self.engine.get('host', '?')})" for line in lines]
 
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
