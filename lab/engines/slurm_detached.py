@@ -1,4 +1,4 @@
-"""Workers that outlive the process that submits them: each job runs the service for some studies, and requeues itself."""
+"""Workers that outlive who submits them: each job runs the service for some studies, and requeues itself."""
 
 from __future__ import annotations
 
