@@ -76,6 +76,10 @@ def main() -> None:
       lab plan grids/quickstart.yaml
     Train all of it, in parallel across cores or GPUs; after Ctrl-C, the same command resumes it:
       lab sweep grids/quickstart.yaml
+    Train it on a cluster: start the stores once, on a machine that the nodes reach, and let Slurm or Ray place workers:
+      lab serve --host NAME
+      lab sweep grids/quickstart.yaml --on slurm --workers 8 --gpus-per-worker 1 --time 4h
+      lab sweep grids/quickstart.yaml --on ray --workers 8
     Or queue it for workers, on this machine or on others:
       lab submit grids/quickstart.yaml
       lab worker
