@@ -88,9 +88,10 @@ def worker(
 ) -> None:
     """Train the waiting trials of all studies, and wait for more.
 
-    Ctrl-C or SIGTERM stops within ten seconds (on a cluster within about a minute): running trials checkpoint and
-    return to the queue, for any worker to resume. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 if there was work and
-    all of it failed, and 0 otherwise. Studies that lab did not create are left alone.
+    Ctrl-C or SIGTERM stops within ten seconds, on a cluster within about a minute: running trials checkpoint and
+    return to the queue, for any worker to resume. The exit code is then 128 + the signal's number (130, 143). After
+    --idle-exit it is 1 if there was work and all of it failed, and 0 otherwise. Studies that lab did not create are
+    left alone.
     """
     profile = profile_from(options)
     stores, log = stores_from(tracking_uri, storage), EventLog()

@@ -57,7 +57,9 @@ def slurm_folder(stores: Stores) -> Path:
 
 def slurm_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return the options of submitit's Slurm executor, and whether they ask for GPUs."""
-    own = {key: value for key, value in options.items() if key not in ("workers", "cluster", "gpus_per_worker")}
+    own = {
+        key: value for key, value in options.items() if key not in ("workers", "cluster", "gpus_per_worker")
+    }
     if options.get("gpus_per_worker"):
         own["gpus_per_node"] = options["gpus_per_worker"]
     return own, any(own.get(key) for key in _GPUS) or "gpu" in own.get("gres", "")

@@ -18,8 +18,8 @@ from lab.study import Submission, requeue_failed
 __all__ = ["Detached", "detach"]
 
 _INSTEAD = {
-    "local": "queue the cells with `lab submit`, and leave a `lab worker` running, for example in tmux",
-    "ray": "queue the cells with `lab submit`, and let Ray run their workers: `ray job submit --no-wait -- lab worker "
+    "local": "Queue the cells with `lab submit`, and leave a `lab worker` running, for example in tmux",
+    "ray": "Queue the cells with `lab submit`, and let Ray run their workers: `ray job submit --no-wait -- lab worker "
     "--on ray --workers N --study NAME --idle-exit 60`",
 }
 
@@ -82,9 +82,11 @@ def check_detachable(profile: Profile) -> None:
         ConfigError: they do not; says what does.
     """
     if profile.engine != "slurm":
-        raise ConfigError(f"--detach is for Slurm. {_INSTEAD[profile.engine].capitalize()}")
+        raise ConfigError(f"--detach is for Slurm. {_INSTEAD[profile.engine]}")
     if profile.options.get("cluster") == "local":
-        raise ConfigError(f"--detach is for a real Slurm, not for `cluster: local`. {_INSTEAD['local'].capitalize()}")
+        raise ConfigError(
+            f"--detach is for a real Slurm, not for `cluster: local`. {_INSTEAD['local']}"
+        )
 
 
 def _submitted(profile: Profile, stores: Stores, studies: Sequence[str]) -> list[str]:

@@ -19,7 +19,9 @@ def test_stores_that_every_machine_reaches() -> None:
 
 @pytest.mark.parametrize("stores", [Stores(), Stores(storage=POSTGRES), Stores(tracking_uri=MLFLOW)])
 def test_a_file_is_no_store_of_a_cluster(stores: Stores) -> None:
-    with pytest.raises(ConfigError, match=f"^Slurm: the .* one machine only. Start .*: `lab serve --host {HERE}`"):
+    with pytest.raises(
+        ConfigError, match=f"^Slurm: the .* one machine only. Start .*: `lab serve --host {HERE}`"
+    ):
         check_reachable(stores, "Slurm")
 
 
@@ -34,7 +36,9 @@ def test_a_file_is_no_store_of_a_cluster(stores: Stores) -> None:
 )
 def test_an_address_that_means_another_machine_there(storage: str) -> None:
     stores = Stores(storage=storage, tracking_uri=MLFLOW)
-    with pytest.raises(ConfigError, match=r"nodes \(n1 and 1 more\) cannot reach. .* `lab serve --host ") as caught:
+    with pytest.raises(
+        ConfigError, match=r"nodes \(n1 and 1 more\) cannot reach. .* `lab serve --host "
+    ) as caught:
         check_reachable(stores, "Slurm", ["n2", "n1", HERE])
     assert "secret" not in str(caught.value)
     check_reachable(stores, "Slurm", [HERE, f"{HERE}.cluster.edu"])
