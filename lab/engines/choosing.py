@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from lab.engines.launcher import Launcher
 from lab.engines.node import Origin
 from lab.engines.profiles import Profile
 from lab.engines.reachable import check_reachable
 from lab.engines.stores import Stores
+
+if TYPE_CHECKING:
+    from lab.engines.ray import RayLauncher
 
 __all__ = ["Place", "check_slurm", "place", "slurm_folder", "slurm_options"]
 
@@ -40,9 +43,14 @@ def place(profile: Profile, stores: Stores) -> Place:
     """
     options = profile.options
     if profile.engine == "slurm":
-        return Place(workers=options["workers"], launcher=_slurm(profile, stores), elsewhere=True)
+        return Place(
+            workers=options["workers"],
+            launcher=_slurm(profile, stores),
+            elsewhere=options.get("cluster") != "local",
+        )
     if profile.engine == "ray":
-        return Place(workers=options["workers"], launcher=_ray(profile, stores), elsewhere=True)
+        ray = _ray(profile, stores)
+        return Place(workers=options["workers"], launcher=ray, elsewhere=not ray.is_here)
     return Place(
         workers=options.get("workers"),
         workers_per_gpu=options.get("workers_per_gpu"),
@@ -90,7 +98,7 @@ def _slurm(profile: Profile, stores: Stores) -> Launcher:
     )
 
 
-def _ray(profile: Profile, stores: Stores) -> Launcher:
+def _ray(profile: Profile, stores: Stores) -> RayLauncher:
     from lab.engines.ray import RayLauncher
 
     options = dict(profile.options)
