@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
-from lab.engines.choosing import check_slurm, slurm_folder, slurm_options
-from lab.engines.node import Origin
+from lab.engines.choosing import check_slurm
 from lab.engines.planning import check, submit
 from lab.engines.profiles import Profile
 from lab.engines.stores import Stores
@@ -84,21 +83,8 @@ def check_detachable(profile: Profile) -> None:
     if profile.engine != "slurm":
         raise ConfigError(f"--detach is for Slurm. {_INSTEAD[profile.engine]}")
     if profile.options.get("cluster") == "local":
-        raise ConfigError(
-            f"--detach is for a real Slurm, not for `cluster: local`. {_INSTEAD['local']}"
-        )
+        raise ConfigError(f"--detach is for a real Slurm, not for `cluster: local`. {_INSTEAD['local']}")
 
 
 def _submitted(profile: Profile, stores: Stores, studies: Sequence[str]) -> list[str]:
-    from lab.engines.slurm_detached import submit_detached
-
-    options, gpus = slurm_options(profile.options)
-    return submit_detached(
-        slurm_folder(stores),
-        profile.options["workers"],
-        options,
-        Origin.here(stores.server_file),
-        gpus,
-        stores,
-        studies,
-    )
+    raise ConfigError("--detach is not available yet")
