@@ -18,7 +18,13 @@ TAGS = PACKAGE / "tracking" / "tags.py"
 RECORD = PACKAGE / "study" / "record.py"
 
 TAG = re.compile(r"(tags\.)?lab\.[a-z_]+")
-NO_TAGS = {
+NO_TAGS = {  # keys of click's `meta`, a logger and a file
+    "lab.outer_run",
+    "lab.server",
+    "lab.storage",
+    "lab.worker",
+    "lab.yaml",
+}
     "lab.outer_run",
     "lab.storage",
     "lab.worker",
