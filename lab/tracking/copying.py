@@ -96,7 +96,7 @@ class RunCopy:
     def __init__(self, database: Path, target: str, artifacts: Path) -> None:
         self._address, self._artifacts = target, artifacts
         self._source = sa.create_engine(f"sqlite:///{database}", poolclass=sa.NullPool)
-        self._target = sa.create_engine(target, poolclass=sa.NullPool)
+        self._target = sa.create_engine(_with_driver(target), poolclass=sa.NullPool)
         with translated(f"sqlite:///{database}", "upgrading the copy"):
             _utils._upgrade_db(self._source)
         with translated(target, "connecting"):
@@ -185,6 +185,12 @@ class RunCopy:
             if table is _DATASETS:
                 datasets |= _same_datasets(source, target, ids)
         return added
+
+
+def _with_driver(address: str) -> sa.URL:
+    """Return an address with the PostgreSQL driver that lab brings, if it names none."""
+    url = sa.make_url(address)
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _changed(row: Row, moved: Mapping[str, str], datasets: Mapping[str, str]) -> Row:
