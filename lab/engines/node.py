@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
@@ -166,7 +166,7 @@ def work_on_node(
     except LabError as error:
         emit(WorkerFailed(str(error)))
         return
-    studies.work(settings, emit, should_stop)
+    studies.work(replace(settings, node=socket.gethostname()), emit, should_stop)
 
 
 class _Patience:
@@ -214,7 +214,7 @@ def _check_folders(settings: WorkerSettings) -> None:
         except OSError as error:
             raise ResourceError(
                 f"{_node()} cannot write to {folder}: {error.strerror or error}. Start lab in a folder that the nodes "
-                "share, or name one that every node has (--checkpoint-dir, --journal-dir)"
+                "share"
             ) from None
 
 
@@ -243,13 +243,22 @@ def _await_server_file(origin: Origin, patience: _Patience) -> None:
 
 def _await_database(storage: str, patience: _Patience) -> float:
     """Return how many seconds this machine's clock is ahead of the database's, once that answers."""
+    probe = _probe(storage)
     while True:
         try:
-            return studies.StorageProbe(storage).clock() or 0.0
+            return probe.clock() or 0.0
         except StudyError as error:
-            denied = studies.is_denied(error)
-            if denied or not patience.has_more():
-                raise StudyError(_unreachable(str(error), patience, denied=denied)) from None
+            if studies.is_denied(error):
+                raise StudyError(f"{_node()}: {error}") from None
+            if not patience.has_more():
+                raise StudyError(_unreachable(str(error), patience)) from None
+
+
+def _probe(storage: str) -> studies.StorageProbe:
+    try:
+        return studies.StorageProbe(storage)
+    except StudyError as error:  # an address that can never be right
+        raise StudyError(f"{_node()}: {error}") from None
 
 
 def _await_tracking(settings: WorkerSettings, patience: _Patience) -> None:
@@ -267,7 +276,7 @@ def _await_tracking(settings: WorkerSettings, patience: _Patience) -> None:
             if answer.status < 400:
                 return
         if denied:
-            raise TrackingError(_unreachable(said, patience, denied=True))
+            raise TrackingError(f"{_node()}: {said}")
         if not patience.has_more():
             _go_on_without(settings, said)
             return
@@ -283,10 +292,8 @@ def _go_on_without(settings: WorkerSettings, said: str) -> None:
     )
 
 
-def _unreachable(said: str, patience: _Patience, *, denied: bool) -> str:
-    if denied:
-        return f"{_node()}: {said}"
+def _unreachable(said: str, patience: _Patience) -> str:
     return (
-        f"{_node()}: no answer within {patience}: {said.rstrip('.')}. If the server runs, it listens on another "
-        "machine's own address: start it with `lab serve --host ...`, on an address and ports that nodes reach"
+        f"{_node()}: no answer within {patience}: {said.rstrip('.')}. If the server runs, it listens on an address "
+        "that this node cannot reach: start it with `lab serve --host ...`"
     )

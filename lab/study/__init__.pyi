@@ -1,5 +1,7 @@
 from .addresses import database_exists as database_exists
 from .addresses import display_url as display_url
+from .copying import CopyPlan as CopyPlan
+from .copying import StudyCopy as StudyCopy
 from .earlier import Earlier as Earlier
 from .earlier import end_stale as end_stale
 from .events import EpochEnded as EpochEnded
@@ -15,6 +17,7 @@ from .faults import is_denied as is_denied
 from .faults import reason as reason
 from .health import StorageProbe as StorageProbe
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
+from .liveness import worker_name as worker_name
 from .lookup import existing_study as existing_study
 from .lookup import unknown_study as unknown_study
 from .opening import open_storage as open_storage
@@ -33,6 +36,7 @@ from .record import TrialKey as TrialKey
 from .record import TrialRecord as TrialRecord
 from .rescue import is_left as is_left
 from .rescue import put_back_dead as put_back_dead
+from .rescue import put_back_gone as put_back_gone
 from .rescue import requeue_dead as requeue_dead
 from .rescue import requeue_deleted as requeue_deleted
 from .rescue import requeue_failed as requeue_failed

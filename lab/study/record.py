@@ -11,13 +11,12 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.study.liveness import HEARTBEAT_SECONDS, WorkerName
+from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
 __all__ = [
@@ -105,6 +104,7 @@ DRAFT_PREFIX: Final = "slot-"
 _DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _HASH_LENGTH = 16
 _MAX_RETRIES = 2  # of a study that does not say
+_ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
 _DIED = "its process died every time it was tried"
 
 _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -274,6 +274,19 @@ class StudyRecord:
         """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
         return self.exhausted or self.is_late
 
+    @property
+    def engine_says(self) -> list[str]:
+        """What the engine that runs its workers says about them, and from which machine, a line each.
+
+        Nothing once that was not renewed for a while: then whoever noted it has died.
+        """
+        lines, at = self.engine.get("lines"), self.engine.get("at")
+        if not (isinstance(lines, list) and isinstance(at, int | float)):
+            return []
+        if time.time() - at > _ENGINE_SECONDS:
+            return []
+        return [f"{line}  ({self.engine.get('host', '?')})" for line in lines]
+
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     missing = set(_OLD_IDENTITY) - found.keys()
@@ -348,11 +361,12 @@ class TrialRecord:
 
     @property
     def is_dead(self) -> bool:
-        """Whether its worker was on this machine and has exited."""
-        if not self.has_worker:  # killed between the claim and saying who it is, unless it is just about to
-            started = self.trial.datetime_start or datetime.now()
-            return (datetime.now() - started).total_seconds() > 2 * HEARTBEAT_SECONDS
-        return self.worker is not None and self.worker.is_dead()  # if malformed, its heartbeat alone tells
+        """Whether its worker was on this machine and has exited.
+
+        Its heartbeat alone tells that of one elsewhere, of one whose name is malformed, and of one that was killed
+        between its claim and saying who it is: the trial's own times are by that machine's clock.
+        """
+        return self.worker is not None and self.worker.is_dead()
 
     @property
     def is_own(self) -> bool:
