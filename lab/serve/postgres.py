@@ -119,6 +119,7 @@ class Postgres(Service):
             "unix_socket_directories": "",  # the path of a socket may be too long, and everybody here would see it
             "max_connections": _CONNECTIONS,
             "log_checkpoints": "off",
+            "timezone": "UTC",  # Optuna's times have none: at the end of summer time, every worker would seem silent
         }
         pairs = [f"{name}={value}" for name, value in options.items()]
         return [
@@ -206,6 +207,7 @@ class Postgres(Service):
             env=environment,
             capture_output=True,
             text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for `lab serve`
             **as_account,
         )
         if done.returncode:

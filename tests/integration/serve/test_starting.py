@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lab import serve
-from lab.errors import ResourceError
+from lab.errors import ConfigError, ResourceError
 from lab.serve.home import Home
 from lab.serve.leftovers import end_leftovers
+from lab.server_file import ServerFile
 from lab.stopping import Stop
 from tests.integration.serve.conftest import Serving
 
@@ -66,3 +67,14 @@ def test_one_of_another_machine_is_not_stopped(tmp_path: Path) -> None:
         ResourceError, match="the server runs on node7, process 12: use `lab serve --stop` there"
     ):
         serve.stop(home.folder)
+
+
+def test_the_file_of_another_server_is_kept(serving: Serving) -> None:
+    serving.home.folder.mkdir()
+    other = ServerFile("http://login1:5000", "postgresql://lab@login1:5432/studies", host="login1")
+    other.write(serving.home.server_file)
+    with pytest.raises(
+        ConfigError, match=r"server\.json names another server; move it away to start one here"
+    ):
+        serve.serve(serving.home.folder, stop=Stop())
+    assert serving.server == other
