@@ -79,7 +79,7 @@ test-browser: install-test  ## run the tests that need Debian's chromium and chr
 	$(call tier,browser and not docker)
 
 test-postgres: install-test  ## run the tests that need Debian's postgresql
-	$(call tier,postgres and not docker)
+	$(call tier,postgres and not docker and not slurm and not ray)
 
 test-slurm: install-test  ## run the tests that need a running Slurm
 	$(call tier,slurm)

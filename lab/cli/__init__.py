@@ -18,6 +18,7 @@ from lab.cli.errors import errors
 from lab.cli.gc import gc
 from lab.cli.plan import plan
 from lab.cli.results import results
+from lab.cli.serve import serve
 from lab.cli.status import status
 from lab.cli.submit import submit
 from lab.cli.sweep import sweep
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 _LOOKING = (plan, check, status, best, effects, errors, results)
-_SERVICE = (submit, worker, watch, cancel, resume, retry, sync)
+_SERVICE = (serve, submit, worker, watch, cancel, resume, retry, sync)
 _UPKEEP = (doctor, gc)
 for _command in (train, sweep, *_LOOKING, *_SERVICE, *_UPKEEP):
     main.add_command(_command)

@@ -16,6 +16,7 @@ from rich.text import Text
 from lab import report
 from lab.cli.console import terminal
 from lab.cli.messages import data_lines
+from lab.errors import printable
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ STOPPING = "Stopping: trials checkpoint and return to the queue. Ctrl-C again en
 
 _LINE_EVERY = 60.0  # maximum seconds between lines where there is no live table
 _OTHER_LINES = 7  # of the live table, besides those of workers
+_MOST_NOTES = 3  # lines of what the engine says
 _WIDE = 60  # columns that a terminal must have for progress bars
 
 
@@ -55,6 +57,7 @@ class SweepDisplay:
         )
         self._told = 0
         self._told_at = time.monotonic()
+        self._noted: list[str] = []
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -88,9 +91,18 @@ class SweepDisplay:
             self._told_at = time.monotonic()
         self._told = len(progress.ended)
         self._shown = _table(progress, self._console.width, self._console.height)
-        if not self._console.is_terminal and time.monotonic() - self._told_at > _LINE_EVERY:
+        if not self._console.is_terminal:
+            self._tell(progress)
+
+    def _tell(self, progress: Progress) -> None:
+        """Print what the table shows in a terminal: what the engine says when that changes, the totals regularly."""
+        lines = [line for line in progress.notes if line not in self._noted]
+        self._noted = list(progress.notes)
+        if time.monotonic() - self._told_at > _LINE_EVERY:
             self._told_at = time.monotonic()
-            self._console.print("; ".join(_summary(progress)), highlight=False, soft_wrap=True)
+            lines.append("; ".join(_summary(progress)))
+        for line in lines:
+            self._console.print(Text(line), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         """Return the live part. It asks whether to stop: a signal handler must not print into it."""
@@ -137,15 +149,24 @@ def _line(ended: TrialEnded, progress: Progress) -> Text:
 def _table(progress: Progress, width: int, height: int) -> RenderableType:
     """Return the live table: a row for each worker, as many as there is room for, and totals."""
     running = sorted(progress.running.items())
-    room = max(1, height - _OTHER_LINES)
+    notes = _shown_notes(progress)
+    room = max(1, height - _OTHER_LINES - len(notes))
     shown = running if len(running) <= room else running[: max(1, room - 1)]
     workers = _worker_table(shown, progress.monitor, with_bars=width >= _WIDE)
     lines = (
         [] if len(shown) == len(running) else [f"… and {counted(len(running) - len(shown), 'more worker')}"]
     )
-    texts = (Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, *_summary(progress)])
+    texts = (Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, *notes, *_summary(progress)])
     total = ProgressBar(total=progress.total, completed=progress.done + progress.failed, width=60)
     return Group(workers, *texts, total)
+
+
+def _shown_notes(progress: Progress) -> list[str]:
+    """Return what the engine says, as far as there is room for it."""
+    notes = [printable(line) for line in progress.notes]
+    if len(notes) <= _MOST_NOTES:
+        return notes
+    return [*notes[: _MOST_NOTES - 1], f"… and {counted(len(notes) - _MOST_NOTES + 1, 'more line')}"]
 
 
 def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars: bool) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ from lab import engines, tracking
 from lab.config import TrialConfig, field_kinds
 from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError
+from lab.server_file import SERVER_FILE, check_answers, read_server_file
 
 if TYPE_CHECKING:
     from lab.engines import Stores
@@ -31,24 +33,40 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _HOME = Path(".lab")
+_SERVER = "lab.server"  # in the context: the file that `--server` names
 
 
 def store_options(command: Command) -> Command:
-    """Add `--tracking-uri` and `--storage`."""
+    """Add `--tracking-uri` and `--storage`; and `--server`, which `stores_from` finds by itself."""
+    command = click.option(
+        "--server",
+        envvar="LAB_SERVER",
+        show_envvar=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_note_server,
+        help="Use the stores of the `lab serve` that wrote FILE.  [default: .lab/server.json, if there is one]",
+    )(command)
     command = click.option(
         "--storage",
         envvar="LAB_STORAGE",
         show_envvar=True,
         metavar="URL",
-        help="Study database, e.g. postgresql://user@host/lab.  [default: sqlite:///.lab/optuna.db]",
+        help="Study database, e.g. postgresql://user@host/lab.  [default: the server's, or sqlite:///.lab/optuna.db]",
     )(command)
     return click.option(
         "--tracking-uri",
         envvar="MLFLOW_TRACKING_URI",
         show_envvar=True,
         metavar="URL",
-        help="MLflow server or database, e.g. http://127.0.0.1:5000.  [default: sqlite:///.lab/mlflow.db]",
+        help="MLflow server or database, e.g. http://127.0.0.1:5000.  "
+        "[default: the server's, or sqlite:///.lab/mlflow.db]",
     )(command)
+
+
+def _note_server(ctx: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
+    ctx.meta[_SERVER] = file
 
 
 def format_option(*forms: str) -> Callable[[Command], Command]:
@@ -64,14 +82,26 @@ def format_option(*forms: str) -> Callable[[Command], Command]:
 
 
 def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: bool = False) -> Stores:
-    """Return the stores that the two options name; if their databases were moved, so are the paths in them.
+    """Return the stores that the options name; if their databases were moved, so are the paths in them.
+
+    A store that is not named is that of `--server`, then of the `lab serve` of this folder, then in `.lab`. Their
+    passwords are put into the environment variables that MLflow and PostgreSQL read.
 
     Args:
-        tracking_uri: of the tracking store; the one in `.lab` if None.
-        storage: of the studies; the one in `.lab` if None.
-        only_look: whether to leave the paths in a moved or copied database as they are.
+        tracking_uri: of the tracking store, None if it is not named.
+        storage: of the studies, None if it is not named.
+        only_look: whether to leave the paths in a moved or copied database as they are, and not to check that a
+            server answers.
+
+    Raises:
+        ConfigError: the server file cannot be read.
+        ResourceError: the server is not running.
     """
-    stores = _stores(tracking_uri, storage)
+    file = _server_file()
+    if file is None or (tracking_uri and storage):
+        stores = _stores(_HOME.resolve(), tracking_uri, storage)
+    else:
+        stores = _served(file, tracking_uri, storage, check=not only_look)
     if not only_look:
         happened = tracking.follow(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
         if happened:
@@ -79,8 +109,29 @@ def stores_from(tracking_uri: str | None, storage: str | None, *, only_look: boo
     return stores
 
 
-def _stores(tracking_uri: str | None, storage: str | None) -> Stores:
-    home = _HOME.resolve()
+def _server_file() -> Path | None:
+    """Return the file that `--server` names, or the one in `.lab`, if there is one."""
+    context = click.get_current_context(silent=True)
+    named: Path | None = context.meta.get(_SERVER) if context else None
+    own = _HOME / SERVER_FILE
+    return named or (own if own.exists() else None)
+
+
+def _served(file: Path, tracking_uri: str | None, storage: str | None, *, check: bool) -> Stores:
+    """Return stores of a server; checkpoints and journals are next to its file if that is in a `.lab`."""
+    server = read_server_file(file)
+    if check:
+        check_answers(file, server)
+    server.use(tracking=not tracking_uri, storage=not storage)
+    folder = file.resolve().parent
+    home = folder if folder.name == _HOME.name else _HOME.resolve()
+    return replace(
+        _stores(home, tracking_uri or server.tracking_uri, storage or server.storage),
+        server_file=file.resolve(),
+    )
+
+
+def _stores(home: Path, tracking_uri: str | None, storage: str | None) -> Stores:
     return engines.Stores(
         storage=storage or f"sqlite:///{home / 'optuna.db'}",
         tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",

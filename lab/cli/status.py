@@ -11,6 +11,7 @@ import click
 from lab import engines, study, tracking
 from lab.cli.messages import unclear, undelivered
 from lab.cli.options import format_option, store_options, stores_from
+from lab.errors import printable
 
 if TYPE_CHECKING:
     from lab.engines import MissingRuns, Stores
@@ -96,6 +97,8 @@ def _print_details(status: StudyStatus) -> None:
         click.echo(f"  cancelled: resume with `lab resume {status.name}`")
     if status.out_of_time:
         click.echo(f"  out of time: `lab resume {status.name}` restarts the clock of `budget.seconds`")
+    for line in status.engine:
+        click.echo(f"  {printable(line)}")
     for trial in status.running:
         value = "" if trial["value"] is None else f", {status.monitor} {trial['value']:.4f}"
         click.echo(

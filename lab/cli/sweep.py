@@ -11,6 +11,7 @@ import click
 from lab import engines, report
 from lab.cli.again import command_line
 from lab.cli.console import terminal
+from lab.cli.engine_options import engine_options, profile_from
 from lab.cli.experiment import note_experiment
 from lab.cli.live import STOPPING, SweepDisplay
 from lab.cli.messages import browse, tell_left_out, undelivered
@@ -24,14 +25,13 @@ from lab.cli.options import (
 )
 from lab.cli.outer_run import InRun, join_outer_run
 from lab.cli.signals import SignalStop, stop_on_signals
-from lab.cli.worker_options import worker_options
 from lab.config import load_grid
 from lab.tracking import RunStatus
 from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
-    from lab.engines import Progress, Stores, SweepResult
+    from lab.engines import Profile, Progress, Stores, SweepResult
     from lab.study import Submission
 
 __all__ = ["sweep"]
@@ -57,7 +57,7 @@ Several workers share a GPU if --workers-per-gpu or --gpu-memory says so. A tria
 GPU is retried with a GPU to itself before it fails.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
-@worker_options
+@engine_options
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
 @only_option
@@ -79,12 +79,13 @@ def sweep(
     Ctrl-C stops cleanly: running trials checkpoint and return to the queue.
     The exit code is 0 if every cell is done, 1 if some failed or the study was cancelled, and 130 after Ctrl-C.
     """
+    profile = profile_from(options)
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     note_experiment(loaded.name)
     with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
         try:
-            result = _sweep(loaded, stores, stop, **options)
+            result = _sweep(loaded, stores, profile, stop, **options)
         except KeyboardInterrupt:
             click.echo(f"Continue with: {_again(ctx)}")
             sys.exit(stop.exit_code)
@@ -98,7 +99,7 @@ def _again(ctx: click.Context) -> str:
     return command_line(ctx, only={param.name or "" for param in ctx.command.params} - {"retry_failed"})
 
 
-def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> SweepResult:
+def _sweep(grid: Grid, stores: Stores, profile: Profile, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
         outer = engines.OuterSweep(stores.tracking_uri, join_outer_run(stores))
 
@@ -115,6 +116,7 @@ def _sweep(grid: Grid, stores: Stores, stop: SignalStop, **options: Any) -> Swee
                 on_queued=display.queued,
                 on_progress=display.update,
                 should_stop=stop,
+                **engines.place(profile, stores),
                 **options,
             )
         except KeyboardInterrupt:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab import engines, logs, study, tracking
+from lab.cli.engine_options import engine_options, profile_from
 from lab.cli.messages import undelivered
 from lab.cli.metrics import Metrics, served
 from lab.cli.options import store_options, stores_from
 from lab.cli.signals import stop_on_signals
 from lab.cli.version import installed_version
 from lab.cli.worker_events import EventLog, Observer
-from lab.cli.worker_options import worker_options
 from lab.errors import LabError
 from lab.wording import counted
 
 if TYPE_CHECKING:
-    from lab.engines import Served, Stores
+    from lab.engines import Profile, Served, Stores
     from lab.study import Event, TrialQueue
     from lab.tracking import Left
 
@@ -53,7 +53,7 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
 @click.option(
     "--study", "studies", multiple=True, metavar="NAME", help="Train only this study. May be repeated."
 )
-@worker_options
+@engine_options
 @click.option(
     "--idle-exit",
     type=click.FloatRange(min=0),
@@ -71,7 +71,6 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
 )
 @click.option(
     "--metrics",
-    "address",
     metavar="[HOST:]PORT",
     envvar="LAB_METRICS",
     show_envvar=True,
@@ -80,7 +79,7 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
 @store_options
 def worker(
     log_format: str,
-    address: str | None,
+    metrics: str | None,
     tracking_uri: str | None,
     storage: str | None,
     **options: Any,
@@ -91,12 +90,13 @@ def worker(
     resume. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 if there was work and
     all of it failed, and 0 otherwise. Studies that lab did not create are left alone.
     """
+    profile = profile_from(options)
     stores, log = stores_from(tracking_uri, storage), EventLog()
     logs.configure(log_format)
     click.get_current_context().find_root().call_on_close(logs.reset)  # once the last error is logged
     with stop_on_signals(_STOPPING, log.stopping) as stop:
         try:
-            served = _work(stores, log, address, should_stop=stop, **options)
+            served = _work(stores, profile, log, metrics, should_stop=stop, **options)
         except KeyboardInterrupt:
             served = None
         finally:
@@ -117,7 +117,13 @@ def _in_vain(served: Served) -> str:
 
 
 def _work(
-    stores: Stores, log: EventLog, address: str | None, *, studies: tuple[str, ...], **options: Any
+    stores: Stores,
+    profile: Profile,
+    log: EventLog,
+    metrics: str | None,
+    *,
+    studies: tuple[str, ...],
+    **options: Any,
 ) -> Served:
     serve = engines.serve
     logs.adopt()  # the loggers of what that has just imported
@@ -125,8 +131,8 @@ def _work(
         study.existing_study(stores.storage, name)
     with ExitStack() as stack:
         observers: list[Observer] = [log]
-        if address is not None:
-            observers.append(stack.enter_context(_metrics(address, stores, log)))
+        if metrics is not None:
+            observers.append(stack.enter_context(_metrics(metrics, stores, log)))
         log.waiting(studies)
         return serve(
             stores,
@@ -134,6 +140,8 @@ def _work(
             on_event=lambda queue, event: _tell(observers, queue, event),
             on_trouble=lambda message: _warn(observers, message),
             on_delivered=log.delivered,
+            on_note=log.note,
+            **engines.place(profile, stores),
             **options,
         )
 

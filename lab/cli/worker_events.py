@@ -50,6 +50,10 @@ class EventLog:
         """Log what was delivered to the tracking server at last."""
         _LOGGER.info(message, extra=fields("delivered"))
 
+    def note(self, message: str) -> None:
+        """Log what the engine says about its workers."""
+        _LOGGER.info("%s", message, extra=fields("engine"))
+
     def trouble(self, message: str) -> None:
         """Log what keeps a study from being worked on for now."""
         _LOGGER.warning(message, extra=fields("trouble"))

@@ -1,3 +1,4 @@
+from .choosing import place as place
 from .control import Counts as Counts
 from .control import cancel as cancel
 from .control import resume as resume
@@ -26,6 +27,8 @@ from .preview import needs_of as needs_of
 from .preview import notes_on_data as notes_on_data
 from .preview import plan_grid as plan_grid
 from .preview import plan_search as plan_search
+from .profiles import Profile as Profile
+from .profiles import find_profile as find_profile
 from .progress import Progress as Progress
 from .progress import Running as Running
 from .seats import memory_size as memory_size

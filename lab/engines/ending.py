@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -20,7 +21,19 @@ from lab.tracking.tags import Tag
 from lab.training import Outcome
 from lab.wording import counted
 
-__all__ = ["Ending", "SweepResult", "conclude", "conclude_if_over", "end_run", "requeue_dead", "study_run"]
+if TYPE_CHECKING:
+    from lab.engines.launcher import Exited
+
+__all__ = [
+    "Ending",
+    "Gone",
+    "SweepResult",
+    "conclude",
+    "conclude_if_over",
+    "end_run",
+    "requeue_dead",
+    "study_run",
+]
 
 Ending = Literal["done", "stopped", "cancelled", "out_of_time"]
 
@@ -62,27 +75,59 @@ class SweepResult:
         return RunStatus.FAILED if self.failed else RunStatus.FINISHED
 
 
-def requeue_dead(queue: TrialQueue, tracker: Tracker, code: int | None = None) -> list[TrialEnded]:
+@dataclass
+class Gone:
+    """The workers of a study that have exited, as their launcher says: by the names of their processes.
+
+    Attributes:
+        blamed: those whose trial may have killed them.
+        blameless: those whose place was taken away.
+        last: how the last one of the former ended.
+    """
+
+    blamed: set[str] = field(default_factory=set)
+    blameless: set[str] = field(default_factory=set)
+    last: Exited | None = None
+
+    def add(self, worker: str, exited: Exited) -> None:
+        """Note how a worker has exited; its name is empty if it is not known."""
+        if exited.code and not exited.blameless:
+            self.last = exited
+        if worker:
+            (self.blameless if exited.blameless else self.blamed).add(worker)
+
+
+def requeue_dead(
+    queue: TrialQueue, tracker: Tracker, gone: Gone | None = None, spared: Collection[str] = ()
+) -> list[TrialEnded]:
     """Requeue the trials of dead workers; fail those that died too often, and return how these ended.
+
+    The trials of workers whose place was taken away are put back, which counts as no try.
 
     Args:
         queue: of the study.
         tracker: where its runs are.
-        code: what the last worker process ended with, if that is known.
+        gone: what is known of workers that have exited.
+        spared: names of workers of which that will be known soon.
     """
-    ended = []
-    for record in study.requeue_dead(queue):
+    gone, ended = gone or Gone(), []
+    for record in study.put_back_gone(queue, gone.blameless) if gone.blameless else []:
+        end_run(record, queue, tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
+    for record in study.requeue_dead(queue, gone.blamed, spared):
         tries = counted(queue.record().max_retries + 1, "time")
-        why = f"its process died every time it was tried ({tries}){_in_words(code)}"
+        why = f"its process died every time it was tried ({tries}){_in_words(gone.last)}"
         tags = {Tag.OUTCOME: Outcome.FAILED, Tag.ERROR: why}
         end_run(record, queue, tracker, RunStatus.FAILED, tags)
         ended.append(TrialEnded(record.number, record.label, Outcome.FAILED, error=why))
     return ended
 
 
-def _in_words(code: int | None) -> str:
-    if code is None:
+def _in_words(last: Exited | None) -> str:
+    if last is None:
         return ""
+    if last.error:
+        return f", the last time: {last.error}"
+    code = last.code
     if code >= 0:
         return f", the last time with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

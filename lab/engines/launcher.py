@@ -35,6 +35,11 @@ class Launcher(Protocol):
 
     A worker is `lab.study.work(settings, emit, should_stop)`: plain values go in and events come out, in order. A
     launcher does not decide what is trained, or on which seat; who uses it does not know how a worker is started.
+
+    Any method may raise a `LabError` about its engine, which refuses or does not answer. The launcher stays usable:
+    what it could not do is asked for again. A worker that was started, and then turns out to get no place, exits.
+
+    Of a worker that the engine itself has started again it passes on `WorkerDied`; the worker keeps its number.
     """
 
     def devices(self) -> Sequence[Device]:

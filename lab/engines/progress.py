@@ -39,6 +39,7 @@ class Progress:
     best_label: str = ""
     started: float = field(default_factory=time.monotonic)
     ended: list[TrialEnded] = field(default_factory=list)  # during this sweep, in order
+    notes: list[str] = field(default_factory=list)  # what the engine says about its workers, a line each
 
     @property
     def waiting(self) -> int:

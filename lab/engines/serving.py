@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lab.engines.ending import conclude_if_over
+from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Sharing
+from lab.engines.setbacks import Setbacks
 from lab.engines.stores import Stores, connected
 from lab.engines.supervisor import PAUSE_SECONDS, Supervisor
 from lab.engines.waking import Leftovers
@@ -24,6 +27,7 @@ __all__ = ["Served", "serve"]
 
 _DELIVERY_SECONDS = 1.0  # for what this process itself has logged; workers deliver their own
 _STOP_SECONDS = 8.0  # after which workers that were asked to stop are killed
+_STOP_SECONDS_ELSEWHERE = 60.0  # a cluster takes its time to pass a signal on, and to say what came of it
 
 
 @dataclass
@@ -49,10 +53,12 @@ def serve(
     workers_per_gpu: int | None = None,
     gpu_memory: int | None = None,
     launcher: Launcher | None = None,
+    elsewhere: bool = False,
     idle_exit: float | None = None,
     on_event: Callable[[TrialQueue, Event], None] = lambda queue, event: None,
     on_trouble: Callable[[str], None] = lambda message: None,
     on_delivered: Callable[[str], None] = lambda message: None,
+    on_note: Callable[[str], None] = lambda message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Served:
     """Train what waits in the studies, and wait for more, until `should_stop` returns True.
@@ -68,10 +74,12 @@ def serve(
         workers_per_gpu: how many workers share a GPU.
         gpu_memory: bytes of GPU memory that one trial needs, to count `workers_per_gpu`; by default each grid file's.
         launcher: what starts the workers; processes of this machine by default.
+        elsewhere: whether they run on other machines: they have a minute to stop then, instead of eight seconds.
         idle_exit: seconds without work after which to return; never if None.
         on_event: called with what happens to trials and workers.
         on_trouble: called with what keeps a study from being worked on; it is tried again later.
         on_delivered: called, from a thread, with what was delivered of journals that dead processes had left.
+        on_note: called with a line that the engine says about its workers, when it says something new.
         should_stop: asked twice a second; True lets running trials checkpoint and returns them to the queue.
 
     Returns:
@@ -84,9 +92,10 @@ def serve(
     launcher = ProcessLauncher() if launcher is None else launcher
     sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
     tracker = _connect(stores, on_trouble)
-    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop)
+    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop, elsewhere=elsewhere)
     policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
-    with _delivering(stores, tracker, on_delivered):
+    with _delivering(stores, tracker, on_delivered), telling() as noted:
+        policy.pass_on(_Said(launcher, noted, on_note))
         Supervisor(launcher, sharing, stores, tracker, policy).run()
     return policy.served
 
@@ -113,8 +122,6 @@ def _delivering(stores: Stores, tracker: Tracker, on_delivered: Callable[[str], 
 class _UntilIdle:
     """The policy of a service: all studies, until it is idle or told to stop; a failure pauses its study."""
 
-    stop_seconds = _STOP_SECONDS
-
     def __init__(
         self,
         tracker: Tracker,
@@ -122,7 +129,10 @@ class _UntilIdle:
         on_event: Callable[[TrialQueue, Event], None],
         on_trouble: Callable[[str], None],
         should_stop: Callable[[], bool],
+        *,
+        elsewhere: bool,
     ) -> None:
+        self.stop_seconds = _STOP_SECONDS_ELSEWHERE if elsewhere else _STOP_SECONDS
         self.served = Served()
         self.should_stop = should_stop
         self._tracker = tracker
@@ -132,10 +142,17 @@ class _UntilIdle:
         self._paused: dict[str, float] = {}  # until when, by study
         self._told: dict[str, str] = {}  # what was said last of a study that is broken
         self._worked = time.monotonic()  # when a trial was last in a worker's hands
+        self._setbacks = defaultdict[str, Setbacks](Setbacks)  # by study
+        self._ready: list[TrialQueue] = []
+        self._training: dict[int, TrialQueue] = {}  # by worker
 
     def watch(self, studies: Studies) -> None:
         """Look after these studies."""
         self._studies = studies
+
+    def pass_on(self, said: _Said) -> None:
+        """Pass on what the launcher says."""
+        self._said = said
 
     def studies(self) -> list[TrialQueue]:
         """Return the studies that are not paused."""
@@ -143,7 +160,8 @@ class _UntilIdle:
 
     def ready(self) -> list[TrialQueue]:
         """Return those of them with waiting trials that may start now."""
-        return [queue for queue in self._studies.ready() if not self._is_paused(queue)]
+        self._ready = list(self._studies.ready())
+        return [queue for queue in self._ready if not self._is_paused(queue)]
 
     def is_over(self) -> bool:
         """Return whether there was no work for long enough; workers that only start and fail are none."""
@@ -159,13 +177,18 @@ class _UntilIdle:
         """Count what has happened, pause a study whose worker could not go on, and pass it on."""
         if isinstance(event, TrialStarted | TrialEnded | WorkerDied):
             self._worked = time.monotonic()
+        if worker is not None and isinstance(event, TrialEnded | WorkerDied):
+            self._training.pop(worker, None)
         if isinstance(event, TrialStarted):
             self._told.pop(queue.name, None)
+            if worker is not None:
+                self._training[worker] = queue
         elif isinstance(event, TrialEnded):
             self.served.failed += event.outcome == Outcome.FAILED
             self.served.done += event.outcome not in (Outcome.FAILED, Outcome.KILLED)
         elif isinstance(event, WorkerFailed):
             self._pause(queue.name)
+            self._setbacks[queue.name].add(LabError(event.error), others_train=True)
         self._on_event(queue, event)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
@@ -185,7 +208,9 @@ class _UntilIdle:
             self._on_trouble(message)
 
     def tick(self) -> None:
-        """Do nothing."""
+        """Pass on what the launcher says, also to the studies that its workers train or that wait for these."""
+        queues = {queue.name: queue for queue in (*self._ready, *self._training.values())}
+        self._said((queue, self._setbacks[name].notes) for name, queue in queues.items())
 
     def _pause(self, study: str) -> None:
         self.served.broken.add(study)
@@ -193,3 +218,22 @@ class _UntilIdle:
 
     def _is_paused(self, queue: TrialQueue) -> bool:
         return self._paused.get(queue.name, 0.0) > time.monotonic()
+
+
+class _Said:
+    """Passes on what a launcher says, to whoever listens to this process and to the studies that it has to do with."""
+
+    def __init__(self, launcher: Launcher, noted: EngineNotes, on_note: Callable[[str], None]) -> None:
+        self._launcher = launcher
+        self._noted = noted
+        self._on_note = on_note
+        self._before: set[str] = set()
+
+    def __call__(self, studies: Iterable[tuple[TrialQueue, Sequence[str]]]) -> None:
+        """Pass it on, with more lines for each study."""
+        lines = list(self._launcher.notes())
+        for line in lines:
+            if line not in self._before:
+                self._on_note(line)
+        self._before = set(lines)
+        self._noted.tell((queue, [*lines, *more]) for queue, more in studies)

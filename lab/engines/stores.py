@@ -24,6 +24,7 @@ class Stores:
 
     `journal_dir` is on a local disk and holds what was logged until the tracking store has acknowledged it. Relative
     paths start from the directory that is current when they are given; `~` and `$NAME` mean what they mean in a shell.
+    `server_file` is the one of the `lab serve` whose stores these are, if any.
 
     Raises:
         ConfigError: a path begins with an unknown home folder or variable.
@@ -34,6 +35,7 @@ class Stores:
     artifact_dir: Path = Path(".lab/artifacts")
     checkpoint_dir: Path = Path(".lab/checkpoints")
     journal_dir: Path = Path(".lab/journal")
+    server_file: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("storage", "tracking_uri"):

@@ -18,7 +18,7 @@ import cloudpickle
 from lab import registry
 from lab.errors import ConfigError
 
-__all__ = ["Surroundings", "without_script"]
+__all__ = ["Surroundings", "add_names", "pickled_names", "without_script"]
 
 _pickle: Any = cloudpickle  # it is not typed
 
@@ -41,7 +41,7 @@ class Surroundings:
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
             folder = os.getcwd()  # noqa: PTH109
-        return cls(folder, dict(os.environ), _pickled(registry.added()))
+        return cls(folder, dict(os.environ), pickled_names())
 
     def enter(self) -> None:
         """Give them to this process; an error about a name is raised as it is."""
@@ -49,11 +49,16 @@ class Surroundings:
         os.environ.update(self.environment)
         with suppress(OSError):  # deleted since
             os.chdir(self.folder)
-        registry.add(_pickle.loads(self.names))
+        add_names(self.names)
 
 
-def _pickled(added: list[registry.Addition]) -> bytes:
-    """Return names and what they stand for; what a script defines is pickled as a whole."""
+def pickled_names() -> bytes:
+    """Return the names that this program has registered, and what they stand for; a script's objects as a whole.
+
+    Raises:
+        ConfigError: one of these objects cannot be sent to another process.
+    """
+    added = registry.added()
     for addition in added:
         try:
             _pickle.dumps(addition)
@@ -64,6 +69,11 @@ def _pickled(added: list[registry.Addition]) -> bytes:
             ) from error
     pickled: bytes = _pickle.dumps(added)
     return pickled
+
+
+def add_names(pickled: bytes) -> None:
+    """Register the names in what `pickled_names` has returned; an error about one is raised as it is."""
+    registry.add(_pickle.loads(pickled))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A sweep: a grid is checked, queued, trained by workers on this machine, and concluded."""
+"""A sweep: a grid is checked, queued, trained by workers, and concluded."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, requeue_dead
+from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
 from lab.engines.planning import Planned, check, open_tracker
 from lab.engines.processes import ProcessLauncher
 from lab.engines.progress import Progress
 from lab.engines.seats import Sharing
+from lab.engines.setbacks import Setbacks
 from lab.engines.stores import Stores
 from lab.engines.supervisor import Supervisor
 from lab.engines.watching import progress_of
@@ -22,6 +24,7 @@ from lab.study import (
     Event,
     Submission,
     TrialQueue,
+    TrialStarted,
     WorkerFailed,
     end_stale,
     note_if_exhausted,
@@ -43,6 +46,7 @@ def sweep(
     workers_per_gpu: int | None = None,
     gpu_memory: int | None = None,
     launcher: Launcher | None = None,
+    elsewhere: bool = False,
     download: bool = False,
     retry_failed: bool = False,
     on_data: Callable[[Dataset], None] = lambda dataset: None,
@@ -60,6 +64,8 @@ def sweep(
         workers_per_gpu: how many workers share a GPU.
         gpu_memory: bytes of GPU memory that one trial needs, to count `workers_per_gpu`; by default the grid file's.
         launcher: what starts the workers; processes of this machine by default.
+        elsewhere: whether they run on other machines: one of these that cannot train does not end the sweep, as long
+            as others can.
         download: whether a missing dataset may be downloaded.
         retry_failed: also train again what failed before.
         on_data: called with the data of each study's first cell, before anything is queued.
@@ -82,7 +88,10 @@ def sweep(
     tracker = open_tracker(planned, stores)
     _load(planned, on_data, download=download)
     storage = open_storage(stores.storage, should_stop=should_stop)
-    sweeper = _Sweeper(stores, tracker, launcher, sharing, retry_failed, on_plan, on_progress, should_stop)
+    most = (workers or 1) if elsewhere else None
+    sweeper = _Sweeper(
+        stores, tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
+    )
     return sweeper.sweep_all(planned, storage, on_queued)
 
 
@@ -109,12 +118,16 @@ def _sharing(
 
 @dataclass(frozen=True)
 class _Sweeper:
-    """What the sweeps of a study, and of those that it needs, have in common; the fields are arguments of `sweep`."""
+    """What the sweeps of a study, and of those that it needs, have in common; most fields are arguments of `sweep`.
+
+    `elsewhere` is how many workers run on other machines, None if none does.
+    """
 
     stores: Stores
     tracker: Tracker
     launcher: Launcher
     sharing: Sharing
+    elsewhere: int | None
     retry_failed: bool
     on_plan: Callable[[Submission, Progress], None]
     on_progress: Callable[[Progress], None]
@@ -138,12 +151,16 @@ class _Sweeper:
         if self.retry_failed:
             requeue_failed(queue)
             end_stale(queue, self.tracker)
-        progress = replace(progress_of(queue), running={}, ended=[])
+        progress = replace(progress_of(queue), running={}, ended=[], notes=[])
         self.on_plan(submission, progress)
-        policy = _UntilOver(queue, progress, self.on_progress, self.should_stop)
+        setbacks = Setbacks(self.elsewhere)
         ending: Ending = "stopped"
         try:
-            Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
+            with telling() as noted:
+                policy = _UntilOver(
+                    queue, progress, self.launcher, noted, setbacks, self.on_progress, self.should_stop
+                )
+                Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
             if policy.error is not None:
                 raise policy.error
             note_if_exhausted(
@@ -168,6 +185,9 @@ class _UntilOver:
 
     queue: TrialQueue
     progress: Progress
+    launcher: Launcher
+    noted: EngineNotes
+    setbacks: Setbacks
     on_progress: Callable[[Progress], None]
     asked_to_stop: Callable[[], bool]
     error: Exception | None = None
@@ -182,27 +202,36 @@ class _UntilOver:
         return [self.queue]
 
     def ready(self) -> list[TrialQueue]:
-        """Return the study if trials of it may start."""
-        return [self.queue] if self.queue.waits() and not self.queue.is_cancelled() else []
+        """Return the study if trials of it may start, and workers were not failing just now."""
+        return [self.queue] if self._waits() and not self.setbacks.pauses else []
 
     def is_over(self) -> bool:
         """Return whether no trial waits, nor one that a worker took along which was killed before it said so."""
-        return not self.ready() and not self.queue.is_disowned()
+        return not self._waits() and not self.queue.is_disowned()
 
     def settle(self, queue: TrialQueue) -> None:
         """Do nothing: the sweep concludes its study at the end."""
 
     def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
-        """Note progress; a worker that could not go on fails the sweep."""
+        """Note progress; a worker that could not go on fails the sweep, unless only its node is to blame."""
         if isinstance(event, WorkerFailed):
             self.fail(queue, LabError(event.error))
+        elif isinstance(event, TrialStarted):
+            self.setbacks.clear()
         self.progress.take(worker, event)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
-        """Fail the sweep."""
-        self.error = self.error or error
+        """Fail the sweep, or bear with it."""
+        borne = queue is not None and self.setbacks.add(error, others_train=bool(self.progress.running))
+        if not borne:
+            self.error = self.error or error
 
     def tick(self) -> None:
-        """Show the progress."""
+        """Show the progress, and note in the study what the engine says."""
         self.progress.stopping = self.should_stop()
+        self.progress.notes = [*self.launcher.notes(), *self.setbacks.notes]
+        self.noted.tell([(self.queue, self.progress.notes)])
         self.on_progress(self.progress)
+
+    def _waits(self) -> bool:
+        return self.queue.waits() and not self.queue.is_cancelled()

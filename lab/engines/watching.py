@@ -26,6 +26,7 @@ def progress_of(queue: TrialQueue) -> Progress:
         total=len(states),
         done=states.count(State.COMPLETE) + states.count(State.PRUNED),
         failed=states.count(State.FAILED),
+        notes=study.engine_says,
     )
     best = winner(queue)
     if best is not None:

@@ -11,9 +11,11 @@ from .events import WorkerFailed as WorkerFailed
 from .events import event_from as event_from
 from .events import event_values as event_values
 from .faults import DatabaseError as DatabaseError
+from .faults import is_denied as is_denied
 from .faults import reason as reason
 from .health import StorageProbe as StorageProbe
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
+from .liveness import worker_name as worker_name
 from .lookup import existing_study as existing_study
 from .lookup import unknown_study as unknown_study
 from .opening import open_storage as open_storage
@@ -32,6 +34,7 @@ from .record import TrialKey as TrialKey
 from .record import TrialRecord as TrialRecord
 from .rescue import is_left as is_left
 from .rescue import put_back_dead as put_back_dead
+from .rescue import put_back_gone as put_back_gone
 from .rescue import requeue_dead as requeue_dead
 from .rescue import requeue_deleted as requeue_deleted
 from .rescue import requeue_failed as requeue_failed

@@ -20,11 +20,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A trial was claimed; it trains for at most `epochs`."""
+    """A trial was claimed by the process called `worker`; it trains for at most `epochs`."""
 
     number: int
     label: str
     epochs: int
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ class WorkerFailed:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker died in the middle of a trial, which is requeued; reported by the process that started the worker."""
+    """A worker died in the middle of a trial, which is requeued; reported by the process that started the worker.
+
+    A launcher says so of a worker whose engine has started it again. It need not know the trial, and says whether what
+    was trained is `blameless`: see `Exited`.
+    """
 
     number: int
     label: str
     why: str
+    blameless: bool = False
 
 
 Event = TrialStarted | EpochEnded | TrialEnded | WorkerFailed | WorkerDied

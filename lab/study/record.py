@@ -47,6 +47,7 @@ class StudyKey:
     DATA_DIGESTS: Final = (
         "data_digests"  # by cell hash: of cells without one, the digest they turned out to have
     )
+    ENGINE: Final = "engine"  # what a supervisor has said last about the engine that runs its workers
     EXHAUSTED: Final = "ended"  # what SEARCH was when the search had reached its budget or target
     EXPERIMENT: Final = "experiment"
     GPU_MEMORY: Final = "gpu_memory"  # bytes that one trial takes
@@ -104,6 +105,7 @@ DRAFT_PREFIX: Final = "slot-"
 _DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _HASH_LENGTH = 16
 _MAX_RETRIES = 2  # of a study that does not say
+_ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
 _DIED = "its process died every time it was tried"
 
 _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -111,6 +113,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.CANCELLED: (bool,),
     StudyKey.CONCLUDED: (bool,),
     StudyKey.DATA_DIGESTS: (dict,),
+    StudyKey.ENGINE: (dict,),
     StudyKey.EXHAUSTED: (dict,),
     StudyKey.EXPERIMENT: (str,),
     StudyKey.GPU_MEMORY: (int,),
@@ -198,6 +201,7 @@ class StudyRecord:
         seconds: the budget: how long after `began` trials may still start.
         began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
         gpu_memory: bytes of GPU memory that one trial needs.
+        engine: what a supervisor has said last about the engine that runs its workers, as it was noted.
         fault: what keeps it from being trained; empty if nothing does.
     """
 
@@ -219,6 +223,7 @@ class StudyRecord:
     seconds: float | None = None
     began: float | None = None
     gpu_memory: int | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
 
     @classmethod
@@ -251,6 +256,7 @@ class StudyRecord:
             seconds=found.get(StudyKey.SECONDS),
             began=found.get(StudyKey.BEGAN),
             gpu_memory=found.get(StudyKey.GPU_MEMORY),
+            engine=found.get(StudyKey.ENGINE, {}),
             fault=_fault(attributes, found),
         )
 
@@ -268,6 +274,19 @@ class StudyRecord:
     def starts_none(self) -> bool:
         """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
         return self.exhausted or self.is_late
+
+    @property
+    def engine_says(self) -> list[str]:
+        """What the engine that runs its workers says about them, and from which machine, a line each.
+
+        Nothing once that was not renewed for a while: then whoever noted it has died.
+        """
+        lines, at = self.engine.get("lines"), self.engine.get("at")
+        if not (isinstance(lines, list) and isinstance(at, int | float)):
+            return []
+        if time.time() - at > _ENGINE_SECONDS:
+            return []
+        return [f"{line}  ({self.engine.get('host', '?')})" for line in lines]
 
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:

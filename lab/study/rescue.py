@@ -19,6 +19,7 @@ from lab.study.record import StudyKey, TrialKey, TrialRecord
 __all__ = [
     "is_left",
     "put_back_dead",
+    "put_back_gone",
     "requeue",
     "requeue_dead",
     "requeue_deleted",
@@ -27,11 +28,19 @@ __all__ = [
 ]
 
 
-def requeue_dead(queue: TrialQueue) -> list[TrialRecord]:
+def requeue_dead(
+    queue: TrialQueue, gone: Collection[str] = (), spared: Collection[str] = ()
+) -> list[TrialRecord]:
     """Requeue the running trials whose worker is dead; return those that have died too often and were failed.
 
     A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. Trials
     that another process failed for that, and was killed before it could requeue them, are requeued too.
+
+    Args:
+        queue: of the study.
+        gone: names of workers that are known to have exited, wherever they ran.
+        spared: names of workers that are left alone even if their process has exited here, because how they ended is
+            about to be told; silent ones are not.
     """
     waited = Stopwatch()
     if not queue.trials(TrialState.RUNNING, TrialState.FAIL):
@@ -39,11 +48,20 @@ def requeue_dead(queue: TrialQueue) -> list[TrialRecord]:
     given_up: list[
         TrialRecord
     ] = []  # outlives an attempt that breaks off: its successor does not find them running
-    queue.storage.patiently(lambda: _requeue_dead(queue, waited, given_up))
+
+    def is_gone(record: TrialRecord) -> bool:
+        return record.worker_name in gone or (record.is_dead and record.worker_name not in spared)
+
+    queue.storage.patiently(lambda: _requeue_dead(queue, is_gone, waited, given_up))
     return given_up
 
 
-def _requeue_dead(queue: TrialQueue, waited: Stopwatch, given_up: list[TrialRecord]) -> None:
+def _requeue_dead(
+    queue: TrialQueue,
+    is_gone: Callable[[TrialRecord], bool],
+    waited: Stopwatch,
+    given_up: list[TrialRecord],
+) -> None:
     with queue.locked():  # a planner would requeue a trial that was failed and has no successor yet
         # not Optuna's `fail_stale_trials`, which would fail other programs' trials too
         silent = set(queue.storage._get_stale_trial_ids(queue.study_id))
@@ -52,7 +70,7 @@ def _requeue_dead(queue: TrialQueue, waited: Stopwatch, given_up: list[TrialReco
         ):  # a process slept in this lock: all who waited for it were silent
             silent.clear()
         for record in queue.records(TrialState.RUNNING):
-            if record.trial_id in silent or record.is_dead:
+            if record.trial_id in silent or is_gone(record):
                 # exactly one process gets to fail it, and so to requeue it
                 with suppress(UpdateFinishedTrialError):
                     queue.fail(record.trial_id)
@@ -63,12 +81,33 @@ def _requeue_dead(queue: TrialQueue, waited: Stopwatch, given_up: list[TrialReco
         _requeue_interrupted(queue)
 
 
-def put_back_dead(queue: TrialQueue) -> list[TrialRecord]:
-    """Put back the running trials whose worker on this machine was ended on purpose; return them."""
-    dead = [record for record in queue.records(TrialState.RUNNING) if record.is_dead]
+def put_back_dead(queue: TrialQueue, gone: Collection[str] = ()) -> list[TrialRecord]:
+    """Put back the running trials whose worker was ended on purpose; return them.
+
+    Args:
+        queue: of the study.
+        gone: names of such workers, wherever they ran; those on this machine are found by their process.
+    """
+    running = queue.records(TrialState.RUNNING)
+    dead = [record for record in running if record.is_dead or record.worker_name in gone]
     for record in dead:
         queue.put_back(record.trial_id, record.worker_name)
     return dead
+
+
+def put_back_gone(queue: TrialQueue, gone: Collection[str]) -> list[TrialRecord]:
+    """Put back the running trials of these workers, whose place was taken away; return them. No retry is counted."""
+    put_back: dict[int, TrialRecord] = {}  # outlives an attempt that breaks off
+
+    def put() -> None:
+        with queue.locked():  # nobody else requeues them in between
+            for record in queue.records(TrialState.RUNNING):
+                if record.worker_name in gone:
+                    put_back[record.trial_id] = record
+                    queue.put_back(record.trial_id, record.worker_name)
+
+    queue.storage.patiently(put)
+    return list(put_back.values())
 
 
 def requeue_failed(queue: TrialQueue, cells: Collection[str] | None = None) -> int:

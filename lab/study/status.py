@@ -35,8 +35,9 @@ class StudyStatus:
 
     A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
     trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
-    start because its budget's seconds have passed. `trouble` says what keeps the study from being trained,
-    or from being shown: then the rest is empty.
+    start because its budget's seconds have passed. `engine` is what the engine that runs its workers says about them
+    now, and on which machine, a line each. `trouble` says what keeps the study from being trained, or from being
+    shown: then the rest is empty.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StudyStatus:
     cancelled: bool = False
     out_of_time: bool = False
     others: int = 0
+    engine: list[str] = field(default_factory=list)
     trouble: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         cancelled=study.cancelled,
         out_of_time=queue.is_out_of_time(),
         others=len(queue.others()),
+        engine=study.engine_says,
         trouble=study.fault,
     )
 

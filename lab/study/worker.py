@@ -15,6 +15,7 @@ from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, T
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.liveness import worker_name
 from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
@@ -110,7 +111,7 @@ class _Attempt:
             StudyError: the study database is down for good; another worker will continue the trial.
         """
         claim = self.claim
-        self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs))
+        self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs, worker_name()))
         try:
             self._train_and_tell()
         except (Lost, UpdateFinishedTrialError):  # this worker was thought dead

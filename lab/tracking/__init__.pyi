@@ -12,6 +12,7 @@ from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
 from .frames import run_frame as run_frame
+from .health import ask as ask
 from .journal import Refused as Refused
 from .journaled import JournaledTracker as JournaledTracker
 from .journals import left as left

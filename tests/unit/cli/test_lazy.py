@@ -12,12 +12,14 @@ CODE = """
 import sys
 from lab.cli import main
 
+HEAVY = {"torch", "mlflow", "optuna", "pandas", "matplotlib", "sqlalchemy", "sklearn", "fcntl", "submitit", "ray"}
+
 for command in ([], *([name] for name in main.commands)):
     try:
         main([*command, "--help"], prog_name="lab")
     except SystemExit as end:
         assert end.code == 0, command
-    slow = {"torch", "mlflow", "optuna", "pandas", "matplotlib", "sqlalchemy", "sklearn", "fcntl"} & set(sys.modules)
+    slow = HEAVY & set(sys.modules)
     assert not slow, (command, slow)
 """
 

@@ -47,6 +47,27 @@ def test_it_fits(width: int, height: int, workers: int) -> None:
     assert ("more" in text) == (workers > height - 7)
 
 
+@pytest.mark.parametrize("height", [12, 24])
+def test_what_the_engine_says_is_below_the_workers_and_fits(height: int) -> None:
+    progress = busy(30)
+    progress.notes = ["slurm 7: 3 pending (Resources), 30 running", *(f"node{n}: \x1b[31m" for n in range(9))]
+    lines = drawn(progress, width=80, height=height)
+    assert len(lines) <= height
+    text = "\n".join(lines)
+    assert "slurm 7: 3 pending (Resources), 30 running\nnode0: \\x1b[31m\n… and 8 more lines\ntiny: " in text
+
+
+def test_what_the_engine_says_is_a_line_where_there_is_no_terminal() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    progress = busy()
+    with SweepDisplay(console=console) as display:
+        for notes in (["2 pending"], ["2 pending"], ["1 pending", "[red]"], [], ["2 pending"]):
+            progress.notes = notes
+            display.update(progress)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.splitlines() == ["2 pending", "1 pending", "[red]", "2 pending"]
+
+
 def test_it_says_that_it_stops() -> None:
     progress = busy()
     progress.stopping = True

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from lab.config import parse_grid
-from lab.engines import Stores
+from lab.engines import Stores, supervisor
 from lab.engines.devices import Device
 from lab.engines.launcher import Exited
 from lab.engines.seats import Seat, Sharing
 from lab.engines.supervisor import Supervisor
 from lab.errors import ResourceError, StudyError
 from lab.study import (
+    EpochEnded,
     Event,
     TrialEnded,
     TrialKey,
@@ -49,33 +53,44 @@ def train(worker: Worker, claim: Claim) -> Iterator[Event]:
 
 
 class Killed(Exception):  # noqa: N818
-    """Ends a stand-in worker as SIGKILL would."""
+    """Ends a stand-in worker as SIGKILL would, or as its launcher says."""
+
+    def __init__(self, exited: Exited | None = None) -> None:
+        super().__init__()
+        self.exited = exited or Exited(-signal.SIGKILL)
 
 
 @dataclass
 class Worker:
-    """A stand-in worker: it takes a step whenever it is listened to."""
+    """A stand-in worker: it takes a step whenever it is listened to.
+
+    `name` is that of its process on another machine, which nothing but its launcher knows to have exited.
+    """
 
     queue: TrialQueue
     settings: WorkerSettings
     seat: Seat
     play: Play
     stopped: bool = False
+    name: str = ""
 
     def steps(self) -> Iterator[Event | None]:
         while not self.stopped:
             claim = self.queue.claim(alone=self.settings.alone, only_alone=self.settings.only_alone)
             if claim is None:
                 return
-            yield TrialStarted(claim.number, claim.label, 1)
+            if self.name:
+                self.queue.note_trial(claim.trial_id, TrialKey.WORKER, self.name)
+            yield TrialStarted(claim.number, claim.label, 1, self.name)
             if self.stopped:
-                self.queue.put_back(claim.trial_id)
+                self.queue.put_back(claim.trial_id, self.name or None)
                 yield TrialEnded(claim.number, claim.label, "killed")
                 return
             try:
                 yield from self.play(self, claim)
             except Killed:
-                self.queue.note_trial(claim.trial_id, TrialKey.WORKER, GONE)
+                if not self.name:
+                    self.queue.note_trial(claim.trial_id, TrialKey.WORKER, GONE)
                 raise
 
 
@@ -106,8 +121,8 @@ class StandIn:
                 event = next(steps)
             except StopIteration:
                 event = Exited(0)
-            except Killed:
-                event = Exited(-signal.SIGKILL)
+            except Killed as killed:
+                event = killed.exited
             except ZeroDivisionError as error:
                 event = Exited(1, f"ZeroDivisionError: {error}")
             if isinstance(event, Exited):
@@ -125,6 +140,12 @@ class StandIn:
                 self.queue.note_trial(trial.trial_id, TrialKey.WORKER, GONE)
         self.living.clear()
 
+    def pending(self) -> Collection[int]:
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        return ()
+
     def __len__(self) -> int:
         return len(self.living)
 
@@ -132,6 +153,18 @@ class StandIn:
     def seats(self) -> list[tuple[str, Fraction]]:
         """Where workers were started, in order."""
         return [(worker.seat.device.name, worker.seat.share) for worker in self.workers]
+
+
+class Elsewhere(StandIn):
+    """A launcher of stand-in workers on other machines."""
+
+    def start(self, settings: WorkerSettings, seat: Seat) -> int:
+        number = super().start(settings, seat)
+        self.workers[number].name = f"node{number}:{number + 1}:1.00"
+        return number
+
+    def kill(self) -> None:
+        self.living.clear()
 
 
 @dataclass
@@ -434,3 +467,223 @@ def test_without_a_gpu_every_worker_may_train_what_ran_out_of_memory_elsewhere(
     launcher = StandIn(study.queue, (Device("cpu", workers=2),))
     study.supervise(launcher)
     assert study.states == ["COMPLETE"] * 2
+
+
+def die_twice(exited: Exited) -> Play:
+    """Return what workers do of which the first two exit like this in the middle of their trial."""
+
+    def play(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if worker.name in ("node0:1:1.00", "node1:2:1.00"):
+            yield EpochEnded(claim.number, 1, {})
+            raise Killed(exited)
+        yield from train(worker, claim)
+
+    return play
+
+
+def test_a_worker_elsewhere_that_has_exited_is_requeued_at_once(scene: Callable[..., Scene]) -> None:
+    study = scene(1)
+    launcher = Elsewhere(study.queue, TWO[:1], die_twice(Exited(-9, "out of memory on node0")))
+    policy = study.supervise(launcher)
+    assert [record.retries for record in study.queue.records()] == [0, 1, 2]
+    assert study.states == ["COMPLETE"]
+    assert [event.why for event in policy.of(WorkerDied) if isinstance(event, WorkerDied)] == [
+        "out of memory on node0"
+    ] * 2
+
+
+def test_a_place_that_was_taken_away_is_no_try(scene: Callable[..., Scene]) -> None:
+    study = scene(1, "max_retries: 0")
+    launcher = Elsewhere(study.queue, TWO[:1], die_twice(Exited(-9, "preempted", blameless=True)))
+    policy = study.supervise(launcher)
+    (record,) = study.queue.records()
+    assert (record.retries, record.was_put_back, study.states) == (0, True, ["COMPLETE"])
+    died = policy.of(WorkerDied)
+    assert died == [WorkerDied(0, "lr=0.01", "preempted", blameless=True)] * 2
+    assert policy.errors == []
+
+
+def test_a_trial_that_kills_its_workers_elsewhere_is_given_up_with_what_the_engine_says(
+    scene: Callable[..., Scene],
+) -> None:
+    study = scene(1, "max_retries: 1")
+    launcher = Elsewhere(study.queue, TWO[:1], die_twice(Exited(-9, "out of memory on node0")))
+    policy = study.supervise(launcher)
+    (failed,) = policy.of(TrialEnded)
+    assert isinstance(failed, TrialEnded)
+    assert failed.error == (
+        "its process died every time it was tried (2 times), the last time: out of memory on node0"
+    )
+
+
+@pytest.mark.parametrize("blameless", [False, True])
+def test_a_worker_that_its_engine_starts_again_lives_on(scene: Callable[..., Scene], blameless: bool) -> None:
+    study = scene(1)
+
+    def lose_the_node(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if worker.name == "node0:1:1.00":
+            worker.name = "node7:7:1.00"  # a new process under the same number
+            yield WorkerDied(-1, "", "its node is gone", blameless)
+            return
+        yield from train(worker, claim)
+
+    launcher = Elsewhere(study.queue, TWO[:1], lose_the_node)
+    policy = study.supervise(launcher)
+    assert policy.of(WorkerDied) == [WorkerDied(0, "lr=0.01", "its node is gone", blameless)]
+    assert study.states == ["COMPLETE"]
+    assert [record.retries for record in study.queue.records()] == ([0] if blameless else [0, 1])
+
+
+def test_workers_killed_elsewhere_return_their_trials(scene: Callable[..., Scene]) -> None:
+    study = scene(2)
+
+    def hang(worker: Worker, claim: Claim) -> Iterator[Event]:
+        while True:
+            yield EpochEnded(claim.number, 1, {})
+
+    policy = Noted(study.queue, stop_seconds=0.1, enough=lambda events: len(events) >= 4)
+    study.supervise(Elsewhere(study.queue, TWO, hang), policy=policy)
+    assert study.states == ["WAITING"] * 2
+    assert [record.retries for record in study.queue.records()] == [0, 0]
+
+
+def test_how_a_living_workers_process_ended_is_for_its_launcher_to_say(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_RESCUE_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
+    study = scene(1)
+
+    def die_before_it_is_told(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if worker is launcher.workers[0]:
+            for _ in range(5):  # looks for dead workers
+                yield EpochEnded(claim.number, 1, {})
+            raise Killed(Exited(-9, "preempted", blameless=True))
+        yield from train(worker, claim)
+
+    class Here(StandIn):
+        def start(self, settings: WorkerSettings, seat: Seat) -> int:
+            number = super().start(settings, seat)
+            self.workers[number].name = GONE if number == 0 else f"node{number}:1:1.00"
+            return number
+
+    launcher = Here(study.queue, TWO[:1], die_before_it_is_told)
+    study.supervise(launcher)
+    assert [record.retries for record in study.queue.records()] == [0]
+    assert study.states == ["COMPLETE"]
+
+
+def test_workers_that_wait_for_a_place_in_vain_are_stopped_newest_first(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
+    study, stopped = scene(3), list[int]()
+
+    class Crowded(StandIn):
+        """Has a place for one worker at a time."""
+
+        def pending(self) -> Collection[int]:
+            return sorted(self.living)[1:]
+
+        def stop(self, worker: int | None = None) -> None:
+            stopped.append(worker if worker is not None else -1)
+            super().stop(worker)
+
+        def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
+            for number in [each for each in self.pending() if self.workers[each].stopped]:
+                del self.living[number]
+                yield number, Exited(0)
+            here = {number: self.living.pop(number) for number in self.pending()}
+            yield from super().listen(timeout)
+            self.living.update(here)
+
+    launcher = Crowded(study.queue, (Device("cpu", workers=3),))
+    policy = study.supervise(launcher)
+    assert study.states == ["COMPLETE"] * 3
+    assert len(launcher.workers) == 3
+    assert stopped == [2, 1]
+    assert policy.errors == []
+
+
+def test_an_engine_that_takes_workers_away_at_once_is_given_ever_longer_pauses(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_REST", 0.05)
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
+    study, started = scene(1), list[float]()
+
+    class Busy(Elsewhere):
+        def start(self, settings: WorkerSettings, seat: Seat) -> int:
+            started.append(time.monotonic())
+            return super().start(settings, seat)
+
+    def taken(worker: Worker, claim: Claim) -> Iterator[Event]:
+        if len(started) < 5:
+            raise Killed(Exited(0, blameless=True))
+        yield from train(worker, claim)
+
+    launcher = Busy(study.queue, TWO[:1], taken)
+    assert study.supervise(launcher).errors == []
+    pauses = [later - earlier for earlier, later in pairwise(started)]
+    assert all(pause >= 0.05 * 2**number for number, pause in enumerate(pauses))
+    assert len(pauses) == 4
+
+
+class Refusing(StandIn):
+    """A launcher whose engine does not answer the first time that it is asked for anything."""
+
+    refused: str = ""
+
+    def refuse(self, what: str) -> None:
+        if what == self.refuses and what not in self.refused:
+            self.refused = what
+            raise ResourceError(f"the engine refuses to {what}")
+
+    refuses = ""
+
+    def start(self, settings: WorkerSettings, seat: Seat) -> int:
+        self.refuse("start")
+        return super().start(settings, seat)
+
+    def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
+        yield from super().listen(timeout)
+        if any(worker.queue.records(TrialState.RUNNING) for worker in self.workers):
+            self.refuse("listen")
+
+    def stop(self, worker: int | None = None) -> None:
+        self.refuse("stop")
+        super().stop(worker)
+
+
+@pytest.mark.parametrize("refuses", ["start", "listen"])
+def test_a_service_goes_on_when_its_engine_answers_again(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0.05)
+
+    class Patient(Noted):
+        def should_stop(self) -> bool:
+            return False
+
+    study = scene(2)
+    launcher = Refusing(study.queue, TWO[:1])
+    launcher.refuses = refuses
+    policy = study.supervise(launcher, policy=Patient(study.queue))
+    assert [str(error) for error in policy.errors] == [f"the engine refuses to {refuses}"]
+    assert study.states == ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize("refuses", ["start", "listen", "stop"])
+def test_a_sweep_whose_engine_refuses_ends_in_order(scene: Callable[..., Scene], refuses: str) -> None:
+    study = scene(2)
+
+    def slow(worker: Worker, claim: Claim) -> Iterator[Event]:
+        yield EpochEnded(claim.number, 1, {})
+        yield from train(worker, claim)
+
+    launcher = Refusing(study.queue, TWO[:1], slow)
+    launcher.refuses = refuses
+    policy = study.supervise(launcher, policy=Noted(study.queue, enough=lambda events: len(events) >= 1))
+    assert [str(error) for error in policy.errors] == [f"the engine refuses to {refuses}"]
+    assert len(launcher) == 0
+    assert "RUNNING" not in study.states

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -15,7 +17,9 @@ from lab.study import (
     TrialKey,
     TrialQueue,
     is_left,
+    open_storage,
     put_back_dead,
+    put_back_gone,
     requeue_dead,
     requeue_deleted,
     requeue_failed,
@@ -172,3 +176,102 @@ def test_no_cell_is_lost_or_there_twice(new_queue: Callable[[int], TrialQueue], 
         while (claim := queue.claim()) is not None:
             queue.complete(claim.trial_id, 0.5)
     assert set(states(queue)) <= {"complete", "failed"}
+
+
+def elsewhere(queue: TrialQueue, name: str) -> Claim:
+    claim = claimed(queue)
+    queue.note_trial(claim.trial_id, TrialKey.WORKER, name)
+    return claim
+
+
+A, B = "node1:7:1.00", "node2:7:1.00"
+
+
+def test_a_worker_elsewhere_is_dead_when_its_launcher_says_so(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    elsewhere(queue, A)
+    assert requeue_dead(queue, [B]) == []
+    assert states(queue) == ["running"]
+    assert requeue_dead(queue, [A]) == []
+    assert states(queue) == ["waiting"]
+    assert [record.retries for record in queue.records()] == [0, 1]
+    assert requeue_dead(queue, [A]) == []
+    assert len(queue.records()) == 2
+
+
+def test_what_is_put_back_for_a_worker_that_is_gone_counts_no_retry(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    first = elsewhere(queue, A)
+    assert [record.trial_id for record in put_back_gone(queue, [A])] == [first.trial_id]
+    assert elsewhere(queue, B).trial_id == first.trial_id
+    assert put_back_gone(queue, [A]) == []
+    assert requeue_dead(queue, [A]) == []
+    (record,) = queue.records()
+    assert (record.worker_name, record.retries) == (B, 0)
+
+
+def test_a_process_seen_dead_is_left_to_its_launcher_if_that_will_tell(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    dead(queue)
+    assert requeue_dead(queue, spared=[DEAD]) == []
+    assert states(queue) == ["interrupted"]
+    assert put_back_gone(queue, [DEAD])
+    assert states(queue) == ["waiting"]
+
+
+FATES = st.lists(
+    st.tuples(st.sampled_from(["claim", "complete", "put back", "blamed", "blameless"]), st.integers(0, 3)),
+    max_size=16,
+)
+
+
+@settings(max_examples=15)
+@given(steps=FATES)
+def test_a_late_word_of_a_workers_end_never_disturbs_the_next_holder(
+    new_queue: Callable[[int], TrialQueue], steps: list[tuple[str, int]]
+) -> None:
+    """Workers on other machines claim and end; that one has exited may be told late, twice and in any order."""
+    queue = new_queue(2)
+    queue.note(StudyKey.MAX_RETRIES, 100)
+    workers: list[tuple[str, Claim]] = []
+    held: dict[int, str] = {}  # by trial: who has it, and lives
+    deaths = 0
+    for step, which in steps:
+        if step == "claim":
+            claim = queue.claim()
+            if claim is not None:
+                name = f"node{len(workers)}:1:1.00"
+                queue.note_trial(claim.trial_id, TrialKey.WORKER, name)
+                workers.append((name, claim))
+                held[claim.trial_id] = name
+        elif workers:
+            name, claim = workers[which % len(workers)]
+            holds = held.get(claim.trial_id) == name
+            if step == "complete" and holds:
+                queue.complete(claim.trial_id, 0.5)
+            elif step == "put back":
+                queue.put_back(claim.trial_id, name)
+            elif step == "blamed":
+                requeue_dead(queue, [name])
+                deaths += holds
+            elif step == "blameless":
+                put_back_gone(queue, [name])
+            if holds:
+                del held[claim.trial_id]
+        running = {record.trial_id: record.worker_name for record in queue.records(TrialState.RUNNING)}
+        assert running == held
+    assert len(queue.states()) == 2
+    assert sum(record.retries for record in queue.newest().values()) == deaths
+
+
+@pytest.mark.parametrize("word", [requeue_dead, put_back_gone])
+def test_only_one_of_several_supervisors_requeues(
+    make_queue: MakeQueue, word: Callable[[TrialQueue, list[str]], object]
+) -> None:
+    queue = make_queue(1)
+    elsewhere(queue, A)
+    with ThreadPoolExecutor(4) as pool:
+        others = [TrialQueue(open_storage(str(queue.storage.engine.url)), "s") for _ in range(4)]
+        list(pool.map(lambda other: word(other, [A]), others))
+    assert states(queue) == ["waiting"]
+    assert len(queue.records(TrialState.WAITING, TrialState.RUNNING)) == 1

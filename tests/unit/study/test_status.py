@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -66,3 +67,23 @@ def test_a_status_as_plain_values(url: str, make_queue: Callable[[int], TrialQue
     assert values.keys() == {field.name for field in fields(StudyStatus)}
     assert values["states"] == {"waiting": 1}
     assert type(next(iter(values["states"]))) is str
+
+
+def test_what_the_engine_says_is_shown_while_it_is_renewed(
+    url: str, make_queue: Callable[[int], TrialQueue]
+) -> None:
+    queue = make_queue(1)
+    assert study_status(url, "s").engine == []
+    said = {"lines": ["slurm 7: 3 pending (Resources)"], "host": "login01", "at": time.time()}
+    queue.note(StudyKey.ENGINE, said)
+    assert study_status(url, "s").engine == ["slurm 7: 3 pending (Resources)  (login01)"]
+    for stale in (
+        {**said, "at": time.time() - 200},
+        {**said, "at": None},
+        {**said, "lines": "x"},
+        {},
+        None,
+        3,
+    ):
+        queue.note(StudyKey.ENGINE, stale)
+        assert study_status(url, "s").engine == []

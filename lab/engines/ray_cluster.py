@@ -1,0 +1,153 @@
+"""The connection to a Ray cluster, or to a Ray that is started on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from lab.errors import ResourceError
+
+__all__ = ["RayCluster"]
+
+_LOCAL = "local"
+_CONNECT_SECONDS = 10.0
+_OBJECT_STORE_BYTES = 80_000_000  # about the least that Ray takes: events are small
+_ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/\s]+):(?P<port>\d{1,5})(?:/.*)?")
+# that which Ray reads when it is imported or connects; another value in the environment has precedence
+_HERE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 0: it listens on the loopback address alone, on Linux, too
+}
+_PATIENCE = {"RAY_NUM_REDIS_GET_RETRIES": "4", "RAY_py_gcs_connect_timeout_s": "5"}  # for a wrong address
+
+
+class RayCluster:
+    """Ray, connected.
+
+    A program that is connected already stays so; otherwise this connects it, until `close`.
+
+    Args:
+        address: `host:port` of a cluster, `ray://host:port` of its client server, `auto` for the one that runs on this
+            machine; None for the one that `RAY_ADDRESS` names, or else for a Ray of this program alone.
+
+    Raises:
+        ResourceError: Ray is not installed, or the cluster cannot be reached or used.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+        _set_defaults(_HERE if address == _LOCAL else _PATIENCE)
+        self.ray: Any = _imported()
+        self._connected = False
+        if not self.ray.is_initialized():
+            _check_reachable(address)
+            self._connect(address)
+            self._connected = True
+
+    def close(self) -> None:
+        """Disconnect, and end a Ray that was started for this."""
+        if self._connected:
+            self._connected = False
+            self.ray.shutdown()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all its nodes are this machine."""
+        return all(node["NodeManagerHostname"] == socket.gethostname() for node in self.nodes())
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """Return its living nodes."""
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    def living(self) -> set[str]:
+        """Return the ids of its living nodes."""
+        return {node["NodeID"] for node in self.nodes()}
+
+    def resource(self, name: str) -> float:
+        """Return how much of a resource all nodes have together."""
+        return float(self.ray.cluster_resources().get(name, 0.0))
+
+    def fits(self, demand: Mapping[str, float]) -> bool:
+        """Return whether any node has as much of each resource, if nothing else ran there."""
+        return any(
+            all(node["Resources"].get(name, 0.0) >= amount for name, amount in demand.items())
+            for node in self.nodes()
+        )
+
+    def _connect(self, address: str) -> None:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address == _LOCAL:
+            options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        try:
+            with _handling_signals():
+                self.ray.init(address, **options)
+        except (Exception, SystemExit) as error:
+            raise ResourceError(_explained(address, error)) from error
+        # what raylets report would go to standard output, into the table or between lines of JSON
+        self.ray._private.worker._worker_logs_enabled = False
+
+
+def _imported() -> ModuleType:
+    try:
+        import ray
+    except ImportError as error:
+        raise ResourceError(f"Ray is not installed ({error}): pip install 'lab[ray]'") from None
+    return ray
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise if nothing listens at an address: Ray itself would try for minutes."""
+    if address in (_LOCAL, "auto"):
+        return
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise ResourceError(
+            "--address takes host:port of a Ray cluster, ray://host:port of its client server, or auto, but got "
+            f"{address!r}"
+        )
+    try:
+        socket.create_connection((found["host"].strip("[]"), int(found["port"])), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ResourceError(
+            f"No Ray answers at {address}: {error}. Ask `ray status` on its head node for the address "
+            "(port 6379 by default, 10001 with ray://)"
+        ) from None
+
+
+def _explained(address: str, error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:6]) or type(error).__name__
+    if "ersion mismatch" in said:
+        return f"The Ray cluster at {address} needs the Ray and Python that it runs: {said}"
+    if "ray[client]" in said:
+        return f"{address} needs Ray's client: pip install 'lab[ray]'"
+    what = "Ray cannot be started here" if address == _LOCAL else f"Ray at {address} cannot be used"
+    return f"{what}: {said}"
+
+
+@contextmanager
+def _handling_signals() -> Iterator[None]:
+    """Keep what this program does on SIGTERM and SIGINT: Ray would exit at once on the first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            if handler not in (signal.SIG_DFL, None):
+                signal.signal(name, handler)
