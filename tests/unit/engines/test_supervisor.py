@@ -38,6 +38,7 @@ from lab.study import (
 )
 from lab.study.queue import Claim
 from lab.tracking import MemoryTracker
+from lab.tracking.lock import Lock, is_held_elsewhere
 
 GB = 10**9
 HALF = Fraction(1, 2)
@@ -484,7 +485,11 @@ def die_twice(exited: Exited) -> Play:
 def test_a_worker_elsewhere_that_has_exited_is_requeued_at_once(scene: Callable[..., Scene]) -> None:
     study = scene(1)
     launcher = Elsewhere(study.queue, TWO[:1], die_twice(Exited(-9, "out of memory on node0")))
+    journal = study.stores.journal_dir / "of a dead worker"
+    journal.mkdir(parents=True)
+    (journal / Lock.holder).write_text("another-machine node0:1:1.00")
     policy = study.supervise(launcher)
+    assert not is_held_elsewhere(journal)
     assert [record.retries for record in study.queue.records()] == [0, 1, 2]
     assert study.states == ["COMPLETE"]
     assert [event.why for event in policy.of(WorkerDied) if isinstance(event, WorkerDied)] == [
