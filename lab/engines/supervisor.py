@@ -421,5 +421,8 @@ def _how(code: int) -> str:
 
 
 def _unbegun(exited: Exited) -> str:
-    said = f": {exited.error}" if exited.error else "; if it said why, that is above"
-    return f"A worker ended with exit code {exited.code} before it began a trial{said}"
+    if exited.error:
+        return f"A worker could not begin a trial: {exited.error}"
+    return (
+        f"A worker ended with exit code {exited.code} before it began a trial; if it said why, that is above"
+    )

@@ -334,7 +334,7 @@ def test_what_a_broken_worker_raised_is_told(scene: Callable[..., Scene]) -> Non
     launcher = Broken(study.queue, TWO[:1])
     policy = study.supervise(launcher)
     assert [str(error) for error in policy.errors] == [
-        "A worker ended with exit code 1 before it began a trial: ZeroDivisionError: integer division or modulo by zero"
+        "A worker could not begin a trial: ZeroDivisionError: integer division or modulo by zero"
     ]
     assert len(launcher.workers) == 1
 
