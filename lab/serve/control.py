@@ -21,7 +21,7 @@ from lab.server_file import ServerFile, read_server_file
 __all__ = ["ServerStatus", "start_detached", "status", "stop"]
 
 _STOP_SECONDS = 120.0  # PostgreSQL's last checkpoint on a slow disk
-_TICK = 0.1
+_TICK = 0.2
 
 
 @dataclass(frozen=True)

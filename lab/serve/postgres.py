@@ -195,9 +195,6 @@ class Postgres(Service):
         self._write_for_account(self.data / "pg_hba.conf", _ACCESS)
         super()._open()
 
-    def _send(self, leader: int, number: int) -> None:
-        os.kill(leader, number)  # it tells its own processes
-
     def _run(self, program: str, *arguments: str, secret: str = "") -> None:
         as_account = self._account.options if self._account else {}
         environment = plain_environment() | ({"PGPASSWORD": secret} if secret else {})
