@@ -136,7 +136,7 @@ def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop) -> None:
     until = wall_time(order["seconds"], order["delay"])
     watch(stop, until)
     _say(
-        f"Job {os.environ.get('SLURM_JOB_ID', os.getpid())} on node {socket.gethostname()} trains {order['study']}"
+        f"Job {os.environ.get('SLURM_JOB_ID', os.getpid())} on node {socket.gethostname()} trains {order['studies'][-1]}"
     )
     serve(
         stores,

@@ -41,7 +41,7 @@ def test_a_sweep_through_submitit_ends_with_the_leaderboard_and_no_job_is_left(p
     ("args", "said"),
     [
         (["--on", "tri"], "--on tri: no such profile or engine. Did you mean 'try'? Known: local, slurm, ray, try."),
-        (["--on", "try", "--job", "cpus_per_tsk=1"], "--job cpus_per_tsk: Slurm has no such option. Did you mean 'cpus"),
+        (["--on", "try", "--job", "cpus_per_tsk=1"], "--job cpus_per_tsk: Slurm has no such option. Did you mean 'cp"),
         (["--on", "try", "--time", "soon"], "--time: must be a time such as 4h, 90m"),
         (["--on", "try", "--gpus-per-worker", "0.5"], "--gpus-per-worker: must be a whole number, but got 0.5"),
         (["--on", "slurm"], "--on slurm needs the maximum number of workers: --workers N"),
