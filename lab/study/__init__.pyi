@@ -1,5 +1,7 @@
 from .addresses import database_exists as database_exists
 from .addresses import display_url as display_url
+from .copying import CopyPlan as CopyPlan
+from .copying import StudyCopy as StudyCopy
 from .earlier import Earlier as Earlier
 from .earlier import end_stale as end_stale
 from .events import EpochEnded as EpochEnded
@@ -59,5 +61,6 @@ from .studies import open_study as open_study
 from .submission import Submission as Submission
 from .submission import submit as submit
 from .view import StudyView as StudyView
+from .waiting import waiting_trials as waiting_trials
 from .worker import WorkerSettings as WorkerSettings
 from .worker import work as work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,21 +11,22 @@ from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from lab.config import as_text
-from lab.data import check_data
-from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
+from lab.config import TrialConfig, as_text
+from lab.data import check_data, load_data
+from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.forecast import Forecast
 from lab.study.liveness import worker_name
 from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
-from lab.study.record import TrialKey
+from lab.study.record import TrialKey, TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
-from lab.training import EpochResult, Interrupted, Outcome
+from lab.training import EpochResult, Interrupted, Outcome, resolve_device
 
 __all__ = ["WorkerSettings", "work"]
 
@@ -47,6 +50,8 @@ class WorkerSettings:
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
+        node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
+            its trials.
     """
 
     study: str
@@ -58,36 +63,66 @@ class WorkerSettings:
     alone: bool = True
     only_alone: bool = False
     until: float | None = None
+    node: str = ""
+
+    def failed(self, error: LabError) -> WorkerFailed:
+        """Return what a worker says that cannot continue."""
+        return WorkerFailed(f"Node {self.node}: {error}" if self.node else str(error))
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
-    """Train the study's waiting trials until none may start any more, or `should_stop` returns True."""
+    """Train the study's waiting trials until none may start any more, or `should_stop` returns True.
+
+    With `until`, a trial that will probably not end in time is left to another worker; but the first one is begun, so
+    that trials that are longer than any worker's time get on as well.
+    """
     try:
         storage = open_storage(settings.storage, wait=True, should_stop=should_stop)
         queue = TrialQueue(storage, settings.study)
         tracker = connect(settings.tracking_uri, settings.artifact_dir, settings.journal_dir)
     except LabError as error:
-        emit(WorkerFailed(str(error)))
+        emit(settings.failed(error))
         return
     try:
         fault = queue.record().fault
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
         search = StudySearch(queue, should_stop)
-        while not should_stop():
-            if search.is_exhausted():
-                return
-            try:
-                claim = queue.claim(search.prepare, alone=settings.alone, only_alone=settings.only_alone)
-            except Interrupted:
-                return
-            if claim is None:
-                return
+        for claim in _claims(queue, search, settings, should_stop):
             _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
     except LabError as error:
-        emit(WorkerFailed(str(error)))
+        emit(settings.failed(error))
     finally:
         tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
+
+
+def _claims(
+    queue: TrialQueue, search: StudySearch, settings: WorkerSettings, should_stop: Callable[[], bool]
+) -> Iterator[Claim]:
+    """Claim one trial after another, until none may start, or none fits into the time that is left."""
+    until = math.inf  # for the first
+    while not should_stop() and not search.is_exhausted():
+        try:
+            claim = queue.claim(
+                search.prepare,
+                alone=settings.alone,
+                only_alone=settings.only_alone,
+                fits=_fitting(queue, until),
+            )
+        except Interrupted:
+            return
+        if claim is None:
+            return
+        yield claim
+        until = math.inf if settings.until is None else settings.until
+
+
+def _fitting(queue: TrialQueue, until: float) -> Callable[[TrialRecord], bool]:
+    """Return a function that tells whether a trial will probably end before `until`."""
+    if until == math.inf:
+        return lambda record: True
+    forecast = Forecast(queue)
+    return lambda record: time.time() + (forecast.seconds(record) or 0.0) <= until
 
 
 @dataclass(frozen=True)
@@ -108,6 +143,7 @@ class _Attempt:
         Raises:
             TrackingError: the tracking store fails; the trial was put back, because the next would fail as well.
             OtherDataError: this machine has other images than the trial was planned with; it was put back too.
+            MissingDataError: this machine, which an engine has chosen, has no such data; it was put back too.
             StudyError: the study database is down for good; another worker will continue the trial.
         """
         claim = self.claim
@@ -130,6 +166,12 @@ class _Attempt:
         except (OtherDataError, TrackingError, StudyError):
             self._put_back(pulse.hold)
             raise
+        except MissingDataError as error:
+            if self.settings.node:
+                self._put_back(pulse.hold)
+                raise
+            with _settling(pulse.hold):
+                self._fail(error)
         except OutOfMemoryError as error:
             self._retry_alone(error, pulse.hold)
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others are trained
@@ -160,6 +202,8 @@ class _Attempt:
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
         check_data(config)  # before a run is opened
+        if self.settings.node:
+            _load(config)
         study = self.queue.record()
         placement = Placement(
             experiment=study.experiment,
@@ -248,6 +292,20 @@ class _Attempt:
         self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+
+def _load(config: TrialConfig) -> None:
+    """Load the data that training will find loaded; training explains whatever is wrong with data that is there.
+
+    Raises:
+        MissingDataError: there is none.
+    """
+    try:
+        load_data(config, device=resolve_device(config))
+    except MissingDataError:
+        raise
+    except Exception:  # noqa: BLE001  # it recurs where it can be told
+        return
 
 
 @contextmanager
