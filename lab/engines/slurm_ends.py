@@ -86,7 +86,7 @@ def how_it_ended(name: str, job: Job | None, code: int | None, log: Path, *, beg
     if job is not None and job.state == "OUT_OF_MEMORY":
         return Exited(-signal.SIGKILL, f"{where}: it ran out of memory (`mem`); its log is {log}")
     tail = _tail(log)
-    if code is None and (began or (tail and "Traceback" not in tail)):
+    if code is None and (began or (tail and "rror" not in tail)):
         return Exited(-signal.SIGKILL, f"{where}: it is gone without a word; its log is {log}")
     code = 1 if code is None else code
     if not began and (job is None or not job.node or -code not in set(signal.Signals)):

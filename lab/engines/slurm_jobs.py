@@ -28,7 +28,7 @@ __all__ = ["Jobs", "LocalJobs", "SlurmJobs", "log_of", "make_folder", "unwritabl
 _LOOK_SECONDS = 5.0  # between calls of squeue
 _DEATH_SECONDS = 40.0  # for jobs that were cancelled to be gone; Slurm's KillWait is 30 by default
 _MOST_IN_ARRAY = 1000  # Slurm's MaxArraySize is 1001 by default
-_LIMIT = re.compile(r"(Max|Grp)\w*Submit\w*")
+_LIMIT = re.compile(r"\w*(Max|Grp)\w*Submit\w*")
 
 
 class Jobs(Protocol):
