@@ -5,6 +5,7 @@ from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker
 from .base import UnavailableError as UnavailableError
 from .base import public_uri as public_uri
+from .checkpoints import RunCheckpoints as RunCheckpoints
 from .connection import connect as connect
 from .connection import missing_runs as missing_runs
 from .connection import prepare as prepare

@@ -18,6 +18,12 @@ FOLDER = Path(__file__).parents[2] / "docs" / "kubernetes"
 KUBERNETES = ("1.28", "1.37")  # the oldest and the newest that it is checked for
 
 
+def objects(name: str) -> dict[str, Any]:
+    """The objects of a manifest by kind."""
+    return {each["kind"]: each for each in yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_knows_every_field(version: str) -> None:
     for each in objects("workers.yaml").values():
         assert kubernetes_validate.validate(each, version, strict=True) == version
