@@ -17,9 +17,11 @@ from .export import export_bytes as export_bytes
 from .frames import run_frame as run_frame
 from .health import ask as ask
 from .journal import Refused as Refused
+from .journal import try_out as try_out
 from .journaled import JournaledTracker as JournaledTracker
 from .journals import left as left
 from .journals import stores_left as stores_left
+from .lock import release_journals as release_journals
 from .memory import MemoryTracker as MemoryTracker
 from .mlflow import MlflowTracker as MlflowTracker
 from .pending import pending_id as pending_id
