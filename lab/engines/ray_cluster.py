@@ -100,7 +100,8 @@ def _imported() -> ModuleType:
         import ray
     except ImportError as error:
         raise ResourceError(f"Ray is not installed ({error}): pip install 'lab[ray]'") from None
-    return ray
+    module: ModuleType = ray  # where it is not installed, mypy knows no more of it
+    return module
 
 
 def _set_defaults(variables: Mapping[str, str]) -> None:
