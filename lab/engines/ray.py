@@ -94,7 +94,7 @@ class RayLauncher:
 
     Raises:
         ConfigError: `num_gpus` is more than 1, or an object registered under a name cannot be sent to other processes.
-        ResourceError: Ray is not installed, or the cluster cannot be reached or used.
+        LabError: Ray is not installed, or the cluster cannot be reached or used.
     """
 
     def __init__(

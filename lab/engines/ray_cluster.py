@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
+from lab.engines.missing_extras import require
 from lab.errors import ResourceError
 
 __all__ = ["RayCluster"]
@@ -35,17 +37,19 @@ class RayCluster:
     A program that is connected already stays so; otherwise this connects it, until `close`.
 
     Args:
-        address: `host:port` of a cluster, `ray://host:port` of its client server, `auto` for the one that runs on this
-            machine; None for the one that `RAY_ADDRESS` names, or else for a Ray of this program alone.
+        address: `host:port` of a cluster, `ray://host:port` of its client server, `auto` for any that has a node on
+            this machine, `local` for one of this program alone. None, as in Ray, for the one that `RAY_ADDRESS` names
+            or that `ray start` has started on this machine, and otherwise for one of this program alone.
 
     Raises:
-        ResourceError: Ray is not installed, or the cluster cannot be reached or used.
+        LabError: Ray is not installed, or the cluster cannot be reached or used.
     """
 
     def __init__(self, address: str | None = None) -> None:
-        address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
-        _set_defaults(_HERE if address == _LOCAL else _PATIENCE)
-        self.ray: Any = _imported()
+        address = address or os.environ.get("RAY_ADDRESS") or _started_here() or _LOCAL
+        for name, value in (_HERE if address == _LOCAL else _PATIENCE).items():
+            os.environ.setdefault(name, value)
+        self.ray: Any = require("ray", "ray", "--on ray")
         self._connected = False
         if not self.ray.is_initialized():
             _check_reachable(address)
@@ -95,17 +99,15 @@ class RayCluster:
         self.ray._private.worker._worker_logs_enabled = False
 
 
-def _imported() -> ModuleType:
+def _started_here() -> str | None:
+    """Return the address of the cluster that `ray start` has last started on this machine, if it still runs."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
-        import ray
-    except ImportError as error:
-        raise ResourceError(f"Ray is not installed ({error}): pip install 'lab[ray]'") from None
-    return ray
-
-
-def _set_defaults(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
+        address = (Path(folder) / "ray" / "ray_current_cluster").read_text().strip()
+        _check_reachable(address)
+    except (OSError, ResourceError):
+        return None
+    return address
 
 
 def _check_reachable(address: str) -> None:
