@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from lab.errors import ConfigError, ResourceError
 
-__all__ = ["SERVER_FILE", "ServerFile", "check_answers", "read_server_file", "write_private"]
+__all__ = ["SERVER_FILE", "ServerFile", "check_answers", "read_server_file", "why_silent", "write_private"]
 
 SERVER_FILE = "server.json"  # in `.lab`
 _CONNECT_SECONDS = 5.0
-_RESTART_SECONDS = 15.0  # in which a server that has crashed is restarted by its `lab serve`
+_RESTART_SECONDS = 30.0  # in which a server that has crashed is restarted by its `lab serve`
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
@@ -113,18 +113,19 @@ def check_answers(file: Path, server: ServerFile) -> None:
     """
     deadline = time.monotonic() + _RESTART_SECONDS
     while silent := server.silent():
-        if not (server.is_here and _exists(server.pid)):
-            raise ResourceError(_why(file, server, silent))
-        if time.monotonic() >= deadline:
-            raise ResourceError(
-                f"the server that {file} names does not answer at {silent}, although process {server.pid} runs: "
-                f"`lab serve --status` says more"
-            )
+        if not (server.is_here and _exists(server.pid)) or time.monotonic() >= deadline:
+            raise ResourceError(why_silent(file, server, silent))
         time.sleep(0.2)
 
 
-def _why(file: Path, server: ServerFile, silent: str) -> str:
+def why_silent(file: Path, server: ServerFile, silent: str) -> str:
+    """Return what to do about a `server`, read from `file`, that does not answer at the address `silent`."""
     named = f"the server that {file} names"
+    if server.is_here and _exists(server.pid):
+        return (
+            f"{named} does not answer at {silent}, although process {server.pid} runs: "
+            "`lab serve --status` says more"
+        )
     if server.is_here or not server.pid:
         there = "" if server.is_here else f" on {server.host}"
         return f"{named} is not running: start it with `lab serve`{there}"

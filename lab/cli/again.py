@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 import click
 from click.core import ParameterSource
 
-__all__ = ["command_line"]
+__all__ = ["command_line", "given_options"]
 
 
 def command_line(ctx: click.Context, *, only: Collection[str] | None = None) -> str:
@@ -18,8 +18,13 @@ def command_line(ctx: click.Context, *, only: Collection[str] | None = None) -> 
         ctx: of the command.
         only: names of the parameters to keep; all if None.
     """
+    return shlex.join(["lab", ctx.info_name or "", *given_options(ctx, only=only)])
+
+
+def given_options(ctx: click.Context, *, only: Collection[str] | None = None) -> list[str]:
+    """Return the parameters that the user gave to the command of `ctx`, as its arguments; see `command_line`."""
     kept = [param for param in ctx.command.params if only is None or param.name in only]
-    return shlex.join(["lab", ctx.info_name or "", *(part for param in kept for part in _given(ctx, param))])
+    return [part for param in kept for part in _given(ctx, param)]
 
 
 def _given(ctx: click.Context, param: click.Parameter) -> Iterator[str]:

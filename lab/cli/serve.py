@@ -12,10 +12,11 @@ import click
 
 from lab import engines
 from lab import serve as server
+from lab.cli.again import given_options
 from lab.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from lab.serve import Started
+    from lab.serve import ServerStatus, Started
 
 __all__ = ["serve"]
 
@@ -24,22 +25,24 @@ _STOPPING = "Stopping MLflow, then PostgreSQL. Nothing is lost: `lab serve` star
 
 
 @click.command(
-    short_help="Run PostgreSQL and MLflow for several machines.",
+    short_help="Run PostgreSQL and MLflow, for one machine or several.",
     epilog="""\b
 Examples:
-  lab serve                           (for this machine; for example in tmux on a login node)
-  lab serve --host login1             (for the other machines of a cluster too)
+  lab serve                           (for this machine, until Ctrl-C; for example in tmux)
+  lab serve --host login1 --detach    (for the other machines of a cluster too, in the background)
   lab serve --status
-  lab serve --stop                    (from another terminal; Ctrl-C does the same)
+  lab serve --stop                    (from another terminal)
+  lab serve --upgrade                 (after an update of lab, MLflow, Optuna or PostgreSQL)
 
-It needs no root, no Docker and no installed database: pip install 'lab[serve]'.
+It needs neither root nor Docker nor an installed database: pip install 'lab[serve]'.
 
 While it runs, `lab sweep`, `lab worker`, `lab status` and all other commands use it in this folder. From another
 folder or machine, name its server file: --server FILE, or LAB_SERVER=FILE. Whoever can read that file can use the
 stores, so only you can. To let others use them, give them a copy.
 
-The databases and the artifacts are in .lab/server. Ports and passwords stay the same when it is started again.
-Connections are not encrypted; use --host only in a network that you trust, or ssh -L.""",
+The databases and the artifacts are in .lab/server. Ports and passwords stay the same when it is started again. A
+password is needed on this machine too, since other users can reach its ports. Connections are not encrypted: use
+--host only in a network that you trust, or use ssh -L.""",
 )
 @click.option(
     "--host",
@@ -54,40 +57,85 @@ Connections are not encrypted; use --host only in a network that you trust, or s
     type=click.IntRange(1, 65535),
     help="Port of PostgreSQL.  [default: the last, or a free one]",
 )
-def serve(host: str | None, port: int | None, postgres_port: int | None) -> None:
+@click.option("--detach", is_flag=True, help="Run in the background, and return once both answer.")
+@click.option("--status", "show", is_flag=True, help="Say whether it runs and answers, and where.")
+@click.option(
+    "--stop", "end", is_flag=True, help="Stop the one that runs in this folder, and wait until it is down."
+)
+@click.option(
+    "--upgrade", is_flag=True, help="Upgrade the databases to the installed versions, while it is stopped."
+)
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    host: str | None,
+    port: int | None,
+    postgres_port: int | None,
+    detach: bool,
+    show: bool,
+    end: bool,
+    upgrade: bool,
+) -> None:
     """Run PostgreSQL and an MLflow server for this folder, and tell other commands where they are.
 
     Ctrl-C or SIGTERM stops both in order; the exit code is then 128 + the signal's number (130, 143). If one of them
-    crashes it is started again.
+    crashes it is started again. The exit code of --status is 0 if both answer, and 1 otherwise.
     """
-    _run(host, port, postgres_port)
+    if [detach, show, end, upgrade].count(True) > 1:
+        raise click.UsageError("--detach, --status, --stop and --upgrade exclude each other")
+    if show:
+        _show_status()
+    elif end:
+        click.echo("Stopped" if server.stop(_FOLDER) else "It was not running")
+    elif upgrade:
+        server.upgrade(_FOLDER, _say)
+        click.echo("Everything is up to date; start it with `lab serve`")
+    elif detach:
+        given = given_options(ctx, only={"host", "port", "postgres_port"})
+        _show(server.start_detached(_FOLDER, given), "`lab serve --stop`")
+    else:
+        _run(host, port, postgres_port)
 
 
 def _run(host: str | None, port: int | None, postgres_port: int | None) -> None:
     with stop_on_signals(_STOPPING) as stop:
         _stop_on_hangup()
-        click.echo("Starting PostgreSQL and MLflow; the first time takes half a minute", err=True)
         server.serve(
             _FOLDER,
-            **({} if host is None else {"host": host}),
+            host=host,
             mlflow_port=port,
             postgres_port=postgres_port,
             stop=stop,
             on_start=_show,
-            say=lambda text: click.echo(text, err=True),
+            say=_say,
         )
     sys.exit(stop.exit_code)
 
 
-def _show(started: Started) -> None:
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _show(started: Started, how: str = "Ctrl-C or `lab serve --stop`") -> None:
     where = started.server
     click.echo(f"MLflow UI: {engines.link(where.tracking_uri).url}")
-    click.echo(f"  user name {where.username}, password in {started.file}")
-    click.echo("Commands in this folder use these stores now; elsewhere:")
+    click.echo(f"  user name: {where.username}, password: in {started.file}")
+    click.echo("Commands in this folder use these stores now. Elsewhere:")
     click.echo(f"  export LAB_SERVER={started.file}")
-    if started.is_local:
+    if where.is_local:
         click.echo("Only this machine can reach them; for others: lab serve --host NAME")
-    click.echo("Ctrl-C or `lab serve --stop` stops the server; nothing is lost.")
+    click.echo(f"{how} stops the server; nothing is lost.")
+
+
+def _show_status() -> None:
+    found: ServerStatus = server.status(_FOLDER)
+    if found.server is None or not found.process:
+        click.echo("not running; start it with `lab serve`")
+    else:
+        click.echo(f"{found.process}; server file {found.file}")
+        for what, address in (("MLflow UI", found.server.tracking_uri), ("PostgreSQL", found.server.storage)):
+            click.echo(f"{what}: {address}{', which does not answer' if address == found.silent else ''}")
+    sys.exit(not found.is_well)
 
 
 def _stop_on_hangup() -> None:

@@ -36,6 +36,11 @@ class Home:
         return self.server / "postgres"
 
     @property
+    def next_postgres(self) -> Path:
+        """Folder of the databases of a newer version, while they are copied there."""
+        return self.server / "postgres.next"
+
+    @property
     def artifacts(self) -> Path:
         """Folder of the artifacts."""
         return self.server / "artifacts"

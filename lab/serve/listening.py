@@ -42,11 +42,6 @@ class Listening:
         return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.bind, self.bind)
 
     @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        return ipaddress.ip_address(self.bind).is_loopback
-
-    @property
     def hosts(self) -> str:
         """Patterns of all names, as `mlflow server --allowed-hosts` takes them."""
         patterns = [_bracketed(name).replace("[", "[[]") for name in self.names]

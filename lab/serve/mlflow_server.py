@@ -7,7 +7,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,7 +84,7 @@ class MlflowServer(Service):
             *("--uvicorn-opts", "--log-level warning"),
         ]
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """See `Service`."""
         return plain_environment() | {
             COOKIE: str(self._home.server),
@@ -115,6 +115,10 @@ class MlflowServer(Service):
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
+
+    def _explained(self, what: str) -> str:
+        text = super()._explained(what)
+        return f"{text}. After an update of lab, use `lab serve --upgrade`" if "schema" in text else text
 
     @property
     def _accounts(self) -> Path:

@@ -18,11 +18,11 @@ from lab.serve.home import Home, Settings
 from lab.serve.listening import Listening
 from lab.serve.service import Service
 
-__all__ = ["AUTH", "MLFLOW", "ROLE", "STUDIES", "Postgres", "plain_environment"]
+__all__ = ["AUTH", "DATABASES", "MLFLOW", "ROLE", "STUDIES", "Postgres", "plain_environment"]
 
 ROLE = "lab"  # whose password is in the server file; it owns the databases, and is no superuser
 OWNER = "postgres"  # the superuser, for this machine only
-MLFLOW, AUTH, STUDIES = "mlflow", "auth", "studies"
+DATABASES = MLFLOW, AUTH, STUDIES = "mlflow", "auth", "studies"
 _CONNECTIONS = 1000
 _ACCESS = f"""\
 # written by `lab serve` at every start
@@ -56,9 +56,16 @@ class Postgres(Service):
     ) -> None:
         super().__init__(f"PostgreSQL {binaries.major}", home.log("postgres"), account)
         self.data = home.postgres
+        self.binaries = binaries
+        self._home = home
         self._settings = settings
         self._listening = listening
-        self._binaries = binaries
+
+    def at(self, data: Path, binaries: Binaries) -> Postgres:
+        """Return the same server with its data at another place, and of another version."""
+        other = Postgres(self._home, self._settings, self._listening, binaries, self._account)
+        other.data = data
+        return other
 
     def create(self) -> None:
         """Make the data folder, if there is none; one that was not finished is made again.
@@ -93,7 +100,7 @@ class Postgres(Service):
         try:
             with self._connected() as server:
                 _make_role(server, ROLE, self._settings.password)
-                for name in (MLFLOW, AUTH, STUDIES):
+                for name in DATABASES:
                     _make_database(server, name)
                 server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         except psycopg.Error as error:
@@ -114,7 +121,7 @@ class Postgres(Service):
         }
         pairs = [f"{name}={value}" for name, value in options.items()]
         return [
-            self._binaries.path("postgres"),
+            self.binaries.path("postgres"),
             *("-D", str(self.data)),
             *(part for pair in pairs for part in ("-c", pair)),
         ]
@@ -140,24 +147,29 @@ class Postgres(Service):
             return False
         return True
 
-    def dump(self, file: Path) -> None:
-        """Write all databases, and the accounts, into a file that only its owner may read.
+    def dump(self, database: str, file: Path) -> None:
+        """Write a database into a file that only the account which runs the server may read.
 
         Raises:
             ResourceError: that fails.
         """
         self._write_for_account(file, "")
-        self._run("pg_dumpall", *self._address(), "--file", str(file), secret=self._settings.owner_password)
+        self._run(
+            "pg_dump",
+            *(*self._address(), "--dbname", database, "--file", str(file)),
+            secret=self._settings.owner_password,
+        )
 
-    def load(self, file: Path) -> None:
-        """Read what another version has dumped.
+    def load(self, database: str, file: Path) -> None:
+        """Read into an empty database what another version has dumped.
 
         Raises:
             ResourceError: that fails.
         """
         self._run(
             "psql",
-            *(*self._address(), "--no-psqlrc", "--quiet", "--dbname", "postgres", "--file", str(file)),
+            *(*self._address(), "--no-psqlrc", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1"),
+            *("--dbname", database, "--file", str(file)),
             secret=self._settings.owner_password,
         )
 
@@ -190,7 +202,7 @@ class Postgres(Service):
         folder = self.data.parent
         try:
             done = subprocess.run(
-                [self._binaries.path(program), *arguments],
+                [self.binaries.path(program), *arguments],
                 cwd=folder,
                 env=environment,
                 capture_output=True,

@@ -16,7 +16,7 @@ from lab.errors import ConfigError, ResourceError
 from lab.serve.home import Home
 from lab.server_file import read_server_file, write_private
 
-__all__ = ["Running", "claimed", "note_stopped", "running_in"]
+__all__ = ["Running", "claimed", "is_noted", "note_stopped", "running_in"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ def claimed(home: Home) -> Iterator[bool]:
     finally:
         _file(home).unlink(missing_ok=True)
         lock.release()
+
+
+def is_noted(home: Home) -> bool:
+    """Return whether a `lab serve` has the folder, or has died in it."""
+    return _noted(home) is not None
 
 
 def note_stopped(home: Home) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lab.serve.service import Service, Stopped
 from lab.server_file import ServerFile
 from lab.stopping import Stop
 
-__all__ = ["Started", "opened", "serve"]
+__all__ = ["Services", "Started", "opened", "serve"]
 
 _TICK = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # before a service that ends again and again is restarted
@@ -34,11 +35,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Started:
-    """A server that answers: what its file says, where that is, and whether only this machine reaches it."""
+    """A server that answers: what its file says, and where that is."""
 
     server: ServerFile
     file: Path
-    is_local: bool
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Services:
     settings: Settings
     postgres: Postgres
     mlflow: MlflowServer
-    is_local: bool
 
     @property
     def all(self) -> Sequence[Service]:
@@ -76,7 +75,7 @@ class Services:
 def serve(
     folder: Path,
     *,
-    host: str = LOOPBACK,
+    host: str | None = None,
     mlflow_port: int | None = None,
     postgres_port: int | None = None,
     stop: Stop,
@@ -90,7 +89,7 @@ def serve(
 
     Args:
         folder: usually `.lab`.
-        host: the name by which others reach this machine, or an address.
+        host: the name by which others reach this machine, or an address; if None, only this machine reaches it.
         mlflow_port: of the MLflow server; if None the last one, or a free one.
         postgres_port: the same for PostgreSQL.
         stop: ends it.
@@ -102,10 +101,10 @@ def serve(
     """
     with opened(folder, host, mlflow_port, postgres_port, say) as services, _stopping(services):
         try:
-            _start(services, stop)
+            _start(services, stop, say)
             server = services.file()
             server.write(services.home.server_file)
-            on_start(Started(server, services.home.server_file, services.is_local))
+            on_start(Started(server, services.home.server_file))
             _keep(services, stop, say)
         except Stopped:
             pass
@@ -114,7 +113,7 @@ def serve(
 @contextmanager
 def opened(
     folder: Path,
-    host: str = LOOPBACK,
+    host: str | None = None,
     mlflow_port: int | None = None,
     postgres_port: int | None = None,
     say: Say = lambda text: None,
@@ -124,15 +123,17 @@ def opened(
     Raises:
         LabError: another process has it, or it cannot be started.
     """
-    home, who, listening = Home(folder.resolve()), account(), listening_at(host)
+    home, who, listening = Home(folder.resolve()), account(), listening_at(host or LOOPBACK)
     home.create(passable=who is not None)
     with claimed(home) as died:
         if died and end_leftovers(home):
             say("The last `lab serve` was killed; the PostgreSQL and MLflow that it left were stopped")
+        if not home.postgres.exists() and home.next_postgres.exists():
+            home.next_postgres.rename(home.postgres)  # the last step of an upgrade, which was interrupted
         settings = _settled(home, listening.bind, mlflow_port, postgres_port, say)
         postgres = Postgres(home, settings, listening, find_binaries(home.postgres), who)
         mlflow = MlflowServer(home, settings, listening, postgres)
-        yield Services(home, settings, postgres, mlflow, listening.is_local)
+        yield Services(home, settings, postgres, mlflow)
 
 
 def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, say: Say) -> Settings:
@@ -160,7 +161,9 @@ def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, sa
     return settings
 
 
-def _start(services: Services, stop: Stop) -> None:
+def _start(services: Services, stop: Stop, say: Say) -> None:
+    fresh = "" if services.postgres.data.exists() else "; the first time takes half a minute"
+    say(f"Starting {' and '.join(each.name for each in services.all)}{fresh}")
     services.postgres.create()
     services.postgres.start(stop)
     services.postgres.prepare()
@@ -187,35 +190,48 @@ def _stopping(services: Services) -> Iterator[None]:
 
 
 def _keep(services: Services, stop: Stop, say: Say) -> None:
-    """Restart what ends, after longer and longer pauses if it does so again and again."""
-    keepers = [_Keeper(service, say) for service in services.all]
-    while not stop.wait(_TICK):
-        all(each.keeps(stop) for each in keepers)  # MLflow is not started while PostgreSQL is away
+    """Restart what ends, until a stop is asked for; each by itself, because MLflow may wait long for PostgreSQL."""
+    keepers = [threading.Thread(target=_Keeper(each, stop, say).keep, daemon=True) for each in services.all]
+    for each in keepers:
+        each.start()
+    while not stop.wait(_LONGEST_PAUSE):
+        pass
+    for each in keepers:
+        each.join()
 
 
 class _Keeper:
-    """Keeps one service running."""
+    """Keeps one service running, with longer and longer pauses if it ends again and again."""
 
-    def __init__(self, service: Service, say: Say) -> None:
+    def __init__(self, service: Service, stop: Stop, say: Say) -> None:
         self._service = service
+        self._stop = stop
         self._say = say
         self._pause = 0.0
         self._since = time.monotonic()  # when it was started
-        self._due = 0.0
 
-    def keeps(self, stop: Stop) -> bool:
-        """Restart the service if it has ended and its pause is over; return whether it runs."""
-        now = time.monotonic()
-        code = self._service.exit_code
-        if code is not None and not self._due:
-            self._due = now + self._next_pause(now)
-            self._say(self._told(code))
-        if self._due and now >= self._due:
-            self._restart(stop)
-        return not self._due
+    def keep(self) -> None:
+        """Restart the service whenever it ends, until a stop is asked for."""
+        while not self._stop.wait(_TICK):
+            code = self._service.exit_code
+            if code is not None:
+                self._say(self._told(code))
+                with suppress(Stopped):
+                    self._restart()
 
-    def _next_pause(self, now: float) -> float:
-        steady = now - self._since >= _STEADY_SECONDS
+    def _restart(self) -> None:
+        while not self._stop.wait(self._next_pause()):
+            self._since = time.monotonic()
+            try:
+                self._service.start(self._stop)
+            except (LabError, OSError) as error:
+                self._say(f"{error}. It is tried again")
+            else:
+                self._say(f"{self._service.name} runs again")
+                return
+
+    def _next_pause(self) -> float:
+        steady = time.monotonic() - self._since >= _STEADY_SECONDS
         self._pause = 0.0 if steady else min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
         return self._pause
 
@@ -223,13 +239,3 @@ class _Keeper:
         name, log = self._service.name, self._service.log
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{name} {how} and is started again; its log is {log}"
-
-    def _restart(self, stop: Stop) -> None:
-        self._since, self._due = time.monotonic(), 0.0
-        try:
-            self._service.start(stop)
-        except LabError as error:
-            self._due = time.monotonic() + self._next_pause(time.monotonic())
-            self._say(f"{error}. It is tried again in {self._pause:.0f} s")
-        else:
-            self._say(f"{self._service.name} runs again")

@@ -14,6 +14,7 @@ from lab.engines import Stores
 from lab.upkeep.finding import Finding, without_secrets
 from lab.upkeep.limited import limited
 from lab.upkeep.machine_checks import check_disks, check_gpu
+from lab.upkeep.server_checks import check_server
 from lab.upkeep.study_checks import check_studies
 from lab.upkeep.tracking_checks import check_journals, check_tracking
 from lab.upkeep.versions import check_versions
@@ -50,8 +51,14 @@ def examine(stores: Stores) -> Iterator[Finding]:
 
 def _checks(stores: Stores) -> list[_Check]:
     unreachable = "Check that the server is running and its port open from here, or name another with {}."
+    server = stores.server_file
     return [
         _Check("versions", check_versions, _MACHINE_SECONDS, "pip check"),
+        *(
+            []
+            if server is None
+            else [_Check("server", lambda: check_server(server), _STORE_SECONDS, "lab serve")]
+        ),
         _Check(
             "study database",
             lambda: check_studies(stores.storage),

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import psutil
 import pytest
@@ -19,8 +20,10 @@ from lab.engines import Stores, submit
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
 from lab.engines.launcher import Exited, Launcher
+from lab.engines.node import Origin
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Seat, Seats
+from lab.engines.slurm import SlurmLauncher
 from lab.study import (
     EpochEnded,
     Event,
@@ -53,7 +56,12 @@ class Tells(torch.nn.Module):
         return images
 
 
-@pytest.fixture(params=[InlineLauncher, ProcessLauncher])
+def jobs_here() -> SlurmLauncher:
+    """Jobs of submitit's local executor: what Slurm runs, without Slurm."""
+    return SlurmLauncher(Path(".lab/slurm"), 2, {}, Origin.here(), cluster="local")
+
+
+@pytest.fixture(params=[InlineLauncher, ProcessLauncher, jobs_here])
 def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     launcher: Launcher = request.param()
     yield launcher

@@ -1,0 +1,148 @@
+"""How jobs ended that did not say so themselves, and what pending ones wait for, in plain words."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from lab.engines.launcher import Exited
+from lab.engines.slurm_queue import Job
+from lab.logs import redacted
+
+__all__ = ["how_it_ended", "notes_on"]
+
+# by state: the place was taken away, whatever the worker did
+_TAKEN: Final = {
+    "BOOT_FAIL": "its node could not be started",
+    "CANCELLED": "it was cancelled",
+    "DEADLINE": "its deadline passed",
+    "NODE_FAIL": "its node failed",
+    "PREEMPTED": "it was preempted",
+    "REVOKED": "it was revoked",
+    "TIMEOUT": "its time limit was reached",
+}
+_ASKED = (-signal.SIGTERM, -signal.SIGUSR2)  # how a worker ends that a signal reaches before it can take any
+_WAITS: Final = {
+    "AssocGrp": "your account uses as much as it may",
+    "BeginTime": "it may not begin yet",
+    "Dependency": "it waits for another job",
+    "JobArrayTaskLimit": "as many of this array run as may",
+    "JobHeldAdmin": "an administrator holds it",
+    "JobHeldUser": "it is held: scontrol release",
+    "Licenses": "it waits for a licence",
+    "MaxCpuPerAccount": "your account uses as many CPUs as it may",
+    "QOSGrp": "this QOS uses as much as it may",
+    "QOSMaxCpuPerUser": "you use as many CPUs as this QOS allows",
+    "QOSMaxGRESPerUser": "you use as many GPUs as this QOS allows",
+    "QOSMaxJobs": "you run as many jobs as this QOS allows",
+    "ReqNodeNotAvail": "nodes it needs are down, drained or reserved",
+    "Reservation": "it waits for its reservation",
+}
+_NEVER: Final = {
+    "AccountNotAllowed": "the partition does not take this account",
+    "AssocMax": "it asks for more than your account may use",
+    "BadConstraints": "no node has what it asks for",
+    "DependencyNeverSatisfied": "the job that it waits for has failed",
+    "InvalidAccount": "there is no such account",
+    "InvalidQOS": "there is no such QOS",
+    "PartitionConfig": "it asks for more than any node of the partition has",
+    "PartitionNodeLimit": "it asks for more than the partition allows",
+    "PartitionTimeLimit": "it asks for more time than the partition allows",
+    "QOSMaxCpuPerJob": "it asks for more CPUs than this QOS allows a job",
+    "QOSMaxCpuPerNode": "it asks for more CPUs than this QOS allows a node",
+    "QOSMaxGRESPerJob": "it asks for more GPUs than this QOS allows a job",
+    "QOSMaxMemoryPerJob": "it asks for more memory than this QOS allows a job",
+    "QOSMaxWallDurationPerJob": "it asks for more time than this QOS allows a job",
+    "QOSNotAllowed": "the partition does not take this QOS",
+}
+_TAIL_LINES = 12
+
+
+def how_it_ended(name: str, job: Job | None, code: int | None, log: Path, *, began: bool) -> Exited:
+    """Return how a worker ended whose last line is missing.
+
+    Args:
+        name: what to call its job.
+        job: as it was last seen; None if it was not, or is not any more.
+        code: what it ended with, if that is known.
+        log: the file that it logged to.
+        began: whether the worker said that it began.
+    """
+    where = f"{name}{f' on node {job.node}' if job is not None and job.node else ''}"
+    if job is not None and job.state in _TAKEN:
+        return Exited(-signal.SIGTERM, f"{where}: {_TAKEN[job.state]}", blameless=True)
+    if job is not None and job.state == "OUT_OF_MEMORY":
+        return Exited(-signal.SIGKILL, f"{where}: it ran out of memory (`mem`); its log is {log}")
+    tail = _tail(log)
+    if code is None:
+        code = -signal.SIGKILL if began or (tail and "Traceback" not in tail) else 1
+    if not began and code in _ASKED:
+        return Exited(code, f"{where}: ended by {signal.Signals(-code).name} before it began", blameless=True)
+    if began or code < 0:
+        return Exited(code or 1, f"{where}: {_word(code)}; its log is {log}")
+    return Exited(code or 1, f"{where}: {_unbegun(job, log, tail)}")
+
+
+def notes_on(jobs: Iterable[tuple[str, Job | None]]) -> list[str]:
+    """Return a line for each array, or single job: how many of it wait, what for, and how many run.
+
+    Args:
+        jobs: ids, and the jobs as they were last seen, if they were.
+    """
+    arrays: dict[str, list[Job]] = {}
+    for name, job in jobs:
+        arrays.setdefault(name.partition("_")[0], []).append(job or Job("PENDING"))
+    return [f"slurm {name}: {', '.join(_counts(members))}" for name, members in arrays.items()]
+
+
+def _counts(jobs: list[Job]) -> list[str]:
+    waiting = Counter(_reason(job.reason) for job in jobs if job.is_pending)
+    said = [f"{count} {words}" for words, count in waiting.items()]
+    running = sum(job.state == "RUNNING" for job in jobs)
+    ending = sum(not job.is_pending and job.state != "RUNNING" for job in jobs)
+    return said + [f"{running} running"] * bool(running) + [f"{ending} ending"] * bool(ending)
+
+
+def _reason(reason: str) -> str:
+    """Return what a pending job waits for, in Slurm's word and in plain ones."""
+    word = reason.split(",")[0].strip("( ")
+    if never := _longest(word, _NEVER):
+        return f"can never start ({word}: {never})"
+    waits = _longest(word, _WAITS)
+    return "pending" + (f" ({word}{': ' if waits else ''}{waits})" if word else "")
+
+
+def _longest(word: str, known: dict[str, str]) -> str:
+    """Return what the longest known beginning of a word means; nothing if none is known."""
+    return known.get(max((key for key in known if word.startswith(key)), key=len, default=""), "")
+
+
+def _word(code: int) -> str:
+    if -code in set(signal.Signals):
+        name = signal.Signals(-code).name
+        often = ", which the kernel sends when memory runs out" if code == -signal.SIGKILL else ""
+        return f"its process was ended by {name}{often}"
+    return f"its process ended with exit code {code}"
+
+
+def _unbegun(job: Job | None, log: Path, tail: str) -> str:
+    if tail:
+        return f"it ended before a worker began. The end of its log, {log}:\n{tail}"
+    if job is not None and not job.node:
+        return f"it never started: {_longest(job.reason, _NEVER) or job.reason or job.state}"
+    return (
+        f"it left no log in {log.parent}: the node cannot write there. Start lab in a folder that the nodes share, "
+        "such as your home folder"
+    )
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            said = [line.rstrip() for line in lines if line.strip()]
+    except OSError:
+        return ""
+    return redacted("\n".join(said[-_TAIL_LINES:]))

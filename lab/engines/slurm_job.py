@@ -1,0 +1,130 @@
+"""What runs in a job of Slurm, or of submitit's local executor: one worker.
+
+A job is given plain values only, so that a node with other versions can still say what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lab import logs
+from lab.engines.devices import VISIBLE
+from lab.engines.event_files import EventWriter
+from lab.engines.node import Origin, work_on_node
+from lab.engines.slurm_queue import seconds_left
+from lab.letters import write_any_letter
+from lab.stopping import Stop
+from lab.study import Event, WorkerSettings, event_values
+from lab.study.liveness import WorkerName
+
+__all__ = ["BEGAN", "EXITED", "order_values", "run_worker", "stop_on_signals", "wall_time"]
+
+BEGAN, EXITED = "began", "exited"  # the keys of a worker's first and last line
+_PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir")
+_LOOK_SECONDS = 1.0  # between looks at the clock and at the process that submitted the job
+_DISK_SECONDS = 60.0  # for a full disk to take a worker's last lines
+
+
+def order_values(settings: WorkerSettings) -> dict[str, Any]:
+    """Return settings as plain values."""
+    values = asdict(settings)
+    return values | {name: None if values[name] is None else str(values[name]) for name in _PATHS}
+
+
+def run_worker(order: Mapping[str, Any]) -> None:
+    """Work until nothing is left, a signal comes or the wall time nears its end; this ends the process.
+
+    Args:
+        order: `settings` (`order_values`), `origin` (its fields), `events` (a file), `gpu` (for
+            `CUDA_VISIBLE_DEVICES`, or None), `submitter` (the process without which it stops, or None), and
+            `seconds` and `delay`: how long the job may run, and how long before its end the worker stops.
+    """
+    stop = stop_on_signals()
+    write_any_letter()
+    logs.configure("text")
+    events = EventWriter(Path(order["events"]))
+    events.write({BEGAN: socket.gethostname(), "pid": os.getpid()})
+    code, error = 0, ""
+    try:
+        _work(order, events, stop)
+    except Exception as raised:  # noqa: BLE001  # it ends here
+        traceback.print_exc()
+        code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
+    events.write({EXITED: code, "error": error})
+    events.close(_DISK_SECONDS)
+    _leave(code)
+
+
+def stop_on_signals() -> Stop:
+    """Return a stop that Slurm's signals ask for, in place of what submitit does on them: to requeue a job.
+
+    SIGTERM comes when a job is preempted or cancelled, SIGUSR2 before its time limit.
+    """
+    stop = Stop()
+    for each in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(each, lambda _signal, _frame: stop.ask())
+    signal.signal(signal.SIGCONT, lambda _signal, _frame: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a local job has the terminal of who started it
+    return stop
+
+
+def wall_time(seconds: float | None, delay: float) -> float | None:
+    """Return until when this job may work, in seconds since 1970; None without a limit.
+
+    Args:
+        seconds: how long it may run, if that is known from elsewhere than Slurm.
+        delay: seconds that stopping may take.
+    """
+    now = time.time()
+    left = seconds_left(os.environ, now) if "SLURM_JOB_ID" in os.environ else None
+    left = seconds if left is None else left
+    return None if left is None else now + left - min(delay, left / 4)
+
+
+def watch(stop: Stop, until: float | None, submitter: WorkerName | None = None) -> None:
+    """Ask for the stop, from a thread, when the time comes or the process that submitted this job has exited."""
+
+    def look() -> None:
+        while not stop.wait(_LOOK_SECONDS):
+            if (until is not None and time.time() >= until) or (
+                submitter is not None and submitter.is_dead()
+            ):
+                stop.ask()
+
+    if until is not None or submitter is not None:
+        threading.Thread(target=look, daemon=True).start()
+
+
+def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop) -> None:
+    if order["gpu"] is not None:
+        os.environ[VISIBLE] = order["gpu"]
+    values = dict(order["settings"])
+    values |= {name: None if values[name] is None else Path(values[name]) for name in _PATHS}
+    until = wall_time(order["seconds"], order["delay"])
+    settings = replace(WorkerSettings(**values), until=until)
+    watch(stop, until, WorkerName.parse(order["submitter"] or ""))
+
+    def emit(event: Event) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {event}", flush=True)  # the log of the job
+        events.write(event_values(event))
+
+    work_on_node(Origin(**order["origin"]), settings, emit, stop)
+
+
+def _leave(code: int) -> None:
+    """End this process: submitit would write a result that nobody reads, and Python takes seconds to end torch."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
