@@ -30,6 +30,7 @@ _MOST_CRASHES = 5  # processes of a worker that died in a row before they began 
 _CALLS_AT_ONCE = 8  # of an actor: `run`, `listen`, `stop`, and what is left of those when a connection breaks
 _LOOK_SECONDS = 5.0  # between looks at what nodes there are
 _PARTS = 10_000  # of a GPU, which Ray counts
+_SILENT_SECONDS = 10.0  # after which a process that was lost, and not started anew, is thought dead
 _DEATH_SECONDS = 10.0
 
 
@@ -38,7 +39,8 @@ class _Worker:
     """A worker whose end has not been heard; `call` is the one call of its actor that is waited for.
 
     `place` is None while the actor waits to be placed, and once its process is thought dead: then `lost` is the place
-    it had. `heard` counts the events of this process, `crashes` the processes that died before they began a trial.
+    it had, and `missed` since when. `heard` counts the events of this process, `crashes` the processes that died
+    before they began a trial.
     """
 
     actor: Any
@@ -46,6 +48,7 @@ class _Worker:
     call: Any = None
     place: Place | None = None
     lost: Place | None = None
+    missed: float = 0.0
     trial: TrialStarted | None = None
     heard: int = 0
     crashes: int = 0
@@ -53,7 +56,8 @@ class _Worker:
 
     def find(self) -> None:
         """Ask its process where it is; Ray answers once there is one, and repeats this when that dies."""
-        self.lost, self.place = self.place or self.lost, None
+        if self.place is not None:
+            self.lost, self.place, self.missed = self.place, None, time.monotonic()
         self.call = self.actor.where.options(max_task_retries=-1).remote()
 
     def listen(self, place: Place) -> None:
@@ -69,11 +73,11 @@ class _Worker:
         elif isinstance(event, TrialEnded):
             self.trial = None
 
-    def bury(self, why: str) -> Iterator[WorkerDied]:
+    def bury(self, why: str, *, blameless: bool = False) -> Iterator[WorkerDied]:
         """Yield that its trial has lost its worker, unless that was said or there is none."""
         trial, self.trial = self.trial, None
         if trial is not None:
-            yield WorkerDied(trial.number, trial.label, why)
+            yield WorkerDied(trial.number, trial.label, why, blameless)
 
 
 class RayLauncher:
@@ -234,7 +238,7 @@ class RayLauncher:
     def _gpus_of(self, seat: Seat) -> float:
         if not seat.device.is_gpu:
             return 0.0
-        if seat.share == Fraction(1, self._per_gpu):
+        if self._num_gpus and seat.share == Fraction(1, self._per_gpu):
             return self._num_gpus
         return math.floor(seat.share * _PARTS) / _PARTS
 
@@ -305,17 +309,23 @@ class RayLauncher:
         elif worker.place is not None:
             worker.listen(worker.place)
 
+    def _bury(self, worker: _Worker, lost: Place) -> Iterator[WorkerDied]:
+        """Yield that a worker's trial was lost with its process, or with the node of that."""
+        if lost.node in self._cluster.living():
+            yield from worker.bury(f"its process on {lost.host} died")
+        else:
+            yield from worker.bury(f"Ray has lost its node {lost.host}", blameless=True)
+
     def _miss(self) -> Iterator[tuple[int, WorkerDied]]:
-        """Yield which trials were lost with their nodes, however long Ray needs to find others."""
-        missed = {
-            number: worker.lost for number, worker in self._workers.items() if worker.lost and worker.trial
-        }
+        """Yield which trials were lost, however long Ray needs to place their workers again."""
+        missed = [(number, worker) for number, worker in self._workers.items() if worker.lost and worker.trial]
         if not missed:
             return
         living = self._cluster.living()
-        for number, lost in missed.items():
-            if lost is not None and lost.node not in living:
-                for died in self._workers[number].bury(f"its node {lost.host} was lost"):
+        for number, worker in missed:
+            late = time.monotonic() - worker.missed > _SILENT_SECONDS
+            if worker.lost is not None and (late or worker.lost.node not in living):
+                for died in self._bury(worker, worker.lost):
                     yield number, died
 
 
@@ -328,10 +338,14 @@ def _gone(worker: _Worker, error: Exception) -> Exited:
 
 def _reason(error: Exception) -> str:
     """Return why an actor has ended, on one line: not who it was, nor where in Ray."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
+    lines = [
+        line
+        for line in str(error).splitlines()
+        if line.strip() and not line[0].isspace() and "traceback" not in line.lower()
+    ]
     reason = " ".join(lines[1:][-2:] or lines) or type(error).__name__
     if "No module named 'lab" in reason:
-        reason += ". Install lab on the nodes, or name it in `runtime_env`"
+        reason += ". Install this version of lab on the nodes, or name it in `runtime_env`"
     return reason
 
 
