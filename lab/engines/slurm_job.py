@@ -25,10 +25,10 @@ from lab.engines.node import Origin, work_on_node
 from lab.engines.slurm_queue import seconds_left
 from lab.letters import write_any_letter
 from lab.stopping import Stop
-from lab.study import Event, WorkerSettings, event_values
+from lab.study import EpochEnded, Event, WorkerSettings, event_values
 from lab.study.liveness import WorkerName
 
-__all__ = ["BEGAN", "EXITED", "order_values", "run_worker", "stop_on_signals", "wall_time"]
+__all__ = ["BEGAN", "EXITED", "leave", "order_values", "run_worker", "stop_on_signals", "wall_time", "watch"]
 
 BEGAN, EXITED = "began", "exited"  # the keys of a worker's first and last line
 _PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir")
@@ -63,7 +63,7 @@ def run_worker(order: Mapping[str, Any]) -> None:
         code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
     events.write({EXITED: code, "error": error})
     events.close(_DISK_SECONDS)
-    _leave(code)
+    leave(code)
 
 
 def stop_on_signals() -> Stop:
@@ -116,13 +116,14 @@ def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop) -> None:
     watch(stop, until, WorkerName.parse(order["submitter"] or ""))
 
     def emit(event: Event) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {event}", flush=True)  # the log of the job
+        if not isinstance(event, EpochEnded):  # the log of the job
+            print(f"{time.strftime('%H:%M:%S')}  {logs.redacted(str(event))}", flush=True)
         events.write(event_values(event))
 
     work_on_node(Origin(**order["origin"]), settings, emit, stop)
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
     """End this process: submitit would write a result that nobody reads, and Python takes seconds to end torch."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

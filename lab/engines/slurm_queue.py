@@ -20,6 +20,7 @@ __all__ = [
     "exit_code",
     "hosts",
     "is_silence",
+    "job_here",
     "jobs",
     "last_line",
     "parse_left",
@@ -113,6 +114,18 @@ def jobs() -> dict[str, Job]:
     )
     rows = (line.strip().split("|") for line in said.splitlines())
     return {row[0]: Job(row[1], "" if row[2] == "None" else row[2], row[3]) for row in rows if len(row) == 4}
+
+
+def job_here(job: str) -> Job:
+    """Return the job with this id, which must be known to Slurm.
+
+    Raises:
+        LabError: it is not.
+        SilentError: Slurm does not answer.
+    """
+    said = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N")
+    state, reason, node = said.splitlines()[0].strip().split("|")
+    return Job(state, reason, node)
 
 
 def signal_jobs(ids: Sequence[str], signal: str) -> None:

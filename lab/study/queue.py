@@ -27,6 +27,8 @@ from lab.study.view import StudyView
 
 __all__ = ["Claim", "TrialQueue"]
 
+_MOST_TOO_LONG = 20  # trials that there is no time for, before a shorter one is no longer looked for
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -150,6 +152,7 @@ class TrialQueue(StudyView):
         *,
         alone: bool = True,
         only_alone: bool = False,
+        fits: Callable[[TrialRecord], bool] = lambda record: True,
     ) -> Claim | None:
         """Take the next waiting trial for this process; None if none may start.
 
@@ -157,6 +160,7 @@ class TrialQueue(StudyView):
             prepare: called with a claimed trial's id; False if it is not to be trained, and has been ended.
             alone: whether this process has its GPU to itself: trials that need that are left to such processes.
             only_alone: whether to take no others.
+            fits: whether there is time for a trial; after a number of those that do not fit, no other is looked at.
 
         Raises:
             StudyError: nothing waits but trials whose config cannot be read.
@@ -165,6 +169,7 @@ class TrialQueue(StudyView):
         if study.cancelled or study.is_late:
             return None
         unreadable: list[StudyError] = []
+        too_long = 0
         for trial_id in self._candidates():
             try:
                 record = self._readable(trial_id)
@@ -173,9 +178,14 @@ class TrialQueue(StudyView):
                 continue
             if (record.alone and not alone) or (only_alone and not record.alone):
                 continue
+            if not fits(record):
+                too_long += 1
+                if too_long >= _MOST_TOO_LONG:
+                    break
+                continue
             if self._take(trial_id, study) and prepare(trial_id):
                 return self._claimed(trial_id)
-        if unreadable:
+        if unreadable and not too_long:
             raise unreadable[0]
         return None
 

@@ -109,16 +109,16 @@ class StudyView:
 
     def waiting(self) -> int:
         """Return how many trials wait that a worker may start."""
-        return 0 if self._starts_none() else int(self._rows(_WAITING)[0][0])
+        return 0 if self._starts_none() else int(self.rows(_WAITING)[0][0])
 
     def waiting_alone(self) -> int:
         """Return how many of them need a GPU to themselves, having run out of memory on a shared one."""
-        count = int(self._rows(_WAITING_ALONE)[0][0])
+        count = int(self.rows(_WAITING_ALONE)[0][0])
         return count if count and not self._starts_none() else 0
 
     def is_over(self) -> bool:
         """Whether no trial is running, and none is waiting that may still start."""
-        states = {state for (state,) in self._rows(_UNFINISHED)}
+        states = {state for (state,) in self.rows(_UNFINISHED)}
         return not states or (states == {"WAITING"} and self._starts_none())
 
     def is_exhausted(self) -> bool:
@@ -151,7 +151,7 @@ class StudyView:
 
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
         """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
-        rows = self._rows(_CELLS_SINCE, after=trial_id)
+        rows = self.rows(_CELLS_SINCE, after=trial_id)
         with translated(self.storage.database):
             return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
 
@@ -161,13 +161,13 @@ class StudyView:
 
     def _noted(self, *keys: str) -> StudyRecord:
         """Return the study's record as far as `keys` tell, without reading what may be long."""
-        rows = self._rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
+        rows = self.rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
         with translated(self.storage.database):
             return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
 
     def _next_waiting(self, after: int = 0) -> int | None:
         """Return the id of the first waiting trial after the one with the id `after`."""
-        rows = self._rows(_NEXT_WAITING, after=after)
+        rows = self.rows(_NEXT_WAITING, after=after)
         return int(rows[0][0]) if rows else None
 
     def _flags(self) -> StudyRecord:
@@ -180,7 +180,9 @@ class StudyView:
     def _all_trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
 
-    def _rows(self, query: sa.TextClause, **values: Any) -> list[Any]:
+    def rows(self, query: sa.Executable, **values: Any) -> list[Any]:
+        """Return the rows of a query about the study, whose id is the parameter `study`."""
+
         def read() -> list[Any]:
             with self.storage.engine.connect() as connection:
                 return list(connection.execute(query, {"study": self.study_id, **values}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,11 +17,12 @@ from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, T
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from lab.study.forecast import Forecast
 from lab.study.liveness import worker_name
 from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
-from lab.study.record import TrialKey
+from lab.study.record import TrialKey, TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
@@ -61,7 +64,11 @@ class WorkerSettings:
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
-    """Train the study's waiting trials until none may start any more, or `should_stop` returns True."""
+    """Train the study's waiting trials until none may start any more, or `should_stop` returns True.
+
+    With `until`, a trial that will probably not end in time is left to another worker; but the first one is begun, so
+    that trials that are longer than any worker's time get on as well.
+    """
     try:
         storage = open_storage(settings.storage, wait=True, should_stop=should_stop)
         queue = TrialQueue(storage, settings.study)
@@ -74,20 +81,41 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
         search = StudySearch(queue, should_stop)
-        while not should_stop():
-            if search.is_exhausted():
-                return
-            try:
-                claim = queue.claim(search.prepare, alone=settings.alone, only_alone=settings.only_alone)
-            except Interrupted:
-                return
-            if claim is None:
-                return
+        for claim in _claims(queue, search, settings, should_stop):
             _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
     except LabError as error:
         emit(WorkerFailed(str(error)))
     finally:
         tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
+
+
+def _claims(
+    queue: TrialQueue, search: StudySearch, settings: WorkerSettings, should_stop: Callable[[], bool]
+) -> Iterator[Claim]:
+    """Claim one trial after another, until none may start, or none fits into the time that is left."""
+    until = math.inf  # for the first
+    while not should_stop() and not search.is_exhausted():
+        try:
+            claim = queue.claim(
+                search.prepare,
+                alone=settings.alone,
+                only_alone=settings.only_alone,
+                fits=_fitting(queue, until),
+            )
+        except Interrupted:
+            return
+        if claim is None:
+            return
+        yield claim
+        until = math.inf if settings.until is None else settings.until
+
+
+def _fitting(queue: TrialQueue, until: float) -> Callable[[TrialRecord], bool]:
+    """Return a function that tells whether a trial will probably end before `until`."""
+    if until == math.inf:
+        return lambda record: True
+    forecast = Forecast(queue)
+    return lambda record: time.time() + (forecast.seconds(record) or 0.0) <= until
 
 
 @dataclass(frozen=True)

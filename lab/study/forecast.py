@@ -1,0 +1,82 @@
+"""How long a trial will take, judging by those of its study that were trained from start to end."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from lab.config import TrialConfig
+from lab.study.faults import translated
+from lab.study.queue import TrialQueue
+from lab.study.record import OWN_TRIAL, TrialKey, TrialRecord, noted
+
+__all__ = ["Forecast"]
+
+_MOST = 100  # of the newest trials: enough for a median, however large the study is
+_ENDED = sa.text(
+    "SELECT t.datetime_start AS began, t.datetime_complete AS ended, a.value_json AS config,"
+    " EXISTS (SELECT 1 FROM trial_user_attributes c WHERE c.trial_id = t.trial_id"
+    f" AND c.key IN ('{noted(TrialKey.PUT_BACK)}', '{noted(TrialKey.RETRIES)}')) AS continued"
+    " FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id"
+    f" AND a.key IN ('{noted(TrialKey.CONFIG)}', '{TrialKey.CONFIG}')"
+    " WHERE t.study_id = :study AND t.state = 'COMPLETE' AND t.datetime_start IS NOT NULL"
+    f" AND t.datetime_complete IS NOT NULL AND {OWN_TRIAL} ORDER BY t.trial_id DESC LIMIT :most"
+).columns(began=sa.DateTime, ended=sa.DateTime)
+
+
+class _Ended(NamedTuple):
+    """A trial that has ended: what its last worker took for it, and how many epochs it might have had."""
+
+    seconds: float
+    epochs: int
+    continued: bool
+
+
+class Forecast:
+    """Estimates, from one query, how long trials of a study take.
+
+    The estimate is the median of what ended trials took for each epoch that they might have had: one that usually stops
+    early is expected to do so again. Trials that several workers have trained do not count if there are others, because
+    only the time of the last one is known.
+
+    Args:
+        queue: of the study.
+    """
+
+    def __init__(self, queue: TrialQueue) -> None:
+        found = _ended(queue)
+        whole = [each for each in found if not each.continued] or found
+        self._pace = statistics.median([each.seconds / each.epochs for each in whole]) if whole else None
+        self._epochs = statistics.median([each.epochs for each in whole]) if whole else 0.0
+
+    def seconds(self, record: TrialRecord) -> float | None:
+        """Return how long a waiting trial will take from where it is continued; None if nothing tells."""
+        if self._pace is None:
+            return None
+        planned = self._epochs if record.is_draft else _epochs(record.config or {})
+        return self._pace * max(0.0, planned - record.epoch)
+
+
+def _ended(queue: TrialQueue) -> Sequence[_Ended]:
+    rows = queue.rows(_ENDED, most=_MOST)
+    with translated(queue.storage.database):
+        return [
+            _Ended(_between(row.began, row.ended), _epochs(json.loads(row.config)), bool(row.continued))
+            for row in rows
+        ]
+
+
+def _between(began: datetime, ended: datetime) -> float:
+    return max(0.0, (ended - began).total_seconds())
+
+
+def _epochs(config: Any) -> int:
+    """Return the epochs that a config allows, which names only what is not a default."""
+    found = config.get("epochs") if isinstance(config, dict) else None
+    fallback: int = TrialConfig.model_fields["epochs"].default
+    return found if isinstance(found, int) and found > 0 else fallback
