@@ -20,8 +20,8 @@ from lab.engines.node import Origin
 from lab.engines.ray_cluster import RayCluster
 from lab.engines.ray_worker import SECRETS, Heard, Place, RayWorker
 from lab.engines.seats import Seat
-from lab.errors import ConfigError
-from lab.study import Event, TrialEnded, TrialStarted, WorkerDied, WorkerSettings
+from lab.errors import ConfigError, ResourceError
+from lab.study import Event, TrialStarted, WorkerDied, WorkerSettings
 from lab.wording import counted
 
 __all__ = ["RayLauncher"]
@@ -39,8 +39,8 @@ class _Worker:
     """A worker whose end has not been heard; `call` is the one call of its actor that is waited for.
 
     `place` is None while the actor waits to be placed, and once its process is thought dead: then `lost` is the place
-    it had, and `missed` since when. `heard` counts the events of this process, `crashes` the processes that died
-    before they began a trial.
+    it had, `missed` since when, and `mourned` whether its death was told. `heard` counts the events of this process,
+    `crashes` the processes in a row that died before they began a trial.
     """
 
     actor: Any
@@ -49,7 +49,7 @@ class _Worker:
     place: Place | None = None
     lost: Place | None = None
     missed: float = 0.0
-    trial: TrialStarted | None = None
+    mourned: bool = False
     heard: int = 0
     crashes: int = 0
     stopped: bool = False
@@ -57,7 +57,7 @@ class _Worker:
     def find(self) -> None:
         """Ask its process where it is; Ray answers once there is one, and repeats this when that dies."""
         if self.place is not None:
-            self.lost, self.place, self.missed = self.place, None, time.monotonic()
+            self.lost, self.place, self.missed, self.mourned = self.place, None, time.monotonic(), False
         self.call = self.actor.where.options(max_task_retries=-1).remote()
 
     def listen(self, place: Place) -> None:
@@ -69,15 +69,7 @@ class _Worker:
         """Take in what it has said."""
         self.heard += 1
         if isinstance(event, TrialStarted):
-            self.trial, self.crashes = event, 0
-        elif isinstance(event, TrialEnded):
-            self.trial = None
-
-    def bury(self, why: str, *, blameless: bool = False) -> Iterator[WorkerDied]:
-        """Yield that its trial has lost its worker, unless that was said or there is none."""
-        trial, self.trial = self.trial, None
-        if trial is not None:
-            yield WorkerDied(trial.number, trial.label, why, blameless)
+            self.crashes = 0
 
 
 class RayLauncher:
@@ -153,24 +145,11 @@ class RayLauncher:
 
     def start(self, settings: WorkerSettings, seat: Seat) -> int:
         """Ask Ray for an actor; return its worker's number."""
-        number = self._started
-        gpus = self._gpus_of(seat)
-        secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
-        actor = (
-            self._ray.remote(RayWorker)
-            .options(
-                num_cpus=self._num_cpus,
-                num_gpus=gpus,
-                resources=self._resources,
-                runtime_env=self._runtime_env,
-                max_restarts=-1,  # a limit would count lost nodes, too; what only crashes is ended below
-                max_concurrency=_CALLS_AT_ONCE,
-            )
-            .remote(self._origin, asdict(settings), secrets)
-        )
+        number, gpus = self._started, self._gpus_of(seat)
         demand = {"GPU": gpus, "CPU": self._num_cpus, **self._resources}
-        worker = _Worker(actor, {name: amount for name, amount in demand.items() if amount})
-        worker.find()
+        with self._cluster.asked():
+            worker = _Worker(self._actor(settings, gpus), {name: each for name, each in demand.items() if each})
+            worker.find()
         self._workers[number] = worker
         self._started += 1
         return number
@@ -193,10 +172,11 @@ class RayLauncher:
         for number in list(self._workers) if worker is None else [worker]:
             asked = self._workers[number]
             asked.stopped = True
-            if asked.place is None:  # it runs nothing: it is told to only when it has said where it is
-                self._ray.kill(asked.actor)
-            else:
-                asked.actor.stop.remote()
+            with self._cluster.asked():
+                if asked.place is None:  # it runs nothing: it is told to only when it has said where it is
+                    self._ray.kill(asked.actor)
+                else:
+                    asked.actor.stop.remote()
 
     def kill(self) -> None:
         """End every worker at once; what they trained since their last checkpoints is lost."""
@@ -235,6 +215,18 @@ class RayLauncher:
         """The number of workers that share a GPU."""
         return math.floor(1 / self._num_gpus)
 
+    def _actor(self, settings: WorkerSettings, gpus: float) -> Any:
+        options = {
+            "num_cpus": self._num_cpus,
+            "num_gpus": gpus,
+            "resources": self._resources,
+            "runtime_env": self._runtime_env,
+            "max_restarts": -1,  # a limit would count lost nodes, too; `_placed` ends what only crashes
+            "max_concurrency": _CALLS_AT_ONCE,
+        }
+        secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
+        return self._ray.remote(RayWorker).options(**options).remote(self._origin, asdict(settings), secrets)
+
     def _gpus_of(self, seat: Seat) -> float:
         if not seat.device.is_gpu:
             return 0.0
@@ -245,7 +237,8 @@ class RayLauncher:
     def _any_node_fits(self, demand: Mapping[str, float]) -> bool:
         looked, fits = self._fits
         if time.monotonic() - looked > _LOOK_SECONDS:
-            fits = self._cluster.fits(demand)
+            with suppress(ResourceError):
+                fits = self._cluster.fits(demand)
             self._fits = (time.monotonic(), fits)
         return fits
 
@@ -285,14 +278,10 @@ class RayLauncher:
             worker.listen(place)
             return
         if lost is not None:
-            worker.crashes += lost.node in self._cluster.living()
-            yield from worker.bury(
-                f"its process on {lost.host} died, and Ray started another on {place.host}"
-            )
+            yield from self._mourn(worker, lost)
         if worker.crashes >= _MOST_CRASHES:
-            yield Exited(
-                1, f"its process died {worker.crashes} times on {place.host}; Ray's log of its node says more"
-            )
+            said = f"its process on {place.host} died {worker.crashes} times before it began a trial"
+            yield Exited(1, f"{said}; the log of its Ray node says more")
         elif worker.stopped:
             yield Exited(0)
         else:
@@ -309,24 +298,24 @@ class RayLauncher:
         elif worker.place is not None:
             worker.listen(worker.place)
 
-    def _bury(self, worker: _Worker, lost: Place) -> Iterator[WorkerDied]:
-        """Yield that a worker's trial was lost with its process, or with the node of that."""
-        if lost.node in self._cluster.living():
-            yield from worker.bury(f"its process on {lost.host} died")
-        else:
-            yield from worker.bury(f"Ray has lost its node {lost.host}", blameless=True)
-
     def _miss(self) -> Iterator[tuple[int, WorkerDied]]:
-        """Yield which trials were lost, however long Ray needs to place their workers again."""
-        missed = [(number, worker) for number, worker in self._workers.items() if worker.lost and worker.trial]
-        if not missed:
+        """Yield which workers have lost their process, however long Ray needs to place them again."""
+        for number, worker in list(self._workers.items()):
+            if worker.lost is not None and not worker.mourned:
+                late = time.monotonic() - worker.missed > _SILENT_SECONDS
+                if late or worker.lost.node not in self._cluster.living():
+                    for died in self._mourn(worker, worker.lost):
+                        yield number, died
+
+    def _mourn(self, worker: _Worker, lost: Place) -> Iterator[WorkerDied]:
+        """Yield, once, that a worker's process has died, or was lost with its node; which trial it had is known."""
+        if worker.mourned:
             return
-        living = self._cluster.living()
-        for number, worker in missed:
-            late = time.monotonic() - worker.missed > _SILENT_SECONDS
-            if worker.lost is not None and (late or worker.lost.node not in living):
-                for died in self._bury(worker, worker.lost):
-                    yield number, died
+        worker.mourned = True
+        blameless = lost.node not in self._cluster.living()
+        worker.crashes += not blameless
+        why = f"Ray has lost its node {lost.host}" if blameless else f"its process on {lost.host} died"
+        yield WorkerDied(-1, "", why, blameless)
 
 
 def _gone(worker: _Worker, error: Exception) -> Exited:

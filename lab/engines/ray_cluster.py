@@ -67,9 +67,18 @@ class RayCluster:
         """Whether all its nodes are this machine."""
         return all(node["NodeManagerHostname"] == socket.gethostname() for node in self.nodes())
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Raise a `ResourceError` if the cluster does not answer inside the block."""
+        try:
+            yield
+        except (ConnectionError, self.ray.exceptions.RayError) as error:
+            raise ResourceError(f"The Ray cluster does not answer: {_on_one_line(error)}") from error
+
     def nodes(self) -> list[Mapping[str, Any]]:
-        """Return its living nodes."""
-        return [node for node in self.ray.nodes() if node["Alive"]]
+        """Return its living nodes; raises like `asked`."""
+        with self.asked():
+            return [node for node in self.ray.nodes() if node["Alive"]]
 
     def living(self) -> set[str]:
         """Return the ids of its living nodes."""
@@ -130,14 +139,18 @@ def _check_reachable(address: str) -> None:
 
 
 def _explained(address: str, error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:6]) or type(error).__name__
+    said = _on_one_line(error)
     if "ersion mismatch" in said:
         return f"The Ray cluster at {address} needs the Ray and Python that it runs: {said}"
     if "ray[client]" in said:
         return f"{address} needs Ray's client: pip install 'lab[ray]'"
     what = "Ray cannot be started here" if address == _LOCAL else f"Ray at {address} cannot be used"
     return f"{what}: {said}"
+
+
+def _on_one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:6]) or type(error).__name__
 
 
 @contextmanager
