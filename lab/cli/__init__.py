@@ -33,8 +33,16 @@ from lab.letters import write_any_letter
 __all__ = ["main"]
 
 
+_GROUPS = {
+    "Train": (train, sweep, submit, worker),
+    "Plan and look": (check, plan, watch, status, best, effects, errors, results),
+    "Control": (cancel, resume, retry),
+    "Stores": (serve, sync, doctor, gc),
+}
+
+
 class _Group(click.Group):
-    """Reports an error in one message, and exits with the code of that error."""
+    """Reports an error in one message, and exits with the code of that error; its help has the commands in groups."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         write_any_letter()
@@ -46,6 +54,15 @@ class _Group(click.Group):
         except LabError as error:
             _tell("\n".join(map(printable, str(error).split("\n"))))
             ctx.exit(error.exit_code)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        longest = max(map(len, self.commands))
+        for title, commands in _GROUPS.items():
+            with formatter.section(title):
+                rows = [
+                    (f"{command.name:<{longest}}", command.get_short_help_str(200)) for command in commands
+                ]
+                formatter.write_dl(rows)
 
 
 def _tell(error: str) -> None:
@@ -76,6 +93,10 @@ def main() -> None:
       lab plan grids/quickstart.yaml
     Train all of it, in parallel across cores or GPUs; after Ctrl-C, the same command resumes it:
       lab sweep grids/quickstart.yaml
+    Train it on a cluster: start the stores once, on a machine that the nodes reach, and let Slurm or Ray place workers:
+      lab serve --host NAME
+      lab sweep grids/quickstart.yaml --on slurm --workers 8 --gpus-per-worker 1 --time 4h
+      lab sweep grids/quickstart.yaml --on ray --workers 8
     Or queue it for workers, on this machine or on others:
       lab submit grids/quickstart.yaml
       lab worker
@@ -102,8 +123,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-_LOOKING = (plan, check, status, best, effects, errors, results)
-_SERVICE = (serve, submit, worker, watch, cancel, resume, retry, sync)
-_UPKEEP = (doctor, gc)
-for _command in (train, sweep, *_LOOKING, *_SERVICE, *_UPKEEP):
-    main.add_command(_command)
+for _commands in _GROUPS.values():
+    for _command in _commands:
+        main.add_command(_command)

@@ -45,8 +45,8 @@ _OPTIONS = (
     click.option(
         "--on",
         metavar="NAME",
-        help="Run the workers on slurm or ray, or as a profile of this name in lab.yaml or "
-        "~/.config/lab/engines.yaml says.  [default: local, this machine]",
+        help="Where workers run: slurm, ray, or a profile of yours in lab.yaml or ~/.config/lab/engines.yaml.  "
+        "[default: local, this machine]",
     ),
     click.option(
         "--workers",
@@ -78,8 +78,8 @@ _OPTIONS = (
     click.option(
         "--time",
         metavar="TIME",
-        help="Slurm's time limit for each worker, e.g. 4h or 1-12:00:00. A worker puts its trial back before it is "
-        "reached, and another goes on with it.  [default: the partition's]",
+        help="Time limit of each worker's job, e.g. 4h or 1-12:00:00. Before it is reached, the worker puts its trial "
+        "back, and another continues it.  [default: the partition's]",
     ),
     click.option("--partition", metavar="NAME", help="Slurm's partition.  [default: the cluster's]"),
     click.option(

@@ -1,4 +1,4 @@
-"""`lab sweep`: every cell of a grid, on this machine."""
+"""`lab sweep`: every cell of a grid, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.status import Status
 
 from lab import engines, report
 from lab.cli.again import command_line
 from lab.cli.console import terminal
 from lab.cli.engine_options import engine_options, profile_from
 from lab.cli.experiment import note_experiment
-from lab.cli.live import STOPPING, SweepDisplay
+from lab.cli.live import STOPPING, SweepDisplay, summary
 from lab.cli.messages import browse, tell_left_out, undelivered
 from lab.cli.options import (
     only_option,
@@ -49,6 +51,13 @@ Examples:
   lab sweep grids/quickstart.yaml --workers 1 --tracking-uri http://127.0.0.1:5000
   lab sweep grids/mnist_lr.yaml --gpu-memory 2GB     (as many trials at once as each GPU has room for)
   lab sweep grids/svhn_transfer.yaml                 (after the studies that it needs)
+On a cluster, whose machines reach the stores (lab serve --host NAME):
+  lab sweep grids/quickstart.yaml --on slurm --workers 8 --gpus-per-worker 1 --time 4h --partition gpu
+  lab sweep grids/quickstart.yaml --on slurm --workers 8 --job cpus_per_task=4 --job 'setup=module load cuda'
+  lab sweep grids/quickstart.yaml --on slurm --workers 8 --time 4h --detach     (does not stay to watch)
+  lab sweep grids/quickstart.yaml --on ray --workers 8 --gpus-per-worker 0.5 --address ray://head:10001
+  lab sweep grids/quickstart.yaml --on gpu           (a profile; lab.yaml has a line such as
+      gpu: {engine: slurm, partition: gpu, time: 4h, workers: 8, gpus_per_worker: 1, setup: [module load cuda]})
 
 Run the same command again to resume a study: completed cells are skipped, interrupted ones resume from their
 checkpoints, and cells added to the file are queued.
@@ -58,6 +67,11 @@ GPU is retried with a GPU to itself before it fails.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))
 @engine_options
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Queue the cells and the jobs, and return; the jobs go on by themselves. With Slurm.",
+)
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
 @only_option
@@ -72,17 +86,21 @@ def sweep(
     overrides: tuple[str, ...],
     tracking_uri: str | None,
     storage: str | None,
+    detach: bool,
     **options: Any,
 ) -> None:
     """Train every cell of GRID that its study has not trained yet, and track each in MLflow.
 
-    Ctrl-C stops cleanly: running trials checkpoint and return to the queue.
+    Ctrl-C stops cleanly: running trials checkpoint and return to the queue, and jobs of a cluster are cancelled.
     The exit code is 0 if every cell is done, 1 if some failed or the study was cancelled, and 130 after Ctrl-C.
     """
     profile = profile_from(options)
     loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
     stores = stores_from(tracking_uri, storage)
     note_experiment(loaded.name)
+    if detach:
+        _detach(loaded, stores, profile, **options)
+        return
     with stop_on_signals("" if terminal().is_terminal else STOPPING) as stop:
         try:
             result = _sweep(loaded, stores, profile, stop, **options)
@@ -124,6 +142,30 @@ def _sweep(grid: Grid, stores: Stores, profile: Profile, stop: SignalStop, **opt
             raise
         outer.end(result.status)
     return result
+
+
+def _detach(grid: Grid, stores: Stores, profile: Profile, **options: Any) -> None:
+    with Status("checking every cell and the data …", console=Console(stderr=True)) as status:
+        detached = engines.detach(  # imported now: that takes seconds, and something is on the screen
+            grid,
+            stores,
+            profile,
+            on_queued=lambda done, total: status.update(f"queueing cells: {done:,} of {total:,}"),
+            **options,
+        )
+    for submission in detached.submissions:
+        click.echo(summary(submission, engines.progress_of(submission.queue)))
+    name = detached.submissions[-1].queue.name
+    if not detached.jobs:
+        click.echo(f"Nothing is left to train: lab best {name}")
+        return
+    click.echo(
+        f"Slurm job {', '.join(detached.jobs)}: at most {counted(profile.options['workers'], 'worker')}"
+    )
+    click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name})")
+    click.echo(
+        f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue, and the jobs end)"
+    )
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:

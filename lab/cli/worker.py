@@ -40,6 +40,8 @@ Examples:
   lab worker --gpu-memory 6GB                  (as many trials at once as each GPU has room for)
   lab worker --storage postgresql://lab@db/lab --tracking-uri http://mlflow:5000
   lab worker --log-format json --metrics 0.0.0.0:9100      (in a container)
+  lab worker --on slurm --workers 8 --gpus-per-worker 1 --time 12h      (places jobs while trials wait, and no others)
+  lab worker --on ray --workers 8 --address ray://head:10001
 
 Any number of workers share the trials, on any machine that reaches the same stores. A study starts once the studies
 that its grid file `needs` are done. Trials whose worker died are resumed.
@@ -86,9 +88,10 @@ def worker(
 ) -> None:
     """Train the waiting trials of all studies, and wait for more.
 
-    Ctrl-C or SIGTERM stops within ten seconds: running trials checkpoint and return to the queue, for any worker to
-    resume. The exit code is then 128 + the signal's number (130, 143). After --idle-exit it is 1 if there was work and
-    all of it failed, and 0 otherwise. Studies that lab did not create are left alone.
+    Ctrl-C or SIGTERM stops within ten seconds, on a cluster within about a minute: running trials checkpoint and
+    return to the queue, for any worker to resume. The exit code is then 128 + the signal's number (130, 143). After
+    --idle-exit it is 1 if there was work and all of it failed, and 0 otherwise. Studies that lab did not create are
+    left alone.
     """
     profile = profile_from(options)
     stores, log = stores_from(tracking_uri, storage), EventLog()

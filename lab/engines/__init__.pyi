@@ -3,6 +3,8 @@ from .control import Counts as Counts
 from .control import cancel as cancel
 from .control import resume as resume
 from .control import retry as retry
+from .detaching import Detached as Detached
+from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects

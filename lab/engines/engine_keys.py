@@ -30,7 +30,7 @@ _RAY: Final[Mapping[str, Any]] = {
     "workers": _Count,
     "workers_per_gpu": _Count,
     "address": str,
-    "num_gpus": _Amount,
+    "num_gpus": Annotated[float, Field(ge=0, le=1)],
     "num_cpus": _Amount,
     "resources": dict[str, _Amount],
     "runtime_env": dict[str, Any],

@@ -72,8 +72,9 @@ def find_profile(on: str | None, given: Mapping[str, Any] | None = None, job: Se
     entries += [_job_option(engine, text) for text in job]
     options = checked(engine, entries)
     if engine != "local" and "workers" not in options:
-        most = "how many workers run at a time, at most"
-        raise ConfigError(f"--on {on}: say {most}, with --workers N or `workers: N` in its profile")
+        raise ConfigError(
+            f"--on {on} needs the maximum number of workers: --workers N, or `workers: N` in its profile"
+        )
     return Profile(name, engine, options, "" if document is None else document.file)
 
 

@@ -131,6 +131,10 @@ class RayLauncher:
         """Whether all nodes of the cluster are this machine, so that workers can use its files."""
         return self._cluster.is_here
 
+    def machines(self) -> list[str]:
+        """Return the names of the cluster's machines."""
+        return [str(node["NodeManagerHostname"]) for node in self._cluster.nodes()]
+
     def close(self) -> None:
         """End every worker at once, and a Ray that was started for this."""
         self.kill()

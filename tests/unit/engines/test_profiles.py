@@ -133,7 +133,7 @@ def test_submitits_local_executor_is_no_cluster(files: Files) -> None:
 
 def test_a_cluster_needs_a_number_of_workers(files: Files) -> None:
     files("gpu: {engine: slurm}")
-    expected = "--on gpu: say how many workers run at a time, at most, with --workers N or `workers: N` in its profile"
+    expected = "--on gpu needs the maximum number of workers: --workers N, or `workers: N` in its profile"
     assert faults("gpu") == [expected]
 
 
