@@ -118,10 +118,10 @@ class RayLauncher:
         self._runtime_env = dict(runtime_env or {})
         self._workers: dict[int, _Worker] = {}
         self._started = 0
-        self._fits: tuple[float, bool] = (
-            -math.inf,
+        self._fits, self._looked = (
             True,
-        )  # when that was looked up, and whether any node fits
+            -math.inf,
+        )  # whether any node has what a worker needs, and when that was seen
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -150,9 +150,10 @@ class RayLauncher:
     def start(self, settings: WorkerSettings, seat: Seat) -> int:
         """Ask Ray for an actor; return its worker's number."""
         number, gpus = self._started, self._gpus_of(seat)
-        demand = {"GPU": gpus, "CPU": self._num_cpus, **self._resources}
         with self._cluster.asked():
-            worker = _Worker(self._actor(settings, gpus), {name: each for name, each in demand.items() if each})
+            worker = _Worker(
+                self._actor(settings, gpus), {"GPU": gpus, "CPU": self._num_cpus, **self._resources}
+            )
             worker.find()
         self._workers[number] = worker
         self._started += 1
@@ -186,13 +187,12 @@ class RayLauncher:
         """End every worker at once; what they trained since their last checkpoints is lost."""
         workers = list(self._workers.values())
         self._workers.clear()
+        calls = [worker.call for worker in workers]
         with suppress(Exception):  # without a connection they end by themselves
             for worker in workers:
                 self._ray.kill(worker.actor)
-            if workers:
-                self._ray.wait(
-                    [each.call for each in workers], num_returns=len(workers), timeout=_DEATH_SECONDS
-                )
+            if calls:
+                self._ray.wait(calls, num_returns=len(calls), timeout=_DEATH_SECONDS)
         _await_end([worker.place for worker in workers])
 
     def pending(self) -> Collection[int]:
@@ -205,10 +205,11 @@ class RayLauncher:
         places = [worker.place for worker in self._workers.values() if worker.place is not None]
         parts = []
         if waiting:
-            fitting = "" if self._any_node_fits(waiting[0].demand) else "; no node has that now"
-            parts.append(
-                f"{len(waiting)} waiting for resources ({_in_words(waiting[0].demand)} each{fitting})"
+            demand = waiting[0].demand
+            each = f"{_in_words(demand)} each" + (
+                "" if self._any_node_fits(demand) else "; no node has that now"
             )
+            parts.append(f"{len(waiting)} waiting for resources ({each})")
         if places:
             nodes = counted(len({place.node for place in places}), "node")
             parts.append(f"{len(places)} running on {nodes}")
@@ -239,12 +240,11 @@ class RayLauncher:
         return math.floor(seat.share * _PARTS) / _PARTS
 
     def _any_node_fits(self, demand: Mapping[str, float]) -> bool:
-        looked, fits = self._fits
-        if time.monotonic() - looked > _LOOK_SECONDS:
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
             with suppress(ResourceError):
-                fits = self._cluster.fits(demand)
-            self._fits = (time.monotonic(), fits)
-        return fits
+                self._fits = self._cluster.fits(demand)
+        return self._fits
 
     def _answered(self, calls: list[Any], timeout: float) -> list[Any]:
         """Return the calls that have been answered; wait at most `timeout` seconds for the first."""
@@ -353,4 +353,4 @@ def _await_end(places: Sequence[Place | None]) -> None:
 
 
 def _in_words(demand: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in demand.items())
+    return ", ".join(f"{amount:g} {name}" for name, amount in demand.items() if amount)
