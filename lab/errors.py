@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "LabError",
     "LabWarning",
+    "MissingDataError",
     "OtherDataError",
     "OutOfMemoryError",
     "ResourceError",
@@ -67,6 +68,10 @@ class ConfigError(LabError):
 
 class DataError(LabError):
     """A dataset that is missing, corrupt, or does not fit the configuration."""
+
+
+class MissingDataError(DataError):
+    """Data that is not on this machine."""
 
 
 class OtherDataError(DataError):

@@ -99,6 +99,11 @@ class Hold:
         """Whether the last answer is still valid."""
         return not self._settled and self._answered.seconds <= self._fresh
 
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody was asked, and the answer that the trial belongs to this process is still valid."""
+        return self._fresh < math.inf and self.is_certain and not self._lost
+
     def is_lost(self, *, anew: bool = False) -> bool:
         """Return whether another worker has the trial; asks if the last answer is no longer valid, or `anew`."""
         if not self._lost and not self._settled and (anew or not self.is_certain):

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.data.layout import LAYOUT, Layout, read_layout
 from lab.data.probe import Probe, copies, probe
 from lab.data.tree import File, Folder, read_tree
-from lab.errors import DataError, printable
+from lab.errors import DataError, MissingDataError, printable
 
 __all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images", "survey", "unreadable"]
 
@@ -129,7 +129,7 @@ def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) ->
         DataError: the folder is missing, cannot be read, or has no known layout; says what was found.
     """
     if not root.is_dir():
-        raise DataError(f"image_folder: there is no folder {printable(str(root))}; expected {LAYOUT}")
+        raise MissingDataError(f"image_folder: there is no folder {printable(str(root))}; expected {LAYOUT}")
     key = (root, frozenset(classes))
     with _lock:
         known = _surveys.get(key)

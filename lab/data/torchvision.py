@@ -15,7 +15,7 @@ import numpy as np
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, Split, make_split
 from lab.data.torchvision_import import import_torchvision
-from lab.errors import DataError
+from lab.errors import DataError, MissingDataError
 
 __all__ = ["CIFAR10", "CIFAR100", "FASHION_MNIST", "MNIST", "SVHN"]
 
@@ -75,7 +75,7 @@ class _Torchvision:
         missing = [file for file in self.files if not (root / self.folder / file).is_file()]
         if missing:
             where = "" if config.data_dir is None else f" --data-dir {config.data_dir}"
-            raise DataError(
+            raise MissingDataError(
                 f"{self.name} is missing: {root / self.folder} does not contain {', '.join(missing)}."
                 f" Download it with: lab train --dataset {self.name}{where} --download;"
                 " or set its location with --data-dir or LAB_DATA_DIR"

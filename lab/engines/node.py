@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
@@ -166,7 +166,7 @@ def work_on_node(
     except LabError as error:
         emit(WorkerFailed(str(error)))
         return
-    studies.work(settings, emit, should_stop)
+    studies.work(replace(settings, node=socket.gethostname()), emit, should_stop)
 
 
 class _Patience:

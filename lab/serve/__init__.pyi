@@ -2,6 +2,8 @@ from .control import ServerStatus as ServerStatus
 from .control import start_detached as start_detached
 from .control import status as status
 from .control import stop as stop
+from .importing import Imported as Imported
+from .importing import import_home as import_home
 from .serving import Started as Started
 from .serving import serve as serve
 from .upgrading import upgrade as upgrade

@@ -104,8 +104,8 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Started:
     home = Home(folder.resolve())
     home.server.mkdir(parents=True, exist_ok=True)
     log = home.log("serve")
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as output:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab", "serve", *arguments],
             stdin=subprocess.DEVNULL,
@@ -118,10 +118,8 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Started:
         if server is not None:
             return Started(server, home.server_file)
         time.sleep(_TICK)
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    raise ResourceError(
-        said[-1].removeprefix("Error: ") if said else f"it exited with code {process.returncode}"
-    )
+    said = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+    raise ResourceError(said.removeprefix("Error: ") or f"it exited with code {process.returncode}")
 
 
 def _server_of(home: Home, pid: int) -> ServerFile | None:

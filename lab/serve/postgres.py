@@ -73,6 +73,7 @@ class Postgres(Service):
         Raises:
             ResourceError: that fails, for example because the account that runs PostgreSQL cannot reach the folder.
         """
+        self._check_places()
         if self.data.exists():
             return
         scratch = self.data.with_name(f"{self.data.name}.new")
@@ -118,6 +119,7 @@ class Postgres(Service):
             "unix_socket_directories": "",  # the path of a socket may be too long, and everybody here would see it
             "max_connections": _CONNECTIONS,
             "log_checkpoints": "off",
+            "timezone": "UTC",  # Optuna's times have none: at the end of summer time, every worker would seem silent
         }
         pairs = [f"{name}={value}" for name, value in options.items()]
         return [
@@ -199,29 +201,31 @@ class Postgres(Service):
     def _run(self, program: str, *arguments: str, secret: str = "") -> None:
         as_account = self._account.options if self._account else {}
         environment = plain_environment() | ({"PGPASSWORD": secret} if secret else {})
-        folder = self.data.parent
-        try:
-            done = subprocess.run(
-                [self.binaries.path(program), *arguments],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                **as_account,
-            )
-        except PermissionError as error:
-            raise ResourceError(self._unreachable(error.filename or str(folder))) from None
+        done = subprocess.run(
+            [self.binaries.path(program), *arguments],
+            cwd=self.data.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for `lab serve`
+            **as_account,
+        )
         if done.returncode:
             said = " ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
             raise ResourceError(f"`{program}` of {self.name} failed: {said}")
 
-    def _unreachable(self, place: str) -> str:
-        name = self._account.name if self._account else "this account"
-        return (
-            f"PostgreSQL refuses to run as root, and the account `{name}`, which runs it instead, "
-            f"cannot enter {place}. "
-            "Run `lab serve` as another user or in another folder, or `chmod o+x` the folders above"
-        )
+    def _check_places(self) -> None:
+        """Raise if the account that runs the server cannot reach its programs or its data."""
+        if self._account is None:
+            return
+        for folder in (self.binaries.folder, self.data.parent):
+            look = ["/bin/sh", "-c", 'cd "$0"', str(folder)]
+            if subprocess.run(look, cwd="/", capture_output=True, **self._account.options).returncode:
+                raise ResourceError(
+                    f"PostgreSQL refuses to run as root, and the account `{self._account.name}`, which runs it "
+                    f"instead, cannot enter {folder}. Run `lab serve` as another user, or make the folders above it "
+                    "passable: chmod o+x"
+                )
 
     def _write_for_account(self, file: Path, text: str) -> None:
         file.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ from lab.server_file import read_server_file, write_private
 
 __all__ = ["Running", "claimed", "is_noted", "note_stopped", "running_in"]
 
+_LOOK_SECONDS = 1.0  # others have the lock for a moment when they look
+
 
 @dataclass(frozen=True)
 class Running:
@@ -59,10 +61,14 @@ def claimed(home: Home) -> Iterator[bool]:
         )
     lock = _lock(home)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_LOOK_SECONDS)
     except Timeout:
         who = f"process {last.pid}" if last is not None else "another process"
         raise ResourceError(f"`lab serve` already runs in {home.folder}: {who}{_address(home)}") from None
+    except (OSError, NotImplementedError) as error:
+        raise ResourceError(
+            f"{home.server} is on a file system without locks ({error}): run `lab serve` in a folder on another one"
+        ) from None
     try:
         write_private(_file(home), json.dumps(asdict(Running(socket.gethostname(), os.getpid()))))
         yield last is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import study
-from lab.errors import LabError, ResourceError, StudyError
+from lab.errors import ConfigError, LabError, ResourceError, StudyError
 from lab.serve.binaries import account, find_binaries
 from lab.serve.home import Home, Settings, is_free, read_settings
 from lab.serve.leftovers import end_leftovers
@@ -124,6 +124,8 @@ def opened(
         LabError: another process has it, or it cannot be started.
     """
     home, who, listening = Home(folder.resolve()), account(), listening_at(host or LOOPBACK)
+    if home.server_file.exists() and not home.server.exists():
+        raise ConfigError(f"{home.server_file} names another server; move it away to start one here")
     home.create(passable=who is not None)
     with claimed(home) as died:
         if died and end_leftovers(home):

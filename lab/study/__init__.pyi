@@ -1,5 +1,7 @@
 from .addresses import database_exists as database_exists
 from .addresses import display_url as display_url
+from .copying import CopyPlan as CopyPlan
+from .copying import StudyCopy as StudyCopy
 from .earlier import Earlier as Earlier
 from .earlier import end_stale as end_stale
 from .events import EpochEnded as EpochEnded

@@ -140,6 +140,7 @@ class TrialQueue(StudyView):
         trial_id = record.trial_id
         with suppress(UpdateFinishedTrialError):
             if record.trial.state is TrialState.WAITING:
+                self.beat(trial_id)  # first: were this process killed in between, its silence would tell
                 if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     return  # a worker was quicker
                 self.note_trial(trial_id, TrialKey.WORKER, worker_name())

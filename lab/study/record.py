@@ -11,13 +11,12 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.study.liveness import HEARTBEAT_SECONDS, WorkerName
+from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
 __all__ = [
@@ -362,11 +361,12 @@ class TrialRecord:
 
     @property
     def is_dead(self) -> bool:
-        """Whether its worker was on this machine and has exited."""
-        if not self.has_worker:  # killed between the claim and saying who it is, unless it is just about to
-            started = self.trial.datetime_start or datetime.now()
-            return (datetime.now() - started).total_seconds() > 2 * HEARTBEAT_SECONDS
-        return self.worker is not None and self.worker.is_dead()  # if malformed, its heartbeat alone tells
+        """Whether its worker was on this machine and has exited.
+
+        Its heartbeat alone tells that of one elsewhere, of one whose name is malformed, and of one that was killed
+        between its claim and saying who it is: the trial's own times are by that machine's clock.
+        """
+        return self.worker is not None and self.worker.is_dead()
 
     @property
     def is_own(self) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from lab.config import as_text
-from lab.data import check_data
-from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
+from lab.config import TrialConfig, as_text
+from lab.data import check_data, load_data
+from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
@@ -26,7 +26,7 @@ from lab.study.record import TrialKey, TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
-from lab.training import EpochResult, Interrupted, Outcome
+from lab.training import EpochResult, Interrupted, Outcome, resolve_device
 
 __all__ = ["WorkerSettings", "work"]
 
@@ -50,6 +50,8 @@ class WorkerSettings:
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
+        node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
+            its trials.
     """
 
     study: str
@@ -61,6 +63,11 @@ class WorkerSettings:
     alone: bool = True
     only_alone: bool = False
     until: float | None = None
+    node: str = ""
+
+    def failed(self, error: LabError) -> WorkerFailed:
+        """Return what a worker says that cannot continue."""
+        return WorkerFailed(f"Node {self.node}: {error}" if self.node else str(error))
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
@@ -74,7 +81,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         queue = TrialQueue(storage, settings.study)
         tracker = connect(settings.tracking_uri, settings.artifact_dir, settings.journal_dir)
     except LabError as error:
-        emit(WorkerFailed(str(error)))
+        emit(settings.failed(error))
         return
     try:
         fault = queue.record().fault
@@ -84,7 +91,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         for claim in _claims(queue, search, settings, should_stop):
             _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
     except LabError as error:
-        emit(WorkerFailed(str(error)))
+        emit(settings.failed(error))
     finally:
         tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
 
@@ -136,6 +143,7 @@ class _Attempt:
         Raises:
             TrackingError: the tracking store fails; the trial was put back, because the next would fail as well.
             OtherDataError: this machine has other images than the trial was planned with; it was put back too.
+            MissingDataError: this machine, which an engine has chosen, has no such data; it was put back too.
             StudyError: the study database is down for good; another worker will continue the trial.
         """
         claim = self.claim
@@ -158,6 +166,12 @@ class _Attempt:
         except (OtherDataError, TrackingError, StudyError):
             self._put_back(pulse.hold)
             raise
+        except MissingDataError as error:
+            if self.settings.node:
+                self._put_back(pulse.hold)
+                raise
+            with _settling(pulse.hold):
+                self._fail(error)
         except OutOfMemoryError as error:
             self._retry_alone(error, pulse.hold)
         except Exception as error:  # noqa: BLE001  # whatever one cell raises, the others are trained
@@ -188,6 +202,8 @@ class _Attempt:
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
         check_data(config)  # before a run is opened
+        if self.settings.node:
+            _load(config)
         study = self.queue.record()
         placement = Placement(
             experiment=study.experiment,
@@ -276,6 +292,20 @@ class _Attempt:
         self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+
+def _load(config: TrialConfig) -> None:
+    """Load the data that training will find loaded; training explains whatever is wrong with data that is there.
+
+    Raises:
+        MissingDataError: there is none.
+    """
+    try:
+        load_data(config, device=resolve_device(config))
+    except MissingDataError:
+        raise
+    except Exception:  # noqa: BLE001  # it recurs where it can be told
+        return
 
 
 @contextmanager

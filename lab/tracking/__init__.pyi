@@ -8,6 +8,8 @@ from .base import public_uri as public_uri
 from .connection import connect as connect
 from .connection import missing_runs as missing_runs
 from .connection import prepare as prepare
+from .copying import CopiedRuns as CopiedRuns
+from .copying import RunCopy as RunCopy
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes

@@ -1,7 +1,8 @@
 """Decides whether the writes of an attempt may still reach the run.
 
 A run carries the attempt that opened it last in a tag. If that is a later attempt, possibly on another machine, an
-earlier one must leave the run alone: it is lost.
+earlier one must leave the run alone: it is lost. Attempts are ordered by the clocks of their machines, which may
+differ; but one of which the study has just said that it has the trial is the latest, whatever the run carries.
 """
 
 from __future__ import annotations
@@ -87,8 +88,13 @@ class Fence:
 
     def yield_to(self, latest: str) -> None:
         """Note the attempt that the run carries: a later one has taken it over."""
-        self.is_taken_over = latest > self.attempt  # they begin with the time
+        self.is_taken_over = latest > self.attempt and not self._is_held  # they begin with the time
 
     def compare(self, latest: str | None) -> None:
         """Note the attempt that the run carries: any but the opener has taken it over."""
-        self.is_taken_over = latest is not None and latest != self.opener
+        self.is_taken_over = latest is not None and latest != self.opener and not self._is_held
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether the study has just said that the present attempt has the trial."""
+        return self.hold is not None and self.hold.is_known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.hold import Hold, Lost, Stopwatch
 from lab.objective import Placement, train
-from lab.tracking import JournaledTracker, MemoryTracker
+from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError
 from lab.tracking.checkpoints import TrialCheckpoints, Uploader
+from lab.tracking.courier import Courier
 from lab.tracking.memory import MemoryRun
 
 FRESH = 15.0
@@ -220,6 +222,48 @@ def test_what_a_lost_attempt_has_in_its_journal_is_dropped(world: World, tmp_pat
     world.wall += 95
     with pytest.raises(Lost, match="another worker"):
         run.log_metrics({"loss": 0.5}, step=4)
+
+
+class Restarting(MemoryTracker):
+    """A store that does not answer once."""
+
+    answers = True
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        return self._answered(super().tags, run_id)
+
+    def open_run(self, **about: Any) -> MemoryRun:
+        return self._answered(super().open_run, **about)
+
+    def _answered(self, answer: Callable[..., Any], *about: Any, **more: Any) -> Any:
+        if not self.answers:
+            self.answers = True
+            raise UnavailableError("it restarts")
+        return answer(*about, **more)
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+def test_a_machine_whose_clock_is_hours_off_continues_a_run(
+    hours: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Courier, "first_pause", 0.01)
+    store = Restarting()
+    first, second = (JournaledTracker(store, tmp_path / name) for name in ("one", "two"))
+    experiment = first.experiment("x")
+    run = first.open_run(name="t", experiment=experiment, tags={}, hold=world.hold())
+    run.log_metrics({"loss": 0.5}, step=1)
+    assert not first.flush()
+    there = time.time_ns() + hours * 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: there)
+    store.answers = False  # while it is opened again, so that another may have opened it in the meantime
+    again = second.open_run(name="t", experiment=experiment, tags={}, run_id=run.run_id, hold=world.hold())
+    again.log_metrics({"loss": 0.25}, step=2)
+    again.set_tags({"lab.outcome": "completed"})
+    again.end(RunStatus.FINISHED)
+    assert not second.flush()
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
+    assert kept.points["loss"] == {1: 0.5, 2: 0.25}
 
 
 def test_a_run_of_a_lost_attempt_that_the_store_never_saw_is_not_made(world: World, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -110,6 +111,21 @@ def test_a_dead_workers_trial_is_requeued_once_with_all_it_had(url: str) -> None
     claim = queue.claim()
     assert claim is not None
     assert (claim.config, claim.run_id) == (TrialConfig(lr=0.001), "r1")
+
+
+def test_a_claim_whose_worker_was_killed_before_it_said_its_name_is_requeued_after_its_silence(
+    url: str,
+) -> None:
+    queue = make_queue(url, 1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, "worker", None)
+    assert requeue_dead(queue) == []
+    assert queue.is_disowned()
+    with queue.storage.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'"))
+    assert requeue_dead(queue) == []
+    assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
 
 
 @pytest.mark.parametrize("most", [0, 2])

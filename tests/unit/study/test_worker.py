@@ -111,3 +111,33 @@ def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSet
     (failed,) = events
     assert isinstance(failed, WorkerFailed)
     assert "'s' cannot be trained: its attribute 'monitor' is missing or malformed" in failed.error
+
+
+@pytest.fixture
+def without_data(url: str, tmp_path: Path) -> WorkerSettings:
+    """A study of data that this machine does not have."""
+    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    prepare(tracking)
+    text = (
+        "name: s\nbase: {dataset: mnist, data_dir: /nowhere, depth: 1, epochs: 1}\ngrid: {lr: [0.01, 0.02]}"
+    )
+    grid = parse_grid(text, "s.yaml")
+    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking, tmp_path / "artifacts"))
+    return WorkerSettings("s", url, tracking, tmp_path / "artifacts", tmp_path / "checkpoints")
+
+
+def test_data_that_a_node_lacks_is_the_nodes_fault(without_data: WorkerSettings) -> None:
+    events: list[Event] = []
+    work(replace(without_data, node="gpu7"), events.append, lambda: False)
+    (failed,) = [event for event in events if isinstance(event, WorkerFailed)]
+    assert failed.error.startswith("Node gpu7: mnist is missing: /nowhere/MNIST/raw does not contain ")
+    assert list(queue_of(without_data).states().values()) == ["waiting"] * 2
+    tracker = connect(without_data.tracking_uri)
+    assert tracker.runs(tracker.experiment("s"), tags={"lab.kind": "trial"}).empty
+
+
+def test_data_that_no_engine_has_chosen_a_machine_for_fails_its_trials_alone(
+    without_data: WorkerSettings,
+) -> None:
+    assert [ended.outcome for ended in worked(without_data)] == ["failed"] * 2
+    assert list(queue_of(without_data).states().values()) == ["failed"] * 2
