@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +33,10 @@ _LOOK_SECONDS = 5.0  # between looks at what nodes there are
 _PARTS = 10_000  # of a GPU, which Ray counts
 _SILENT_SECONDS = 10.0  # after which a process that was lost, and not started anew, is thought dead
 _DEATH_SECONDS = 10.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ASIDE = re.compile(
+    r"\s|ray::|traceback|The actor died", re.IGNORECASE
+)  # lines without the reason for an end
 
 
 @dataclass
@@ -330,13 +335,10 @@ def _gone(worker: _Worker, error: Exception) -> Exited:
 
 
 def _reason(error: Exception) -> str:
-    """Return why an actor has ended, on one line: not who it was, nor where in Ray."""
-    lines = [
-        line
-        for line in str(error).splitlines()
-        if line.strip() and not line[0].isspace() and "traceback" not in line.lower()
-    ]
-    reason = " ".join(lines[1:][-2:] or lines) or type(error).__name__
+    """Return why an actor has ended, on one line: not which it was, nor where in Ray."""
+    text = _COLOURS.sub("", str(error))
+    lines = [line for line in text.splitlines() if line.strip() and not _ASIDE.match(line)]
+    reason = " ".join(lines[-2:]) or text.partition("\n")[0] or type(error).__name__
     if "No module named 'lab" in reason:
         reason += ". Install this version of lab on the nodes, or name it in `runtime_env`"
     return reason
