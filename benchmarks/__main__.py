@@ -8,7 +8,7 @@ import click
 
 from lab.training import cores
 
-_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim")
+_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -72,6 +72,21 @@ def claim(largest: int, claims: int) -> None:
     From studies of 100, 1,000 and 10,000 cells, in SQLite and in LAB_BENCHMARK_POSTGRES.
     """
     _module("claim").run((100, 1_000, largest), claims)
+
+
+@main.command()
+@click.option("--fleet", "fleets", type=int, multiple=True, default=(10, 100, 1_000), help="Workers.")
+@click.option("--cells", default=1_000, help="Cells to drain.")
+@click.option(
+    "--rate", default=1_000 / 60, help="Trials a second; 1,000 workers of a minute a trial end 16.7."
+)
+@click.option("--seconds", default=20.0, help="To claim for, as fast as they can.")
+def workers(fleets: tuple[int, ...], cells: int, rate: float, seconds: float) -> None:
+    """Many simulated workers on one study in PostgreSQL.
+
+    How fast they claim, and how long they take to drain it against the ideal.
+    """
+    _module("workers").run(fleets, cells, rate, seconds)
 
 
 @main.command(name="all")

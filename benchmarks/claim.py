@@ -17,7 +17,7 @@ from benchmarks.common import judged, show
 from lab.config import TrialConfig
 from lab.study import TrialQueue, open_storage, open_study
 
-__all__ = ["run"]
+__all__ = ["copy_trials", "run"]
 
 _POSTGRES = (
     "LAB_BENCHMARK_POSTGRES"  # address of a database for this purpose, e.g. postgresql://lab@127.0.0.1/bench
@@ -71,10 +71,15 @@ def _filled(url: str, size: int, claims: int) -> tuple[str, str, float]:
     storage = open_storage(url)
     queue, _ = open_study(storage, name, ["maximize"])
     _add(queue, 0)
-    with storage.engine.begin() as connection:
-        for query in _COPIES:
-            connection.execute(sa.text(query), {"study": queue.study_id, "last": size - claims - 1})
+    copy_trials(queue, size - claims - 1)
     return url, name, statistics.median(_add(queue, number) for number in range(1, claims + 1))
+
+
+def copy_trials(queue: TrialQueue, count: int) -> None:
+    """Let the database make copies of a study's only trial, because queueing one by one takes minutes."""
+    with queue.storage.engine.begin() as connection:
+        for query in _COPIES:
+            connection.execute(sa.text(query), {"study": queue.study_id, "last": count})
 
 
 def _add(queue: TrialQueue, number: int) -> float:

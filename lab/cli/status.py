@@ -28,17 +28,26 @@ _NOTEWORTHY = 10.0  # seconds for which a write may be undelivered before it is 
 Examples:
   lab status                (all studies)
   lab status quickstart
-  lab status quickstart --format json""",
+  lab status quickstart --format json
+  lab status --waiting      (one number, for scripts and autoscalers)""",
 )
 @click.argument("name", metavar="[STUDY]", required=False)
+@click.option(
+    "--waiting",
+    is_flag=True,
+    help="Print only how many trials wait that a worker could start now.",
+)
 @format_option("table", "json")
 @store_options
-def status(name: str | None, form: str, tracking_uri: str | None, storage: str | None) -> None:
+def status(name: str | None, waiting: bool, form: str, tracking_uri: str | None, storage: str | None) -> None:
     """Show the progress of STUDY: its trials by state, which worker trains what, and the best trial so far.
 
     Without STUDY, show one line for each study.
     """
     stores = stores_from(tracking_uri, storage)
+    if waiting:
+        _print_waiting(stores, name)
+        return
     missing = engines.MissingRuns(stores.tracking_uri)
     if name is None:
         found = study.statuses(stores.storage, missing)
@@ -55,6 +64,18 @@ def status(name: str | None, form: str, tracking_uri: str | None, storage: str |
         _print(found[0])
         _print_details(found[0])
     _print_stores(missing, stores)
+
+
+def _print_waiting(stores: Stores, name: str | None) -> None:
+    if name is not None:
+        study.existing_study(stores.storage, name)
+    broken: list[str] = []
+    count = study.waiting_trials(
+        stores.storage, name, lambda one, error: broken.append(f"{one}: {study.reason(error)}")
+    )
+    for trouble in broken:
+        click.echo(f"not counted: {trouble}", err=True)
+    click.echo(count)
 
 
 def _print_all(found: Sequence[StudyStatus], stores: Stores) -> None:

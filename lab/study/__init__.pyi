@@ -61,5 +61,6 @@ from .studies import open_study as open_study
 from .submission import Submission as Submission
 from .submission import submit as submit
 from .view import StudyView as StudyView
+from .waiting import waiting_trials as waiting_trials
 from .worker import WorkerSettings as WorkerSettings
 from .worker import work as work

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,14 @@ def open_storage(
 
 
 def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
-    engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
-    sqlite = url.get_backend_name() == "sqlite"
-    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
-        engine_kwargs["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
-    if sqlite:
-        engine_kwargs = {"connect_args": {"timeout": _BUSY_SECONDS}}
-        if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    options, sqlite = _engine_options(url), url.get_backend_name() == "sqlite"
+    if sqlite and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    setup = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options["connect_args"])
     # creating the tables, and following a copy, race with other processes that do the same
-    with warnings.catch_warnings(), locked(sa.create_engine(url, poolclass=sa.NullPool), "tables"):
+    ready = url.get_backend_name() == "postgresql" and _has_tables(setup)
+    lock = nullcontext() if ready else locked(setup, "tables")
+    with warnings.catch_warnings(), lock:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
         if sqlite and url.database:
             _refuse_anothers(Path(url.database))
@@ -77,9 +75,10 @@ def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
             url.render_as_string(hide_password=False),
             retry,
             database,
-            engine_kwargs=engine_kwargs,
+            engine_kwargs=options,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
+            skip_table_creation=ready,
         )
         if sqlite:
             _serialise_transactions(storage.engine)
@@ -88,6 +87,24 @@ def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
         elif url.get_backend_name() == "postgresql":
             _break_off_sleepers(storage.engine)
     return storage
+
+
+def _engine_options(url: sa.URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": _BUSY_SECONDS}}
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    # one connection is kept: a trial and its heartbeats seldom need two at once, and a server has a hundred
+    return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 14, "connect_args": timeout}
+
+
+def _has_tables(engine: sa.Engine) -> bool:
+    """Whether a database has all of Optuna's tables, whose version is noted last.
+
+    Workers that start at the same time would wait for each other: 300 of them took two minutes.
+    """
+    with engine.connect() as connection:
+        noted = sa.inspect(connection).has_table("alembic_version")
+        return noted and bool(connection.scalar(sa.text("SELECT COUNT(*) FROM alembic_version")))
 
 
 def _refuse_anothers(file: Path) -> None:

@@ -20,7 +20,7 @@ __all__ = ["StudyView"]
 
 _NEXT_WAITING = sa.text(
     "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
-    f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT 1"
+    f"AND {OWN_TRIAL} ORDER BY t.trial_id LIMIT :most"
 )
 _WAITING = sa.text(
     f"SELECT COUNT(*) FROM trials t WHERE t.study_id = :study AND t.state = 'WAITING' AND {OWN_TRIAL}"
@@ -105,7 +105,7 @@ class StudyView:
 
     def waits(self) -> bool:
         """Whether any trial waits that a worker may start."""
-        return self._next_waiting() is not None and not self._starts_none()
+        return self._waits() and not self._starts_none()
 
     def waiting(self) -> int:
         """Return how many trials wait that a worker may start."""
@@ -128,7 +128,7 @@ class StudyView:
     def is_out_of_time(self) -> bool:
         """Whether trials wait that do not start, because the study's time is up."""
         study = self._flags()
-        return study.is_late and not study.exhausted and self._next_waiting() is not None
+        return study.is_late and not study.exhausted and self._waits()
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether a claimed trial still belongs to this process: it has not ended and no other worker has it.
@@ -165,10 +165,12 @@ class StudyView:
         with translated(self.storage.database):
             return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
 
-    def _next_waiting(self, after: int = 0) -> int | None:
-        """Return the id of the first waiting trial after the one with the id `after`."""
-        rows = self.rows(_NEXT_WAITING, after=after)
-        return int(rows[0][0]) if rows else None
+    def _waits(self) -> bool:
+        return bool(self._next_waiting(0, most=1))
+
+    def _next_waiting(self, after: int, most: int) -> list[int]:
+        """Return the ids of the next waiting trials, at most so many, after the one with the id `after`."""
+        return [int(trial_id) for (trial_id,) in self.rows(_NEXT_WAITING, after=after, most=most)]
 
     def _flags(self) -> StudyRecord:
         """Return the study's record as far as it decides whether trials may start."""

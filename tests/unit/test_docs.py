@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -14,12 +15,14 @@ from lab import registry
 from lab.cli import main
 from lab.config import PRESETS, TrialConfig, load_grid
 from lab.config.search import SearchFile
+from lab.engines import engine_keys
 from lab.registry import Registry
 from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "REFERENCE.md").read_text()
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/REFERENCE.md", "docs/SERVICE.md", "docs/CLUSTER.md"]
 NAMES = [name for value in vars(registry).values() if isinstance(value, Registry) for name in value]
 SEARCHES = (*SAMPLERS, *PRUNERS, *SearchFile.model_fields)
 
@@ -35,11 +38,40 @@ def test_the_reference_tells_what_the_code_does(name: str, field: object) -> Non
     assert " ".join(TrialConfig.model_fields[name].description.split()) in row  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/REFERENCE.md"])
+@pytest.mark.parametrize("engine", engine_keys.ENGINES)
+def test_every_key_of_a_profile_is_in_the_reference(engine: str) -> None:
+    if engine == "slurm":
+        pytest.importorskip("submitit")
+    assert not [key for key in engine_keys._keys(engine) if f"`{key}`" not in REFERENCE]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     file = ROOT / document
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)", file.read_text()):
-        assert (file.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", file.read_text()):
+        there = file.parent / target if target else file
+        assert there.exists(), target
+        assert not anchor or anchor in _anchors(there), f"{target}#{anchor}"
+
+
+def _anchors(file: Path) -> set[str]:
+    """Return what GitHub calls the headings of a document."""
+    headings = re.findall(r"^#+ (.*)", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _commands(document: str) -> list[str]:
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    return re.findall(r"^\s*(?:docker compose run --rm )?lab (\w+ .*)", "\n".join(blocks), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[:4])
+def test_commands_in_the_documents_exist(document: str) -> None:
+    for line in _commands(document):
+        name, *arguments = shlex.split(line.replace("…", ""), comments=True)
+        known = {option for param in main.commands[name].params for option in param.opts}
+        given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
+        assert given <= known, f"lab {line}"
 
 
 def yaml_blocks() -> list[str]:

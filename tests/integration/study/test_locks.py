@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import optuna
 import pytest
@@ -179,3 +180,16 @@ def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: S
     assert (tags.get("left"), tags.get("held")) == ("yes", None)
     assert left(stores.journal_dir, tracker.uri).writes == 2
     journals[1].close()
+
+
+@pytest.mark.postgres
+def test_workers_that_start_at_once_do_not_wait_for_each_other(postgres: Any) -> None:
+    """Only who creates the tables is alone; and between its calls each worker keeps one connection of the server's."""
+    url = postgres.database()
+    engine = open_storage(url).engine
+    with held(lambda: locked(engine, "tables")):
+        again = open_storage(url).engine
+    with again.connect(), again.connect() as connection:
+        count = sa.text("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert connection.scalar(count) >= 3
+    assert again.pool.checkedin() == 1

@@ -17,6 +17,7 @@ from lab.config import TrialConfig
 from lab.errors import StudyError
 from lab.study import TrialQueue, open_storage, open_study, requeue_dead, study_status
 from lab.study.distributions import accept
+from lab.study.record import TrialRecord
 
 
 def make_queue(url: str, cells: int) -> TrialQueue:
@@ -197,3 +198,39 @@ def test_a_password_stays_out_of_the_error() -> None:
     with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@") as caught:
         open_storage("postgresql://me:hunter2@127.0.0.1:1/lab")
     assert "hunter2" not in str(caught.value)
+
+
+class Overtaken(TrialQueue):
+    """The queue of a process that is slow: `losses` times another one is quicker to claim the trial it is about to."""
+
+    losses = 1
+
+    def _readable(self, trial_id: int) -> TrialRecord:
+        record = super()._readable(trial_id)
+        if self.losses and not record.alone:
+            self.losses -= 1
+            assert self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        return record
+
+
+def test_who_was_too_slow_for_the_next_trial_takes_any_of_those_after_it(url: str) -> None:
+    """Then not all processes go for the same trial, and wait for each other."""
+    slow = Overtaken(make_queue(url, 20).storage, "s")
+    first = slow.claim()
+    assert first is not None
+    assert 1 <= first.number <= 8
+    others = [claim.number for claim in iter(slow.claim, None)]
+    assert sorted([first.number, *others]) == list(range(1, 20))
+    assert others[3:] == sorted(others[3:])  # as nobody else claims, they go in order again
+
+
+def test_who_is_often_too_slow_still_finds_each_trial_that_is_for_it(url: str) -> None:
+    queue = make_queue(url, 30)
+    for trial in queue.trials()[::2]:
+        queue.note_trial(trial._trial_id, "alone", True)
+    slow = Overtaken(queue.storage, "s")
+    slow.losses = 3
+    claims = [claim.number for claim in iter(lambda: slow.claim(alone=False), None)]
+    left = [trial.number for trial in queue.trials(TrialState.WAITING)]
+    assert left == list(range(0, 30, 2))
+    assert len(claims) == len(set(claims)) == 12
