@@ -330,7 +330,9 @@ def test_where_this_lab_is_missing_the_error_says_so(
     heard.until_exited(worker)
     (exited,) = heard[worker]
     assert exited.code == 1
-    error = "No module named 'lab.newer'. Install this version of lab on the nodes, or name it in `runtime_env`"
+    error = (
+        "No module named 'lab.newer'. Install this version of lab on the nodes, or name it in `runtime_env`"
+    )
     assert exited.error.endswith(f"ModuleNotFoundError: {error}")
 
 
