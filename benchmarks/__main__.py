@@ -8,7 +8,7 @@ import click
 
 from lab.training import cores
 
-_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers")
+_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -87,6 +87,15 @@ def workers(fleets: tuple[int, ...], cells: int, rate: float, seconds: float) ->
     How fast they claim, and how long they take to drain it against the ideal.
     """
     _module("workers").run(fleets, cells, rate, seconds)
+
+
+@main.command()
+@click.option("--cells", default=12)
+@click.option("--rounds", default=3)
+@click.option("--workers", default=2)
+def engines(cells: int, rounds: int, workers: int) -> None:
+    """What a worker and a trial cost on Slurm and on Ray, against local processes."""
+    _module("engines").run(cells, rounds, workers)
 
 
 @main.command(name="all")

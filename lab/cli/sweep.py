@@ -159,13 +159,10 @@ def _detach(grid: Grid, stores: Stores, profile: Profile, **options: Any) -> Non
     if not detached.jobs:
         click.echo(f"Nothing is left to train: lab best {name}")
         return
-    click.echo(
-        f"Slurm job {', '.join(detached.jobs)}: at most {counted(profile.options['workers'], 'worker')}"
-    )
-    click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name})")
-    click.echo(
-        f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue, and the jobs end)"
-    )
+    jobs = " ".join(detached.arrays)
+    click.echo(f"Slurm job {jobs}: {counted(len(detached.jobs), 'worker')}")
+    click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name}, squeue --job {jobs})")
+    click.echo(f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue; the jobs end)")
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:

@@ -141,6 +141,8 @@ def checked(
         LabError: it cannot; names this machine and says what to do.
     """
     _check_folders(settings)
+    if settings.journal_dir is not None:
+        _check_journals(settings.journal_dir)
     if sqlite_file(settings.storage) is not None:
         _check_file(origin, settings.storage)
         return
@@ -216,6 +218,13 @@ def _check_folders(settings: WorkerSettings) -> None:
                 f"{_node()} cannot write to {folder}: {error.strerror or error}. Start lab in a folder that the nodes "
                 "share"
             ) from None
+
+
+def _check_journals(folder: Path) -> None:
+    try:
+        tracking.try_out(folder)
+    except ResourceError as error:
+        raise ResourceError(f"{_node()}: {error}. Its file system must have locks (flock), too") from None
 
 
 def _check_file(origin: Origin, storage: str) -> None:

@@ -29,7 +29,7 @@ from lab.study import (
     put_back_dead,
     worker_name,
 )
-from lab.tracking import RunStatus, Tracker, UnavailableError
+from lab.tracking import RunStatus, Tracker, UnavailableError, release_journals
 from lab.tracking.tags import Tag
 from lab.training import Outcome
 
@@ -222,9 +222,12 @@ class Supervisor:
         self._policy.settle(queue)
 
     def _requeue_dead(self, queue: TrialQueue) -> None:
+        gone = self._gone.get(queue.name)
+        if gone is not None:  # before anybody can continue these trials, so that their last writes come along
+            release_journals(self._stores.journal_dir, gone.blamed | gone.blameless)
         # of a living worker whose process is seen dead the launcher will say why, and whether its trial is to blame
         spared = self._processes()
-        for given_up in requeue_dead(queue, self._tracker, self._gone.get(queue.name), spared):
+        for given_up in requeue_dead(queue, self._tracker, gone, spared):
             self._policy.hear(queue, None, given_up)
         self._gone.pop(queue.name, None)
 
@@ -405,6 +408,7 @@ class Supervisor:
         self._launcher.kill()
         gone = self._processes()
         self._workers.clear()
+        release_journals(self._stores.journal_dir, gone)
         for queue in self._staffed.values():
             for record in put_back_dead(queue, gone):
                 end_run(record, queue, self._tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
@@ -417,5 +421,8 @@ def _how(code: int) -> str:
 
 
 def _unbegun(exited: Exited) -> str:
-    said = f": {exited.error}" if exited.error else "; if it said why, that is above"
-    return f"A worker ended with exit code {exited.code} before it began a trial{said}"
+    if exited.error:
+        return f"A worker could not begin a trial: {exited.error}"
+    return (
+        f"A worker ended with exit code {exited.code} before it began a trial; if it said why, that is above"
+    )

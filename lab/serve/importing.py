@@ -9,27 +9,23 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+from lab import (
+    study,
+    tracking,
+    training,
+)  # asked for what they have only when it is needed: torch takes seconds
 from lab.errors import ConfigError, LabError
 from lab.server_file import ServerFile
-from lab.study import CopyPlan, StudyCopy
-from lab.tracking import (
-    CopiedRuns,
-    RunCopy,
-    Tracker,
-    connect,
-    deliver,
-    follow,
-    left,
-    public_uri,
-    run_in_store,
-)
-from lab.tracking.checkpoints import RunCheckpoints
 from lab.tracking.tags import Tag
-from lab.training import FolderCheckpoints
 from lab.wording import counted
+
+if TYPE_CHECKING:
+    from lab.study import StudyCopy
+    from lab.tracking import RunCopy, Tracker
 
 __all__ = ["Imported", "import_home"]
 
@@ -123,10 +119,10 @@ class _Home:
             LabError: some of it cannot be delivered.
         """
         uri = f"sqlite:///{self.runs}"
-        follow(uri, self.artifacts, self._journals)
-        if not left(self._journals, public_uri(uri)):
+        tracking.follow(uri, self.artifacts, self._journals)
+        if not tracking.left(self._journals, tracking.public_uri(uri)):
             return
-        delivered = deliver(connect(uri, self.artifacts), self._journals)
+        delivered = tracking.deliver(tracking.connect(uri, self.artifacts), self._journals)
         if delivered.left.writes > delivered.left.refused:
             why = delivered.away or "a process still writes them; end it first"
             raise LabError(
@@ -155,10 +151,10 @@ class _Import:
     def move(self) -> Imported:
         """Check everything, then move it."""
         studies, runs = self._studies(), self._runs()
-        plan = CopyPlan() if studies is None else studies.plan()
+        plan = study.CopyPlan() if studies is None else studies.plan()
         if runs is not None:
             runs.check()
-        copied = CopiedRuns() if runs is None else runs.copy(self.on_progress)
+        copied = tracking.CopiedRuns() if runs is None else runs.copy(self.on_progress)
         checkpoints = self._upload_checkpoints(copied.run_ids, plan.new)
         trials = 0
         if studies is not None and plan.new:
@@ -176,7 +172,7 @@ class _Import:
     def _studies(self) -> StudyCopy | None:
         if not self.source.studies.exists():
             return None
-        studies = StudyCopy(_snapshot(self.source.studies, self.scratch), self.server.storage)
+        studies = study.StudyCopy(_snapshot(self.source.studies, self.scratch), self.server.storage)
         living = studies.living()
         if living:
             raise LabError(
@@ -188,26 +184,30 @@ class _Import:
     def _runs(self) -> RunCopy | None:
         if not self.source.runs.exists():
             return None
-        return RunCopy(_snapshot(self.source.runs, self.scratch), self.database, self.artifacts)
+        return tracking.RunCopy(_snapshot(self.source.runs, self.scratch), self.database, self.artifacts)
 
     def _upload_checkpoints(self, run_ids: Collection[str], studies: Collection[str]) -> int:
         """Keep the checkpoints on this machine's disk in their runs too, so that any machine can go on from them."""
-        folders = [folder for folder in self.source.checkpoints.glob("*") if FolderCheckpoints(folder).newest]
-        tracker, uploaded = connect(self.server.tracking_uri), 0
+        folders = [
+            folder
+            for folder in self.source.checkpoints.glob("*")
+            if training.FolderCheckpoints(folder).newest
+        ]
+        store, uploaded = tracking.connect(self.server.tracking_uri), 0
         for done, folder in enumerate(folders):
             self.on_progress("checkpoints", done, len(folders))
-            uploaded += _upload(tracker, folder, run_ids, studies)
+            uploaded += _upload(store, folder, run_ids, studies)
         return uploaded
 
 
-def _upload(tracker: Tracker, folder: Path, run_ids: Collection[str], studies: Collection[str]) -> bool:
+def _upload(store: Tracker, folder: Path, run_ids: Collection[str], studies: Collection[str]) -> bool:
     """Upload the checkpoint in `folder`, named after its run, unless the server's workers may have gone on with it."""
-    newest, run_id = FolderCheckpoints(folder).newest, run_in_store(tracker, folder.name)
-    if newest is None or run_id is None or tracker.missing_runs([run_id]):
+    newest, run_id = training.FolderCheckpoints(folder).newest, tracking.run_in_store(store, folder.name)
+    if newest is None or run_id is None or store.missing_runs([run_id]):
         return False
-    if run_id not in run_ids and tracker.tags(run_id).get(Tag.STUDY) not in studies:
+    if run_id not in run_ids and store.tags(run_id).get(Tag.STUDY) not in studies:
         return False
-    RunCheckpoints(tracker, tracker.attach(run_id)).add(newest)
+    tracking.RunCheckpoints(store, store.attach(run_id)).add(newest)
     return True
 
 

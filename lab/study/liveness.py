@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import socket
-from functools import cache
-from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import psutil
+
+from lab.identity import process_name, system
 
 __all__ = ["GRACE_SECONDS", "HEARTBEAT_SECONDS", "WorkerName", "worker_name"]
 
@@ -46,7 +44,7 @@ class WorkerName(NamedTuple):
 
     def is_dead(self) -> bool:
         """Return whether it ran on this machine and has exited. Only its heartbeat tells that of another machine's."""
-        if self.host != socket.gethostname() or self.system not in ("", _system()):
+        if self.host != socket.gethostname() or self.system not in ("", system()):
             return False
         try:
             process = psutil.Process(self.pid)
@@ -58,19 +56,4 @@ class WorkerName(NamedTuple):
 
 def worker_name() -> str:
     """Return the name that tells this process from every other."""
-    created = f"{psutil.Process().create_time():.2f}"
-    return str(WorkerName(socket.gethostname(), os.getpid(), created, _system()))
-
-
-@cache
-def _system() -> str:
-    """Return what processes that can see each other have in common: a boot of a machine, and a namespace on it.
-
-    Empty where the system does not tell.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # not a path
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{boot}{namespace}".encode()).hexdigest()[:12]
+    return process_name()

@@ -5,6 +5,7 @@ from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker
 from .base import UnavailableError as UnavailableError
 from .base import public_uri as public_uri
+from .checkpoints import RunCheckpoints as RunCheckpoints
 from .connection import connect as connect
 from .connection import missing_runs as missing_runs
 from .connection import prepare as prepare
@@ -16,9 +17,11 @@ from .export import export_bytes as export_bytes
 from .frames import run_frame as run_frame
 from .health import ask as ask
 from .journal import Refused as Refused
+from .journal import try_out as try_out
 from .journaled import JournaledTracker as JournaledTracker
 from .journals import left as left
 from .journals import stores_left as stores_left
+from .lock import release_journals as release_journals
 from .memory import MemoryTracker as MemoryTracker
 from .mlflow import MlflowTracker as MlflowTracker
 from .pending import pending_id as pending_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from lab.tracking.lock import Lock
 from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
 
-__all__ = ["Operation", "Refused", "RunJournal", "State", "writing"]
+__all__ = ["Operation", "Refused", "RunJournal", "State", "try_out", "writing"]
 
 W = TypeVar("W", bound=Write)
 
@@ -286,6 +287,17 @@ class RunJournal:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+
+
+def try_out(folder: Path) -> None:
+    """Keep a journal in `folder` for a moment.
+
+    Raises:
+        ResourceError: that is impossible: the folder cannot be written, or its file system has no locks.
+    """
+    journal = RunJournal.create(folder / f"tried-{uuid.uuid4().hex}")
+    if journal is not None:
+        journal.close()
 
 
 @contextmanager

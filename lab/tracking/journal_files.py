@@ -26,9 +26,10 @@ def delete_journal(folder: Path) -> None:
         for place in folder.iterdir():
             if place.is_dir():
                 shutil.rmtree(place, ignore_errors=True)
-            elif place.name != Lock.name:
+            elif place.name not in (Lock.name, Lock.holder):
                 place.unlink(missing_ok=True)
         (folder / Lock.name).unlink()  # last: until then no other process can take the journal
+        (folder / Lock.holder).unlink(missing_ok=True)
         folder.rmdir()
 
 

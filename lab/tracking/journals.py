@@ -11,14 +11,20 @@ from typing import Any
 from lab.tracking.base import Left
 from lab.tracking.journal import State
 from lab.tracking.journal_files import READING
+from lab.tracking.lock import is_held_elsewhere
 
 __all__ = ["find", "journals", "left", "stores_left"]
 
 
 def journals(folder: Path) -> list[Path]:
-    """Return the folders of all journals in `folder`, oldest first."""
+    """Return the folders of all journals in `folder` that no other machine is using, oldest first.
+
+    SQLite's files are those of one machine at a time: even reading what another one writes might damage it.
+    """
     found = []
     for file in folder.glob("*/journal.db"):
+        if is_held_elsewhere(file.parent):
+            continue
         with suppress(OSError):  # just delivered
             found.append(((file.parent / "lock").stat().st_mtime, file.parent))
     return [path for _, path in sorted(found)]

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,11 +17,13 @@ import sqlalchemy as sa
 
 from lab.engines import Stores, processes
 from lab.study import open_storage
-from lab.tracking import prepare
+from lab.tracking import connect, prepare
+from lab.tracking.mlflow import MlflowTracker
 from tests.once import copy_of, made_once
 from tests.servers import MlflowServer, free_port
 from tests.stores import stores_in
 
+_CLOCK = {"epoch_seconds", "images_per_second", "seconds"}
 _ACCOUNT = "postgres"  # the server refuses to run as root
 
 # One server of processes lives as long as the tests do. What a worker imports in its first trial it imports
@@ -138,6 +140,34 @@ def own_postgres() -> Iterator[PostgresServer]:
 def postgres_server(postgres: PostgresServer) -> str:
     """The address of a running server, without a database."""
     return postgres.url
+
+
+@pytest.fixture
+def points() -> Callable[[str, str], dict[str, dict[str, list[tuple[int, float]]]]]:
+    """What MLflow has on each trial of a finished study: every metric except times."""
+
+    def read(tracking_uri: str, study: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+        tracker = connect(tracking_uri)
+        runs = tracker.runs(tracker.experiment(study), tags={"lab.kind": "trial"})
+        assert runs["status"].tolist() == ["FINISHED"] * len(runs)
+        assert runs["name"].is_unique
+        return {
+            name: _points(tracking_uri, run) for name, run in zip(runs["name"], runs["run_id"], strict=True)
+        }
+
+    return read
+
+
+def _points(tracking_uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    client = MlflowTracker(tracking_uri)._client
+    names = {name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")}
+    found = {}
+    for name in names:
+        history = client.get_metric_history(run_id, name)  # as logged: a repeated step is there twice
+        assert len({point.step for point in history}) == len(history), f"{name} repeats a step"
+        if name not in _CLOCK:
+            found[name] = sorted((point.step, point.value) for point in history)
+    return found
 
 
 def _binaries() -> Path:

@@ -101,7 +101,7 @@ def test_a_worker_that_cannot_start_says_why(
     exec("import torch\nclass Mine(torch.nn.ReLU): pass", module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registered(module.Mine)
-    said = "before it began a trial: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+    said = "could not begin a trial: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
     with pytest.raises(LabError, match=said):
         lab.sweep(own_grid(), workers=1)
 

@@ -38,6 +38,7 @@ from lab.study import (
 )
 from lab.study.queue import Claim
 from lab.tracking import MemoryTracker
+from lab.tracking.lock import Lock, is_held_elsewhere
 
 GB = 10**9
 HALF = Fraction(1, 2)
@@ -333,7 +334,7 @@ def test_what_a_broken_worker_raised_is_told(scene: Callable[..., Scene]) -> Non
     launcher = Broken(study.queue, TWO[:1])
     policy = study.supervise(launcher)
     assert [str(error) for error in policy.errors] == [
-        "A worker ended with exit code 1 before it began a trial: ZeroDivisionError: integer division or modulo by zero"
+        "A worker could not begin a trial: ZeroDivisionError: integer division or modulo by zero"
     ]
     assert len(launcher.workers) == 1
 
@@ -484,7 +485,11 @@ def die_twice(exited: Exited) -> Play:
 def test_a_worker_elsewhere_that_has_exited_is_requeued_at_once(scene: Callable[..., Scene]) -> None:
     study = scene(1)
     launcher = Elsewhere(study.queue, TWO[:1], die_twice(Exited(-9, "out of memory on node0")))
+    journal = study.stores.journal_dir / "of a dead worker"
+    journal.mkdir(parents=True)
+    (journal / Lock.holder).write_text("another-machine node0:1:1.00")
     policy = study.supervise(launcher)
+    assert not is_held_elsewhere(journal)
     assert [record.retries for record in study.queue.records()] == [0, 1, 2]
     assert study.states == ["COMPLETE"]
     assert [event.why for event in policy.of(WorkerDied) if isinstance(event, WorkerDied)] == [
