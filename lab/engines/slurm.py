@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from lab.engines.node import Origin
 from lab.engines.seats import Seat
 from lab.engines.slurm_ends import how_it_ended, notes_on
 from lab.engines.slurm_job import BEGAN, EXITED, order_values, run_worker
-from lab.engines.slurm_jobs import Jobs, LocalJobs, SlurmJobs, log_of
+from lab.engines.slurm_jobs import Jobs, LocalJobs, SlurmJobs, log_of, make_folder, unwritable
 from lab.engines.slurm_queue import Job, SilentError
-from lab.errors import ConfigError, LabError, ResourceError
+from lab.errors import ConfigError, LabError
 from lab.study import Event, WorkerSettings, event_from
 from lab.study.liveness import worker_name
 
@@ -37,8 +36,8 @@ _UNSEEN_SECONDS = 60.0  # until a job that Slurm does not list is thought to be 
 class _Worker:
     """A worker; `job` is the id of its job once it is submitted.
 
-    `began` and `asked` are whether it has said that it began, and was asked to stop; `ended` when its job was first
-    found to have ended.
+    `began`, `asked` and `refused` are whether it has said that it began, was asked to stop, and got no job; `ended` is
+    when its job was first found to have ended.
     """
 
     settings: WorkerSettings
@@ -49,6 +48,7 @@ class _Worker:
     submitted: float = 0.0
     began: bool = False
     asked: bool = False
+    refused: bool = False
     ended: float | None = None
 
     @property
@@ -102,7 +102,7 @@ class SlurmLauncher:
         self._started = 0
         self._read = self._pressed = self._submitted = 0.0  # when it is time to do so again
         self._trouble = ""
-        self._kept = False  # whether a log is to be kept
+        self._keeps = False  # whether it keeps logs
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -143,7 +143,7 @@ class SlurmLauncher:
         for number in list(self._workers) if worker is None else [worker]:
             if number in self._workers:
                 self._workers[number].asked = True
-        self._press()
+        self._pressed = 0.0  # all that are asked now are asked together, when this is listened to
 
     def kill(self) -> None:
         """End every worker at once; what they trained since their last checkpoints is lost."""
@@ -166,36 +166,32 @@ class SlurmLauncher:
         return notes_on(jobs) + trouble
 
     def _submit(self) -> Iterator[tuple[int, Exited]]:
-        """Submit what was started since the last time; yield the ends of those that cannot be."""
+        """Submit what was started since the last time; yield the ends of those that need not or could not be."""
         for number, worker in list(self._workers.items()):
-            if worker.asked and not worker.job:
-                del self._workers[number]
-                yield number, Exited(0)
-        new = {number: worker for number, worker in self._workers.items() if not worker.job}
+            if not worker.job and (worker.asked or worker.refused):
+                yield number, self._exited(number, Exited(0))
+        new = [worker for worker in self._workers.values() if not worker.job]
         if not new or time.monotonic() < self._submitted:
             return
         try:
-            self._submit_all(list(new.values()))
+            self._submit_all(new)
         except SilentError as error:
             self._submitted = time.monotonic() + _RETRY_SECONDS
             self._trouble = (
                 f"jobs cannot be submitted now ({error}); tried again every {_RETRY_SECONDS:.0f} s"
             )
-        except LabError as error:
-            for number in new:
-                self._workers.pop(number, None)
-                yield number, Exited(1, str(error))
+        except LabError:
+            for worker in new:
+                worker.refused = True
+            raise
 
     def _submit_all(self, new: Sequence[_Worker]) -> None:
+        make_folder(self._folder)
         try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
             for worker in new:
                 worker.lines.create()
         except OSError as error:
-            raise ResourceError(
-                f"Jobs cannot be prepared in {self._folder}: {error.strerror or error}"
-            ) from None
+            raise unwritable(self._folder, error) from None
         name = f"lab-{new[0].settings.study}"
         ids = self._jobs.submit(name, run_worker, [self._order(worker) for worker in new])
         self._trouble = ""
@@ -278,28 +274,35 @@ class SlurmLauncher:
             return Exited(0)
         name = f"{'Process' if self._is_local else 'Slurm job'} {worker.job}"
         log = log_of(self._folder, worker.job)
-        return how_it_ended(name, worker.seen, self._jobs.exit_code(worker.job), log, began=worker.began)
+        code = self._jobs.exit_code(worker.job)
+        return how_it_ended(name, worker.seen, code, log, began=worker.began)
 
     def _exited(self, number: int, exited: Exited) -> Exited:
-        """Forget a worker, and its files unless something was wrong."""
+        """Forget a worker, and its files except the log of one that failed."""
         worker = self._workers.pop(number)
-        with suppress(OSError):
-            worker.lines.file.unlink()
-            (self._folder / f"{worker.job}_submitted.pkl").unlink()
-            if exited.code:
-                self._kept = True
-            else:
-                log_of(self._folder, worker.job).unlink()
+        files = [worker.lines.file]
+        if worker.job:
+            files.append(self._folder / f"{worker.job}_submitted.pkl")
+        if exited.code:
+            self._keeps = True
+        elif worker.job:
+            files.append(log_of(self._folder, worker.job))
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
         if not self._workers:
             self._tidy()
         return exited
 
     def _tidy(self) -> None:
-        """Delete what no worker needs any more, except logs to be kept."""
-        if not self._kept:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            with suppress(OSError):
-                self._folder.parent.rmdir()
+        """Delete all that no worker needs any more, but logs of those that failed, and how these were submitted."""
+        for file in self._folder.glob("*"):
+            if not (self._keeps and file.name.endswith((".out", ".err", "_submission.sh"))):
+                with suppress(OSError):
+                    file.unlink()
+        for folder in (self._folder, self._folder.parent):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def stop_delay(options: Mapping[str, Any]) -> float:

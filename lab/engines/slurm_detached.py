@@ -97,13 +97,13 @@ def serve_study(order: Mapping[str, Any]) -> None:
         order: `stores` (its fields), `studies`, `origin` (its fields), `seconds` and `delay`: how long the job
             may run, and how long before its end the service stops.
     """
-    stop = stop_on_signals()
+    stop, warning = stop_on_signals()
     write_any_letter()
     logs.configure("text")
     code = 0
     try:
         stores = Stores(**{**order["stores"], **_paths(order["stores"])})
-        _serve(order, stores, stop)
+        _serve(order, stores, stop, warning)
         if stop() and _are_left(stores, order["studies"]):
             _requeue_this()
         else:
@@ -129,15 +129,14 @@ class _TimedLauncher(ProcessLauncher):
         return super().start(replace(settings, until=self._until), seat)
 
 
-def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop) -> None:
+def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop, warning: Stop) -> None:
     origin = Origin(**order["origin"])
     origin.enter()
     checked(origin, stores.for_worker(order["studies"][-1]), stop)
     until = wall_time(order["seconds"], order["delay"])
-    watch(stop, until)
-    _say(
-        f"Job {os.environ.get('SLURM_JOB_ID', os.getpid())} on node {socket.gethostname()} trains {order['study']}"
-    )
+    watch(stop, warning, until, order["delay"])
+    job = os.environ.get("SLURM_JOB_ID", os.getpid())
+    _say(f"Job {job} on node {socket.gethostname()} trains {order['studies'][-1]}")
     serve(
         stores,
         studies=order["studies"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterable
@@ -58,7 +59,15 @@ _NEVER: Final = {
     "QOSMaxWallDurationPerJob": "it asks for more time than this QOS allows a job",
     "QOSNotAllowed": "the partition does not take this QOS",
 }
+_ADVICE: Final = {  # by what the log says
+    "No module named": "The node's Python lacks a module: let `python` be that of lab's environment, or install "
+    "'lab[slurm]' in it.",
+    "execve()": "Let `python` be a path that exists on the node.",
+    "could not find submitted jobs": "The node sees another folder of this name; start lab in one that nodes share.",
+    "No space left on device": "Make room on the disk that it names.",
+}
 _TAIL_LINES = 12
+_LEAST_BYTES = 100_000
 
 
 def how_it_ended(name: str, job: Job | None, code: int | None, log: Path, *, began: bool) -> Exited:
@@ -77,13 +86,14 @@ def how_it_ended(name: str, job: Job | None, code: int | None, log: Path, *, beg
     if job is not None and job.state == "OUT_OF_MEMORY":
         return Exited(-signal.SIGKILL, f"{where}: it ran out of memory (`mem`); its log is {log}")
     tail = _tail(log)
-    if code is None:
-        code = -signal.SIGKILL if began or (tail and "Traceback" not in tail) else 1
+    if code is None and (began or (tail and "rror" not in tail)):
+        return Exited(-signal.SIGKILL, f"{where}: it is gone without a word; its log is {log}")
+    code = 1 if code is None else code
+    if not began and (job is None or not job.node or -code not in set(signal.Signals)):
+        return Exited(max(code, 1), f"{where}: {_unbegun(job, code, log, tail)}")
     if not began and code in _ASKED:
-        return Exited(code, f"{where}: ended by {signal.Signals(-code).name} before it began", blameless=True)
-    if began or code < 0:
-        return Exited(code or 1, f"{where}: {_word(code)}; its log is {log}")
-    return Exited(code or 1, f"{where}: {_unbegun(job, log, tail)}")
+        return Exited(code, f"{where}: it was ended by {_name(code)} before it began", blameless=True)
+    return Exited(code or 1, f"{where}: {_word(code)}; its log is {log}")
 
 
 def notes_on(jobs: Iterable[tuple[str, Job | None]]) -> list[str]:
@@ -121,28 +131,45 @@ def _longest(word: str, known: dict[str, str]) -> str:
 
 
 def _word(code: int) -> str:
-    if -code in set(signal.Signals):
-        name = signal.Signals(-code).name
-        often = ", which the kernel sends when memory runs out" if code == -signal.SIGKILL else ""
-        return f"its process was ended by {name}{often}"
-    return f"its process ended with exit code {code}"
+    if -code not in set(signal.Signals):
+        return f"its process ended with exit code {code}"
+    often = ", which the kernel sends when memory runs out" if code == -signal.SIGKILL else ""
+    return f"its process was ended by {_name(code)}{often}"
 
 
-def _unbegun(job: Job | None, log: Path, tail: str) -> str:
-    if tail:
-        return f"it ended before a worker began. The end of its log, {log}:\n{tail}"
+def _name(code: int) -> str:
+    return signal.Signals(-code).name
+
+
+def _unbegun(job: Job | None, code: int, log: Path, tail: str | None) -> str:
+    """Return why a job ended before its worker began."""
     if job is not None and not job.node:
         return f"it never started: {_longest(job.reason, _NEVER) or job.reason or job.state}"
-    return (
-        f"it left no log in {log.parent}: the node cannot write there. Start lab in a folder that the nodes share, "
-        "such as your home folder"
-    )
+    if _is_full(log.parent):
+        return f"{log.parent}: the disk is full; make room there, or work in another folder"
+    if tail is None:
+        return (
+            f"it left no log in {log.parent}: the node cannot write there. Start lab in a folder that the nodes share, "
+            "such as your home folder"
+        )
+    if not tail:
+        return f"it ended with exit code {code} before a worker began, and logged nothing (`setup`?)"
+    advice = next((f" {said}" for word, said in _ADVICE.items() if word in tail), "")
+    return f"it ended before a worker began.{advice} The end of its log, {log}:\n{tail}"
 
 
-def _tail(log: Path) -> str:
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_BYTES
+    except OSError:
+        return False
+
+
+def _tail(log: Path) -> str | None:
+    """Return the last lines of a log; None if there is none."""
     try:
         with log.open(encoding="utf-8", errors="replace") as lines:
             said = [line.rstrip() for line in lines if line.strip()]
     except OSError:
-        return ""
+        return None
     return redacted("\n".join(said[-_TAIL_LINES:]))

@@ -5,6 +5,7 @@ A job is given plain values only, so that a node with other versions can still s
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ __all__ = ["BEGAN", "EXITED", "leave", "order_values", "run_worker", "stop_on_si
 BEGAN, EXITED = "began", "exited"  # the keys of a worker's first and last line
 _PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir")
 _LOOK_SECONDS = 1.0  # between looks at the clock and at the process that submitted the job
+_EARLY_SECONDS = 65.0  # that Slurm may send a signal too early
 _DISK_SECONDS = 60.0  # for a full disk to take a worker's last lines
 
 
@@ -50,14 +52,14 @@ def run_worker(order: Mapping[str, Any]) -> None:
             `CUDA_VISIBLE_DEVICES`, or None), `submitter` (the process without which it stops, or None), and
             `seconds` and `delay`: how long the job may run, and how long before its end the worker stops.
     """
-    stop = stop_on_signals()
+    stop, warning = stop_on_signals()
     write_any_letter()
     logs.configure("text")
     events = EventWriter(Path(order["events"]))
     events.write({BEGAN: socket.gethostname(), "pid": os.getpid()})
     code, error = 0, ""
     try:
-        _work(order, events, stop)
+        _work(order, events, stop, warning)
     except Exception as raised:  # noqa: BLE001  # it ends here
         traceback.print_exc()
         code, error = 1, "".join(traceback.format_exception_only(raised)).strip()
@@ -66,17 +68,17 @@ def run_worker(order: Mapping[str, Any]) -> None:
     leave(code)
 
 
-def stop_on_signals() -> Stop:
-    """Return a stop that Slurm's signals ask for, in place of what submitit does on them: to requeue a job.
+def stop_on_signals() -> tuple[Stop, Stop]:
+    """Return the stop that SIGTERM asks for, and the warning that SIGUSR2 is, in place of what submitit does on them.
 
     SIGTERM comes when a job is preempted or cancelled, SIGUSR2 before its time limit.
     """
-    stop = Stop()
-    for each in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(each, lambda _signal, _frame: stop.ask())
+    stop, warning = Stop(), Stop()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.ask())
+    signal.signal(signal.SIGUSR2, lambda _signal, _frame: warning.ask())
     signal.signal(signal.SIGCONT, lambda _signal, _frame: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a local job has the terminal of who started it
-    return stop
+    return stop, warning
 
 
 def wall_time(seconds: float | None, delay: float) -> float | None:
@@ -86,34 +88,54 @@ def wall_time(seconds: float | None, delay: float) -> float | None:
         seconds: how long it may run, if that is known from elsewhere than Slurm.
         delay: seconds that stopping may take.
     """
-    now = time.time()
-    left = seconds_left(os.environ, now) if "SLURM_JOB_ID" in os.environ else None
+    left = _seconds_left()
     left = seconds if left is None else left
-    return None if left is None else now + left - min(delay, left / 4)
+    return None if left is None else time.time() + left - min(delay, left / 4)
 
 
-def watch(stop: Stop, until: float | None, submitter: WorkerName | None = None) -> None:
+def watch(
+    stop: Stop, warning: Stop, until: float | None, delay: float, submitter: WorkerName | None = None
+) -> None:
     """Ask for the stop, from a thread, when the time comes or the process that submitted this job has exited."""
 
     def look() -> None:
+        end = math.inf if until is None else until
+        heeded = False
         while not stop.wait(_LOOK_SECONDS):
-            if (until is not None and time.time() >= until) or (
-                submitter is not None and submitter.is_dead()
-            ):
+            if warning() and not heeded:
+                heeded, end = True, min(end, _end_after_warning(until, delay))
+            if time.time() >= end or (submitter is not None and submitter.is_dead()):
                 stop.ask()
 
-    if until is not None or submitter is not None:
-        threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=look, daemon=True).start()
 
 
-def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop) -> None:
+def _end_after_warning(until: float | None, delay: float) -> float:
+    """Return when to stop that was warned, in seconds since 1970.
+
+    Slurm warns of a time limit up to a minute too early, which is not to be wasted. A warning that comes long before
+    is one of preemption (`PreemptParameters=send_user_signal`).
+    """
+    now, left = time.time(), _seconds_left()
+    if left is None and until is not None:
+        left = until - now + delay
+    if left is None or left > delay + _EARLY_SECONDS:
+        return now
+    return now + left - delay
+
+
+def _seconds_left() -> float | None:
+    return seconds_left(os.environ, time.time()) if "SLURM_JOB_ID" in os.environ else None
+
+
+def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop, warning: Stop) -> None:
     if order["gpu"] is not None:
         os.environ[VISIBLE] = order["gpu"]
     values = dict(order["settings"])
     values |= {name: None if values[name] is None else Path(values[name]) for name in _PATHS}
     until = wall_time(order["seconds"], order["delay"])
     settings = replace(WorkerSettings(**values), until=until)
-    watch(stop, until, WorkerName.parse(order["submitter"] or ""))
+    watch(stop, warning, until, order["delay"], WorkerName.parse(order["submitter"] or ""))
 
     def emit(event: Event) -> None:
         if not isinstance(event, EpochEnded):  # the log of the job

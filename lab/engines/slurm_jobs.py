@@ -8,8 +8,10 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +23,12 @@ from lab.engines.slurm_queue import Job, SilentError
 from lab.errors import ConfigError, LabError, ResourceError
 from lab.registry import suggest
 
-__all__ = ["Jobs", "LocalJobs", "SlurmJobs", "log_of"]
+__all__ = ["Jobs", "LocalJobs", "SlurmJobs", "log_of", "make_folder", "unwritable"]
 
 _LOOK_SECONDS = 5.0  # between calls of squeue
 _DEATH_SECONDS = 40.0  # for jobs that were cancelled to be gone; Slurm's KillWait is 30 by default
 _MOST_IN_ARRAY = 1000  # Slurm's MaxArraySize is 1001 by default
-_LIMIT = re.compile(r"(Max|Grp)\w*Submit\w*")
+_LIMIT = re.compile(r"\w*(Max|Grp)\w*Submit\w*")
 
 
 class Jobs(Protocol):
@@ -80,7 +82,8 @@ class SlurmJobs:
         slurm_queue.check_commands()
         self._folder = folder
         self._options = _slurm_options(options, requeue=requeue)
-        self._looked = 0.0
+        self._looked = 0.0  # when it is time to do so again
+        self._answer: Future[dict[str, Job]] | None = None
         _executor("SlurmExecutor", folder, self._options)  # what is wrong with an option is said at once
 
     def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> list[str]:
@@ -95,11 +98,14 @@ class SlurmJobs:
         return ids
 
     def look(self) -> Mapping[str, Job] | None:
-        """Ask Slurm, but not more often than every few seconds."""
-        if time.monotonic() < self._looked:
+        """Ask Slurm, but not more often than every few seconds, and without waiting for the answer."""
+        if self._answer is None and time.monotonic() >= self._looked:
+            self._answer = _asked(slurm_queue.jobs)
+        if self._answer is None or not self._answer.done():
             return None
+        answer, self._answer = self._answer, None
         self._looked = time.monotonic() + _LOOK_SECONDS
-        return slurm_queue.jobs()
+        return answer.result()
 
     def stop(self, ids: Sequence[str]) -> None:
         """Cancel what is pending, and send SIGTERM to what runs; Slurm knows best which is which."""
@@ -213,6 +219,20 @@ def _local_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return ours | {"timeout_min": options.get("time") or 60 * 24 * 365, "stderr_to_stdout": True}
 
 
+def _asked(question: Callable[[], dict[str, Job]]) -> Future[dict[str, Job]]:
+    """Ask in a thread; one that hangs does not keep this process from exiting."""
+    answer: Future[dict[str, Job]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except Exception as error:  # noqa: BLE001  # whoever takes the answer gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer
+
+
 def _executor(kind: str, folder: Path, options: Mapping[str, Any]) -> Any:
     """Return one of submitit's executors."""
     try:
@@ -224,7 +244,7 @@ def _executor(kind: str, folder: Path, options: Mapping[str, Any]) -> Any:
     try:
         executor.update_parameters(**given)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"Slurm option: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"An option of the jobs cannot be used: {str(error).splitlines()[0]}") from None
     return executor
 
 
@@ -234,20 +254,29 @@ def _submitting(folder: Path) -> Iterator[None]:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.helpers import clean_env
 
-    said = io.StringIO()
+    make_folder(folder)
+    before = set(folder.iterdir())
     try:
-        _make(folder)
-        with redirect_stderr(said), _unnested(clean_env):
+        with redirect_stderr(io.StringIO()), _unnested(clean_env):  # submitit prints what it raises
             yield
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise _refusal(str(error)) from None
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        for file in set(folder.iterdir()) - before:
+            with suppress(OSError):
+                file.unlink()
+        raise (unwritable(folder, error) if isinstance(error, OSError) else _refusal(str(error))) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner can read.
+
+    Raises:
+        ResourceError: that cannot be done.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-def _make(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+        raise unwritable(folder, error) from None
 
 
 @contextmanager
@@ -302,7 +331,8 @@ def _partitions(said: str) -> str:
     return f"{close} The partitions are {', '.join(known)}".strip()
 
 
-def _unwritable(folder: Path, error: OSError) -> LabError:
+def unwritable(folder: Path, error: OSError) -> LabError:
+    """Return what to tell about a folder that jobs cannot be prepared in."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(f"{folder}: the disk is full; make room there, or work in another folder")
-    return ResourceError(f"Jobs cannot be prepared in {folder}: {error}")
+    return ResourceError(f"Jobs cannot be prepared in {folder}: {error.strerror or error}")

@@ -61,7 +61,7 @@ def jobs_here() -> SlurmLauncher:
     return SlurmLauncher(Path(".lab/slurm"), 2, {}, Origin.here(), cluster="local")
 
 
-@pytest.fixture(params=[InlineLauncher, ProcessLauncher, jobs_here])
+@pytest.fixture(params=[InlineLauncher, ProcessLauncher, pytest.param(jobs_here, marks=pytest.mark.slow)])
 def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     launcher: Launcher = request.param()
     yield launcher

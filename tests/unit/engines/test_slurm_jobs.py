@@ -1,0 +1,195 @@
+"""What is submitted, to an `sbatch` that keeps the script, or refuses it in the real one's words."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.engines.node import Origin
+from lab.engines.slurm import SlurmLauncher, stop_delay
+from lab.engines.slurm_jobs import SlurmJobs
+from lab.engines.slurm_queue import SilentError
+from lab.errors import ConfigError, LabError
+
+Says = Callable[..., None]
+
+
+@pytest.fixture
+def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
+    """Return what makes `sbatch` say something; the scripts that it is given go to `scripts/`."""
+    folder, scripts = tmp_path / "bin", tmp_path / "scripts"
+    folder.mkdir()
+    scripts.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def make(command: str, out: str = "", error: str = "", code: int = 0) -> None:
+        file = folder / command
+        keep = f'cat "$1" >> {scripts}/script 2>/dev/null' if command == "sbatch" else ""
+        file.write_text(f"#!/bin/sh\n{keep}\necho '{out}'\necho '{error}' >&2\nexit {code}\n")
+        file.chmod(0o755)
+
+    for command in ("srun", "squeue", "scancel", "scontrol", "sinfo"):
+        make(command)
+    make("sbatch", "Submitted batch job 7")
+    return make
+
+
+def submitted(
+    tmp_path: Path, options: dict[str, Any], count: int = 1, *, requeue: bool = False
+) -> tuple[list[str], str]:
+    jobs = SlurmJobs(tmp_path / "slurm" / "now", options, requeue=requeue)
+    return jobs.submit("lab-tiny", print, list(range(count))), (tmp_path / "scripts" / "script").read_text()
+
+
+def test_several_are_one_array_with_the_python_of_the_profile(says: Says, tmp_path: Path) -> None:
+    ids, script = submitted(tmp_path, {"python": "apptainer run lab.sif python", "partition": "gpu"}, 3)
+    assert ids == ["7_0", "7_1", "7_2"]
+    assert "#SBATCH --array=0-2%3" in script
+    assert "#SBATCH --partition=gpu" in script
+    assert " apptainer run lab.sif python -u -m submitit.core._submit " in script
+    assert script.count("#!/bin/bash") == 1
+
+
+def test_a_single_one_is_a_plain_job_without_a_time_of_submitits(says: Says, tmp_path: Path) -> None:
+    ids, script = submitted(tmp_path, {})
+    assert ids == ["7"]
+    assert "#SBATCH --no-requeue" in script
+    for word in ("--array", "--time", "--wckey"):
+        assert word not in script
+
+
+def test_options_of_the_user_come_first(says: Says, tmp_path: Path) -> None:
+    options = {
+        "time": 240,
+        "exclusive": False,
+        "additional_parameters": {"nice": 100},
+        "setup": ["module load cuda"],
+    }
+    _, script = submitted(tmp_path, options, requeue=True)
+    assert "#SBATCH --time=240" in script
+    assert "#SBATCH --nice=100" in script
+    assert "#SBATCH --requeue" in script
+    assert "\nmodule load cuda\n" in script
+    assert "exclusive" not in script
+
+
+def test_only_the_owner_sees_what_is_submitted(says: Says, tmp_path: Path) -> None:
+    submitted(tmp_path, {})
+    assert stat.S_IMODE((tmp_path / "slurm" / "now").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            "sbatch: error: invalid partition specified: btch\nsbatch: error: Batch job submission failed: Invalid "
+            "partition name specified",
+            r"invalid partition specified: btch; .* Did you mean .batch.\? The partitions are batch, urgent",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+            "Check `account` and `qos`: `sacctmgr",
+        ),
+        ("sbatch: error: Invalid qos specification", "Check `account` and `qos`"),
+        (
+            "sbatch: error: Batch job submission failed: Requested node configuration is not available",
+            "Ask for less, or in another partition",
+        ),
+        ("sbatch: error: Invalid generic resource (gres) specification", "Ask for less"),
+        (
+            "sbatch: unrecognized option --nonsense",
+            "unrecognized option --nonsense. Check the options of the profile",
+        ),
+        (
+            "sbatch: error: Requested time limit is invalid (missing or exceeds some limit)",
+            "Check `time`",
+        ),
+    ],
+)
+def test_a_refusal_quotes_slurm_and_says_what_to_change(
+    says: Says, tmp_path: Path, said: str, advice: str
+) -> None:
+    says("sinfo", "batch\nurgent")
+    says("sbatch", error=said, code=1)
+    with pytest.raises(LabError, match=f"Slurm refuses the job: .*{advice}"):
+        submitted(tmp_path, {})
+    assert list((tmp_path / "slurm" / "now").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            "Unable to contact",
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+            "Socket timed out",
+        ),
+        (
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+            "accounting/QOS policy (job submit limit, user size and/or time limits)",
+            r"as many jobs queued as Slurm allows \(QOSMaxSubmitJobPerUserLimit\)",
+        ),
+    ],
+)
+def test_what_passes_is_waited_for(says: Says, tmp_path: Path, said: str, reason: str) -> None:
+    says("sbatch", error=said, code=1)
+    with pytest.raises(SilentError, match=reason):
+        submitted(tmp_path, {})
+
+
+def test_a_job_does_not_pass_its_own_place_on(
+    says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "3")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\nenv | grep SLURM_ > {tmp_path}/environment\necho Submitted batch job 7\n")
+    SlurmJobs(tmp_path / "slurm", {}).submit("lab-tiny", print, [1])
+    assert (tmp_path / "environment").read_text() == "SLURM_CONF=/etc/slurm.conf\n"
+
+
+def test_a_folder_that_cannot_be_made(says: Says, tmp_path: Path) -> None:
+    (tmp_path / "slurm").write_text("a file")
+    with pytest.raises(LabError, match=r"Jobs cannot be prepared in .*now: (File exists|Not a directory)"):
+        submitted(tmp_path, {})
+
+
+def test_an_option_that_submitit_does_not_know(says: Says, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"An option of the jobs cannot be used: .*partiton"):
+        SlurmJobs(tmp_path, {"partiton": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({}, 90),
+        ({"time": 0}, 90),
+        ({"time": 1}, 15),
+        ({"time": 5}, 30),
+        ({"time": 240}, 90),
+        ({"time": 240, "signal_delay_s": 300}, 300),
+        ({"signal_delay_s": 20}, 20),
+    ],
+)
+def test_how_long_before_its_end_a_worker_stops(options: dict[str, int], seconds: float) -> None:
+    assert stop_delay(options) == seconds
+
+
+def test_a_delay_that_leaves_no_time_to_work() -> None:
+    with pytest.raises(ConfigError, match=r"signal_delay_s=90: .* only 2 min \(`time`\). Give at most half"):
+        stop_delay({"time": 2, "signal_delay_s": 90})
+
+
+def test_devices_of_a_cluster(says: Says, tmp_path: Path) -> None:
+    launcher = SlurmLauncher(tmp_path, 3, {}, Origin.here(), gpus=True)
+    assert [device.name for device in launcher.devices()] == ["gpu-0", "gpu-1", "gpu-2"]
+    (cpu,) = SlurmLauncher(tmp_path, 3, {}, Origin.here()).devices()
+    assert (cpu.name, cpu.workers) == ("cpu", 3)
