@@ -29,6 +29,7 @@ STOPPING = "Stopping: trials checkpoint and return to the queue. Ctrl-C again en
 
 _LINE_EVERY = 60.0  # maximum seconds between lines where there is no live table
 _OTHER_LINES = 7  # of the live table, besides those of workers
+_HOST_WIDTH = 20
 _MOST_NOTES = 3  # lines of what the engine says
 _WIDE = 60  # columns that a terminal must have for progress bars
 
@@ -179,7 +180,8 @@ def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars
         label = Text(trial.label, no_wrap=True, overflow="ellipsis")
         value = "" if trial.value is None else f"{trial.value:.4f}"
         bar = [ProgressBar(total=trial.epochs, completed=trial.epoch, width=15)] if with_bars else []
-        table.add_row(str(worker), label, f"{trial.epoch}/{trial.epochs}", *bar, value)
+        name = f"{worker} {printable(trial.host)[:_HOST_WIDTH]}".rstrip()
+        table.add_row(name, label, f"{trial.epoch}/{trial.epochs}", *bar, value)
     return table
 
 

@@ -70,7 +70,7 @@ GPU is retried with a GPU to itself before it fails.""",
 @click.option(
     "--detach",
     is_flag=True,
-    help="Queue the cells and the jobs, and return; the jobs go on by themselves. With Slurm.",
+    help="Submit the cells and the jobs, and return; the jobs finish the study on their own. Only with Slurm.",
 )
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
@@ -159,13 +159,10 @@ def _detach(grid: Grid, stores: Stores, profile: Profile, **options: Any) -> Non
     if not detached.jobs:
         click.echo(f"Nothing is left to train: lab best {name}")
         return
-    click.echo(
-        f"Slurm job {', '.join(detached.jobs)}: at most {counted(profile.options['workers'], 'worker')}"
-    )
-    click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name})")
-    click.echo(
-        f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue, and the jobs end)"
-    )
+    jobs = " ".join(detached.arrays)
+    click.echo(f"Slurm job {jobs}: {counted(len(detached.jobs), 'worker')}")
+    click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name}, squeue --job {jobs})")
+    click.echo(f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue; the jobs end)")
 
 
 def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:

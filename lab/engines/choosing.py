@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -11,6 +11,8 @@ from lab.engines.node import Origin
 from lab.engines.profiles import Profile
 from lab.engines.reachable import check_reachable
 from lab.engines.stores import Stores
+from lab.errors import ConfigError
+from lab.registry import suggest
 
 if TYPE_CHECKING:
     from lab.engines.ray import RayLauncher
@@ -79,8 +81,19 @@ def check_slurm(profile: Profile, stores: Stores) -> None:
 
     if profile.options.get("cluster") == "local":
         return
+    partition = profile.options.get("partition")
     slurm_queue.check_commands()
-    check_reachable(stores, "Slurm", slurm_queue.hosts(profile.options.get("partition")))
+    _check_partitions(partition, slurm_queue.partitions())
+    check_reachable(stores, "Slurm", slurm_queue.hosts(partition))
+
+
+def _check_partitions(asked: str | None, known: Sequence[str]) -> None:
+    """Check the names of partitions, separated by commas; whatever it is if Slurm does not say which there are."""
+    for name in (asked or "").split(","):
+        if name and known and name not in known:
+            raise ConfigError(
+                f"partition: Slurm has no '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
+            )
 
 
 def _slurm(profile: Profile, stores: Stores) -> Launcher:

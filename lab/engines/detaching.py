@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
-from lab.engines.choosing import check_slurm
+from lab.engines.choosing import check_slurm, slurm_folder, slurm_options
+from lab.engines.node import Origin
 from lab.engines.planning import check, submit
 from lab.engines.profiles import Profile
 from lab.engines.stores import Stores
 from lab.errors import ConfigError
-from lab.study import Submission, requeue_failed
+from lab.study import Submission, TrialQueue, requeue_failed
 
 __all__ = ["Detached", "detach"]
 
@@ -29,11 +30,16 @@ class Detached:
 
     Attributes:
         submissions: what was queued of each needed study, in training order, and then of the grid's own.
-        jobs: ids of the jobs that train it; none if nothing was left to train.
+        jobs: ids of the jobs that train it, such as `123_0` of an array; none if nothing was left to train.
     """
 
     submissions: Sequence[Submission]
     jobs: Sequence[str]
+
+    @property
+    def arrays(self) -> list[str]:
+        """The ids of their arrays, by which Slurm's commands know them all."""
+        return list(dict.fromkeys(job.partition("_")[0] for job in self.jobs))
 
 
 def detach(
@@ -70,7 +76,7 @@ def detach(
     if retry_failed:
         for submission in submissions:
             requeue_failed(submission.queue)
-    left = [submission.queue.name for submission in submissions if not submission.queue.is_over()]
+    left = [submission.queue for submission in submissions if not submission.queue.is_over()]
     return Detached(submissions, _submitted(profile, stores, left) if left else [])
 
 
@@ -86,5 +92,17 @@ def check_detachable(profile: Profile) -> None:
         raise ConfigError(f"--detach is for a real Slurm, not for `cluster: local`. {_INSTEAD['local']}")
 
 
-def _submitted(profile: Profile, stores: Stores, studies: Sequence[str]) -> list[str]:
-    raise ConfigError("--detach is not available yet")
+def _submitted(profile: Profile, stores: Stores, queues: Sequence[TrialQueue]) -> list[str]:
+    """Submit no more jobs than trials wait; return their ids."""
+    from lab.engines.slurm_detached import submit_detached
+
+    options, _ = slurm_options(profile.options)
+    waiting = sum(queue.waiting() for queue in queues)
+    return submit_detached(
+        slurm_folder(stores),
+        max(1, min(profile.options["workers"], waiting)),
+        options,
+        Origin.here(stores.server_file),
+        stores,
+        [queue.name for queue in queues],
+    )

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from dataclasses import dataclass, field
 
 from lab.study import EpochEnded, Event, TrialEnded, TrialStarted, WorkerDied
+from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
-__all__ = ["Progress", "Running"]
+__all__ = ["Progress", "Running", "host_elsewhere"]
 
 
 @dataclass
 class Running:
-    """A trial that a worker is training; `value` is its newest monitored metric."""
+    """A trial that a worker is training; `value` is its newest monitored metric, `host` where it runs if elsewhere."""
 
     label: str
     epochs: int
     epoch: int = 0
     value: float | None = None
+    host: str = ""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -50,7 +53,7 @@ class Progress:
         """Take in what a worker has said, or what is known of a trial that no worker has (None)."""
         running = None if worker is None else self.running.get(worker)
         if isinstance(event, TrialStarted) and worker is not None:
-            self.running[worker] = Running(event.label, event.epochs)
+            self.running[worker] = Running(event.label, event.epochs, host=host_elsewhere(event.worker))
         elif isinstance(event, EpochEnded) and running is not None:
             running.epoch = event.epoch
             running.value = event.metrics.get(self.monitor, running.value)
@@ -87,3 +90,9 @@ class Progress:
         else:
             self.done += 1
             self.improve(event.label, event.value)
+
+
+def host_elsewhere(worker: str | None) -> str:
+    """Return the host of a worker, by its name, if it is another machine than this."""
+    name = WorkerName.parse(worker or "")
+    return "" if name is None or name.host == socket.gethostname() else name.host

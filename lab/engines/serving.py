@@ -142,7 +142,7 @@ class _UntilIdle:
         self._paused: dict[str, float] = {}  # until when, by study
         self._told: dict[str, str] = {}  # what was said last of a study that is broken
         self._worked = time.monotonic()  # when a trial was last in a worker's hands
-        self._setbacks = defaultdict[str, Setbacks](Setbacks)  # by study
+        self._setbacks = defaultdict[str, Setbacks](lambda: Setbacks(1))  # by study
         self._ready: list[TrialQueue] = []
         self._training: dict[int, TrialQueue] = {}  # by worker
 

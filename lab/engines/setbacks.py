@@ -36,14 +36,21 @@ class Setbacks:
         """What to show of the last one while it is recent."""
         return [self.error] if time.monotonic() - self._at < _SHOWN_SECONDS else []
 
-    def add(self, error: Exception, *, others_train: bool) -> bool:
-        """Take in a failure; return whether it can be borne."""
-        self.error, self._at = str(error).partition("\n")[0], time.monotonic()
+    def add(self, error: Exception, *, others_train: bool, is_nodes: bool = True) -> bool:
+        """Take in a failure; return whether it can be borne.
+
+        Args:
+            error: what has failed.
+            others_train: whether other workers are training now, so that the cluster works.
+            is_nodes: whether a worker has said that its node is not fit; otherwise it may be so on every node.
+        """
         self._count += 1
-        if self.workers is None:
-            return False
-        return others_train or self._count < max(self.workers, _LEAST)
+        most = 0 if self.workers is None or not is_nodes else max(self.workers, _LEAST)
+        borne = self.workers is not None and (others_train or self._count < most)
+        if borne:
+            self.error, self._at = str(error).partition("\n")[0], time.monotonic()
+        return borne
 
     def clear(self) -> None:
-        """Take in that a worker has begun a trial."""
+        """Take in that a worker has trained something."""
         self._count = 0

@@ -135,9 +135,8 @@ def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop, warning: Stop) 
     checked(origin, stores.for_worker(order["studies"][-1]), stop)
     until = wall_time(order["seconds"], order["delay"])
     watch(stop, warning, until, order["delay"])
-    _say(
-        f"Job {os.environ.get('SLURM_JOB_ID', os.getpid())} on node {socket.gethostname()} trains {order['study']}"
-    )
+    job = os.environ.get("SLURM_JOB_ID", os.getpid())
+    _say(f"Job {job} on node {socket.gethostname()} trains {order['studies'][-1]}")
     serve(
         stores,
         studies=order["studies"],

@@ -21,10 +21,11 @@ from lab.engines.supervisor import Supervisor
 from lab.engines.watching import progress_of
 from lab.errors import LabError
 from lab.study import (
+    EpochEnded,
     Event,
     Submission,
+    TrialEnded,
     TrialQueue,
-    TrialStarted,
     WorkerFailed,
     end_stale,
     note_if_exhausted,
@@ -34,6 +35,7 @@ from lab.study import (
 )
 from lab.study.storage import PatientStorage
 from lab.tracking import Tracker
+from lab.training import Outcome
 
 __all__ = ["sweep"]
 
@@ -215,16 +217,19 @@ class _UntilOver:
     def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
         """Note progress; a worker that could not go on fails the sweep, unless only its node is to blame."""
         if isinstance(event, WorkerFailed):
-            self.fail(queue, LabError(event.error))
-        elif isinstance(event, TrialStarted):
+            self._bear(LabError(event.error), is_nodes=True)
+        elif isinstance(event, EpochEnded) or (
+            isinstance(event, TrialEnded) and event.outcome != Outcome.KILLED
+        ):
             self.setbacks.clear()
         self.progress.take(worker, event)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
-        """Fail the sweep, or bear with it."""
-        borne = queue is not None and self.setbacks.add(error, others_train=bool(self.progress.running))
-        if not borne:
+        """Fail the sweep, unless other workers can train."""
+        if queue is None:
             self.error = self.error or error
+        else:
+            self._bear(error, is_nodes=False)
 
     def tick(self) -> None:
         """Show the progress, and note in the study what the engine says."""
@@ -232,6 +237,11 @@ class _UntilOver:
         self.progress.notes = [*self.launcher.notes(), *self.setbacks.notes]
         self.noted.tell([(self.queue, self.progress.notes)])
         self.on_progress(self.progress)
+
+    def _bear(self, error: Exception, *, is_nodes: bool) -> None:
+        """Bear with an error, or fail the sweep."""
+        if not self.setbacks.add(error, others_train=bool(self.progress.running), is_nodes=is_nodes):
+            self.error = self.error or error
 
     def _waits(self) -> bool:
         return self.queue.waits() and not self.queue.is_cancelled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lab.engines.progress import Progress, Running
+from lab.engines.progress import Progress, Running, host_elsewhere
 from lab.stopping import Stop
 from lab.study import State, TrialEnded, TrialQueue, winner
 
@@ -33,7 +33,8 @@ def progress_of(queue: TrialQueue) -> Progress:
         progress.best_value, progress.best_label = best.best_value, best.label
     for record, state in zip(records, states, strict=True):
         if state is State.RUNNING:
-            running = Running(record.label, record.epochs or 1, record.epoch, record.last_value)
+            host = host_elsewhere(record.worker_name)
+            running = Running(record.label, record.epochs or 1, record.epoch, record.last_value, host)
             progress.running[len(progress.running)] = running
         if state in (State.COMPLETE, State.PRUNED, State.FAILED):
             outcome, error = record.outcome or state, record.error or ""

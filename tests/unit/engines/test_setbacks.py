@@ -34,3 +34,12 @@ def test_with_one_worker_the_third_failure_in_a_row_ends_it() -> None:
     assert [setbacks.add(BAD, others_train=False) for _ in range(3)] == [True, True, False]
     setbacks.clear()
     assert setbacks.add(BAD, others_train=False)
+
+
+def test_what_may_be_so_on_every_node_ends_it_unless_others_train() -> None:
+    refused = LabError("Slurm refuses the job: invalid account")
+    setbacks = Setbacks(workers=8)
+    assert not setbacks.add(refused, others_train=False, is_nodes=False)
+    assert setbacks.notes == []  # it is the sweep's error now
+    assert setbacks.add(refused, others_train=True, is_nodes=False)
+    assert setbacks.notes == [str(refused)]
