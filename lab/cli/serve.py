@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from lab import engines
 from lab import serve as server
@@ -30,6 +33,7 @@ _STOPPING = "Stopping MLflow, then PostgreSQL. Nothing is lost: `lab serve` star
 Examples:
   lab serve                           (for this machine, until Ctrl-C; for example in tmux)
   lab serve --host login1 --detach    (for the other machines of a cluster too, in the background)
+  lab serve --import .lab             (with the studies and runs that this folder has so far)
   lab serve --status
   lab serve --stop                    (from another terminal)
   lab serve --upgrade                 (after an update of lab, MLflow, Optuna or PostgreSQL)
@@ -47,15 +51,24 @@ password is needed on this machine too, since other users can reach its ports. C
 @click.option(
     "--host",
     metavar="NAME",
-    help="Name or address of this machine, by which others reach it; 0.0.0.0: any.  [default: only this machine]",
+    help="Name or address by which others reach this machine; 0.0.0.0 for all of them.  [default: only this machine]",
 )
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port of MLflow.  [default: the last, or a free one]"
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of MLflow.  [default: the last one used, or a free one]",
 )
 @click.option(
     "--postgres-port",
     type=click.IntRange(1, 65535),
-    help="Port of PostgreSQL.  [default: the last, or a free one]",
+    help="Port of PostgreSQL.  [default: the last one used, or a free one]",
+)
+@click.option(
+    "--import",
+    "source",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="First move the studies and runs here that FOLDER, the .lab of a single machine, holds.",
 )
 @click.option("--detach", is_flag=True, help="Run in the background, and return once both answer.")
 @click.option("--status", "show", is_flag=True, help="Say whether it runs and answers, and where.")
@@ -71,6 +84,7 @@ def serve(
     host: str | None,
     port: int | None,
     postgres_port: int | None,
+    source: Path | None,
     detach: bool,
     show: bool,
     end: bool,
@@ -91,25 +105,55 @@ def serve(
         server.upgrade(_FOLDER, _say)
         click.echo("Everything is up to date; start it with `lab serve`")
     elif detach:
-        given = given_options(ctx, only={"host", "port", "postgres_port"})
-        _show(server.start_detached(_FOLDER, given), "`lab serve --stop`")
+        started = server.start_detached(_FOLDER, given_options(ctx, only={"host", "port", "postgres_port"}))
+        if source is not None:
+            _import(source, started)
+        _show(started, "`lab serve --stop`")
+    elif source is not None and (running := server.status(_FOLDER).started):
+        _import(source, running)
     else:
-        _run(host, port, postgres_port)
+        _run(host, port, postgres_port, source)
 
 
-def _run(host: str | None, port: int | None, postgres_port: int | None) -> None:
+def _run(host: str | None, port: int | None, postgres_port: int | None, source: Path | None) -> None:
     with stop_on_signals(_STOPPING) as stop:
         _stop_on_hangup()
+        bar = _bar()
+
+        def show(started: Started) -> None:
+            bar.stop()
+            _show(started)
+
         server.serve(
             _FOLDER,
             host=host,
             mlflow_port=port,
             postgres_port=postgres_port,
+            import_from=source,
             stop=stop,
-            on_start=_show,
+            on_progress=partial(_advance, bar),
+            on_start=show,
             say=_say,
         )
     sys.exit(stop.exit_code)
+
+
+def _import(source: Path, into: Started) -> None:
+    with _bar() as bar:
+        imported = into.take_over(source, partial(_advance, bar))
+    click.echo(str(imported))
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def _advance(bar: Progress, what: str, done: int, total: int) -> None:
+    """Show how much of `what` is imported; the bar appears with the first of it."""
+    bar.start()
+    task = bar.task_ids[0] if bar.task_ids else bar.add_task(what)
+    bar.update(task, description=what, completed=done, total=total)
 
 
 def _say(text: str) -> None:
@@ -135,7 +179,7 @@ def _show_status() -> None:
         click.echo(f"{found.process}; server file {found.file}")
         for what, address in (("MLflow UI", found.server.tracking_uri), ("PostgreSQL", found.server.storage)):
             click.echo(f"{what}: {address}{', which does not answer' if address == found.silent else ''}")
-    sys.exit(not found.is_well)
+    sys.exit(found.started is None)
 
 
 def _stop_on_hangup() -> None:

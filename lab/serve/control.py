@@ -21,7 +21,7 @@ from lab.server_file import ServerFile, read_server_file
 __all__ = ["ServerStatus", "start_detached", "status", "stop"]
 
 _STOP_SECONDS = 120.0  # PostgreSQL's last checkpoint on a slow disk
-_TICK = 0.1
+_TICK = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,13 @@ class ServerStatus:
     silent: str
 
     @property
-    def is_well(self) -> bool:
-        """Whether it runs, and both stores answer."""
-        return self.server is not None and bool(self.process) and not self.silent
+    def started(self) -> Started | None:
+        """The server if it runs, and both stores answer."""
+        return (
+            None
+            if self.server is None or not self.process or self.silent
+            else Started(self.server, self.file)
+        )
 
 
 def status(folder: Path) -> ServerStatus:

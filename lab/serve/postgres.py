@@ -23,7 +23,7 @@ __all__ = ["AUTH", "DATABASES", "MLFLOW", "ROLE", "STUDIES", "Postgres", "plain_
 ROLE = "lab"  # whose password is in the server file; it owns the databases, and is no superuser
 OWNER = "postgres"  # the superuser, for this machine only
 DATABASES = MLFLOW, AUTH, STUDIES = "mlflow", "auth", "studies"
-_CONNECTIONS = 1000
+_CONNECTIONS = 1200  # each worker has one, for moments two; MLflow has a few
 _ACCESS = f"""\
 # written by `lab serve` at every start
 host all {OWNER} samehost scram-sha-256
@@ -194,9 +194,6 @@ class Postgres(Service):
     def _open(self) -> None:
         self._write_for_account(self.data / "pg_hba.conf", _ACCESS)
         super()._open()
-
-    def _send(self, leader: int, number: int) -> None:
-        os.kill(leader, number)  # it tells its own processes
 
     def _run(self, program: str, *arguments: str, secret: str = "") -> None:
         as_account = self._account.options if self._account else {}

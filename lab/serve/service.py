@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from lab.errors import ResourceError
 from lab.serve.binaries import Account
 
@@ -91,14 +93,12 @@ class Service(ABC):
         if process is None:
             return
         for number in (self.stop_signal, signal.SIGKILL):
-            with suppress(ProcessLookupError):  # the whole session, whose leader may have ended
-                self._send(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(self.stop_seconds)
-                return
-
-    def _send(self, leader: int, number: int) -> None:
-        os.killpg(leader, number)
+            members = _session(process.pid)  # its leader may have ended before the others
+            for each in members:
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(number)
+            if _end_within(self.stop_seconds, members, process):
+                break
 
     def _open(self) -> None:
         self.stop()  # what a crash has left of it
@@ -141,3 +141,29 @@ class Service(ABC):
             ]
             return (wrong or lines or [""])[-1]
         return ""
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session that have not ended."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # just ended
+            if os.getsid(each.pid) == leader and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+def _end_within(seconds: float, members: Sequence[psutil.Process], leader: subprocess.Popen[bytes]) -> bool:
+    """Wait until all have ended; return False if that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while leader.poll() is None or any(map(_is_alive, members)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_TICK)
+    return True
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

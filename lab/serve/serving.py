@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lab import study
 from lab.errors import ConfigError, LabError, ResourceError, StudyError
 from lab.serve.binaries import account, find_binaries
 from lab.serve.home import Home, Settings, is_free, read_settings
+from lab.serve.importing import Imported, import_home
 from lab.serve.leftovers import end_leftovers
 from lab.serve.listening import LOOPBACK, listening_at
 from lab.serve.mlflow_server import MlflowServer
-from lab.serve.postgres import ROLE, STUDIES, Postgres
+from lab.serve.postgres import MLFLOW, ROLE, STUDIES, Postgres
 from lab.serve.running import claimed, note_stopped
 from lab.serve.service import Service, Stopped
 from lab.server_file import ServerFile
@@ -29,8 +31,10 @@ __all__ = ["Services", "Started", "opened", "serve"]
 _TICK = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # before a service that ends again and again is restarted
 _STEADY_SECONDS = 60.0  # after which a service has proved that it runs
+_SINGLE = ("optuna.db", "mlflow.db")  # what a single machine's `.lab` has
 
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,18 @@ class Started:
 
     server: ServerFile
     file: Path
+
+    def take_over(self, folder: Path, on_progress: Progress) -> Imported:
+        """Move what a single machine's `.lab` holds to this server; see `import_home`.
+
+        Raises:
+            LabError: that is not possible.
+        """
+        database = urlsplit(self.server.storage)._replace(path=f"/{MLFLOW}").geturl()
+        artifacts = Home(self.file.parent).artifacts
+        return import_home(
+            folder, self.server, database=database, artifacts=artifacts, on_progress=on_progress
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,9 @@ def serve(
     host: str | None = None,
     mlflow_port: int | None = None,
     postgres_port: int | None = None,
+    import_from: Path | None = None,
     stop: Stop,
+    on_progress: Progress = lambda what, done, total: None,
     on_start: Callable[[Started], None] = lambda started: None,
     say: Say = lambda text: None,
 ) -> None:
@@ -92,7 +110,9 @@ def serve(
         host: the name by which others reach this machine, or an address; if None, only this machine reaches it.
         mlflow_port: of the MLflow server; if None the last one, or a free one.
         postgres_port: the same for PostgreSQL.
+        import_from: a single machine's `.lab`, what it holds is moved here before others see this server.
         stop: ends it.
+        on_progress: called with what is being moved, how much of it is done, and of how much.
         on_start: called once both answer.
         say: called with what the user should know besides.
 
@@ -102,9 +122,15 @@ def serve(
     with opened(folder, host, mlflow_port, postgres_port, say) as services, _stopping(services):
         try:
             _start(services, stop, say)
-            server = services.file()
-            server.write(services.home.server_file)
-            on_start(Started(server, services.home.server_file))
+            started = Started(services.file(), services.home.server_file)
+            if import_from is not None:
+                say(str(started.take_over(import_from, _interrupted(on_progress, stop))))
+            elif any((started.file.parent / name).exists() for name in _SINGLE):
+                say(
+                    "Studies and runs that this folder has already can be moved here: lab serve --import .lab"
+                )
+            started.server.write(started.file)
+            on_start(started)
             _keep(services, stop, say)
         except Stopped:
             pass
@@ -157,7 +183,9 @@ def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, sa
         ("PostgreSQL", wanted.postgres_port, settings.postgres_port),
     ):
         if old != new:
-            say(f"Another program uses port {old}: {what} has {new} now, so workers must be started again")
+            say(
+                f"Another program uses port {old}, so {what} has moved to {new}: restart workers that use the old one"
+            )
     if settings != before:
         settings.write(home.settings)
     return settings
@@ -181,6 +209,17 @@ def _create_tables(services: Services) -> None:
         study.open_storage(services.postgres.url(STUDIES)).engine.dispose()
     except StudyError as error:
         raise StudyError(f"{error}. After an update of lab, use `lab serve --upgrade`") from None
+
+
+def _interrupted(on_progress: Progress, stop: Stop) -> Progress:
+    """Return the same, which breaks off what reports its progress when a stop is asked for."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if stop():
+            raise Stopped
+        on_progress(what, done, total)
+
+    return report
 
 
 @contextmanager
@@ -227,9 +266,9 @@ class _Keeper:
             try:
                 self._service.start(self._stop)
             except (LabError, OSError) as error:
-                self._say(f"{error}. It is tried again")
+                self._say(f"{error}. Trying again")
             else:
-                self._say(f"{self._service.name} runs again")
+                self._say(f"{self._service.name} is running again")
                 return
 
     def _next_pause(self) -> float:
@@ -240,4 +279,4 @@ class _Keeper:
     def _told(self, code: int) -> str:
         name, log = self._service.name, self._service.log
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{name} {how} and is started again; its log is {log}"
+        return f"{name} {how} and is being restarted; its log is {log}"

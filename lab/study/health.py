@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -18,6 +17,7 @@ from lab.study.addresses import display_url, parse_address
 from lab.study.faults import reason, translated
 from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
 from lab.study.record import TrialRecord
+from lab.study.storage import clock_ahead
 from lab.study.studies import names_in
 
 __all__ = ["Schema", "Stale", "StorageProbe"]
@@ -82,12 +82,8 @@ class StorageProbe:
 
     def clock(self) -> float | None:
         """Return how many seconds this machine's clock is ahead of the database's; None if that has no clock."""
-        if self._url.get_backend_name() != "postgresql":
-            return None
-        with self._telling(), self._engine.connect() as connection:
-            before = time.time()
-            theirs = connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
-            return (before + time.time()) / 2 - float(theirs)
+        with self._telling():
+            return clock_ahead(self._engine)
 
     def stale(self) -> Stale:
         """Return the labels of running trials whose worker is dead, in lab's studies."""

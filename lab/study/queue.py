@@ -7,7 +7,6 @@ public API, so its own tools show the study too.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -218,7 +217,7 @@ class TrialQueue(StudyView):
         taken = record.trial.state is TrialState.WAITING and self._swap(record.trial_id)
         self._spread = max(self._spread // 2, 1) if taken else min(_SPREAD * self._spread, _MOST_SPREAD)
         if taken and study.seconds is not None and study.began is None:
-            self.note(StudyKey.BEGAN, time.time())
+            self.note(StudyKey.BEGAN, self.storage.now())
         return taken
 
     def _swap(self, trial_id: int) -> bool:

@@ -202,6 +202,7 @@ class StudyRecord:
         gpu_memory: bytes of GPU memory that one trial needs.
         engine: what a supervisor has said last about the engine that runs its workers, as it was noted.
         fault: what keeps it from being trained; empty if nothing does.
+        asked: when it was read, by the clock that `began` is of, in seconds since 1970; None if by this machine's.
     """
 
     name: str
@@ -224,6 +225,7 @@ class StudyRecord:
     gpu_memory: int | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    asked: float | None = None
 
     @classmethod
     def read(cls, name: str, attributes: Mapping[str, Any], *, maximize: bool = True) -> Self:
@@ -266,8 +268,9 @@ class StudyRecord:
 
     @property
     def is_late(self) -> bool:
-        """Whether the deadline is past. Each machine looks at its own clock."""
-        return self.deadline is not None and time.time() >= self.deadline
+        """Whether the deadline was past when the record was read."""
+        now = time.time() if self.asked is None else self.asked
+        return self.deadline is not None and now >= self.deadline
 
     @property
     def starts_none(self) -> bool:

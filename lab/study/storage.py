@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from lab.hold import Stopwatch
 from lab.study.faults import Retry
 from lab.study.record import TrialRecord
 
-__all__ = ["READING", "PatientStorage"]
+__all__ = ["READING", "PatientStorage", "clock_ahead"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+_CLOCK = sa.text("SELECT extract(epoch FROM clock_timestamp())")
+_AGAIN_SECONDS = 600.0  # before the clocks are compared again: somebody may have set one of them
 READING = {"reading": True}  # options of a connection that only reads, and so waits for no writer
 
 
@@ -31,6 +36,16 @@ def _patient(
         return self.patiently(lambda: method(self, *args, **options))
 
     return call
+
+
+def clock_ahead(engine: sa.Engine) -> float | None:
+    """Return how many seconds this machine's clock is ahead of the database's; None if that has no clock of its own."""
+    if engine.url.get_backend_name() != "postgresql":
+        return None
+    with engine.connect() as connection:
+        before = time.time()
+        theirs = connection.execute(_CLOCK).scalar_one()
+        return (before + time.time()) / 2 - float(theirs)
 
 
 class PatientStorage(RDBStorage):
@@ -47,7 +62,16 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, patiently: Retry, database: str, **options: Any) -> None:
         self.patiently = patiently
         self.database = database
+        self._ahead = 0.0
+        self._compared: Stopwatch | None = None
         super().__init__(url, **options)
+
+    def now(self) -> float:
+        """Return the time by the database's clock, in seconds since 1970: machines' own clocks may differ."""
+        if self._compared is None or self._compared.seconds > _AGAIN_SECONDS:
+            self._ahead = self.patiently(lambda: clock_ahead(self.engine)) or 0.0
+            self._compared = Stopwatch()
+        return time.time() - self._ahead
 
     create_new_study = _patient(RDBStorage.create_new_study)
     delete_study = _patient(RDBStorage.delete_study)

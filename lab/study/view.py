@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -66,7 +67,7 @@ class StudyView:
     def record(self) -> StudyRecord:
         """Return what is noted of the study now."""
         attributes = self.storage.get_study_user_attrs(self.study_id)
-        return StudyRecord.read(self.name, attributes, maximize=self._maximizes_first)
+        return self._timed(StudyRecord.read(self.name, attributes, maximize=self._maximizes_first))
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the study's own trials in any of `states` (all if none is given) as Optuna has them, by number."""
@@ -163,7 +164,12 @@ class StudyView:
         """Return the study's record as far as `keys` tell, without reading what may be long."""
         rows = self.rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
         with translated(self.storage.database):
-            return StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
+            found = StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
+        return self._timed(found)
+
+    def _timed(self, record: StudyRecord) -> StudyRecord:
+        """Return a record that knows the time by the database's clock if a deadline depends on that."""
+        return record if record.deadline is None else replace(record, asked=self.storage.now())
 
     def _waits(self) -> bool:
         return bool(self._next_waiting(0, most=1))

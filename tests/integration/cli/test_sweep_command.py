@@ -43,7 +43,7 @@ def test_failed_cells_are_told_by_the_exit_code(swept_with_failures: Any) -> Non
     assert "retry them with: lab sweep tiny.yaml --retry-failed" in stdout
     status = swept_with_failures("status", "tiny").stdout
     assert "3 complete, 3 failed" in status
-    assert "failed   lr=0.01 relu mnist: DataError: mnist is missing" in status
+    assert "failed   lr=0.01 relu mnist: MissingDataError: mnist is missing" in status
 
 
 @pytest.mark.parametrize(

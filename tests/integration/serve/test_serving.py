@@ -175,8 +175,10 @@ def test_what_crashes_is_started_again(serving: Serving) -> None:
     note(serving, "kept")
     serving.postgres().kill()
     serving.mlflow().kill()
-    serving.until(lambda: "PostgreSQL 18 runs again" in serving.said and "MLflow runs again" in serving.said)
-    assert "was killed by signal 9 and is started again; its log is" in serving.said
+    serving.until(
+        lambda: "PostgreSQL 18 is running again" in serving.said and "MLflow is running again" in serving.said
+    )
+    assert "was killed by signal 9 and is being restarted; its log is" in serving.said
     assert noted(serving) == ({"kept"}, {"kept", "Default"})
 
 
@@ -225,3 +227,21 @@ def test_the_databases_of_an_older_postgresql_are_moved(serving: Serving) -> Non
     serving.start()
     assert f"Starting PostgreSQL {newer} and MLflow\n" in serving.said
     assert noted(serving) == ({"kept"}, {"kept", "Default"})
+
+
+@pytest.mark.slow
+def test_what_a_folder_has_already_is_imported(serving: Serving) -> None:
+    (serving.folder / "grid.yaml").write_text(
+        "name: tiny\nbase: {dataset: digits}\ngrid: {lr: [0.01, 0.02]}\n"
+    )
+    queued = serving.run("submit", "grid.yaml")
+    assert queued.returncode == 0, queued.stderr
+    serving.start()
+    assert "can be moved here: lab serve --import .lab\n" in serving.said
+    assert serving.run("status").stdout == "No studies yet: `lab sweep GRID` creates one\n"
+    imported = serving.run("serve", "--import", ".lab")
+    assert imported.stdout.startswith("Imported 1 study (tiny) with 2 trials"), imported.stderr
+    assert serving.run("status").stdout == "tiny: 2 waiting\n"
+    again = serving.run("serve", "--import", ".lab")
+    assert again.returncode == 2
+    assert "was imported before" in again.stderr

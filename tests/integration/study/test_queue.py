@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from optuna.trial import TrialState
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
-from lab.study import TrialQueue, open_storage, open_study, requeue_dead, study_status
+from lab.study import TrialQueue, open_storage, open_study, put_back_gone, requeue_dead, study_status
 from lab.study.distributions import accept
+from lab.study.forecast import Forecast
 from lab.study.record import TrialRecord
 
 
@@ -234,3 +236,28 @@ def test_who_is_often_too_slow_still_finds_each_trial_that_is_for_it(url: str) -
     left = [trial.number for trial in queue.trials(TrialState.WAITING)]
     assert left == list(range(0, 30, 2))
     assert len(claims) == len(set(claims)) == 12
+
+
+def test_how_long_a_trial_takes_and_what_time_it_is(url: str) -> None:
+    queue = make_queue(url, 2)
+    claim = queue.claim()
+    assert claim is not None
+    queue.complete(claim.trial_id, 0.5)
+    (waiting,) = queue.records(TrialState.WAITING)
+    seconds = Forecast(queue).seconds(waiting)
+    assert seconds is not None
+    assert 0 <= seconds < 60
+    assert queue.storage.now() == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize("word", [requeue_dead, put_back_gone])
+def test_a_worker_that_its_launcher_knows_to_have_exited(url: str, word: Any) -> None:
+    queue = make_queue(url, 1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, "worker", "another:7:1.00")
+    word(queue, ["another:7:1.00"])
+    assert queue.waiting() == 1
+    assert queue.claim() is not None
+    word(queue, ["another:7:1.00"])
+    assert [trial.state for trial in queue.trials()][-1] is TrialState.RUNNING
