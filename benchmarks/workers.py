@@ -30,6 +30,7 @@ __all__ = ["run"]
 
 _STUDY = "workers"
 _FACTS = 12  # attributes that a worker notes of a finished trial
+_AT_ONCE = 4  # workers of one process that open the study at a time: more would only wait for its CPU
 _RESERVE = 50  # connections besides the workers'
 
 
@@ -141,11 +142,13 @@ def serve(order: Order, pipe: Connection) -> None:
     """Be `order.workers` workers; report to the other end of `pipe` when they are ready, and how it went."""
     report, lock = Report(), threading.Lock()
     ready, go = threading.Barrier(order.workers + 1), threading.Event()
+    opening = threading.Semaphore(_AT_ONCE)
 
     def one() -> None:
         queue: TrialQueue | None = None
         try:
-            queue = TrialQueue(open_storage(order.url, wait=True), _STUDY)
+            with opening:
+                queue = TrialQueue(open_storage(order.url, wait=True), _STUDY)
         except Exception as error:  # noqa: BLE001
             with lock:
                 report.errors[f"opening: {type(error).__name__}: {error}"[:300]] += 1

@@ -73,7 +73,8 @@ _OPTIONS = (
         "--gpus-per-worker",
         type=_Amount(min=0),
         metavar="N",
-        help="GPUs that each worker asks Slurm or Ray for; of Ray also a fraction of one, such as 0.5.  [default: 0]",
+        help="GPUs that each worker asks Slurm or Ray for; of Ray also a fraction of one, such as 0.5.  "
+        "[default: 0; with Ray 1 if its cluster has GPUs]",
     ),
     click.option(
         "--time",
@@ -91,7 +92,7 @@ _OPTIONS = (
     click.option(
         "--address",
         metavar="ADDRESS",
-        help="Ray's address, e.g. ray://head:10001.  [default: RAY_ADDRESS, or the cluster of this machine]",
+        help="Ray's address, e.g. ray://head:10001.  [default: RAY_ADDRESS, or a Ray that is started on this machine]",
     ),
 )
 

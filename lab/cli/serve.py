@@ -51,15 +51,17 @@ password is needed on this machine too, since other users can reach its ports. C
 @click.option(
     "--host",
     metavar="NAME",
-    help="Name or address of this machine, by which others reach it; 0.0.0.0: any.  [default: only this machine]",
+    help="Name or address by which others reach this machine; 0.0.0.0 for all of them.  [default: only this machine]",
 )
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port of MLflow.  [default: the last, or a free one]"
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of MLflow.  [default: the last one used, or a free one]",
 )
 @click.option(
     "--postgres-port",
     type=click.IntRange(1, 65535),
-    help="Port of PostgreSQL.  [default: the last, or a free one]",
+    help="Port of PostgreSQL.  [default: the last one used, or a free one]",
 )
 @click.option(
     "--import",

@@ -35,7 +35,7 @@ Examples:
 @click.option(
     "--waiting",
     is_flag=True,
-    help="Print only how many trials wait that a worker could start now.",
+    help="Print only the number of waiting trials that a worker could start now.",
 )
 @format_option("table", "json")
 @store_options

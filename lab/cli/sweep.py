@@ -70,7 +70,7 @@ GPU is retried with a GPU to itself before it fails.""",
 @click.option(
     "--detach",
     is_flag=True,
-    help="Queue the cells and the jobs, and return; the jobs go on by themselves. With Slurm.",
+    help="Submit the cells and the jobs, and return; the jobs finish the study on their own. Only with Slurm.",
 )
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")

@@ -110,7 +110,7 @@ def _engine_of(name: str, document: Document | None) -> str:
         raise ConfigError(document.fault((name,), "must be a mapping, as in {engine: slurm, time: 4h}"))
     engine = profile.get("engine", name if name in ENGINES else None)
     if engine is None:
-        raise ConfigError(document.fault((name,), f"lacks its engine: one of {', '.join(ENGINES)}"))
+        raise ConfigError(document.fault((name,), f"needs `engine`: one of {', '.join(ENGINES)}"))
     if engine not in ENGINES:
         known = f"{suggest(str(engine), ENGINES)} Known: {', '.join(ENGINES)}"
         raise ConfigError(document.fault((name, "engine"), f"unknown engine {str(engine)!r}.{known}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,8 +21,8 @@ from lab.engines.node import Origin
 from lab.engines.ray_cluster import RayCluster
 from lab.engines.ray_worker import SECRETS, Heard, Place, RayWorker
 from lab.engines.seats import Seat
-from lab.errors import ConfigError
-from lab.study import Event, TrialEnded, TrialStarted, WorkerDied, WorkerSettings
+from lab.errors import ConfigError, ResourceError
+from lab.study import Event, TrialStarted, WorkerDied, WorkerSettings
 from lab.wording import counted
 
 __all__ = ["RayLauncher"]
@@ -30,7 +31,12 @@ _MOST_CRASHES = 5  # processes of a worker that died in a row before they began 
 _CALLS_AT_ONCE = 8  # of an actor: `run`, `listen`, `stop`, and what is left of those when a connection breaks
 _LOOK_SECONDS = 5.0  # between looks at what nodes there are
 _PARTS = 10_000  # of a GPU, which Ray counts
+_SILENT_SECONDS = 10.0  # after which a process that was lost, and not started anew, is thought dead
 _DEATH_SECONDS = 10.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ASIDE = re.compile(
+    r"\s|ray::|traceback|The actor died", re.IGNORECASE
+)  # lines without the reason for an end
 
 
 @dataclass
@@ -38,7 +44,8 @@ class _Worker:
     """A worker whose end has not been heard; `call` is the one call of its actor that is waited for.
 
     `place` is None while the actor waits to be placed, and once its process is thought dead: then `lost` is the place
-    it had. `heard` counts the events of this process, `crashes` the processes that died before they began a trial.
+    it had, `missed` since when, and `mourned` whether its death was told. `heard` counts the events of this process,
+    `crashes` the processes in a row that died before they began a trial.
     """
 
     actor: Any
@@ -46,14 +53,16 @@ class _Worker:
     call: Any = None
     place: Place | None = None
     lost: Place | None = None
-    trial: TrialStarted | None = None
+    missed: float = 0.0
+    mourned: bool = False
     heard: int = 0
     crashes: int = 0
     stopped: bool = False
 
     def find(self) -> None:
         """Ask its process where it is; Ray answers once there is one, and repeats this when that dies."""
-        self.lost, self.place = self.place or self.lost, None
+        if self.place is not None:
+            self.lost, self.place, self.missed, self.mourned = self.place, None, time.monotonic(), False
         self.call = self.actor.where.options(max_task_retries=-1).remote()
 
     def listen(self, place: Place) -> None:
@@ -65,15 +74,7 @@ class _Worker:
         """Take in what it has said."""
         self.heard += 1
         if isinstance(event, TrialStarted):
-            self.trial, self.crashes = event, 0
-        elif isinstance(event, TrialEnded):
-            self.trial = None
-
-    def bury(self, why: str) -> Iterator[WorkerDied]:
-        """Yield that its trial has lost its worker, unless that was said or there is none."""
-        trial, self.trial = self.trial, None
-        if trial is not None:
-            yield WorkerDied(trial.number, trial.label, why)
+            self.crashes = 0
 
 
 class RayLauncher:
@@ -94,7 +95,7 @@ class RayLauncher:
 
     Raises:
         ConfigError: `num_gpus` is more than 1, or an object registered under a name cannot be sent to other processes.
-        ResourceError: Ray is not installed, or the cluster cannot be reached or used.
+        LabError: Ray is not installed, or the cluster cannot be reached or used.
     """
 
     def __init__(
@@ -122,10 +123,10 @@ class RayLauncher:
         self._runtime_env = dict(runtime_env or {})
         self._workers: dict[int, _Worker] = {}
         self._started = 0
-        self._fits: tuple[float, bool] = (
-            -math.inf,
+        self._fits, self._looked = (
             True,
-        )  # when that was looked up, and whether any node fits
+            -math.inf,
+        )  # whether any node has what a worker needs, and when that was seen
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -153,24 +154,12 @@ class RayLauncher:
 
     def start(self, settings: WorkerSettings, seat: Seat) -> int:
         """Ask Ray for an actor; return its worker's number."""
-        number = self._started
-        gpus = self._gpus_of(seat)
-        secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
-        actor = (
-            self._ray.remote(RayWorker)
-            .options(
-                num_cpus=self._num_cpus,
-                num_gpus=gpus,
-                resources=self._resources,
-                runtime_env=self._runtime_env,
-                max_restarts=-1,  # a limit would count lost nodes, too; what only crashes is ended below
-                max_concurrency=_CALLS_AT_ONCE,
+        number, gpus = self._started, self._gpus_of(seat)
+        with self._cluster.asked():
+            worker = _Worker(
+                self._actor(settings, gpus), {"GPU": gpus, "CPU": self._num_cpus, **self._resources}
             )
-            .remote(self._origin, asdict(settings), secrets)
-        )
-        demand = {"GPU": gpus, "CPU": self._num_cpus, **self._resources}
-        worker = _Worker(actor, {name: amount for name, amount in demand.items() if amount})
-        worker.find()
+            worker.find()
         self._workers[number] = worker
         self._started += 1
         return number
@@ -193,22 +182,22 @@ class RayLauncher:
         for number in list(self._workers) if worker is None else [worker]:
             asked = self._workers[number]
             asked.stopped = True
-            if asked.place is None:  # it runs nothing: it is told to only when it has said where it is
-                self._ray.kill(asked.actor)
-            else:
-                asked.actor.stop.remote()
+            with self._cluster.asked():
+                if asked.place is None:  # it runs nothing: it is told to only when it has said where it is
+                    self._ray.kill(asked.actor)
+                else:
+                    asked.actor.stop.remote()
 
     def kill(self) -> None:
         """End every worker at once; what they trained since their last checkpoints is lost."""
         workers = list(self._workers.values())
         self._workers.clear()
+        calls = [worker.call for worker in workers]
         with suppress(Exception):  # without a connection they end by themselves
             for worker in workers:
                 self._ray.kill(worker.actor)
-            if workers:
-                self._ray.wait(
-                    [each.call for each in workers], num_returns=len(workers), timeout=_DEATH_SECONDS
-                )
+            if calls:
+                self._ray.wait(calls, num_returns=len(calls), timeout=_DEATH_SECONDS)
         _await_end([worker.place for worker in workers])
 
     def pending(self) -> Collection[int]:
@@ -221,10 +210,11 @@ class RayLauncher:
         places = [worker.place for worker in self._workers.values() if worker.place is not None]
         parts = []
         if waiting:
-            fitting = "" if self._any_node_fits(waiting[0].demand) else "; no node has that now"
-            parts.append(
-                f"{len(waiting)} waiting for resources ({_in_words(waiting[0].demand)} each{fitting})"
+            demand = waiting[0].demand
+            each = f"{_in_words(demand)} each" + (
+                "" if self._any_node_fits(demand) else "; no node has that now"
             )
+            parts.append(f"{len(waiting)} waiting for resources ({each})")
         if places:
             nodes = counted(len({place.node for place in places}), "node")
             parts.append(f"{len(places)} running on {nodes}")
@@ -235,19 +225,31 @@ class RayLauncher:
         """The number of workers that share a GPU."""
         return math.floor(1 / self._num_gpus)
 
+    def _actor(self, settings: WorkerSettings, gpus: float) -> Any:
+        options = {
+            "num_cpus": self._num_cpus,
+            "num_gpus": gpus,
+            "resources": self._resources,
+            "runtime_env": self._runtime_env,
+            "max_restarts": -1,  # a limit would count lost nodes, too; `_placed` ends what only crashes
+            "max_concurrency": _CALLS_AT_ONCE,
+        }
+        secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
+        return self._ray.remote(RayWorker).options(**options).remote(self._origin, asdict(settings), secrets)
+
     def _gpus_of(self, seat: Seat) -> float:
         if not seat.device.is_gpu:
             return 0.0
-        if seat.share == Fraction(1, self._per_gpu):
+        if self._num_gpus and seat.share == Fraction(1, self._per_gpu):
             return self._num_gpus
         return math.floor(seat.share * _PARTS) / _PARTS
 
     def _any_node_fits(self, demand: Mapping[str, float]) -> bool:
-        looked, fits = self._fits
-        if time.monotonic() - looked > _LOOK_SECONDS:
-            fits = self._cluster.fits(demand)
-            self._fits = (time.monotonic(), fits)
-        return fits
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            with suppress(ResourceError):
+                self._fits = self._cluster.fits(demand)
+        return self._fits
 
     def _answered(self, calls: list[Any], timeout: float) -> list[Any]:
         """Return the calls that have been answered; wait at most `timeout` seconds for the first."""
@@ -285,14 +287,10 @@ class RayLauncher:
             worker.listen(place)
             return
         if lost is not None:
-            worker.crashes += lost.node in self._cluster.living()
-            yield from worker.bury(
-                f"its process on {lost.host} died, and Ray started another on {place.host}"
-            )
+            yield from self._mourn(worker, lost)
         if worker.crashes >= _MOST_CRASHES:
-            yield Exited(
-                1, f"its process died {worker.crashes} times on {place.host}; Ray's log of its node says more"
-            )
+            said = f"its process on {place.host} died {worker.crashes} times before it began a trial"
+            yield Exited(1, f"{said}; the log of its Ray node says more")
         elif worker.stopped:
             yield Exited(0)
         else:
@@ -310,17 +308,23 @@ class RayLauncher:
             worker.listen(worker.place)
 
     def _miss(self) -> Iterator[tuple[int, WorkerDied]]:
-        """Yield which trials were lost with their nodes, however long Ray needs to find others."""
-        missed = {
-            number: worker.lost for number, worker in self._workers.items() if worker.lost and worker.trial
-        }
-        if not missed:
+        """Yield which workers have lost their process, however long Ray needs to place them again."""
+        for number, worker in list(self._workers.items()):
+            if worker.lost is not None and not worker.mourned:
+                late = time.monotonic() - worker.missed > _SILENT_SECONDS
+                if late or worker.lost.node not in self._cluster.living():
+                    for died in self._mourn(worker, worker.lost):
+                        yield number, died
+
+    def _mourn(self, worker: _Worker, lost: Place) -> Iterator[WorkerDied]:
+        """Yield, once, that a worker's process has died, or was lost with its node; which trial it had is known."""
+        if worker.mourned:
             return
-        living = self._cluster.living()
-        for number, lost in missed.items():
-            if lost is not None and lost.node not in living:
-                for died in self._workers[number].bury(f"its node {lost.host} was lost"):
-                    yield number, died
+        worker.mourned = True
+        blameless = lost.node not in self._cluster.living()
+        worker.crashes += not blameless
+        why = f"Ray has lost its node {lost.host}" if blameless else f"its process on {lost.host} died"
+        yield WorkerDied(-1, "", why, blameless)
 
 
 def _gone(worker: _Worker, error: Exception) -> Exited:
@@ -331,11 +335,12 @@ def _gone(worker: _Worker, error: Exception) -> Exited:
 
 
 def _reason(error: Exception) -> str:
-    """Return why an actor has ended, on one line: not who it was, nor where in Ray."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line[0].isspace()]
-    reason = " ".join(lines[1:][-2:] or lines) or type(error).__name__
+    """Return why an actor has ended, on one line: not which it was, nor where in Ray."""
+    text = _COLOURS.sub("", str(error))
+    lines = [line for line in text.splitlines() if line.strip() and not _ASIDE.match(line)]
+    reason = " ".join(lines[-2:]) or text.partition("\n")[0] or type(error).__name__
     if "No module named 'lab" in reason:
-        reason += ". Install lab on the nodes, or name it in `runtime_env`"
+        reason += ". Install this version of lab on the nodes, or name it in `runtime_env`"
     return reason
 
 
@@ -350,4 +355,4 @@ def _await_end(places: Sequence[Place | None]) -> None:
 
 
 def _in_words(demand: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in demand.items())
+    return ", ".join(f"{amount:g} {name}" for name, amount in demand.items() if amount)

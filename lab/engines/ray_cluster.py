@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
+from lab.engines.missing_extras import require
 from lab.errors import ResourceError
 
 __all__ = ["RayCluster"]
@@ -35,17 +37,19 @@ class RayCluster:
     A program that is connected already stays so; otherwise this connects it, until `close`.
 
     Args:
-        address: `host:port` of a cluster, `ray://host:port` of its client server, `auto` for the one that runs on this
-            machine; None for the one that `RAY_ADDRESS` names, or else for a Ray of this program alone.
+        address: `host:port` of a cluster, `ray://host:port` of its client server, `auto` for any that has a node on
+            this machine, `local` for one of this program alone. None, as in Ray, for the one that `RAY_ADDRESS` names
+            or that `ray start` has started on this machine, and otherwise for one of this program alone.
 
     Raises:
-        ResourceError: Ray is not installed, or the cluster cannot be reached or used.
+        LabError: Ray is not installed, or the cluster cannot be reached or used.
     """
 
     def __init__(self, address: str | None = None) -> None:
-        address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
-        _set_defaults(_HERE if address == _LOCAL else _PATIENCE)
-        self.ray: Any = _imported()
+        address = address or os.environ.get("RAY_ADDRESS") or _started_here() or _LOCAL
+        for name, value in (_HERE if address == _LOCAL else _PATIENCE).items():
+            os.environ.setdefault(name, value)
+        self.ray: Any = require("ray", "ray", "--on ray")
         self._connected = False
         if not self.ray.is_initialized():
             _check_reachable(address)
@@ -63,9 +67,18 @@ class RayCluster:
         """Whether all its nodes are this machine."""
         return all(node["NodeManagerHostname"] == socket.gethostname() for node in self.nodes())
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Raise a `ResourceError` if the cluster does not answer inside the block."""
+        try:
+            yield
+        except (ConnectionError, self.ray.exceptions.RayError) as error:
+            raise ResourceError(f"The Ray cluster does not answer: {_on_one_line(error)}") from error
+
     def nodes(self) -> list[Mapping[str, Any]]:
-        """Return its living nodes."""
-        return [node for node in self.ray.nodes() if node["Alive"]]
+        """Return its living nodes; raises like `asked`."""
+        with self.asked():
+            return [node for node in self.ray.nodes() if node["Alive"]]
 
     def living(self) -> set[str]:
         """Return the ids of its living nodes."""
@@ -95,18 +108,15 @@ class RayCluster:
         self.ray._private.worker._worker_logs_enabled = False
 
 
-def _imported() -> ModuleType:
+def _started_here() -> str | None:
+    """Return the address of the cluster that `ray start` has last started on this machine, if it still runs."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
-        import ray
-    except ImportError as error:
-        raise ResourceError(f"Ray is not installed ({error}): pip install 'lab[ray]'") from None
-    module: ModuleType = ray  # where it is not installed, mypy knows no more of it
-    return module
-
-
-def _set_defaults(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
+        address = (Path(folder) / "ray" / "ray_current_cluster").read_text().strip()
+        _check_reachable(address)
+    except (OSError, ResourceError):
+        return None
+    return address
 
 
 def _check_reachable(address: str) -> None:
@@ -129,14 +139,18 @@ def _check_reachable(address: str) -> None:
 
 
 def _explained(address: str, error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:6]) or type(error).__name__
+    said = _on_one_line(error)
     if "ersion mismatch" in said:
         return f"The Ray cluster at {address} needs the Ray and Python that it runs: {said}"
     if "ray[client]" in said:
         return f"{address} needs Ray's client: pip install 'lab[ray]'"
     what = "Ray cannot be started here" if address == _LOCAL else f"Ray at {address} cannot be used"
     return f"{what}: {said}"
+
+
+def _on_one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:6]) or type(error).__name__
 
 
 @contextmanager

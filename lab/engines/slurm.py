@@ -231,7 +231,8 @@ class SlurmLauncher:
                 yield number, self._exited(number, Exited(values[EXITED], values["error"]))
                 return
             else:
-                yield number, event_from(values)
+                with suppress(ValueError):  # of another version of lab, which says more
+                    yield number, event_from(values)
         late = worker.ended is not None and time.monotonic() >= worker.ended + self._jobs.late_seconds
         if late and number in self._workers:
             yield number, self._exited(number, self._end_of(worker))

@@ -183,7 +183,9 @@ def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, sa
         ("PostgreSQL", wanted.postgres_port, settings.postgres_port),
     ):
         if old != new:
-            say(f"Another program uses port {old}: {what} has {new} now, so workers must be started again")
+            say(
+                f"Another program uses port {old}, so {what} has moved to {new}: restart workers that use the old one"
+            )
     if settings != before:
         settings.write(home.settings)
     return settings
@@ -264,9 +266,9 @@ class _Keeper:
             try:
                 self._service.start(self._stop)
             except (LabError, OSError) as error:
-                self._say(f"{error}. It is tried again")
+                self._say(f"{error}. Trying again")
             else:
-                self._say(f"{self._service.name} runs again")
+                self._say(f"{self._service.name} is running again")
                 return
 
     def _next_pause(self) -> float:
@@ -277,4 +279,4 @@ class _Keeper:
     def _told(self, code: int) -> str:
         name, log = self._service.name, self._service.log
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{name} {how} and is started again; its log is {log}"
+        return f"{name} {how} and is being restarted; its log is {log}"

@@ -175,8 +175,10 @@ def test_what_crashes_is_started_again(serving: Serving) -> None:
     note(serving, "kept")
     serving.postgres().kill()
     serving.mlflow().kill()
-    serving.until(lambda: "PostgreSQL 18 runs again" in serving.said and "MLflow runs again" in serving.said)
-    assert "was killed by signal 9 and is started again; its log is" in serving.said
+    serving.until(
+        lambda: "PostgreSQL 18 is running again" in serving.said and "MLflow is running again" in serving.said
+    )
+    assert "was killed by signal 9 and is being restarted; its log is" in serving.said
     assert noted(serving) == ({"kept"}, {"kept", "Default"})
 
 

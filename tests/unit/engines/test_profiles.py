@@ -146,7 +146,7 @@ def test_unknown_names(files: Files) -> None:
     assert faults("gpu") == [
         "lab.yaml:1: gpu.engine: unknown engine 'slum'. Did you mean 'slurm'? Known: local, slurm, ray"
     ]
-    assert faults("none") == ["lab.yaml:2: none: lacks its engine: one of local, slurm, ray"]
+    assert faults("none") == ["lab.yaml:2: none: needs `engine`: one of local, slurm, ray"]
     assert faults("list") == ["lab.yaml:3: list: must be a mapping, as in {engine: slurm, time: 4h}"]
 
 
