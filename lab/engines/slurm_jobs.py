@@ -110,7 +110,7 @@ class SlurmJobs:
     def stop(self, ids: Sequence[str]) -> None:
         """Cancel what is pending, and send SIGTERM to what runs; Slurm knows best which is which."""
         slurm_queue.cancel(ids, pending=True)
-        slurm_queue.signal_jobs(ids, "TERM")
+        slurm_queue.signal_jobs(ids, "TERM", full=self._options.get("use_srun") is False)
 
     def kill(self, ids: Sequence[str]) -> None:
         """Kill and cancel jobs; if Slurm does not answer, they are left to it."""
@@ -210,6 +210,8 @@ def _slurm_options(options: Mapping[str, Any], *, requeue: bool) -> dict[str, An
     given = dict(options)
     if given.get("exclusive") is False:
         del given["exclusive"]
+    if given.get("use_srun") is False:  # the script, which then waits for the worker, gets its signals too
+        given["setup"] = ["trap '' TERM USR2", *(given.get("setup") or [])]
     return ours | given | {"additional_parameters": more}
 
 

@@ -128,10 +128,14 @@ def job_here(job: str) -> Job:
     return Job(state, reason, node)
 
 
-def signal_jobs(ids: Sequence[str], signal: str) -> None:
-    """Send a signal to what runs of these jobs; raises `SilentError`."""
+def signal_jobs(ids: Sequence[str], signal: str, *, full: bool = False) -> None:
+    """Send a signal to the steps of those of these jobs that run, or to all of their processes (`full`).
+
+    Raises:
+        SilentError: Slurm does not answer.
+    """
     for some in _parts(ids):
-        _tell("scancel", "--state=RUNNING", f"--signal={signal}", *some)
+        _tell("scancel", "--state=RUNNING", f"--signal={signal}", *(["--full"] if full else []), *some)
 
 
 def cancel(ids: Sequence[str], *, pending: bool = False) -> None:

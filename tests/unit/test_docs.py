@@ -15,7 +15,7 @@ from lab import registry
 from lab.cli import main
 from lab.config import PRESETS, TrialConfig, load_grid
 from lab.config.search import SearchFile
-from lab.engines import engine_keys
+from lab.engines import engine_keys, find_profile
 from lab.registry import Registry
 from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
@@ -65,7 +65,7 @@ def _commands(document: str) -> list[str]:
     return re.findall(r"^\s*(?:docker compose run --rm )?lab (\w+ .*)", "\n".join(blocks), re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS[:4])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_in_the_documents_exist(document: str) -> None:
     for line in _commands(document):
         name, *arguments = shlex.split(line.replace("…", ""), comments=True)
@@ -83,6 +83,14 @@ def yaml_blocks() -> list[str]:
 def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(block)
     assert load_grid(tmp_path / "grid.yaml").space.size > 0
+
+
+def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "CLUSTER.md").read_text(), re.DOTALL)
+    Path("lab.yaml").write_text("".join(blocks))
+    assert [find_profile(name).engine for name in ("gpu", "rays")] == ["slurm", "ray"]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "grids").glob("*.yaml")), ids=lambda file: file.stem)

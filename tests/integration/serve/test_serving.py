@@ -13,6 +13,8 @@ import requests
 from lab.serve.binaries import found_binaries
 from tests.integration.serve.conftest import Serving
 
+pytestmark = pytest.mark.timeout(600)  # MLflow takes long to start on a busy machine
+
 SEARCH = "api/2.0/mlflow/experiments/search"
 
 

@@ -77,6 +77,12 @@ def test_options_of_the_user_come_first(says: Says, tmp_path: Path) -> None:
     assert "exclusive" not in script
 
 
+def test_without_srun_the_script_outlives_its_workers_signals(says: Says, tmp_path: Path) -> None:
+    _, script = submitted(tmp_path, {"use_srun": False, "setup": ["module load cuda"]})
+    assert "\ntrap '' TERM USR2\nmodule load cuda\n" in script
+    assert "srun --unbuffered" not in script
+
+
 def test_only_the_owner_sees_what_is_submitted(says: Says, tmp_path: Path) -> None:
     submitted(tmp_path, {})
     assert stat.S_IMODE((tmp_path / "slurm" / "now").stat().st_mode) == 0o700
