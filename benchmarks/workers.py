@@ -158,7 +158,7 @@ def serve(order: Order, pipe: Connection) -> None:
             _work(queue, order, report, lock)
 
     open_storage(order.url).engine.dispose()  # imports what it needs: not from several threads at once
-    threads = [threading.Thread(target=one) for _ in range(order.workers)]
+    threads = [threading.Thread(target=one, daemon=True) for _ in range(order.workers)]
     began = time.time()
     for thread in threads:
         thread.start()

@@ -36,8 +36,8 @@ _UNSEEN_SECONDS = 60.0  # until a job that Slurm does not list is thought to be 
 class _Worker:
     """A worker; `job` is the id of its job once it is submitted.
 
-    `began`, `asked` and `refused` are whether it has said that it began, was asked to stop, and got no job; `ended` is
-    when its job was first found to have ended.
+    `seen` is how its job was last seen, and `missed` how often in a row it was not; `ended` when it was first found to
+    have ended. `began`, `asked` and `refused` are whether it has said that it began, was asked to stop, and got no job.
     """
 
     settings: WorkerSettings
@@ -46,6 +46,7 @@ class _Worker:
     job: str = ""
     seen: Job | None = None
     submitted: float = 0.0
+    missed: int = 0
     began: bool = False
     asked: bool = False
     refused: bool = False
@@ -55,6 +56,23 @@ class _Worker:
     def is_pending(self) -> bool:
         """Whether it has no place yet."""
         return not self.began and (self.seen is None or self.seen.is_pending)
+
+    def look(self, found: Job | None) -> None:
+        """Note what its engine says of its job; it is gone if it is missing twice in a row, having been there."""
+        if found is None and self.seen is not None and self.seen.has_ended:
+            return
+        now = time.monotonic()
+        self.missed = 0 if found is not None else self.missed + 1
+        if found is not None:
+            self.seen = found
+            ended = found.has_ended
+        else:
+            late = now >= self.submitted + _UNSEEN_SECONDS
+            ended = self.missed > 1 and (self.seen is not None or late)
+        if not ended:
+            self.ended = None
+        elif self.ended is None:
+            self.ended = now
 
 
 class SlurmLauncher:
@@ -101,7 +119,7 @@ class SlurmLauncher:
         self._workers: dict[int, _Worker] = {}
         self._started = 0
         self._read = self._pressed = self._submitted = 0.0  # when it is time to do so again
-        self._trouble = ""
+        self._refusal = self._silence = ""  # why jobs cannot be submitted, or looked for, now
         self._keeps = False  # whether it keeps logs
 
     def __len__(self) -> int:
@@ -159,7 +177,7 @@ class SlurmLauncher:
 
     def notes(self) -> Sequence[str]:
         """Return what jobs wait for, and what is wrong with Slurm."""
-        trouble = [f"slurm: {self._trouble}"] if self._trouble else []
+        trouble = [f"slurm: {said}" for said in (self._refusal, self._silence) if said]
         if self._is_local:
             return trouble
         jobs = [(worker.job, worker.seen) for worker in self._workers.values() if worker.job]
@@ -171,13 +189,15 @@ class SlurmLauncher:
             if not worker.job and (worker.asked or worker.refused):
                 yield number, self._exited(number, Exited(0))
         new = [worker for worker in self._workers.values() if not worker.job]
+        if not new:
+            self._refusal = ""
         if not new or time.monotonic() < self._submitted:
             return
         try:
             self._submit_all(new)
         except SilentError as error:
             self._submitted = time.monotonic() + _RETRY_SECONDS
-            self._trouble = (
+            self._refusal = (
                 f"jobs cannot be submitted now ({error}); tried again every {_RETRY_SECONDS:.0f} s"
             )
         except LabError:
@@ -194,7 +214,7 @@ class SlurmLauncher:
             raise unwritable(self._folder, error) from None
         name = f"lab-{new[0].settings.study}"
         ids = self._jobs.submit(name, run_worker, [self._order(worker) for worker in new])
-        self._trouble = ""
+        self._refusal = ""
         for worker, job in zip(new, ids, strict=True):
             worker.job, worker.submitted = job, time.monotonic()
 
@@ -242,24 +262,14 @@ class SlurmLauncher:
         try:
             found = self._jobs.look()
         except (SilentError, LabError) as error:
-            self._trouble = f"Slurm does not answer ({error}); what runs goes on"
+            self._silence = f"Slurm does not answer ({error}); what runs goes on"
             return
         if found is None:
             return
-        if self._trouble.startswith("Slurm"):
-            self._trouble = ""
-        now = time.monotonic()
+        self._silence = ""
         for worker in self._workers.values():
-            if not worker.job:
-                continue
-            worker.seen, before = found.get(worker.job), worker.seen
-            if worker.seen is None:
-                gone = before is not None or now >= worker.submitted + _UNSEEN_SECONDS
-                worker.seen = before
-            else:
-                gone = worker.seen.has_ended
-            if gone and worker.ended is None:
-                worker.ended = now
+            if worker.job:
+                worker.look(found.get(worker.job))
 
     def _press(self) -> None:
         """Ask those to stop, again, that were asked to."""

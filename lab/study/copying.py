@@ -52,7 +52,8 @@ class StudyCopy:
         url = f"sqlite:///{database}"
         with translated(url, "opened"):
             older = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
-            older.upgrade()
+            if older.get_current_version() != older.get_head_version():
+                older.upgrade()
             older.engine.dispose()
         self._source = open_storage(url)
         self._target = open_storage(target)

@@ -98,7 +98,8 @@ class RunCopy:
         self._source = sa.create_engine(f"sqlite:///{database}", poolclass=sa.NullPool)
         self._target = sa.create_engine(_with_driver(target), poolclass=sa.NullPool)
         with translated(f"sqlite:///{database}", "upgrading the copy"):
-            _utils._upgrade_db(self._source)
+            if _utils._get_schema_version(self._source) != _utils._get_latest_schema_revision():
+                _utils._upgrade_db(self._source)
         with translated(target, "connecting"):
             _utils._verify_schema(self._target)
 

@@ -502,3 +502,54 @@ def test_other_models_and_deleted_experiments_of_the_same_names_are_refused(
         LabError, match=r"'lab' was deleted on the server\. Restore it .* Nothing was imported"
     ):
         target.import_home(home)
+
+
+def test_runs_of_an_earlier_mlflow_are_brought_to_the_present_version(tmp_path: Path, target: Target) -> None:
+    home = tmp_path / ".lab"
+    home.mkdir()
+    older = sa.create_engine(f"sqlite:///{home}/mlflow.db", poolclass=sa.NullPool)
+    revision = earlier_mlflow(older)
+    folder = home / "artifacts" / "old one"
+    with older.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, workspace)"
+                " VALUES (7, 'old one', :at, 'active', 'default')"
+            ),
+            {"at": folder.as_uri()},
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO runs (run_uuid, name, source_type, status, start_time, lifecycle_stage, artifact_uri,"
+                " experiment_id) VALUES ('aa', 'old', 'LOCAL', 'FINISHED', 1, 'active', :at, 7)"
+            ),
+            {"at": (folder / "aa" / "artifacts").as_uri()},
+        )
+    (folder / "aa" / "artifacts").mkdir(parents=True)
+    (folder / "aa" / "artifacts" / "note.txt").write_text("kept")
+    imported = target.import_home(home)
+    assert (imported.studies, imported.runs, imported.files) == ((), 1, 1)
+    assert content(target.database, "SELECT artifact_uri, experiment_id FROM runs") == [
+        ("mlflow-artifacts:/old_one/aa/artifacts", "7")
+    ]
+    assert (target.artifacts / "old_one" / "aa" / "artifacts" / "note.txt").read_text() == "kept"
+    # the original is as it was
+    assert content(f"sqlite:///{home}/mlflow.db.imported", "SELECT version_num FROM alembic_version") == [
+        (revision,)
+    ]
+
+
+def earlier_mlflow(engine: sa.Engine) -> str:
+    """Create the tables of MLflow's database as they were some versions ago; return their revision."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+
+    settings: Any = utils._get_alembic_config(str(engine.url))  # type: ignore[no-untyped-call]
+    revision = [each.revision for each in ScriptDirectory.from_config(settings).walk_revisions()][10]
+    InitialBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, revision)
+    return str(revision)
