@@ -94,7 +94,7 @@ def test_lines_where_there_is_no_terminal() -> None:
         display.update(progress)
         display.update(progress)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert text.splitlines()[0] == " 2/50  [red] one  completed  val_accuracy 0.7500"
+    assert text.splitlines()[0] == " 1/50  [red] one  completed  val_accuracy 0.7500"
     assert text.splitlines()[1].startswith(" 2/50  two  failed  ValueError: long long")
     assert len(text.splitlines()) == 2
 
