@@ -32,6 +32,8 @@ ui: install  ## serve the MLflow UI for the runs in .lab (PORT=5000)
 	http://*|https://*) \
 		echo "MLFLOW_TRACKING_URI is a server; open $(STORE)" ;; \
 	*) \
+		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ -f .lab/server.json ]; then \
+			exec $(BIN)/lab serve --status; fi; \
 		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ ! -f .lab/mlflow.db ]; then \
 			echo "There is no .lab/mlflow.db yet; run: make quickstart"; exit 1; fi; \
 		$(BIN)/lab sync --tracking-uri "$(STORE)" >/dev/null 2>&1; \

@@ -87,8 +87,11 @@ class SweepDisplay:
 
     def update(self, progress: Progress) -> None:
         """Show the progress."""
-        for ended in progress.ended[self._told :]:
-            self._console.print(_line(ended, progress), highlight=False, soft_wrap=True)
+        new = progress.ended[self._told :]
+        over = progress.done + progress.failed - sum(map(_counts, new))
+        for ended in new:
+            over += _counts(ended)
+            self._console.print(_line(ended, over, progress), highlight=False, soft_wrap=True)
             self._told_at = time.monotonic()
         self._told = len(progress.ended)
         self._shown = _table(progress, self._console.width, self._console.height)
@@ -140,9 +143,14 @@ def unverified(cells: int) -> str:
     )
 
 
-def _line(ended: TrialEnded, progress: Progress) -> Text:
-    """Return the line for a trial that has ended."""
-    count = f"{progress.done + progress.failed:>{len(str(progress.total))}}/{progress.total}"
+def _counts(ended: TrialEnded) -> bool:
+    """Whether a trial is over for good: one that was stopped continues later."""
+    return ended.outcome != "killed"
+
+
+def _line(ended: TrialEnded, over: int, progress: Progress) -> Text:
+    """Return the line for a trial that has ended, as the study's `over`-th."""
+    count = f"{over:>{len(str(progress.total))}}/{progress.total}"
     value = "" if ended.value is None else f"  {progress.monitor} {ended.value:.4f}"
     return Text(f"{count}  {ended.label}  {ended.outcome}{value}{'  ' if ended.error else ''}{ended.error}")
 

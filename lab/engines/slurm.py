@@ -253,7 +253,9 @@ class SlurmLauncher:
             else:
                 with suppress(ValueError):  # of another version of lab, which says more
                     yield number, event_from(values)
-        late = worker.ended is not None and time.monotonic() >= worker.ended + self._jobs.late_seconds
+        never_ran = worker.seen is not None and not worker.seen.node
+        patience = 0.0 if never_ran else self._jobs.late_seconds
+        late = worker.ended is not None and time.monotonic() >= worker.ended + patience
         if late and number in self._workers:
             yield number, self._exited(number, self._end_of(worker))
 

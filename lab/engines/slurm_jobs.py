@@ -111,6 +111,7 @@ class SlurmJobs:
         """Cancel what is pending, and send SIGTERM to what runs; Slurm knows best which is which."""
         slurm_queue.cancel(ids, pending=True)
         slurm_queue.signal_jobs(ids, "TERM", full=self._options.get("use_srun") is False)
+        self._looked = 0.0  # to see soon what has come of it
 
     def kill(self, ids: Sequence[str]) -> None:
         """Kill and cancel jobs; if Slurm does not answer, they are left to it."""

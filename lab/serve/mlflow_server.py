@@ -117,8 +117,12 @@ class MlflowServer(Service):
             return False
 
     def _explained(self, what: str) -> str:
-        text = super()._explained(what)
-        return f"{text}. After an update of lab, use `lab serve --upgrade`" if "schema" in text else text
+        if "database schema" in self.last_words():
+            return (
+                "The tables of MLflow are of another version than the MLflow that is installed: "
+                "use `lab serve --upgrade` (it changes them for good; back up first)"
+            )
+        return super()._explained(what)
 
     @property
     def _accounts(self) -> Path:

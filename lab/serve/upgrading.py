@@ -88,5 +88,6 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        said = [line for line in said if "Error" in line] or said  # SQLAlchemy adds the statement and a link
         what = " ".join(command[:-1]).replace(f"{sys.executable} -m ", "")
         raise ResourceError(f"`{what}` failed: {said[-1] if said else f'exit code {done.returncode}'}")

@@ -176,7 +176,7 @@ def test_a_request_that_can_never_be_met_is_said(make: Make, make_grid: MakeGrid
         should_stop=lambda: any("can never start (PartitionConfig" in note for note in said),
     )
     assert result.states == {"waiting": 3}
-    until(lambda: not mine())
+    assert not mine()
 
 
 def test_a_node_without_lab_is_told_with_its_log(make: Make, make_grid: MakeGrid, stores: Stores) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lab.engines.launcher import Exited
 from lab.engines.node import Origin
 from lab.engines.seats import Seat
 from lab.engines.slurm import SlurmLauncher
+from lab.engines.slurm_detached import submit_detached
 from lab.study import find_queue
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))
@@ -121,3 +123,27 @@ while True:
     queue = find_queue(stores.storage, "tiny")
     assert queue is not None
     assert [trial.state.name for trial in queue.trials()] == ["WAITING"] * 3
+
+
+@pytest.mark.slow
+def test_a_detached_job_trains_and_concludes(make_grid: MakeGrid, stores: Stores) -> None:
+    submit(make_grid(), stores)
+    (job,) = submit_detached(Path(".lab/slurm"), 1, {}, Origin.here(), stores, ["tiny"], cluster="local")
+    family = [psutil.Process(int(job))]
+    queue = find_queue(stores.storage, "tiny")
+    assert queue is not None
+    end = time.monotonic() + PATIENCE
+    try:
+        while not queue.record().concluded:
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        family += family[0].children(recursive=True)
+        family[0].send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, PATIENCE)
+        assert not alive
+    finally:
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    assert [trial.state.name for trial in queue.trials()] == ["COMPLETE"] * 3
+    assert not list(Path(".lab/slurm").rglob("*.pkl"))

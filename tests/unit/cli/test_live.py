@@ -94,6 +94,21 @@ def test_lines_where_there_is_no_terminal() -> None:
         display.update(progress)
         display.update(progress)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert text.splitlines()[0] == " 2/50  [red] one  completed  val_accuracy 0.7500"
+    assert text.splitlines()[0] == " 1/50  [red] one  completed  val_accuracy 0.7500"
     assert text.splitlines()[1].startswith(" 2/50  two  failed  ValueError: long long")
     assert len(text.splitlines()) == 2
+
+
+def test_trials_that_end_together_are_counted_one_by_one() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    display, progress = SweepDisplay(console=console), busy(workers=3)
+    progress.take(0, TrialEnded(0, "first", "completed", 0.5))
+    progress.take(1, TrialEnded(1, "stopped", "killed"))
+    progress.take(2, TrialEnded(2, "second", "failed", error="no"))
+    display.update(progress)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[:2] for line in lines] == [
+        ["1/50", "first"],
+        ["1/50", "stopped"],
+        ["2/50", "second"],
+    ]
