@@ -35,7 +35,7 @@ base:
   image_size: 8
   width: 4
   depth: 1
-  epochs: 250
+  epochs: 150
   batch_size: 64
   dropout: 0.2
   patience: none
