@@ -35,7 +35,7 @@ base:
   image_size: 8
   width: 4
   depth: 1
-  epochs: 100
+  epochs: 250
   batch_size: 64
   dropout: 0.2
   patience: none
@@ -62,13 +62,14 @@ class Cluster:
         self.storage = database()
         self.tracking_uri = database().replace("://", "+psycopg://")
         self.sweep: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
         self._queue: TrialQueue | None = None
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command."""
         stores = {"LAB_STORAGE": self.storage, "MLFLOW_TRACKING_URI": self.tracking_uri}
         with (self.home / "log.txt").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "lab", *words],
                 cwd=self.home,
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY), **stores},
@@ -76,6 +77,8 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
     def log(self) -> str:
         return (self.home / "log.txt").read_text()[-5000:]
@@ -156,9 +159,10 @@ class Cluster:
         self.wait(lambda: urgent not in squeue(), "the urgent job has run")
 
     def end(self) -> None:
-        if self.sweep is not None and self.sweep.poll() is None:
-            os.killpg(self.sweep.pid, signal.SIGKILL)
-            self.sweep.wait()
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         said("scancel", "--full", "--name=lab-chaos")
 
 
