@@ -44,8 +44,9 @@ def configure(form: str) -> None:
     os.environ.update({"MLFLOW_CONFIGURE_LOGGING": "false", _INHERITED: form})
     adopt()
     root, own = logging.getLogger(), logging.getLogger("lab")
-    handler, level = _Handler(_formatter(form), everything=form == "json"), own.level
+    handler, levels = _Handler(_formatter(form), everything=form == "json"), (root.level, own.level)
     root.addHandler(handler)
+    root.setLevel(logging.WARNING)  # MLflow silences warnings on import, unless there is a handler by then
     own.setLevel(logging.INFO)
     hooks = (warnings.showwarning, sys.excepthook, threading.excepthook)
     warnings.showwarning = _show_warning
@@ -54,7 +55,8 @@ def configure(form: str) -> None:
 
     def undo() -> None:
         root.removeHandler(handler)
-        own.setLevel(level)
+        for logger, level in zip((root, own), levels, strict=True):
+            logger.setLevel(level)
         warnings.showwarning, sys.excepthook, threading.excepthook = hooks
 
     _undo.append(undo)

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from lab.engines import ray, slurm
 from lab.engines.launcher import Launcher
 from lab.engines.node import Origin
 from lab.engines.profiles import Profile
 from lab.engines.reachable import check_reachable
+from lab.engines.slurm import queue as slurm_queue
 from lab.engines.stores import Stores
 from lab.errors import ConfigError
 from lab.registry import suggest
@@ -51,8 +53,8 @@ def place(profile: Profile, stores: Stores) -> Place:
             elsewhere=options.get("cluster") != "local",
         )
     if profile.engine == "ray":
-        ray = _ray(profile, stores)
-        return Place(workers=options["workers"], launcher=ray, elsewhere=not ray.is_here)
+        launcher = _ray(profile, stores)
+        return Place(workers=options["workers"], launcher=launcher, elsewhere=not launcher.is_here)
     return Place(
         workers=options.get("workers"),
         workers_per_gpu=options.get("workers_per_gpu"),
@@ -77,8 +79,6 @@ def slurm_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
 
 def check_slurm(profile: Profile, stores: Stores) -> None:
     """Check that jobs can be submitted here, and that their nodes can use the stores; raises like `place`."""
-    from lab.engines import slurm_queue
-
     if profile.options.get("cluster") == "local":
         return
     partition = profile.options.get("partition")
@@ -97,11 +97,9 @@ def _check_partitions(asked: str | None, known: Sequence[str]) -> None:
 
 
 def _slurm(profile: Profile, stores: Stores) -> Launcher:
-    from lab.engines.slurm import SlurmLauncher
-
     check_slurm(profile, stores)
     options, gpus = slurm_options(profile.options)
-    return SlurmLauncher(
+    return slurm.SlurmLauncher(
         slurm_folder(stores),
         profile.options["workers"],
         options,
@@ -112,14 +110,12 @@ def _slurm(profile: Profile, stores: Stores) -> Launcher:
 
 
 def _ray(profile: Profile, stores: Stores) -> RayLauncher:
-    from lab.engines.ray import RayLauncher
-
     options = dict(profile.options)
     address, workers = options.pop("address", None), options.pop("workers")
     share = options.pop("workers_per_gpu", None)
     if share is not None:
         options["num_gpus"] = 1 / share
-    launcher = RayLauncher(address, workers, **options, origin=Origin.here(stores.server_file))
+    launcher = ray.RayLauncher(address, workers, **options, origin=Origin.here(stores.server_file))
     if not launcher.is_here:
         check_reachable(stores, "Ray", launcher.machines())
     return launcher

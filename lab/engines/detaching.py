@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
+from lab.engines import slurm
 from lab.engines.choosing import check_slurm, slurm_folder, slurm_options
 from lab.engines.node import Origin
 from lab.engines.planning import check, submit
@@ -94,11 +95,9 @@ def check_detachable(profile: Profile) -> None:
 
 def _submitted(profile: Profile, stores: Stores, queues: Sequence[TrialQueue]) -> list[str]:
     """Submit no more jobs than trials wait; return their ids."""
-    from lab.engines.slurm_detached import submit_detached
-
     options, _ = slurm_options(profile.options)
     waiting = sum(queue.waiting() for queue in queues)
-    return submit_detached(
+    return slurm.submit_detached(
         slurm_folder(stores),
         max(1, min(profile.options["workers"], waiting)),
         options,

@@ -27,8 +27,8 @@ from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
 from lab.engines.launcher import Exited
 from lab.engines.ray import RayLauncher
-from lab.engines.ray_cluster import RayCluster
-from lab.engines.ray_worker import RayWorker
+from lab.engines.ray.cluster import RayCluster
+from lab.engines.ray.worker import RayWorker
 from lab.engines.seats import Seat
 from lab.errors import ConfigError, LabError
 from lab.study import EpochEnded, TrialEnded, TrialQueue, WorkerDied, find_queue
@@ -324,7 +324,7 @@ def test_where_this_lab_is_missing_the_error_says_so(
     newer = ModuleType("lab.newer")  # workers import the actor's class by name
     newer.RayWorker = type("RayWorker", (RayWorker,), {"__module__": "lab.newer"})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lab.newer", newer)
-    monkeypatch.setattr("lab.engines.ray.RayWorker", newer.RayWorker)
+    monkeypatch.setattr("lab.engines.ray.launcher.RayWorker", newer.RayWorker)
     heard = Heard(launcher)
     worker = launcher.start(stores.for_worker("tiny"), CPU)
     heard.until_exited(worker)

@@ -17,8 +17,8 @@ from lab.config import Grid
 from lab.engines import Progress, Stores, SweepResult, submit, sweep
 from lab.engines.node import Origin
 from lab.engines.slurm import SlurmLauncher
-from lab.engines.slurm_detached import submit_detached
-from lab.engines.slurm_queue import jobs
+from lab.engines.slurm.detached import submit_detached
+from lab.engines.slurm.queue import jobs
 from lab.errors import LabError
 from lab.study import TrialQueue, find_queue
 from lab.tracking import connect

@@ -22,7 +22,7 @@ from lab.engines.launcher import Exited
 from lab.engines.node import Origin
 from lab.engines.seats import Seat
 from lab.engines.slurm import SlurmLauncher
-from lab.engines.slurm_detached import submit_detached
+from lab.engines.slurm.detached import submit_detached
 from lab.study import find_queue
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))

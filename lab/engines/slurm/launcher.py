@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.engines.devices import Device, devices_here
-from lab.engines.event_files import EventReader
 from lab.engines.launcher import Exited
 from lab.engines.node import Origin
 from lab.engines.seats import Seat
-from lab.engines.slurm_ends import how_it_ended, notes_on
-from lab.engines.slurm_job import BEGAN, EXITED, order_values, run_worker
-from lab.engines.slurm_jobs import Jobs, LocalJobs, SlurmJobs, log_of, make_folder, unwritable
-from lab.engines.slurm_queue import Job, SilentError
+from lab.engines.slurm.ends import how_it_ended, notes_on
+from lab.engines.slurm.event_files import EventReader
+from lab.engines.slurm.job import BEGAN, EXITED, order_values, run_worker
+from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs, log_of, make_folder, unwritable
+from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError
 from lab.study import Event, WorkerSettings, event_from
 from lab.study.liveness import worker_name

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lab.engines import Stores
-from lab.engines.event_files import EventReader
-from lab.engines.slurm import _Worker
-from lab.engines.slurm_queue import Job
+from lab.engines.slurm.event_files import EventReader
+from lab.engines.slurm.launcher import _Worker
+from lab.engines.slurm.queue import Job
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.engines.launcher import Exited
-from lab.engines.slurm_queue import Job
+from lab.engines.slurm.queue import Job
 from lab.logs import redacted
 
 __all__ = ["how_it_ended", "notes_on"]

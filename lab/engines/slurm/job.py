@@ -21,9 +21,9 @@ from typing import Any
 
 from lab import logs
 from lab.engines.devices import VISIBLE
-from lab.engines.event_files import EventWriter
 from lab.engines.node import Origin, work_on_node
-from lab.engines.slurm_queue import seconds_left
+from lab.engines.slurm.event_files import EventWriter
+from lab.engines.slurm.queue import seconds_left
 from lab.letters import write_any_letter
 from lab.stopping import Stop
 from lab.study import EpochEnded, Event, WorkerSettings, event_values

@@ -18,10 +18,10 @@ from lab.engines.node import Origin, checked
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Seat
 from lab.engines.serving import serve
-from lab.engines.slurm import stop_delay
-from lab.engines.slurm_job import leave, stop_on_signals, wall_time, watch
-from lab.engines.slurm_jobs import Jobs, LocalJobs, SlurmJobs
-from lab.engines.slurm_queue import SilentError, job_here, requeue
+from lab.engines.slurm.job import leave, stop_on_signals, wall_time, watch
+from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs
+from lab.engines.slurm.launcher import stop_delay
+from lab.engines.slurm.queue import SilentError, job_here, requeue
 from lab.engines.stores import Stores
 from lab.errors import LabError
 from lab.letters import write_any_letter

@@ -18,8 +18,8 @@ import psutil
 from lab.engines.devices import Device
 from lab.engines.launcher import Exited
 from lab.engines.node import Origin
-from lab.engines.ray_cluster import RayCluster
-from lab.engines.ray_worker import SECRETS, Heard, Place, RayWorker
+from lab.engines.ray.cluster import RayCluster
+from lab.engines.ray.worker import SECRETS, Heard, Place, RayWorker
 from lab.engines.seats import Seat
 from lab.errors import ConfigError, ResourceError
 from lab.study import Event, TrialStarted, WorkerDied, WorkerSettings

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.engines.slurm_ends import how_it_ended, notes_on
-from lab.engines.slurm_queue import Job
+from lab.engines.slurm.ends import how_it_ended, notes_on
+from lab.engines.slurm.queue import Job
 
 NAME = "Slurm job 7_1"
 

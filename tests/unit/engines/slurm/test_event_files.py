@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.engines.event_files import EventReader, EventWriter
+from lab.engines.slurm.event_files import EventReader, EventWriter
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from lab.engines import slurm_queue
-from lab.engines.slurm_queue import Job, SilentError
+from lab.engines.slurm import queue as slurm_queue
+from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError, ResourceError
 from lab.registry import suggest
 

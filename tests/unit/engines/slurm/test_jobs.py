@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lab.engines.node import Origin
-from lab.engines.slurm import SlurmLauncher, stop_delay
-from lab.engines.slurm_jobs import SlurmJobs
-from lab.engines.slurm_queue import SilentError
+from lab.engines.slurm.jobs import SlurmJobs
+from lab.engines.slurm.launcher import SlurmLauncher, stop_delay
+from lab.engines.slurm.queue import SilentError
 from lab.errors import ConfigError, LabError
 
 Says = Callable[..., None]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.engines import slurm_queue
-from lab.engines.slurm_queue import Job, SilentError
+from lab.engines.slurm import queue as slurm_queue
+from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import LabError
 
 Says = Callable[..., None]

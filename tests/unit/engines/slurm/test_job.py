@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.engines import Stores, slurm_job
+from lab.engines import Stores
+from lab.engines.slurm import job as slurm_job
 from lab.stopping import Stop
 from lab.study.liveness import WorkerName, worker_name
 

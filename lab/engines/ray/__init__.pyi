@@ -1,0 +1,1 @@
+from .launcher import RayLauncher as RayLauncher

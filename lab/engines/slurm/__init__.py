@@ -1,0 +1,5 @@
+"""Workers in jobs of Slurm, or of submitit's local executor."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

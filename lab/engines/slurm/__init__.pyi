@@ -1,0 +1,2 @@
+from .detached import submit_detached as submit_detached
+from .launcher import SlurmLauncher as SlurmLauncher
