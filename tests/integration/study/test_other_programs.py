@@ -180,7 +180,7 @@ def test_a_trial_that_cannot_be_read_waits_and_the_others_are_claimed(
     assert [claim.number for claim in (queue.claim(), queue.claim()) if claim] == [1, 2]
     with pytest.raises(StudyError, match=said):
         queue.claim()
-    waiting = queue._rows(sa.text("SELECT number FROM trials WHERE state = 'WAITING' AND study_id = 2"))
+    waiting = queue.rows(sa.text("SELECT number FROM trials WHERE state = 'WAITING' AND study_id = 2"))
     assert [number for (number,) in waiting] == [0]
     assert [status.name for status in statuses(url)] == ["healthy", "poisoned"]
 
