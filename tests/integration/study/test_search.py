@@ -170,7 +170,7 @@ def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores)
         for trial in queue.trials(TrialState.RUNNING):
             if not killed and len(trial.intermediate_values) >= 2:
                 killed.append(trial.number)
-                os.kill(int(trial.user_attrs["lab:worker"].rsplit(":", 2)[1]), signal.SIGKILL)
+                os.kill(int(trial.user_attrs["lab:worker"].split(":")[1]), signal.SIGKILL)
 
     result = sweep(make(trials=3, epochs=30), stores, workers=2, on_progress=kill)
     assert (result.ending, result.states) == ("done", {"complete": 3})
