@@ -114,8 +114,8 @@ def main() -> None:
       lab doctor
       lab gc
 
-    Studies are kept in .lab/ in the working directory. To use another database and an MLflow server, set --storage
-    and --tracking-uri (or LAB_STORAGE and MLFLOW_TRACKING_URI).
+    Studies are kept in .lab/ in the working directory, or on the server that `lab serve` runs there. To use another
+    database and MLflow server, set --storage and --tracking-uri (or LAB_STORAGE and MLFLOW_TRACKING_URI).
     """
     # Torch reads this when it is imported: its threads then sleep instead of spinning while they wait for each other.
     # With two threads on two cores this is as fast on an idle machine, and five times as fast next to two busy

@@ -88,9 +88,9 @@ class SweepDisplay:
     def update(self, progress: Progress) -> None:
         """Show the progress."""
         new = progress.ended[self._told :]
-        over = progress.done + progress.failed - sum(map(_counts, new))
+        over = progress.done + progress.failed - sum(map(_is_over, new))
         for ended in new:
-            over += _counts(ended)
+            over += _is_over(ended)
             self._console.print(_line(ended, over, progress), highlight=False, soft_wrap=True)
             self._told_at = time.monotonic()
         self._told = len(progress.ended)
@@ -143,8 +143,8 @@ def unverified(cells: int) -> str:
     )
 
 
-def _counts(ended: TrialEnded) -> bool:
-    """Whether a trial is over for good: one that was stopped continues later."""
+def _is_over(ended: TrialEnded) -> bool:
+    """Return whether a trial has ended for good: one that was stopped continues later."""
     return ended.outcome != "killed"
 
 

@@ -107,13 +107,13 @@ def serve(
     elif upgrade:
         server.upgrade(_FOLDER, _say)
         click.echo("Everything is up to date; start it with `lab serve`")
-    elif detach:
-        started = server.start_detached(_FOLDER, given_options(ctx, only={"host", "port", "postgres_port"}))
-        if source is not None:
-            _import(source, started)
-        _show(started, "`lab serve --stop`")
     elif source is not None and (running := server.status(_FOLDER).started):
         _import(source, running)
+    elif detach:
+        started = server.start_detached(_FOLDER, given_options(ctx, only={"host", "port", "postgres_port"}))
+        _show(started, "`lab serve --stop`")
+        if source is not None:  # whether or not that succeeds, the server runs
+            _import(source, started)
     else:
         _run(host, port, postgres_port, source)
 

@@ -100,7 +100,7 @@ def find_binaries(data: Path) -> Binaries:
             return each
     there = ", ".join(str(each.major) for each in found) or "none"
     raise ResourceError(
-        f"{data} belongs to PostgreSQL {major}, but installed is: {there}. Install version {major}; "
+        f"{data} belongs to PostgreSQL {major}, but the installed versions are: {there}. Install version {major}; "
         "with a newer one beside it, `lab serve --upgrade` moves the data there"
     )
 

@@ -126,9 +126,7 @@ def serve(
             if import_from is not None:
                 say(str(started.take_over(import_from, _interrupted(on_progress, stop))))
             elif any((started.file.parent / name).exists() for name in _SINGLE):
-                say(
-                    "Studies and runs that this folder has already can be moved here: lab serve --import .lab"
-                )
+                say("To move the studies and runs of this folder to the server: lab serve --import .lab")
             started.server.write(started.file)
             on_start(started)
             _keep(services, stop, say)

@@ -144,9 +144,8 @@ def _explained(address: str, error: BaseException) -> str:
         return f"The Ray cluster at {address} needs the Ray and Python that it runs: {said}"
     if "ray[client]" in said:
         return f"{address} needs Ray's client: pip install 'lab[ray]'"
-    if address == _LOCAL:
-        return f"Ray cannot be started here: {said}"
-    return f"Ray at {address} cannot be used: {said.rstrip('.')}. Check the address, and `ray status` on its head node"
+    what = "Ray cannot be started here" if address == _LOCAL else f"Ray at {address} cannot be used"
+    return f"{what}: {said}"
 
 
 def _on_one_line(error: BaseException) -> str:

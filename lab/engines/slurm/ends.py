@@ -27,15 +27,16 @@ _TAKEN: Final = {
 }
 _ASKED = (-signal.SIGTERM, -signal.SIGUSR2)  # how a worker ends that a signal reaches before it can take any
 _WAITS: Final = {
-    "AssocGrp": "your account uses as much as it may",
-    "BeginTime": "it may not begin yet",
+    "AssocGrp": "your account is at its limit",
+    "AssocMaxJobs": "you run as many jobs as your account allows",
+    "BeginTime": "its begin time has not come",
     "Dependency": "it waits for another job",
-    "JobArrayTaskLimit": "as many of this array run as may",
+    "JobArrayTaskLimit": "as many of this array run as it allows",
     "JobHeldAdmin": "an administrator holds it",
     "JobHeldUser": "it is held: scontrol release",
     "Licenses": "it waits for a licence",
-    "MaxCpuPerAccount": "your account uses as many CPUs as it may",
-    "QOSGrp": "this QOS uses as much as it may",
+    "MaxCpuPerAccount": "your account is at its limit of CPUs",
+    "QOSGrp": "this QOS is at its limit",
     "QOSMaxCpuPerUser": "you use as many CPUs as this QOS allows",
     "QOSMaxGRESPerUser": "you use as many GPUs as this QOS allows",
     "QOSMaxJobs": "you run as many jobs as this QOS allows",
@@ -119,15 +120,15 @@ def _counts(jobs: list[Job]) -> list[str]:
 def _reason(reason: str) -> str:
     """Return what a pending job waits for, in Slurm's word and in plain ones."""
     word = reason.split(",")[0].strip("( ")
-    if never := _longest(word, _NEVER):
+    if never := _NEVER.get(_known(word)):
         return f"can never start ({word}: {never})"
-    waits = _longest(word, _WAITS)
+    waits = _WAITS.get(_known(word), "")
     return "pending" + (f" ({word}{': ' if waits else ''}{waits})" if word else "")
 
 
-def _longest(word: str, known: dict[str, str]) -> str:
-    """Return what the longest known beginning of a word means; nothing if none is known."""
-    return known.get(max((key for key in known if word.startswith(key)), key=len, default=""), "")
+def _known(word: str) -> str:
+    """Return the longest beginning of a word that is a known reason; nothing if none is."""
+    return max((key for key in (*_WAITS, *_NEVER) if word.startswith(key)), key=len, default="")
 
 
 def _word(code: int) -> str:
@@ -144,7 +145,7 @@ def _name(code: int) -> str:
 def _unbegun(job: Job | None, code: int, log: Path, tail: str | None) -> str:
     """Return why a job ended before its worker began."""
     if job is not None and not job.node:
-        return f"it never started: {_longest(job.reason, _NEVER) or job.reason or job.state}"
+        return f"it never started: {_NEVER.get(_known(job.reason)) or job.reason or job.state}"
     if _is_full(log.parent):
         return f"{log.parent}: the disk is full; make room there, or work in another folder"
     if tail is None:

@@ -35,7 +35,7 @@ def test_data_keeps_its_version(installed: list[Binaries], tmp_path: Path) -> No
 
 def test_data_of_a_version_that_is_missing(installed: list[Binaries], tmp_path: Path) -> None:
     with pytest.raises(
-        ResourceError, match=r"belongs to PostgreSQL 15, but installed is: 16, 18, 17\. Install"
+        ResourceError, match=r"belongs to PostgreSQL 15, but the installed versions are: 16, 18, 17\. Install"
     ):
         find_binaries(data_of("15", tmp_path))
 

@@ -120,7 +120,15 @@ def test_notes_count_what_waits_and_runs_of_each_array() -> None:
             "ReqNodeNotAvail, UnavailableNodes:n[1-3]",
             "1 pending (ReqNodeNotAvail: nodes it needs are down, drained or reserved)",
         ),
-        ("AssocGrpGRES", "1 pending (AssocGrpGRES: your account uses as much as it may)"),
+        ("AssocGrpGRES", "1 pending (AssocGrpGRES: your account is at its limit)"),
+        (
+            "AssocMaxJobsLimit",
+            "1 pending (AssocMaxJobsLimit: you run as many jobs as your account allows)",
+        ),
+        (
+            "AssocMaxCpuPerJobLimit",
+            "1 can never start (AssocMaxCpuPerJobLimit: it asks for more than your account may use)",
+        ),
         (
             "PartitionConfig",
             "1 can never start (PartitionConfig: it asks for more than any node of the partition has)",
