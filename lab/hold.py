@@ -101,8 +101,8 @@ class Hold:
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody was asked, and the answer that the trial belongs to this process is still valid."""
-        return self._fresh < math.inf and self.is_certain and not self._lost
+        """Whether the last question was answered, the answer is still valid, and the trial belongs to this process."""
+        return self._fresh < math.inf and self._unanswered is None and self.is_certain and not self._lost
 
     def is_lost(self, *, anew: bool = False) -> bool:
         """Return whether another worker has the trial; asks if the last answer is no longer valid, or `anew`."""

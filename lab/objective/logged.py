@@ -28,7 +28,7 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
     config, dataset = trainer.config, trainer.dataset
     summary = summarize_config(config, dataset.shape, len(dataset.classes))
     run.log_params({**params, **config.as_params()})
-    run.log_metrics(summary.facts())
+    run.log_facts(summary.facts())
     splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     images = {name: len(split) for name, split in splits.items() if split is not None}
     run.set_tags(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     from lab.tracking.run import Run
 
 __all__ = [
+    "FROM_THE_START",
     "DeniedError",
     "Left",
     "Metric",
@@ -55,12 +56,18 @@ class UnavailableError(TrackingError):
 
 
 class Metric(NamedTuple):
-    """One value of a metric; `timestamp` is when it was measured, in milliseconds since 1970."""
+    """One value of a metric; `timestamp` is when it was measured, in milliseconds since 1970.
+
+    `FROM_THE_START` stands for the time at which the run began, which the store knows.
+    """
 
     name: str
     value: float
     step: int
     timestamp: int
+
+
+FROM_THE_START: Final = 0  # in a journal too
 
 
 class Place(NamedTuple):

@@ -96,5 +96,8 @@ class Fence:
 
     @property
     def _is_held(self) -> bool:
-        """Whether the study has just said that the present attempt has the trial."""
+        """Whether the study has just said that the present attempt has the trial.
+
+        What has changed since then shows right before the write, when it is asked again.
+        """
         return self.hold is not None and self.hold.is_known

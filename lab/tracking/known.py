@@ -6,7 +6,8 @@ and so does a journal whose last delivery was cut short. So a run that is re-ope
 - a curve (a metric with steps) its first value of each step;
 - a metric without steps, which is a fact about the trial, its value until it gets another one.
 
-Values logged while a run is open are not compared with each other.
+Values logged while a run is open are not compared with each other. Nor are those that an attempt which slept logs
+after another has re-opened the run; facts that both know beforehand are therefore dated alike (`Run.log_facts`).
 """
 
 from __future__ import annotations

@@ -172,12 +172,13 @@ class MlflowTracker:
                 self._delete_where_lost(run.info.run_id, tags, hold)
         else:
             with self._doing(f"re-opening the run {run_id}"):
-                run = self._client.get_run(run_id)
                 hold.confirm(anew=True)
                 # the tags first: one of them tells the previous worker that the run is no longer its own
                 self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
                 hold.confirm(anew=True)
                 self._client.update_run(run_id, status=str(RunStatus.RUNNING), name=name)
+                # last, so that nothing the previous worker logged until then is logged again
+                run = self._client.get_run(run_id)
         return MlflowRun(
             self._client, run, reopened=run_id is not None, system_metrics=system_metrics, hold=hold
         )

@@ -23,7 +23,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 from lab.hold import Hold, Lost
-from lab.tracking.base import DeniedError, Metric, RunStatus, public_uri
+from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
@@ -65,6 +65,7 @@ class MlflowRun(Run):
         self._tables: list[dict[str, str]] = json.loads(run.data.tags.get(_TABLES_TAG, "[]"))
         self._origin = {name: run.data.tags[name] for name in _ORIGIN if name in run.data.tags}
         self._artifacts: str = run.info.artifact_uri
+        self._began: int = run.info.start_time
         self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
         self._dataset: entities.Dataset | None = None
         data: Any = run.data  # the steps are not public
@@ -107,6 +108,7 @@ class MlflowRun(Run):
         only_missing: bool = False,
     ) -> None:
         """Log metrics and params and set tags: one request for each 1,000 metrics. See `RunStore.log_batch`."""
+        metrics = [self._timed(metric) for metric in metrics]
         params = {name: value for name, value in (params or {}).items() if name not in self._params}
         action = "logging metrics" if metrics else "logging params" if params else "setting tags"
         with self._doing(action):
@@ -217,6 +219,9 @@ class MlflowRun(Run):
     def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
         with self._doing("saving the model"):
             save_model(model, example, folder)
+
+    def _timed(self, metric: Metric) -> Metric:
+        return metric._replace(timestamp=self._began) if metric.timestamp == FROM_THE_START else metric
 
     def _keep_facts(self, metrics: Sequence[Metric]) -> None:
         """Remember the metrics without steps, with the timestamps that they have in the run."""

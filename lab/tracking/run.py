@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import TrackingError
-from lab.tracking.base import Metric, RunStatus, artifact_path
+from lab.tracking.base import FROM_THE_START, Metric, RunStatus, artifact_path
 from lab.tracking.writes import (
     Dataset,
     Delete,
@@ -88,6 +88,14 @@ class Run(ABC):
                 logged again with the same timestamp are not doubled.
         """
         self.log_history({step: metrics}, timestamp=timestamp)
+
+    def log_facts(self, metrics: Mapping[str, float]) -> None:
+        """Log values that every attempt at a trial finds the same, such as its number of parameters.
+
+        They are dated to the run's start. So even if an attempt that slept in the middle of logging them wakes up once
+        another has logged them too, the run has them once.
+        """
+        self.log_metrics(metrics, timestamp=FROM_THE_START)
 
     def log_history(
         self, history: Mapping[int, Mapping[str, float]], *, timestamp: int | None = None

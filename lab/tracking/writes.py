@@ -60,7 +60,7 @@ class RunStore(Protocol):
         (see `lab.tracking.known`).
 
         Args:
-            metrics: values of metrics.
+            metrics: values of metrics; those logged `FROM_THE_START` are dated to the run's start.
             params: by name.
             tags: by name; older values are replaced.
             only_missing: leave out even the new value of a metric without steps.

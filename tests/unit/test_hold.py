@@ -266,6 +266,28 @@ def test_a_machine_whose_clock_is_hours_off_continues_a_run(
     assert kept.points["loss"] == {1: 0.5, 2: 0.25}
 
 
+def test_a_study_that_no_longer_answers_does_not_vouch_for_an_attempt(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Courier, "first_pause", 0.01)
+    store = Restarting()
+    first, second = (JournaledTracker(store, tmp_path / name) for name in ("one", "two"))
+    run = first.open_run(name="t", experiment=first.experiment("x"), tags={}, hold=Hold())
+    assert not first.flush()
+
+    def taken(run_id: str) -> dict[str, str]:  # by a later attempt, and then the database goes away
+        world.away = True
+        return {"lab.attempt": f"{time.time_ns() + 10**12:020d}-ab"}
+
+    monkeypatch.setattr(store, "tags", taken)
+    before = copy.deepcopy(store._runs[run.run_id])
+    world.away, store.answers = True, False
+    again = second.open_run(name="t", experiment="", tags={"late": "1"}, run_id=run.run_id, hold=world.hold())
+    again.end(RunStatus.FAILED)
+    assert not second.flush()
+    assert store._runs[run.run_id] == before
+
+
 def test_a_run_of_a_lost_attempt_that_the_store_never_saw_is_not_made(world: World, tmp_path: Path) -> None:
     store = MemoryTracker()
     sleeping = JournaledTracker(store, tmp_path / "sleeping")

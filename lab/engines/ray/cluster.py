@@ -134,8 +134,8 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((found["host"].strip("[]"), int(found["port"])), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ResourceError(
-            f"No Ray answers at {address}: {error}. Ask `ray status` on its head node for the address "
-            "(port 6379 by default, 10001 with ray://)"
+            f"No Ray answers at {address}: {error}. Check the head node's address: its port is 6379, or 10001 with "
+            "ray://, unless `ray start` was given others"
         ) from None
 
 
@@ -150,7 +150,9 @@ def _explained(address: str, error: BaseException) -> str:
     if "uthentication" in said:  # Ray's own advice is to generate a token, but this cluster has one already
         said, advice = said.partition(". ")[0], f"The cluster needs its token: {_TOKEN}"
     else:  # a refused token, too, looks to Ray's client like no answer
-        advice = f"If the cluster needs a token: {_TOKEN}"
+        advice = (
+            f"Check the address, and `ray status` on its head node; if the cluster needs a token, {_TOKEN}"
+        )
     return f"Ray at {address} cannot be used: {said.rstrip('.')}. {advice}"
 
 

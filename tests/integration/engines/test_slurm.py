@@ -134,7 +134,7 @@ def test_preempted_workers_continue(make: Make, make_grid: MakeGrid, stores: Sto
 
 def test_a_killed_worker_is_replaced_at_once(make: Make, make_grid: MakeGrid, stores: Stores) -> None:
     launcher = make()
-    kill = Once(launcher, lambda: run("scancel", "--signal=KILL", f"{mine()[0]}.0"))  # its step, and so itself
+    kill = Once(launcher, lambda: run("scancel", "--signal=KILL", f"{mine()[0]}.0"))  # the job's step
     result = sweep(make_grid(epochs=200), stores, launcher=launcher, workers=2, on_progress=kill)
     assert kill.done
     assert_exact(result, stores, queue_of(stores), 200)

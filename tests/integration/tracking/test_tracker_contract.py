@@ -257,6 +257,23 @@ def test_same_values_with_the_same_timestamp_are_not_doubled(tracker: Tracker, e
     assert tracker.history(run.run_id, "loss") == {1: 1.0, 2: 0.5}
 
 
+def test_facts_of_two_attempts_that_do_not_see_each_other_are_there_once(
+    tracker: Tracker, experiment: str
+) -> None:
+    first = open_run(tracker, experiment, timestamp=1_700_000_000_000)
+    store = inner(tracker)
+    run_id = row(tracker, experiment)["run_id"]
+    second = store.open_run(name="trial", experiment="", tags={}, run_id=run_id)
+    for run in (first, second):  # both were opened while the run had none
+        run.log_facts({"params": 5.0, "mult_adds": math.inf})
+    second.log_metrics({"loss": 0.5}, step=1)
+    assert tracker.history(run_id, "params") == {0: 5.0}
+    if isinstance(store, MlflowTracker):
+        for name in ("params", "mult_adds"):
+            points = store._client.get_metric_history(run_id, name)
+            assert [point.timestamp for point in points] == [1_700_000_000_000]
+
+
 def test_artifacts_come_back_as_they_went(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
     run = open_run(tracker, experiment)
     run.log_text("größe: 3\r\n", "config.yaml")

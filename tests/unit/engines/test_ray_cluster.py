@@ -24,7 +24,8 @@ ADDRESS = "ray://head:10001"
         ),
         (
             "ray client connection timeout",  # without a token, or with a wrong one, from a cluster that wants it
-            f"Ray at {ADDRESS} cannot be used: ray client connection timeout. If the cluster needs a token: set ",
+            f"Ray at {ADDRESS} cannot be used: ray client connection timeout. Check the address, and `ray status` on "
+            "its head node; if the cluster needs a token, set RAY_AUTH_MODE=token, ",
         ),
     ],
 )
