@@ -45,15 +45,15 @@ _OPTIONS = (
     click.option(
         "--on",
         metavar="NAME",
-        help="Where workers run: slurm, ray, or a profile of yours in lab.yaml or ~/.config/lab/engines.yaml.  "
-        "[default: local, this machine]",
+        help="Where workers run: local (this machine), slurm, ray, or a profile of yours in lab.yaml or "
+        "~/.config/lab/engines.yaml.  [default: local]",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
         help="Maximum number of workers, each of which trains one trial at a time.  "
-        "[default: one per GPU, or one per core without GPUs; required with --on]",
+        "[default: one per GPU, or one per core without GPUs; Slurm and Ray need it, here or in the profile]",
     ),
     click.option(
         "--workers-per-gpu",
@@ -73,16 +73,16 @@ _OPTIONS = (
         "--gpus-per-worker",
         type=_Amount(min=0),
         metavar="N",
-        help="GPUs that each worker asks Slurm or Ray for; of Ray also a fraction of one, such as 0.5.  "
-        "[default: 0; with Ray 1 if its cluster has GPUs]",
+        help="GPUs for each worker of Slurm or Ray; with Ray also a fraction of one, such as 0.5.  "
+        "[default: none; with Ray, one if its cluster has any]",
     ),
     click.option(
         "--time",
         metavar="TIME",
-        help="Time limit of each worker's job, e.g. 4h or 1-12:00:00. Before it is reached, the worker puts its trial "
-        "back, and another continues it.  [default: the partition's]",
+        help="Time limit of each Slurm job, e.g. 4h or 1-12:00:00. Shortly before it, the worker puts its trial back, "
+        "and another continues it.  [default: the partition's]",
     ),
-    click.option("--partition", metavar="NAME", help="Slurm's partition.  [default: the cluster's]"),
+    click.option("--partition", metavar="NAME", help="Slurm partition.  [default: the cluster's]"),
     click.option(
         "--job",
         multiple=True,
@@ -92,7 +92,8 @@ _OPTIONS = (
     click.option(
         "--address",
         metavar="ADDRESS",
-        help="Ray's address, e.g. ray://head:10001.  [default: RAY_ADDRESS, or a Ray that is started on this machine]",
+        help="Address of a Ray cluster, e.g. ray://head:10001.  [default: RAY_ADDRESS, or the Ray that runs on this "
+        "machine, or one that is started for this command]",
     ),
 )
 

@@ -51,16 +51,19 @@ password is needed on this machine too, since other users can reach its ports. C
 @click.option(
     "--host",
     metavar="NAME",
-    help="Name or address by which others reach this machine; 0.0.0.0 for all of them.  [default: only this machine]",
+    help="Name or address at which other machines reach this one; 0.0.0.0 for all that it has.  "
+    "[default: 127.0.0.1, for this machine only]",
 )
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
+    metavar="PORT",
     help="Port of MLflow.  [default: the last one used, or a free one]",
 )
 @click.option(
     "--postgres-port",
     type=click.IntRange(1, 65535),
+    metavar="PORT",
     help="Port of PostgreSQL.  [default: the last one used, or a free one]",
 )
 @click.option(
@@ -68,12 +71,12 @@ password is needed on this machine too, since other users can reach its ports. C
     "source",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="First move the studies and runs here that FOLDER, the .lab of a single machine, holds.",
+    help="Also move the studies and runs of FOLDER, the .lab of a single machine, to this server.",
 )
 @click.option("--detach", is_flag=True, help="Run in the background, and return once both answer.")
-@click.option("--status", "show", is_flag=True, help="Say whether it runs and answers, and where.")
+@click.option("--status", "show", is_flag=True, help="Say whether it runs, where, and whether it answers.")
 @click.option(
-    "--stop", "end", is_flag=True, help="Stop the one that runs in this folder, and wait until it is down."
+    "--stop", "end", is_flag=True, help="Stop the server of this folder, and wait until it is down."
 )
 @click.option(
     "--upgrade", is_flag=True, help="Upgrade the databases to the installed versions, while it is stopped."
@@ -93,7 +96,7 @@ def serve(
     """Run PostgreSQL and an MLflow server for this folder, and tell other commands where they are.
 
     Ctrl-C or SIGTERM stops both in order; the exit code is then 128 + the signal's number (130, 143). If one of them
-    crashes it is started again. The exit code of --status is 0 if both answer, and 1 otherwise.
+    crashes, it is started again. The exit code of --status is 0 if both answer, and 1 otherwise.
     """
     if [detach, show, end, upgrade].count(True) > 1:
         raise click.UsageError("--detach, --status, --stop and --upgrade exclude each other")
@@ -174,7 +177,7 @@ def _show(started: Started, how: str = "Ctrl-C or `lab serve --stop`") -> None:
 def _show_status() -> None:
     found: ServerStatus = server.status(_FOLDER)
     if found.server is None or not found.process:
-        click.echo("not running; start it with `lab serve`")
+        click.echo("Not running; start it with `lab serve`")
     else:
         click.echo(f"{found.process}; server file {found.file}")
         for what, address in (("MLflow UI", found.server.tracking_uri), ("PostgreSQL", found.server.storage)):

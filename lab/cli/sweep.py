@@ -51,7 +51,7 @@ Examples:
   lab sweep grids/quickstart.yaml --workers 1 --tracking-uri http://127.0.0.1:5000
   lab sweep grids/mnist_lr.yaml --gpu-memory 2GB     (as many trials at once as each GPU has room for)
   lab sweep grids/svhn_transfer.yaml                 (after the studies that it needs)
-On a cluster, whose machines reach the stores (lab serve --host NAME):
+On a cluster, once its machines can reach the stores (lab serve --host NAME):
   lab sweep grids/quickstart.yaml --on slurm --workers 8 --gpus-per-worker 1 --time 4h --partition gpu
   lab sweep grids/quickstart.yaml --on slurm --workers 8 --job cpus_per_task=4 --job 'setup=module load cuda'
   lab sweep grids/quickstart.yaml --on slurm --workers 8 --time 4h --detach     (does not stay to watch)
@@ -70,7 +70,7 @@ GPU is retried with a GPU to itself before it fails.""",
 @click.option(
     "--detach",
     is_flag=True,
-    help="Submit the cells and the jobs, and return; the jobs finish the study on their own. Only with Slurm.",
+    help="Queue the cells, submit the jobs and return; the jobs finish the study on their own. Only with Slurm.",
 )
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
@@ -159,7 +159,7 @@ def _detach(grid: Grid, stores: Stores, profile: Profile, **options: Any) -> Non
     if not detached.jobs:
         click.echo(f"Nothing is left to train: lab best {name}")
         return
-    jobs = " ".join(detached.arrays)
+    jobs = ",".join(detached.arrays)  # as squeue takes them
     click.echo(f"Slurm job {jobs}: {counted(len(detached.jobs), 'worker')}")
     click.echo(f"Watch it with: lab watch {name}   (or look once: lab status {name}, squeue --job {jobs})")
     click.echo(f"Stop it with: lab cancel {name}   (trials checkpoint and return to the queue; the jobs end)")

@@ -88,11 +88,11 @@ def check_slurm(profile: Profile, stores: Stores) -> None:
 
 
 def _check_partitions(asked: str | None, known: Sequence[str]) -> None:
-    """Check the names of partitions, separated by commas; whatever it is if Slurm does not say which there are."""
+    """Check the names of partitions, separated by commas; any will do if Slurm does not say which there are."""
     for name in (asked or "").split(","):
         if name and known and name not in known:
             raise ConfigError(
-                f"partition: Slurm has no '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
+                f"Slurm has no partition '{name}'.{suggest(name, known)} Known: {', '.join(known)}"
             )
 
 

@@ -203,7 +203,7 @@ def _rule(error: ValidationError) -> str:
     for theirs, ours in (
         ("Input should be", "must be"),
         ("a valid dictionary", "a mapping"),
-        ("a valid list", "a text or a list of texts"),
+        ("a valid list", "text or a list of texts"),
         ("a valid string", "text"),
         ("a valid integer", "a whole number"),
         ("a valid boolean", "true or false"),

@@ -66,7 +66,7 @@ def listening_at(host: str) -> Listening:
     if ipaddress.ip_address(bind).is_loopback:
         if host not in _LOCAL:
             raise ConfigError(
-                f"--host {host}: means {bind} here, which other machines do not reach; name one of {_listed(own)}"
+                f"--host {host}: means {bind} here, which other machines cannot reach; name one of {_listed(own)}"
             )
         return Listening(bind, bind, _unique(_LOCAL))
     if bind not in own:
@@ -81,7 +81,7 @@ def _resolved(host: str) -> str:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
         raise ConfigError(
-            f"--host {host}: is not known here; name one of {_listed(_own_addresses())}"
+            f"--host {host}: cannot be found from here; name one of {_listed(_own_addresses())}"
         ) from None
 
 

@@ -22,7 +22,14 @@ from lab.training import Outcome
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "REFERENCE.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/REFERENCE.md", "docs/SERVICE.md", "docs/CLUSTER.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("REFERENCE", "SERVICE", "CLUSTER", "BENCHMARKS", "RESULTS", "kubernetes/README")
+    ),
+]
 NAMES = [name for value in vars(registry).values() if isinstance(value, Registry) for name in value]
 SEARCHES = (*SAMPLERS, *PRUNERS, *SearchFile.model_fields)
 

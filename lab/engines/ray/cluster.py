@@ -133,8 +133,8 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((found["host"].strip("[]"), int(found["port"])), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise ResourceError(
-            f"No Ray answers at {address}: {error}. Ask `ray status` on its head node for the address "
-            "(port 6379 by default, 10001 with ray://)"
+            f"No Ray answers at {address}: {error}. Check the head node's address: its port is 6379, or 10001 with "
+            "ray://, unless `ray start` was given others"
         ) from None
 
 
@@ -144,8 +144,9 @@ def _explained(address: str, error: BaseException) -> str:
         return f"The Ray cluster at {address} needs the Ray and Python that it runs: {said}"
     if "ray[client]" in said:
         return f"{address} needs Ray's client: pip install 'lab[ray]'"
-    what = "Ray cannot be started here" if address == _LOCAL else f"Ray at {address} cannot be used"
-    return f"{what}: {said}"
+    if address == _LOCAL:
+        return f"Ray cannot be started here: {said}"
+    return f"Ray at {address} cannot be used: {said.rstrip('.')}. Check the address, and `ray status` on its head node"
 
 
 def _on_one_line(error: BaseException) -> str:

@@ -343,7 +343,7 @@ def test_where_this_lab_is_missing_the_error_says_so(
             "head",
             "--address takes host:port of a Ray cluster, ray://host:port of its client server, or auto, but",
         ),
-        ("127.0.0.1:PORT", "No Ray answers at 127.0.0.1:.*refused. Ask `ray status` on its head node"),
+        ("127.0.0.1:PORT", "No Ray answers at 127.0.0.1:.*refused. Check the head node's address"),
         ("ray://127.0.0.1:PORT", "No Ray answers at ray://127.0.0.1:.*refused"),
         ("no-such-host.invalid:6379", "No Ray answers at no-such-host.invalid:6379"),
     ],

@@ -179,7 +179,7 @@ def test_everything_wrong_is_told_at_once_with_its_line(files: Files) -> None:
         "lab.yaml:10: bad.gpus_per_worker: gpus_per_worker and gres both ask for GPUs; keep one of them",
         "lab.yaml:11: bad.time: must be a time such as 4h, 90m, 1h30m, 2d or one of Slurm's: 90 (minutes), 1:30:00, "
         "1-12:00:00, but got '4 hours'",
-        "lab.yaml:12: bad.setup: must be a text or a list of texts, but got {'a': 'b'}",
+        "lab.yaml:12: bad.setup: must be text or a list of texts, but got {'a': 'b'}",
         "--job use_srun: must be true or false, but got 1",
     ]
 

@@ -40,9 +40,9 @@ def test_all_addresses_are_known_by_one_that_others_reach() -> None:
 @pytest.mark.parametrize(
     ("host", "why"),
     [
-        ("no.such.name.invalid", "--host no.such.name.invalid: is not known here; name one of"),
+        ("no.such.name.invalid", "--host no.such.name.invalid: cannot be found from here; name one of"),
         ("203.0.113.7", "means 203.0.113.7, which is no address of this machine; name one of"),
-        ("127.0.0.2", "means 127.0.0.2 here, which other machines do not reach; name one of"),
+        ("127.0.0.2", "means 127.0.0.2 here, which other machines cannot reach; name one of"),
     ],
 )
 def test_another_address_is_an_error(host: str, why: str) -> None:
