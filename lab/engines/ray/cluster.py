@@ -23,7 +23,8 @@ _LOCAL = "local"
 _CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 80_000_000  # about the least that Ray takes: events are small
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/\s]+):(?P<port>\d{1,5})(?:/.*)?")
-# that which Ray reads when it is imported or connects; another value in the environment has precedence
+_TOKEN = "set RAY_AUTH_MODE=token, and put the cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+# read by Ray when it is imported or connects; what the environment says has precedence
 _HERE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 0: it listens on the loopback address alone, on Linux, too
@@ -146,7 +147,13 @@ def _explained(address: str, error: BaseException) -> str:
         return f"{address} needs Ray's client: pip install 'lab[ray]'"
     if address == _LOCAL:
         return f"Ray cannot be started here: {said}"
-    return f"Ray at {address} cannot be used: {said.rstrip('.')}. Check the address, and `ray status` on its head node"
+    if "uthentication" in said:  # Ray's own advice is to generate a token, but this cluster has one already
+        said, advice = said.partition(". ")[0], f"The cluster needs its token: {_TOKEN}"
+    else:  # a refused token, too, looks to Ray's client like no answer
+        advice = (
+            f"Check the address, and `ray status` on its head node; if the cluster needs a token, {_TOKEN}"
+        )
+    return f"Ray at {address} cannot be used: {said.rstrip('.')}. {advice}"
 
 
 def _on_one_line(error: BaseException) -> str:

@@ -114,13 +114,16 @@ class SlurmJobs:
         self._looked = 0.0  # to see soon what has come of it
 
     def kill(self, ids: Sequence[str]) -> None:
-        """Kill and cancel jobs; if Slurm does not answer, they are left to it."""
+        """Kill and cancel jobs; if Slurm does not answer, they are left to it.
+
+        Cancelling alone would be SIGTERM at first, and SIGKILL only after Slurm's KillWait.
+        """
         end = time.monotonic() + _DEATH_SECONDS
         told = False
         while time.monotonic() < end:
             with suppress(SilentError):
                 if not told:
-                    slurm_queue.signal_jobs(ids, "KILL")
+                    slurm_queue.signal_jobs([f"{job}.0" for job in ids], "KILL")
                     slurm_queue.cancel(ids)
                     told = True
                 known = slurm_queue.jobs()

@@ -131,6 +131,9 @@ def job_here(job: str) -> Job:
 def signal_jobs(ids: Sequence[str], signal: str, *, full: bool = False) -> None:
     """Send a signal to the steps of those of these jobs that run, or to all of their processes (`full`).
 
+    Slurm takes SIGKILL for a job, such as `7_1`, to cancel it, with SIGTERM first; only a step, such as `7_1.0`, is
+    really killed.
+
     Raises:
         SilentError: Slurm does not answer.
     """

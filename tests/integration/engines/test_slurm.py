@@ -134,11 +134,22 @@ def test_preempted_workers_continue(make: Make, make_grid: MakeGrid, stores: Sto
 
 def test_a_killed_worker_is_replaced_at_once(make: Make, make_grid: MakeGrid, stores: Stores) -> None:
     launcher = make()
-    kill = Once(launcher, lambda: run("scancel", "--signal=KILL", mine()[0]))
+    kill = Once(launcher, lambda: run("scancel", "--signal=KILL", f"{mine()[0]}.0"))  # the job's step
     result = sweep(make_grid(epochs=200), stores, launcher=launcher, workers=2, on_progress=kill)
     assert kill.done
     assert_exact(result, stores, queue_of(stores), 200)
-    assert max(record.retries for record in queue_of(stores).records()) <= 1  # Slurm may call it cancelled
+    records = queue_of(stores).records()
+    assert sorted(record.retries for record in records if record.trial.state.name == "COMPLETE") == [0, 0, 1]
+
+
+def test_a_cancelled_worker_puts_its_trial_back(make: Make, make_grid: MakeGrid, stores: Stores) -> None:
+    launcher = make()
+    # so Slurm does with SIGKILL for a whole job, too: the job is CANCELLED, and its step gets SIGTERM first
+    cancel = Once(launcher, lambda: run("scancel", "--signal=KILL", mine()[0]))
+    result = sweep(make_grid(epochs=200), stores, launcher=launcher, workers=2, on_progress=cancel)
+    assert cancel.done
+    assert_exact(result, stores, queue_of(stores), 200)
+    assert {record.retries for record in queue_of(stores).records()} == {0}
 
 
 def test_trials_outlive_a_time_limit(make: Make, make_grid: MakeGrid, stores: Stores) -> None:

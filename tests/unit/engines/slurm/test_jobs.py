@@ -162,6 +162,16 @@ def test_a_job_does_not_pass_its_own_place_on(
     assert (tmp_path / "environment").read_text() == "SLURM_CONF=/etc/slurm.conf\n"
 
 
+def test_workers_are_killed_before_their_jobs_are_cancelled(says: Says, tmp_path: Path) -> None:
+    scancel = tmp_path / "bin" / "scancel"
+    scancel.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
+    SlurmJobs(tmp_path / "slurm", {}).kill(["7_0", "7_1"])
+    assert (tmp_path / "said").read_text().splitlines() == [
+        "--state=RUNNING --signal=KILL 7_0.0 7_1.0",  # of a job as a whole, Slurm makes a SIGTERM of it
+        "7_0 7_1",
+    ]
+
+
 def test_a_folder_that_cannot_be_made(says: Says, tmp_path: Path) -> None:
     (tmp_path / "slurm").write_text("a file")
     with pytest.raises(LabError, match=r"Jobs cannot be prepared in .*now: (File exists|Not a directory)"):
