@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,8 +54,8 @@ class EngineNotes:
 
     def _note(self, queue: TrialQueue, lines: list[str]) -> None:
         self._told[queue.name] = _Told(queue, lines, time.monotonic())
-        said = {"lines": lines, "host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
         with suppress(LabError):  # the database is away: it is only a note
+            said = {"lines": lines, "host": socket.gethostname(), "at": queue.storage.now()}
             queue.note(StudyKey.ENGINE, said if lines else None)
 
 

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from lab.study import StudyCopy
     from lab.tracking import RunCopy, Tracker
 
-__all__ = ["Imported", "import_home"]
+__all__ = ["Imported", "import_home", "is_embedded"]
 
 Progress = Callable[[str, int, int], None]
 
+_STUDIES, _RUNS = "optuna.db", "mlflow.db"
 _DONE = ".imported"  # what is appended to the names of databases whose contents are on a server
 _BUSY_SECONDS = 5.0
 
@@ -56,6 +57,11 @@ class Imported:
         if self.skipped:
             text += f" On the server already: {', '.join(self.skipped)}."
         return text
+
+
+def is_embedded(folder: Path) -> bool:
+    """Return whether a folder has the stores of a single machine, or one of them."""
+    return (folder / _STUDIES).exists() or (folder / _RUNS).exists()
 
 
 def import_home(
@@ -85,7 +91,7 @@ def import_home(
             cases nothing was copied.
     """
     server.use()
-    source = _Home(home.resolve())
+    source = _Embedded(home.resolve())
     with ExitStack() as held:
         held.enter_context(_held(source.studies))
         source.deliver_journals()
@@ -96,18 +102,18 @@ def import_home(
     return imported
 
 
-class _Home:
+class _Embedded:
     """A folder with the stores of a single machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.studies, self.runs = folder / "optuna.db", folder / "mlflow.db"
+        self.studies, self.runs = folder / _STUDIES, folder / _RUNS
         self.artifacts, self.checkpoints = folder / "artifacts", folder / "checkpoints"
         self._journals = folder / "journal"
-        if not self.studies.exists() and not self.runs.exists():
-            done = folder / f"optuna.db{_DONE}"
+        if not is_embedded(folder):
+            done = folder / f"{_STUDIES}{_DONE}"
             why = (
-                f"{done} was imported before" if done.exists() else "neither optuna.db nor mlflow.db is in it"
+                f"{done} was imported before" if done.exists() else f"neither {_STUDIES} nor {_RUNS} is in it"
             )
             raise ConfigError(f"{folder}: there is nothing to import: {why}")
         _refuse_users(self.studies)
@@ -141,7 +147,7 @@ class _Home:
 class _Import:
     """One import; the fields are those of `import_home`, and a folder for copies of the databases."""
 
-    source: _Home
+    source: _Embedded
     scratch: Path
     server: ServerFile
     database: str

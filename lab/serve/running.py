@@ -53,27 +53,16 @@ def claimed(home: Home) -> Iterator[bool]:
     Raises:
         ResourceError: another `lab serve` has it.
     """
-    last = _noted(home)
-    if last is not None and not last.is_here:
-        raise ResourceError(
-            f"{home.folder} is served by process {last.pid} on {last.host}: use `lab serve --stop` there. "
-            f"If that machine is gone for good, delete {_file(home)} and start again"
-        )
-    lock = _lock(home)
+    lock = _acquired(home)
     try:
-        lock.acquire(timeout=_LOOK_SECONDS)
-    except Timeout:
-        who = f"process {last.pid}" if last is not None else "another process"
-        raise ResourceError(f"`lab serve` already runs in {home.folder}: {who}{_address(home)}") from None
-    except (OSError, NotImplementedError) as error:
-        raise ResourceError(
-            f"{home.server} is on a file system without locks ({error}): run `lab serve` in a folder on another one"
-        ) from None
-    try:
-        write_private(_file(home), json.dumps(asdict(Running(socket.gethostname(), os.getpid()))))
-        yield last is not None
+        last = _noted(home)  # only now: until then, another process might have come and died
+        _refuse_elsewhere(home, last)
+        try:
+            write_private(_file(home), json.dumps(asdict(Running(socket.gethostname(), os.getpid()))))
+            yield last is not None
+        finally:
+            _file(home).unlink(missing_ok=True)
     finally:
-        _file(home).unlink(missing_ok=True)
         lock.release()
 
 
@@ -88,6 +77,30 @@ def note_stopped(home: Home) -> None:
         replace(read_server_file(home.server_file), pid=0).write(home.server_file)
     except ConfigError:
         return
+
+
+def _acquired(home: Home) -> FileLock:
+    lock = _lock(home)
+    try:
+        lock.acquire(timeout=_LOOK_SECONDS)
+    except Timeout:
+        last = _noted(home)
+        _refuse_elsewhere(home, last)
+        who = f"process {last.pid}" if last is not None else "another process"
+        raise ResourceError(f"`lab serve` already runs in {home.folder}: {who}{_address(home)}") from None
+    except (OSError, NotImplementedError) as error:
+        raise ResourceError(
+            f"{home.server} is on a file system without locks ({error}): run `lab serve` in a folder on another one"
+        ) from None
+    return lock
+
+
+def _refuse_elsewhere(home: Home, last: Running | None) -> None:
+    if last is not None and not last.is_here:
+        raise ResourceError(
+            f"{home.folder} is served by process {last.pid} on {last.host}: use `lab serve --stop` there. "
+            f"If that machine is gone for good, delete {_file(home)} and start again"
+        )
 
 
 def _address(home: Home) -> str:

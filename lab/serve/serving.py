@@ -16,7 +16,7 @@ from lab import study
 from lab.errors import ConfigError, LabError, ResourceError, StudyError
 from lab.serve.binaries import account, find_binaries
 from lab.serve.home import Home, Settings, is_free, read_settings
-from lab.serve.importing import Imported, import_home
+from lab.serve.importing import Imported, import_home, is_embedded
 from lab.serve.leftovers import end_leftovers
 from lab.serve.listening import LOOPBACK, listening_at
 from lab.serve.mlflow_server import MlflowServer
@@ -31,7 +31,6 @@ __all__ = ["Services", "Started", "opened", "serve"]
 _TICK = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # before a service that ends again and again is restarted
 _STEADY_SECONDS = 60.0  # after which a service has proved that it runs
-_SINGLE = ("optuna.db", "mlflow.db")  # what a single machine's `.lab` has
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -110,7 +109,7 @@ def serve(
         host: the name by which others reach this machine, or an address; if None, only this machine reaches it.
         mlflow_port: of the MLflow server; if None the last one, or a free one.
         postgres_port: the same for PostgreSQL.
-        import_from: a single machine's `.lab`, what it holds is moved here before others see this server.
+        import_from: a single machine's `.lab`; what it holds is moved here before others see this server.
         stop: ends it.
         on_progress: called with what is being moved, how much of it is done, and of how much.
         on_start: called once both answer.
@@ -125,7 +124,7 @@ def serve(
             started = Started(services.file(), services.home.server_file)
             if import_from is not None:
                 say(str(started.take_over(import_from, _interrupted(on_progress, stop))))
-            elif any((started.file.parent / name).exists() for name in _SINGLE):
+            elif is_embedded(started.file.parent):
                 say("To move the studies and runs of this folder to the server: lab serve --import .lab")
             started.server.write(started.file)
             on_start(started)

@@ -13,6 +13,7 @@ from pathlib import Path
 from lab import study
 from lab.errors import ResourceError
 from lab.serve.binaries import newest_binaries, version_of
+from lab.serve.home import Home
 from lab.serve.postgres import AUTH, DATABASES, STUDIES, Postgres
 from lab.serve.serving import Services, opened
 
@@ -29,7 +30,7 @@ def upgrade(folder: Path, say: Say = lambda text: None) -> None:
     Raises:
         LabError: the server runs, there is none yet, or a step fails; then nothing that was stored is lost.
     """
-    if version_of(folder / "server" / "postgres") is None:
+    if version_of(Home(folder).postgres) is None:
         raise ResourceError(f"{folder} has no server yet; `lab serve` makes one")
     with opened(folder, say=say) as services:
         newest = newest_binaries()

@@ -202,7 +202,8 @@ class StudyRecord:
         gpu_memory: bytes of GPU memory that one trial needs.
         engine: what a supervisor has said last about the engine that runs its workers, as it was noted.
         fault: what keeps it from being trained; empty if nothing does.
-        asked: when it was read, by the clock that `began` is of, in seconds since 1970; None if by this machine's.
+        asked: when it was read, by the clock of the database and so of `began`, in seconds since 1970; None if by this
+            machine's.
     """
 
     name: str
@@ -269,8 +270,7 @@ class StudyRecord:
     @property
     def is_late(self) -> bool:
         """Whether the deadline was past when the record was read."""
-        now = time.time() if self.asked is None else self.asked
-        return self.deadline is not None and now >= self.deadline
+        return self.deadline is not None and self._now >= self.deadline
 
     @property
     def starts_none(self) -> bool:
@@ -286,9 +286,13 @@ class StudyRecord:
         lines, at = self.engine.get("lines"), self.engine.get("at")
         if not (isinstance(lines, list) and isinstance(at, int | float)):
             return []
-        if time.time() - at > _ENGINE_SECONDS:
+        if self._now - at > _ENGINE_SECONDS:
             return []
         return [f"{line}  ({self.engine.get('host', '?')})" for line in lines]
+
+    @property
+    def _now(self) -> float:
+        return time.time() if self.asked is None else self.asked
 
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:

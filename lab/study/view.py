@@ -168,8 +168,9 @@ class StudyView:
         return self._timed(found)
 
     def _timed(self, record: StudyRecord) -> StudyRecord:
-        """Return a record that knows the time by the database's clock if a deadline depends on that."""
-        return record if record.deadline is None else replace(record, asked=self.storage.now())
+        """Return a record that knows the time by the database's clock, if anything in it depends on that."""
+        is_timed = record.deadline is not None or bool(record.engine)
+        return replace(record, asked=self.storage.now()) if is_timed else record
 
     def _waits(self) -> bool:
         return bool(self._next_waiting(0, most=1))

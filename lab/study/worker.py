@@ -30,9 +30,10 @@ from lab.training import EpochResult, Interrupted, Outcome, resolve_device
 
 __all__ = ["WorkerSettings", "work"]
 
-# for the tracking store to take the remaining writes; the rest stays in the journal
+# seconds for the tracking store to take the remaining writes; the rest stays in the journal, for the next worker here
 _END_SECONDS = 10.0
-_STOP_SECONDS = 1.0
+_STOP_SECONDS = 4.0  # a supervisor kills workers that take eight seconds to stop
+_STOP_PATIENCE = 1.0  # if the store does not answer
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
     except LabError as error:
         emit(settings.failed(error))
     finally:
-        tracker.flush(_STOP_SECONDS if should_stop() else _END_SECONDS)
+        if should_stop():
+            tracker.flush(_STOP_SECONDS, _STOP_PATIENCE)
+        else:
+            tracker.flush(_END_SECONDS)
 
 
 def _claims(

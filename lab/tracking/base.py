@@ -5,6 +5,7 @@ The words are MLflow's. Store failures raise `TrackingError`, from any method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -311,8 +312,13 @@ class Tracker(Protocol):
             TrackingError: the model cannot be exported.
         """
 
-    def flush(self, timeout: float = 10.0) -> Left:
-        """Wait until the store has all writes, at most `timeout` seconds; return what it still lacks."""
+    def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
+        """Wait until the store has all writes; return what it still lacks.
+
+        Args:
+            timeout: seconds to wait at most.
+            patience: seconds to wait at most if the store does not answer.
+        """
 
 
 def public_uri(uri: str) -> str:

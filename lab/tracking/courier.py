@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -203,12 +204,20 @@ class Courier:
         while self._step():
             pass
 
-    def flush(self, deadline: float) -> None:
-        """Wait until nothing waits, or for `deadline` (of the monotonic clock)."""
-        while not self.has_ended and time.monotonic() < deadline and self._waits():
+    def flush(self, deadline: float, unanswered: float = math.inf) -> None:
+        """Wait until nothing waits, or for a deadline, by the monotonic clock.
+
+        Args:
+            deadline: when to stop waiting.
+            unanswered: when to stop waiting for a store that does not answer.
+        """
+        while not self.has_ended and self._waits():
+            left = (min(deadline, unanswered) if self._gate.is_shut else deadline) - time.monotonic()
+            if left <= 0:
+                return
             self._again.set()
             with self._changed:
-                self._changed.wait(min(0.5, max(0.0, deadline - time.monotonic())))
+                self._changed.wait(min(0.5, left))
 
     def stop(self) -> None:
         """Take and deliver nothing more; what is on its way may still arrive."""

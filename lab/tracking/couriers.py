@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -70,10 +71,10 @@ class Couriers:
         key = pending_key(run_id)
         return next((one for one in self if (one.run_id == run_id if key is None else one.key == key)), None)
 
-    def flush(self, deadline: float) -> None:
-        """Wait until all is delivered, or for `deadline` (of the monotonic clock)."""
+    def flush(self, deadline: float, unanswered: float = math.inf) -> None:
+        """Wait until all is delivered, or for a deadline: see `Courier.flush`."""
         for courier in self:
-            courier.flush(deadline)
+            courier.flush(deadline, unanswered)
 
     def stop(self) -> None:
         """Stop all of them; what they have not delivered stays in their journals."""

@@ -6,6 +6,7 @@ Training never waits for the store, which may be unreachable when a trial begins
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -251,13 +252,13 @@ class JournaledTracker:
         """Write `model` to the new folder `folder`, in the store's own format."""
         self.inner.save_model(model, example, folder)
 
-    def flush(self, timeout: float = 10.0) -> Left:
-        """Wait until the store has all writes, at most `timeout` seconds; return what it still lacks.
+    def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
+        """Wait until the store has all writes; return what it still lacks: see `Tracker.flush`.
 
         Undelivered writes stay in the journal, from which `lab sync` and later workers send them.
         """
         deadline = time.monotonic() + timeout
-        self._couriers.flush(deadline)
+        self._couriers.flush(deadline, time.monotonic() + patience)
         self.rescue()
         if self._rescue is not None:
             self._rescue.join(max(0.0, deadline - time.monotonic()))

@@ -340,7 +340,7 @@ class MemoryTracker:
         """Write `model`, exported, to the new folder `folder`."""
         _save_model(model, example, folder)
 
-    def flush(self, timeout: float = 10.0) -> Left:
+    def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Return that nothing is left: every write is here at once."""
         return Left()
 

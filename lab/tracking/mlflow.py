@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import re
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -317,7 +318,7 @@ class MlflowTracker:
         """Write `model` to the new folder `folder`, as an MLflow model: see `Tracker.save_model`."""
         save_model(model, example, folder)
 
-    def flush(self, timeout: float = 10.0) -> Left:
+    def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Return that nothing is left: every write was acknowledged before it returned."""
         return Left()
 

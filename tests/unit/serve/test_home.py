@@ -6,8 +6,10 @@ import stat
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from lab.errors import ConfigError, ResourceError
 from lab.serve.home import Home, is_free, read_settings
@@ -81,6 +83,22 @@ def test_one_that_died_is_noticed(home: Home) -> None:
     assert running_in(home) is None
     with claimed(home) as died:
         assert died
+
+
+def test_one_that_comes_and_dies_while_another_starts_is_noticed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = FileLock.acquire
+
+    def first_another(lock: FileLock, *args: Any, **options: Any) -> Any:
+        (home.server / "running.json").write_text(
+            json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1})
+        )
+        return acquire(lock, *args, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", first_another)
+    with claimed(home) as died:
+        assert died  # so that what it has left is ended
 
 
 def test_that_of_another_machine_is_left_alone(home: Home) -> None:

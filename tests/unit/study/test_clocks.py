@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
+from lab.engines.engine_notes import EngineNotes
 from lab.study import StudyKey, TrialKey, TrialQueue, open_storage, requeue_dead
 from lab.study import storage as storages
 
@@ -94,3 +95,13 @@ def test_the_budgets_clock_is_the_databases(make_queue: MakeQueue, there: Callab
     assert ours.claim() is not None
     assert ours.record().began == pytest.approx(time.time(), abs=60)
     assert len(ours.records(TrialState.RUNNING)) == 3
+
+
+def test_what_an_engine_says_is_shown_on_any_machine(make_queue: MakeQueue, there: Callable[[], Any]) -> None:
+    ours = make_queue(1)
+    with there():
+        notes = EngineNotes()
+        notes.tell([(another(ours), ["2 pending"])])
+    assert [line.partition("  ")[0] for line in ours.record().engine_says] == ["2 pending"]
+    with there():
+        assert [line.partition("  ")[0] for line in another(ours).record().engine_says] == ["2 pending"]

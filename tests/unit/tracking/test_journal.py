@@ -183,6 +183,21 @@ def test_a_store_that_is_away_delays_nothing_and_gets_all_of_it_later(
     assert journals(folder) == []
 
 
+def test_a_store_that_is_away_is_waited_for_less_patiently_than_a_slow_one(
+    tracker: JournaledTracker, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gate, "memory", 60.0)
+    write = MemoryRun.write
+    monkeypatch.setattr(MemoryRun, "write", lambda *args: (time.sleep(0.3), write(*args)))
+    write_everything(new_run(tracker), tmp_path)
+    assert not tracker.flush(60.0, patience=0.1)
+    store.away = True
+    new_run(tracker).log_metrics({"loss": 0.5}, step=1)
+    began = time.monotonic()
+    assert tracker.flush(60.0, patience=0.1).runs == 1
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("requests", range(1, 14))
 def test_a_lost_acknowledgement_doubles_nothing(
     tracker: JournaledTracker, store: Store, tmp_path: Path, calm: dict[str, Any], requests: int
