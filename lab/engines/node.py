@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
@@ -29,9 +28,7 @@ from lab.study import Event, WorkerFailed, WorkerSettings
 
 __all__ = ["Origin", "checked", "work_on_node"]
 
-_SERVER_SECONDS = (
-    60.0  # for a server that is being restarted, and for a shared file system to show a new file
-)
+_SERVER_SECONDS = 60.0  # for a restarting server to answer, and a shared file system to show a new file
 _PAUSE_SECONDS = 2.0  # before a server is asked again
 _MOST_AHEAD = 30.0  # seconds that two clocks may differ by
 _INHERITED = ("LAB_CACHE_DIR", "LAB_COMMIT", "LAB_DATA_DIR")
@@ -191,14 +188,11 @@ class _Patience:
 
 
 def _versions() -> tuple[str, str, str]:
-    return _version("lab"), ".".join(platform.python_version_tuple()[:2]), _version("torch")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+    return (
+        tracking.version_of("lab"),
+        ".".join(platform.python_version_tuple()[:2]),
+        tracking.version_of("torch"),
+    )
 
 
 def _node() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,20 +122,16 @@ def _engine_of(name: str, document: Document | None) -> str:
 
 
 def _in_file(name: str, engine: str, document: Document) -> list[Entry]:
-    found = []
-    for key, value in document.value[name].items():
-        path = (name, key)
-        if key != "engine":
-            written = document.as_written(path, value)
-            found.append(
-                Entry(
-                    key_of(engine, key),
-                    value,
-                    written,
-                    lambda message, path=path: document.fault(path, message),  # type: ignore[misc]
-                )
-            )
-    return found
+    return [
+        _entry_at((name, key), engine, value, document)
+        for key, value in document.value[name].items()
+        if key != "engine"
+    ]
+
+
+def _entry_at(path: tuple[str, str], engine: str, value: Any, document: Document) -> Entry:
+    written = document.as_written(path, value)
+    return Entry(key_of(engine, path[1]), value, written, functools.partial(document.fault, path))
 
 
 def _option(engine: str, option: str, value: Any) -> Entry:

@@ -27,6 +27,7 @@ from .mlflow import MlflowTracker as MlflowTracker
 from .pending import pending_id as pending_id
 from .pending import pending_key as pending_key
 from .pending import run_in_store as run_in_store
+from .provenance import version_of as version_of
 from .rebase import follow as follow
 from .run import Run as Run
 from .system_metrics import LoadMonitor as LoadMonitor

@@ -13,18 +13,18 @@ from pathlib import Path
 from lab.tracking.tags import Tag
 from lab.training import cores
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "version_of"]
 
 
 @cache
 def provenance() -> dict[str, str]:
     """Return tags with the git commit of lab's code, the versions of the libraries that compute, and the machine."""
     tags = {
-        Tag.VERSION: _version("lab"),
+        Tag.VERSION: version_of("lab"),
         Tag.PYTHON: platform.python_version(),
-        Tag.TORCH: _version("torch"),
-        Tag.TORCHVISION: _version("torchvision"),
-        Tag.MLFLOW: _version("mlflow"),
+        Tag.TORCH: version_of("torch"),
+        Tag.TORCHVISION: version_of("torchvision"),
+        Tag.MLFLOW: version_of("mlflow"),
         Tag.HOST: platform.node(),
         Tag.CPU: f"{_cpu()}, {cores()} cores",
     }
@@ -32,7 +32,8 @@ def provenance() -> dict[str, str]:
     return tags | ({Tag.COMMIT: commit} if commit else {})
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of an installed package; `unknown` if it is not installed, but run from a folder."""
     try:
         return version(package)
     except PackageNotFoundError:

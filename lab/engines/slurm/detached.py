@@ -13,18 +13,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lab import logs
 from lab.engines.node import Origin, checked
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Seat
 from lab.engines.serving import serve
-from lab.engines.slurm.job import leave, stop_on_signals, wall_time, watch
+from lab.engines.slurm.job import begin, from_plain, leave, log, plain, wall_time, watch
 from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs
 from lab.engines.slurm.launcher import stop_delay
 from lab.engines.slurm.queue import SilentError, job_here, requeue
 from lab.engines.stores import Stores
 from lab.errors import LabError
-from lab.letters import write_any_letter
 from lab.stopping import Stop
 from lab.study import EpochEnded, Event, TrialQueue, WorkerSettings, find_queue
 
@@ -32,7 +30,6 @@ __all__ = ["serve_study", "submit_detached"]
 
 _IDLE_SECONDS = 60.0
 _RETRIES, _RETRY_SECONDS = 6, 10.0  # of a submission, and of a job's requeuing of itself
-_PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir", "server_file")
 
 
 def submit_detached(
@@ -71,7 +68,7 @@ def submit_detached(
     jobs: Jobs = LocalJobs(within, chosen) if cluster == "local" else SlurmJobs(within, chosen, requeue=True)
     minutes = options.get("time") or None
     order = {
-        "stores": _plain(stores),
+        "stores": plain(asdict(stores)),
         "studies": list(studies),
         "origin": asdict(origin),
         "seconds": None if minutes is None else minutes * 60.0,
@@ -94,22 +91,20 @@ def serve_study(order: Mapping[str, Any]) -> None:
     """Run the service in a job; this ends the process.
 
     Args:
-        order: `stores` (its fields), `studies`, `origin` (its fields), `seconds` and `delay`: how long the job
+        order: `stores` (its fields, `plain`), `studies`, `origin` (its fields), `seconds` and `delay`: how long the job
             may run, and how long before its end the service stops.
     """
-    stop, warning = stop_on_signals()
-    write_any_letter()
-    logs.configure("text")
+    stop, warning = begin()
     code = 0
     try:
-        stores = Stores(**{**order["stores"], **_paths(order["stores"])})
+        stores = Stores(**from_plain(order["stores"]))
         _serve(order, stores, stop, warning)
         if stop() and _are_left(stores, order["studies"]):
             _requeue_this()
         else:
             _forget_this()
     except LabError as error:
-        _say(f"Error: {error}")
+        log(f"Error: {error}")
         code = 1
     except Exception:  # noqa: BLE001  # it ends here
         traceback.print_exc()
@@ -136,7 +131,7 @@ def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop, warning: Stop) 
     until = wall_time(order["seconds"], order["delay"])
     watch(stop, warning, until, order["delay"])
     job = os.environ.get("SLURM_JOB_ID", os.getpid())
-    _say(f"Job {job} on node {socket.gethostname()} trains {order['studies'][-1]}")
+    log(f"Job {job} on node {socket.gethostname()} trains {order['studies'][-1]}")
     serve(
         stores,
         studies=order["studies"],
@@ -144,7 +139,7 @@ def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop, warning: Stop) 
         launcher=_TimedLauncher(until),
         idle_exit=_IDLE_SECONDS,
         on_event=_tell,
-        on_trouble=_say,
+        on_trouble=log,
         should_stop=stop,
     )
 
@@ -164,11 +159,11 @@ def _requeue_this() -> None:
     for _ in range(_RETRIES):
         try:
             if job and job_here(job).state == "RUNNING":
-                _say(f"Trials are left: job {job} requeues itself")
+                log(f"Trials are left: job {job} requeues itself")
                 requeue(job)  # this ends it
             return
         except SilentError as error:
-            _say(f"Slurm does not answer: {error}")
+            log(f"Slurm does not answer: {error}")
             time.sleep(_RETRY_SECONDS / 2)
 
 
@@ -180,19 +175,6 @@ def _forget_this() -> None:
         JobEnvironment().paths.submitted_pickle.unlink()
 
 
-def _plain(stores: Stores) -> dict[str, Any]:
-    """Return the fields of stores as plain values."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(stores).items()}
-
-
-def _paths(values: Mapping[str, Any]) -> dict[str, Path]:
-    return {name: Path(values[name]) for name in _PATHS if values.get(name) is not None}
-
-
 def _tell(queue: TrialQueue, event: Event) -> None:
     if not isinstance(event, EpochEnded):
-        _say(f"{queue.name}: {event}")
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {logs.redacted(text)}", flush=True)
+        log(f"{queue.name}: {event}")

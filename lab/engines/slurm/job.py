@@ -1,4 +1,4 @@
-"""What runs in a job of Slurm, or of submitit's local executor: one worker.
+"""What runs in a job of Slurm, or of submitit's local executor: one worker; and what any job does around its work.
 
 A job is given plain values only, so that a node with other versions can still say what is wrong.
 """
@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +29,48 @@ from lab.stopping import Stop
 from lab.study import EpochEnded, Event, WorkerSettings, event_values
 from lab.study.liveness import WorkerName
 
-__all__ = ["BEGAN", "EXITED", "leave", "order_values", "run_worker", "stop_on_signals", "wall_time", "watch"]
+__all__ = [
+    "BEGAN",
+    "EXITED",
+    "begin",
+    "from_plain",
+    "leave",
+    "log",
+    "plain",
+    "run_worker",
+    "stop_on_signals",
+    "wall_time",
+    "watch",
+]
 
 BEGAN, EXITED = "began", "exited"  # the keys of a worker's first and last line
-_PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir")
+_PATHS = ("artifact_dir", "checkpoint_dir", "journal_dir", "server_file")
 _LOOK_SECONDS = 1.0  # between looks at the clock and at the process that submitted the job
 _EARLY_SECONDS = 65.0  # that Slurm may send a signal too early
 _DISK_SECONDS = 60.0  # for a full disk to take a worker's last lines
 
 
-def order_values(settings: WorkerSettings) -> dict[str, Any]:
-    """Return settings as plain values."""
-    values = asdict(settings)
-    return values | {name: None if values[name] is None else str(values[name]) for name in _PATHS}
+def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of settings or stores with text in place of paths, whose pickles differ between Pythons."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+
+
+def from_plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that `plain` was given."""
+    return {
+        name: Path(value) if name in _PATHS and value is not None else value for name, value in fields.items()
+    }
 
 
 def run_worker(order: Mapping[str, Any]) -> None:
     """Work until nothing is left, a signal comes or the wall time nears its end; this ends the process.
 
     Args:
-        order: `settings` (`order_values`), `origin` (its fields), `events` (a file), `gpu` (for
+        order: `settings` (its fields, `plain`), `origin` (its fields), `events` (a file), `gpu` (for
             `CUDA_VISIBLE_DEVICES`, or None), `submitter` (the process without which it stops, or None), and
             `seconds` and `delay`: how long the job may run, and how long before its end the worker stops.
     """
-    stop, warning = stop_on_signals()
-    write_any_letter()
-    logs.configure("text")
+    stop, warning = begin()
     events = EventWriter(Path(order["events"]))
     events.write({BEGAN: socket.gethostname(), "pid": os.getpid()})
     code, error = 0, ""
@@ -66,6 +82,14 @@ def run_worker(order: Mapping[str, Any]) -> None:
     events.write({EXITED: code, "error": error})
     events.close(_DISK_SECONDS)
     leave(code)
+
+
+def begin() -> tuple[Stop, Stop]:
+    """Set up this process, and return its stop and its warning: see `stop_on_signals`."""
+    asked = stop_on_signals()
+    write_any_letter()
+    logs.configure("text")
+    return asked
 
 
 def stop_on_signals() -> tuple[Stop, Stop]:
@@ -131,18 +155,21 @@ def _seconds_left() -> float | None:
 def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop, warning: Stop) -> None:
     if order["gpu"] is not None:
         os.environ[VISIBLE] = order["gpu"]
-    values = dict(order["settings"])
-    values |= {name: None if values[name] is None else Path(values[name]) for name in _PATHS}
     until = wall_time(order["seconds"], order["delay"])
-    settings = replace(WorkerSettings(**values), until=until)
+    settings = replace(WorkerSettings(**from_plain(order["settings"])), until=until)
     watch(stop, warning, until, order["delay"], WorkerName.parse(order["submitter"] or ""))
 
     def emit(event: Event) -> None:
-        if not isinstance(event, EpochEnded):  # the log of the job
-            print(f"{time.strftime('%H:%M:%S')}  {logs.redacted(str(event))}", flush=True)
+        if not isinstance(event, EpochEnded):
+            log(str(event))
         events.write(event_values(event))
 
     work_on_node(Origin(**order["origin"]), settings, emit, stop)
+
+
+def log(text: str) -> None:
+    """Write a line to this job's log, without passwords."""
+    print(f"{time.strftime('%H:%M:%S')}  {logs.redacted(text)}", flush=True)
 
 
 def leave(code: int) -> None:

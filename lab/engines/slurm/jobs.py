@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from lab.engines.missing_extras import require
 from lab.engines.slurm import queue as slurm_queue
 from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError, ResourceError
@@ -241,12 +242,10 @@ def _asked(question: Callable[[], dict[str, Job]]) -> Future[dict[str, Job]]:
 
 def _executor(kind: str, folder: Path, options: Mapping[str, Any]) -> Any:
     """Return one of submitit's executors."""
-    try:
-        import submitit
-    except ImportError:
-        raise LabError("Slurm jobs need submitit: pip install 'lab[slurm]'") from None
     given = dict(options)
-    executor = getattr(submitit, kind)(folder=folder, max_num_timeout=0, python=given.pop("python", None))
+    executor = getattr(require("submitit", "slurm", "Slurm"), kind)(
+        folder=folder, max_num_timeout=0, python=given.pop("python", None)
+    )
     try:
         executor.update_parameters(**given)
     except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from lab.engines.node import Origin
 from lab.engines.seats import Seat
 from lab.engines.slurm.ends import how_it_ended, notes_on
 from lab.engines.slurm.event_files import EventReader
-from lab.engines.slurm.job import BEGAN, EXITED, order_values, run_worker
+from lab.engines.slurm.job import BEGAN, EXITED, plain, run_worker
 from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs, log_of, make_folder, unwritable
 from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError
@@ -220,7 +220,7 @@ class SlurmLauncher:
 
     def _order(self, worker: _Worker) -> dict[str, Any]:
         return {
-            "settings": order_values(worker.settings),
+            "settings": plain(asdict(worker.settings)),
             "origin": asdict(self._origin),
             "events": str(worker.lines.file),
             "gpu": worker.gpu,

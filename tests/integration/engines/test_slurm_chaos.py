@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,8 +21,8 @@ from optuna.trial import TrialState
 from lab.errors import StudyError
 from lab.study import TrialQueue, find_queue
 from lab.study.liveness import WorkerName
+from tests.programs import start_lab
 
-REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 600  # seconds for a whole study; a loaded machine is slow
 CELLS, PREEMPTIONS, KILLS, LIMITS = 24, 20, 10, 2
 
@@ -67,16 +66,7 @@ class Cluster:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command."""
-        stores = {"LAB_STORAGE": self.storage, "MLFLOW_TRACKING_URI": self.tracking_uri}
-        with (self.home / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lab", *words],
-                cwd=self.home,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **stores},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        process = start_lab(self.home, self.storage, self.tracking_uri, *words)
         self._started.append(process)
         return process
 

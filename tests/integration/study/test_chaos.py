@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,8 +21,8 @@ from lab.config import Grid
 from lab.engines import Stores, submit, sweep
 from lab.study import TrialQueue, WorkerSettings, find_queue, work
 from lab.tracking import connect
+from tests.programs import start_lab
 
-REPOSITORY = Path(__file__).parents[3]
 CELLS = 48
 KILLS = 64
 PATIENCE = 400  # seconds for a whole study; a loaded machine is slow
@@ -62,20 +61,7 @@ class Machine:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, so that all of it can be killed at once."""
-        with (self.home / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lab", *words],
-                cwd=self.home,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(REPOSITORY),
-                    "LAB_STORAGE": self.stores.storage,
-                    "MLFLOW_TRACKING_URI": self.stores.tracking_uri,
-                },
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        process = start_lab(self.home, self.stores.storage, self.stores.tracking_uri, *words)
         self.services.append((words, process))
         return process
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,9 +30,9 @@ from lab.tracking import connect
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import load_checkpoint
 from lab.training.sums import Sums
+from tests.programs import start_lab
 from tests.servers import MlflowServer
 
-REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 240  # seconds; a loaded machine is slow
 EPOCHS = 12
 CELLS = 12
@@ -166,20 +165,8 @@ class Night:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command of lab in a process group of its own."""
-        with (self.home / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "lab", *words, "--workers", "2"],
-                cwd=self.home,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(REPOSITORY),
-                    "LAB_STORAGE": self.stores.storage,
-                    "MLFLOW_TRACKING_URI": self.stores.tracking_uri,
-                },
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        stores = self.stores
+        return start_lab(self.home, stores.storage, stores.tracking_uri, *words, "--workers", "2")
 
     def pass_over(self, seconds: float, put_to_sleep: Callable[[int], None]) -> None:
         """Wake the sleepers one by one, most while their trials are taken over.

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,9 @@ def test_a_warning_that_comes_early_wastes_no_time(monkeypatch: pytest.MonkeyPat
 
 
 def test_plain_values(tmp_path: Path) -> None:
-    values = slurm_job.order_values(Stores(checkpoint_dir=tmp_path).for_worker("tiny"))
-    assert values["checkpoint_dir"] == str(tmp_path)
-    assert {type(value) for value in values.values()} <= {str, bool, type(None)}
+    stores = Stores(checkpoint_dir=tmp_path, server_file=tmp_path / "server.json")
+    for what in (stores, stores.for_worker("tiny")):
+        values = slurm_job.plain(asdict(what))
+        assert values["checkpoint_dir"] == str(tmp_path)
+        assert {type(value) for value in values.values()} <= {str, bool, type(None)}
+        assert type(what)(**slurm_job.from_plain(values)) == what
