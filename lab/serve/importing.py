@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from lab import (
-    study,
-    tracking,
-    training,
-)  # asked for what they have only when it is needed: torch takes seconds
+from lab import study, tracking, training  # lazy: torch is imported once something of theirs is used
 from lab.errors import ConfigError, LabError
 from lab.server_file import ServerFile
 from lab.tracking.tags import Tag

@@ -15,6 +15,7 @@ __all__ = ["LOOPBACK", "Listening", "listening_at"]
 
 LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _LOCAL = ("localhost", LOOPBACK, "::1")  # also what a tunnel of ssh calls it
 
 
@@ -103,9 +104,6 @@ def _own_addresses() -> list[str]:
     ]
     addresses = [ipaddress.ip_address(each) for each in found if "%" not in each]
     return [str(each) for each in addresses if not (each.is_loopback or each.is_link_local)]
-
-
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def _listed(addresses: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ def running_in(home: Home) -> Running | None:
 
 @contextmanager
 def claimed(home: Home) -> Iterator[bool]:
-    """Have the folder for this process; yields whether the one that had it last has died in it.
+    """Claim the folder for this process; yield whether the one that had it last died without stopping its server.
 
     Raises:
         ResourceError: another `lab serve` has it.

@@ -141,7 +141,7 @@ def opened(
     postgres_port: int | None = None,
     say: Say = lambda text: None,
 ) -> Iterator[Services]:
-    """Have the server of `folder`, for this process only, without starting it; what a crashed one left is ended.
+    """Claim the server of `folder` for this process, without starting it, and end what a crashed one left.
 
     Raises:
         LabError: another process has it, or it cannot be started.

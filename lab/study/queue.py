@@ -27,10 +27,10 @@ from lab.study.view import StudyView
 
 __all__ = ["Claim", "TrialQueue"]
 
-# Of how many waiting trials a process takes any one: the next one, unless others have been quicker. If all went for
-# the same, each would wait for all others: 60 of them took six seconds for a claim.
+# A process claims the next waiting trial, and once others have been quicker any one of so many. If all went for the
+# same trial, each would wait for all the others: with 60 of them, a claim took six seconds.
 _SPREAD, _MOST_SPREAD = 8, 512
-_MOST_TOO_LONG = 20  # trials that there is no time for, before a shorter one is no longer looked for
+_MOST_TOO_LONG = 20  # after so many trials that do not fit, no shorter one is looked for
 
 
 @dataclass(frozen=True)
