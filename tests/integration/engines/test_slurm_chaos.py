@@ -24,7 +24,7 @@ from lab.study.liveness import WorkerName
 from tests.programs import start_lab
 
 PATIENCE = 600  # seconds for a whole study; a loaded machine is slow
-CELLS, PREEMPTIONS, KILLS, LIMITS = 24, 20, 10, 2
+CELLS, PREEMPTIONS, KILLS = 24, 20, 10
 
 GRID = """
 name: {name}
@@ -34,7 +34,7 @@ base:
   image_size: 8
   width: 4
   depth: 1
-  epochs: 150
+  epochs: 400
   batch_size: 64
   dropout: 0.2
   patience: none
@@ -106,13 +106,13 @@ class Cluster:
             time.sleep(0.1)
         return found
 
-    def trained(self, count: int, *, without: str = "") -> list[str]:
+    def trained(self, count: int) -> list[str]:
         """Wait until `count` jobs train, each for a few epochs since; return their ids."""
         first: dict[str, int] = {}
         more = self.random.randint(0, 3)
 
         def ready() -> list[str]:
-            now = {job: epochs for job, epochs in self.training().items() if job != without}
+            now = self.training()
             for job, epochs in now.items():
                 first[job] = min(epochs, first.get(job, epochs))  # its next trial begins with fewer
             jobs = [job for job, epochs in now.items() if epochs >= first[job] + more]
@@ -121,24 +121,18 @@ class Cluster:
         jobs: list[str] = self.wait(ready, f"{count} jobs train")
         return jobs
 
-    def let_one_run_out_of_time(self) -> None:
-        """Leave one of two jobs alone until its time is up, and kill those beside it."""
-        alone = self.trained(2)[0]
-        while alone in self.training():
-            if self.done["killed"] < KILLS:
-                self.kill(without=alone)
-            else:
-                self.wait(lambda: alone not in self.training(), "the time is up")
-        self.done["out of time"] += 1
+    def kill(self) -> None:
+        """Kill the worker of one of two jobs that train."""
+        job = self.random.choice(self.trained(2))
+        said("scancel", "--signal=KILL", f"{job}.0")  # of a whole job, Slurm makes a SIGTERM of it
+        self.done["killed"] += 1
+        self.wait(lambda: job not in self.training(), f"job {job} is dead")
 
-    def kill(self, *, without: str) -> None:
-        """Kill a job that trains, unless the one that is left alone ends before there is one."""
-        self.wait(lambda: without not in self.training() or len(self.training()) > 1, "another job trains")
-        for job in self.training():
-            if job != without:
-                said("scancel", "--signal=KILL", f"{job}.0")  # of a whole job, Slurm makes a SIGTERM of it
-                self.done["killed"] += 1
-                self.wait(lambda job=job: job not in self.training(), f"job {job} is dead")
+    def let_run_out_of_time(self) -> None:
+        """Leave two jobs alone until the time of each is up."""
+        for job in self.trained(2):
+            self.wait(lambda job=job: job not in self.training(), f"the time of job {job} is up")
+            self.done["out of time"] += 1
 
     def preempt(self) -> None:
         """Let a job of the partition that goes first take the place of two."""
@@ -195,8 +189,8 @@ def test_a_sweep_whose_jobs_lose_their_places(cluster: Cluster, own_postgres: An
     cluster.sweep = sweep
     cluster.wait(cluster.is_queued, "queued")
 
-    while cluster.done["out of time"] < LIMITS or cluster.done["killed"] < KILLS:
-        cluster.let_one_run_out_of_time()
+    while cluster.done["killed"] < KILLS:
+        cluster.kill()
     while cluster.done["preempted"] < PREEMPTIONS:
         cluster.preempt()
         if cluster.done["preempted"] == 6:
@@ -204,6 +198,7 @@ def test_a_sweep_whose_jobs_lose_their_places(cluster: Cluster, own_postgres: An
         if cluster.done["preempted"] == 12:  # studies and runs are in it
             own_postgres.stop()
             own_postgres.start()
+    cluster.let_run_out_of_time()
 
     assert sweep.wait(PATIENCE) == 0, cluster.log()
     assert squeue("--name=lab-chaos") == []
