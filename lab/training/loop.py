@@ -86,8 +86,7 @@ class Trainer:
         torch.manual_seed(seeds[0])
         self._order = torch.Generator().manual_seed(seeds[1])
         self._augment = torch.Generator().manual_seed(seeds[2])
-        shape = tuple(dataset.train.images.shape[1:])
-        model = build_model(config, (shape[0], shape[1], shape[2]), len(dataset.classes))
+        model = build_model(config, dataset.shape, len(dataset.classes))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._frozen = frozen_modules(self.model, config.freeze)
         self._augmentations = build_augmentations(config)
