@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from lab.children import child_context, share_of_cores, single_threaded_imports, without_script
 from lab.errors import DataError, LabError, ResourceError
 
-__all__ = ["Batches", "Decoder", "Loaders"]
+__all__ = ["Batches", "Decodes", "Loaders"]
 
 _pickle: Any = cloudpickle  # it is not typed
 
@@ -45,7 +45,7 @@ class Batches(Protocol):
         """Return the indices of a batch's images."""
 
 
-class Decoder(Protocol):
+class Decodes(Protocol):
     """Makes a dataset's images, one at a time; it is sent to other processes by cloudpickle."""
 
     @property
@@ -77,7 +77,7 @@ class Loaders:
         decoder: makes the images.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decodes) -> None:
         self.decoder = decoder
         self._idle: list[_Loader] = []
 
@@ -120,7 +120,7 @@ class _KilledError(Exception):
 class _Loader:
     """A `DataLoader` whose processes outlive an epoch."""
 
-    def __init__(self, decoder: Decoder, pinned: bool) -> None:
+    def __init__(self, decoder: Decodes, pinned: bool) -> None:
         self.pinned = pinned
         self.is_alive = True
         self._plan = _Plan()
@@ -185,7 +185,7 @@ class _Pixels:
 class _Images:
     """What a loader's process runs: decodes batches, and answers with an error instead of raising it."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decodes) -> None:
         try:
             self._pickled: bytes = _pickle.dumps(decoder)
         except Exception as error:  # whatever an object of the user's raises
@@ -193,7 +193,7 @@ class _Images:
                 f"{type(decoder).__name__} cannot be sent to the processes that decode images: {error}. Define it in"
                 " a separate module, or set data_in_memory: true"
             ) from error
-        self._decoder: Decoder | None = None
+        self._decoder: Decodes | None = None
 
     def __getitems__(self, places: list[int]) -> _Pixels | LabError:
         if self._decoder is None:
@@ -205,7 +205,7 @@ class _Images:
             return error
 
 
-def _decode(decoder: Decoder, places: list[int]) -> NDArray[np.uint8]:
+def _decode(decoder: Decodes, places: list[int]) -> NDArray[np.uint8]:
     channels, height, width = decoder.shape
     images = np.empty((len(places), height, width, channels), np.uint8)
     for target, at in zip(images, places, strict=True):
