@@ -128,7 +128,17 @@ class MemorySplit:
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a source loads; `test` and `val` are None if the source has no such split."""
+    """What a source loads.
+
+    Attributes:
+        train: what is to be trained on, and what the splits that the source lacks are taken from.
+        test: None if the source has no such split.
+        classes: class names, indexed by label.
+        source: where the data came from.
+        val: None if the source has no such split.
+        notes: what users should know about how the data was read, one line each.
+        groups: the group of each training image, such as a patient, which must not be in two splits; empty for none.
+    """
 
     train: Split
     test: Split | None
@@ -136,6 +146,7 @@ class RawData:
     source: str
     val: Split | None = None
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

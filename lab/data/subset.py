@@ -67,7 +67,9 @@ def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
     train = _relabel(raw.train, places, classes, "training")
     test = None if raw.test is None else _relabel(raw.test, places, classes, "test")
     val = None if raw.val is None else _relabel(raw.val, places, classes, "validation")
-    return RawData(train, test, classes, raw.source, val, raw.notes)
+    kept = (places[raw.train.labels] >= 0).tolist()
+    groups = tuple(group for group, keep in zip(raw.groups, kept, strict=True) if keep) if raw.groups else ()
+    return RawData(train, test, classes, raw.source, val, raw.notes, groups)
 
 
 def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:
