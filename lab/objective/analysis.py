@@ -40,7 +40,7 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     errors = analyse_test(dataset, test)
     run = tracker.attach(run_id)
     run.log_metrics(errors.metrics())
-    log_error_analysis(run, errors, dataset.test.images)
+    log_error_analysis(run, errors, dataset.test)
     return errors
 
 

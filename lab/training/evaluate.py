@@ -88,7 +88,7 @@ def evaluate(
     Raises:
         ConfigError: a metric is not a single number.
     """
-    device = split.images.device
+    device = split.device
     loss = torch.zeros((), device=device)
     predictions = []
     details = None if top_k is None else _Details(top_k, len(dataset.classes))

@@ -56,12 +56,7 @@ class Metrics:
         Raises:
             ConfigError: a metric is not a single number; names it.
         """
-        self._update()
-        results = [_as_number(name, metric.compute()) for name, metric in self._metrics.items()]
-        for metric in self._metrics.values():
-            metric.reset()
-        numbers = torch.stack([result.to(self._device) for result in results]).tolist()
-        found = dict(zip(self._metrics, numbers, strict=True))
+        found = dict(zip(self._metrics, self._computed(), strict=True))
         for name, value in found.items():
             if not math.isfinite(value) and name not in self._warned:
                 self._warned.add(name)
@@ -73,12 +68,23 @@ class Metrics:
                 )
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
+    def _computed(self) -> list[float]:
+        """Return the value of every metric, and reset them."""
+        self._update()
+        results = []
+        with torch.autocast(self._device.type, enabled=False):
+            for name, metric in self._metrics.items():
+                results.append(_as_number(name, metric.compute()).to(self._device))
+                metric.reset()
+        values: list[float] = torch.stack(results).tolist()  # the only read: it waits for the device
+        return values
+
     def _update(self) -> None:
         if not self._kept:
             return
         probabilities, labels = (torch.cat(tensors) for tensors in zip(*self._kept, strict=True))
         self._kept.clear()
-        with torch.autocast(probabilities.device.type, enabled=False):
+        with torch.autocast(self._device.type, enabled=False):
             for metric in self._metrics.values():
                 metric.update(probabilities, labels)
 

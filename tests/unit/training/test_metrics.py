@@ -102,6 +102,13 @@ def test_large_splits_are_given_to_the_metrics_in_parts(monkeypatch: pytest.Monk
     assert computed(logits, labels, [10] * 10) == pytest.approx(whole, abs=1e-6)
 
 
+def test_autocast_does_not_reach_them() -> None:
+    logits, labels = random_case(0, 100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = computed(logits, labels, [10] * 10)
+    assert found == computed(logits, labels, [10] * 10)
+
+
 def test_a_split_begins_anew() -> None:
     logits, labels = random_case(0, 60)
     metrics = build_metrics(TrialConfig(metrics=("f1", "auroc")), CLASSES, CPU)
