@@ -125,20 +125,18 @@ class _Loader:
         self.pinned = pinned
         self.is_alive = True
         self._plan = _Plan()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it finds more processes than cores excessive
-            self._loader: DataLoader[Any] = DataLoader(
-                _Images(decoder),  # type: ignore[arg-type]  # `__getitems__` is all that is called
-                batch_sampler=self._plan,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # its argument is what `__getitems__` returns
-                num_workers=min(share_of_cores(), _MOST),
-                prefetch_factor=_AHEAD,
-                persistent_workers=True,
-                pin_memory=pinned,
-                worker_init_fn=_begin,
-                multiprocessing_context=context,
-                generator=torch.Generator(),  # otherwise it draws from torch's own, and training changes
-            )
+        self._loader: DataLoader[Any] = DataLoader(
+            _Images(decoder),  # type: ignore[arg-type]  # `__getitems__` is all that is called
+            batch_sampler=self._plan,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # its argument is what `__getitems__` returns
+            num_workers=min(share_of_cores(), _MOST),
+            prefetch_factor=_AHEAD,
+            persistent_workers=True,
+            pin_memory=pinned,
+            worker_init_fn=_begin,
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # otherwise it draws from torch's own, and training changes
+        )
 
     def load(self, batches: Iterable[list[int]]) -> Iterator[Tensor]:
         """Yield the images of each batch; what an earlier call has left undone is forgotten."""

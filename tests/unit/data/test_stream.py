@@ -21,7 +21,7 @@ from PIL import Image
 
 from lab import children
 from lab.config import TrialConfig
-from lab.data import Dataset, MemorySplit, clear_cache, images_at, load_data, room
+from lab.data import Dataset, MemorySplit, clear_cache, images_at, load_data, loaders, room
 from lab.data.loaders import Loaders
 from lab.data.stream import StreamSplit
 from lab.errors import DataError
@@ -33,6 +33,7 @@ BOUNDS = [(0, 3), (3, 6), (6, 7)]
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     clear_cache()
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(children, "_share", Fraction(1, 10_000))  # one process: faster to start
     yield
     clear_cache()
 
@@ -139,7 +140,8 @@ def test_it_is_the_dataset_in_memory(folder: Path, changes: dict[str, object]) -
         assert torch.equal(ours.take(order[:5]).labels, theirs.take(order[:5]).labels)
 
 
-def test_batches_come_in_the_order_asked_for() -> None:
+def test_batches_come_in_the_order_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaders, "share_of_cores", lambda: 2)
     split = streamed(Numbered())
     assert values(split) == [[0, 1, 2], [3, 4, 5], [6]]
     order = torch.tensor([6, 5, 4, 3, 2, 2, 0])
@@ -256,7 +258,7 @@ def test_images_are_looked_at_once(folder: Path) -> None:
     assert again.digest == first.digest
     assert torch.equal(again.mean, first.mean)
     assert isinstance(again.train, StreamSplit)
-    assert not again.train.loaders._idle  # nothing was decoded
+    assert not again.train.loaders._idle, "it was decoded"
     (folder / "train/cat/03.png").write_bytes((folder / "train/dog/03.png").read_bytes())
     assert load(folder, in_memory=False).digest != first.digest
 
@@ -292,8 +294,10 @@ def test_where_images_are_does_not_make_another_cell() -> None:
 
 
 def test_a_share_of_the_machine_has_at_least_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_share", Fraction(1, 10_000))
     assert children.share_of_cores() == 1
+    monkeypatch.setattr(children, "_share", Fraction(1, 2))
+    monkeypatch.setattr(children.joblib, "cpu_count", lambda: 7)
+    assert children.share_of_cores() == 3
 
 
 def test_the_memory_of_this_machine_is_known() -> None:
