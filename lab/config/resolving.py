@@ -18,7 +18,7 @@ MODEL_OPTIONS: Final = tuple(
     )
 )
 
-# Options of image_folder only, with a default other than None if they do not apply.
+# Options of datasets of files, with a default other than None if they do not apply.
 FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
@@ -30,6 +30,12 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
     "data_digest": None,  # depends on the files
+    "csv_file": None,
+    "path_column": None,
+    "image_column": None,
+    "label_column": None,
+    "split_column": None,
+    "group_column": None,
     "full_scale": None,  # depends on the files
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
@@ -58,6 +64,7 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
         **_resolve_model(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
+        **_resolve_folds(settings, found),
     }
 
 
@@ -160,6 +167,28 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
     return resolved
 
 
+def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the default `val_fraction` where folds take its place."""
+    folds, fold = config.folds, config.fold
+    default = Settings.model_fields["val_fraction"].default
+    if folds is None:
+        if fold is not None:
+            found.add(f"fold={fold} needs folds, the number of folds, e.g. folds: 5", "fold", "folds")
+        return {}
+    if fold is None:
+        listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
+        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        found.add(message, "folds", "fold")
+    elif fold >= folds:
+        found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")
+    if config.val_fraction != default:
+        message = (
+            f"val_fraction={config.val_fraction} contradicts folds={folds}: the fold is the validation split"
+        )
+        found.add(f"{message}; leave out one of them", "val_fraction", "folds")
+    return {"val_fraction": default}
+
+
 def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]:
     _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
@@ -171,7 +200,7 @@ def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]
 
 
 def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
-    if metric.startswith("val_") and config.val_fraction == 0:
+    if metric.startswith("val_") and config.val_fraction == 0 and config.folds is None:
         message = "val_fraction=0 leaves no validation images; monitor train_accuracy instead"
         found.add(message, name, "val_fraction")
     elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
