@@ -17,15 +17,15 @@ from lab.data.augment import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.division import divide, own_val_and_folds
 from lab.data.statistics import Measured, measure
-from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
+from lab.data.subset import class_faults, sample_faults, select_classes
 from lab.errors import ConfigError, DataError, Fault, OtherDataError
 
 __all__ = [
     "check_data",
     "clear_cache",
-    "data_settings",
     "data_notes",
     "data_root",
+    "data_settings",
     "describe",
     "identified",
     "load_data",

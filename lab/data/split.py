@@ -155,8 +155,8 @@ def _by_groups(labels: Indices, groups: Sequence[str], shares: Sequence[float], 
     """Return which of the `shares` each image belongs to, by whole groups.
 
     Groups are dealt out from large to small, groups of similar size in random order, each to the part that then is
-    closest to its share of every class and of all images (the least chi-square). The best of several random orders counts. As
-    scikit-learn's StratifiedGroupKFold, but for shares of any size.
+    closest to its share of every class and of all images (the least chi-square). The best of several random orders
+    counts. As scikit-learn's StratifiedGroupKFold, but for shares of any size.
     """
     _, members = np.unique(groups, return_inverse=True)
     counts = np.zeros((members.max() + 1, labels.max() + 1))

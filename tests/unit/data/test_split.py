@@ -18,12 +18,12 @@ def _labels(counts: list[int]) -> Indices:
 def _cut(
     labels: Indices, fraction: float, seed: int = 0, groups: list[str] | None = None
 ) -> tuple[Indices, Indices]:
-    cut = dict(fraction=fraction, seed=seed, classes=_CLASSES, field="val_fraction")
+    cut = {"fraction": fraction, "seed": seed, "classes": _CLASSES, "field": "val_fraction"}
     return hold_out(labels, groups=groups or (), **cut)  # type: ignore[arg-type]
 
 
 def _folds(labels: Indices, folds: int, seed: int = 0, groups: list[str] | None = None) -> list[Indices]:
-    cut = dict(folds=folds, seed=seed, classes=_CLASSES, groups=groups or ())
+    cut = {"folds": folds, "seed": seed, "classes": _CLASSES, "groups": groups or ()}
     return [fold_out(labels, fold=fold, **cut)[1] for fold in range(folds)]  # type: ignore[arg-type]
 
 
