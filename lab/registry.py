@@ -25,6 +25,7 @@ __all__ = [
     "augmentations",
     "datasets",
     "losses",
+    "metrics",
     "nearest",
     "optimizers",
     "schedulers",
@@ -45,11 +46,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered implementation and the settings that it takes besides the common ones."""
+    """A registered implementation and the settings that it takes besides the common ones.
+
+    `higher_is_better` and `bounds` (the lowest and the highest value) are of metrics; None if not given.
+    """
 
     name: str
     target: Any
     options: tuple[str, ...] = ()
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
@@ -67,6 +73,8 @@ class Addition:
     name: str
     target: Any
     options: tuple[str, ...]
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
 
 
 class Registry:
@@ -76,15 +84,30 @@ class Registry:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
 
-    def register(self, name: str, target: Any, options: Iterable[str] = ()) -> None:
+    def register(
+        self,
+        name: str,
+        target: Any,
+        options: Iterable[str] = (),
+        *,
+        higher_is_better: bool | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
         """Add `target` (an object, or `"module:attribute"`) under `name`.
+
+        Args:
+            name: what configs call it.
+            target: the implementation.
+            options: the settings that it takes besides the common ones.
+            higher_is_better: of a metric; if None, its class may say so, as those of torchmetrics do.
+            bounds: the lowest and the highest value of a metric, if it has such.
 
         Raises:
             ValueError: the name is taken.
         """
         if any(_fold(name) == _fold(taken) for taken in self._entries):
             raise ValueError(f"{self.kind} '{name}' is already registered")
-        self._entries[name] = Entry(name, target, tuple(options))
+        self._entries[name] = Entry(name, target, tuple(options), higher_is_better, bounds)
 
     def canonical(self, name: str) -> str:
         """Return the registered spelling of `name`.
@@ -160,6 +183,31 @@ losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_en
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
 losses.register("mse", "lab.training.losses:mse")
 
+# options: the settings the metric takes besides the number of classes
+metrics = Registry("metric")
+for _name, _higher, _lowest in (
+    ("auroc", True, 0.0),
+    ("average_precision", True, 0.0),
+    ("balanced_accuracy", True, 0.0),
+    ("cohen_kappa", True, -1.0),
+    ("ece", False, 0.0),
+    ("f1", True, 0.0),
+    ("jaccard", True, 0.0),
+    ("matthews", True, -1.0),
+    ("precision", True, 0.0),
+    ("quadratic_kappa", True, -1.0),
+    ("recall", True, 0.0),
+    ("specificity", True, 0.0),
+    ("top_k_accuracy", True, 0.0),
+):
+    metrics.register(
+        _name,
+        f"lab.training.scores:{_name}",
+        ["top_k"] if _name == "top_k_accuracy" else [],
+        higher_is_better=_higher,
+        bounds=(_lowest, 1.0),
+    )
+
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
 augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
@@ -176,7 +224,10 @@ datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
     "image_folder",
     "lab.data.image_folder:IMAGE_FOLDER",
-    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
+    [
+        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+        "skip_unreadable",
+    ],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
@@ -194,7 +245,7 @@ for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
 architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)
 
-_REGISTRIES = (activations, architectures, augmentations, datasets, losses, optimizers, schedulers)
+_REGISTRIES = (activations, architectures, augmentations, datasets, losses, metrics, optimizers, schedulers)
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
@@ -207,7 +258,8 @@ def added() -> list[Addition]:
                 entry = registry[name]
                 of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
                 target = entry.load() if of_script else entry.target
-                found.append(Addition(registry.kind, name, target, entry.options))
+                kept = (entry.options, entry.higher_is_better, entry.bounds)
+                found.append(Addition(registry.kind, name, target, *kept))
     return found
 
 
@@ -216,4 +268,10 @@ def add(additions: Iterable[Addition]) -> None:
     registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
         if one.name not in registries[one.kind]:
-            registries[one.kind].register(one.name, one.target, one.options)
+            registries[one.kind].register(
+                one.name,
+                one.target,
+                one.options,
+                higher_is_better=one.higher_is_better,
+                bounds=one.bounds,
+            )

@@ -168,6 +168,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
             not match the config's `data_digest`.
     """
     config = settled(config)  # otherwise one dataset could be kept twice
+    config = config.model_copy(update={"device": str(device)})  # whose memory counts, too
     root = data_root(config)
     key = (
         *(root, *data_settings(config)),

@@ -165,12 +165,15 @@ def notes_on_data(configs: Iterable[TrialConfig]) -> Iterator[Sequence[str]]:
     Raises:
         DataError: an image folder cannot be read.
     """
-    known = set()
+    known, told = set(), list[Sequence[str]]()
     for config in configs:
         data = (*data_settings(config), config.val_fraction, config.test_fraction, config.folds)
         if data not in known:
             known.add(data)
-            yield data_notes(config)
+            notes = data_notes(config)
+            if notes not in told:
+                told.append(notes)
+                yield notes
 
 
 def cell_values(cell: PlannedCell) -> dict[str, Any]:
