@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lab.config import TrialConfig
 from lab.data import Dataset, build_augmentations, count_batches, epoch_batches, shuffled_order
-from lab.models import build_model, frozen_modules
+from lab.models import build_model, frozen_modules, trained_parameters
 from lab.training.device import autocast, keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
 from lab.training.losses import build_loss
@@ -93,7 +93,7 @@ class Trainer:
         self._augmentations = build_augmentations(config)
         counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
         self._loss = build_loss(config, counts).to(self.device)
-        self._optimizer = build_optimizer(config, (p for p in self.model.parameters() if p.requires_grad))
+        self._optimizer = build_optimizer(config, trained_parameters(self.model, config))
         self._steps_per_epoch = count_batches(len(dataset.train), config.batch_size)
         self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
