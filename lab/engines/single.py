@@ -174,7 +174,6 @@ def _checked(config: TrialConfig, download: bool, on_data: Callable[[Sequence[st
     fetch_weights(config, download=download)
     dataset = load_data(config, device=resolve_device(config), download=download)
     on_data(dataset.notes)
-    channels, height, width = dataset.train.images.shape[1:]
-    summarize_config(config, (channels, height, width), len(dataset.classes))
-    check_weights(config, (channels, height, width), len(dataset.classes))
+    summarize_config(config, dataset.shape, len(dataset.classes))
+    check_weights(config, dataset.shape, len(dataset.classes))
     return config

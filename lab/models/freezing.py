@@ -135,13 +135,12 @@ def _first(blocks: Mapping[str, Block], frozen: int | str) -> list[Block]:
         ConfigError: there are fewer.
     """
     if isinstance(frozen, int) and frozen > len(blocks):
-        raise ConfigError(
-            Fault(
-                f"must be at most {len(blocks)}: the model has {counted(len(blocks), 'block')} besides its head"
-                f" ({_abridged(list(blocks))}), but got {frozen}",
-                "freeze",
-            )
+        names = f" ({_abridged(list(blocks))})" if blocks else ""
+        message = (
+            f"must be at most {len(blocks)}: the model has {counted(len(blocks), 'block')} besides its head{names},"
+            f" but got {frozen}"
         )
+        raise ConfigError(Fault(message, "freeze"))
     return list(blocks.values())[: frozen if isinstance(frozen, int) else len(blocks)]
 
 
