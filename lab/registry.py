@@ -26,6 +26,7 @@ __all__ = [
     "augmentations",
     "datasets",
     "losses",
+    "metrics",
     "nearest",
     "optimizers",
     "schedulers",
@@ -48,12 +49,15 @@ def suggest(name: str, known: Iterable[str]) -> str:
 class Entry:
     """A registered implementation and the settings that it takes besides the common ones.
 
+    `higher_is_better` and `bounds` (the lowest and the highest value) are of metrics; None if not given.
     `library` is what knows the pretrained weights of an architecture (a `lab.models.Library`), None if nothing does.
     """
 
     name: str
     target: Any
     options: tuple[str, ...] = ()
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
     library: Any = None
 
     def load(self) -> Any:
@@ -98,6 +102,8 @@ class Addition:
     name: str
     target: Any
     options: tuple[str, ...]
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
 
 
 class Registry:
@@ -108,15 +114,30 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._families: dict[str, Family] = {}
 
-    def register(self, name: str, target: Any, options: Iterable[str] = ()) -> None:
+    def register(
+        self,
+        name: str,
+        target: Any,
+        options: Iterable[str] = (),
+        *,
+        higher_is_better: bool | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
         """Add `target` (an object, or `"module:attribute"`) under `name`.
+
+        Args:
+            name: what configs call it.
+            target: the implementation.
+            options: the settings that it takes besides the common ones.
+            higher_is_better: of a metric; if None, its class may say so, as those of torchmetrics do.
+            bounds: the lowest and the highest value of a metric, if it has such.
 
         Raises:
             ValueError: the name is taken.
         """
         if any(_fold(name) == _fold(taken) for taken in self._entries):
             raise ValueError(f"{self.kind} '{name}' is already registered")
-        self._entries[name] = Entry(name, target, tuple(options))
+        self._entries[name] = Entry(name, target, tuple(options), higher_is_better, bounds)
 
     def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
         """Add all names `prefix/NAME` of another library.
@@ -132,7 +153,7 @@ class Registry:
         """
         if prefix in self._families:
             raise ValueError(f"the {self.kind} family '{prefix}' is already registered")
-        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library))
+        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library=library))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -242,6 +263,31 @@ losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_en
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
 losses.register("mse", "lab.training.losses:mse")
 
+# options: the settings the metric takes besides the number of classes
+metrics = Registry("metric")
+for _name, _higher, _lowest in (
+    ("auroc", True, 0.0),
+    ("average_precision", True, 0.0),
+    ("balanced_accuracy", True, 0.0),
+    ("cohen_kappa", True, -1.0),
+    ("ece", False, 0.0),
+    ("f1", True, 0.0),
+    ("jaccard", True, 0.0),
+    ("matthews", True, -1.0),
+    ("precision", True, 0.0),
+    ("quadratic_kappa", True, -1.0),
+    ("recall", True, 0.0),
+    ("specificity", True, 0.0),
+    ("top_k_accuracy", True, 0.0),
+):
+    metrics.register(
+        _name,
+        f"lab.training.scores:{_name}",
+        ["top_k"] if _name == "top_k_accuracy" else [],
+        higher_is_better=_higher,
+        bounds=(_lowest, 1.0),
+    )
+
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
 augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
@@ -288,7 +334,7 @@ architectures.register_family(
     library="lab.models.torchvision_family:LIBRARY",
 )
 
-_REGISTRIES = (activations, architectures, augmentations, datasets, losses, optimizers, schedulers)
+_REGISTRIES = (activations, architectures, augmentations, datasets, losses, metrics, optimizers, schedulers)
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
@@ -301,7 +347,8 @@ def added() -> list[Addition]:
                 entry = registry[name]
                 of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
                 target = entry.load() if of_script else entry.target
-                found.append(Addition(registry.kind, name, target, entry.options))
+                kept = (entry.options, entry.higher_is_better, entry.bounds)
+                found.append(Addition(registry.kind, name, target, *kept))
     return found
 
 
@@ -310,4 +357,10 @@ def add(additions: Iterable[Addition]) -> None:
     registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
         if one.name not in registries[one.kind]:
-            registries[one.kind].register(one.name, one.target, one.options)
+            registries[one.kind].register(
+                one.name,
+                one.target,
+                one.options,
+                higher_is_better=one.higher_is_better,
+                bounds=one.bounds,
+            )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lab import registry
 from lab.config.kinds import as_text
+from lab.config.metrics import logged_name, monitorable, reserved, rises
 from lab.config.settings import Settings
 from lab.errors import Fault
 
@@ -199,22 +200,55 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
 
 
 def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]:
+    _check_metrics(config, found)
     _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
         _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
     if config.nesterov and not config.momentum:
         found.add("nesterov needs momentum above 0", "nesterov", "momentum")
-    rises = config.monitor.endswith("accuracy")
-    return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
+    if config.mode != "auto":
+        return {"mode": config.mode}
+    higher = rises(config.monitor, config.metrics)
+    if higher is None and config.monitor in monitorable(config.metrics):
+        message = f"must be max or min, because {config.monitor} does not say whether higher is better"
+        found.add(message, "mode", "monitor", "metrics")
+    return {"mode": "min" if higher is False else "max"}
+
+
+def _check_metrics(config: Settings, found: Contradictions) -> None:
+    """Check that each metric is logged under a name of its own."""
+    names = [logged_name(metric) for metric in config.metrics]
+    for name in sorted(set(names)):
+        if reserved(name):
+            found.add(f"lab itself logs val_{name} or test_{name}; give your metric another name", "metrics")
+        elif names.count(name) > 1:
+            found.add(f"two metrics would be logged as val_{name}; give one another name", "metrics")
 
 
 def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
-    if metric.startswith("val_") and config.val_fraction == 0:
+    if metric not in monitorable(config.metrics):
+        found.add(_unknown(metric, config.metrics), name, "metrics")
+    elif metric.startswith("val_") and config.val_fraction == 0:
         message = "val_fraction=0 leaves no validation images; monitor train_accuracy instead"
         found.add(message, name, "val_fraction")
     elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
         message = f"{metric} is only computed with eval_test_every_epoch: true"
         found.add(message, name, "eval_test_every_epoch")
+    elif name != "monitor" and metric != config.monitor and rises(metric, config.metrics) is None:
+        message = (
+            f"{metric} does not say whether higher is better, so only `monitor` can watch it, with a `mode`"
+        )
+        found.add(message, name, "monitor", "metrics")
+
+
+def _unknown(metric: str, chosen: tuple[str, ...]) -> str:
+    """Return what is wrong with a metric that no epoch logs."""
+    missing = next((name for name in registry.metrics if metric in monitorable([name])), None)
+    if missing is not None:
+        return f"{metric} is only computed with metrics: [{', '.join(sorted([*chosen, missing]))}]"
+    near = registry.suggest(metric.lower(), monitorable({*chosen, *registry.metrics}))
+    known = ", ".join(monitorable(chosen))
+    return f"unknown metric '{metric[:80]}'.{near} Known: {known}, and val_NAME of those in `metrics`"
 
 
 def _collapse(value: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["METRICS", "Settings"]
+__all__ = ["Settings"]
 
 # The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -17,16 +17,6 @@ Layers = Annotated[int, Field(ge=1, le=1000)]
 Widths = Annotated[tuple[Width, ...], Field(max_length=1000)]
 Block = Literal["conv", "residual", "preact", "inverted_residual"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-
-#: What an epoch logs and `monitor` can watch.
-METRICS: Final = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "epoch_test_loss",
-    "epoch_test_accuracy",
-)
 
 
 class Settings(BaseModel):
@@ -171,7 +161,7 @@ class Settings(BaseModel):
     """Epochs between the steps of `scheduler: step` (default 10)."""
     scheduler_patience: Annotated[int, Field(ge=0)] | None = None
     """Epochs without improvement before `scheduler: plateau` lowers the learning rate (default 5)."""
-    scheduler_monitor: Literal[METRICS] | None = None  # type: ignore[valid-type]
+    scheduler_monitor: str | None = None
     """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
     """Training loss."""
@@ -187,12 +177,17 @@ class Settings(BaseModel):
     # stopping
     patience: Positive | None = 5
     """Epochs without improvement of `monitor` before early stopping; none disables it."""
-    monitor: Literal[METRICS] = "val_accuracy"  # type: ignore[valid-type]  # a tuple's names, known at run time
-    """Metric that selects the best weights and decides on early stopping."""
+    monitor: str = "val_accuracy"
+    """Metric that selects the best weights and decides on early stopping, e.g. val_loss, or val_auroc with
+    `metrics: auroc`."""
     mode: Literal["auto", "max", "min"] = "auto"
-    """Whether a higher (max) or lower (min) `monitor` is better (auto: higher accuracy, lower loss)."""
+    """Whether a higher (max) or lower (min) `monitor` is better (auto: as the metric says; higher accuracy, lower
+    loss)."""
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Minimum change of `monitor` that counts as an improvement (the change must exceed it)."""
+    metrics: tuple[str, ...] = ()
+    """Metrics to compute in addition to loss and accuracy, e.g. auroc,ece: on the validation images after every
+    epoch (val_auroc), and at the end on the test images (test_auroc)."""
     eval_test_every_epoch: bool = False
     """Also log epoch_test_loss and epoch_test_accuracy after every epoch; `monitor` still selects the weights."""
     log_every_n_steps: Positive | None = None

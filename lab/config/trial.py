@@ -75,6 +75,11 @@ class TrialConfig(Settings):
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
 
+    @field_validator("metrics")
+    @classmethod
+    def _canonical_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted({_lookup(registry.metrics, name) for name in names}))  # no order: equal trials
+
     @field_validator("classes")
     @classmethod
     def _composed_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
