@@ -304,7 +304,10 @@ datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
     "image_folder",
     "lab.data.image_folder:IMAGE_FOLDER",
-    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
+    [
+        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+        "skip_unreadable",
+    ],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")

@@ -17,7 +17,7 @@ __all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "wei
 MODEL_OPTIONS: Final = registry.architectures.options
 
 # Options of image_folder only, with a default other than None if they do not apply.
-FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
+FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -28,6 +28,7 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "scheduler_patience": 5,
     "label_smoothing": 0.0,
     "data_digest": None,  # depends on the files
+    "data_in_memory": None,  # depends on the machine
     "full_scale": None,  # depends on the files
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,

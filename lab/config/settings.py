@@ -37,10 +37,17 @@ class Settings(BaseModel):
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Height and width in pixels to which image_folder resizes (default: that of the pretrained weights, or else the
     images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    """How image_folder turns images into squares: squash stretches them, crop keeps the middle, pad adds bars of the
+    colour `background`."""
+    data_in_memory: bool | None = None
+    """Keep all of image_folder's images decoded in memory; false decodes them again for every batch (default: true
+    if they take up to a quarter of the free memory)."""
     skip_unreadable: bool = False
     """Skip files of image_folder that cannot be read as images; otherwise each is an error."""
     background: Literal["white", "black", "gray"] = "white"
-    """Colour behind transparent parts of image_folder's images: white, black or gray."""
+    """Colour behind transparent parts of image_folder's images, and of the bars that `resize: pad` adds: white, black
+    or gray."""
     full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Value of white in image_folder's images of more than 8 bits, e.g. 4095 for 12 bits (default: derived from
     the files)."""

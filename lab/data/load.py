@@ -156,8 +156,9 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     `clear_cache` forgets them.
 
     Args:
-        config: the settings dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale,
-            classes, val_fraction, test_fraction, train_samples, split_seed and input_scale matter.
+        config: the settings dataset, data_dir, data_digest, image_size, resize, data_in_memory, skip_unreadable,
+            background, full_scale, classes, val_fraction, test_fraction, train_samples, split_seed and input_scale
+            matter.
         device: where the tensors go.
         download: whether a missing dataset may be downloaded.
 
@@ -167,10 +168,11 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
             not match the config's `data_digest`.
     """
     config = settled(config)  # otherwise one dataset could be kept twice
+    config = config.model_copy(update={"device": str(device)})  # whose memory counts, too
     root = data_root(config)
     key = (
         *(config.dataset, root, config.data_digest, config.image_size, config.classes),
-        *(config.background, config.full_scale),
+        *(config.background, config.full_scale, config.resize, config.data_in_memory),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
         *(config.input_scale, config.skip_unreadable, str(device)),
         weights_inputs(config) if config.input_scale == "weights" else None,
