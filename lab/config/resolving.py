@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -11,13 +12,9 @@ from lab.config.metrics import logged_name, monitorable, reserved, rises
 from lab.config.settings import Settings
 from lab.errors import Fault
 
-__all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved"]
+__all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "weights_file"]
 
-MODEL_OPTIONS: Final = tuple(
-    dict.fromkeys(
-        option for name in registry.architectures for option in registry.architectures[name].options
-    )
-)
+MODEL_OPTIONS: Final = registry.architectures.options
 
 # Options of datasets of files, with a default other than None if they do not apply.
 FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
@@ -44,6 +41,8 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "translation_fraction": 0.1,
     "cutout_size": 0.25,
 }
+_WEIGHTS_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")  # as torchvision names weights; a file's name has a dot
+
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
 
 
@@ -64,10 +63,49 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
     """Return the settings that resolve to a value other than the given one; note contradictions in `found`."""
     return {
         **_resolve_model(settings, found),
+        **_resolve_weights(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
         **_resolve_folds(settings, found),
     }
+
+
+def weights_file(config: Settings) -> str | None:
+    """Return the file of weights that training starts from, None if there is none or its library knows it by name."""
+    file = config.pretrained if isinstance(config.pretrained, str) else config.weights
+    return None if file is None or _WEIGHTS_NAME.fullmatch(file) else file
+
+
+def _resolve_weights(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the settings of pretrained weights; note those that cannot be used."""
+    entry = registry.architectures[config.architecture]
+    resolved: dict[str, Any] = {"pretrained": config.pretrained or None}
+    asked = [name for name in ("pretrained", "weights") if getattr(config, name)]
+    for name in asked:
+        if name not in entry.options:
+            found.add(f"{config.architecture} has no setting {name}{_instead(entry)}", name, "architecture")
+        if config.init_from is not None:
+            message = f"contradicts init_from={config.init_from}: training starts from one of them"
+            found.add(message, name, "init_from")
+    usable = [name for name in asked if name in entry.options]
+    if not usable or weights_file(config) is None:
+        resolved["weights_digest"] = None
+    if config.input_scale is None:
+        resolved["input_scale"] = "weights" if usable else "standard"
+    elif config.input_scale == "weights" and entry.library is None:
+        message = f"{config.architecture} has no pretrained weights; weights needs a timm or torchvision net"
+        found.add(message, "input_scale", "architecture")
+    if config.freeze == "all_but_head":
+        resolved["backbone_lr_factor"] = 1.0  # there is nothing for it to scale
+    return resolved
+
+
+def _instead(entry: registry.Entry) -> str:
+    """Return what to do where an architecture does not take the setting for pretrained weights."""
+    own = next((name for name in ("pretrained", "weights") if name in entry.options), None)
+    if own is not None:
+        return f"; use {own}: {'true' if own == 'pretrained' else 'DEFAULT'}, or a file"
+    return ", because it has no pretrained weights; timm/NAME and torchvision/NAME have"
 
 
 def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -76,7 +114,7 @@ def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
     resolved = _resolve_layers(config, found) if "filters" in options else {}
     if "dense" in options:
         resolved |= _resolve_dense(config, found)
-    unused = [name for name in MODEL_OPTIONS if name not in options]
+    unused = [name for name in registry.architectures.options if name not in options]
     return resolved | {name: Settings.model_fields[name].default for name in unused}
 
 

@@ -49,8 +49,8 @@ class Settings(BaseModel):
     """Column of image_csv, parquet and hf with groups, such as patients, none of which may be in two splits or folds
     (default: none)."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels to which images of files are resized (default: their own size, if all are
-    squares of one size) and that synthetic generates (default 32)."""
+    """Height and width in pixels to which images of files are resized (default: that of the pretrained weights, or
+    else the images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
     resize: Literal["squash", "crop", "pad"] = "squash"
     """How images of files become squares: squash stretches them, crop keeps the middle, pad adds bars of the colour
     `background`."""
@@ -79,9 +79,9 @@ class Settings(BaseModel):
     """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
     train_samples: Positive | None = None
     """Size of a class-balanced sample of the training images, drawn with `split_seed` (default: all images)."""
-    input_scale: Literal["standard", "unit", "raw"] = "standard"
+    input_scale: Literal["standard", "unit", "raw", "weights"] | None = None
     """Scale of the model's input: standard (mean 0, standard deviation 1 per channel), unit (0 to 1), raw (0 to
-    255)."""
+    255), weights (that of the pretrained weights) (default: weights with pretrained weights, standard without)."""
     augment: tuple[str, ...] = ()
     """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
     crop_padding: Pixels | None = None
@@ -97,7 +97,7 @@ class Settings(BaseModel):
     preset: str | None = None
     """Named bundle of settings, e.g. lenet, which your own settings override; `Presets` below lists them."""
     architecture: str = "cnn"
-    """Network architecture."""
+    """Network architecture; timm/NAME and torchvision/NAME are all nets of these libraries."""
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
     depth: Layers | None = None
@@ -144,12 +144,21 @@ class Settings(BaseModel):
 
     init: Literal["default", "kaiming", "xavier"] = "default"
     """Initial weights: PyTorch's default, Kaiming normal or Xavier uniform (the latter two with zero biases)."""
+    pretrained: bool | str | None = None
+    """Weights that a timm net starts from: true for those that timm publishes (`--download` fetches them), or a
+    .safetensors or .pth file; if its number of classes differs, the head is new."""
+    weights: str | None = None
+    """Weights that a torchvision net starts from: DEFAULT or a name such as IMAGENET1K_V1 for those that torchvision
+    publishes (`--download` fetches them), or a .safetensors or .pth file; if its number of classes differs, the head is
+    new."""
+    weights_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
+    """Digest of the file of weights, filled in by lab: a trial that has one starts from exactly these weights."""
     init_from: str | None = None
     """Trained weights to start from: a run id, models:/NAME/VERSION, or best:STUDY; if the classes differ, the
     head is new."""
     freeze: Literal["none", "all_but_head"] | Positive = "none"
     """Layers that are not trained: none, all_but_head, or the first n blocks (a convolution with its norm, or a
-    dense layer)."""
+    dense layer; a stage of a timm or torchvision net)."""
 
     # optimisation
     epochs: Positive = 20
@@ -160,6 +169,8 @@ class Settings(BaseModel):
     """Optimizer."""
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
     """Learning rate (for one_cycle, its peak)."""
+    backbone_lr_factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+    """Factor for the learning rate of everything but the head, e.g. 0.1 to fine-tune pretrained weights."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum for sgd and rmsprop (default 0)."""
     nesterov: bool | None = None

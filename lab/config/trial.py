@@ -126,11 +126,13 @@ class TrialConfig(Settings):
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
         Settings that only affect how a trial is run (`device`, `threads`, `data_in_memory`,
         `checkpoint_every_n_steps`) do not count. Nor do `data_dir` and `csv_file`, unless they alone identify the data:
-        in an image_folder without a `data_digest`, as in earlier versions.
+        in an image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its digest, too.
         """
         skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
             skipped |= {"data_dir", "csv_file"}
+        if self.weights_digest:
+            skipped |= {"pretrained", "weights"}
         values = {
             name: value
             for name, value in self.model_dump(mode="json").items()
