@@ -165,15 +165,12 @@ def notes_on_data(configs: Iterable[TrialConfig]) -> Iterator[Sequence[str]]:
     Raises:
         DataError: an image folder cannot be read.
     """
-    known, told = set(), list[Sequence[str]]()
+    known = set()
     for config in configs:
         data = (*data_settings(config), config.val_fraction, config.test_fraction, config.folds)
         if data not in known:
             known.add(data)
-            notes = data_notes(config)
-            if notes not in told:
-                told.append(notes)
-                yield notes
+            yield data_notes(config)
 
 
 def cell_values(cell: PlannedCell) -> dict[str, Any]:
