@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.errors import ConfigError
@@ -17,6 +17,7 @@ from lab.errors import ConfigError
 __all__ = [
     "Addition",
     "Entry",
+    "Family",
     "Registry",
     "activations",
     "add",
@@ -49,6 +50,7 @@ class Entry:
     """A registered implementation and the settings that it takes besides the common ones.
 
     `higher_is_better` and `bounds` (the lowest and the highest value) are of metrics; None if not given.
+    `library` is what knows the pretrained weights of an architecture (a `lab.models.Library`), None if nothing does.
     """
 
     name: str
@@ -56,13 +58,40 @@ class Entry:
     options: tuple[str, ...] = ()
     higher_is_better: bool | None = None
     bounds: tuple[float, float] | None = None
+    library: Any = None
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _loaded(self.target)
+
+    def load_library(self) -> Any:
+        """Return what knows its pretrained weights, or None."""
+        return _loaded(self.library)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names that another library defines, each written as `prefix/name`, with one implementation for all of them."""
+
+    prefix: str
+    entry: Entry
+
+    def canonical(self, kind: str, name: str) -> str:
+        """Return the library's spelling of `name`; any is accepted where the library is not installed.
+
+        Raises:
+            ConfigError: the library has no such name; suggests the most similar one.
+        """
+        own = _split(name)[1]
+        known: frozenset[str] | None = self.entry.load_library().names()
+        if known is None or own in known:
+            return f"{self.prefix}/{own}"
+        for other in known:
+            if _fold(other) == _fold(own):
+                return f"{self.prefix}/{other}"
+        near = nearest(own, sorted(known))
+        hint = f" Did you mean '{self.prefix}/{near}'?" if near else ""
+        raise ConfigError(f"Unknown {kind} '{name}': {self.prefix} has no net of this name.{hint}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._families: dict[str, Family] = {}
 
     def register(
         self,
@@ -109,27 +139,64 @@ class Registry:
             raise ValueError(f"{self.kind} '{name}' is already registered")
         self._entries[name] = Entry(name, target, tuple(options), higher_is_better, bounds)
 
+    def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
+        """Add all names `prefix/NAME` of another library.
+
+        Args:
+            prefix: in front of the slash.
+            target: the implementation, as for `register`; it reads NAME from the config.
+            options: as for `register`.
+            library: a `lab.models.Library`, or `"module:attribute"`; loaded when such a name is looked up.
+
+        Raises:
+            ValueError: the prefix is taken.
+        """
+        if prefix in self._families:
+            raise ValueError(f"the {self.kind} family '{prefix}' is already registered")
+        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library=library))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """All settings that any entry takes, without repetition."""
+        entries = [*self._entries.values(), *(family.entry for family in self._families.values())]
+        return tuple(dict.fromkeys(option for entry in entries for option in entry.options))
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Those of its families."""
+        return tuple(self._families)
+
     def canonical(self, name: str) -> str:
         """Return the registered spelling of `name`.
 
         Raises:
             ConfigError: no such name; suggests the most similar one and lists all.
         """
+        family = self._families.get(_split(name)[0])
+        if family is not None:
+            return family.canonical(self.kind, name)
         for known in self._entries:
             if _fold(known) == _fold(name):
                 return known
         raise ConfigError(
-            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: {', '.join(sorted(self))}"
+            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: "
+            + ", ".join([*sorted(self), *(f"{prefix}/NAME" for prefix in self._families)])
         )
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[self.canonical(name)]
+        known = self.canonical(name)
+        family = self._families.get(_split(known)[0])
+        return self._entries[known] if family is None else replace(family.entry, name=known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        return any(_fold(known) == _fold(name) for known in self._entries)
+        try:
+            self.canonical(name)
+        except ConfigError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -137,6 +204,19 @@ class Registry:
 
 def _fold(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the prefix and the name within a family; an empty prefix if there is no slash."""
+    prefix, slash, own = name.strip().partition("/")
+    return (prefix.strip().lower(), own.strip()) if slash else ("", name)
+
+
+def _loaded(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 activations = Registry("activation")
@@ -224,7 +304,10 @@ datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
     "image_folder",
     "lab.data.image_folder:IMAGE_FOLDER",
-    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
+    [
+        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+        "skip_unreadable",
+    ],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
@@ -241,6 +324,18 @@ architectures.register("cnn", "lab.models.cnn:build", [*_CONV, *_DENSE])
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
 architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)
+architectures.register_family(
+    "timm",
+    "lab.models.timm_nets:build",
+    ["pretrained", "weights_digest"],
+    library="lab.models.timm_nets:LIBRARY",
+)
+architectures.register_family(
+    "torchvision",
+    "lab.models.torchvision_family:build",
+    ["weights", "weights_digest"],
+    library="lab.models.torchvision_family:LIBRARY",
+)
 
 _REGISTRIES = (activations, architectures, augmentations, datasets, losses, metrics, optimizers, schedulers)
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}

@@ -22,6 +22,7 @@ from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
 from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
+from .resolving import weights_file as weights_file
 from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective

@@ -72,7 +72,10 @@ def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -
     """Raise the rate to `lr` and lower it again, step by step over all epochs (Smith & Topin 2018)."""
     # Momentum stays as configured: cycling it as well would contradict the run's `momentum` param.
     cycle = lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=config.epochs * steps_per_epoch, cycle_momentum=False
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=config.epochs * steps_per_epoch,
+        cycle_momentum=False,
     )
     return Schedule(cycle, "step")
 
