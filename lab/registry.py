@@ -1,15 +1,15 @@
 """The names a configuration can use, one small `Registry` per kind.
 
 An entry refers to its implementation as `"module:attribute"`, so that `lab check` and `--help` can look up names
-without importing torch. A plug-in registers the object itself.
+without importing torch. A plug-in registers the object itself, with the parameters of its own that become settings.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.errors import ConfigError
@@ -17,6 +17,7 @@ from lab.errors import ConfigError
 __all__ = [
     "Addition",
     "Entry",
+    "Parameter",
     "Registry",
     "activations",
     "add",
@@ -24,11 +25,16 @@ __all__ = [
     "architectures",
     "augmentations",
     "datasets",
+    "forget",
+    "look_further",
     "losses",
     "nearest",
     "optimizers",
+    "parameters",
+    "registry_of",
     "schedulers",
     "suggest",
+    "version",
 ]
 
 
@@ -44,12 +50,37 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A hyperparameter of a plug-in's own: a setting for the trials that use the plug-in.
+
+    Attributes:
+        annotation: its type, possibly `Annotated` with pydantic's constraints.
+        default: `...` if it must be given.
+    """
+
+    annotation: Any
+    default: Any = ...
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A registered implementation and the settings that it takes besides the common ones."""
+    """A registered implementation and what it takes.
+
+    Attributes:
+        name: as registered.
+        target: the object, or where it is, as `"module:attribute"`.
+        options: the settings of lab that it takes besides those that all of its kind take.
+        parameters: the settings of its own.
+        module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
+        plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
+    """
 
     name: str
     target: Any
     options: tuple[str, ...] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    module: str = ""
+    plain: bool = False
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
@@ -58,15 +89,17 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def arguments(self, config: Any) -> dict[str, Any]:
+        """Return the values that a config has for its options and parameters."""
+        return {name: getattr(config, name) for name in (*self.options, *self.parameters)}
+
 
 @dataclass(frozen=True)
 class Addition:
-    """A name that a program has registered in addition to lab's own, with its kind and implementation."""
+    """A name that a program has registered in addition to lab's own, and its kind."""
 
     kind: str
-    name: str
-    target: Any
-    options: tuple[str, ...]
+    entry: Entry
 
 
 class Registry:
@@ -82,9 +115,25 @@ class Registry:
         Raises:
             ValueError: the name is taken.
         """
-        if any(_fold(name) == _fold(taken) for taken in self._entries):
-            raise ValueError(f"{self.kind} '{name}' is already registered")
-        self._entries[name] = Entry(name, target, tuple(options))
+        self.add(Entry(name, target, tuple(options)))
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            ValueError: its name is taken.
+        """
+        taken = self._find(entry.name)
+        if taken is not None:
+            by = f" by {self._entries[taken].module}" if self._entries[taken].module else ""
+            raise ValueError(f"{self.kind} '{entry.name}' is already registered{by}")
+        self._entries[entry.name] = entry
+        _changed()
+
+    def remove(self, name: str) -> None:
+        """Remove a name."""
+        del self._entries[name]
+        _changed()
 
     def canonical(self, name: str) -> str:
         """Return the registered spelling of `name`.
@@ -92,9 +141,11 @@ class Registry:
         Raises:
             ConfigError: no such name; suggests the most similar one and lists all.
         """
-        for known in self._entries:
-            if _fold(known) == _fold(name):
-                return known
+        known = self._find(name)
+        if known is None and any(look(self, name) for look in _FURTHER):
+            known = self._find(name)
+        if known is not None:
+            return known
         raise ConfigError(
             f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: {', '.join(sorted(self))}"
         )
@@ -106,14 +157,40 @@ class Registry:
         return iter(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        return any(_fold(known) == _fold(name) for known in self._entries)
+        return self._find(name) is not None
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def _find(self, name: str) -> str | None:
+        """Return the registered spelling of `name`; a path, `module:attribute`, is spelt as it is."""
+        if ":" in name:
+            return name if name in self._entries else None
+        return next((known for known in self._entries if _fold(known) == _fold(name)), None)
+
 
 def _fold(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+#: Where unknown names are looked for: each takes the registry and the name, and returns whether it has added any.
+_FURTHER: list[Callable[[Registry, str], bool]] = []
+_version = 0
+
+
+def look_further(look: Callable[[Registry, str], bool]) -> None:
+    """Look for names that no registry knows with `look`, which returns whether it has added any."""
+    _FURTHER.append(look)
+
+
+def version() -> int:
+    """Return a number that changes with every name that is added or removed."""
+    return _version
+
+
+def _changed() -> None:
+    global _version
+    _version += 1
 
 
 activations = Registry("activation")
@@ -198,22 +275,45 @@ _REGISTRIES = (activations, architectures, augmentations, datasets, losses, opti
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
+def registry_of(kind: str) -> Registry:
+    """Return the registry of a kind, such as `loss`."""
+    return next(registry for registry in _REGISTRIES if registry.kind == kind)
+
+
+def parameters() -> dict[str, list[tuple[Registry, Entry]]]:
+    """Return the entries that have parameters of their own, by the parameter's name."""
+    found: dict[str, list[tuple[Registry, Entry]]] = {}
+    for registry in _REGISTRIES:
+        for name in registry:
+            for parameter in registry[name].parameters:
+                found.setdefault(parameter, []).append((registry, registry[name]))
+    return found
+
+
+def forget(module: str) -> None:
+    """Remove the names that a plug-in's module has added."""
+    for registry in _REGISTRIES:
+        for name in [name for name in registry if registry[name].module == module]:
+            registry.remove(name)
+
+
 def added() -> list[Addition]:
-    """Return what was registered in addition to lab's own names; what the main script defines, as an object."""
+    """Return what a program has registered by itself; what its main script defines, as an object."""
     found = []
     for registry in _REGISTRIES:
         for name in registry:
-            if (registry.kind, name) not in _OWN:
-                entry = registry[name]
-                of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
-                target = entry.load() if of_script else entry.target
-                found.append(Addition(registry.kind, name, target, entry.options))
+            entry = registry[name]
+            if (registry.kind, name) in _OWN or entry.module:
+                continue
+            if isinstance(entry.target, str) and entry.target.startswith("__main__:"):
+                entry = replace(entry, target=entry.load())
+            found.append(Addition(registry.kind, entry))
     return found
 
 
 def add(additions: Iterable[Addition]) -> None:
     """Register the `additions` of another process, except for names already known here."""
-    registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
-        if one.name not in registries[one.kind]:
-            registries[one.kind].register(one.name, one.target, one.options)
+        registry = registry_of(one.kind)
+        if one.entry.name not in registry:
+            registry.add(one.entry)

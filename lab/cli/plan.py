@@ -28,7 +28,7 @@ from lab.cli.options import (
     stores_from,
 )
 from lab.cli.search import search_table
-from lab.config import TrialConfig, as_text, load_grid
+from lab.config import TrialConfig, as_text, load_grid, setting_names
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _print_csv(cells: Iterable[PlannedCell]) -> None:
     for cell in cells:
         values = engines.cell_values(cell)
         if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *TrialConfig.model_fields])))
+            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *setting_names()])))
             writer.writeheader()
         writer.writerow({**values, **(cell.config.as_params() if cell.config else {})})
 

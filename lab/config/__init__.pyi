@@ -15,6 +15,7 @@ from .kinds import field_kinds as field_kinds
 from .kinds import takes_text as takes_text
 from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
+from .own import setting_names as setting_names
 from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
 from .search import GRID_SAMPLER as GRID_SAMPLER

@@ -139,7 +139,7 @@ def cutout(images: Tensor, generator: torch.Generator, *, cutout_size: float) ->
 
 
 def _bind(entry: registry.Entry, config: TrialConfig) -> Augmentation:
-    return partial(entry.load(), **{name: getattr(config, name) for name in entry.options})
+    return partial(entry.load(), **entry.arguments(config))
 
 
 def _windows(images: Tensor, offsets: Tensor, padding: tuple[int, int]) -> Tensor:

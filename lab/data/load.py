@@ -166,6 +166,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
         *(config.background, config.full_scale),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
         *(config.input_scale, config.skip_unreadable, str(device)),
+        *(config.code_digest, *config.own_values()),
     )
     with _lock:
         if key in _cache:

@@ -37,6 +37,7 @@ _MODEL_FIELDS = (
     "dense_activation",
     "dropout",
     "freeze",
+    "code_digest",
 )
 _summaries: dict[tuple[object, ...], Summary] = {}
 
@@ -53,10 +54,23 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
         ConfigError: the settings do not fit the image size (names the layer), or `freeze` asks for more blocks
             than there are.
     """
-    model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
+    model = _build(config, shape, classes)
     initialize(model, config.init)
     freeze(model, config.freeze)
     return model
+
+
+def _build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    entry = registry.architectures[config.architecture]
+    if not entry.plain:
+        model: nn.Module = entry.load()(config, shape, classes)
+        return model
+    built = entry.load()(shape, classes, **entry.arguments(config))
+    if not isinstance(built, nn.Module):
+        raise ConfigError(
+            Fault(f"'{config.architecture}' must return an nn.Module, but got {built!r}", "architecture")
+        )
+    return built
 
 
 def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
@@ -65,7 +79,7 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
     Raises:
         ConfigError: as `build_model`, or its batch normalisation cannot be trained with batches of one image.
     """
-    key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
+    key = (*(getattr(config, name) for name in _MODEL_FIELDS), *config.own_values(), shape, classes)
     if key not in _summaries:
         with torch.device("meta"):
             model = build_model(config, shape, classes)
