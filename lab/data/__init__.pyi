@@ -2,9 +2,11 @@ from .augment import Augmentation as Augmentation
 from .augment import build_augmentations as build_augmentations
 from .base import DataInfo as DataInfo
 from .base import Dataset as Dataset
+from .base import MemorySplit as MemorySplit
 from .base import RawData as RawData
 from .base import Source as Source
 from .base import Split as Split
+from .base import images_at as images_at
 from .base import make_split as make_split
 from .batches import count_batches as count_batches
 from .batches import epoch_batches as epoch_batches

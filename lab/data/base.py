@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from torch import Tensor
 from lab.config import TrialConfig
 from lab.errors import DataError
 
-__all__ = ["DataInfo", "Dataset", "RawData", "Source", "Split", "gather", "make_split", "take"]
+__all__ = ["DataInfo", "Dataset", "MemorySplit", "RawData", "Source", "Split", "images_at", "make_split"]
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,112 @@ class DataInfo:
     train_images: int | None = None
 
 
+class Split(Protocol):
+    """Images and their labels in a fixed order, wherever the images are: see `MemorySplit` and `StreamSplit`."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels, int64 [N], on `device`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image, [C, H, W]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where `batches` yields images and labels."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What identifies images and labels without looking at a pixel; None if that would save nothing."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def batches(
+        self, bounds: Sequence[tuple[int, int]], order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images, uint8 [B, C, H, W], and labels, int64 [B], of each batch; they may share the split's memory.
+
+        Args:
+            bounds: for each batch, where it starts and ends in `order`.
+            order: indices of images, int64 on `device`; None for the split's own order.
+
+        Raises:
+            DataError: an image cannot be read; names its file.
+        """
+
+    def take(self, index: Tensor, labels: Tensor | None = None) -> Split:
+        """Return the images at `index`, int64 [K] on `device`; in memory, as a copy.
+
+        Args:
+            index: of the images.
+            labels: of the images taken, int64 [K], instead of their own.
+        """
+
+    def to(self, device: torch.device) -> Split:
+        """Return a split that yields its batches on `device`."""
+
+
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Images, uint8 [N, C, H, W] (channels last in memory if made by `make_split`), and labels, int64 [N]."""
+class MemorySplit:
+    """A split whose images are all in memory, uint8 [N, C, H, W] (channels last if made by `make_split`)."""
 
     images: Tensor
     labels: Tensor
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of an image, [C, H, W]."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    @property
+    def fingerprint(self) -> None:
+        """None: looking at the pixels is fast."""
+        return
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> Split:
-        """Return the split on `device`; itself if it is already there."""
-        return Split(self.images.to(device), self.labels.to(device))
+    def batches(
+        self, bounds: Sequence[tuple[int, int]], order: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of each batch; see `Split`."""
+        for start, stop in bounds:
+            if order is None:
+                yield self.images[start:stop], self.labels[start:stop]
+            else:
+                index = order[start:stop]
+                yield _gather(self.images, index), self.labels.index_select(0, index)
+
+    def take(self, index: Tensor, labels: Tensor | None = None) -> MemorySplit:
+        """Return the images at `index` in new memory; see `Split`."""
+        return MemorySplit(_gather(self.images, index), self.labels[index] if labels is None else labels)
+
+    def to(self, device: torch.device) -> MemorySplit:
+        """Return the split on `device`, without a copy if it is there."""
+        return MemorySplit(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a source loads; `test` and `val` are None if the source has no such split."""
+    """What a source loads.
+
+    Attributes:
+        train: what is to be trained on, and what the splits that the source lacks are taken from.
+        test: None if the source has no such split.
+        classes: class names, indexed by label.
+        source: where the data came from.
+        val: None if the source has no such split.
+        notes: what users should know about how the data was read, one line each.
+        groups: the group of each training image, such as a patient, which must not be in two splits; empty for none.
+    """
 
     train: Split
     test: Split | None
@@ -57,6 +146,7 @@ class RawData:
     source: str
     val: Split | None = None
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +182,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one image, [C, H, W]."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+        return self.train.shape
 
 
 class Source(Protocol):
@@ -121,7 +210,7 @@ class Source(Protocol):
         """
 
 
-def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Split:
+def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> MemorySplit:
     """Return the split made of a source's arrays.
 
     Args:
@@ -148,15 +237,16 @@ def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Sp
     hwc = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
     if not hwc.flags.writeable:  # torch has no read-only tensors
         hwc = hwc.copy()
-    return Split(torch.from_numpy(hwc).permute(0, 3, 1, 2), torch.from_numpy(numbers.copy()))
+    return MemorySplit(torch.from_numpy(hwc).permute(0, 3, 1, 2), torch.from_numpy(numbers.copy()))
 
 
-def gather(images: Tensor, index: Tensor) -> Tensor:
+def images_at(split: Split, index: Sequence[int]) -> Tensor:
+    """Return the images at `index`, uint8 [K, C, H, W]."""
+    order = torch.tensor(index, dtype=torch.int64, device=split.device)
+    return next(split.batches([(0, len(index))], order))[0]
+
+
+def _gather(images: Tensor, index: Tensor) -> Tensor:
     """Return `images[index]`, fast if the images are channels last in memory."""
     rows = images.permute(0, 2, 3, 1)  # [N, H, W, C], contiguous: index_select then copies whole images
     return rows.index_select(0, index).permute(0, 3, 1, 2)
-
-
-def take(split: Split, index: Tensor) -> Split:
-    """Return the images and labels at `index`, int64 [K], in new memory."""
-    return Split(gather(split.images, index), split.labels[index])

@@ -1,4 +1,4 @@
-"""Batches from a split that is entirely on the device."""
+"""Batches of a split: in the order that is drawn, augmented and normalised on the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.data.augment import Augmentation
-from lab.data.base import Split, gather
+from lab.data.base import Split
 
 __all__ = ["count_batches", "epoch_batches", "normalise", "shuffled_order"]
 
@@ -47,14 +47,10 @@ def epoch_batches(
     if order is not None and len(order) != len(split):
         raise ValueError(f"order must have one place for each of {len(split)} images, but has {len(order)}")
     affine = _affine(
-        mean, std, split.images.shape[3], memory_format
+        mean, std, split.shape[2], memory_format
     )  # once: each operation is a kernel launch on a GPU
-    for start, stop in _chosen(list(_bounds(len(split), batch_size, order is not None)), only):
-        if order is None:
-            images, labels = split.images[start:stop], split.labels[start:stop]
-        else:
-            index = order[start:stop]
-            images, labels = gather(split.images, index), split.labels.index_select(0, index)
+    bounds = _chosen(list(_bounds(len(split), batch_size, order is not None)), only)
+    for images, labels in split.batches(bounds, order):
         for step in augment:
             images = step(images, augment_generator)  # type: ignore[arg-type]  # not None: checked above
         yield _apply(images, affine, memory_format), labels

@@ -27,7 +27,7 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
 
     Args:
         root: their folder, absolute.
-        files: paths relative to `root`.
+        files: paths relative to `root`, or absolute ones.
 
     Raises:
         OSError: a file cannot be read.
@@ -35,7 +35,7 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
     known, began = _remembered(root), time.time_ns()
 
     def look(start: int, stop: int) -> list[_Known]:
-        return [_look(f"{root}/{file}", known.get(file)) for file in files[start:stop]]
+        return [_look(os.path.join(root, file), known.get(file)) for file in files[start:stop]]  # noqa: PTH118
 
     found = [entry for chunk in by_chunks(len(files), look, "Reading images") for entry in chunk]
     settled = {

@@ -48,7 +48,12 @@ _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def decode(
-    file: str, size: int, *, background: str = "white", white: Mapping[Kind, float] = MappingProxyType({})
+    file: str,
+    size: int,
+    *,
+    content: bytes | None = None,
+    background: str = "white",
+    white: Mapping[Kind, float] = MappingProxyType({}),
 ) -> NDArray[np.uint8]:
     """Return an image file as RGB, squeezed or stretched to [size, size, 3] with antialiasing.
 
@@ -57,6 +62,7 @@ def decode(
     Args:
         file: its path.
         size: height and width, in pixels.
+        content: of the file, if it has been read already; `file` is then only its name in errors.
         background: the colour behind transparent pixels.
         white: the white level of each kind of image with more than 8 bits, from `white_levels`.
 
@@ -74,13 +80,17 @@ def decode(
                 rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(rgb)
 
-    return _reading(file, read)
+    return _reading(file, content, read)
 
 
-def examine(file: str) -> tuple[tuple[Kind, Range] | None, bool]:
+def examine(file: str, content: bytes) -> tuple[tuple[Kind, Range] | None, bool]:
     """Return the depth and range of an image's pixels (None for 8 bits), and whether it has several frames.
 
     Unreadable files are not reported here: decoding does that.
+
+    Args:
+        file: its name in errors.
+        content: its bytes.
     """
 
     def read(content: bytes) -> tuple[tuple[Kind, Range] | None, bool]:
@@ -91,14 +101,14 @@ def examine(file: str) -> tuple[tuple[Kind, Range] | None, bool]:
         return measure(content, file), several
 
     try:
-        return _reading(file, read)
+        return _reading(file, content, read)
     except DataError:
         return None, False
 
 
-def _reading(file: str, read: Callable[[bytes], T]) -> T:
+def _reading(file: str, content: bytes | None, read: Callable[[bytes], T]) -> T:
     try:
-        content = Path(file).read_bytes()
+        content = Path(file).read_bytes() if content is None else content
         try:
             return read(content)
         except _BROKEN:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.errors import DataError, Fault
+from lab.errors import DataError
 
 __all__ = ["Kind", "Range", "kind_of", "measure", "merged", "png_chunks", "to_eight_bits", "white_levels"]
 
@@ -97,12 +97,13 @@ def measure(content: bytes, file: str) -> tuple[Kind, Range] | None:
         return kind, Range(float(values.min()), float(values.max()), file)
 
 
-def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None) -> dict[Kind, float]:
+def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None, dataset: str) -> dict[Kind, float]:
     """Return the white level of each kind of deep image.
 
     Args:
         ranges: over all images of each kind.
         full_scale: the white level that the user has set.
+        dataset: the kind of dataset, for errors.
 
     Raises:
         DataError: it cannot be determined; says for which images, and what to set.
@@ -110,7 +111,7 @@ def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None) -> dict
     found = {kind: _white(kind, seen, full_scale) for kind, seen in ranges.items()}
     faults = [_unknown(kind, ranges[kind], full_scale) for kind, white in found.items() if white is None]
     if faults:
-        raise DataError("\n".join(map(str, faults)))
+        raise DataError("\n".join(f"{dataset}: {fault}" for fault in faults))
     return {kind: white for kind, white in found.items() if white is not None}
 
 
@@ -160,24 +161,20 @@ def _white(kind: Kind, seen: Range, full_scale: float | None) -> float | None:
     return kind.top if kind.top / 2 < seen.high <= kind.top else None
 
 
-def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> Fault:
+def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> str:
     which = (
         f"{seen.images:,} {kind.name} images ({seen.file} …)"
         if seen.images > 1
         else f"{seen.file} ({kind.name})"
     )
     if not np.isfinite([seen.low, seen.high]).all():
-        return Fault(
-            f"image_folder: {which}: some pixels are not finite numbers; export these files again or remove them"
-        )
+        return f"{which}: some pixels are not finite numbers; export these files again or remove them"
     span = f"{seen.low:g} to {seen.high:g}"
     if full_scale is not None:
-        return Fault(
-            f"image_folder: full_scale={full_scale:g} is too low for {which}, whose pixels range from {span}. Raise it"
-        )
+        return f"full_scale={full_scale:g} is too low for {which}, whose pixels range from {span}. Raise it"
     likely = next((full for full in _FULL if full >= seen.high), kind.top)
-    return Fault(
-        f"image_folder: cannot tell which value is white in {which}: their pixels range from {span}, and the format"
+    return (
+        f"cannot tell which value is white in {which}: their pixels range from {span}, and the format"
         f" allows up to {kind.top:g}. Set full_scale, e.g. full_scale: {likely:.10g}"
     )
 

@@ -6,20 +6,20 @@ import os
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
+from lab.data.encoded import ImageFiles
 from lab.data.layout import LAYOUT, Layout, read_layout
+from lab.data.listed import Listing, unreadable
 from lab.data.probe import Probe, copies, probe
 from lab.data.tree import File, Folder, read_tree
 from lab.errors import DataError, MissingDataError, printable
 
-__all__ = ["Listing", "Survey", "check_readable", "forget_surveys", "list_images", "survey", "unreadable"]
+__all__ = ["Survey", "check_readable", "forget_surveys", "list_images", "survey"]
 
-_SHOWN = 5
 _KEPT = 2
 # nanoseconds: a folder changed this recently may change again under the same modification time
 _TICK = 100_000_000
@@ -73,48 +73,6 @@ class Survey:
         return [[files[at] for at in group] for group in copies(self.root, [file for _, _, file in files])]
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Images by path relative to `root`, and their labels: first the training images, then val's, then test's.
-
-    `train` and `val` count the first two; the rest is for testing. A split that the folder lacks has 0 images.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    files: tuple[str, ...]
-    labels: tuple[int, ...]
-    train: int
-    val: int = 0
-
-    def split(self, at: int) -> str:
-        """Return the split of the image at index `at`: train, val or test."""
-        return "train" if at < self.train else "val" if at < self.train + self.val else "test"
-
-    def without(self, places: Collection[int]) -> Listing:
-        """Return the listing without the images at these indices.
-
-        Raises:
-            DataError: a class has no images left to train on.
-        """
-        kept = [at for at in range(len(self.files)) if at not in places]
-        counts = Counter(map(self.split, kept))
-        left = {self.labels[at] for at in kept if at < self.train}
-        empty = [name for label, name in enumerate(self.classes) if label not in left]
-        if empty:
-            raise DataError(
-                f"image_folder: {printable(str(self.root))} has no readable images of"
-                f" {', '.join(map(printable, empty[:_SHOWN]))} to train on"
-            )
-        return replace(
-            self,
-            files=tuple(self.files[at] for at in kept),
-            labels=tuple(self.labels[at] for at in kept),
-            train=counts["train"],
-            val=counts["val"],
-        )
-
-
 def survey(root: Path, classes: Collection[str] = (), *, fresh: bool = False) -> Survey:
     """Return what an image folder contains.
 
@@ -158,35 +116,22 @@ def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
     images = list(found.files())
     counts = Counter(role for role, _, _ in images)
     label = {name: number for number, name in enumerate(found.classes)}
+    paths = tuple(file.path for _, _, file in images)
     every = Listing(
-        found.root,
+        "image_folder",
         found.classes,
-        tuple(file.path for _, _, file in images),
+        ImageFiles(found.root, paths),
         tuple(label[name] for _, name, _ in images),
         counts["train"],
         counts["val"],
     )
-    return every.without({at for at, path in enumerate(every.files) if path in found.faults})
+    return every.without({at for at, path in enumerate(paths) if path in found.faults})
 
 
 def check_readable(found: Survey, *, skip_unreadable: bool) -> None:
     """Raise a DataError that names the files that cannot be read, unless they are to be skipped."""
     if found.faults and not skip_unreadable:
-        raise DataError(unreadable(found.root, found.faults, len(found.probes)))
-
-
-def unreadable(root: Path, faults: Mapping[str, str], files: int) -> str:
-    """Return the message about `faults`, by path, among `files` files of an image folder; it lists the first few."""
-    lines = [f"  {printable(path)}: {printable(fault)}" for path, fault in islice(faults.items(), _SHOWN)]
-    more = [f"  … and {len(faults) - _SHOWN:,} more"] if len(faults) > _SHOWN else []
-    return "\n".join(
-        [
-            f"image_folder: {len(faults):,} of {files:,} files in {printable(str(root))} cannot be read as images:",
-            *lines,
-            *more,
-            "Repair or remove them, or leave them out with --skip-unreadable (`skip_unreadable: true`)",
-        ]
-    )
+        raise DataError(unreadable("image_folder", found.root, found.faults, len(found.probes)))
 
 
 def _survey(root: Path, classes: Collection[str], known: Survey | None) -> Survey:

@@ -17,7 +17,7 @@ from lab.config import TrialConfig
 from lab.data.augment import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.split import hold_out
-from lab.data.statistics import channel_statistics, digest
+from lab.data.statistics import Measured, measure
 from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
 from lab.errors import ConfigError, DataError, OtherDataError
 
@@ -203,7 +203,8 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         train, val = cut(train, fraction=config.val_fraction, field="val_fraction")
     if config.train_samples is not None:
         train = draw_sample(train, samples=config.train_samples, seed=config.split_seed, classes=raw.classes)
-    mean, std = _scale(config, train.images)
+    measured = measure([("train", train), ("val", val), ("test", test)])
+    mean, std = _scale(config, measured)
     return Dataset(
         name=config.dataset,
         classes=raw.classes,
@@ -212,15 +213,15 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         test=test.to(device),
         mean=mean.to(device),
         std=std.to(device),
-        digest=digest([("train", train), ("val", val), ("test", test)]),
+        digest=measured.digest,
         source=raw.source,
         notes=raw.notes,
     )
 
 
-def _scale(config: TrialConfig, images: Tensor) -> tuple[Tensor, Tensor]:
+def _scale(config: TrialConfig, measured: Measured) -> tuple[Tensor, Tensor]:
     """Return the mean and deviation, [C], with which `normalise` scales images as `input_scale` asks."""
-    mean, std = channel_statistics(images)
+    mean, std = measured.mean, measured.std
     if config.input_scale == "standard":
         return mean, std
     return torch.zeros_like(mean), torch.full_like(std, 1.0 if config.input_scale == "unit" else 1 / 255)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from lab.data.base import Split, take
+from lab.data.base import Split
 from lab.errors import DataError
 from lab.wording import counted
 
@@ -61,4 +61,4 @@ def _check(split: Split, fraction: float, classes: tuple[str, ...], field: str) 
 
 
 def _sorted(split: Split, chosen: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
-    return take(split, torch.from_numpy(np.sort(chosen)))
+    return split.take(torch.from_numpy(np.sort(chosen)))

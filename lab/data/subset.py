@@ -10,7 +10,7 @@ import torch
 
 from lab import registry
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData, Split, take
+from lab.data.base import DataInfo, RawData, Split
 from lab.errors import DataError, Fault
 
 __all__ = ["class_faults", "draw_sample", "sample_faults", "select_classes"]
@@ -67,7 +67,9 @@ def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
     train = _relabel(raw.train, places, classes, "training")
     test = None if raw.test is None else _relabel(raw.test, places, classes, "test")
     val = None if raw.val is None else _relabel(raw.val, places, classes, "validation")
-    return RawData(train, test, classes, raw.source, val, raw.notes)
+    kept = (places[raw.train.labels] >= 0).tolist()
+    groups = tuple(group for group, keep in zip(raw.groups, kept, strict=True) if keep) if raw.groups else ()
+    return RawData(train, test, classes, raw.source, val, raw.notes, groups)
 
 
 def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:
@@ -92,7 +94,7 @@ def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ..
     labels = split.labels.numpy()
     # the whole class is shuffled, however few are taken, so the draws for the next class stay the same
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(asked)]
-    return take(split, torch.from_numpy(np.sort(np.concatenate(drawn))))
+    return split.take(torch.from_numpy(np.sort(np.concatenate(drawn))))
 
 
 def _relabel(split: Split, places: torch.Tensor, classes: tuple[str, ...], what: str) -> Split:
@@ -100,7 +102,7 @@ def _relabel(split: Split, places: torch.Tensor, classes: tuple[str, ...], what:
     kept = (labels >= 0).nonzero().flatten()
     if len(kept) == 0:
         raise DataError(f"classes={','.join(classes)} leaves no {what} images; name others, or add images")
-    return take(Split(split.images, labels), kept)
+    return split.take(kept, labels[kept])
 
 
 def _check(split: Split, asked: list[int], samples: int, classes: tuple[str, ...]) -> None:

@@ -173,6 +173,5 @@ def _checked(config: TrialConfig, download: bool, on_data: Callable[[Sequence[st
     config = identified(config)
     dataset = load_data(config, device=resolve_device(config), download=download)
     on_data(dataset.notes)
-    channels, height, width = dataset.train.images.shape[1:]
-    summarize_config(config, (channels, height, width), len(dataset.classes))
+    summarize_config(config, dataset.shape, len(dataset.classes))
     return config

@@ -37,7 +37,7 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     errors = analyse_test(dataset, evaluate(model, dataset.test, dataset, config, top_k=config.top_k))
     run = tracker.attach(run_id)
     run.log_metrics(errors.metrics())
-    log_error_analysis(run, errors, dataset.test.images)
+    log_error_analysis(run, errors, dataset.test)
     return errors
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import Tensor
 
 from lab import pictures
+from lab.data import Split, images_at
 from lab.tracking import Run
 from lab.training import ErrorAnalysis
 from lab.training.analysis import ConfusedPair
@@ -22,13 +21,13 @@ from lab.training.analysis import ConfusedPair
 __all__ = ["log_error_analysis"]
 
 
-def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> None:
+def log_error_analysis(run: Run, analysis: ErrorAnalysis, test: Split) -> None:
     """Log the figures and tables of `analysis`, replacing earlier ones.
 
     Args:
         run: the run of the model.
         analysis: the model's mistakes on the test split.
-        images: the images of the test split, uint8 [N, C, H, W], on any device.
+        test: the test split.
 
     Raises:
         TrackingError: they cannot be stored.
@@ -37,7 +36,7 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, images: Tensor) -> Non
     pairs = analysis.most_confused()
     _log_figures(run, analysis.confusion, classes)
     if pairs:
-        shown = _examples(pairs, images)
+        shown = _examples(pairs, test)
         pictures.log_figure(run, "most_confused.png", lambda: pictures.most_confused(pairs, shown, classes))
     scores = _scores(analysis, classes)
     run.log_table(scores, "per_class.json")
@@ -56,10 +55,10 @@ def _log_figures(run: Run, confusion: npt.NDArray[np.int64], classes: Sequence[s
     pictures.log_figure(run, "errors_per_class.png", partial(pictures.errors_per_class, confusion, classes))
 
 
-def _examples(pairs: Sequence[ConfusedPair], images: Tensor) -> dict[int, npt.NDArray[np.uint8]]:
-    """Return the images to show, [C, H, W] by index; only these are copied from the device."""
+def _examples(pairs: Sequence[ConfusedPair], test: Split) -> dict[int, npt.NDArray[np.uint8]]:
+    """Return the images to show, [C, H, W] by index; only these are read."""
     indices = [example.index for pair in pairs for example in pair.examples]
-    shown = images[torch.tensor(indices, device=images.device)].cpu().numpy()
+    shown = images_at(test, indices).cpu().numpy()
     return dict(zip(indices, shown, strict=True))
 
 

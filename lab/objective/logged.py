@@ -10,7 +10,7 @@ import yaml
 
 from lab import pictures
 from lab.config import TrialConfig
-from lab.data import Dataset
+from lab.data import Dataset, images_at
 from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
@@ -68,8 +68,9 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     if trainer.step_history:
         steps = trainer.step_history
         pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))
-    log_error_analysis(run, result.errors, trainer.dataset.test.images)
-    run.log_model(result.model, trainer.dataset.test.images[:2].float() / 255)
+    test = trainer.dataset.test
+    log_error_analysis(run, result.errors, test)
+    run.log_model(result.model, images_at(test, range(min(2, len(test)))).float() / 255)
 
 
 def _data_text(dataset: Dataset) -> str:

@@ -62,7 +62,7 @@ def evaluate(
         config: provides the precision.
         top_k: requests a `DetailedEvaluation`, which costs nothing otherwise.
     """
-    device = split.images.device
+    device = split.device
     loss = torch.zeros((), device=device)
     predictions = []
     details = None if top_k is None else _Details(top_k, len(dataset.classes))

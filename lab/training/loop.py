@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset, build_augmentations, count_batches, epoch_batches, shuffled_order
-from lab.models import build_model, frozen_modules
-from lab.training.device import autocast, keep_freed_memory, resolve_device, use_threads
+from lab.training.device import keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
-from lab.training.losses import build_loss
-from lab.training.optimizers import build_optimizer
+from lab.training.learner import Learner
 from lab.training.outcome import Interrupted, Outcome, at_chance
 from lab.training.patience import Patience
 from lab.training.schedulers import build_schedule
@@ -86,16 +84,10 @@ class Trainer:
         torch.manual_seed(seeds[0])
         self._order = torch.Generator().manual_seed(seeds[1])
         self._augment = torch.Generator().manual_seed(seeds[2])
-        shape = tuple(dataset.train.images.shape[1:])
-        model = build_model(config, (shape[0], shape[1], shape[2]), len(dataset.classes))
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._frozen = frozen_modules(self.model, config.freeze)
+        self._learner = Learner(config, dataset, self.device)
         self._augmentations = build_augmentations(config)
-        counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
-        self._loss = build_loss(config, counts).to(self.device)
-        self._optimizer = build_optimizer(config, (p for p in self.model.parameters() if p.requires_grad))
         self._steps_per_epoch = count_batches(len(dataset.train), config.batch_size)
-        self._schedule = build_schedule(config, self._optimizer, self._steps_per_epoch)
+        self._schedule = build_schedule(config, self._learner.optimizer, self._steps_per_epoch)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
         self._best_weights: dict[str, Tensor] | None = None
         self._under_way: UnderWay | None = None
@@ -158,6 +150,11 @@ class Trainer:
         load_pretrained(self.model, weights, new_head=new_head)
 
     @property
+    def model(self) -> nn.Module:
+        """The model that is trained."""
+        return self._learner.model
+
+    @property
     def epoch(self) -> int:
         """Number of epochs done."""
         return len(self.history)
@@ -204,9 +201,8 @@ class Trainer:
             "step_history": self.step_history,
             "diverged_step": self.diverged_step,
             "losses": (self._first_loss, *self._peak),
-            "model": self.model.state_dict(),
+            **self._learner.state_dict(),
             "best_weights": self._best_weights,
-            "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.scheduler.state_dict(),
             "patience": self.patience.state_dict(),
             "order": self._order.get_state(),
@@ -225,8 +221,7 @@ class Trainer:
             raise ValueError(f"the checkpoint is of cell {state.get('cell')}, not {self.config.cell_hash}")
         check_state(
             state,
-            model=self.model.state_dict(),
-            optimizer=self._optimizer.state_dict(),
+            learner=self._learner.state_dict(),
             schedule=self._schedule.scheduler.state_dict(),
         )
         saved = state["under_way"]
@@ -241,10 +236,9 @@ class Trainer:
         self.diverged_step = state["diverged_step"]
         self._first_loss, *peak = state["losses"]
         self._peak = (int(peak[0]), float(peak[1]))
-        self.model.load_state_dict(state["model"])
+        self._learner.load_state_dict(state)
         best = state["best_weights"]
         self._best_weights = None if best is None else {n: v.to(self.device) for n, v in best.items()}
-        self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.scheduler.load_state_dict(state["schedule"])
         self.patience.load_state_dict(state["patience"])
         self._order.set_state(state["order"])
@@ -258,7 +252,7 @@ class Trainer:
         return UnderWay(
             shuffled_order(len(self.dataset.train), self._order, self.device),
             Sums.of(self._steps_per_epoch, self.device),
-            self._optimizer.param_groups[0]["lr"],
+            self._learner.lr,
         )
 
     def _train_on(self, epoch: UnderWay, keep: Callable[[], object]) -> None:
@@ -271,9 +265,7 @@ class Trainer:
 
     def _steps(self, order: Tensor, sums: Sums, batches: list[int]) -> Iterator[None]:
         """Train on these batches, by number, of an epoch in `order`; yield after each, until a loss is not finite."""
-        self.model.train()
-        for module in self._frozen:
-            module.eval()  # frozen statistics must not change either
+        self._learner.begin()
         look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
         found = self._batches(order, batches)
         while True:
@@ -283,12 +275,7 @@ class Trainer:
             if batch is None:
                 return
             images, labels = batch
-            with autocast(self.config, self.device):
-                logits = self.model(images)  # [B, classes]
-                loss = self._loss(logits, labels)
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
+            loss, logits = self._learner.learn(images, labels)
             sums.add(loss, logits, labels)
             if sums.steps % look_every == 0 and not math.isfinite(loss.item()):
                 return

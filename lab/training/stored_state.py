@@ -18,16 +18,14 @@ _KEYS = (
 def check_state(
     state: Mapping[str, Any],
     *,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Any],
+    learner: Mapping[str, Any],
     schedule: Mapping[str, Any],
 ) -> None:
     """Check a checkpoint's state against that of a new trainer.
 
     Args:
         state: of the checkpoint.
-        model: the state dict of the trainer's model.
-        optimizer: the state dict of its optimizer.
+        learner: the state dict of the trainer's learner.
         schedule: the state dict of its scheduler.
 
     Raises:
@@ -48,11 +46,11 @@ def check_state(
     losses = state["losses"]
     _require(isinstance(losses, tuple | list) and len(losses) == 3 and all(map(_is_number, losses)), "losses")
     _check_patience(patience, state["epoch"])
-    _check_weights(state.get("model"), model, "model")
+    _check_weights(state.get("model"), learner["model"], "model")
     if patience["best_epoch"] is not None:
-        _check_weights(state.get("best_weights"), model, "best_weights")
+        _check_weights(state.get("best_weights"), learner["model"], "best_weights")
     _check_like(state.get("schedule"), schedule, "schedule")
-    _check_optimizer(state.get("optimizer"), optimizer)
+    _check_optimizer(state.get("optimizer"), learner["optimizer"])
 
 
 def _require(right: bool, what: str) -> None:

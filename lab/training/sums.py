@@ -28,7 +28,15 @@ class Sums:
         return cls(torch.zeros(steps, device=device), torch.zeros(steps, dtype=torch.int64, device=device))
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add the results of a step: its mean loss, logits [B, classes] and labels [B]."""
+        """Add the results of a step: its mean loss, logits [B, classes] and labels.
+
+        Args:
+            loss: a scalar.
+            logits: float [B, classes].
+            labels: int64 [B]; or, if mixed, float [B, classes], of which the larger one counts.
+        """
+        if labels.ndim == 2:
+            labels = labels.argmax(1)
         self.losses[self.steps] = loss.detach()
         self.correct[self.steps] = (logits.argmax(1) == labels).sum()
         self.sizes.append(len(labels))

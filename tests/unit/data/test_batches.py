@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lab.data import Augmentation, Split, count_batches, epoch_batches, normalise, shuffled_order
+from lab.data import Augmentation, MemorySplit, count_batches, epoch_batches, normalise, shuffled_order
 from lab.data.augment import horizontal_flip, random_crop
 
 _BOTH = (random_crop, horizontal_flip)
@@ -14,9 +14,9 @@ _CPU = torch.device("cpu")
 _MEAN, _STD = torch.tensor([0.5, 0.25, 0.125]), torch.tensor([0.25, 0.5, 2.0])
 
 
-def _split(count: int, size: int = 4) -> Split:
+def _split(count: int, size: int = 4) -> MemorySplit:
     images = torch.randint(0, 256, (count, 3, size, size), generator=_seeded(1), dtype=torch.uint8)
-    return Split(images.contiguous(memory_format=torch.channels_last), torch.arange(count))
+    return MemorySplit(images.contiguous(memory_format=torch.channels_last), torch.arange(count))
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -24,7 +24,7 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def _epoch(
-    split: Split,
+    split: MemorySplit,
     batch_size: int,
     seed: int | None = None,
     augment: tuple[Augmentation, ...] = (),
@@ -125,7 +125,9 @@ def test_shuffling_and_augmentation_leave_the_global_generator_and_the_split_alo
 
 
 def test_a_crop_pads_with_black_as_normalised() -> None:
-    white = Split(torch.full((64, 3, 16, 16), 255, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
+    white = MemorySplit(
+        torch.full((64, 3, 16, 16), 255, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64)
+    )
     images, _ = _epoch(white, 64, augment=(random_crop,))[0]
     black = -_MEAN / _STD
     assert torch.isclose(images.amin((0, 2, 3)), black, atol=1e-5).all()

@@ -10,8 +10,8 @@ import torch
 
 from lab import data, registry
 from lab.config import TrialConfig
-from lab.data import Dataset, Split, clear_cache, data_root, describe, load_data, make_split
-from lab.data.statistics import channel_statistics, digest
+from lab.data import Dataset, MemorySplit, clear_cache, data_root, describe, load_data, make_split
+from lab.data.statistics import measure
 from lab.errors import DataError
 
 DIGITS = TrialConfig(dataset="digits")
@@ -74,9 +74,10 @@ def test_the_statistics_are_of_the_training_split_alone() -> None:
 
 
 def test_a_channel_that_never_changes_divides_by_one() -> None:
-    mean, std = channel_statistics(torch.full((3, 2, 4, 4), 51, dtype=torch.uint8))
-    assert mean.tolist() == pytest.approx([0.2, 0.2])
-    assert std.tolist() == [1.0, 1.0]
+    grey = MemorySplit(torch.full((3, 2, 4, 4), 51, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    measured = measure([("train", grey)])
+    assert measured.mean.tolist() == pytest.approx([0.2, 0.2])
+    assert measured.std.tolist() == [1.0, 1.0]
 
 
 def test_loading_again_costs_nothing_and_what_does_not_concern_the_data_does_not_count() -> None:
@@ -110,11 +111,12 @@ def test_a_changed_pixel_or_label_changes_the_digest(part: str) -> None:
     changed = getattr(dataset.test, part).clone()
     changed[(0,) * changed.ndim] ^= 1
     other = replace(dataset.test, **{part: changed})
-    assert _digest(dataset, other) != _digest(dataset, dataset.test)
+    assert _digest(dataset, dataset.test) == dataset.digest
+    assert _digest(dataset, other) != dataset.digest
 
 
-def _digest(dataset: Dataset, test: Split) -> str:
-    return digest([("train", dataset.train), ("val", dataset.val), ("test", test)])
+def _digest(dataset: Dataset, test: MemorySplit) -> str:
+    return measure([("train", dataset.train), ("val", dataset.val), ("test", test)]).digest
 
 
 def test_synthetic_images_are_the_same_in_another_process() -> None:

@@ -5,20 +5,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.data import Split
+from lab.data import MemorySplit
 from lab.data.split import hold_out
 from lab.errors import DataError
 
 _CLASSES = ("a", "b", "c")
 
 
-def _numbered(counts: list[int]) -> Split:
+def _numbered(counts: list[int]) -> MemorySplit:
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     images = torch.arange(len(labels)).remainder(256).to(torch.uint8).view(-1, 1, 1, 1)
-    return Split(images, labels)
+    return MemorySplit(images, labels)
 
 
-def _cut(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split]:
+def _cut(split: MemorySplit, fraction: float, seed: int = 0) -> tuple[MemorySplit, MemorySplit]:
     return hold_out(split, fraction=fraction, seed=seed, classes=_CLASSES, field="val_fraction")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lab.config import TrialConfig
-from lab.data import DataInfo, Dataset, RawData, Split, clear_cache, describe, load_data, normalise
+from lab.data import DataInfo, Dataset, MemorySplit, RawData, clear_cache, describe, load_data, normalise
 from lab.data.subset import draw_sample, select_classes
 from lab.errors import ConfigError, DataError
 
@@ -22,17 +22,17 @@ def _fresh() -> None:
     clear_cache()
 
 
-def _split(labels: list[int]) -> Split:
+def _split(labels: list[int]) -> MemorySplit:
     """Images whose pixels are their index and their label."""
     pixels = torch.tensor([[place, label] for place, label in enumerate(labels)], dtype=torch.uint8)
-    return Split(pixels.view(-1, 2, 1, 1), torch.tensor(labels))
+    return MemorySplit(pixels.view(-1, 2, 1, 1), torch.tensor(labels))
 
 
 def _config(**values: Any) -> TrialConfig:
     return TrialConfig(**{"dataset": "synthetic", "image_size": 8, **values})
 
 
-def _counts(split: Split | None, classes: int) -> list[int]:
+def _counts(split: MemorySplit | None, classes: int) -> list[int]:
     assert split is not None
     return torch.bincount(split.labels, minlength=classes).tolist()
 

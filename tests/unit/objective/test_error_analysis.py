@@ -9,6 +9,7 @@ import json
 import pytest
 import torch
 
+from lab.data import MemorySplit
 from lab.objective.error_analysis import log_error_analysis
 from lab.tracking import MemoryTracker
 from lab.training.analysis import analyse
@@ -25,7 +26,8 @@ def logged(classes: list[str], predicted: list[int] = PREDICTED) -> dict[str, by
     tracker = MemoryTracker()
     run = tracker.open_run(name="r", experiment=tracker.experiment("e"), tags={})
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
-    log_error_analysis(run, analyse(torch.tensor(TRUE), evaluation, classes), images)
+    test = MemorySplit(images, torch.tensor(TRUE))
+    log_error_analysis(run, analyse(test.labels, evaluation, classes), test)
     return tracker.artifacts(run.run_id)
 
 

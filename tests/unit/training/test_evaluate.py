@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.config import TrialConfig
-from lab.data import Dataset, Split
+from lab.data import Dataset, MemorySplit
 from lab.training.evaluate import DetailedEvaluation, Evaluation, evaluate
 
 CONFIG = TrialConfig(threads=1)
@@ -30,9 +30,9 @@ class Lookup(nn.Module):
         return self.logits[images[:, 0, 0, 0].mul(255).round().long()]
 
 
-def case(labels: Tensor, classes: int = CLASSES) -> tuple[Split, Dataset]:
+def case(labels: Tensor, classes: int = CLASSES) -> tuple[MemorySplit, Dataset]:
     images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
-    split = Split(images, labels)
+    split = MemorySplit(images, labels)
     names = tuple(f"class {label}" for label in range(classes))
     return split, Dataset("d", names, split, None, split, torch.zeros(1), torch.ones(1), "0" * 16, "here")
 

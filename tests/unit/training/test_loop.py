@@ -246,7 +246,7 @@ def test_divergence_in_a_later_epoch_keeps_the_best() -> None:
     trained = trainer(optimizer="sgd", epochs=6, lr=0.05)
     for epoch in trained.epochs():
         if epoch.epoch == 2:
-            trained._optimizer.param_groups[0]["lr"] = 1e30
+            trained._learner.optimizer.param_groups[0]["lr"] = 1e30
     assert trained.outcome is Outcome.DIVERGED
     assert trained.patience.best_epoch in (1, 2)
     trained.restore_best()
