@@ -39,6 +39,7 @@ from lab.registry import Entry, Parameter
 
 __all__ = [
     "Plugin",
+    "UnusableError",
     "activation",
     "architecture",
     "augmentation",
@@ -66,6 +67,10 @@ _REQUIREMENTS: Final = frozenset({"lab", "torch", "torchvision", "timm", "torchm
 _GIVEN: Final[Mapping[str, frozenset[str]]] = {"optimizer": frozenset({"params", "lr"})}
 # Of torch's optimizers: how they compute, not what.
 _WAYS: Final = frozenset({"capturable", "differentiable", "foreach", "fused", "maximize"})
+
+
+class UnusableError(LabError):
+    """A study's plug-in cannot be used here; says why, to be read after the study's name."""
 
 
 @dataclass(frozen=True)
@@ -549,7 +554,7 @@ def installed(kept: Iterable[Mapping[str, Any]], *, allowed: bool) -> Iterator[N
         allowed: whether code from the study's database may run here; installed packages may in any case.
 
     Raises:
-        LabError: code may not run here, or a package is missing or has another version; says what to do.
+        UnusableError: code may not run here, or a package is missing or has another version; says what to do.
     """
     plugins = [Plugin(**each) for each in kept]
     for plugin in plugins:
@@ -575,12 +580,12 @@ def _check(plugin: Plugin, *, allowed: bool) -> None:
             here = ""
         if here != plugin.version:
             has = f"version {here} is" if here else "none is"
-            raise LabError(
+            raise UnusableError(
                 f"needs the plug-in {plugin.module} of {plugin.package} {plugin.version}, but {has} installed here: "
                 f"pip install '{plugin.package}=={plugin.version}'"
             )
     elif not allowed and _loaded.get(plugin.module) != plugin:
-        raise LabError(
+        raise UnusableError(
             f"brings code of its own, the plug-in {plugin.module}; if you trust those who can submit to this database, "
             "start the worker with --allow-code"
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from contextlib import suppress
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -16,9 +17,11 @@ from lab.config.settings import Settings
 from lab.errors import ConfigError
 
 __all__ = [
+    "NAMING",
     "adapter_of",
     "field_of",
     "is_setting",
+    "look_up_paths",
     "own_fields",
     "setting_default",
     "setting_names",
@@ -27,8 +30,8 @@ __all__ = [
 ]
 
 _SCALARS = (bool, int, float, str, type(None))
-# The registry in which each setting's name or names are looked up.
-_NAMED_BY: Mapping[str, registry.Registry] = {
+#: The registry in which each setting's name or names are looked up.
+NAMING: Final[Mapping[str, registry.Registry]] = {
     "dataset": registry.datasets,
     "augment": registry.augmentations,
     "architecture": registry.architectures,
@@ -77,7 +80,22 @@ def takers_of(name: str) -> str:
 
 def used_by(setting: Callable[[str], Any]) -> list[registry.Entry]:
     """Return the entries of all kinds that a trial uses whose settings `setting` returns by name."""
-    return [known[name] for where, known in _NAMED_BY.items() for name in _names(setting(where))]
+    return [known[name] for where, known in NAMING.items() for name in _names(setting(where))]
+
+
+def look_up_paths(values: Mapping[str, Any]) -> None:
+    """Register what the settings among `values` name by path, so that its own settings are known.
+
+    Whatever is wrong with a path is left for the checking of its setting to say.
+    """
+    for name, known in NAMING.items():
+        value = values.get(name)
+        for path in (
+            value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        ):
+            if isinstance(path, str) and ":" in path:
+                with suppress(ConfigError):
+                    known.canonical(path.strip())
 
 
 def adapter_of(name: str) -> TypeAdapter[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab import plugins
+from lab.config.own import look_up_paths
 from lab.config.yaml import Document, KeyPath
 from lab.errors import ConfigError
 
@@ -22,6 +23,15 @@ def load_plugins(document: Document) -> None:
         for name in [names] if isinstance(names, str) else names if isinstance(names, list) else []:
             if isinstance(name, str):
                 _load(document, path, name)
+    _look_up(document.value)
+
+
+def _look_up(value: Any) -> None:
+    """Look up the paths among the names anywhere in a file: in its base, its grid, variants, a search's choices."""
+    if isinstance(value, dict):
+        look_up_paths(value)
+        for inner in value.values():
+            _look_up(inner)
 
 
 def _load(document: Document, path: KeyPath, name: str) -> None:

@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
-from lab.config.own import adapter_of, is_setting, own_fields
+from lab.config.own import adapter_of, is_setting, look_up_paths, own_fields
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -278,6 +278,7 @@ def _faults(error: ValidationError) -> list[Fault]:
 
 def _checked_own(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[InitErrorDetails]]:
     """Return those of `values` that are settings of plug-ins, checked, and what is wrong with them and unknown."""
+    look_up_paths(values)
     own, wrong = {}, list[InitErrorDetails]()
     for name, value in values.items():
         if name in Settings.model_fields:

@@ -48,7 +48,11 @@ def test_what_a_program_added_can_be_added_elsewhere(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
     registry.losses.register("mine", target := object(), ["label_smoothing"])
     (addition,) = registry.added()
-    assert (addition.kind, addition.entry.name, addition.entry.options) == ("loss", "mine", ("label_smoothing",))
+    assert (addition.kind, addition.entry.name, addition.entry.options) == (
+        "loss",
+        "mine",
+        ("label_smoothing",),
+    )
     registry.losses._entries.pop("mine")
     for _ in range(2):
         registry.add([addition])
