@@ -15,6 +15,7 @@ from .plugins import architecture as architecture
 from .plugins import augmentation as augmentation
 from .plugins import dataset as dataset
 from .plugins import loss as loss
+from .plugins import metric as metric
 from .plugins import optimizer as optimizer
 from .plugins import scheduler as scheduler
 from .plugins import use as use

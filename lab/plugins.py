@@ -48,6 +48,7 @@ __all__ = [
     "installed",
     "loaded",
     "loss",
+    "metric",
     "module_name",
     "optimizer",
     "records",
@@ -188,24 +189,40 @@ def dataset(target: Any = None, /, *, options: Iterable[str] = ()) -> Any:
     return _registering("dataset", target, options)
 
 
-def _registering(kind: str, target: Any, options: Iterable[str] = (), *, plain: bool = False) -> Any:
+@overload
+def metric(target: Target, /) -> Target: ...
+@overload
+def metric(
+    name: str | None = None, /, *, higher_is_better: bool | None = None
+) -> Callable[[Target], Target]: ...
+def metric(target: Any = None, /, *, higher_is_better: bool | None = None) -> Any:
+    """Register a metric: a torchmetrics.Metric class, or a function that returns one, called with `num_classes`.
+
+    It is updated with probabilities [N, classes] and labels [N]. `higher_is_better` may be an attribute of the class,
+    as torchmetrics has it. See `architecture`.
+    """
+    return _registering("metric", target, higher_is_better=higher_is_better)
+
+
+def _registering(kind: str, target: Any, options: Iterable[str] = (), **facts: Any) -> Any:
     """Register `target`, or return a decorator that registers under the name that `target` is."""
     if target is not None and not isinstance(target, str):
-        _register(kind, target.__name__, target, options, plain=plain)
+        _register(kind, target.__name__, target, options, facts)
         return target
 
     def decorate(decorated: Target) -> Target:
-        _register(kind, target or decorated.__name__, decorated, options, plain=plain)
+        _register(kind, target or decorated.__name__, decorated, options, facts)
         return decorated
 
     return decorate
 
 
-def _register(kind: str, name: str, target: Any, options: Iterable[str], *, plain: bool) -> None:
+def _register(kind: str, name: str, target: Any, options: Iterable[str], facts: Mapping[str, Any]) -> None:
     known, module = registry.registry_of(kind), _module_of(target)
     if name in known and known[name].module == module and _is_again(known[name].target, target):
         known.remove(known[name].name)  # a notebook's cell that is run again, or a module that is reloaded
-    entry = Entry(name, target, tuple(options), _parameters(kind, name, target, options), module, plain)
+    own = _parameters(kind, name, target, options)
+    entry = Entry(name, target, tuple(options), parameters=own, module=module, **facts)
     try:
         known.add(entry)
     except ValueError as error:
@@ -473,7 +490,8 @@ def _add_path(known: registry.Registry, path: str) -> bool:
         raise ConfigError(f"{known.kind} '{path}': {name} defines no {attribute}.{near}")
     options, parameters = _of_path(known, path, target)
     plain = known.kind in ("architecture", "scheduler")
-    known.add(Entry(path, target, options, parameters, "" if is_part else name, plain))
+    module_kept = "" if is_part else name
+    known.add(Entry(path, target, options, parameters=parameters, module=module_kept, plain=plain))
     return True
 
 
@@ -484,7 +502,7 @@ def _of_path(
 
     An optimizer's are all its parameters, since torch's need not be given by keyword.
     """
-    shared = {option for name in known if ":" not in name for option in known[name].options}
+    shared = set(known.options)
     given = _GIVEN.get(known.kind)
     if given is None:
         names = _signature(known.kind, path, target).parameters

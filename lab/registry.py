@@ -17,6 +17,7 @@ from lab.errors import ConfigError
 __all__ = [
     "Addition",
     "Entry",
+    "Family",
     "Parameter",
     "Registry",
     "activations",
@@ -28,6 +29,7 @@ __all__ = [
     "forget",
     "look_further",
     "losses",
+    "metrics",
     "nearest",
     "optimizers",
     "parameters",
@@ -70,6 +72,9 @@ class Entry:
         name: as registered.
         target: the object, or where it is, as `"module:attribute"`.
         options: the settings of lab that it takes besides those that all of its kind take.
+        higher_is_better: of a metric; None if not given.
+        bounds: the lowest and the highest value of a metric; None if not given.
+        library: what knows the pretrained weights of an architecture (a `lab.models.Library`); None if nothing does.
         parameters: the settings of its own.
         module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
         plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
@@ -78,20 +83,49 @@ class Entry:
     name: str
     target: Any
     options: tuple[str, ...] = ()
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
+    library: Any = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     module: str = ""
     plain: bool = False
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _loaded(self.target)
+
+    def load_library(self) -> Any:
+        """Return what knows its pretrained weights, or None."""
+        return _loaded(self.library)
 
     def arguments(self, config: Any) -> dict[str, Any]:
         """Return the values that a config has for its options and parameters."""
         return {name: getattr(config, name) for name in (*self.options, *self.parameters)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names that another library defines, each written as `prefix/name`, with one implementation for all of them."""
+
+    prefix: str
+    entry: Entry
+
+    def canonical(self, kind: str, name: str) -> str:
+        """Return the library's spelling of `name`; any is accepted where the library is not installed.
+
+        Raises:
+            ConfigError: the library has no such name; suggests the most similar one.
+        """
+        own = _split(name)[1]
+        known: frozenset[str] | None = self.entry.load_library().names()
+        if known is None or own in known:
+            return f"{self.prefix}/{own}"
+        for other in known:
+            if _fold(other) == _fold(own):
+                return f"{self.prefix}/{other}"
+        near = nearest(own, sorted(known))
+        hint = f" Did you mean '{self.prefix}/{near}'?" if near else ""
+        raise ConfigError(f"Unknown {kind} '{name}': {self.prefix} has no net of this name.{hint}")
 
 
 @dataclass(frozen=True)
@@ -108,14 +142,30 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._families: dict[str, Family] = {}
 
-    def register(self, name: str, target: Any, options: Iterable[str] = ()) -> None:
+    def register(
+        self,
+        name: str,
+        target: Any,
+        options: Iterable[str] = (),
+        *,
+        higher_is_better: bool | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
         """Add `target` (an object, or `"module:attribute"`) under `name`.
+
+        Args:
+            name: what configs call it.
+            target: the implementation.
+            options: the settings that it takes besides the common ones.
+            higher_is_better: of a metric; if None, its class may say so, as those of torchmetrics do.
+            bounds: the lowest and the highest value of a metric, if it has such.
 
         Raises:
             ValueError: the name is taken.
         """
-        self.add(Entry(name, target, tuple(options)))
+        self.add(Entry(name, target, tuple(options), higher_is_better, bounds))
 
     def add(self, entry: Entry) -> None:
         """Add an entry.
@@ -135,29 +185,66 @@ class Registry:
         del self._entries[name]
         _changed()
 
+    def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
+        """Add all names `prefix/NAME` of another library.
+
+        Args:
+            prefix: in front of the slash.
+            target: the implementation, as for `register`; it reads NAME from the config.
+            options: as for `register`.
+            library: a `lab.models.Library`, or `"module:attribute"`; loaded when such a name is looked up.
+
+        Raises:
+            ValueError: the prefix is taken.
+        """
+        if prefix in self._families:
+            raise ValueError(f"the {self.kind} family '{prefix}' is already registered")
+        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library=library))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """All settings that any entry takes, without repetition."""
+        entries = [*self._entries.values(), *(family.entry for family in self._families.values())]
+        return tuple(dict.fromkeys(option for entry in entries for option in entry.options))
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Those of its families."""
+        return tuple(self._families)
+
     def canonical(self, name: str) -> str:
         """Return the registered spelling of `name`.
 
         Raises:
             ConfigError: no such name; suggests the most similar one and lists all.
         """
+        family = self._families.get(_split(name)[0])
+        if family is not None:
+            return family.canonical(self.kind, name)
         known = self._find(name)
         if known is None and any(look(self, name) for look in _FURTHER):
             known = self._find(name)
         if known is not None:
             return known
         raise ConfigError(
-            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: {', '.join(sorted(self))}"
+            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: "
+            + ", ".join([*sorted(self), *(f"{prefix}/NAME" for prefix in self._families)])
         )
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[self.canonical(name)]
+        known = self.canonical(name)
+        family = self._families.get(_split(known)[0])
+        return self._entries[known] if family is None else replace(family.entry, name=known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        return self._find(name) is not None
+        try:
+            self.canonical(name)
+        except ConfigError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -171,6 +258,19 @@ class Registry:
 
 def _fold(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the prefix and the name within a family; an empty prefix if there is no slash."""
+    prefix, slash, own = name.strip().partition("/")
+    return (prefix.strip().lower(), own.strip()) if slash else ("", name)
+
+
+def _loaded(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 #: Where unknown names are looked for: each takes the registry and the name, and returns whether it has added any.
@@ -237,6 +337,31 @@ losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_en
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
 losses.register("mse", "lab.training.losses:mse")
 
+# options: the settings the metric takes besides the number of classes
+metrics = Registry("metric")
+for _name, _higher, _lowest in (
+    ("auroc", True, 0.0),
+    ("average_precision", True, 0.0),
+    ("balanced_accuracy", True, 0.0),
+    ("cohen_kappa", True, -1.0),
+    ("ece", False, 0.0),
+    ("f1", True, 0.0),
+    ("jaccard", True, 0.0),
+    ("matthews", True, -1.0),
+    ("precision", True, 0.0),
+    ("quadratic_kappa", True, -1.0),
+    ("recall", True, 0.0),
+    ("specificity", True, 0.0),
+    ("top_k_accuracy", True, 0.0),
+):
+    metrics.register(
+        _name,
+        f"lab.training.scores:{_name}",
+        ["top_k"] if _name == "top_k_accuracy" else [],
+        higher_is_better=_higher,
+        bounds=(_lowest, 1.0),
+    )
+
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
 augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
@@ -253,7 +378,10 @@ datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
     "image_folder",
     "lab.data.image_folder:IMAGE_FOLDER",
-    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
+    [
+        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+        "skip_unreadable",
+    ],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
@@ -270,8 +398,20 @@ architectures.register("cnn", "lab.models.cnn:build", [*_CONV, *_DENSE])
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
 architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)
+architectures.register_family(
+    "timm",
+    "lab.models.timm_nets:build",
+    ["pretrained", "weights_digest"],
+    library="lab.models.timm_nets:LIBRARY",
+)
+architectures.register_family(
+    "torchvision",
+    "lab.models.torchvision_family:build",
+    ["weights", "weights_digest"],
+    library="lab.models.torchvision_family:LIBRARY",
+)
 
-_REGISTRIES = (activations, architectures, augmentations, datasets, losses, optimizers, schedulers)
+_REGISTRIES = (activations, architectures, augmentations, datasets, losses, metrics, optimizers, schedulers)
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
@@ -303,8 +443,8 @@ def added() -> list[Addition]:
     for registry in _REGISTRIES:
         for name in registry:
             entry = registry[name]
-            if (registry.kind, name) in _OWN or entry.module:
-                continue
+            if (registry.kind, name) in _OWN or entry.module or ":" in name:
+                continue  # a plug-in's, or a path, which is looked up wherever it is named
             if isinstance(entry.target, str) and entry.target.startswith("__main__:"):
                 entry = replace(entry, target=entry.load())
             found.append(Addition(registry.kind, entry))

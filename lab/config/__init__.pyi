@@ -13,6 +13,11 @@ from .grid_file import parse_grid as parse_grid
 from .kinds import as_text as as_text
 from .kinds import field_kinds as field_kinds
 from .kinds import takes_text as takes_text
+from .metrics import METRICS as METRICS
+from .metrics import bounds as bounds
+from .metrics import in_percent as in_percent
+from .metrics import logged_name as logged_name
+from .metrics import rises as rises
 from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
 from .own import NAMING as NAMING
@@ -22,11 +27,11 @@ from .own import setting_names as setting_names
 from .plugin_files import load_plugins as load_plugins
 from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
+from .resolving import weights_file as weights_file
 from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective
 from .search import Search as Search
-from .settings import METRICS as METRICS
 from .space import Point as Point
 from .space import Space as Space
 from .text import UNSET as UNSET

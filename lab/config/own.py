@@ -40,6 +40,7 @@ NAMING: Final[Mapping[str, registry.Registry]] = {
     "optimizer": registry.optimizers,
     "scheduler": registry.schedulers,
     "loss": registry.losses,
+    "metrics": registry.metrics,
 }
 
 
