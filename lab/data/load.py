@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lab import data, registry
 from lab.config import TrialConfig
-from lab.data.augment import augmentation_faults
+from lab.data.augment.building import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.split import hold_out
 from lab.data.statistics import Measured, measure
