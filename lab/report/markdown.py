@@ -11,6 +11,7 @@ import pandas as pd
 from lab.config import Grid
 from lab.report.durations import duration
 from lab.report.facts import facts
+from lab.report.repeats import compared
 from lab.report.results import Comparison, GridResults
 from lab.report.trials import ranked
 from lab.tracking.markup import code, literal
@@ -111,7 +112,7 @@ def _range(cells: pd.DataFrame, targets: Sequence[float], runs: int) -> tuple[st
 
 def _ranking(results: GridResults) -> str:
     """Return what the cells are ranked by, and the best cell by the metric that may be used to choose one."""
-    chosen = ranked(results.cells, "best_value", not results.monitor.endswith("loss")).iloc[0]
+    chosen = ranked(results.cells, "best_value", results.descending).iloc[0]
     text = f"Ranked by test accuracy, as in the report. Each trial's weights were selected by `{results.monitor}`"
     if len(results.cells) == 1 or pd.isna(chosen["best_value"]):
         return f"{text}."
@@ -121,7 +122,7 @@ def _ranking(results: GridResults) -> str:
 
 def _cells(results: GridResults) -> str:
     cells, names = results.cells, [dimension.name for dimension in results.grid.space.dimensions]
-    varied = [name for name in names if name != "seed"] or ["name"]
+    varied = compared(names) or ["name"]
     repeated = len(results.runs) > len(cells)
     headings = (
         "",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset
-from lab.models import build_model, frozen_modules
+from lab.models import build_model, frozen_modules, trained_parameters
 from lab.training.device import autocast
 from lab.training.losses import build_loss
 from lab.training.optimizers import build_optimizer
@@ -37,7 +37,7 @@ class Learner:
         self._frozen = frozen_modules(self.model, config.freeze)
         counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
         self._loss = build_loss(config, counts).to(device)
-        self.optimizer = build_optimizer(config, (p for p in self.model.parameters() if p.requires_grad))
+        self.optimizer = build_optimizer(config, trained_parameters(self.model, config))
 
     @property
     def lr(self) -> float:

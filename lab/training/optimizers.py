@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -14,8 +15,10 @@ from lab.config import TrialConfig
 __all__ = ["build_optimizer"]
 
 
-def build_optimizer(config: TrialConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Return the optimizer of `config` over `parameters`."""
+def build_optimizer(
+    config: TrialConfig, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+) -> Optimizer:
+    """Return the optimizer of `config` over `parameters`, or over groups of them with learning rates of their own."""
     entry = registry.optimizers[config.optimizer]
     optimizer = entry.load()
     options = {name: getattr(config, name) for name in entry.options}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Literal, Protocol
 from torch.optim import Optimizer, lr_scheduler
 
 from lab import registry
-from lab.config import TrialConfig
+from lab.config import TrialConfig, rises
 
 __all__ = ["Schedule", "build_schedule", "constant", "cosine", "exponential", "one_cycle", "plateau", "step"]
 
@@ -38,7 +39,7 @@ class Schedule:
         if self.moves_by == "epoch":
             self.scheduler.step()
         elif self.moves_by == "metric":
-            self.scheduler.step(metrics[self.metric])
+            self.scheduler.step(metrics.get(self.metric, math.nan))  # NaN is no improvement
 
 
 def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
@@ -71,18 +72,23 @@ def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -
     """Raise the rate to `lr` and lower it again, step by step over all epochs (Smith & Topin 2018)."""
     # Momentum stays as configured: cycling it as well would contradict the run's `momentum` param.
     cycle = lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=config.epochs * steps_per_epoch, cycle_momentum=False
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=config.epochs * steps_per_epoch,
+        cycle_momentum=False,
     )
     return Schedule(cycle, "step")
 
 
 def plateau(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Multiply the rate by `gamma` when `scheduler_monitor` has not improved for `scheduler_patience` epochs."""
-    rises = (config.scheduler_monitor or config.monitor).endswith("accuracy")
+    monitor = config.scheduler_monitor or config.monitor
+    said = rises(monitor, config.metrics)
+    higher = config.mode == "max" if said is None else said
     reduce = lr_scheduler.ReduceLROnPlateau(
         optimizer,
-        mode="max" if rises else "min",
+        mode="max" if higher else "min",
         factor=config.gamma or 0.1,
         patience=config.scheduler_patience or 0,
     )
-    return Schedule(reduce, "metric", config.scheduler_monitor or config.monitor)
+    return Schedule(reduce, "metric", monitor)

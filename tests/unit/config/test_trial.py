@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from lab import registry
 from lab.config import PRESETS, TrialConfig, as_text, check_value, field_kinds, load_grid, parse_config
 from lab.errors import ConfigError
 
@@ -244,8 +246,86 @@ def test_where_weights_may_come_from(origin: str) -> None:
             | {"monitor": "train_accuracy"},
             "scheduler_monitor: val_fraction=0 leaves no validation images",
         ),
+        (
+            {"folds": 5},
+            r"folds: folds=5 needs fold: one of 0 to 4, or all in a grid, fold: \[0, 1, 2, 3, 4\]",
+        ),
+        ({"fold": 2}, "fold: fold=2 needs folds, the number of folds, e.g. folds: 5"),
+        ({"folds": 5, "fold": 5}, "fold: must be from 0 to 4 with folds=5, but got 5"),
+        (
+            {"folds": 5, "fold": 0, "val_fraction": 0.2},
+            "val_fraction: val_fraction=0.2 contradicts folds=5: the fold is the validation split; leave out one",
+        ),
     ],
 )
 def test_new_settings_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(values)
+
+
+def test_folds_take_the_place_of_a_validation_fraction() -> None:
+    config = parse_config({"folds": 5, "fold": 0})
+    assert "val_fraction" not in config.as_values()
+    assert parse_config(config.as_values()) == config
+    assert config.cell_hash != parse_config({"folds": 5, "fold": 1}).cell_hash != TrialConfig().cell_hash
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"monitor": "val_acuracy"},
+            "unknown metric 'val_acuracy'. Did you mean 'val_accuracy'? Known: train",
+        ),
+        ({"monitor": "val_AUROC"}, "monitor: unknown metric 'val_AUROC'. Did you mean 'val_auroc'?"),
+        ({"monitor": "val_auroc"}, "monitor: val_auroc is only computed with metrics: [auroc]"),
+        (
+            {"monitor": "val_f1", "metrics": ("ece",)},
+            "monitor: val_f1 is only computed with metrics: [ece, f1]",
+        ),
+        ({"monitor": "val_ece", "metrics": ("ece",), "val_fraction": 0.0}, "leaves no validation images"),
+        (
+            {"monitor": "epoch_test_ece", "metrics": ("ece",)},
+            "monitor: epoch_test_ece is only computed with eval_test_every_epoch: true",
+        ),
+        (
+            {"scheduler": "plateau", "scheduler_monitor": "val_f1"},
+            "scheduler_monitor: val_f1 is only computed with metrics: [f1]",
+        ),
+        (
+            {"metrics": ("aroc",)},
+            "metrics: Unknown metric 'aroc'. Did you mean 'auroc'? Known: accuracy, auroc",
+        ),
+        ({"metrics": ("aroc",), "monitor": "val_aroc"}, "metrics: Unknown metric 'aroc'"),
+        (
+            {"metrics": ("mine",), "monitor": "val_mine"},
+            "mode: must be max or min, because val_mine does not say",
+        ),
+        (
+            {"metrics": ("mine",), "scheduler": "plateau", "scheduler_monitor": "val_mine"},
+            "scheduler_monitor: val_mine does not say whether higher is better, so only `monitor` can watch it",
+        ),
+        (
+            {"metrics": ("Accuracy",)},
+            "metrics: lab itself logs val_accuracy or test_accuracy; give your metric",
+        ),
+    ],
+)
+def test_what_is_monitored_is_a_metric_that_is_computed(
+    values: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
+    registry.metrics.register("mine", object())
+    registry.metrics.register("accuracy", object(), higher_is_better=True)
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        parse_config(values)
+    assert len(caught.value.faults) == 1
+
+
+def test_metrics_have_no_order_and_know_their_direction() -> None:
+    one = TrialConfig(metrics=("F1", "ece", "f1"), monitor="val_ece")
+    other = TrialConfig(metrics=("ece", "f1"), monitor="val_ece", mode="min")
+    assert (one.cell_hash, one.metrics, one.mode) == (other.cell_hash, ("ece", "f1"), "min")
+    assert one.cell_hash != TrialConfig(monitor="val_loss").cell_hash
+    assert TrialConfig(metrics=("auroc",), monitor="val_auroc").mode == "max"
+    assert TrialConfig(metrics=("auroc",), monitor="val_auroc", mode="min").mode == "min"

@@ -84,6 +84,12 @@ EXACT = [
     {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
     {"loss": "balanced_cross_entropy", "init": "kaiming"},
     {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+    {
+        "metrics": ("auroc", "ece"),
+        "monitor": "val_auroc",
+        "scheduler": "plateau",
+        "eval_test_every_epoch": True,
+    },
 ]
 
 
@@ -219,6 +225,13 @@ def test_without_validation_images_training_accuracy_selects() -> None:
     trained = finish(trainer(val_fraction=0.0, monitor="train_accuracy"))
     assert trained.dataset.val is None
     assert "val_loss" not in trained.history[0]
+
+
+def test_metrics_change_nothing_but_what_is_logged() -> None:
+    plain, measured = curves(finish(trainer())), curves(finish(trainer(metrics=("auroc", "f1"))))
+    more = {"val_auroc", "val_f1"}
+    assert [set(epoch) - more for epoch in measured] == [set(epoch) for epoch in plain]
+    assert [{n: v for n, v in epoch.items() if n not in more} for epoch in measured] == plain
 
 
 def test_test_metrics_every_epoch_have_their_own_name() -> None:
