@@ -21,7 +21,7 @@ def build_optimizer(
     """Return the optimizer of `config` over `parameters`, or over groups of them with learning rates of their own."""
     entry = registry.optimizers[config.optimizer]
     optimizer = entry.load()
-    options = {name: getattr(config, name) for name in entry.options}
+    options = entry.arguments(config)
     if "fused" in inspect.signature(optimizer).parameters:
         options["fused"] = True  # one kernel for all parameters instead of several per parameter
     built: Optimizer = optimizer(parameters, lr=config.lr, **options)

@@ -44,7 +44,10 @@ class Schedule:
 
 def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Return the schedule of `config` for `optimizer`."""
-    schedule: Schedule = registry.schedulers[config.scheduler].load()(config, optimizer, steps_per_epoch)
+    entry = registry.schedulers[config.scheduler]
+    if entry.plain:
+        return Schedule(entry.load()(optimizer, **entry.arguments(config)))
+    schedule: Schedule = entry.load()(config, optimizer, steps_per_epoch)
     return schedule
 
 
