@@ -28,7 +28,7 @@ __all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "pars
 
 #: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
 #: settings of their own.
-NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "device", "preset", "threads"})
+NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "compile", "device", "preset", "threads"})
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
@@ -119,9 +119,9 @@ class TrialConfig(Settings):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
-        Settings that only affect how a trial is run (`device`, `threads`, `checkpoint_every_n_steps`) do not
-        count. Nor does `data_dir`, unless it alone identifies the data: in an image_folder without a `data_digest`,
-        as in earlier versions.
+        Settings that only affect how a trial is run (`device`, `threads`, `compile`, `checkpoint_every_n_steps`)
+        do not count. Nor does `data_dir`, unless it alone identifies the data: in an image_folder without a
+        `data_digest`, as in earlier versions.
         """
         skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:

@@ -43,11 +43,22 @@ def balanced_cross_entropy(images: Tensor, *, label_smoothing: float) -> nn.Modu
     return nn.CrossEntropyLoss(weight=weights.float(), label_smoothing=label_smoothing)
 
 
-def mse(images: Tensor) -> nn.Module:
-    """Return the mean squared error between logits and one-hot labels (Hui & Belkin 2021, arXiv:2006.07322)."""
-    return _OneHotMSE()
+def mse(images: Tensor, *, label_smoothing: float | None = None) -> nn.Module:
+    """Return the mean squared error between logits and one-hot labels (Hui & Belkin 2021, arXiv:2006.07322).
+
+    Smoothed labels are mixed with 1 / classes, as in cross entropy.
+    """
+    return _OneHotMSE(label_smoothing or 0.0)
 
 
 class _OneHotMSE(nn.Module):
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__()
+        self._smoothing = label_smoothing
+
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+        classes = logits.shape[1]
+        targets = F.one_hot(labels, classes).to(logits.dtype)  # [B, classes]
+        if self._smoothing:
+            targets = targets * (1 - self._smoothing) + self._smoothing / classes
+        return F.mse_loss(logits, targets)

@@ -79,6 +79,15 @@ EXACT = [
     {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
     {"loss": "balanced_cross_entropy", "init": "kaiming"},
     {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+    {"label_smoothing": 0.1, "loss": "mse"},
+    {"accumulate": 2, "norm": "batch"},
+    {"accumulate": 3, "scheduler": "one_cycle", "clip_grad_norm": 0.5, "hard_mining_from": 2},
+    {"ema_decay": 0.9, "norm": "batch", "accumulate": 2},
+    {"precision": "fp16", "norm": "batch"},
+    {"precision": "fp16", "clip_grad_norm": 1.0, "accumulate": 2, "optimizer": "radam"},
+    {"optimizer": "muon", "clip_grad_norm": 0.1, "dense": (16,), "precision": "fp16", "weight_decay": 0.1},
+    *({"warmup_epochs": 1, "scheduler": name} for name in sorted(schedulers)),
+    {"warmup_epochs": 2, "accumulate": 2, "scheduler": "cosine", "optimizer": "muon", "ema_decay": 0.8},
 ]
 
 
