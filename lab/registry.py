@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.errors import ConfigError
@@ -17,6 +17,7 @@ from lab.errors import ConfigError
 __all__ = [
     "Addition",
     "Entry",
+    "Family",
     "Registry",
     "activations",
     "add",
@@ -25,6 +26,7 @@ __all__ = [
     "augmentations",
     "datasets",
     "losses",
+    "metrics",
     "nearest",
     "optimizers",
     "schedulers",
@@ -45,18 +47,51 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered implementation and the settings that it takes besides the common ones."""
+    """A registered implementation and the settings that it takes besides the common ones.
+
+    `higher_is_better` and `bounds` (the lowest and the highest value) are of metrics; None if not given.
+    `library` is what knows the pretrained weights of an architecture (a `lab.models.Library`), None if nothing does.
+    """
 
     name: str
     target: Any
     options: tuple[str, ...] = ()
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
+    library: Any = None
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _loaded(self.target)
+
+    def load_library(self) -> Any:
+        """Return what knows its pretrained weights, or None."""
+        return _loaded(self.library)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names that another library defines, each written as `prefix/name`, with one implementation for all of them."""
+
+    prefix: str
+    entry: Entry
+
+    def canonical(self, kind: str, name: str) -> str:
+        """Return the library's spelling of `name`; any is accepted where the library is not installed.
+
+        Raises:
+            ConfigError: the library has no such name; suggests the most similar one.
+        """
+        own = _split(name)[1]
+        known: frozenset[str] | None = self.entry.load_library().names()
+        if known is None or own in known:
+            return f"{self.prefix}/{own}"
+        for other in known:
+            if _fold(other) == _fold(own):
+                return f"{self.prefix}/{other}"
+        near = nearest(own, sorted(known))
+        hint = f" Did you mean '{self.prefix}/{near}'?" if near else ""
+        raise ConfigError(f"Unknown {kind} '{name}': {self.prefix} has no net of this name.{hint}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +102,8 @@ class Addition:
     name: str
     target: Any
     options: tuple[str, ...]
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] | None = None
 
 
 class Registry:
@@ -75,16 +112,59 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._families: dict[str, Family] = {}
 
-    def register(self, name: str, target: Any, options: Iterable[str] = ()) -> None:
+    def register(
+        self,
+        name: str,
+        target: Any,
+        options: Iterable[str] = (),
+        *,
+        higher_is_better: bool | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
         """Add `target` (an object, or `"module:attribute"`) under `name`.
+
+        Args:
+            name: what configs call it.
+            target: the implementation.
+            options: the settings that it takes besides the common ones.
+            higher_is_better: of a metric; if None, its class may say so, as those of torchmetrics do.
+            bounds: the lowest and the highest value of a metric, if it has such.
 
         Raises:
             ValueError: the name is taken.
         """
         if any(_fold(name) == _fold(taken) for taken in self._entries):
             raise ValueError(f"{self.kind} '{name}' is already registered")
-        self._entries[name] = Entry(name, target, tuple(options))
+        self._entries[name] = Entry(name, target, tuple(options), higher_is_better, bounds)
+
+    def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
+        """Add all names `prefix/NAME` of another library.
+
+        Args:
+            prefix: in front of the slash.
+            target: the implementation, as for `register`; it reads NAME from the config.
+            options: as for `register`.
+            library: a `lab.models.Library`, or `"module:attribute"`; loaded when such a name is looked up.
+
+        Raises:
+            ValueError: the prefix is taken.
+        """
+        if prefix in self._families:
+            raise ValueError(f"the {self.kind} family '{prefix}' is already registered")
+        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library=library))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """All settings that any entry takes, without repetition."""
+        entries = [*self._entries.values(), *(family.entry for family in self._families.values())]
+        return tuple(dict.fromkeys(option for entry in entries for option in entry.options))
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Those of its families."""
+        return tuple(self._families)
 
     def canonical(self, name: str) -> str:
         """Return the registered spelling of `name`.
@@ -92,21 +172,31 @@ class Registry:
         Raises:
             ConfigError: no such name; suggests the most similar one and lists all.
         """
+        family = self._families.get(_split(name)[0])
+        if family is not None:
+            return family.canonical(self.kind, name)
         for known in self._entries:
             if _fold(known) == _fold(name):
                 return known
         raise ConfigError(
-            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: {', '.join(sorted(self))}"
+            f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: "
+            + ", ".join([*sorted(self), *(f"{prefix}/NAME" for prefix in self._families)])
         )
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[self.canonical(name)]
+        known = self.canonical(name)
+        family = self._families.get(_split(known)[0])
+        return self._entries[known] if family is None else replace(family.entry, name=known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __contains__(self, name: str) -> bool:
-        return any(_fold(known) == _fold(name) for known in self._entries)
+        try:
+            self.canonical(name)
+        except ConfigError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -114,6 +204,19 @@ class Registry:
 
 def _fold(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the prefix and the name within a family; an empty prefix if there is no slash."""
+    prefix, slash, own = name.strip().partition("/")
+    return (prefix.strip().lower(), own.strip()) if slash else ("", name)
+
+
+def _loaded(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 activations = Registry("activation")
@@ -140,6 +243,7 @@ optimizers = Registry("optimizer")
 optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
 optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
 optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
+optimizers.register("lion", "lab.training.optimizers:lion", ["weight_decay"])
 optimizers.register("muon", "lab.training.muon:Muon", ["momentum", "nesterov", "weight_decay"])
 optimizers.register("nadam", "torch.optim:NAdam", ["weight_decay"])
 optimizers.register("radam", "torch.optim:RAdam", ["weight_decay"])
@@ -163,6 +267,31 @@ losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_en
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
 losses.register("mse", "lab.training.losses:mse", ["label_smoothing"])
 
+# options: the settings the metric takes besides the number of classes
+metrics = Registry("metric")
+for _name, _higher, _lowest in (
+    ("auroc", True, 0.0),
+    ("average_precision", True, 0.0),
+    ("balanced_accuracy", True, 0.0),
+    ("cohen_kappa", True, -1.0),
+    ("ece", False, 0.0),
+    ("f1", True, 0.0),
+    ("jaccard", True, 0.0),
+    ("matthews", True, -1.0),
+    ("precision", True, 0.0),
+    ("quadratic_kappa", True, -1.0),
+    ("recall", True, 0.0),
+    ("specificity", True, 0.0),
+    ("top_k_accuracy", True, 0.0),
+):
+    metrics.register(
+        _name,
+        f"lab.training.scores:{_name}",
+        ["top_k"] if _name == "top_k_accuracy" else [],
+        higher_is_better=_higher,
+        bounds=(_lowest, 1.0),
+    )
+
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
 augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
@@ -179,7 +308,10 @@ datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
     "image_folder",
     "lab.data.image_folder:IMAGE_FOLDER",
-    ["background", "data_digest", "data_dir", "full_scale", "image_size", "skip_unreadable"],
+    [
+        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+        "skip_unreadable",
+    ],
 )
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
@@ -196,8 +328,20 @@ architectures.register("cnn", "lab.models.cnn:build", [*_CONV, *_DENSE])
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101"):
     architectures.register(_name, f"lab.models.torchvision_nets:{_name}", ["stem"])
 architectures.register("vgg19", "lab.models.torchvision_nets:vgg19", _DENSE)
+architectures.register_family(
+    "timm",
+    "lab.models.timm_nets:build",
+    ["pretrained", "weights_digest"],
+    library="lab.models.timm_nets:LIBRARY",
+)
+architectures.register_family(
+    "torchvision",
+    "lab.models.torchvision_family:build",
+    ["weights", "weights_digest"],
+    library="lab.models.torchvision_family:LIBRARY",
+)
 
-_REGISTRIES = (activations, architectures, augmentations, datasets, losses, optimizers, schedulers)
+_REGISTRIES = (activations, architectures, augmentations, datasets, losses, metrics, optimizers, schedulers)
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
@@ -210,7 +354,8 @@ def added() -> list[Addition]:
                 entry = registry[name]
                 of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
                 target = entry.load() if of_script else entry.target
-                found.append(Addition(registry.kind, name, target, entry.options))
+                kept = (entry.options, entry.higher_is_better, entry.bounds)
+                found.append(Addition(registry.kind, name, target, *kept))
     return found
 
 
@@ -219,4 +364,10 @@ def add(additions: Iterable[Addition]) -> None:
     registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
         if one.name not in registries[one.kind]:
-            registries[one.kind].register(one.name, one.target, one.options)
+            registries[one.kind].register(
+                one.name,
+                one.target,
+                one.options,
+                higher_is_better=one.higher_is_better,
+                bounds=one.bounds,
+            )

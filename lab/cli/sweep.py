@@ -72,7 +72,9 @@ GPU is retried with a GPU to itself before it fails.""",
     is_flag=True,
     help="Queue the cells, submit the jobs and return; the jobs finish the study on their own. Only with Slurm.",
 )
-@click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
+@click.option(
+    "--download", is_flag=True, help="Download the dataset and pretrained weights if they are missing."
+)
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
 @only_option
 @overrides_option

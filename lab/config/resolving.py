@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from lab import registry
 from lab.config.kinds import as_text
+from lab.config.metrics import logged_name, monitorable, reserved, rises
 from lab.config.settings import Settings
 from lab.errors import Fault
 
-__all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved"]
+__all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "weights_file"]
 
-MODEL_OPTIONS: Final = tuple(
-    dict.fromkeys(
-        option for name in registry.architectures for option in registry.architectures[name].options
-    )
-)
+MODEL_OPTIONS: Final = registry.architectures.options
 
 # Options of image_folder only, with a default other than None if they do not apply.
-FOLDER_OPTIONS: Final = ("background", "skip_unreadable")
+FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -27,6 +25,7 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "step_size": 10,
     "scheduler_patience": 5,
     "data_digest": None,  # depends on the files
+    "data_in_memory": None,  # depends on the machine
     "full_scale": None,  # depends on the files
     "crop_padding": None,  # depends on the image
     "rotation_degrees": 15.0,
@@ -35,6 +34,8 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _MOMENTUM: Final[Mapping[str, float]] = {"muon": 0.95}
 _NESTEROV: Final[Mapping[str, bool]] = {"muon": True}
+_WEIGHTS_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")  # as torchvision names weights; a file's name has a dot
+
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
 
 
@@ -55,9 +56,48 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
     """Return the settings that resolve to a value other than the given one; note contradictions in `found`."""
     return {
         **_resolve_model(settings, found),
+        **_resolve_weights(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
     }
+
+
+def weights_file(config: Settings) -> str | None:
+    """Return the file of weights that training starts from, None if there is none or its library knows it by name."""
+    file = config.pretrained if isinstance(config.pretrained, str) else config.weights
+    return None if file is None or _WEIGHTS_NAME.fullmatch(file) else file
+
+
+def _resolve_weights(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the settings of pretrained weights; note those that cannot be used."""
+    entry = registry.architectures[config.architecture]
+    resolved: dict[str, Any] = {"pretrained": config.pretrained or None}
+    asked = [name for name in ("pretrained", "weights") if getattr(config, name)]
+    for name in asked:
+        if name not in entry.options:
+            found.add(f"{config.architecture} has no setting {name}{_instead(entry)}", name, "architecture")
+        if config.init_from is not None:
+            message = f"contradicts init_from={config.init_from}: training starts from one of them"
+            found.add(message, name, "init_from")
+    usable = [name for name in asked if name in entry.options]
+    if not usable or weights_file(config) is None:
+        resolved["weights_digest"] = None
+    if config.input_scale is None:
+        resolved["input_scale"] = "weights" if usable else "standard"
+    elif config.input_scale == "weights" and entry.library is None:
+        message = f"{config.architecture} has no pretrained weights; weights needs a timm or torchvision net"
+        found.add(message, "input_scale", "architecture")
+    if config.freeze == "all_but_head":
+        resolved["backbone_lr_factor"] = 1.0  # there is nothing for it to scale
+    return resolved
+
+
+def _instead(entry: registry.Entry) -> str:
+    """Return what to do where an architecture does not take the setting for pretrained weights."""
+    own = next((name for name in ("pretrained", "weights") if name in entry.options), None)
+    if own is not None:
+        return f"; use {own}: {'true' if own == 'pretrained' else 'DEFAULT'}, or a file"
+    return ", because it has no pretrained weights; timm/NAME and torchvision/NAME have"
 
 
 def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -66,7 +106,7 @@ def _resolve_model(config: Settings, found: Contradictions) -> dict[str, Any]:
     resolved = _resolve_layers(config, found) if "filters" in options else {}
     if "dense" in options:
         resolved |= _resolve_dense(config, found)
-    unused = [name for name in MODEL_OPTIONS if name not in options]
+    unused = [name for name in registry.architectures.options if name not in options]
     return resolved | {name: Settings.model_fields[name].default for name in unused}
 
 
@@ -172,6 +212,7 @@ def _momentum(config: Settings) -> float:
 
 
 def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]:
+    _check_metrics(config, found)
     _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
         _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
@@ -180,17 +221,49 @@ def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]
     if config.warmup_epochs >= config.epochs:
         message = f"must be less than epochs={config.epochs}, but got {config.warmup_epochs}"
         found.add(message, "warmup_epochs", "epochs")
-    rises = config.monitor.endswith("accuracy")
-    return {"mode": ("max" if rises else "min") if config.mode == "auto" else config.mode}
+    if config.mode != "auto":
+        return {"mode": config.mode}
+    higher = rises(config.monitor, config.metrics)
+    if higher is None and config.monitor in monitorable(config.metrics):
+        message = f"must be max or min, because {config.monitor} does not say whether higher is better"
+        found.add(message, "mode", "monitor", "metrics")
+    return {"mode": "min" if higher is False else "max"}
+
+
+def _check_metrics(config: Settings, found: Contradictions) -> None:
+    """Check that each metric is logged under a name of its own."""
+    names = [logged_name(metric) for metric in config.metrics]
+    for name in sorted(set(names)):
+        if reserved(name):
+            found.add(f"lab itself logs val_{name} or test_{name}; give your metric another name", "metrics")
+        elif names.count(name) > 1:
+            found.add(f"two metrics would be logged as val_{name}; give one another name", "metrics")
 
 
 def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
-    if metric.startswith("val_") and config.val_fraction == 0:
+    if metric not in monitorable(config.metrics):
+        found.add(_unknown(metric, config.metrics), name, "metrics")
+    elif metric.startswith("val_") and config.val_fraction == 0:
         message = "val_fraction=0 leaves no validation images; monitor train_accuracy instead"
         found.add(message, name, "val_fraction")
     elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:
         message = f"{metric} is only computed with eval_test_every_epoch: true"
         found.add(message, name, "eval_test_every_epoch")
+    elif name != "monitor" and metric != config.monitor and rises(metric, config.metrics) is None:
+        message = (
+            f"{metric} does not say whether higher is better, so only `monitor` can watch it, with a `mode`"
+        )
+        found.add(message, name, "monitor", "metrics")
+
+
+def _unknown(metric: str, chosen: tuple[str, ...]) -> str:
+    """Return what is wrong with a metric that no epoch logs."""
+    missing = next((name for name in registry.metrics if metric in monitorable([name])), None)
+    if missing is not None:
+        return f"{metric} is only computed with metrics: [{', '.join(sorted([*chosen, missing]))}]"
+    near = registry.suggest(metric.lower(), monitorable({*chosen, *registry.metrics}))
+    known = ", ".join(monitorable(chosen))
+    return f"unknown metric '{metric[:80]}'.{near} Known: {known}, and val_NAME of those in `metrics`"
 
 
 def _collapse(value: Any) -> Any:

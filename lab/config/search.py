@@ -20,7 +20,7 @@ An example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -28,12 +28,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lab.config.constraint import FACTS
 from lab.config.kinds import as_text
-from lab.config.settings import METRICS
+from lab.config.metrics import logged_name, monitorable
 
-__all__ = ["GRID_SAMPLER", "OBJECTIVES", "Method", "Objective", "Search", "SearchFile"]
-
-#: What a search can optimise: metrics of an epoch or the test, counts, and the time a trial takes.
-OBJECTIVES: Final = (*METRICS, "test_loss", "test_accuracy", *FACTS, "seconds")
+__all__ = ["GRID_SAMPLER", "Method", "Objective", "Search", "SearchFile", "objectives"]
 
 #: The sampler that tries every point of a finite space once, in order.
 GRID_SAMPLER: Final = "grid"
@@ -64,6 +61,17 @@ class SearchFile(BaseModel):
         """Whether the sampler is `grid`."""
         name = self.sampler.get("name") if isinstance(self.sampler, dict) else self.sampler
         return bool(name == GRID_SAMPLER)
+
+
+def objectives(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return what a search can optimise: metrics of an epoch or the test, counts, and the time a trial takes.
+
+    Args:
+        metrics: those chosen in addition to loss and accuracy.
+    """
+    chosen = tuple(metrics)
+    tested = (f"test_{logged_name(name)}" for name in chosen)
+    return (*monitorable(chosen), "test_loss", "test_accuracy", *tested, *FACTS, "seconds")
 
 
 @dataclass(frozen=True)

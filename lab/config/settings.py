@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["METRICS", "Settings"]
+__all__ = ["Settings"]
 
 # The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -17,16 +17,6 @@ Layers = Annotated[int, Field(ge=1, le=1000)]
 Widths = Annotated[tuple[Width, ...], Field(max_length=1000)]
 Block = Literal["conv", "residual", "preact", "inverted_residual"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
-
-#: What an epoch logs and `monitor` can watch.
-METRICS: Final = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "epoch_test_loss",
-    "epoch_test_accuracy",
-)
 
 
 class Settings(BaseModel):
@@ -45,12 +35,19 @@ class Settings(BaseModel):
     data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
     """Digest of image_folder's files, filled in by lab: a trial that has one trains on exactly these files."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels to which image_folder resizes (default: the images' own size, if all are
-    squares of one size) and that synthetic generates (default 32)."""
+    """Height and width in pixels to which image_folder resizes (default: that of the pretrained weights, or else the
+    images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    """How image_folder turns images into squares: squash stretches them, crop keeps the middle, pad adds bars of the
+    colour `background`."""
+    data_in_memory: bool | None = None
+    """Keep all of image_folder's images decoded in memory; false decodes them again for every batch (default: true
+    if they take up to a quarter of the free memory)."""
     skip_unreadable: bool = False
     """Skip files of image_folder that cannot be read as images; otherwise each is an error."""
     background: Literal["white", "black", "gray"] = "white"
-    """Colour behind transparent parts of image_folder's images: white, black or gray."""
+    """Colour behind transparent parts of image_folder's images, and of the bars that `resize: pad` adds: white, black
+    or gray."""
     full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Value of white in image_folder's images of more than 8 bits, e.g. 4095 for 12 bits (default: derived from
     the files)."""
@@ -64,9 +61,9 @@ class Settings(BaseModel):
     """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
     train_samples: Positive | None = None
     """Size of a class-balanced sample of the training images, drawn with `split_seed` (default: all images)."""
-    input_scale: Literal["standard", "unit", "raw"] = "standard"
+    input_scale: Literal["standard", "unit", "raw", "weights"] | None = None
     """Scale of the model's input: standard (mean 0, standard deviation 1 per channel), unit (0 to 1), raw (0 to
-    255)."""
+    255), weights (that of the pretrained weights) (default: weights with pretrained weights, standard without)."""
     augment: tuple[str, ...] = ()
     """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
     crop_padding: Pixels | None = None
@@ -82,7 +79,7 @@ class Settings(BaseModel):
     preset: str | None = None
     """Named bundle of settings, e.g. lenet, which your own settings override; `Presets` below lists them."""
     architecture: str = "cnn"
-    """Network architecture."""
+    """Network architecture; timm/NAME and torchvision/NAME are all nets of these libraries."""
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
     depth: Layers | None = None
@@ -129,12 +126,21 @@ class Settings(BaseModel):
 
     init: Literal["default", "kaiming", "xavier"] = "default"
     """Initial weights: PyTorch's default, Kaiming normal or Xavier uniform (the latter two with zero biases)."""
+    pretrained: bool | str | None = None
+    """Weights that a timm net starts from: true for those that timm publishes (`--download` fetches them), or a
+    .safetensors or .pth file; if its number of classes differs, the head is new."""
+    weights: str | None = None
+    """Weights that a torchvision net starts from: DEFAULT or a name such as IMAGENET1K_V1 for those that torchvision
+    publishes (`--download` fetches them), or a .safetensors or .pth file; if its number of classes differs, the head is
+    new."""
+    weights_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
+    """Digest of the file of weights, filled in by lab: a trial that has one starts from exactly these weights."""
     init_from: str | None = None
     """Trained weights to start from: a run id, models:/NAME/VERSION, or best:STUDY; if the classes differ, the
     head is new."""
     freeze: Literal["none", "all_but_head"] | Positive = "none"
     """Layers that are not trained: none, all_but_head, or the first n blocks (a convolution with its norm, or a
-    dense layer)."""
+    dense layer; a stage of a timm or torchvision net)."""
 
     # optimisation
     epochs: Positive = 20
@@ -148,6 +154,8 @@ class Settings(BaseModel):
     """Optimizer."""
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
     """Learning rate (for one_cycle, its peak)."""
+    backbone_lr_factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+    """Factor for the learning rate of everything but the head, e.g. 0.1 to fine-tune pretrained weights."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum for sgd and rmsprop (default 0), and muon (default 0.95)."""
     nesterov: bool | None = None
@@ -170,7 +178,7 @@ class Settings(BaseModel):
     """Epochs between the steps of `scheduler: step` (default 10)."""
     scheduler_patience: Annotated[int, Field(ge=0)] | None = None
     """Epochs without improvement before `scheduler: plateau` lowers the learning rate (default 5)."""
-    scheduler_monitor: Literal[METRICS] | None = None  # type: ignore[valid-type]
+    scheduler_monitor: str | None = None
     """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
     """Training loss."""
@@ -188,12 +196,17 @@ class Settings(BaseModel):
     # stopping
     patience: Positive | None = 5
     """Epochs without improvement of `monitor` before early stopping; none disables it."""
-    monitor: Literal[METRICS] = "val_accuracy"  # type: ignore[valid-type]  # a tuple's names, known at run time
-    """Metric that selects the best weights and decides on early stopping."""
+    monitor: str = "val_accuracy"
+    """Metric that selects the best weights and decides on early stopping, e.g. val_loss, or val_auroc with
+    `metrics: auroc`."""
     mode: Literal["auto", "max", "min"] = "auto"
-    """Whether a higher (max) or lower (min) `monitor` is better (auto: higher accuracy, lower loss)."""
+    """Whether a higher (max) or lower (min) `monitor` is better (auto: as the metric says; higher accuracy, lower
+    loss)."""
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Minimum change of `monitor` that counts as an improvement (the change must exceed it)."""
+    metrics: tuple[str, ...] = ()
+    """Metrics to compute in addition to loss and accuracy, e.g. auroc,ece: on the validation images after every
+    epoch (val_auroc), and at the end on the test images (test_auroc)."""
     eval_test_every_epoch: bool = False
     """Also log epoch_test_loss and epoch_test_accuracy after every epoch; `monitor` still selects the weights."""
     log_every_n_steps: Positive | None = None

@@ -28,7 +28,9 @@ __all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "pars
 
 #: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
 #: settings of their own.
-NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "compile", "device", "preset", "threads"})
+NOT_IDENTITY: Final = frozenset(
+    {"checkpoint_every_n_steps", "compile", "data_in_memory", "device", "preset", "threads"}
+)
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
@@ -75,6 +77,11 @@ class TrialConfig(Settings):
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
 
+    @field_validator("metrics")
+    @classmethod
+    def _canonical_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted({_lookup(registry.metrics, name) for name in names}))  # no order: equal trials
+
     @field_validator("classes")
     @classmethod
     def _composed_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,13 +126,16 @@ class TrialConfig(Settings):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
-        Settings that only affect how a trial is run (`device`, `threads`, `compile`, `checkpoint_every_n_steps`)
-        do not count. Nor does `data_dir`, unless it alone identifies the data: in an image_folder without a
-        `data_digest`, as in earlier versions.
+        Settings that only affect how a trial is run (`device`, `threads`, `compile`, `data_in_memory`,
+        `checkpoint_every_n_steps`) do not count. Nor does `data_dir`, unless it alone identifies the data: in an
+        image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its
+        digest, too.
         """
         skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
             skipped.add("data_dir")
+        if self.weights_digest:
+            skipped |= {"pretrained", "weights"}
         values = {
             name: value
             for name, value in self.model_dump(mode="json").items()

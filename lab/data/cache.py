@@ -1,8 +1,10 @@
-"""Decoded images cached on disk, so that no process decodes them twice."""
+"""Decoded images, and what is known about images, cached on disk, so that no process finds it out twice."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 import warnings
@@ -17,7 +19,9 @@ from numpy.typing import NDArray
 
 from lab.errors import LabWarning
 
-__all__ = ["cache_dir", "read_cache", "write_cache", "write_whole"]
+__all__ = ["cache_dir", "read_cache", "recall", "remember", "write_cache", "write_whole"]
+
+_CHECKSUM = 64  # characters in front of what it is the SHA-256 of
 
 
 def cache_dir() -> Path:
@@ -53,6 +57,29 @@ def write_cache(key: str, images: NDArray[np.uint8]) -> None:
         )
 
 
+def recall(kind: str, key: str) -> Any:
+    """Return the value that was remembered under `key`; None if there is none, or it is damaged."""
+    try:
+        text = _note(kind, key).read_bytes()
+        found = json.loads(text[_CHECKSUM:]) if _checksum(text[_CHECKSUM:]) == text[:_CHECKSUM] else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return found
+
+
+def remember(kind: str, key: str, value: Any) -> None:
+    """Remember a value under `key`, a digest of what it was found out from; what cannot be saved is forgotten.
+
+    Args:
+        kind: of the value; the name of a folder.
+        key: valid as a file's name.
+        value: as JSON holds it.
+    """
+    text = json.dumps(value).encode()
+    with contextlib.suppress(OSError, RuntimeError):
+        write_whole(_note(kind, key), lambda stream: stream.write(_checksum(text) + text))
+
+
 def write_whole(file: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Have `write` fill a temporary file, then rename it: readers and other writers never see half a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +92,14 @@ def write_whole(file: Path, write: Callable[[IO[bytes]], object]) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _note(kind: str, key: str) -> Path:
+    return cache_dir() / kind / f"{key}.json"
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 def _file(key: str) -> Path:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.data.cache import cache_dir, write_whole
+from lab.data.cache import recall, remember
 from lab.data.chunks import by_chunks
 
 __all__ = ["content_digests"]
 
 _FRESH = 2_000_000_000  # nanoseconds: a file changed this recently may change again under the same modification time
-_CHECKSUM = 64  # characters in front of what it is the SHA-256 of
 
 _Known = list[Any]  # size, modification time, status change time (which cannot be set back), inode, digest
 
@@ -32,7 +29,8 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
     Raises:
         OSError: a file cannot be read.
     """
-    known, began = _remembered(root), time.time_ns()
+    known: Mapping[str, _Known] = recall("contents", _key(root)) or {}
+    began = time.time_ns()
 
     def look(start: int, stop: int) -> list[_Known]:
         return [_look(os.path.join(root, file), known.get(file)) for file in files[start:stop]]  # noqa: PTH118
@@ -44,7 +42,7 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
         if max(entry[1], entry[2]) < began - _FRESH
     }
     if settled != known:
-        _remember(root, settled)
+        remember("contents", _key(root), settled)
     return [entry[-1] for entry in found]
 
 
@@ -57,24 +55,5 @@ def _look(file: str, known: _Known | None) -> _Known:
         return [*stamp, hashlib.sha256(stream.read()).hexdigest()]
 
 
-def _remembered(root: Path) -> Mapping[str, _Known]:
-    try:
-        text = _file(root).read_bytes()
-        found = json.loads(text[_CHECKSUM:]) if _checksum(text[_CHECKSUM:]) == text[:_CHECKSUM] else {}
-    except (OSError, RuntimeError, ValueError):
-        return {}
-    return dict(found)
-
-
-def _remember(root: Path, known: Mapping[str, _Known]) -> None:
-    text = json.dumps(known).encode()
-    with contextlib.suppress(OSError, RuntimeError):  # what cannot be saved is read again
-        write_whole(_file(root), lambda stream: stream.write(_checksum(text) + text))
-
-
-def _checksum(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest().encode()
-
-
-def _file(root: Path) -> Path:
-    return cache_dir() / "contents" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"
+def _key(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]

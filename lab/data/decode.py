@@ -52,10 +52,11 @@ def decode(
     size: int,
     *,
     content: bytes | None = None,
+    resize: str = "squash",
     background: str = "white",
     white: Mapping[Kind, float] = MappingProxyType({}),
 ) -> NDArray[np.uint8]:
-    """Return an image file as RGB, squeezed or stretched to [size, size, 3] with antialiasing.
+    """Return an image file as RGB, [size, size, 3], upright as its Exif data says and resized with antialiasing.
 
     Only the first frame is read. Unreadable metadata is ignored.
 
@@ -63,7 +64,8 @@ def decode(
         file: its path.
         size: height and width, in pixels.
         content: of the file, if it has been read already; `file` is then only its name in errors.
-        background: the colour behind transparent pixels.
+        resize: how an image that is no square becomes one: `squash`, `crop` or `pad`.
+        background: the colour behind transparent pixels, and beside padded images.
         white: the white level of each kind of image with more than 8 bits, from `white_levels`.
 
     Raises:
@@ -76,9 +78,7 @@ def decode(
             # a JPEG can be decoded at 1/2, 1/4 … of its size; twice the target leaves enough for antialiasing
             image.draft("RGB", (2 * size, 2 * size))
             rgb = _upright(_rgb(image, content, background, white), image)
-            if rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(rgb)
+            return np.asarray(_RESIZED[resize](rgb, size, background))
 
     return _reading(file, content, read)
 
@@ -159,6 +159,39 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     except Exception:  # noqa: BLE001  # damaged metadata raises anything
         return pixels
     return pixels if turn is None else pixels.transpose(turn)
+
+
+def _squashed(image: Image.Image, size: int, background: str) -> Image.Image:
+    """Return an image stretched to a square."""
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _cropped(image: Image.Image, size: int, background: str) -> Image.Image:
+    """Return the square in the middle of an image."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2  # also between two pixels
+    box = (left, top, left + side, top + side)
+    if image.size == (size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR, box)
+
+
+def _padded(image: Image.Image, size: int, background: str) -> Image.Image:
+    """Return a whole image in the middle of a square."""
+    longer = max(image.size)
+    width, height = (max(1, round(side * size / longer)) for side in image.size)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    square = Image.new("RGB", (size, size), background)
+    square.paste(image, ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+_RESIZED: Final[Mapping[str, Callable[[Image.Image, int, str], Image.Image]]] = {
+    "squash": _squashed,
+    "crop": _cropped,
+    "pad": _padded,
+}
 
 
 def without_metadata(content: bytes) -> bytes:

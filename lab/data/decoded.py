@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import PIL
+import torch
 from numpy.typing import NDArray
 
 from lab.config import TrialConfig
 from lab.data.base import RawData, Split, make_split
-from lab.data.cache import read_cache, write_cache
+from lab.data.cache import read_cache, recall, remember, write_cache
 from lab.data.chunks import by_chunks
 from lab.data.decode import decode, examine
 from lab.data.encoded import Encoded
 from lab.data.levels import Kind, Range, merged, white_levels
 from lab.data.listed import Listing, unreadable
+from lab.data.loaders import Loaders
+from lab.data.room import too_large
+from lab.data.stream import StreamSplit
 from lab.errors import DataError, LabWarning, printable
 
 __all__ = ["Decoder", "listing_digest", "load_listing"]
@@ -34,12 +38,14 @@ class Decoder:
     Attributes:
         images: where they are.
         size: height and width of the decoded images, in pixels.
+        resize: how images become squares; see `decode`.
         background: the colour behind transparent pixels.
         white: the white level of each kind of image with more than 8 bits.
     """
 
     images: Encoded
     size: int
+    resize: str = "squash"
     background: str = "white"
     white: Mapping[Kind, float] = field(default_factory=dict)
 
@@ -53,7 +59,12 @@ class Decoder:
         try:
             content = self.images.read(at)
             return decode(
-                name, self.size, content=content, background=self.background, white=dict(self.white)
+                name,
+                self.size,
+                content=content,
+                resize=self.resize,
+                background=self.background,
+                white=self.white,
             )
         except DataError as error:
             raise DataError(str(error).removeprefix(f"{name}: ")) from error
@@ -62,24 +73,27 @@ class Decoder:
 
 
 def load_listing(listing: Listing, config: TrialConfig, notes: tuple[str, ...]) -> RawData:
-    """Return the images of a listing, decoded to `image_size`.
+    """Return the images of a listing at `image_size`, decoded, or to be decoded for every batch if they are too many.
 
     Args:
         listing: the images.
-        config: the settings image_size, background, full_scale and skip_unreadable matter.
-        notes: how they were read; the number of damaged images that are left out is added.
+        config: the settings image_size, resize, background, full_scale, skip_unreadable, data_in_memory and device
+            matter.
+        notes: how they were read; the number of damaged images that are left out is added, and that they are streamed.
 
     Raises:
         DataError: images are damaged, unless they are to be skipped; lists the first few.
     """
+    count, size = len(listing.labels), config.image_size
+    assert size is not None
+    too_large_for_memory = too_large(config, count, (3, size, size))
     try:
-        read, images = _images(listing, config, skip=config.skip_unreadable)
+        read, part = (_stream if too_large_for_memory else _decode)(listing, config)
     except OSError as error:
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
-    if len(read.labels) < len(listing.labels):
-        left_out = len(listing.labels) - len(read.labels)
-        notes += (f"left out: {left_out:,} damaged images (skip_unreadable)",)
-    return _splits(read, images, notes)
+    if len(read.labels) < count:
+        notes += (f"left out: {count - len(read.labels):,} damaged images (skip_unreadable)",)
+    return _splits(read, part, (*notes, *filter(None, [too_large_for_memory])))
 
 
 def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
@@ -104,21 +118,86 @@ def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
     return f"sha256:{sha.hexdigest()[:16]}"
 
 
-def _splits(listing: Listing, images: NDArray[np.uint8], notes: tuple[str, ...]) -> RawData:
-    """Return the images [N, size, size, 3] of a listing as its splits."""
+def _splits(listing: Listing, part: Callable[[int, int], Split], notes: tuple[str, ...]) -> RawData:
+    """Return the images of a listing as its splits; `part` makes one of the images between two indices."""
     ends = (0, listing.train, listing.train + listing.val, len(listing.labels))
-
-    def split(start: int, stop: int) -> Split | None:
-        if start == stop:
-            return None
-        # a copy: a view would keep all images in memory alongside those taken from train
-        part = images[start:stop] if stop - start == len(images) else images[start:stop].copy()
-        return make_split(part, listing.labels[start:stop], len(listing.classes), listing.dataset)
-
-    train, val, test = (split(start, stop) for start, stop in pairwise(ends))
+    train, val, test = (None if start == stop else part(start, stop) for start, stop in pairwise(ends))
     assert train is not None  # otherwise a class would have no images
     groups = listing.groups[: listing.train]
     return RawData(train, test, listing.classes, str(listing.root), val, notes, groups)
+
+
+def _decode(listing: Listing, config: TrialConfig) -> tuple[Listing, Callable[[int, int], Split]]:
+    """Return the readable images of a listing, and what makes splits of them in memory."""
+    listing, images = _images(listing, config, skip=config.skip_unreadable)
+
+    def part(start: int, stop: int) -> Split:
+        # a copy: a view would keep all images in memory alongside those taken from train
+        chosen = images[start:stop] if stop - start == len(images) else images[start:stop].copy()
+        return make_split(chosen, listing.labels[start:stop], len(listing.classes), listing.dataset)
+
+    return listing, part
+
+
+def _stream(listing: Listing, config: TrialConfig) -> tuple[Listing, Callable[[int, int], Split]]:
+    """Return the readable images of a listing, and what makes splits of them that are decoded when they are needed."""
+    if config.skip_unreadable:
+        listing = listing.without(set(np.flatnonzero(_damaged(listing, config))))
+    decoder = _ListedDecoder(_decoder(listing, config), listing.dataset, _key(listing, config))
+    loaders, labels = Loaders(decoder), torch.tensor(listing.labels)
+
+    def part(start: int, stop: int) -> Split:
+        return StreamSplit(loaders, torch.arange(start, stop), labels[start:stop].clone())
+
+    return listing, part
+
+
+@dataclass(frozen=True)
+class _ListedDecoder:
+    """Decodes the images of a listing; see `Decodes`."""
+
+    decoder: Decoder
+    dataset: str
+    identity: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.decoder.size, self.decoder.size
+
+    def __len__(self) -> int:
+        return len(self.decoder.images)
+
+    def __call__(self, at: int) -> NDArray[np.uint8]:
+        try:
+            return self.decoder(at)
+        except DataError as error:
+            images = self.decoder.images
+            reasons = {images.name(at): str(error)}
+            raise DataError(unreadable(self.dataset, images.root, reasons, len(images))) from error
+
+
+def _damaged(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
+    """Return 1 for images that cannot be decoded, else 0, [N]; all are decoded if no process has done that yet."""
+    key = f"{_key(listing, config)}-damaged"
+    damaged = read_cache(key, (len(listing.labels),))
+    if damaged is None:
+        decoder = _decoder(listing, config)
+
+        def check(start: int, stop: int) -> list[bool]:
+            return [bool(_fault(decoder, at)) for at in range(start, stop)]
+
+        found = by_chunks(len(listing.labels), check, "Looking for damaged images")
+        damaged = np.array([each for chunk in found for each in chunk], np.uint8)
+        write_cache(key, damaged)
+    return damaged
+
+
+def _fault(decoder: Decoder, at: int) -> str:
+    try:
+        decoder(at)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
@@ -148,12 +227,13 @@ def _key(listing: Listing, config: TrialConfig) -> str:
     """Return the cache key of the decoded images, derived from every byte of the files, their order and the decoder."""
     contents = "\n".join(listing.images.digests())
     how = f"{_FORMAT} {PIL.__version__} {config.image_size} {config.background} {config.full_scale}"
+    how += "" if config.resize == "squash" else f" {config.resize}"  # as in earlier versions
     return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
 def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Return the images, [N, size, size, 3], and why some of them cannot be read, by index."""
-    decoder = Decoder(listing.images, size, config.background, _white(listing, config))
+    decoder = _decoder(listing, config)
     images = np.empty((len(listing.labels), size, size, 3), np.uint8)
     faults: dict[int, str] = {}
 
@@ -171,19 +251,42 @@ def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArr
     return images, faults
 
 
+def _decoder(listing: Listing, config: TrialConfig) -> Decoder:
+    size = config.image_size
+    assert size is not None
+    return Decoder(listing.images, size, config.resize, config.background, _white(listing, config))
+
+
 def _white(listing: Listing, config: TrialConfig) -> dict[Kind, float]:
     """Return the white level of images deeper than 8 bits: one per kind, because brightness carries information."""
+    ranges, several = _looked(listing)
+    if several:
+        first = printable(listing.images.name(several[0]))
+        message = f"{len(several):,} images have several frames ({first} …): only the first of each is read"
+        warnings.warn(f"{listing.dataset}: {message}", LabWarning, stacklevel=2)
+    return white_levels(ranges, config.full_scale, listing.dataset)
+
+
+def _looked(listing: Listing) -> tuple[dict[Kind, Range], list[int]]:
+    """Return the range of the pixels of each kind of deep images, and which images have several frames.
+
+    Every file is read for that, so it is remembered.
+    """
+    contents = "\n".join([f"{_FORMAT} {PIL.__version__}", *listing.images.digests()])
+    key = hashlib.sha256(contents.encode()).hexdigest()
+    known = recall("ranges", key)
+    if known is not None:
+        return {Kind(*kind): Range(*seen) for kind, seen in known["ranges"]}, known["several"]
 
     def look(start: int, stop: int) -> list[tuple[tuple[Kind, Range] | None, bool]]:
         return [_examine(listing.images, at) for at in range(start, stop)]
 
     found = [seen for chunk in by_chunks(len(listing.labels), look, "Looking at images") for seen in chunk]
+    ranges = merged(deep for deep, _ in found)
     several = [at for at, (_, frames) in enumerate(found) if frames]
-    if several:
-        first = printable(listing.images.name(several[0]))
-        message = f"{len(several):,} images have several frames ({first} …): only the first of each is read"
-        warnings.warn(f"{listing.dataset}: {message}", LabWarning, stacklevel=2)
-    return white_levels(merged(deep for deep, _ in found), config.full_scale, listing.dataset)
+    pairs = [(astuple(kind), astuple(seen)) for kind, seen in ranges.items()]
+    remember("ranges", key, {"ranges": pairs, "several": several})
+    return ranges, several
 
 
 def _examine(images: Encoded, at: int) -> tuple[tuple[Kind, Range] | None, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from lab.config import TrialConfig
 from lab.data.listing import Survey
@@ -15,6 +16,7 @@ __all__ = ["folder_notes", "sizes"]
 
 _SHOWN = 5
 _CLASSES = 12  # with their counts
+_RESIZED: Final = {"squash": "resized", "crop": "cropped and resized", "pad": "resized and padded"}
 
 
 def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ...]:
@@ -33,7 +35,7 @@ def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ..
     if dropped:
         lines.append(f"left out by `classes`: {_some(dropped)}")
     own = len(found.sizes) == 1 and (size, size) in found.sizes
-    lines.append(f"size: {size}x{size}{'' if own else f', resized from {sizes(found)}'}")
+    lines.append(f"size: {size}x{size}{'' if own else f', {_RESIZED[config.resize]} from {sizes(found)}'}")
     return (*lines, *_left_out(found), *(f"warning: {each}" for each in (*_lacking(found), *_copied(found))))
 
 

@@ -16,6 +16,7 @@ from lab import data, registry
 from lab.config import TrialConfig
 from lab.data.augment import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
+from lab.data.inputs import inputs_note, takes_over, weights_inputs, weights_scale, with_weights_size
 from lab.data.split import hold_out
 from lab.data.statistics import Measured, measure
 from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
@@ -64,6 +65,7 @@ def describe(config: TrialConfig) -> DataInfo:
             augmentation.
         DataError: the image folder is missing, or has no usable class folders or files that cannot be read.
     """
+    config = with_weights_size(config)
     info = _source(config).describe(config, data_root(config))
     faults = [
         *class_faults(config.classes, info.classes),
@@ -84,12 +86,14 @@ def data_notes(config: TrialConfig) -> tuple[str, ...]:
     Raises:
         DataError: as `describe`.
     """
+    config = with_weights_size(config)
     notes = getattr(_source(config), "notes", None)
-    return notes(config, data_root(config)) if notes else ()
+    found = notes(config, data_root(config)) if notes else ()
+    return (*found, *inputs_note(config, describe(config).shape)) if takes_over(config) else found
 
 
 def settled(config: TrialConfig) -> TrialConfig:
-    """Return `config` completed from its data: the `image_size` of a folder's images if none is given.
+    """Return `config` with the `image_size` of its weights, or of a folder's images if it has none.
 
     Raises:
         ConfigError: as `describe`.
@@ -97,6 +101,9 @@ def settled(config: TrialConfig) -> TrialConfig:
     """
     if config.image_size is not None or "image_size" not in registry.datasets[config.dataset].options:
         return config
+    sized = with_weights_size(config)
+    if sized.image_size is not None:
+        return sized
     return config.model_copy(update={"image_size": describe(config).shape[-1]})
 
 
@@ -149,8 +156,9 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     `clear_cache` forgets them.
 
     Args:
-        config: the settings dataset, data_dir, data_digest, image_size, skip_unreadable, background, full_scale,
-            classes, val_fraction, test_fraction, train_samples, split_seed and input_scale matter.
+        config: the settings dataset, data_dir, data_digest, image_size, resize, data_in_memory, skip_unreadable,
+            background, full_scale, classes, val_fraction, test_fraction, train_samples, split_seed and input_scale
+            matter.
         device: where the tensors go.
         download: whether a missing dataset may be downloaded.
 
@@ -160,12 +168,14 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
             not match the config's `data_digest`.
     """
     config = settled(config)  # otherwise one dataset could be kept twice
+    config = config.model_copy(update={"device": str(device)})  # whose memory counts, too
     root = data_root(config)
     key = (
         *(config.dataset, root, config.data_digest, config.image_size, config.classes),
-        *(config.background, config.full_scale),
+        *(config.background, config.full_scale, config.resize, config.data_in_memory),
         *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
         *(config.input_scale, config.skip_unreadable, str(device)),
+        weights_inputs(config) if config.input_scale == "weights" else None,
     )
     with _lock:
         if key in _cache:
@@ -214,13 +224,15 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         std=std.to(device),
         digest=measured.digest,
         source=raw.source,
-        notes=raw.notes,
+        notes=(*raw.notes, *inputs_note(config, train.shape)),
     )
 
 
 def _scale(config: TrialConfig, measured: Measured) -> tuple[Tensor, Tensor]:
     """Return the mean and deviation, [C], with which `normalise` scales images as `input_scale` asks."""
     mean, std = measured.mean, measured.std
+    if config.input_scale == "weights":
+        return weights_scale(config, len(mean))
     if config.input_scale == "standard":
         return mean, std
     return torch.zeros_like(mean), torch.full_like(std, 1.0 if config.input_scale == "unit" else 1 / 255)

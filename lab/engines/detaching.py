@@ -14,6 +14,7 @@ from lab.engines.planning import check, submit
 from lab.engines.profiles import Profile
 from lab.engines.stores import Stores
 from lab.errors import ConfigError
+from lab.models import fetch_all_weights
 from lab.study import Submission, TrialQueue, requeue_failed
 
 __all__ = ["Detached", "detach"]
@@ -71,6 +72,7 @@ def detach(
     check_detachable(profile)
     check_slurm(profile, stores)
     for planned in check(grid):
+        fetch_all_weights((cell.config for cell in planned.cells), download=download)
         on_data(load_data(planned.cells[0].config, download=download))
         clear_cache()
     submissions = submit(grid, stores, on_queued=on_queued)

@@ -167,7 +167,10 @@ def notes_on_data(configs: Iterable[TrialConfig]) -> Iterator[Sequence[str]]:
     """
     known = set()
     for config in configs:
-        settings = (config.data_dir, config.image_size, config.skip_unreadable, config.classes)
+        settings = (
+            *(config.data_dir, config.image_size, config.resize, config.skip_unreadable),
+            config.classes,
+        )
         data = (config.dataset, *settings, config.val_fraction, config.test_fraction)
         if data not in known:
             known.add(data)

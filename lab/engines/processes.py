@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab import logs
+from lab.children import child_context, single_threaded_imports, without_script
 from lab.engines.devices import Device, devices_here
 from lab.engines.launcher import Exited
-from lab.engines.seats import Seat
-from lab.engines.surroundings import Surroundings, without_script
+from lab.engines.seats import Seat, share_of_machine
+from lab.engines.surroundings import Surroundings
 from lab.engines.worker_process import Broken, worker_main
 from lab.study import Event, WorkerSettings
 
@@ -58,7 +54,7 @@ class ProcessLauncher:
 
     def __init__(self, devices: Sequence[Device] | None = None) -> None:
         Surroundings.here()
-        self._context = _context()
+        self._context = child_context(_PRELOADED)
         self._devices = devices
         self._workers: dict[int, _Worker] = {}
         self._started = 0
@@ -78,8 +74,9 @@ class ProcessLauncher:
         number = self._started
         receiver, sender = self._context.Pipe(duplex=False)
         gpu = seat.device.name if seat.device.is_gpu else None
-        with _single_threaded_imports(), without_script():
-            arguments = (settings, sender, gpu, logs.configured_format(), Surroundings.here())
+        with single_threaded_imports(), without_script():
+            share = share_of_machine(seat, self.devices())
+            arguments = (settings, sender, gpu, logs.configured_format(), Surroundings.here(), share)
             process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
             process.start()
         sender.close()  # ours: the pipe must end when the worker does
@@ -131,45 +128,3 @@ class ProcessLauncher:
         worker.process.join()
         worker.events.close()
         return Exited(worker.process.exitcode or 0, self._errors.pop(number, ""))
-
-
-def _context() -> Any:
-    """Return the cheapest start method that is safe with torch's threads, and prepare it."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    resource_tracker.ensure_running()  # starting it below would unblock SIGINT
-    with _single_threaded_imports(), _interrupts_blocked():
-        forkserver.ensure_running()  # imports while this process plans
-    return context
-
-
-@contextmanager
-def _single_threaded_imports() -> Iterator[None]:
-    """Start the numeric libraries of child processes with one thread; torch is told its own number later."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start child processes with Ctrl-C blocked: the terminal sends it to all, but only this process answers it."""
-    try:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    except AttributeError:  # Windows
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

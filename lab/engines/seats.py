@@ -12,7 +12,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from lab.engines.devices import Device
 from lab.errors import ConfigError, ResourceError
 
-__all__ = ["Seat", "Seats", "Sharing", "memory_size"]
+__all__ = ["Seat", "Seats", "Sharing", "memory_size", "share_of_machine"]
 
 WHOLE = Fraction(1)
 _SIZE = TypeAdapter(ByteSize)
@@ -30,6 +30,11 @@ class Seat:
     def is_shared(self) -> bool:
         """Whether other workers may have memory of the same GPU."""
         return self.device.is_gpu and self.share < 1
+
+
+def share_of_machine(seat: Seat, devices: Sequence[Device]) -> Fraction:
+    """Return the fraction of a machine's cores and memory that goes with a seat on one of its `devices`."""
+    return seat.share / max(1, len(devices))
 
 
 class Seats:

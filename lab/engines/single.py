@@ -10,7 +10,7 @@ from lab.config import TrialConfig, parse_values
 from lab.data import describe, identified, load_data
 from lab.engines.stores import Stores, connected
 from lab.errors import TrackingError
-from lab.models import summarize_config
+from lab.models import check_weights, fetch_weights, summarize_config, with_digest
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.restore import find_run, restore_config, whole_id
 from lab.study import check_stored_origins, database_exists
@@ -170,8 +170,10 @@ def _require(run: str, stores: Stores) -> None:
 def _checked(config: TrialConfig, download: bool, on_data: Callable[[Sequence[str]], None]) -> TrialConfig:
     """Return `config` with what only its data can tell; raise if it cannot be trained."""
     describe(config)
-    config = identified(config)
+    config = with_digest(identified(config))
+    fetch_weights(config, download=download)
     dataset = load_data(config, device=resolve_device(config), download=download)
     on_data(dataset.notes)
     summarize_config(config, dataset.shape, len(dataset.classes))
+    check_weights(config, dataset.shape, len(dataset.classes))
     return config

@@ -6,11 +6,8 @@ They do not run its script again, so it needs no main guard, and may come from s
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -18,7 +15,7 @@ import cloudpickle
 from lab import registry
 from lab.errors import ConfigError
 
-__all__ = ["Surroundings", "add_names", "pickled_names", "without_script"]
+__all__ = ["Surroundings", "add_names", "pickled_names"]
 
 _pickle: Any = cloudpickle  # it is not typed
 
@@ -74,13 +71,3 @@ def pickled_names() -> bytes:
 def add_names(pickled: bytes) -> None:
     """Register the names in what `pickled_names` has returned; an error about one is raised as it is."""
     registry.add(_pickle.loads(pickled))
-
-
-@contextmanager
-def without_script() -> Iterator[None]:
-    """Keep multiprocessing from running this program's script in processes that are started inside the block."""
-    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script

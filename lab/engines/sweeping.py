@@ -20,6 +20,7 @@ from lab.engines.stores import Stores
 from lab.engines.supervisor import Supervisor
 from lab.engines.watching import progress_of
 from lab.errors import LabError
+from lab.models import fetch_all_weights
 from lab.study import (
     EpochEnded,
     Event,
@@ -98,8 +99,12 @@ def sweep(
 
 
 def _load(planned: Iterable[Planned], on_data: Callable[[Dataset], None], *, download: bool) -> None:
-    """Load the data of each study once: that checks that it is there, and fills the cache on disk for all workers."""
+    """Load the data of each study once: that checks that it is there, and fills the cache on disk for all workers.
+
+    Pretrained weights are fetched, too.
+    """
     for each in planned:
+        fetch_all_weights((cell.config for cell in each.cells), download=download)
         on_data(load_data(each.cells[0].config, download=download))
         clear_cache()  # workers have their own; this process does not need the memory
 

@@ -10,9 +10,11 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing.connection import Connection
 
 from lab import logs
+from lab.children import set_share
 from lab.engines.devices import VISIBLE
 from lab.engines.surroundings import Surroundings
 from lab.letters import write_any_letter
@@ -37,6 +39,7 @@ def worker_main(
     gpu: str | None,
     form: str | None,
     surroundings: Surroundings,
+    share: Fraction,
 ) -> None:
     """Work until nothing is left, SIGTERM comes, or the process that started this one has exited.
 
@@ -46,8 +49,10 @@ def worker_main(
         gpu: the GPU to use, as `CUDA_VISIBLE_DEVICES` names it; None without any.
         form: how to log, as that process does; None if it does not.
         surroundings: of that process.
+        share: of this machine, that the worker may use.
     """
     write_any_letter()
+    set_share(share)
     if form is not None:
         logs.configure(form)
     stop = Stop()

@@ -10,9 +10,10 @@ from lab.config import TrialConfig
 from lab.errors import ConfigError, Fault
 from lab.models.freezing import freeze
 from lab.models.init import initialize
+from lab.models.reading import reason
 from lab.models.summary import Summary, summarize
 
-__all__ = ["build_model", "summarize_config"]
+__all__ = ["build_model", "skeleton", "summarize_config"]
 
 # What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
@@ -59,21 +60,48 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
     return model
 
 
+def skeleton(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Return the model of `config` without allocating it: on the meta device, where names and shapes are known.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
+    with torch.device("meta"):
+        return build_model(config, shape, classes)
+
+
 def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
     """Return the summary of a config's model without allocating it.
 
     Raises:
-        ConfigError: as `build_model`, or its batch normalisation cannot be trained with batches of one image.
+        ConfigError: as `build_model`, or the model cannot take such images, gives no value per class, or has batch
+            normalisation that cannot be trained with batches of one image.
     """
     key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
     if key not in _summaries:
-        with torch.device("meta"):
-            model = build_model(config, shape, classes)
-        _summaries[key] = summarize(model, shape)
+        _summaries[key] = _summarize(config, shape, classes)
     summary = _summaries[key]
     if config.batch_size == 1 and summary.pointwise_norms:
         raise ConfigError(_batch_fault(config, summary.pointwise_norms[0]))
     return summary
+
+
+def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
+    model = skeleton(config, shape, classes)
+    if registry.architectures[config.architecture].library is None:
+        return summarize(model, shape, classes)
+    try:
+        return summarize(model, shape, classes)
+    except ConfigError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever the code of another library raises for images that a net cannot take
+        images = "×".join(map(str, shape))
+        message = f"{config.architecture} cannot take images of {images}: {reason(error)}"
+        if "image_size" in registry.datasets[config.dataset].options:
+            message += ". Set another image_size"
+        raise ConfigError(Fault(message, "architecture")) from error
 
 
 def _batch_fault(config: TrialConfig, layer: str) -> Fault:

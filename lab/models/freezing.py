@@ -1,28 +1,36 @@
-"""Which parts of a model are not trained.
+"""Which parts of a model are not trained, and which are its head.
 
-All architectures here name their layers alike: the children of `features` and `classifier` that end in the same
-number form a block, and the classifier's last number is the head.
+lab's own architectures name their layers alike: the children of `features` and `classifier` that end in the same
+number form a block, and the classifier's last number is the head. The blocks of other nets are their stages: those that
+their library names (`lab.models.parts`), or else their children.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
 from torch import nn
 
+from lab.config import TrialConfig
 from lab.errors import ConfigError, Fault
+from lab.models.parts import Parts, last_classifier, parts_from_children, parts_of
 from lab.wording import counted
 
-__all__ = ["freezable_blocks", "freeze", "frozen_modules", "head_layer"]
+__all__ = ["freezable_blocks", "freeze", "frozen_modules", "head_layer", "head_modules", "trained_parameters"]
+
+Block = TypeVar("Block")
 
 
 def freezable_blocks(model: nn.Module) -> list[list[nn.Module]]:
     """Return the blocks of `model` from its input on: each is a conv or dense layer with its norm and what follows.
 
-    The head, which is the last linear layer, belongs to none of them.
-
-    Raises:
-        ConfigError: the model has no `features` and `classifier`.
+    The blocks of a net of another library are its stages. The head, which is the last linear layer, belongs to none.
     """
-    return list(_named_blocks(model).values())
+    parts = _parts(model)
+    if parts is None:
+        return list(_named_blocks(model).values())
+    return [list(_wholly_of(model, set(names))) for names in parts.stages.values()]
 
 
 def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
@@ -33,21 +41,15 @@ def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
     """
     if frozen == "none":
         return []
-    blocks = _named_blocks(model)
-    if isinstance(frozen, int) and frozen > len(blocks):
-        raise ConfigError(
-            Fault(
-                f"must be at most {len(blocks)}: the model has {counted(len(blocks), 'block')} besides its head"
-                f" ({_abridged(list(blocks))}), but got {frozen}",
-                "freeze",
-            )
-        )
-    count = frozen if isinstance(frozen, int) else len(blocks)
-    return [module for block in list(blocks.values())[:count] for module in block]
+    parts = _parts(model)
+    if parts is None:
+        chosen = _first(_named_blocks(model), frozen)
+        return [module for block in chosen for module in block]
+    return list(_wholly_of(model, _frozen_names(parts, frozen)))
 
 
 def freeze(model: nn.Module, frozen: int | str) -> list[nn.Module]:
-    """Disable gradients of the modules that the config's `freeze` names, and return these modules.
+    """Disable gradients of the blocks that the config's `freeze` names, and return their modules.
 
     No optimizer changes their parameters. Their running statistics stay fixed only in evaluation mode, which
     `model.train()` ends.
@@ -58,7 +60,48 @@ def freeze(model: nn.Module, frozen: int | str) -> list[nn.Module]:
     modules = frozen_modules(model, frozen)
     for module in modules:
         module.requires_grad_(False)
+    parts = None if frozen == "none" else _parts(model)
+    if (
+        parts is not None
+    ):  # parameters such as position embeddings belong to no module that is frozen as a whole
+        names = _frozen_names(parts, frozen)
+        for name, parameter in model.named_parameters():
+            if name in names:
+                parameter.requires_grad_(False)
     return modules
+
+
+def trained_parameters(model: nn.Module, config: TrialConfig) -> list[nn.Parameter] | list[dict[str, Any]]:
+    """Return what an optimizer trains of `model`; in two groups if `backbone_lr_factor` is not 1.
+
+    The first group is the head, whose learning rate is `lr`. Groups of frozen parameters are left out.
+
+    Raises:
+        ConfigError: the model has no head.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.backbone_lr_factor == 1.0:
+        return trained
+    heads = {id(p) for module in head_modules(model).values() for p in module.parameters()}
+    head = [parameter for parameter in trained if id(parameter) in heads]
+    others = [parameter for parameter in trained if id(parameter) not in heads]
+    groups: list[dict[str, Any]] = [
+        {"params": head, "lr": config.lr},
+        {"params": others, "lr": config.lr * config.backbone_lr_factor},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def head_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules by name whose outputs are the classes: one, or several of a net that averages them.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    parts = parts_of(model)
+    if parts is None:
+        return dict([head_layer(model)])
+    return {name: model.get_submodule(name) for name in parts.head}
 
 
 def head_layer(model: nn.Module) -> tuple[str, nn.Linear]:
@@ -73,11 +116,47 @@ def head_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     return linear[-1]
 
 
+def _parts(model: nn.Module) -> Parts | None:
+    """Return the parts of a net that is not made of `features` and a `classifier` as lab's own are, else None."""
+    known = parts_of(model)
+    if known is not None or {"features", "classifier"} <= dict(model.named_children()).keys():
+        return known
+    return parts_from_children(model, last_classifier(model))
+
+
+def _frozen_names(parts: Parts, frozen: int | str) -> set[str]:
+    return {name for names in _first(parts.stages, frozen) for name in names}
+
+
+def _first(blocks: Mapping[str, Block], frozen: int | str) -> list[Block]:
+    """Return the first blocks, as many as `freeze` says, or all.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    if isinstance(frozen, int) and frozen > len(blocks):
+        names = f" ({_abridged(list(blocks))})" if blocks else ""
+        message = (
+            f"must be at most {len(blocks)}: the model has {counted(len(blocks), 'block')} besides its head{names},"
+            f" but got {frozen}"
+        )
+        raise ConfigError(Fault(message, "freeze"))
+    return list(blocks.values())[: frozen if isinstance(frozen, int) else len(blocks)]
+
+
+def _wholly_of(model: nn.Module, names: Collection[str], prefix: str = "") -> Iterator[nn.Module]:
+    """Yield the largest modules whose parameters are all among `names`."""
+    for name, child in model.named_children():
+        own = [f"{prefix}{name}.{parameter}" for parameter, _ in child.named_parameters()]
+        if own and all(parameter in names for parameter in own):
+            yield child
+        elif own:
+            yield from _wholly_of(child, names, f"{prefix}{name}.")
+
+
 def _named_blocks(model: nn.Module) -> dict[str, list[nn.Module]]:
     """Return the blocks by the name of their main layer (`conv1`, `block2`, `dense1`)."""
     parts = dict(model.named_children())
-    if not {"features", "classifier"} <= parts.keys():
-        raise ConfigError(Fault("needs an architecture made of features and a classifier", "freeze"))
     groups = [*_by_number(parts["features"]), *_by_number(parts["classifier"])[:-1]]
     return {_title(group): list(group.values()) for group in groups}
 

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lab.errors import ConfigError, Fault
+
 __all__ = ["Layer", "Summary", "summarize"]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A leaf module: name, type, output shape without the batch dimension, and number of parameters."""
+    """A module that computes something itself: a leaf, or one with parameters of its own besides its children's.
+
+    It has a name, type, output shape without the batch dimension, and number of parameters of its own.
+    """
 
     name: str
     type: str
@@ -65,29 +70,43 @@ class Summary:
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", totals, ""])
 
 
-def summarize(model: nn.Module, shape: tuple[int, int, int]) -> Summary:
+def summarize(model: nn.Module, shape: tuple[int, int, int], classes: int | None = None) -> Summary:
     """Return the summary of `model` for one image of `shape` [C, H, W].
 
     Nothing is computed if the model is on the meta device, which is how plans count thousands of cells. Mult-adds are
     those of convolutions and matrix products in the forward pass, without biases: half the FLOPs that
     `torch.utils.flop_counter` counts.
+
+    Args:
+        model: in any mode; it is counted in evaluation mode.
+        shape: channels, height and width of an image.
+        classes: number of outputs that it must have; None accepts any.
+
+    Raises:
+        ConfigError: it has other outputs.
     """
     layers: list[Layer] = []
     hooks = [
         module.register_forward_hook(_recorder(name, layers))
         for name, module in model.named_modules()
-        if not list(module.children())
+        if _computes(module)
     ]
     device = next(model.parameters()).device
     training = model.training
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         model.eval()
+        for parameter in trained:  # the counter cannot bear one that a module is called with
+            parameter.requires_grad_(False)
         with FlopCounterMode(display=False) as flops, torch.no_grad():
-            model(torch.zeros(1, *shape, device=device))  # [1, C, H, W]
+            outputs = model(torch.zeros(1, *shape, device=device))  # [1, C, H, W]
     finally:
         model.train(training)
+        for parameter in trained:
+            parameter.requires_grad_(True)
         for hook in hooks:
             hook.remove()
+    _check_outputs(outputs, classes)
     return Summary(
         params=sum(p.numel() for p in model.parameters()),
         trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -98,6 +117,15 @@ def summarize(model: nn.Module, shape: tuple[int, int, int]) -> Summary:
         layers=tuple(layers),
         pointwise_norms=_pointwise_norms(model, layers),
     )
+
+
+def _check_outputs(outputs: object, classes: int | None) -> None:
+    if classes is not None and not (isinstance(outputs, Tensor) and outputs.shape == (1, classes)):
+        given = (
+            "×".join(map(str, outputs.shape[1:])) if isinstance(outputs, Tensor) else type(outputs).__name__
+        )
+        message = f"must give one value for each of {classes} classes, but gives {given} for an image"
+        raise ConfigError(Fault(message, "architecture"))
 
 
 def _pointwise_norms(model: nn.Module, layers: list[Layer]) -> tuple[str, ...]:
@@ -112,9 +140,17 @@ def _pointwise_norms(model: nn.Module, layers: list[Layer]) -> tuple[str, ...]:
     )
 
 
+def _computes(module: nn.Module) -> bool:
+    own = next(module.parameters(recurse=False), None) is not None
+    return own or next(module.children(), None) is None
+
+
 def _recorder(name: str, layers: list[Layer]):  # type: ignore[no-untyped-def]  # torch's hook type is loose
-    def record(module: nn.Module, _inputs: object, output: Tensor) -> None:
-        params = sum(p.numel() for p in module.parameters())
-        layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), params))
+    def record(module: nn.Module, _inputs: object, output: object) -> None:
+        while isinstance(output, tuple | list) and output:  # attention also returns its weights, for example
+            output = output[0]
+        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        params = sum(p.numel() for p in module.parameters(recurse=False))
+        layers.append(Layer(name, type(module).__name__, shape, params))
 
     return record

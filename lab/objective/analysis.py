@@ -13,6 +13,7 @@ from lab.training import (
     DetailedEvaluation,
     ErrorAnalysis,
     analyse,
+    build_metrics,
     evaluate,
     load_pretrained,
     resolve_device,
@@ -34,7 +35,9 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     model = build_model(config, dataset.shape, len(dataset.classes)).to(device)
     load_pretrained(model, saved.weights, new_head=False)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    errors = analyse_test(dataset, evaluate(model, dataset.test, dataset, config, top_k=config.top_k))
+    metrics = build_metrics(config, len(dataset.classes), device)
+    test = evaluate(model, dataset.test, dataset, config, top_k=config.top_k, metrics=metrics)
+    errors = analyse_test(dataset, test)
     run = tracker.attach(run_id)
     run.log_metrics(errors.metrics())
     log_error_analysis(run, errors, dataset.test)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lab.config import TrialConfig
+from lab.config import TrialConfig, bounds
 from lab.models import Summary, summarize_config
 from lab.objective.analysis import analyse_test
 from lab.training import ErrorAnalysis, Evaluation, Outcome, Trainer, evaluate
@@ -41,7 +41,7 @@ class TrialResult:
         """The best value, or the worst possible if no epoch was finished."""
         if self.best_value is not None:
             return self.best_value
-        return 0.0 if self.config.mode == "max" else math.inf
+        return bounds(self.config.monitor)[0] if self.config.mode == "max" else math.inf
 
     @property
     def seconds(self) -> float:
@@ -85,7 +85,7 @@ def result_of(trainer: Trainer, run_id: str) -> TrialResult:
     """Evaluate the best weights of a finished trainer on the test split, and return the result."""
     config, dataset = trainer.config, trainer.dataset
     trainer.restore_best()
-    test = evaluate(trainer.model, dataset.test, dataset, config, top_k=config.top_k)
+    test = evaluate(trainer.model, dataset.test, dataset, config, top_k=config.top_k, metrics=trainer.metrics)
     return TrialResult(
         config=config,
         run_id=run_id,

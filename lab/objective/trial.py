@@ -11,6 +11,7 @@ from lab.config import TrialConfig
 from lab.data import Dataset, load_data, settled
 from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
+from lab.models import pretrained_weights
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, resume
 from lab.objective.logged import log_description, log_result
 from lab.objective.out_of_memory import explain_out_of_memory, free_memory
@@ -163,7 +164,7 @@ class _Attempt:
         trainer = Trainer(self.config, dataset, self._must_stop)
         log_description(self.run, trainer, self.placement.params)
         points = Points(self.run, self.tracker, fresh=self.placement.run_id is None)
-        trainer = self._begin(trainer, points)
+        trainer = self._begin(trainer, points, download)
         try:
             pruned = self._train_epochs(trainer, points)
         except Interrupted:
@@ -185,7 +186,7 @@ class _Attempt:
                 " trial"
             )
 
-    def _begin(self, trainer: Trainer, points: Points) -> Trainer:
+    def _begin(self, trainer: Trainer, points: Points, download: bool) -> Trainer:
         """Return a trainer at the last checkpoint if there is one, or else with the weights to begin with."""
         if self.placement.run_id and self.checkpoints:
             trainer = resume(trainer, self.run, self.checkpoints, points, self._must_stop)
@@ -193,6 +194,11 @@ class _Attempt:
             self.on_epoch(catch_up(trainer, points))
         elif not trainer.place and self.config.init_from is not None:
             self._load_weights(self.config.init_from, trainer)
+        elif not trainer.place:
+            dataset = trainer.dataset
+            found = pretrained_weights(self.config, dataset.shape, len(dataset.classes), download=download)
+            if found is not None:
+                trainer.begin_with(dict(found.tensors), new_head=found.new_head)
         return trainer
 
     def _load_weights(self, origin: str, trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from lab.config import in_percent
 from lab.pictures.drawing import BLUE, GREY, ORANGE, finish_axes, label, new_figure
 
 __all__ = ["effects_figure", "size_figure", "time_figure", "values_figure"]
@@ -134,7 +135,7 @@ def _effect_panel(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     axes.set_yticks(places, _labels(table["value"]))
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    if metric.endswith("accuracy"):
+    if in_percent(metric):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 

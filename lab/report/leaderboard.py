@@ -23,6 +23,7 @@ from typing import Literal
 
 import pandas as pd
 
+from lab.config import rises
 from lab.errors import TrackingError
 from lab.report.repeats import by_cell, has_repeats
 from lab.report.settings import NewestFile, differing, in_words, newest_file
@@ -159,9 +160,8 @@ def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _rises(metric: str, maximized: bool) -> bool:
     """Return whether higher values of `metric` are better."""
-    if metric.endswith(("loss", "accuracy")):
-        return metric.endswith("accuracy")
-    return maximized
+    said = rises(metric)
+    return maximized if said is None else said
 
 
 def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:

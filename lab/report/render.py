@@ -14,6 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lab.config import in_percent
 from lab.report.durations import duration
 
 __all__ = ["formatted", "render", "render_effects"]
@@ -150,7 +151,7 @@ def formatted(name: str, value: Any) -> str:
         return f"{float(value):.4g}" if _LONG_NUMBER.fullmatch(value) else value
     if name == "seconds":
         return duration(value)
-    if name.endswith("accuracy"):
+    if in_percent(name):
         return f"{value:.2%}"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(value)

@@ -58,6 +58,11 @@ class GridResults:
         """The metric that selected the weights of each trial."""
         return next(iter(self.expected.values()))["monitor"]
 
+    @property
+    def descending(self) -> bool:
+        """Whether the highest value of this metric is the best."""
+        return next(iter(self.expected.values()))["mode"] == "max"
+
 
 def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
     """Return the results of `grid` among `runs`, or None if no run belongs to one of its cells.

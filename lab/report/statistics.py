@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
+from lab.config import bounds
+
 __all__ = ["half_width", "pareto_front", "summaries"]
 
 _LEVEL = 0.95
@@ -48,7 +50,7 @@ def summaries(
     grouped = finite.groupby(groups)
     found = grouped.agg(["mean", "std", "count"])
     half = pd.Series(half_width(found["std"], found["count"]), index=found.index)
-    lowest, highest = _bounds(metric)
+    lowest, highest = bounds(metric)
     possible = (found["mean"] - half >= lowest) & (found["mean"] + half <= highest)
     return pd.DataFrame(
         {
@@ -58,13 +60,6 @@ def summaries(
             "best": grouped.max() if descending else grouped.min(),
         }
     )
-
-
-def _bounds(metric: str) -> tuple[float, float]:
-    """Return the lowest and the highest possible value of `metric`."""
-    if metric.endswith(("accuracy", "f1")):
-        return 0.0, 1.0
-    return (0.0 if metric.endswith(("loss", "seconds")) else -math.inf), math.inf
 
 
 def pareto_front(accuracy: npt.ArrayLike, params: npt.ArrayLike) -> npt.NDArray[np.bool_]:

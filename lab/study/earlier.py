@@ -18,6 +18,7 @@ from lab import registry
 from lab.config import TrialConfig, parse_config
 from lab.data import check_data, clear_cache, data_root, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
+from lab.models import with_digest
 from lab.study.queue import TrialQueue
 from lab.study.record import StudyKey, TrialRecord
 from lab.tracking import RunStatus, Tracker
@@ -161,7 +162,7 @@ def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
         DataError: this machine has none.
     """
     planned = queue.record().searched_images.get(_spelt(config))
-    return identified(config.model_copy(update={"data_digest": planned}) if planned else config)
+    return with_digest(identified(config.model_copy(update={"data_digest": planned}) if planned else config))
 
 
 def _spelt(config: TrialConfig) -> str:

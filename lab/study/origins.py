@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
-import torch
 from torch import Tensor
 
 from lab.config import Grid, TrialConfig
 from lab.data import DataInfo, describe
 from lab.errors import ConfigError, Fault
-from lab.models import build_model
+from lab.models import skeleton
 from lab.restore import find_run, restore_config
 from lab.tracking import Tracker
 from lab.training import fitting_weights
@@ -28,8 +27,7 @@ def check_origin(config: TrialConfig, info: DataInfo, sources: Iterable[TrialCon
     for source in sources:
         same = (source.dataset, source.classes) == (config.dataset, config.classes)
         theirs = _weights(source.model_copy(update={"freeze": "none"}), describe(source))
-        with torch.device("meta"):
-            model = build_model(config, info.shape, len(info.classes))
+        model = skeleton(config, info.shape, len(info.classes))
         fitting_weights(model, theirs, new_head=not same)
 
 
@@ -79,5 +77,4 @@ def _shapes(config: TrialConfig) -> tuple[object, ...]:
 
 
 def _weights(config: TrialConfig, info: DataInfo) -> Mapping[str, Tensor]:
-    with torch.device("meta"):
-        return build_model(config, info.shape, len(info.classes)).state_dict()
+    return skeleton(config, info.shape, len(info.classes)).state_dict()

@@ -10,7 +10,7 @@ from typing import Any
 from lab.config import Grid, TrialConfig, load_needs
 from lab.data import describe, settled
 from lab.errors import ConfigError, Fault
-from lab.models import Summary, summarize_config
+from lab.models import Summary, check_weights, summarize_config, with_digest
 from lab.study.earlier import Earlier, identifier
 from lab.study.origins import check_origin, trained_configs
 from lab.study.record import State
@@ -130,8 +130,9 @@ def _check(
     try:
         config = settled(grid.config(point))
         info = describe(config)
-        config = identify(config)
+        config = with_digest(identify(config))
         summary = summarize_config(config, info.shape, len(info.classes))
+        check_weights(config, info.shape, len(info.classes))
         check_origin(config, info, trained(config.init_from))
     except ConfigError as error:
         return PlannedCell(index, label, point, None, None, str(error), invalid=True)

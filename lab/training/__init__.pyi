@@ -13,6 +13,9 @@ from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .loop import EpochResult as EpochResult
 from .loop import Trainer as Trainer
+from .metrics import Metrics as Metrics
+from .metrics import build_metrics as build_metrics
+from .metrics import require_torchmetrics as require_torchmetrics
 from .outcome import Interrupted as Interrupted
 from .outcome import Outcome as Outcome
 from .patience import Patience as Patience

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,7 @@ class ErrorAnalysis:
         labels: of the split's images, int64 [N].
         predictions: for the split's images, int64 [N].
         confidences: of the predictions, float32 [N].
+        chosen: see `Evaluation.metrics`.
     """
 
     confusion: NDArray[np.int64]
@@ -76,6 +77,7 @@ class ErrorAnalysis:
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
     confidences: NDArray[np.float32]
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -88,7 +90,7 @@ class ErrorAnalysis:
         metrics = {"test_macro_f1": self.macro_f1, "test_worst_class_accuracy": min(known)}
         if self.top_k_accuracy is not None:
             metrics[f"test_top{self.top_k}_accuracy"] = self.top_k_accuracy
-        return metrics
+        return metrics | {f"test_{name}": value for name, value in self.chosen.items()}
 
     def most_confused(self, top: int = 8, examples: int = 5) -> tuple[ConfusedPair, ...]:
         """Return the pairs of classes that are confused most often, most frequent first.
@@ -142,6 +144,7 @@ def analyse(labels: Tensor, evaluation: DetailedEvaluation, classes: Sequence[st
         labels=true,
         predictions=predicted,
         confidences=evaluation.confidences.cpu().numpy(),
+        chosen=evaluation.metrics,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import overload
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 from lab.config import TrialConfig
 from lab.data import Dataset, Split, epoch_batches
 from lab.training.device import autocast
+
+if TYPE_CHECKING:
+    from lab.training.metrics import Metrics
 
 __all__ = ["DetailedEvaluation", "Evaluation", "evaluate"]
 
@@ -23,11 +27,15 @@ _BATCH_OTHERWISE = 500
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross entropy, share of correct predictions, and the predicted classes, [N], in the split's order."""
+    """Mean cross entropy, share of correct predictions, and the predicted classes, [N], in the split's order.
+
+    `metrics` has the chosen ones by name, without those that are not finite for this split.
+    """
 
     loss: float
     accuracy: float
     predictions: Tensor
+    metrics: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,27 @@ class DetailedEvaluation(Evaluation):
 
 
 @overload
-def evaluate(model: nn.Module, split: Split, dataset: Dataset, config: TrialConfig) -> Evaluation: ...
+def evaluate(
+    model: nn.Module, split: Split, dataset: Dataset, config: TrialConfig, *, metrics: Metrics | None = None
+) -> Evaluation: ...
 @overload
 def evaluate(
-    model: nn.Module, split: Split, dataset: Dataset, config: TrialConfig, *, top_k: int
+    model: nn.Module,
+    split: Split,
+    dataset: Dataset,
+    config: TrialConfig,
+    *,
+    top_k: int,
+    metrics: Metrics | None = None,
 ) -> DetailedEvaluation: ...
 def evaluate(
-    model: nn.Module, split: Split, dataset: Dataset, config: TrialConfig, *, top_k: int | None = None
+    model: nn.Module,
+    split: Split,
+    dataset: Dataset,
+    config: TrialConfig,
+    *,
+    top_k: int | None = None,
+    metrics: Metrics | None = None,
 ) -> Evaluation:
     """Evaluate `model` on `split`: plain cross entropy whatever the training loss, no augmentation.
 
@@ -61,6 +83,10 @@ def evaluate(
         dataset: provides mean, std and classes.
         config: provides the precision.
         top_k: requests a `DetailedEvaluation`, which costs nothing otherwise.
+        metrics: computed as well, from `build_metrics`.
+
+    Raises:
+        ConfigError: a metric is not a single number.
     """
     device = split.device
     loss = torch.zeros((), device=device)
@@ -69,18 +95,20 @@ def evaluate(
     batch_size = _BATCH.get(device.type, _BATCH_OTHERWISE)
     training = model.training
     model.eval()
+    collecting = [collector for collector in (details, metrics) if collector is not None]
     with torch.inference_mode(), autocast(config, device):
         for images, labels in epoch_batches(split, batch_size=batch_size, mean=dataset.mean, std=dataset.std):
             logits = model(images)  # [B, classes]
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
             predictions.append(logits.argmax(1))
-            if details is not None:
-                details.add(logits, labels)
+            for collector in collecting:
+                collector.add(logits, labels)
+        chosen = {} if metrics is None else metrics.values()
     model.train(training)
     predicted = torch.cat(predictions)
     correct = (predicted == split.labels).sum()
     # the only reads come at the end: each waits for the device
-    evaluation = Evaluation(loss.item() / len(split), correct.item() / len(split), predicted)
+    evaluation = Evaluation(loss.item() / len(split), correct.item() / len(split), predicted, metrics=chosen)
     return evaluation if details is None else details.added_to(evaluation)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lab.config import TrialConfig
 from lab.data import Dataset
 from lab.errors import ConfigError
-from lab.models import build_model, frozen_modules, head_layer
+from lab.models import build_model, frozen_modules, head_modules, trained_parameters
 from lab.training.accumulation import WHOLE, Part
 from lab.training.averaging import Average
 from lab.training.device import autocast
@@ -41,7 +41,7 @@ class Learner:
         counts = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
         self._loss = build_loss(config, counts).to(device)
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(config, self._trained, _head(self.model))
+        self.optimizer = build_optimizer(config, trained_parameters(self.model, config), _head(self.model))
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._average = None if config.ema_decay is None else Average(self.model, config.ema_decay)
         self._between = False  # whether an optimizer step has some of its batches, and lacks others
@@ -124,7 +124,7 @@ class Learner:
 
 def _head(model: nn.Module) -> list[nn.Parameter]:
     try:
-        return list(head_layer(model)[1].parameters())
+        return [p for module in head_modules(model).values() for p in module.parameters()]
     except ConfigError:  # a net of another kind
         return []
 

@@ -18,6 +18,7 @@ from lab.training.accumulation import count_steps, parts
 from lab.training.device import keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
 from lab.training.learner import Learner
+from lab.training.metrics import build_metrics
 from lab.training.outcome import Interrupted, Outcome, at_chance
 from lab.training.patience import Patience
 from lab.training.schedulers import build_schedule
@@ -63,7 +64,8 @@ class Trainer:
         should_stop: called before every step; True raises `Interrupted`.
 
     Raises:
-        ConfigError: the model does not fit the images, or the device does not support the settings.
+        ConfigError: the model or a metric does not fit the images, or the device does not support the settings.
+        LabError: a package that the settings need is not installed.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Trainer:
         self._should_stop = should_stop
         use_threads(config)
         keep_freed_memory()
+        self.metrics = build_metrics(config, len(dataset.classes), self.device)
         # three independent random streams from one seed: weights and dropout, order, augmentation
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(3)]
         torch.manual_seed(seeds[0])
@@ -130,7 +133,7 @@ class Trainer:
                 self._diverge(sums.steps - 1)  # the step before the evaluation
                 yield self._record({n: v for n, v in metrics.items() if math.isfinite(v)}, steps)
                 return
-            monitored = metrics[self.config.monitor]
+            monitored = metrics.get(self.config.monitor, math.nan)  # a chosen metric may have no value
             improved = self.patience.update(self.epoch + 1, monitored)
             if improved:
                 self._best_weights = {n: v.detach().clone() for n, v in self._learner.kept.items()}
@@ -347,8 +350,10 @@ class Trainer:
         metrics: dict[str, float] = {}
         for name, split in splits.items():
             if split is not None:
-                result = evaluate(self._learner.evaluated, split, self.dataset, self.config)
+                evaluated = self._learner.evaluated
+                result = evaluate(evaluated, split, self.dataset, self.config, metrics=self.metrics)
                 metrics |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
+                metrics |= {f"{name}_{metric}": value for metric, value in result.metrics.items()}
         return metrics
 
     def _record(

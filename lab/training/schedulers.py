@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -9,11 +10,10 @@ from typing import Any, Literal, Protocol
 from torch.optim import Optimizer, lr_scheduler
 
 from lab import registry
-from lab.config import TrialConfig
+from lab.config import TrialConfig, rises
 
 __all__ = [
     "Schedule",
-    "Stepped",
     "WarmedUp",
     "build_schedule",
     "constant",
@@ -31,24 +31,8 @@ class _Scheduler(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Schedule(Protocol):
-    """Changes an optimizer's learning rates as training goes on."""
-
-    def after_step(self) -> None:
-        """Move on after an optimizer step."""
-
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Move on after an epoch with these metrics."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state to continue from, as plain values."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`, once the optimizer has been restored."""
-
-
 @dataclass(frozen=True)
-class Stepped:
+class Schedule:
     """A torch scheduler and when it is stepped: after every step, after every epoch, or by `metric`."""
 
     scheduler: _Scheduler
@@ -65,7 +49,7 @@ class Stepped:
         if self.moves_by == "epoch":
             self.scheduler.step()
         elif self.moves_by == "metric":
-            self.scheduler.step(metrics[self.metric])
+            self.scheduler.step(metrics.get(self.metric, math.nan))  # NaN is no improvement
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's state."""
@@ -125,7 +109,7 @@ class WarmedUp:
         self._epochs_left = state["epochs_left"]
 
 
-def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule | WarmedUp:
     """Return the schedule of `config` for `optimizer`, after its warm-up if it has one.
 
     Args:
@@ -141,22 +125,22 @@ def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: i
 
 def constant(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Keep the learning rate."""
-    return Stepped(lr_scheduler.ConstantLR(optimizer, factor=1.0))
+    return Schedule(lr_scheduler.ConstantLR(optimizer, factor=1.0))
 
 
 def exponential(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Multiply the rate by `gamma` after every epoch."""
-    return Stepped(lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma or 1.0))
+    return Schedule(lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma or 1.0))
 
 
 def step(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Multiply the rate by `gamma` after every `step_size` epochs."""
-    return Stepped(lr_scheduler.StepLR(optimizer, config.step_size or 1, gamma=config.gamma or 1.0))
+    return Schedule(lr_scheduler.StepLR(optimizer, config.step_size or 1, gamma=config.gamma or 1.0))
 
 
 def cosine(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Lower the rate to zero along half a cosine until the last epoch (Loshchilov & Hutter 2017)."""
-    return Stepped(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs - config.warmup_epochs))
+    return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs - config.warmup_epochs))
 
 
 def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
@@ -168,16 +152,18 @@ def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -
         total_steps=(config.epochs - config.warmup_epochs) * steps_per_epoch,
         cycle_momentum=False,
     )
-    return Stepped(cycle, "step")
+    return Schedule(cycle, "step")
 
 
 def plateau(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     """Multiply the rate by `gamma` when `scheduler_monitor` has not improved for `scheduler_patience` epochs."""
-    rises = (config.scheduler_monitor or config.monitor).endswith("accuracy")
+    monitor = config.scheduler_monitor or config.monitor
+    said = rises(monitor, config.metrics)
+    higher = config.mode == "max" if said is None else said
     reduce = lr_scheduler.ReduceLROnPlateau(
         optimizer,
-        mode="max" if rises else "min",
+        mode="max" if higher else "min",
         factor=config.gamma or 0.1,
         patience=config.scheduler_patience or 0,
     )
-    return Stepped(reduce, "metric", config.scheduler_monitor or config.monitor)
+    return Schedule(reduce, "metric", monitor)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from lab.errors import ConfigError, Fault
-from lab.models import head_layer
+from lab.models import first_difference, head_modules
 
 __all__ = ["fitting_weights", "load_pretrained"]
 
@@ -27,29 +27,17 @@ def fitting_weights(model: nn.Module, weights: Mapping[str, Tensor], *, new_head
     Args:
         model: to load into.
         weights: state dict of a trained model.
-        new_head: whether to leave out the last linear layer.
+        new_head: whether to leave out the layer whose outputs are the classes.
 
     Raises:
         ConfigError: a tensor is missing on one side, or has another shape; names it and both shapes.
     """
-    head = f"{head_layer(model)[0]}."
+    head = tuple(f"{name}." for name in head_modules(model))
     here = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
     there = {name: tensor for name, tensor in weights.items() if not name.startswith(head)}
     if not new_head:
         here, there = dict(model.state_dict()), dict(weights)
-    for name in [*here, *there]:
-        ours, theirs = _shape(here, name), _shape(there, name)
-        if ours != theirs:
-            raise ConfigError(
-                Fault(
-                    f"the trained model does not fit: its {name} is {theirs}, this one's is {ours}",
-                    "init_from",
-                )
-            )
+    different = first_difference(here, there)
+    if different:
+        raise ConfigError(Fault(f"the trained model does not fit: {different}", "init_from"))
     return there
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
-    if name not in tensors:
-        return "missing"
-    return "×".join(map(str, tensors[name].shape)) or "a number"

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab import registry
 from lab.config.dimension import Dimension, token
 from lab.config.grid import GridFile
 from lab.config.kinds import as_text
+from lab.config.metrics import rises
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
-from lab.config.search import OBJECTIVES, Method, Objective, Search, SearchFile
+from lab.config.search import Method, Objective, Search, SearchFile, objectives
 from lab.config.yaml import KeyPath
 from lab.registry import suggest
 
@@ -37,16 +39,16 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
         for name in {"monitor", "mode"} & set(dim.fields):
             path = reading.place(("grid", dim.name))
             reading.fault(path, f"varies {name}; a search compares its trials by one metric")
-    objectives = _objectives(reading, file.search, outline.constants)
+    compared = _objectives(reading, file.search, outline.constants)
     search = Search(
         _method(reading, "sampler", file.search.sampler),
         _method(reading, "pruner", file.search.pruner),
-        objectives,
+        compared,
         tuple(
             _enqueued(reading, index, point, outline.dimensions)
             for index, point in enumerate(file.search.enqueue)
         ),
-        _target(reading, file.search.target, objectives),
+        _target(reading, file.search.target, compared),
     )
     _check_rest(reading, file, file.search, only)
     return search
@@ -80,16 +82,17 @@ def _method(reading: Reading, kind: str, raw: Any) -> Method:
 
 
 def _objectives(reading: Reading, file: SearchFile, constants: Mapping[str, Any]) -> tuple[Objective, ...]:
-    monitor, mode = constants["monitor"], constants["mode"]
-    rises = str(monitor).endswith("accuracy") if mode == "auto" else mode == "max"
-    monitored = Objective(str(monitor), "maximize" if rises else "minimize")
+    monitor, mode, chosen = str(constants["monitor"]), constants["mode"], constants["metrics"]
+    metrics = chosen if isinstance(chosen, tuple) else ()  # a wrong value is reported with the base
+    up = rises(monitor, metrics) is not False if mode == "auto" else mode == "max"
+    monitored = Objective(monitor, "maximize" if up else "minimize")
     if file.objectives is None:
         return (monitored,)
     path: KeyPath = ("search", "objectives")
     found = [
         objective
         for place, metric, direction in _listed(reading, path, file.objectives)
-        if (objective := _objective(reading, place, metric, direction, monitored)) is not None
+        if (objective := _objective(reading, place, metric, direction, monitored, metrics)) is not None
     ]
     names = [objective.metric for objective in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -120,11 +123,15 @@ def _listed(reading: Reading, path: KeyPath, raw: Any) -> list[tuple[KeyPath, An
 
 
 def _objective(
-    reading: Reading, path: KeyPath, metric: Any, direction: Any, monitored: Objective
+    reading: Reading,
+    path: KeyPath,
+    metric: Any,
+    direction: Any,
+    monitored: Objective,
+    metrics: tuple[str, ...],
 ) -> Objective | None:
-    if metric not in OBJECTIVES:
-        known = f"{suggest(str(metric), OBJECTIVES)} Known: {', '.join(OBJECTIVES)}"
-        reading.fault(path, f"unknown objective '{str(metric)[:80]}'.{known}")
+    if metric not in objectives(metrics):
+        reading.fault(path, _unknown(str(metric), metrics))
         return None
     if direction not in (None, "maximize", "minimize"):
         reading.fault(path, f"must be maximize or minimize, but got {direction!r}")
@@ -136,8 +143,21 @@ def _objective(
             )
             reading.fault(path, message)
         return monitored
-    rises = str(metric).endswith("accuracy")
-    return Objective(str(metric), direction or ("maximize" if rises else "minimize"))
+    up = rises(str(metric), metrics)
+    if up is None and direction is None and metric not in objectives(()):
+        reading.fault(
+            path, f"does not say whether higher is better; give its direction, as in {{{metric}: maximize}}"
+        )
+    return Objective(str(metric), direction or ("maximize" if up else "minimize"))
+
+
+def _unknown(metric: str, chosen: tuple[str, ...]) -> str:
+    """Return what is wrong with an objective that no trial has."""
+    missing = next((name for name in registry.metrics if metric in objectives([name])), None)
+    if missing is not None:
+        return f"{metric} is only computed with metrics: [{', '.join(sorted([*chosen, missing]))}] in `base`"
+    near = suggest(metric, objectives({*chosen, *registry.metrics}))
+    return f"unknown objective '{metric[:80]}'.{near} Known: {', '.join(objectives(chosen))}"
 
 
 def _enqueued(

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.engines.missing_extras import require
 from lab.errors import ResourceError
+from lab.extras import require
 
 __all__ = ["RayCluster"]
 

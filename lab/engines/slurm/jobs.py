@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 import psutil
 
-from lab.engines.missing_extras import require
 from lab.engines.slurm import queue as slurm_queue
 from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError, ResourceError
+from lab.extras import require
 from lab.registry import suggest
 
 __all__ = ["Jobs", "LocalJobs", "SlurmJobs", "log_of", "make_folder", "unwritable"]

@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 import lab.config.search
+from lab import registry
 from lab.config import Grid, Method, Objective, Range, parse_grid
 from lab.config.constraint import parse_constraint
 from lab.errors import ConfigError
@@ -249,3 +250,42 @@ def test_directions_of_several_objectives() -> None:
         "minimize params",
         "maximize seconds",
     ]
+
+
+def test_chosen_metrics_are_objectives() -> None:
+    rest = "base: {metrics: [auroc, ece], monitor: val_auroc}\nbudget: {trials: 3}"
+    grid = with_search("objectives: [val_auroc, test_ece, params]", rest=rest)
+    assert grid.search is not None
+    assert [str(objective) for objective in grid.search.objectives] == [
+        *("maximize val_auroc", "minimize test_ece", "minimize params")
+    ]
+    single = with_search("target: 0.99", rest=rest).search
+    assert single is not None
+    assert [str(objective) for objective in single.objectives] == ["maximize val_auroc"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("val_f1", "search.objectives[1]: val_f1 is only computed with metrics: [auroc, f1] in `base`"),
+        (
+            "test_mine",
+            "search.objectives[1]: does not say whether higher is better; give its direction, as in {test_",
+        ),
+        (
+            "test_auroK",
+            "search.objectives[1]: unknown objective 'test_auroK'. Did you mean 'test_auroc'? Known: ",
+        ),
+    ],
+)
+def test_metrics_that_no_trial_has_are_no_objectives(
+    objective: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
+    chosen = ["auroc"]
+    if objective == "test_mine":
+        registry.metrics.register("mine", object())
+        chosen.append("mine")
+    rest = f"base: {{metrics: [{', '.join(chosen)}]}}\nbudget: {{trials: 3}}"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        with_search(f"objectives: [val_accuracy, {objective}]", rest=rest)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from lab import registry
 from lab.config import PRESETS, TrialConfig, as_text, check_value, field_kinds, load_grid, parse_config
 from lab.errors import ConfigError
 
@@ -113,6 +115,20 @@ def test_presets_resolve(preset):
     config = TrialConfig(preset=preset)
     for name, value in PRESETS[preset].items():
         assert as_text(getattr(config, name)) == as_text(check_value(name, value))
+
+
+@pytest.mark.parametrize("smoothing", [None, 0.0])
+def test_mse_without_smoothing_is_the_cell_that_it_was_before_it_took_any(smoothing):
+    assert TrialConfig(loss="mse", label_smoothing=smoothing).cell_hash == "074c62fabe07b088"
+    assert TrialConfig(loss="mse", label_smoothing=0.1).cell_hash != "074c62fabe07b088"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "nesterov"), [("sgd", 0.0, False), ("muon", 0.95, True), ("adam", None, None)]
+)
+def test_momentum_is_by_default_what_is_usual_for_the_optimizer(optimizer, momentum, nesterov):
+    config = TrialConfig(optimizer=optimizer)
+    assert (config.momentum, config.nesterov) == (momentum, nesterov)
 
 
 def test_own_values_lie_above_a_preset():
@@ -249,3 +265,64 @@ def test_where_weights_may_come_from(origin: str) -> None:
 def test_new_settings_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"monitor": "val_acuracy"},
+            "unknown metric 'val_acuracy'. Did you mean 'val_accuracy'? Known: train",
+        ),
+        ({"monitor": "val_AUROC"}, "monitor: unknown metric 'val_AUROC'. Did you mean 'val_auroc'?"),
+        ({"monitor": "val_auroc"}, "monitor: val_auroc is only computed with metrics: [auroc]"),
+        (
+            {"monitor": "val_f1", "metrics": ("ece",)},
+            "monitor: val_f1 is only computed with metrics: [ece, f1]",
+        ),
+        ({"monitor": "val_ece", "metrics": ("ece",), "val_fraction": 0.0}, "leaves no validation images"),
+        (
+            {"monitor": "epoch_test_ece", "metrics": ("ece",)},
+            "monitor: epoch_test_ece is only computed with eval_test_every_epoch: true",
+        ),
+        (
+            {"scheduler": "plateau", "scheduler_monitor": "val_f1"},
+            "scheduler_monitor: val_f1 is only computed with metrics: [f1]",
+        ),
+        (
+            {"metrics": ("aroc",)},
+            "metrics: Unknown metric 'aroc'. Did you mean 'auroc'? Known: accuracy, auroc",
+        ),
+        ({"metrics": ("aroc",), "monitor": "val_aroc"}, "metrics: Unknown metric 'aroc'"),
+        (
+            {"metrics": ("mine",), "monitor": "val_mine"},
+            "mode: must be max or min, because val_mine does not say",
+        ),
+        (
+            {"metrics": ("mine",), "scheduler": "plateau", "scheduler_monitor": "val_mine"},
+            "scheduler_monitor: val_mine does not say whether higher is better, so only `monitor` can watch it",
+        ),
+        (
+            {"metrics": ("Accuracy",)},
+            "metrics: lab itself logs val_accuracy or test_accuracy; give your metric",
+        ),
+    ],
+)
+def test_what_is_monitored_is_a_metric_that_is_computed(
+    values: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
+    registry.metrics.register("mine", object())
+    registry.metrics.register("accuracy", object(), higher_is_better=True)
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        parse_config(values)
+    assert len(caught.value.faults) == 1
+
+
+def test_metrics_have_no_order_and_know_their_direction() -> None:
+    one = TrialConfig(metrics=("F1", "ece", "f1"), monitor="val_ece")
+    other = TrialConfig(metrics=("ece", "f1"), monitor="val_ece", mode="min")
+    assert (one.cell_hash, one.metrics, one.mode) == (other.cell_hash, ("ece", "f1"), "min")
+    assert one.cell_hash != TrialConfig(monitor="val_loss").cell_hash
+    assert TrialConfig(metrics=("auroc",), monitor="val_auroc").mode == "max"
+    assert TrialConfig(metrics=("auroc",), monitor="val_auroc", mode="min").mode == "min"

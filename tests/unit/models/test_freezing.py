@@ -136,10 +136,21 @@ def test_parts_without_parameters_are_no_block() -> None:
     assert freezable_blocks(model) == [[features[0]], [features[2]]]
 
 
-def test_a_model_of_other_parts_trains_but_cannot_be_frozen() -> None:
+def test_the_blocks_of_a_model_of_other_parts_are_its_children() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5), nn.Linear(5, 3)
+    )
+    assert freezable_blocks(model) == [[model[0], model[1]], [model[4]]]
+    assert freeze(model, 1) == [model[0], model[1]]
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False] * 4 + [True] * 4
+    with pytest.raises(ConfigError, match=r"freeze: must be at most 2: .* 2 blocks .* \(0, 4\), but got 3"):
+        freeze(model, 3)
+
+
+def test_a_model_that_is_only_a_head_has_no_blocks() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     assert freeze(model, "none") == []
-    with pytest.raises(ConfigError, match=r"freeze: needs an architecture made of features and a classifier"):
+    with pytest.raises(ConfigError, match=r"the model has 0 blocks besides its head, but got 1"):
         freeze(model, 1)
 
 

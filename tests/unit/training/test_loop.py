@@ -88,6 +88,12 @@ EXACT = [
     {"optimizer": "muon", "clip_grad_norm": 0.1, "dense": (16,), "precision": "fp16", "weight_decay": 0.1},
     *({"warmup_epochs": 1, "scheduler": name} for name in sorted(schedulers)),
     {"warmup_epochs": 2, "accumulate": 2, "scheduler": "cosine", "optimizer": "muon", "ema_decay": 0.8},
+    {
+        "metrics": ("auroc", "ece"),
+        "monitor": "val_auroc",
+        "scheduler": "plateau",
+        "eval_test_every_epoch": True,
+    },
 ]
 
 
@@ -215,6 +221,13 @@ def test_without_validation_images_training_accuracy_selects() -> None:
     trained = finish(trainer(val_fraction=0.0, monitor="train_accuracy"))
     assert trained.dataset.val is None
     assert "val_loss" not in trained.history[0]
+
+
+def test_metrics_change_nothing_but_what_is_logged() -> None:
+    plain, measured = curves(finish(trainer())), curves(finish(trainer(metrics=("auroc", "f1"))))
+    more = {"val_auroc", "val_f1"}
+    assert [set(epoch) - more for epoch in measured] == [set(epoch) for epoch in plain]
+    assert [{n: v for n, v in epoch.items() if n not in more} for epoch in measured] == plain
 
 
 def test_test_metrics_every_epoch_have_their_own_name() -> None:

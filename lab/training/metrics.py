@@ -1,0 +1,173 @@
+"""The metrics that a config chooses, computed with torchmetrics on a whole split."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lab import registry
+from lab.config import TrialConfig, logged_name
+from lab.data.torchvision_import import import_torchvision
+from lab.errors import ConfigError, Fault, LabWarning
+from lab.extras import require
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["Metrics", "build_metrics", "require_torchmetrics"]
+
+# Probabilities that are kept before the metrics see them. One update with many images, not one per batch: many of
+# torchmetrics' updates make the host wait for the device, and each is dozens of small operations.
+_MOST_KEPT = 2**22
+
+
+class Metrics:
+    """Metrics by the name under which they are logged, computed on one split after another.
+
+    Nothing waits for the device before the end of a split, unless the split is large.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], device: torch.device) -> None:
+        self._metrics = metrics
+        self._device = device
+        self._kept: list[
+            tuple[Tensor, Tensor]
+        ] = []  # probabilities [B, classes] and labels [B] of each batch
+        self._warned: set[str] = set()
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch of the split: logits [B, classes] and labels [B]."""
+        self._kept.append((logits.float().softmax(1), labels))
+        if len(self._kept) * logits.numel() >= _MOST_KEPT:
+            self._update()
+
+    def values(self) -> dict[str, float]:
+        """Return the metrics of the split, and begin anew.
+
+        One that is not finite is left out, with a warning the first time.
+
+        Raises:
+            ConfigError: a metric is not a single number; names it.
+        """
+        found = dict(zip(self._metrics, self._computed(), strict=True))
+        for name, value in found.items():
+            if not math.isfinite(value) and name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"The metric {name} is {value} for these images, so it is not logged. Its usual cause is a class"
+                    " without images, or a model that always predicts the same class",
+                    LabWarning,
+                    stacklevel=2,
+                )
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _computed(self) -> list[float]:
+        """Return the value of every metric, and reset them."""
+        self._update()
+        results = []
+        with torch.autocast(self._device.type, enabled=False):
+            for name, metric in self._metrics.items():
+                results.append(_as_number(name, metric.compute()).to(self._device))
+                metric.reset()
+        values: list[float] = torch.stack(results).tolist()  # the only read: it waits for the device
+        return values
+
+    def _update(self) -> None:
+        if not self._kept:
+            return
+        probabilities, labels = (torch.cat(tensors) for tensors in zip(*self._kept, strict=True))
+        self._kept.clear()
+        with torch.autocast(self._device.type, enabled=False):
+            for metric in self._metrics.values():
+                metric.update(probabilities, labels)
+
+
+def require_torchmetrics() -> None:
+    """Import torchmetrics.
+
+    Raises:
+        LabError: it is not installed.
+    """
+    with suppress(Exception):
+        import_torchvision()  # torchmetrics imports it too, and would fail where it needs our help
+    require("torchmetrics", "torchmetrics", "The setting `metrics`")
+
+
+def build_metrics(config: TrialConfig, classes: int, device: torch.device) -> Metrics | None:
+    """Return the metrics of `config` for a number of classes, or None if it chooses none.
+
+    Args:
+        config: names the metrics and their settings.
+        classes: number of classes.
+        device: of the model.
+
+    Raises:
+        LabError: torchmetrics is not installed.
+        ConfigError: a metric is no torchmetrics.Metric, or gives more than one number; or it does not fit the number
+            of classes.
+    """
+    if not config.metrics:
+        return None
+    require_torchmetrics()
+    metrics = {logged_name(name): _build(name, config, classes).to(device) for name in config.metrics}
+    _try_out(metrics, classes, device)
+    return Metrics(metrics, device)
+
+
+def _build(name: str, config: TrialConfig, classes: int) -> Metric:
+    from torchmetrics import Metric
+
+    entry = registry.metrics[name]
+    build = entry.load()
+    options: dict[str, Any] = {option: getattr(config, option) for option in entry.options}
+    taken = inspect.signature(build).parameters
+    if "num_classes" in taken:
+        options["num_classes"] = classes
+    if "validate_args" in taken:
+        options["validate_args"] = False  # the checks of torchmetrics make the host wait for the device
+    metric = build(**options)
+    if not isinstance(metric, Metric):
+        message = f"'{name}' must be a torchmetrics.Metric or a function that returns one, but it gives a"
+        raise ConfigError(Fault(f"{message} {type(metric).__name__}", "metrics"))
+    return metric
+
+
+def _try_out(metrics: Mapping[str, Metric], classes: int, device: torch.device) -> None:
+    """Compute every metric on two made-up images, to refuse before training what is not a single number."""
+    labels = torch.arange(2, device=device) % classes
+    probabilities = torch.full((2, classes), 1 / classes, device=device)
+    for name, metric in metrics.items():
+        result = None
+        with (
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            suppress(Exception),
+        ):  # too few images for some
+            warnings.simplefilter("ignore")
+            metric.update(probabilities, labels)
+            result = metric.compute()
+        metric.reset()
+        if result is not None:
+            _as_number(name, result)
+
+
+def _as_number(name: str, result: Any) -> Tensor:
+    """Return the result of a metric as a tensor without dimensions."""
+    if isinstance(result, int | float):
+        return torch.tensor(float(result))
+    if isinstance(result, Tensor) and result.numel() == 1:
+        return result.detach().reshape(()).float()
+    shape = (
+        f"a tensor of shape {list(result.shape)}"
+        if isinstance(result, Tensor)
+        else f"a {type(result).__name__}"
+    )
+    message = f"'{name}' must give a single number, such as a mean over the classes, but it gives {shape}"
+    raise ConfigError(Fault(message, "metrics"))
