@@ -16,7 +16,7 @@ __all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "wei
 
 MODEL_OPTIONS: Final = registry.architectures.options
 
-# Options of image_folder only, with a default other than None if they do not apply.
+# Options of datasets of files, with a default other than None if they do not apply.
 FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
@@ -25,6 +25,12 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "step_size": 10,
     "scheduler_patience": 5,
     "data_digest": None,  # depends on the files
+    "csv_file": None,
+    "path_column": None,
+    "image_column": None,
+    "label_column": None,
+    "split_column": None,
+    "group_column": None,
     "data_in_memory": None,  # depends on the machine
     "full_scale": None,  # depends on the files
     "crop_padding": None,  # depends on the image
@@ -59,6 +65,7 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
         **_resolve_weights(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
+        **_resolve_folds(settings, found),
     }
 
 
@@ -211,6 +218,28 @@ def _momentum(config: Settings) -> float:
     return _MOMENTUM.get(config.optimizer, 0.0) if config.momentum is None else config.momentum
 
 
+def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
+    """Return the default `val_fraction` where folds take its place."""
+    folds, fold = config.folds, config.fold
+    default = Settings.model_fields["val_fraction"].default
+    if folds is None:
+        if fold is not None:
+            found.add(f"fold={fold} needs folds, the number of folds, e.g. folds: 5", "fold", "folds")
+        return {}
+    if fold is None:
+        listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
+        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        found.add(message, "folds", "fold")
+    elif fold >= folds:
+        found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")
+    if config.val_fraction != default:
+        message = (
+            f"val_fraction={config.val_fraction} contradicts folds={folds}: the fold is the validation split"
+        )
+        found.add(f"{message}; leave out one of them", "val_fraction", "folds")
+    return {"val_fraction": default}
+
+
 def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]:
     _check_metrics(config, found)
     _check_monitored(config, "monitor", config.monitor, found)
@@ -243,7 +272,7 @@ def _check_metrics(config: Settings, found: Contradictions) -> None:
 def _check_monitored(config: Settings, name: str, metric: str, found: Contradictions) -> None:
     if metric not in monitorable(config.metrics):
         found.add(_unknown(metric, config.metrics), name, "metrics")
-    elif metric.startswith("val_") and config.val_fraction == 0:
+    elif metric.startswith("val_") and config.val_fraction == 0 and config.folds is None:
         message = "val_fraction=0 leaves no validation images; monitor train_accuracy instead"
         found.add(message, name, "val_fraction")
     elif metric.startswith("epoch_test_") and not config.eval_test_every_epoch:

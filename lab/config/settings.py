@@ -33,30 +33,48 @@ class Settings(BaseModel):
     data_dir: str | None = None
     """Folder that holds the dataset (default: ./data, or $LAB_DATA_DIR)."""
     data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
-    """Digest of image_folder's files, filled in by lab: a trial that has one trains on exactly these files."""
+    """Digest of the files in `data_dir`, filled in by lab: a trial that has one trains on exactly these files."""
+    csv_file: str | None = None
+    """CSV file of image_csv, relative to `data_dir` (default: the only .csv file there)."""
+    path_column: str | None = None
+    """Column of image_csv with the paths of the images, relative to `data_dir` (default: path, file, filename or
+    image)."""
+    image_column: str | None = None
+    """Column of parquet and hf with the images (default: the only one with images)."""
+    label_column: str | None = None
+    """Column of image_csv, parquet and hf with the classes (default: label or class)."""
+    split_column: str | None = None
+    """Column of image_csv, parquet and hf that says train, val or test for each image (default: none)."""
+    group_column: str | None = None
+    """Column of image_csv, parquet and hf with groups, such as patients, none of which may be in two splits or folds
+    (default: none)."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels to which image_folder resizes (default: that of the pretrained weights, or else the
-    images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
+    """Height and width in pixels to which images of files are resized (default: that of the pretrained weights, or
+    else the images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
     resize: Literal["squash", "crop", "pad"] = "squash"
-    """How image_folder turns images into squares: squash stretches them, crop keeps the middle, pad adds bars of the
-    colour `background`."""
+    """How images of files become squares: squash stretches them, crop keeps the middle, pad adds bars of the colour
+    `background`."""
     data_in_memory: bool | None = None
-    """Keep all of image_folder's images decoded in memory; false decodes them again for every batch (default: true
-    if they take up to a quarter of the free memory)."""
+    """Keep all images of files decoded in memory; false decodes them again for every batch (default: true if they take
+    up to a quarter of the free memory)."""
     skip_unreadable: bool = False
-    """Skip files of image_folder that cannot be read as images; otherwise each is an error."""
+    """Skip files that are missing or cannot be read as images; otherwise each is an error."""
     background: Literal["white", "black", "gray"] = "white"
-    """Colour behind transparent parts of image_folder's images, and of the bars that `resize: pad` adds: white, black
-    or gray."""
+    """Colour behind transparent parts of images, and of the bars that `resize: pad` adds: white, black or gray."""
     full_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Value of white in image_folder's images of more than 8 bits, e.g. 4095 for 12 bits (default: derived from
-    the files)."""
+    """Value of white in images of more than 8 bits, e.g. 4095 for 12 bits (default: derived from the files)."""
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Fraction of the training images held out for validation, stratified by class; 0 for none."""
+    """Fraction of the training images held out for validation, stratified by class, if the dataset has no
+    validation split; 0 for none."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Fraction of the images held out for testing, stratified by class, if the dataset has no test split."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the splits, separate from `seed` so that repeats share them."""
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Number of folds of the training images, stratified by class, for cross-validation instead of `val_fraction`
+    (default: none)."""
+    fold: Annotated[int, Field(ge=0, lt=1000)] | None = None
+    """Fold that is the validation split, from 0 to `folds` - 1; the others are trained on."""
     classes: tuple[str, ...] = ()
     """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
     train_samples: Positive | None = None

@@ -127,13 +127,12 @@ class TrialConfig(Settings):
 
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
         Settings that only affect how a trial is run (`device`, `threads`, `compile`, `data_in_memory`,
-        `checkpoint_every_n_steps`) do not count. Nor does `data_dir`, unless it alone identifies the data: in an
-        image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its
-        digest, too.
+        `checkpoint_every_n_steps`) do not count. Nor do `data_dir` and `csv_file`, unless they alone identify the data:
+        in an image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its digest, too.
         """
         skipped = set(NOT_IDENTITY)
         if self.data_digest or not self.is_of_files:
-            skipped.add("data_dir")
+            skipped |= {"data_dir", "csv_file"}
         if self.weights_digest:
             skipped |= {"pretrained", "weights"}
         values = {
@@ -164,7 +163,9 @@ class TrialConfig(Settings):
         """Return whether a setting applies here and has a value, or is None by choice (`patience: none`)."""
         if name in MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
-        if name in FOLDER_OPTIONS and not self.is_of_files:
+        if name in FOLDER_OPTIONS and name not in registry.datasets[self.dataset].options:
+            return False
+        if name == "val_fraction" and self.folds is not None:
             return False
         return getattr(self, name) is not None or type(self).model_fields[name].default is not None
 

@@ -18,6 +18,7 @@ from .load import check_data as check_data
 from .load import clear_cache as clear_cache
 from .load import data_notes as data_notes
 from .load import data_root as data_root
+from .load import data_settings as data_settings
 from .load import describe as describe
 from .load import identified as identified
 from .load import load_data as load_data

@@ -11,6 +11,7 @@ import pandas as pd
 from lab.config import Grid
 from lab.report.durations import duration
 from lab.report.facts import facts
+from lab.report.repeats import compared
 from lab.report.results import Comparison, GridResults
 from lab.report.trials import ranked
 from lab.tracking.markup import code, literal
@@ -121,7 +122,7 @@ def _ranking(results: GridResults) -> str:
 
 def _cells(results: GridResults) -> str:
     cells, names = results.cells, [dimension.name for dimension in results.grid.space.dimensions]
-    varied = [name for name in names if name != "seed"] or ["name"]
+    varied = compared(names) or ["name"]
     repeated = len(results.runs) > len(cells)
     headings = (
         "",

@@ -12,6 +12,7 @@ import pandas as pd
 from lab.config import Dimension, Grid, TrialConfig, as_text, parse_grid, parse_value
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import LabError
+from lab.report.repeats import compared
 from lab.tracking import Tracker
 from lab.tracking.planned import Planned, read_planned
 from lab.tracking.tags import Tag
@@ -94,7 +95,7 @@ def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str,
 
 def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     """Return the settings, apart from `varied`, in which runs with the same values of `varied` differ."""
-    keys = [f"params.{name}" for name in varied if name != "seed" and f"params.{name}" in runs]
+    keys = [f"params.{name}" for name in compared(varied) if f"params.{name}" in runs]
     groups = runs.groupby(keys, dropna=False).ngroup() if keys else pd.Series(0, index=runs.index)
     settings = [
         name for name in TrialConfig.model_fields if name not in NOT_IDENTITY and f"params.{name}" in runs

@@ -260,11 +260,28 @@ def test_where_weights_may_come_from(origin: str) -> None:
             | {"monitor": "train_accuracy"},
             "scheduler_monitor: val_fraction=0 leaves no validation images",
         ),
+        (
+            {"folds": 5},
+            r"folds: folds=5 needs fold: one of 0 to 4, or all in a grid, fold: \[0, 1, 2, 3, 4\]",
+        ),
+        ({"fold": 2}, "fold: fold=2 needs folds, the number of folds, e.g. folds: 5"),
+        ({"folds": 5, "fold": 5}, "fold: must be from 0 to 4 with folds=5, but got 5"),
+        (
+            {"folds": 5, "fold": 0, "val_fraction": 0.2},
+            "val_fraction: val_fraction=0.2 contradicts folds=5: the fold is the validation split; leave out one",
+        ),
     ],
 )
 def test_new_settings_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(values)
+
+
+def test_folds_take_the_place_of_a_validation_fraction() -> None:
+    config = parse_config({"folds": 5, "fold": 0})
+    assert "val_fraction" not in config.as_values()
+    assert parse_config(config.as_values()) == config
+    assert config.cell_hash != parse_config({"folds": 5, "fold": 1}).cell_hash != TrialConfig().cell_hash
 
 
 @pytest.mark.parametrize(
