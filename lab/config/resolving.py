@@ -187,6 +187,7 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
         *registry.losses[config.loss].options,
         *registry.datasets[config.dataset].options,
         *(option for name in config.augment for option in registry.augmentations[name].options),
+        *(option for name in config.metrics for option in registry.metrics[name].options),
         *(("hard_mining_fraction",) if config.hard_mining_from else ()),
     }
     defaults = {

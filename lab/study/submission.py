@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lab.config import Grid, TrialConfig, load_needs
+from lab.config import Grid, TrialConfig, load_needs, logged_name
 from lab.errors import StudyError, TrackingError
 from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, keep_to_images
@@ -248,7 +248,13 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
     experiment = tracker.experiment(grid.name)
     known = tracker.find_runs(experiment, tags)
     varied = [dimension.name for dimension in grid.space.dimensions]
-    tracker.present(experiment, description=grid.description, varied=varied, descending=config.mode == "max")
+    tracker.present(
+        experiment,
+        description=grid.description,
+        varied=varied,
+        descending=config.mode == "max",
+        metrics=[logged_name(name) for name in config.metrics],
+    )
     tags |= {
         Tag.DIRECTION: _direction(config),
         Tag.MONITOR: config.monitor,
