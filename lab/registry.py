@@ -265,6 +265,7 @@ schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size
 losses = Registry("loss")
 losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_entropy", ["label_smoothing"])
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
+losses.register("focal", "lab.training.losses:focal", ["focal_gamma", "label_smoothing"])
 losses.register("mse", "lab.training.losses:mse", ["label_smoothing"])
 
 # options: the settings the metric takes besides the number of classes
@@ -294,11 +295,18 @@ for _name, _higher, _lowest in (
 
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
-augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
-augmentations.register("horizontal_flip", "lab.data.augment:horizontal_flip")
-augmentations.register("random_crop", "lab.data.augment:random_crop", ["crop_padding"])
-augmentations.register("rotation", "lab.data.augment:rotation", ["rotation_degrees"])
-augmentations.register("translation", "lab.data.augment:translation", ["translation_fraction"])
+augmentations.register("cutmix", "lab.data.augment.mixing:cutmix", ["cutmix_alpha"])
+augmentations.register("cutout", "lab.data.augment.erasing:cutout", ["cutout_size"])
+augmentations.register("horizontal_flip", "lab.data.augment.shifts:horizontal_flip")
+augmentations.register("mixup", "lab.data.augment.mixing:mixup", ["mixup_alpha"])
+augmentations.register(
+    "randaugment", "lab.data.augment.randaugment:randaugment", ["randaugment_ops", "randaugment_magnitude"]
+)
+augmentations.register("random_crop", "lab.data.augment.shifts:random_crop", ["crop_padding"])
+augmentations.register("random_erasing", "lab.data.augment.erasing:random_erasing", ["erasing_probability"])
+augmentations.register("random_resized_crop", "lab.data.augment.warps:random_resized_crop", ["crop_scale"])
+augmentations.register("rotation", "lab.data.augment.warps:rotation", ["rotation_degrees"])
+augmentations.register("translation", "lab.data.augment.shifts:translation", ["translation_fraction"])
 
 datasets = Registry("dataset")
 datasets.register("cifar10", "lab.data.torchvision:CIFAR10")

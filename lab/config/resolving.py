@@ -37,6 +37,13 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
     "cutout_size": 0.25,
+    "erasing_probability": 0.5,
+    "crop_scale": 0.08,
+    "randaugment_ops": 2,
+    "randaugment_magnitude": 9,
+    "mixup_alpha": 1.0,
+    "cutmix_alpha": 1.0,
+    "focal_gamma": 2.0,
 }
 _MOMENTUM: Final[Mapping[str, float]] = {"muon": 0.95}
 _NESTEROV: Final[Mapping[str, bool]] = {"muon": True}

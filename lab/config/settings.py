@@ -83,7 +83,7 @@ class Settings(BaseModel):
     """Scale of the model's input: standard (mean 0, standard deviation 1 per channel), unit (0 to 1), raw (0 to
     255), weights (that of the pretrained weights) (default: weights with pretrained weights, standard without)."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
+    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip; mixup and cutmix come last."""
     crop_padding: Pixels | None = None
     """Maximum shift by random_crop, in pixels (default: 4, or an eighth of the side for images under 32 pixels)."""
     rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
@@ -92,6 +92,21 @@ class Settings(BaseModel):
     """Maximum shift by translation, as a fraction of the image's side (default 0.1)."""
     cutout_size: Annotated[float, Field(gt=0, le=1)] | None = None
     """Side of the square that cutout blackens, as a fraction of the image's side (default 0.25)."""
+    erasing_probability: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Probability with which random_erasing blackens a rectangle of an image (default 0.5)."""
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Minimum area that random_resized_crop keeps, as a fraction of the image (default 0.08)."""
+    randaugment_ops: Annotated[int, Field(ge=1, le=14)] | None = None
+    """Number of operations that randaugment applies to each image, one after another (default 2)."""
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] | None = None
+    """Strength of randaugment's operations, from 0 to 30 (default 9)."""
+    mixup_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Both parameters of the beta distribution of mixup's shares; smaller mixes less (default 1)."""
+    cutmix_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Both parameters of the beta distribution of cutmix's areas (default 1: all areas equally likely)."""
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    """What an epoch consists of: shuffled (each training image once), or balanced (as many images, drawn with
+    replacement, each class equally likely)."""
 
     # model
     preset: str | None = None
@@ -200,6 +215,8 @@ class Settings(BaseModel):
     """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
     """Training loss."""
+    focal_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """How much less the focal loss counts images that are classified well; 0 is cross-entropy (default 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Label smoothing (default 0)."""
     hard_mining_from: Positive | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lab import data, registry
 from lab.config import TrialConfig
-from lab.data.augment import augmentation_faults
+from lab.data.augment.building import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.division import divide, own_val_and_folds
 from lab.data.inputs import inputs_note, takes_over, weights_inputs, weights_scale, with_weights_size

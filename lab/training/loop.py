@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from lab.config import TrialConfig
-from lab.data import Dataset, batch_sizes, build_augmentations, epoch_batches, shuffled_order
+from lab.data import (
+    Dataset,
+    balanced_order,
+    batch_sizes,
+    build_augmentations,
+    build_mixing,
+    epoch_batches,
+    shuffled_order,
+)
 from lab.training.accumulation import count_steps, parts
 from lab.training.device import keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
@@ -90,6 +98,7 @@ class Trainer:
         self._augment = torch.Generator().manual_seed(seeds[2])
         self._learner = Learner(config, dataset, self.device)
         self._augmentations = build_augmentations(config)
+        self._mix = build_mixing(config, len(dataset.classes))
         self._sizes = batch_sizes(len(dataset.train), config.batch_size)
         optimizer_steps = count_steps(len(self._sizes), config.accumulate)
         self._schedule = build_schedule(config, self._learner.optimizer, optimizer_steps)
@@ -235,6 +244,7 @@ class Trainer:
             saved,
             images=len(self.dataset.train),
             steps=len(self._sizes),
+            repeats=self.config.sampler == "balanced",
             device=self.device,
         )
         self.history = list(state["history"])
@@ -260,10 +270,15 @@ class Trainer:
 
     def _begin(self) -> UnderWay:
         return UnderWay(
-            shuffled_order(len(self.dataset.train), self._order, self.device),
+            self._draw_order(),
             Sums.of(len(self._sizes), self.device),
             self._learner.lr,
         )
+
+    def _draw_order(self) -> Tensor:
+        if self.config.sampler == "balanced":
+            return balanced_order(self.dataset.train.labels, self._order)
+        return shuffled_order(len(self.dataset.train), self._order, self.device)
 
     def _train_on(self, epoch: UnderWay, keep: Callable[[], object]) -> None:
         """Train on the remaining batches of an epoch."""
@@ -340,6 +355,7 @@ class Trainer:
             order=order,
             only=only,
             augment=self._augmentations,
+            mix=self._mix,
             augment_generator=self._augment,
         )
 
@@ -385,5 +401,8 @@ class Trainer:
         if split is None:
             name, split = ("train_accuracy", self.dataset.train)
         best = max((metrics[name] for metrics in self.history if name in metrics), default=0.0)
-        majority = torch.bincount(split.labels).max().item() / len(split)
+        counts = torch.bincount(split.labels)
+        majority = counts.max().item() / len(split)
+        if split is self.dataset.train and self.config.sampler == "balanced":
+            majority = 1 / int((counts > 0).sum())  # of what was drawn
         return at_chance(best, majority, len(split))

@@ -108,9 +108,10 @@ def _rule(detail: Any) -> str:
 
 def _unknown(path: tuple[Any, ...]) -> str:
     name = str(path[-1])
+    if len(path) == 1 and name in SearchFile.model_fields:
+        setting = ", or, as a setting, under `base`" if name in TrialConfig.model_fields else ""
+        return f"belongs under `search`, as in search: {{{name}: …}}{setting}"
     if len(path) == 1 and name in TrialConfig.model_fields:
         return "is a setting: put its value under `base`, or a list of values under `grid`"
-    if len(path) == 1 and name in SearchFile.model_fields:
-        return f"belongs under `search`, as in search: {{{name}: …}}"
     known = _PARTS.get(str(path[0]), GridFile).model_fields
     return f"unknown key.{suggest(name, known)} Known: {', '.join(known)}"

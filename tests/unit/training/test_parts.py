@@ -164,6 +164,46 @@ def test_every_loss_is_a_mean(name: str) -> None:
     assert loss(logits, labels).item() == pytest.approx(loss(logits.repeat(2, 1), labels.repeat(2)).item())
 
 
+@pytest.mark.parametrize("name", sorted(losses))
+def test_a_label_is_a_share_of_one(name: str) -> None:
+    loss = build_loss(TrialConfig(loss=name), torch.tensor([5, 2, 3]))
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert loss(logits, F.one_hot(labels, 3).float()).item() == pytest.approx(loss(logits, labels).item())
+
+
+@pytest.mark.parametrize("name", sorted(losses))
+def test_every_loss_takes_shares(name: str) -> None:
+    """Twice the same image with one label each is one image with both labels, half each."""
+    loss = build_loss(TrialConfig(loss=name), torch.tensor([1, 1, 1]))
+    logits = torch.randn(4, 3)
+    first, second = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
+    both = (F.one_hot(first, 3) + F.one_hot(second, 3)) / 2
+    apart = loss(logits.repeat(2, 1), torch.cat((first, second)))
+    bend = 0.0  # of a loss that is not linear in the shares
+    if name == "mse":
+        bend = ((F.one_hot(first, 3) - both) ** 2).mean().item()
+    assert loss(logits, both).item() == pytest.approx(apart.item() - bend, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_loss_counts_what_is_classified_well_less(gamma: float) -> None:
+    loss = build_loss(TrialConfig(loss="focal", focal_gamma=gamma), torch.tensor([1, 1, 1]))
+    logits, labels = 3 * torch.randn(50, 3), torch.randint(3, (50,))
+    right = logits.softmax(1)[range(50), labels]  # probability of the right class
+    expected = ((1 - right) ** gamma * -right.log()).mean()
+    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_has_finite_slopes_where_the_net_is_certain(gamma: float) -> None:
+    loss = build_loss(TrialConfig(loss="focal", focal_gamma=gamma), torch.tensor([1, 1]))
+    logits = torch.tensor([[1000.0, -1000.0], [-1000.0, 1000.0], [40.0, 0.0]], requires_grad=True)
+    loss(logits, torch.tensor([0, 0, 0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1].abs().sum() > 0
+
+
 def test_label_smoothing_reaches_the_loss() -> None:
     logits, labels = torch.tensor([[5.0, 0.0]]), torch.tensor([0])
     images = torch.tensor([1, 1])
