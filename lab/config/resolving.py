@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from lab import registry
+from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
+from lab.config.own import own_fields, takers_of, used_by
 from lab.config.settings import Settings
 from lab.errors import Fault
+from lab.registry import Entry
 
 __all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "weights_file"]
 
@@ -67,13 +69,44 @@ class Contradictions:
 
 def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
     """Return the settings that resolve to a value other than the given one; note contradictions in `found`."""
-    return {
+    values = {
         **_resolve_model(settings, found),
         **_resolve_weights(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
         **_resolve_folds(settings, found),
     }
+    used = used_by(lambda name: values[name] if name in values else getattr(settings, name))
+    return {**values, **_resolve_plugins(settings, used, found), **_resolve_own(settings, used, found)}
+
+
+def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
+    """Return the values of the plug-ins' settings that a trial uses: those given, or their defaults."""
+    given, values = settings.model_extra or {}, {}
+    for name in (name for entry in used for name in entry.parameters):
+        field = own_fields()[name]
+        if name in given:
+            values[name] = given[name]
+        elif field.is_required():
+            found.add(f"{takers_of(name)} needs a value for {name}", name, "architecture")
+        else:
+            values[name] = field.get_default()
+    return values
+
+
+def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
+    """Return the plug-ins that a trial uses, and the digest of their code."""
+    modules = sorted({entry.module for entry in used if entry.module})
+    digest = plugins.code_digest(modules)
+    if config.code_digest not in (None, digest):
+        of = f"what {', '.join(modules)} has here" if modules else "none, as no plug-in is used"
+        found.add(
+            f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
+            "restore it, or leave out code_digest to train with the present one",
+            "code_digest",
+            "use",
+        )
+    return {"use": tuple(modules), "code_digest": digest}
 
 
 def weights_file(config: Settings) -> str | None:

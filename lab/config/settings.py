@@ -251,6 +251,13 @@ class Settings(BaseModel):
     top_k: Positive = 5
     """The k of the top-k accuracy on the test split, which is logged if there are more than k classes."""
 
+    # plug-ins
+    use: tuple[str, ...] = ()
+    """Plug-ins to load first: modules of yours, e.g. my_nets or ./my_nets.py, which register nets, data, losses and
+    more."""
+    code_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Digest of the code of the plug-ins that the trial uses, filled in by lab: other code is another trial."""
+
     # run
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""

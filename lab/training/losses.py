@@ -6,8 +6,6 @@ share of 1 gives what the label gives.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,8 +24,7 @@ def build_loss(config: TrialConfig, images: Tensor) -> nn.Module:
         images: number of training images per class, [classes].
     """
     entry = registry.losses[config.loss]
-    options: dict[str, Any] = {name: getattr(config, name) for name in entry.options}
-    loss: nn.Module = entry.load()(images, **options)
+    loss: nn.Module = entry.load()(images, **entry.arguments(config))
     return loss
 
 

@@ -32,7 +32,7 @@ def build_optimizer(
     entry = registry.optimizers[config.optimizer]
     optimizer = entry.load()
     taken = inspect.signature(optimizer).parameters
-    options = {name: getattr(config, name) for name in entry.options}
+    options = entry.arguments(config)
     if "fused" in taken:
         options["fused"] = True  # one kernel for all parameters instead of several per parameter
     if "head" in taken:

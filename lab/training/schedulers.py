@@ -117,7 +117,12 @@ def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: i
         optimizer: whose rates change; each of its groups starts at its own rate.
         steps_per_epoch: optimizer steps of an epoch.
     """
-    schedule: Schedule = registry.schedulers[config.scheduler].load()(config, optimizer, steps_per_epoch)
+    entry = registry.schedulers[config.scheduler]
+    schedule: Schedule
+    if entry.plain:
+        schedule = Schedule(entry.load()(optimizer, **entry.arguments(config)))
+    else:
+        schedule = entry.load()(config, optimizer, steps_per_epoch)
     if config.warmup_epochs == 0:
         return schedule
     return WarmedUp(schedule, optimizer, epochs=config.warmup_epochs, steps_per_epoch=steps_per_epoch)
