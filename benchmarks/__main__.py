@@ -8,7 +8,7 @@ import click
 
 from lab.training import cores
 
-_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines")
+_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines", "stream")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -46,6 +46,14 @@ def tracked(epochs: int, images: int, only: str | None, threads: int) -> None:
 def fixed(trials: int, epochs: int) -> None:
     """What a trial in a sweep costs besides its epochs."""
     _module("fixed").run(trials, epochs)
+
+
+@main.command()
+@click.option("--threads", default=cores(), help="Threads of training; decoding takes what is left.")
+@click.option("--rounds", default=5)
+def stream(threads: int, rounds: int) -> None:
+    """Images decoded for every batch against the same images in memory."""
+    _module("stream").run(threads, rounds)
 
 
 @main.command()
