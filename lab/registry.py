@@ -317,6 +317,10 @@ optimizers = Registry("optimizer")
 optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
 optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
 optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
+optimizers.register("lion", "lab.training.optimizers:lion", ["weight_decay"])
+optimizers.register("muon", "lab.training.muon:Muon", ["momentum", "nesterov", "weight_decay"])
+optimizers.register("nadam", "torch.optim:NAdam", ["weight_decay"])
+optimizers.register("radam", "torch.optim:RAdam", ["weight_decay"])
 optimizers.register("rmsprop", "torch.optim:RMSprop", ["momentum", "weight_decay"])
 optimizers.register("sgd", "torch.optim:SGD", ["momentum", "nesterov", "weight_decay"])
 
@@ -335,8 +339,8 @@ schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size
 losses = Registry("loss")
 losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_entropy", ["label_smoothing"])
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
-losses.register("focal", "lab.training.losses:focal", ["focal_gamma"])
-losses.register("mse", "lab.training.losses:mse")
+losses.register("focal", "lab.training.losses:focal", ["focal_gamma", "label_smoothing"])
+losses.register("mse", "lab.training.losses:mse", ["label_smoothing"])
 
 # options: the settings the metric takes besides the number of classes
 metrics = Registry("metric")

@@ -23,12 +23,9 @@ FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
-    "momentum": 0.0,
-    "nesterov": False,
     "weight_decay": 0.0,
     "step_size": 10,
     "scheduler_patience": 5,
-    "label_smoothing": 0.0,
     "data_digest": None,  # depends on the files
     "csv_file": None,
     "path_column": None,
@@ -50,6 +47,8 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "cutmix_alpha": 1.0,
     "focal_gamma": 2.0,
 }
+_MOMENTUM: Final[Mapping[str, float]] = {"muon": 0.95}
+_NESTEROV: Final[Mapping[str, bool]] = {"muon": True}
 _WEIGHTS_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")  # as torchvision names weights; a file's name has a dot
 
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
@@ -234,6 +233,9 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
     defaults = {
         **_OPTION_DEFAULTS,
         "gamma": _GAMMA.get(config.scheduler),
+        "momentum": _momentum(config),
+        "nesterov": _NESTEROV.get(config.optimizer, False),
+        "label_smoothing": 0.0,
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,
         # depends on the images of a folder
@@ -243,9 +245,18 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
     for name, default in defaults.items():
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
+    if config.loss == "mse" and not config.label_smoothing:
+        resolved["label_smoothing"] = (
+            None  # as in earlier versions, where it took none: its cells are the same
+        )
     for name in FOLDER_OPTIONS:
         resolved |= _unless(name in used, name)
     return resolved
+
+
+def _momentum(config: Settings) -> float:
+    """Return the optimizer's momentum: the given one, or its default."""
+    return _MOMENTUM.get(config.optimizer, 0.0) if config.momentum is None else config.momentum
 
 
 def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -275,8 +286,11 @@ def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]
     _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
         _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
-    if config.nesterov and not config.momentum:
+    if config.nesterov and not _momentum(config):
         found.add("nesterov needs momentum above 0", "nesterov", "momentum")
+    if config.warmup_epochs >= config.epochs:
+        message = f"must be less than epochs={config.epochs}, but got {config.warmup_epochs}"
+        found.add(message, "warmup_epochs", "epochs")
     if config.mode != "auto":
         return {"mode": config.mode}
     higher = rises(config.monitor, config.metrics)

@@ -37,7 +37,7 @@ __all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "pars
 #: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
 #: settings of their own; and which plug-ins are loaded, whose code has a digest.
 NOT_IDENTITY: Final = frozenset(
-    {"checkpoint_every_n_steps", "data_in_memory", "device", "preset", "threads", "use"}
+    {"checkpoint_every_n_steps", "compile", "data_in_memory", "device", "preset", "threads", "use"}
 )
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
@@ -166,7 +166,7 @@ class TrialConfig(Settings):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
-        Settings that only affect how a trial is run (`device`, `threads`, `data_in_memory`,
+        Settings that only affect how a trial is run (`device`, `threads`, `compile`, `data_in_memory`,
         `checkpoint_every_n_steps`) do not count. Nor do `data_dir` and `csv_file`, unless they alone identify the data:
         in an image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its digest, too.
         """
