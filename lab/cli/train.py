@@ -14,7 +14,8 @@ from lab import engines, training
 from lab.cli.again import command_line
 from lab.cli.messages import browse, data_lines, undelivered
 from lab.cli.options import config_options, store_options, stores_from
-from lab.cli.outer_run import InRun, join_outer_run
+from lab.cli.outer_run import join_outer_run
+from lab.cli.plugin_options import PluginCommand
 from lab.cli.signals import SignalStop, stop_on_signals
 from lab.config import load_config, logged_name, parse_config, parse_values
 from lab.errors import ConfigError
@@ -33,7 +34,7 @@ _STOP_SECONDS = 1.0
 
 
 @click.command(
-    cls=InRun,
+    cls=PluginCommand,
     short_help="Train one configuration.",
     epilog="""\b
 Examples:

@@ -137,7 +137,7 @@ def _build(name: str, config: TrialConfig, classes: int) -> Metric:
 
     entry = registry.metrics[name]
     build = entry.load()
-    options: dict[str, Any] = {option: getattr(config, option) for option in entry.options}
+    options: dict[str, Any] = entry.arguments(config)
     taken = inspect.signature(build).parameters
     if "num_classes" in taken:
         options["num_classes"] = classes

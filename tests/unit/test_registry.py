@@ -49,7 +49,11 @@ def test_what_a_program_added_can_be_added_elsewhere(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
     registry.losses.register("mine", target := object(), ["label_smoothing"])
     (addition,) = registry.added()
-    assert (addition.kind, addition.name, addition.options) == ("loss", "mine", ("label_smoothing",))
+    assert (addition.kind, addition.entry.name, addition.entry.options) == (
+        "loss",
+        "mine",
+        ("label_smoothing",),
+    )
     registry.losses._entries.pop("mine")
     for _ in range(2):
         registry.add([addition])

@@ -67,4 +67,4 @@ def _mixes(name: str) -> bool:
 
 def _bind(name: str, config: TrialConfig) -> Any:
     entry = registry.augmentations[name]
-    return partial(entry.load(), **{name: getattr(config, name) for name in entry.options})
+    return partial(entry.load(), **entry.arguments(config))
