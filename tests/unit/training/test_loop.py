@@ -78,6 +78,15 @@ EXACT = [
     {"depth": 2, "block": ("conv", "preact"), "norm": "batch"},
     {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
     {"loss": "balanced_cross_entropy", "init": "kaiming"},
+    {"backbone_lr_factor": 0.1, "scheduler": "one_cycle", "dense": (8,)},
+    {"backbone_lr_factor": 0.1, "scheduler": "plateau", "optimizer": "sgd", "freeze": 1, "depth": 2},
+    {
+        "architecture": "torchvision/mnasnet0_5",
+        "image_size": 32,
+        "batch_size": 16,
+        "train_samples": 80,
+        "freeze": 2,
+    },
     {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
     {
         "metrics": ("auroc", "ece"),
