@@ -26,11 +26,13 @@ class DataInfo:
         shape: of an image, [C, H, W].
         classes: class names, indexed by label.
         train_images: number of training images over all classes, before any split; None if only loading can tell.
+        has_val: whether it is known to have validation images of its own.
     """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     train_images: int | None = None
+    has_val: bool = False
 
 
 class Split(Protocol):
@@ -157,7 +159,7 @@ class Dataset:
         name: as in the config.
         classes: class names, indexed by label.
         train: what remains once the other splits are taken, or a sample of it.
-        val: the source's own split, or the `val_fraction` held out; None if that is 0.
+        val: the source's own split, the fold or the `val_fraction` held out; None if that is 0.
         test: the source's own split, or the `test_fraction` held out.
         mean: per channel [C], for pixels from 0 to 1; with it, `normalise` scales images as `input_scale` asks:
             the mean of the training images for standard, 0 for unit and raw.

@@ -21,7 +21,7 @@ class _ImageFolder:
         found = survey(root, config.classes)
         check_readable(found, skip_unreadable=config.skip_unreadable)
         size = _size(config, found)
-        return DataInfo((3, size, size), found.classes)
+        return DataInfo((3, size, size), found.classes, has_val="val" in found.layout.parts)
 
     def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
         """Return how the folder is read, one line per fact: see `data_notes`."""

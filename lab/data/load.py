@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections import OrderedDict
@@ -14,19 +13,20 @@ from torch import Tensor
 
 from lab import data, registry
 from lab.config import TrialConfig
-from lab.data.augment import augmentation_faults
+from lab.data.augment.building import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
+from lab.data.division import divide, own_val_and_folds
 from lab.data.inputs import inputs_note, takes_over, weights_inputs, weights_scale, with_weights_size
-from lab.data.split import hold_out
 from lab.data.statistics import Measured, measure
-from lab.data.subset import class_faults, draw_sample, sample_faults, select_classes
-from lab.errors import ConfigError, DataError, OtherDataError
+from lab.data.subset import class_faults, sample_faults, select_classes
+from lab.errors import ConfigError, DataError, Fault, OtherDataError
 
 __all__ = [
     "check_data",
     "clear_cache",
     "data_notes",
     "data_root",
+    "data_settings",
     "describe",
     "identified",
     "load_data",
@@ -67,7 +67,9 @@ def describe(config: TrialConfig) -> DataInfo:
     """
     config = with_weights_size(config)
     info = _source(config).describe(config, data_root(config))
+    own_val = config.folds is not None and info.has_val
     faults = [
+        *([Fault(own_val_and_folds(config), "folds")] if own_val else []),
         *class_faults(config.classes, info.classes),
         *sample_faults(config, info),
         *augmentation_faults(config, info.shape),
@@ -105,6 +107,12 @@ def settled(config: TrialConfig) -> TrialConfig:
     if sized.image_size is not None:
         return sized
     return config.model_copy(update={"image_size": describe(config).shape[-1]})
+
+
+def data_settings(config: TrialConfig) -> tuple[object, ...]:
+    """Return the values that decide what is read from the data folder; how it is split comes later."""
+    settings = registry.datasets[config.dataset].arguments(config)
+    return config.dataset, config.classes, *settings.values()
 
 
 def identified(config: TrialConfig) -> TrialConfig:
@@ -156,9 +164,8 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     `clear_cache` forgets them.
 
     Args:
-        config: the settings dataset, data_dir, data_digest, image_size, resize, data_in_memory, skip_unreadable,
-            background, full_scale, classes, val_fraction, test_fraction, train_samples, split_seed and input_scale
-            matter.
+        config: the settings dataset, those that the dataset takes, classes, val_fraction, test_fraction, folds, fold,
+            train_samples, split_seed and input_scale matter.
         device: where the tensors go.
         download: whether a missing dataset may be downloaded.
 
@@ -171,11 +178,11 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
     config = config.model_copy(update={"device": str(device)})  # whose memory counts, too
     root = data_root(config)
     key = (
-        *(config.dataset, root, config.data_digest, config.image_size, config.classes),
-        *(config.background, config.full_scale, config.resize, config.data_in_memory),
-        *(config.val_fraction, config.test_fraction, config.train_samples, config.split_seed),
-        *(config.input_scale, config.skip_unreadable, str(device)),
+        *(root, *data_settings(config)),
+        *(config.val_fraction, config.test_fraction, config.folds, config.fold, config.split_seed),
+        *(config.train_samples, config.input_scale, str(device)),
         weights_inputs(config) if config.input_scale == "weights" else None,
+        config.code_digest,
     )
     with _lock:
         if key in _cache:
@@ -204,14 +211,7 @@ def _source(config: TrialConfig) -> Source:
 
 def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Dataset:
     raw = select_classes(raw, config.classes)
-    train, val, test = raw.train, raw.val, raw.test
-    cut = functools.partial(hold_out, seed=config.split_seed, classes=raw.classes)
-    if test is None:
-        train, test = cut(train, fraction=config.test_fraction, field="test_fraction")
-    if val is None and config.val_fraction > 0:
-        train, val = cut(train, fraction=config.val_fraction, field="val_fraction")
-    if config.train_samples is not None:
-        train = draw_sample(train, samples=config.train_samples, seed=config.split_seed, classes=raw.classes)
+    train, val, test, notes = divide(config, raw)
     measured = measure([("train", train), ("val", val), ("test", test)])
     mean, std = _scale(config, measured)
     return Dataset(
@@ -224,7 +224,7 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         std=std.to(device),
         digest=measured.digest,
         source=raw.source,
-        notes=(*raw.notes, *inputs_note(config, train.shape)),
+        notes=(*raw.notes, *notes, *inputs_note(config, train.shape)),
     )
 
 

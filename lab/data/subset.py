@@ -35,7 +35,7 @@ def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
     """Return what is wrong with the config's `train_samples`, as far as it shows before loading.
 
     Args:
-        config: the settings train_samples, classes and val_fraction matter.
+        config: the settings train_samples, classes, folds and val_fraction matter.
         info: of the whole dataset.
     """
     samples, classes = config.train_samples, len(config.classes or info.classes)
@@ -46,10 +46,18 @@ def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
         return [Fault(message, "train_samples")]
     if info.train_images is None:
         return []
-    left = info.train_images - math.ceil(info.train_images * config.val_fraction)  # as scikit-learn rounds
+    if config.folds is not None:
+        left, held_out = (
+            info.train_images - info.train_images // config.folds,
+            f" less a fold of {config.folds}",
+        )
+    else:
+        left = info.train_images - math.ceil(
+            info.train_images * config.val_fraction
+        )  # as scikit-learn rounds
+        held_out = f" less val_fraction={config.val_fraction}" if config.val_fraction else ""
     if samples <= left:
         return []
-    held_out = f" less val_fraction={config.val_fraction}" if config.val_fraction else ""
     message = f"must be at most {left}, the training images of {config.dataset}{held_out}, but got {samples}"
     return [Fault(message, "train_samples")]
 

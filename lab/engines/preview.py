@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import Dimension, Grid, Search, TrialConfig, as_text, load_grid, load_needs, reaches_needs
-from lab.data import data_notes
+from lab.data import data_notes, data_settings
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores, connected
 from lab.errors import ConfigError, Fault, LabError
@@ -167,11 +167,7 @@ def notes_on_data(configs: Iterable[TrialConfig]) -> Iterator[Sequence[str]]:
     """
     known = set()
     for config in configs:
-        settings = (
-            *(config.data_dir, config.image_size, config.resize, config.skip_unreadable),
-            config.classes,
-        )
-        data = (config.dataset, *settings, config.val_fraction, config.test_fraction)
+        data = (*data_settings(config), config.val_fraction, config.test_fraction, config.folds)
         if data not in known:
             known.add(data)
             yield data_notes(config)

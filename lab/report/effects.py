@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.report.repeats import is_averaged
+from lab.report.repeats import compared, is_averaged
 from lab.report.statistics import summaries
 
 __all__ = ["effects"]
@@ -29,7 +29,7 @@ def effects(
 
     Args:
         frame: a row for each trial, as `leaderboard` returns with `repeats="each"`.
-        varied: the dimensions to compare. Seeds are repeats, compared only if nothing else varies.
+        varied: the dimensions to compare. Seeds and folds are repeats, compared only if nothing else varies.
         metric: column to average; the one that `frame` is ranked by if None.
         descending: whether its highest value is the best; as in `frame` if None.
 
@@ -40,7 +40,7 @@ def effects(
     """
     metric = metric or frame.attrs.get("metric", "best_value")
     descending = frame.attrs.get("descending", True) if descending is None else descending
-    dimensions = [name for name in varied if name != "seed"] or list(varied)
+    dimensions = compared(varied) or list(varied)
     tables = [_effect(frame, name, metric, descending) for name in dimensions if not frame.empty]
     if not tables:
         return pd.DataFrame(columns=list(_COLUMNS))

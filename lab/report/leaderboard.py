@@ -1,13 +1,13 @@
 """The leaderboard of a study: its trials or its cells from best to worst, read from the tracker alone.
 
 Columns: rank (from 1), name, one for each parameter in which the trials differ (text), best_value, test_accuracy,
-best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is on the Pareto front of test
-accuracy and size), outcome and run_id. Missing values are NA.
+test_NAME for each of the trials' `metrics`, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto
+(whether it is on the Pareto front of test accuracy and size), outcome and run_id. Missing values are NA.
 
-For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats, without
-those that diverged unless all did; best_epoch and epochs are medians. ci95 (half of the mean's 95 % interval, NA for
-one repeat), n (the number of repeats averaged) and best follow best_value, test_ci95 follows test_accuracy, and run_id
-is that of the best repeat.
+For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats (other seeds,
+other folds), without those that diverged unless all did; best_epoch and epochs are medians. ci95 (half of the mean's
+95 % interval, NA for one repeat), n (the number of repeats averaged) and best follow best_value, test_ci95 follows
+test_accuracy, and run_id is that of the best repeat.
 
 `attrs` of a leaderboard has monitor (the metric that best_value is a value of), metric (ranked by), descending (whether
 its highest value is the best), maximized (the study's direction), varied (the parameters that differ), ranges (those
@@ -25,7 +25,7 @@ import pandas as pd
 
 from lab.config import rises
 from lab.errors import TrackingError
-from lab.report.repeats import by_cell, has_repeats
+from lab.report.repeats import averaged_over, by_cell, has_repeats
 from lab.report.settings import NewestFile, differing, in_words, newest_file
 from lab.report.trials import ranked, trial_frame
 from lab.tracking import Tracker, pending_id
@@ -114,9 +114,10 @@ def _board(
 def cells(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the leaderboard of cells for one with a row for each trial; unchanged if nothing is repeated."""
     about = trials.attrs
-    if not has_repeats(about["varied"]) or "seed" not in trials:
+    if not has_repeats(about["varied"]) or trials.columns.intersection(averaged_over(about["varied"])).empty:
         return trials
     frame = by_cell(trials, about["varied"], descending=about["maximized"], monitor=about["monitor"])
+    frame["name"] = frame["name"].replace("", "all folds")
     frame = ranked(frame, about["metric"], about["descending"])
     frame.attrs = about
     return frame

@@ -9,6 +9,7 @@ import pandas as pd
 from lab import pictures
 from lab.report.effects import effects
 from lab.report.leaderboard import cells
+from lab.report.repeats import compared
 from lab.tracking import Run
 
 __all__ = ["publish_leaderboard"]
@@ -38,7 +39,7 @@ def publish_leaderboard(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _log_time_figure(run: Run, trials: pd.DataFrame, board: pd.DataFrame) -> None:
     """Log accuracy against training time; if only one dimension varies, both against its values."""
-    dimensions = [name for name in trials.attrs["varied"] if name != "seed"]
+    dimensions = compared(trials.attrs["varied"])
     if len(dimensions) == 1:
         accuracy, seconds = (effects(trials, dimensions, metric) for metric in ("test_accuracy", "seconds"))
         draw = partial(pictures.values_figure, dimensions[0], accuracy, seconds)

@@ -1,25 +1,39 @@
-"""From trials to cells: the repeats of a cell, which differ only in the seed, become one row."""
+"""From trials to cells: the repeats of a cell, which differ only in the seed or the fold, become one row."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import pandas as pd
 
 from lab.report.statistics import summaries
 from lab.report.trials import COUNTS, MEANS
 
-__all__ = ["by_cell", "has_repeats", "is_averaged", "outcome_counts"]
+__all__ = ["averaged_over", "by_cell", "compared", "has_repeats", "is_averaged", "outcome_counts"]
 
-_SEED = re.compile(r"\s*\bseed=\d+$")  # the last dimension, so it ends the name
+_REPEATING: Final = ("seed", "fold")  # the dimensions that repeats differ in
+_NAMED = re.compile(rf"(^|\s+)({'|'.join(_REPEATING)})=\d+(?!\S)")
+
+
+def compared(varied: Iterable[str]) -> list[str]:
+    """Return the dimensions among `varied` that cells differ in: those that trials are not averaged over."""
+    return [name for name in varied if name not in _REPEATING]
+
+
+def averaged_over(varied: Iterable[str]) -> list[str]:
+    """Return the dimensions among `varied` that the repeats of a cell differ in."""
+    return [name for name in varied if name in _REPEATING]
 
 
 def has_repeats(varied: Sequence[str]) -> bool:
-    """Return whether a study that varies `varied` repeats its cells under several seeds."""
-    return "seed" in varied and len(varied) > 1
+    """Return whether a study that varies `varied` repeats its cells: under several seeds, or on several folds.
+
+    Several seeds alone are compared with each other. Several folds alone are not: only their mean is a result.
+    """
+    return "fold" in varied or ("seed" in varied and len(varied) > 1)
 
 
 def by_cell(
@@ -42,7 +56,7 @@ def by_cell(
     Returns:
         The columns of `leaderboard` for cells, except rank and pareto.
     """
-    dimensions = [name for name in varied if name != "seed"]
+    dimensions = compared(varied)
     numbers = _numbered(trials, dimensions)
     averaged = is_averaged(trials, numbers)
     means = _summarized(trials.select_dtypes("float64").where(averaged), numbers, descending, monitor)
@@ -75,7 +89,7 @@ def _in_columns(
     """Return the columns of cells in their order; a dimension hides a number of the same name."""
     usual = (*MEANS, "accuracy_per_million_params")
     columns: dict[str, pd.Series[Any]] = {
-        "name": first["name"].map(lambda name: _SEED.sub("", name)),
+        "name": first["name"].map(_without_repeat),
         **{name: first[name] for name in dimensions},
         "best_value": means["best_value"]["mean"],
         **{name: means[of][name] for name in ("ci95", "n", "best") if name not in dimensions},
@@ -104,6 +118,11 @@ def outcome_counts(outcomes: pd.Series[str]) -> dict[str, int]:
     """Return the number of trials with each outcome, the most frequent first; those without one are unfinished."""
     counts = Counter(outcomes.fillna("unfinished"))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _without_repeat(name: str) -> str:
+    """Return the name of a trial without its seed and its fold; empty if nothing else varies."""
+    return _NAMED.sub("", name).strip()
 
 
 def _numbered(trials: pd.DataFrame, dimensions: list[str]) -> pd.Series[int]:

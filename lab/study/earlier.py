@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from lab import registry
 from lab.config import TrialConfig, parse_config
-from lab.data import check_data, clear_cache, data_root, identified, load_data
+from lab.data import check_data, clear_cache, data_root, data_settings, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
 from lab.models import with_digest
 from lab.study.queue import TrialQueue
@@ -26,12 +26,16 @@ from lab.tracking import RunStatus, Tracker
 __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
 
 
+#: The settings that choose what is read from a folder, in which an image folder has no choice.
+_COLUMNS = ("csv_file", "path_column", "image_column", "label_column", "split_column", "group_column")
+
+
 def identifier() -> Callable[[TrialConfig], TrialConfig]:
     """Return a function like `lab.data.identified` for many configs, which looks at each folder once."""
     digests: dict[tuple[object, ...], str | None] = {}
 
     def identify(config: TrialConfig) -> TrialConfig:
-        key = (config.dataset, config.data_dir, config.classes, config.skip_unreadable, config.data_digest)
+        key = data_settings(config)
         if key not in digests:
             digests[key] = identified(config).data_digest
         return config.model_copy(update={"data_digest": digests[key]})
@@ -125,7 +129,7 @@ def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
         running = record.trial.state is TrialState.RUNNING
         if config is None or (running and not record.is_dead):
             continue
-        key = (config.dataset, config.data_dir, config.classes, config.data_digest or run_id)
+        key = (*data_settings(config), config.data_digest or run_id)
         if key not in others:
             others[key] = _are_others_there(config, tracker, run_id)
         if others[key]:
@@ -166,7 +170,8 @@ def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
 
 
 def _spelt(config: TrialConfig) -> str:
-    return json.dumps([config.dataset, config.data_dir, config.classes])
+    columns = {name: getattr(config, name) for name in _COLUMNS if getattr(config, name) is not None}
+    return json.dumps([config.dataset, config.data_dir, config.classes, *([columns] if columns else [])])
 
 
 def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None) -> bool:
@@ -195,7 +200,7 @@ def _config(record: TrialRecord) -> TrialConfig | None:
 
 def _apart(config: TrialConfig) -> str:
     """Return what identifies a cell apart from its images."""
-    return config.model_copy(update={"data_dir": None, "data_digest": None}).cell_hash
+    return config.model_copy(update={"data_dir": None, "csv_file": None, "data_digest": None}).cell_hash
 
 
 def _folder(config: TrialConfig) -> str:

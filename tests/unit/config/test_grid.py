@@ -603,3 +603,8 @@ def test_one_configuration_tells_faults_and_contradictions_at_once():
     with pytest.raises(ConfigError, match="contradicts") as caught:
         parse_config({"lr": "x", "depth": 3, "filters": [1, 2], "pool": [1]})
     assert [fault.key for fault in caught.value.faults] == ["lr", "depth", "pool"]
+
+
+def test_folds_are_a_dimension() -> None:
+    grid = grid_of("base: {folds: 3}\ngrid: {fold: [0, 1, 2], lr: [0.1, 0.01]}")
+    assert [grid.config(point).fold for point in grid.space] == [0, 0, 1, 1, 2, 2]

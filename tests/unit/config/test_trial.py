@@ -117,6 +117,20 @@ def test_presets_resolve(preset):
         assert as_text(getattr(config, name)) == as_text(check_value(name, value))
 
 
+@pytest.mark.parametrize("smoothing", [None, 0.0])
+def test_mse_without_smoothing_is_the_cell_that_it_was_before_it_took_any(smoothing):
+    assert TrialConfig(loss="mse", label_smoothing=smoothing).cell_hash == "074c62fabe07b088"
+    assert TrialConfig(loss="mse", label_smoothing=0.1).cell_hash != "074c62fabe07b088"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "nesterov"), [("sgd", 0.0, False), ("muon", 0.95, True), ("adam", None, None)]
+)
+def test_momentum_is_by_default_what_is_usual_for_the_optimizer(optimizer, momentum, nesterov):
+    config = TrialConfig(optimizer=optimizer)
+    assert (config.momentum, config.nesterov) == (momentum, nesterov)
+
+
 def test_own_values_lie_above_a_preset():
     assert TrialConfig(preset="lenet", lr=0.5).lr == 0.5
 
@@ -246,11 +260,28 @@ def test_where_weights_may_come_from(origin: str) -> None:
             | {"monitor": "train_accuracy"},
             "scheduler_monitor: val_fraction=0 leaves no validation images",
         ),
+        (
+            {"folds": 5},
+            r"folds: folds=5 needs fold: one of 0 to 4, or all in a grid, fold: \[0, 1, 2, 3, 4\]",
+        ),
+        ({"fold": 2}, "fold: fold=2 needs folds, the number of folds, e.g. folds: 5"),
+        ({"folds": 5, "fold": 5}, "fold: must be from 0 to 4 with folds=5, but got 5"),
+        (
+            {"folds": 5, "fold": 0, "val_fraction": 0.2},
+            "val_fraction: val_fraction=0.2 contradicts folds=5: the fold is the validation split; leave out one",
+        ),
     ],
 )
 def test_new_settings_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(values)
+
+
+def test_folds_take_the_place_of_a_validation_fraction() -> None:
+    config = parse_config({"folds": 5, "fold": 0})
+    assert "val_fraction" not in config.as_values()
+    assert parse_config(config.as_values()) == config
+    assert config.cell_hash != parse_config({"folds": 5, "fold": 1}).cell_hash != TrialConfig().cell_hash
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from lab import data, registry
 from lab.config import TrialConfig
 from lab.data import Dataset, MemorySplit, clear_cache, data_root, describe, load_data, make_split
 from lab.data.statistics import measure
-from lab.errors import DataError
+from lab.errors import ConfigError, DataError
 
 DIGITS = TrialConfig(dataset="digits")
 SYNTHETIC = TrialConfig(dataset="synthetic", image_size=16)
@@ -64,6 +65,29 @@ def test_no_validation_split_where_none_is_asked_for() -> None:
     dataset = load_data(TrialConfig(dataset="digits", val_fraction=0.0, monitor="train_accuracy"))
     assert dataset.val is None
     assert len(dataset.train) + len(dataset.test) == 1_797
+
+
+def test_folds_partition_the_training_images_and_leave_the_test_split() -> None:
+    found = [load_data(TrialConfig(dataset="digits", folds=5, fold=fold)) for fold in range(5)]
+    tests = {measure([("train", dataset.test)]).digest for dataset in found}
+    assert len(tests) == 1
+    assert sum(len(dataset.val) for dataset in found if dataset.val is not None) == 1_437
+    for dataset in found:
+        assert dataset.val is not None
+        assert len(dataset.train) + len(dataset.val) == 1_437
+        assert dataset.val.labels.unique().tolist() == list(range(10))
+
+
+def test_folds_contradict_validation_images_of_ones_own(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / part / name / "0.png")
+    config = TrialConfig(dataset="image_folder", data_dir=str(tmp_path), folds=2, fold=0)
+    with pytest.raises(
+        ConfigError, match="folds: folds=2 makes each fold the validation images, but this image_f"
+    ):
+        describe(config)
 
 
 def test_the_statistics_are_of_the_training_split_alone() -> None:

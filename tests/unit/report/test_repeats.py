@@ -102,3 +102,26 @@ def test_published_by_cells_with_effects_of_all_trials(repeated: Any) -> None:
 def test_outcomes_are_counted_the_most_frequent_first() -> None:
     outcomes = pd.Series(["failed", "completed", None, "completed"])
     assert list(outcome_counts(outcomes).items()) == [("completed", 2), ("failed", 1), ("unfinished", 1)]
+
+
+def test_cells_are_averaged_over_folds_and_seeds(memory_study: Any) -> None:
+    study = memory_study(("fold", "net", "seed"))
+    for net, values in {"a": (0.5, 0.6, 0.7, 0.8), "b": (0.5, 0.5, 0.5, 0.5)}.items():
+        for at, value in enumerate(values):
+            study.trial({"fold": at // 2, "net": net, "seed": at % 2}, best_value=value)
+    board = study.board()
+    assert board["name"].tolist() == ["net=a", "net=b"]
+    assert board["best_value"].tolist() == pytest.approx([0.65, 0.5])
+    assert board["n"].tolist() == [4, 4]
+    assert not {"fold", "seed"} & set(board.columns)
+    assert len(study.board(repeats="each")) == 8
+
+
+def test_folds_alone_are_averaged_too_because_only_their_mean_is_a_result(memory_study: Any) -> None:
+    study = memory_study(("fold",))
+    for fold, value in enumerate((0.5, 0.6, 0.7)):
+        study.trial({"fold": fold}, best_value=value)
+    board = study.board()
+    assert board["name"].tolist() == ["all folds"]
+    assert board["best_value"].tolist() == pytest.approx([0.6])
+    assert board["n"].tolist() == [3]
