@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from lab import registry
 from lab.config import TrialConfig
@@ -80,8 +88,32 @@ def skeleton(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> 
     Raises:
         ConfigError: as `build_model`.
     """
-    with torch.device("meta"):
-        return build_model(config, shape, classes)
+    try:
+        with torch.device("meta"):
+            return build_model(config, shape, classes)
+    except NotImplementedError:  # its constructor computes with values, which the meta device does not have
+        with torch.random.fork_rng(devices=[]), _parameters_on_meta():
+            return build_model(config, shape, classes)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Move each parameter and buffer to the meta device when a module gets it: only one at a time is allocated."""
+
+    def moved(module: nn.Module, name: str, given: Any) -> Any:
+        if isinstance(given, nn.Parameter):
+            return nn.Parameter(given.to("meta"), given.requires_grad)
+        return None if given is None else given.to("meta")
+
+    hooks = [
+        register_module_parameter_registration_hook(moved),
+        register_module_buffer_registration_hook(moved),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
@@ -119,9 +151,10 @@ def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -
 
 
 def _batch_fault(config: TrialConfig, layer: str) -> Fault:
-    if not layer.startswith("features."):
+    options = registry.architectures[config.architecture].options
+    if "dense_norm" in options and not layer.startswith("features."):
         setting, change = f"dense_norm={config.dense_norm}", ", or set dense_norm to none"
-    elif "norm" in registry.architectures[config.architecture].options:
+    elif "norm" in options:
         setting, change = f"norm={config.norm}", ", or set norm to none"
     else:
         setting, change = f"architecture={config.architecture}", ""

@@ -57,8 +57,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise MissingDataError(f"There is no file of weights {_shown(file)}") from None
     except pickle.UnpicklingError as error:
+        foreign = "GLOBAL" in str(error)
         why = (
-            "it contains more than tensors and plain values" if "eights_only" in str(error) else reason(error)
+            "it contains more than tensors and plain values" if foreign else "it is not a file of torch.save"
         )
         raise DataError(f"The weights {_shown(file)} cannot be read: {why}") from None
     except (LabError, MemoryError):

@@ -49,6 +49,8 @@ def build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.
     name = _name(config)
     try:
         net = _models().get_model(name, num_classes=classes, **_options(config, name, height, width))
+    except NotImplementedError:  # it needs values that the meta device does not have
+        raise
     except (RuntimeError, ValueError, AssertionError) as error:
         images = "×".join(map(str, shape))
         message = f"{config.architecture} cannot be made for images of {images}: {reason(error)}"
