@@ -322,13 +322,13 @@ def _is_path(name: str) -> bool:
 def _use(name: str, folders: Iterable[Path]) -> str:
     module = module_name(name)
     if not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigError(f"use: '{name}' cannot be the name of a module; rename the file")
+        raise ConfigError(f"'{name}' cannot be the name of a module; rename the file")
     if _is_path(name):
         file = next(
             (each for folder in folders if (each := folder / Path(name).expanduser()).is_file()), None
         )
         if file is None:
-            raise ConfigError(f"use: there is no file {name}")
+            raise ConfigError(f"there is no file {name}")
         _load_file(module, file.resolve())
     elif module not in _loaded:
         file = next((each for folder in folders if (each := folder / f"{name}.py").is_file()), None)
@@ -343,7 +343,7 @@ def _load_file(module: str, file: Path) -> None:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"use: {file} cannot be read: {error}") from None
+        raise ConfigError(f"{file} cannot be read: {error}") from None
     plugin = Plugin(module, _digest(text), text)
     if _loaded.get(module) != plugin:
         _execute(plugin, file)
@@ -358,7 +358,7 @@ def _execute(plugin: Plugin, file: Path) -> None:
     name, other = plugin.module, sys.modules.get(plugin.module)
     if other is not None and name not in _loaded and not _is_of_file(other, file):
         raise ConfigError(
-            f"use: {file} has the name of the module {name}, which is loaded already; rename the file"
+            f"{file} has the name of the module {name}, which is loaded already; rename the file"
         )
     registry.forget(name)
     _loaded.pop(name, None)
@@ -392,7 +392,7 @@ def _load_module(name: str) -> None:
         spec = None
     if spec is None:
         raise ConfigError(
-            f"use: there is no module '{name}': neither a file {name}.py here, nor an installed package. "
+            f"there is no plug-in '{name}': neither a file {name}.py here, nor an installed package. "
             "Write a path such as ./my_nets.py, or install its package"
         )
     package, version = _distribution(name)
@@ -407,7 +407,7 @@ def _load_module(name: str) -> None:
         return
     if not package:
         raise ConfigError(
-            f"use: {name} is a package that is not installed, so that workers elsewhere cannot have the same; "
+            f"{name} is a package that is not installed, so that workers elsewhere cannot have the same; "
             "install it with pip, or put what it defines into a single file"
         )
     try:
@@ -437,7 +437,7 @@ def _explained(name: str, error: BaseException, file: str) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         return error
     if isinstance(error, LabError):
-        return ConfigError(f"use: {name}: {error}")
+        return ConfigError(f"{name}: {error}")
     line = next(
         (
             f", line {frame.lineno}"
@@ -448,7 +448,7 @@ def _explained(name: str, error: BaseException, file: str) -> BaseException:
         else iter(()),
         f", line {error.lineno}" if isinstance(error, SyntaxError) else "",
     )
-    return ConfigError(f"use: {name} cannot be loaded ({file}{line}): {type(error).__name__}: {error}")
+    return ConfigError(f"{name} cannot be loaded ({file}{line}): {type(error).__name__}: {error}")
 
 
 # ---- names that no registry knows: paths, and what installed packages define

@@ -8,4 +8,5 @@ from .trial_figures import curves as curves
 from .trial_figures import errors_per_class as errors_per_class
 from .trial_figures import iteration_curves as iteration_curves
 from .trial_figures import lr_range as lr_range
+from .trial_figures import metric_curves as metric_curves
 from .trial_figures import most_confused as most_confused

@@ -176,7 +176,10 @@ def test_one_that_cannot_be_loaded_leaves_nothing(write: Write, text: str, messa
     ("name", "message"),
     [
         ("./none.py", "there is no file ./none.py"),
-        ("no_such_module", "there is no module 'no_such_module': neither a file no_such_module.py here, nor"),
+        (
+            "no_such_module",
+            "there is no plug-in 'no_such_module': neither a file no_such_module.py here, nor",
+        ),
         ("my-nets.py", "'my-nets.py' cannot be the name of a module"),
     ],
 )

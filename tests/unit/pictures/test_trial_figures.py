@@ -19,6 +19,7 @@ from lab.pictures import (
     errors_per_class,
     iteration_curves,
     lr_range,
+    metric_curves,
     most_confused,
 )
 from lab.pictures.drawing import plain_style
@@ -231,3 +232,16 @@ def test_a_range_test_by_rate(losses: list[float], suggestion: float | None) -> 
     assert len(axes.lines) == 2 + (suggestion is not None)
     figure.savefig(io.BytesIO(), format="png")
     assert "0.001" in [text.get_text() for text in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize(("count", "panels"), [(1, 1), (3, 3), (4, 6)])
+def test_each_chosen_metric_has_a_panel(count: int, panels: int) -> None:
+    names = [f"m{number}" for number in range(count)]
+    history = {"val_m0": [0.1, math.nan, 0.3], "epoch_test_m0": [0.1, 0.2, 0.2]}
+    figure = metric_curves(history, names, best_epoch=3)
+    assert len(figure.axes) == panels
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == names
+    assert [
+        line.get_label() for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")
+    ] == [*("val", "test", "best: epoch 3")]
+    assert png(figure)
