@@ -15,7 +15,7 @@ from lab import registry
 from lab.config import TrialConfig
 from lab.data import LabelledMixing, build_augmentations, build_mixing
 from lab.data.augment.mixing import Mixing, cutmix, mixup
-from lab.data.torchvision_import import import_torchvision
+from lab.torchvision_import import import_torchvision
 
 _CLASSES = 5
 _OPTIONS: dict[str, dict[str, Any]] = {"cutmix": {"cutmix_alpha": 0.7}, "mixup": {"mixup_alpha": 0.7}}
@@ -167,6 +167,22 @@ def test_without_any_nothing_is_mixed() -> None:
     config = TrialConfig(augment=("random_crop", "mixup"))
     assert len(build_augmentations(config)) == 1
     assert build_mixing(TrialConfig(augment=("random_crop",)), _CLASSES) is None
+
+
+def _halved(
+    images: Tensor, labels: Tensor, generator: torch.Generator, *, mixup_alpha: float
+) -> tuple[Tensor, Tensor]:
+    return (images + images.flip(0)) / 2, (labels + labels.flip(0)) / 2
+
+
+def test_one_of_a_users_own_mixes_if_it_takes_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.augmentations, "_entries", dict(registry.augmentations._entries))
+    registry.augmentations.register("halved", _halved, ["mixup_alpha"])
+    images, labels = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([1, 3])
+    assert build_augmentations(TrialConfig(augment=("halved",))) == ()
+    mixed, shares = _labelled("halved")(images, labels, _seeded(0))
+    assert mixed.flatten().tolist() == [1.0, 1.0]
+    assert shares.tolist() == [[0, 0.5, 0, 0.5, 0]] * 2
 
 
 @pytest.mark.gpu
