@@ -15,6 +15,7 @@ from lab.cli.control import cancel, resume, retry
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
+from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.plan import plan
 from lab.cli.results import results
@@ -34,7 +35,7 @@ __all__ = ["main"]
 
 
 _GROUPS = {
-    "Train": (train, sweep, submit, worker),
+    "Train": (train, find_lr, sweep, submit, worker),
     "Plan and look": (check, plan, watch, status, best, effects, errors, results),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
@@ -89,6 +90,8 @@ def main() -> None:
     \b
     Train one configuration:
       lab train --dataset digits --activation gelu --lr 0.01
+    Find a learning rate to begin with:
+      lab find-lr base.yaml
     See what a grid would train, before any compute is used:
       lab plan grids/quickstart.yaml
     Train all of it, in parallel across cores or GPUs; after Ctrl-C, the same command resumes it:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,25 +11,22 @@ from click.core import ParameterSource
 
 from lab import engines, training
 from lab.cli.again import command_line
-from lab.cli.messages import browse, data_lines, undelivered
+from lab.cli.messages import browse
 from lab.cli.options import config_options, store_options, stores_from
 from lab.cli.outer_run import join_outer_run
 from lab.cli.plugin_options import PluginCommand
 from lab.cli.signals import SignalStop, stop_on_signals
-from lab.config import load_config, logged_name, parse_config, parse_values
+from lab.cli.single_run import checked, config_of, deliver
+from lab.config import logged_name
 from lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from lab.config import TrialConfig
-    from lab.engines import Single, Stores
+    from lab.engines import Single
     from lab.objective import TrialResult
     from lab.training import EpochResult
 
 __all__ = ["train"]
-
-# for the tracking store to take the last writes
-_END_SECONDS = 10.0
-_STOP_SECONDS = 1.0
 
 
 @click.command(
@@ -82,28 +78,12 @@ def train(
         if resume:
             single = engines.resumed_single(resume, stores, given)
         else:
-            single = _new(_config(file, given), stores, download)
+            single = checked(config_of(file, given), stores, download)
         try:
             result = _train(single, experiment, name, download, stop)
         finally:
-            _deliver(single, stop)
+            deliver(single, stop)
     _print_result(result, single)
-
-
-def _config(file: Path | None, flags: dict[str, str]) -> TrialConfig:
-    values = parse_values(flags)
-    return parse_config(values) if file is None else load_config(file, values)
-
-
-def _new(config: TrialConfig, stores: Stores, download: bool) -> Single:
-    def tell(notes: Sequence[str]) -> None:
-        for line in data_lines(notes):
-            click.echo(line)
-
-    def warn(trouble: str) -> None:
-        click.echo(f"{trouble} Until it answers, everything logged is kept in .lab/journal", err=True)
-
-    return engines.new_single(config, stores, download=download, on_data=tell, on_trouble=warn)
 
 
 def _train(
@@ -132,13 +112,6 @@ def _train(
         click.echo("Stopped. All completed epochs are kept; resume with", err=True)
         click.echo(f"  {again} --resume {opened[0]}", err=True)
         sys.exit(stop.exit_code)
-
-
-def _deliver(single: Single, stop: SignalStop) -> None:
-    """Give the store some time to take the last writes; print how many it has not taken."""
-    left = single.tracker.flush(_STOP_SECONDS if stop() else _END_SECONDS)
-    if left:
-        click.echo(undelivered(left, single.stores.tracking_uri), err=True)
 
 
 def _print_epoch(result: EpochResult, config: TrialConfig) -> None:

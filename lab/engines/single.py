@@ -11,11 +11,11 @@ from lab.data import describe, identified, load_data
 from lab.engines.stores import Stores, connected
 from lab.errors import TrackingError
 from lab.models import check_weights, fetch_weights, summarize_config, with_digest
-from lab.objective import Placement, TrialResult, analyse_run, train
+from lab.objective import LrRange, Placement, TrialResult, analyse_run, find_lr, train
 from lab.restore import find_run, restore_config, whole_id
 from lab.study import check_stored_origins, database_exists
 from lab.tracking import Run, Tracker, UnavailableError, connect, prepare, run_in_store
-from lab.training import EpochResult, ErrorAnalysis, resolve_device
+from lab.training import EpochResult, ErrorAnalysis, LrCurve, RatePoint, resolve_device
 from lab.training.analysis import ClassScores
 
 __all__ = ["AnalysedRun", "Single", "analyse_stored_run", "new_single", "resumed_single"]
@@ -65,6 +65,30 @@ class Single:
             download=download,
             on_start=on_start,
             on_epoch=on_epoch,
+            should_stop=should_stop,
+        )
+
+    def find_lr(
+        self,
+        sweep: LrRange,
+        *,
+        experiment: str = "lab",
+        name: str = "",
+        download: bool = False,
+        on_start: Callable[[Run], None] = lambda run: None,
+        on_step: Callable[[RatePoint], None] = lambda point: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> LrCurve:
+        """Do a learning-rate range test of it instead of training it: see `lab.objective.find_lr`."""
+        return find_lr(
+            self.config,
+            self.tracker,
+            sweep,
+            experiment=experiment,
+            name=name,
+            download=download,
+            on_start=on_start,
+            on_step=on_step,
             should_stop=should_stop,
         )
 

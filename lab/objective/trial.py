@@ -11,13 +11,12 @@ from lab.config import TrialConfig
 from lab.data import Dataset, load_data, settled
 from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
-from lab.models import pretrained_weights
+from lab.objective.beginning import begin_with_weights
 from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, resume
 from lab.objective.logged import log_description, log_result
 from lab.objective.out_of_memory import explain_out_of_memory, free_memory
 from lab.objective.placement import Placement
 from lab.objective.result import TrialResult, result_of
-from lab.restore import find_run, restore
 from lab.tracking import MemoryTracker, Run, RunStatus, Tracker, pending_key
 from lab.tracking.checkpoints import TrialCheckpoints
 from lab.tracking.provenance import provenance
@@ -192,20 +191,9 @@ class _Attempt:
             trainer = resume(trainer, self.run, self.checkpoints, points, self._must_stop)
         if trainer.epoch:
             self.on_epoch(catch_up(trainer, points))
-        elif not trainer.place and self.config.init_from is not None:
-            self._load_weights(self.config.init_from, trainer)
         elif not trainer.place:
-            dataset = trainer.dataset
-            found = pretrained_weights(self.config, dataset.shape, len(dataset.classes), download=download)
-            if found is not None:
-                trainer.begin_with(dict(found.tensors), new_head=found.new_head)
+            begin_with_weights(trainer, self.tracker, self.run, download=download)
         return trainer
-
-    def _load_weights(self, origin: str, trainer: Trainer) -> None:
-        """Load the weights that `init_from` names, and record where they came from."""
-        saved = restore(self.tracker, find_run(self.tracker, origin))
-        trainer.begin_with(saved.weights, new_head=not saved.has_classes_of(trainer.config))
-        self.run.log_origin(saved.run_id)
 
     def _train_epochs(self, trainer: Trainer, points: Points) -> bool:
         """Train to the end or until the trial is pruned; return whether it was pruned."""

@@ -7,5 +7,6 @@ from .trial_figures import confusion_matrix as confusion_matrix
 from .trial_figures import curves as curves
 from .trial_figures import errors_per_class as errors_per_class
 from .trial_figures import iteration_curves as iteration_curves
+from .trial_figures import lr_range as lr_range
 from .trial_figures import metric_curves as metric_curves
 from .trial_figures import most_confused as most_confused

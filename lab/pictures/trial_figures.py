@@ -27,6 +27,7 @@ __all__ = [
     "curves",
     "errors_per_class",
     "iteration_curves",
+    "lr_range",
     "metric_curves",
     "most_confused",
 ]
@@ -104,6 +105,34 @@ def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
             axes.yaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def lr_range(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float | None
+) -> Figure:
+    """Return the loss of a learning-rate range test by rate.
+
+    Args:
+        rates: learning rate of each step.
+        losses: of each step.
+        smoothed: the same, smoothed.
+        suggestion: the rate to mark, None for none.
+    """
+    figure = new_figure(7.2, 4.0)
+    axes = figure.add_axes((0.1, 0.13, 0.87, 0.76))
+    axes.plot(rates, _with_gaps(losses), color=GREY, linewidth=0.8, alpha=0.5, label="loss")
+    axes.plot(rates, _with_gaps(smoothed), color=BLUE, linewidth=1.6, label="smoothed")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if suggestion is not None:
+        axes.axvline(suggestion, color=ORANGE, linewidth=1.2, label=f"steepest descent: {suggestion:.2g}")
+    top = max((value for value in smoothed if math.isfinite(value)), default=0.0)
+    if top > 0:  # single losses of the divergence would flatten all that matters
+        axes.set_ylim(bottom=min(0.0, *smoothed), top=1.05 * min(top, 2 * smoothed[0]) or None)
+    axes.legend(fontsize=8, frameon=False)
+    finish_axes(axes, "Learning-rate range test", x="learning rate", y="training loss")
     return figure
 
 

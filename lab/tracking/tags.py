@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 __all__ = ["Kind", "Tag"]
 
-Kind = Literal["study", "trial", "sweep"]
+Kind = Literal["study", "trial", "sweep", "lr_range"]
 
 
 class Tag:

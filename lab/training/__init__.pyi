@@ -13,6 +13,9 @@ from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
 from .loop import EpochResult as EpochResult
 from .loop import Trainer as Trainer
+from .lr_range import LrCurve as LrCurve
+from .lr_range import RatePoint as RatePoint
+from .lr_range import range_test as range_test
 from .metrics import Metrics as Metrics
 from .metrics import build_metrics as build_metrics
 from .metrics import check_installed as check_installed

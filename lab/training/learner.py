@@ -42,6 +42,7 @@ class Learner:
         self._loss = build_loss(config, counts).to(device)
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(config, trained_parameters(self.model, config), _head(self.model))
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._average = None if config.ema_decay is None else Average(self.model, config.ema_decay)
         self._between = False  # whether an optimizer step has some of its batches, and lacks others
@@ -60,6 +61,11 @@ class Learner:
         """Learning rate of the next optimizer step."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
+
+    def use_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on; parameters with a factor of their own keep it."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = lr * rate / self._rates[0]
 
     def begin(self) -> None:
         """Prepare for batches to learn from: put the model into training mode, except for frozen layers."""

@@ -151,6 +151,34 @@ class Trainer:
         if self.diverged_step is None and self._exploded() and self._learnt_nothing():
             self.diverged_step = self._peak[0]
 
+    def optimizer_steps(self) -> Iterator[float]:
+        """Do one optimizer step after another, epoch after epoch; yield the mean loss of each before its step.
+
+        Ends with a loss that is not finite. Unlike `epochs`, it leaves the schedule alone, evaluates nothing and
+        records nothing: it is for trying something out with a trainer that is thrown away.
+
+        Raises:
+            Interrupted: `should_stop` returned True.
+        """
+        self.is_settled = False
+        while True:
+            epoch, done = self._begin(), 0
+            sums = epoch.sums
+            for stepped in self._steps(epoch.order, sums, list(range(len(self._sizes)))):
+                if not stepped:
+                    continue
+                sizes = torch.tensor(sums.sizes[done : sums.steps], device=self.device)
+                loss = (sums.losses[done : sums.steps] * sizes).sum() / sizes.sum()
+                done = sums.steps
+                yield loss.item()
+            if done < len(self._sizes):
+                yield math.nan
+                return
+
+    def use_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on, until the schedule changes it."""
+        self._learner.use_lr(lr)
+
     def begin_with(self, weights: dict[str, Tensor], *, new_head: bool) -> None:
         """Start from trained weights instead of random ones.
 

@@ -18,6 +18,7 @@ from lab.pictures import (
     curves,
     errors_per_class,
     iteration_curves,
+    lr_range,
     metric_curves,
     most_confused,
 )
@@ -218,6 +219,19 @@ def test_figures_leave_no_pyplot_state() -> None:
     before = pyplot.get_fignums() if pyplot else []
     curves(HISTORY)
     assert (pyplot.get_fignums() if pyplot else []) == before
+
+
+@pytest.mark.parametrize(
+    ("losses", "suggestion"),
+    [([2.3, 2.2, 1.0, 9.0], 0.01), ([0.0, 0.0, 0.0, 0.0], None), ([math.nan, -1.0, math.inf, 2.0], 0.001)],
+)
+def test_a_range_test_by_rate(losses: list[float], suggestion: float | None) -> None:
+    figure = lr_range([0.0001, 0.001, 0.01, 0.1], losses, losses, suggestion)
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert len(axes.lines) == 2 + (suggestion is not None)
+    figure.savefig(io.BytesIO(), format="png")
+    assert "0.001" in [text.get_text() for text in axes.get_xticklabels()]
 
 
 @pytest.mark.parametrize(("count", "panels"), [(1, 1), (3, 3), (4, 6)])

@@ -1,0 +1,53 @@
+"""`lab find-lr`."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+
+def test_it_suggests_a_rate_and_keeps_the_curve(lab: Any) -> None:
+    result = lab("find-lr", "config.yaml", "--steps", "30", "--from", "1e-5", "--to", "0.1", "--width", "6")
+    assert result.exit_code == 0
+    assert "Suggestion: lr=" in result.stdout
+    assert "Browse it: mlflow server" in result.stdout
+    run = lab.runs("lab").iloc[0]
+    assert (run["name"], run["status"], run["tags.lab.kind"]) == ("find-lr", "FINISHED", "lr_range")
+    assert (run["params.width"], run["params.lr_steps"]) == ("6", "30")
+    assert f"{run['metrics.suggested_lr']:.1e}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--from", "1", "--to", "0.1"], "--from must be above 0 and below --to, but got --from 1 --to 0.1"),
+        (["--to", "inf"], "--from must be above 0 and below --to"),
+        (["--steps", "3"], "3 is not in the range"),
+        (["nope.yaml"], "nope.yaml: no such file"),
+        (["--actvation", "gelu"], "No such option '--actvation'"),
+    ],
+)
+def test_a_mistake_is_reported_once_and_costs_nothing(bare_lab: Any, args: list[str], said: str) -> None:
+    result = bare_lab("find-lr", *args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (bare_lab.home / ".lab").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_there_is_of_the_curve(lab: Any) -> None:
+    process = lab.start("find-lr", "config.yaml", "--steps", "20000", "--from", "1e-7", "--to", "1e-5")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "what there is of the curve is kept" in errors
+    assert "run " in out
+    run = lab.runs("lab").iloc[0]
+    assert run["status"] == "KILLED"
+    assert run["metrics.loss"] > 0
