@@ -10,6 +10,15 @@ from .errors import LabError as LabError
 from .objective import Placement as Placement
 from .objective import TrialResult as TrialResult
 from .objective import train as train
+from .plugins import activation as activation
+from .plugins import architecture as architecture
+from .plugins import augmentation as augmentation
+from .plugins import dataset as dataset
+from .plugins import loss as loss
+from .plugins import metric as metric
+from .plugins import optimizer as optimizer
+from .plugins import scheduler as scheduler
+from .plugins import use as use
 from .tracking import MemoryTracker as MemoryTracker
 from .tracking import Tracker as Tracker
 from .tracking import connect as connect

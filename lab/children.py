@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _share = Fraction(1)
+_preloaded: dict[str, None] = {}  # in this order
 
 
 def child_context(preloaded: Sequence[str]) -> Any:
@@ -36,12 +37,13 @@ def child_context(preloaded: Sequence[str]) -> Any:
     The server that processes are forked from is started by the first call, and inherited by them.
 
     Args:
-        preloaded: modules that the server imports once, if this starts it.
+        preloaded: modules that the server imports once, besides those of earlier calls, if this starts it.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preloaded))
+    _preloaded.update(dict.fromkeys(preloaded))
+    context.set_forkserver_preload(list(_preloaded))
     resource_tracker.ensure_running()  # starting it below would unblock SIGINT
     with single_threaded_imports(), _interrupts_blocked(), without_script():
         forkserver.ensure_running()  # imports while this process goes on

@@ -1,15 +1,15 @@
 """The names a configuration can use, one small `Registry` per kind.
 
 An entry refers to its implementation as `"module:attribute"`, so that `lab check` and `--help` can look up names
-without importing torch. A plug-in registers the object itself.
+without importing torch. A plug-in registers the object itself, with the parameters of its own that become settings.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.errors import ConfigError
@@ -18,6 +18,7 @@ __all__ = [
     "Addition",
     "Entry",
     "Family",
+    "Parameter",
     "Registry",
     "activations",
     "add",
@@ -25,12 +26,17 @@ __all__ = [
     "architectures",
     "augmentations",
     "datasets",
+    "forget",
+    "look_further",
     "losses",
     "metrics",
     "nearest",
     "optimizers",
+    "parameters",
+    "registry_of",
     "schedulers",
     "suggest",
+    "version",
 ]
 
 
@@ -46,11 +52,32 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A registered implementation and the settings that it takes besides the common ones.
+class Parameter:
+    """A hyperparameter of a plug-in's own: a setting for the trials that use the plug-in.
 
-    `higher_is_better` and `bounds` (the lowest and the highest value) are of metrics; None if not given.
-    `library` is what knows the pretrained weights of an architecture (a `lab.models.Library`), None if nothing does.
+    Attributes:
+        annotation: its type, possibly `Annotated` with pydantic's constraints.
+        default: `...` if it must be given.
+    """
+
+    annotation: Any
+    default: Any = ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered implementation and what it takes.
+
+    Attributes:
+        name: as registered.
+        target: the object, or where it is, as `"module:attribute"`.
+        options: the settings of lab that it takes besides those that all of its kind take.
+        higher_is_better: of a metric; None if not given.
+        bounds: the lowest and the highest value of a metric; None if not given.
+        library: what knows the pretrained weights of an architecture (a `lab.models.Library`); None if nothing does.
+        parameters: the settings of its own.
+        module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
+        plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
     """
 
     name: str
@@ -59,6 +86,9 @@ class Entry:
     higher_is_better: bool | None = None
     bounds: tuple[float, float] | None = None
     library: Any = None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    module: str = ""
+    plain: bool = False
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
@@ -67,6 +97,10 @@ class Entry:
     def load_library(self) -> Any:
         """Return what knows its pretrained weights, or None."""
         return _loaded(self.library)
+
+    def arguments(self, config: Any) -> dict[str, Any]:
+        """Return the values that a config has for its options and parameters."""
+        return {name: getattr(config, name) for name in (*self.options, *self.parameters)}
 
 
 @dataclass(frozen=True)
@@ -96,14 +130,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Addition:
-    """A name that a program has registered in addition to lab's own, with its kind and implementation."""
+    """A name that a program has registered in addition to lab's own, and its kind."""
 
     kind: str
-    name: str
-    target: Any
-    options: tuple[str, ...]
-    higher_is_better: bool | None = None
-    bounds: tuple[float, float] | None = None
+    entry: Entry
 
 
 class Registry:
@@ -135,9 +165,25 @@ class Registry:
         Raises:
             ValueError: the name is taken.
         """
-        if any(_fold(name) == _fold(taken) for taken in self._entries):
-            raise ValueError(f"{self.kind} '{name}' is already registered")
-        self._entries[name] = Entry(name, target, tuple(options), higher_is_better, bounds)
+        self.add(Entry(name, target, tuple(options), higher_is_better, bounds))
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            ValueError: its name is taken.
+        """
+        taken = self._find(entry.name)
+        if taken is not None:
+            by = f" by {self._entries[taken].module}" if self._entries[taken].module else ""
+            raise ValueError(f"{self.kind} '{entry.name}' is already registered{by}")
+        self._entries[entry.name] = entry
+        _changed()
+
+    def remove(self, name: str) -> None:
+        """Remove a name."""
+        del self._entries[name]
+        _changed()
 
     def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
         """Add all names `prefix/NAME` of another library.
@@ -175,9 +221,11 @@ class Registry:
         family = self._families.get(_split(name)[0])
         if family is not None:
             return family.canonical(self.kind, name)
-        for known in self._entries:
-            if _fold(known) == _fold(name):
-                return known
+        known = self._find(name)
+        if known is None and any(look(self, name) for look in _FURTHER):
+            known = self._find(name)
+        if known is not None:
+            return known
         raise ConfigError(
             f"Unknown {self.kind} '{name}'.{suggest(name, self._entries)} Known: "
             + ", ".join([*sorted(self), *(f"{prefix}/NAME" for prefix in self._families)])
@@ -201,6 +249,12 @@ class Registry:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def _find(self, name: str) -> str | None:
+        """Return the registered spelling of `name`; a path, `module:attribute`, is spelt as it is."""
+        if ":" in name:
+            return name if name in self._entries else None
+        return next((known for known in self._entries if _fold(known) == _fold(name)), None)
+
 
 def _fold(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
@@ -217,6 +271,26 @@ def _loaded(target: Any) -> Any:
         return target
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+#: Where unknown names are looked for: each takes the registry and the name, and returns whether it has added any.
+_FURTHER: list[Callable[[Registry, str], bool]] = []
+_version = 0
+
+
+def look_further(look: Callable[[Registry, str], bool]) -> None:
+    """Look for names that no registry knows with `look`, which returns whether it has added any."""
+    _FURTHER.append(look)
+
+
+def version() -> int:
+    """Return a number that changes with every name that is added or removed."""
+    return _version
+
+
+def _changed() -> None:
+    global _version
+    _version += 1
 
 
 activations = Registry("activation")
@@ -243,6 +317,10 @@ optimizers = Registry("optimizer")
 optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
 optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
 optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
+optimizers.register("lion", "lab.training.optimizers:lion", ["weight_decay"])
+optimizers.register("muon", "lab.training.muon:Muon", ["momentum", "nesterov", "weight_decay"])
+optimizers.register("nadam", "torch.optim:NAdam", ["weight_decay"])
+optimizers.register("radam", "torch.optim:RAdam", ["weight_decay"])
 optimizers.register("rmsprop", "torch.optim:RMSprop", ["momentum", "weight_decay"])
 optimizers.register("sgd", "torch.optim:SGD", ["momentum", "nesterov", "weight_decay"])
 
@@ -261,7 +339,8 @@ schedulers.register("step", "lab.training.schedulers:step", ["gamma", "step_size
 losses = Registry("loss")
 losses.register("balanced_cross_entropy", "lab.training.losses:balanced_cross_entropy", ["label_smoothing"])
 losses.register("cross_entropy", "lab.training.losses:cross_entropy", ["label_smoothing"])
-losses.register("mse", "lab.training.losses:mse")
+losses.register("focal", "lab.training.losses:focal", ["focal_gamma", "label_smoothing"])
+losses.register("mse", "lab.training.losses:mse", ["label_smoothing"])
 
 # options: the settings the metric takes besides the number of classes
 metrics = Registry("metric")
@@ -290,11 +369,18 @@ for _name, _higher, _lowest in (
 
 # options: the settings the augmentation takes
 augmentations = Registry("augmentation")
-augmentations.register("cutout", "lab.data.augment:cutout", ["cutout_size"])
-augmentations.register("horizontal_flip", "lab.data.augment:horizontal_flip")
-augmentations.register("random_crop", "lab.data.augment:random_crop", ["crop_padding"])
-augmentations.register("rotation", "lab.data.augment:rotation", ["rotation_degrees"])
-augmentations.register("translation", "lab.data.augment:translation", ["translation_fraction"])
+augmentations.register("cutmix", "lab.data.augment.mixing:cutmix", ["cutmix_alpha"])
+augmentations.register("cutout", "lab.data.augment.erasing:cutout", ["cutout_size"])
+augmentations.register("horizontal_flip", "lab.data.augment.shifts:horizontal_flip")
+augmentations.register("mixup", "lab.data.augment.mixing:mixup", ["mixup_alpha"])
+augmentations.register(
+    "randaugment", "lab.data.augment.randaugment:randaugment", ["randaugment_ops", "randaugment_magnitude"]
+)
+augmentations.register("random_crop", "lab.data.augment.shifts:random_crop", ["crop_padding"])
+augmentations.register("random_erasing", "lab.data.augment.erasing:random_erasing", ["erasing_probability"])
+augmentations.register("random_resized_crop", "lab.data.augment.warps:random_resized_crop", ["crop_scale"])
+augmentations.register("rotation", "lab.data.augment.warps:rotation", ["rotation_degrees"])
+augmentations.register("translation", "lab.data.augment.shifts:translation", ["translation_fraction"])
 
 datasets = Registry("dataset")
 datasets.register("cifar10", "lab.data.torchvision:CIFAR10")
@@ -342,29 +428,45 @@ _REGISTRIES = (activations, architectures, augmentations, datasets, losses, metr
 _OWN = {(registry.kind, name) for registry in _REGISTRIES for name in registry}
 
 
+def registry_of(kind: str) -> Registry:
+    """Return the registry of a kind, such as `loss`."""
+    return next(registry for registry in _REGISTRIES if registry.kind == kind)
+
+
+def parameters() -> dict[str, list[tuple[Registry, Entry]]]:
+    """Return the entries that have parameters of their own, by the parameter's name."""
+    found: dict[str, list[tuple[Registry, Entry]]] = {}
+    for registry in _REGISTRIES:
+        for name in registry:
+            for parameter in registry[name].parameters:
+                found.setdefault(parameter, []).append((registry, registry[name]))
+    return found
+
+
+def forget(module: str) -> None:
+    """Remove the names that a plug-in's module has added."""
+    for registry in _REGISTRIES:
+        for name in [name for name in registry if registry[name].module == module]:
+            registry.remove(name)
+
+
 def added() -> list[Addition]:
-    """Return what was registered in addition to lab's own names; what the main script defines, as an object."""
+    """Return what a program has registered by itself; what its main script defines, as an object."""
     found = []
     for registry in _REGISTRIES:
         for name in registry:
-            if (registry.kind, name) not in _OWN:
-                entry = registry[name]
-                of_script = isinstance(entry.target, str) and entry.target.startswith("__main__:")
-                target = entry.load() if of_script else entry.target
-                kept = (entry.options, entry.higher_is_better, entry.bounds)
-                found.append(Addition(registry.kind, name, target, *kept))
+            entry = registry[name]
+            if (registry.kind, name) in _OWN or entry.module or ":" in name:
+                continue  # a plug-in's, or a path, which is looked up wherever it is named
+            if isinstance(entry.target, str) and entry.target.startswith("__main__:"):
+                entry = replace(entry, target=entry.load())
+            found.append(Addition(registry.kind, entry))
     return found
 
 
 def add(additions: Iterable[Addition]) -> None:
     """Register the `additions` of another process, except for names already known here."""
-    registries = {registry.kind: registry for registry in _REGISTRIES}
     for one in additions:
-        if one.name not in registries[one.kind]:
-            registries[one.kind].register(
-                one.name,
-                one.target,
-                one.options,
-                higher_is_better=one.higher_is_better,
-                bounds=one.bounds,
-            )
+        registry = registry_of(one.kind)
+        if one.entry.name not in registry:
+            registry.add(one.entry)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lab import engines
+from lab.cli.plugin_options import use_option
 from lab.wording import counted
 
 __all__ = ["check"]
@@ -18,6 +19,7 @@ __all__ = ["check"]
 Example:
   lab check grids/*.yaml""",
 )
+@use_option
 @click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check(files: tuple[Path, ...]) -> None:
     """Check grid FILES, and report everything that is wrong, with its file, line and key.

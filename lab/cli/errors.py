@@ -50,6 +50,7 @@ def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage
     found = engines.analyse_stored_run(run, stores, download=download)
     analysis = found.analysis
     scores = f"accuracy {analysis.accuracy:.2%}, macro F1 {analysis.macro_f1:.4f}"
+    scores += "".join(f", {name} {value:.4f}" for name, value in analysis.chosen.items())
     click.echo(f"{counted(len(analysis.labels), 'test image')}: {scores}")
     terminal().print(_classes(found, top))
     pairs = _pairs(analysis, top)

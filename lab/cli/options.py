@@ -8,24 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from pydantic_core import PydanticUndefined
 
 from lab import engines, tracking
-from lab.config import TrialConfig, field_kinds
+from lab.config import TrialConfig, as_text, field_kinds, load_grid, load_plugins, read_yaml
 from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError
+from lab.plugins import trusted
 from lab.server_file import SERVER_FILE, check_answers, read_server_file
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from lab.config import Grid
     from lab.engines import Stores
 
 __all__ = [
     "all_option",
     "config_options",
     "format_option",
+    "grid_from",
     "only_option",
     "overrides_option",
     "parse_only",
     "parse_overrides",
+    "setting_option",
     "store_options",
     "stores_from",
 ]
@@ -147,12 +154,37 @@ def config_options(command: Command) -> Command:
     For a setting that is true or false, the bare option means true.
     """
     for name, field in reversed(TrialConfig.model_fields.items()):
-        default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
-        text = " ".join((field.description or "").split()) + default
-        flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if bool in field_kinds(name) else {}
-        option = f"--{name.replace('_', '-')}"
-        command = click.option(option, name, metavar="VALUE", help=text, **flag)(command)
+        command = click.option(*_words(name), **_details(name, field))(command)
     return command
+
+
+def setting_option(name: str, field: FieldInfo) -> click.Option:
+    """Return the option for a setting."""
+    return click.Option(_words(name), **_details(name, field))
+
+
+def _words(name: str) -> list[str]:
+    return [f"--{name.replace('_', '-')}", name]
+
+
+def _details(name: str, field: FieldInfo) -> dict[str, Any]:
+    default = (
+        "" if field.default in (None, (), PydanticUndefined) else f"  [default: {as_text(field.default)}]"
+    )
+    text = " ".join((field.description or "").split()) + default
+    flag: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if bool in field_kinds(name) else {}
+    return {"metavar": "VALUE", "help": text, **flag}
+
+
+def grid_from(file: Path, overrides: tuple[str, ...], only: tuple[str, ...]) -> Grid:
+    """Return the grid of a file; its plug-ins are loaded first, as `--set` may give settings of theirs.
+
+    Raises:
+        ConfigError: as `parse_overrides`, `parse_only` and `load_grid`.
+    """
+    with trusted(file.parent):
+        load_plugins(read_yaml(file))
+        return load_grid(file, parse_overrides(overrides), parse_only(only))
 
 
 def overrides_option(command: Command) -> Command:

@@ -20,15 +20,15 @@ from lab.cli.live import unverified
 from lab.cli.messages import data_lines, unclear
 from lab.cli.options import (
     format_option,
+    grid_from,
     only_option,
     overrides_option,
-    parse_only,
-    parse_overrides,
     store_options,
     stores_from,
 )
+from lab.cli.plugin_options import use_option
 from lab.cli.search import search_table
-from lab.config import TrialConfig, as_text, load_grid
+from lab.config import TrialConfig, as_text, setting_names
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ Examples:
 )
 @only_option
 @overrides_option
+@use_option
 @store_options
 def plan(
     grid: Path,
@@ -73,7 +74,7 @@ def plan(
     If the study already exists, the last line counts the cells that are new to it, already in it, and in it but no
     longer in GRID. For a search, show its space, sampler, pruner, objectives, budget and the state of its trials.
     """
-    loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
+    loaded = grid_from(grid, overrides, only)
     stores = stores_from(tracking_uri, storage)
     if loaded.search is not None:
         _print_search(engines.plan_search(loaded, loaded.search, stores), form)
@@ -185,7 +186,7 @@ def _print_csv(cells: Iterable[PlannedCell]) -> None:
     for cell in cells:
         values = engines.cell_values(cell)
         if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *TrialConfig.model_fields])))
+            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *setting_names()])))
             writer.writeheader()
         writer.writerow({**values, **(cell.config.as_params() if cell.config else {})})
 

@@ -13,14 +13,13 @@ from lab import engines
 from lab.cli.experiment import note_experiment
 from lab.cli.live import summary
 from lab.cli.options import (
+    grid_from,
     only_option,
     overrides_option,
-    parse_only,
-    parse_overrides,
     store_options,
     stores_from,
 )
-from lab.config import load_grid
+from lab.cli.plugin_options import use_option
 
 if TYPE_CHECKING:
     from lab.config import Grid
@@ -48,6 +47,7 @@ file again queues nothing twice; if cells were added to the file, it queues thos
 @click.argument("grid", type=click.Path(path_type=Path))
 @only_option
 @overrides_option
+@use_option
 @store_options
 def submit(
     grid: Path,
@@ -60,7 +60,7 @@ def submit(
 
     It returns once they are queued; nothing is trained.
     """
-    loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
+    loaded = grid_from(grid, overrides, only)
     note_experiment(loaded.name)
     submissions = _submit(loaded, stores_from(tracking_uri, storage))
     for submission in submissions:

@@ -18,16 +18,15 @@ from lab.cli.experiment import note_experiment
 from lab.cli.live import STOPPING, SweepDisplay, summary
 from lab.cli.messages import browse, tell_left_out, undelivered
 from lab.cli.options import (
+    grid_from,
     only_option,
     overrides_option,
-    parse_only,
-    parse_overrides,
     store_options,
     stores_from,
 )
 from lab.cli.outer_run import InRun, join_outer_run
+from lab.cli.plugin_options import use_option
 from lab.cli.signals import SignalStop, stop_on_signals
-from lab.config import load_grid
 from lab.tracking import RunStatus
 from lab.wording import counted
 
@@ -78,6 +77,7 @@ GPU is retried with a GPU to itself before it fails.""",
 @click.option("--retry-failed", is_flag=True, help="Also retry cells that failed before.")
 @only_option
 @overrides_option
+@use_option
 @store_options
 @click.pass_context
 def sweep(
@@ -97,7 +97,7 @@ def sweep(
     The exit code is 0 if every cell is done, 1 if some failed or the study was cancelled, and 130 after Ctrl-C.
     """
     profile = profile_from(options)
-    loaded = load_grid(grid, parse_overrides(overrides), parse_only(only))
+    loaded = grid_from(grid, overrides, only)
     stores = stores_from(tracking_uri, storage)
     note_experiment(loaded.name)
     if detach:

@@ -14,9 +14,10 @@ from lab import engines, training
 from lab.cli.again import command_line
 from lab.cli.messages import browse, data_lines, undelivered
 from lab.cli.options import config_options, store_options, stores_from
-from lab.cli.outer_run import InRun, join_outer_run
+from lab.cli.outer_run import join_outer_run
+from lab.cli.plugin_options import PluginCommand
 from lab.cli.signals import SignalStop, stop_on_signals
-from lab.config import load_config, parse_config, parse_values
+from lab.config import load_config, logged_name, parse_config, parse_values
 from lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _STOP_SECONDS = 1.0
 
 
 @click.command(
-    cls=InRun,
+    cls=PluginCommand,
     short_help="Train one configuration.",
     epilog="""\b
 Examples:
@@ -148,6 +149,9 @@ def _print_epoch(result: EpochResult, config: TrialConfig) -> None:
             parts.append(
                 f"{split} loss {metrics[f'{split}_loss']:.4f} acc {metrics.get(f'{split}_accuracy', 0):.2%}"
             )
+    for name in map(logged_name, config.metrics):
+        if f"val_{name}" in metrics:
+            parts.append(f"{name} {metrics[f'val_{name}']:.4f}")
     if "epoch_seconds" in metrics:
         parts.append(f"{metrics['epoch_seconds']:.1f} s")
     click.echo("  ".join(parts) + ("  *" if result.improved else ""))
@@ -157,8 +161,9 @@ def _print_result(result: TrialResult, single: Single) -> None:
     best = ""
     if result.best_value is not None:
         best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
+    chosen = "".join(f", {name} {value:.4f}" for name, value in result.test.metrics.items())
     click.echo(
-        f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%} with the weights of that epoch"
+        f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%}{chosen} with the weights of that epoch"
     )
     run_id, experiment = single.stored(result.run_id)
     click.echo(f"run {run_id}  ({result.summary.params:,} params)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,14 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
 )
 @engine_options
 @click.option(
+    "--allow-code/--no-allow-code",
+    default=None,
+    envvar="LAB_ALLOW_CODE",
+    show_envvar=True,
+    help="Run plug-ins that studies bring along as source code: allow it if you trust all who can submit to the "
+    "database. Installed packages are always used.  [default: only from a .lab of one's own]",
+)
+@click.option(
     "--idle-exit",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
@@ -84,6 +93,7 @@ def worker(
     metrics: str | None,
     tracking_uri: str | None,
     storage: str | None,
+    allow_code: bool | None,
     **options: Any,
 ) -> None:
     """Train the waiting trials of all studies, and wait for more.
@@ -95,6 +105,7 @@ def worker(
     """
     profile = profile_from(options)
     stores, log = stores_from(tracking_uri, storage), EventLog()
+    stores = replace(stores, allow_code=stores.are_own if allow_code is None else allow_code)
     logs.configure(log_format)
     click.get_current_context().find_root().call_on_close(logs.reset)  # once the last error is logged
     with stop_on_signals(_STOPPING, log.stopping) as stop:

@@ -20,6 +20,11 @@ from .metrics import logged_name as logged_name
 from .metrics import rises as rises
 from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
+from .own import NAMING as NAMING
+from .own import look_up_paths as look_up_paths
+from .own import own_fields as own_fields
+from .own import setting_names as setting_names
+from .plugin_files import load_plugins as load_plugins
 from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
 from .resolving import weights_file as weights_file

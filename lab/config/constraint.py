@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lab.config.kinds import field_kinds
-from lab.config.trial import TrialConfig
+from lab.config.own import setting_names
 from lab.config.yaml import scalar
 from lab.errors import ConfigError
 from lab.registry import suggest
@@ -90,7 +90,7 @@ def parse_constraint(text: str) -> Constraint:
             f" but got '{text[:80]}'"
         )
     name, comparison, number = found.groups()
-    known = [*FACTS, *(field for field in TrialConfig.model_fields if field_kinds(field) & {int, float})]
+    known = [*FACTS, *(field for field in setting_names() if field_kinds(field) & {int, float})]
     if name not in known:
         raise ConfigError(
             f"unknown name '{name[:80]}'.{suggest(name, known)} A constraint takes {', '.join(FACTS)}"

@@ -138,6 +138,8 @@ class GridFile(BaseModel):
     """Maximum number of retries after a worker crash; a trial that raises an error is not retried."""
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
+    use: str | list[str] = []
+    """Plug-ins to load first: modules of yours, or paths of .py files, relative to this one: short for `base.use`."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies must be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""

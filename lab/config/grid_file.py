@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab import plugins
 from lab.config.grid import Budget, Grid, GridFile
+from lab.config.plugin_files import load_plugins
 from lab.config.reading.contradictions import check_despite_faults, check_first_cell
 from lab.config.reading.dimensions import Outline, constants_of, read_grid, read_overrides, read_repeats
 from lab.config.reading.document import Reading
@@ -31,7 +33,7 @@ __all__ = ["check_files", "load_grid", "parse_grid"]
 def load_grid(
     path: str | Path, overrides: Mapping[str, Any] | None = None, only: Mapping[str, list[str]] | None = None
 ) -> Grid:
-    """Read and check a grid file.
+    """Read and check a grid file. The plug-ins that it names are loaded: their code runs.
 
     Args:
         path: the file.
@@ -41,7 +43,10 @@ def load_grid(
     Raises:
         ConfigError: everything that is wrong with the file, each fault with its line and key.
     """
-    return _read(read_yaml(path), Path(path).stem, overrides or {}, only or {})
+    document = read_yaml(path)
+    with plugins.trusted(Path(path).parent):
+        load_plugins(document)
+        return _read(document, Path(path).stem, overrides or {}, only or {})
 
 
 def parse_grid(
@@ -50,7 +55,7 @@ def parse_grid(
     overrides: Mapping[str, Any] | None = None,
     only: Mapping[str, list[str]] | None = None,
 ) -> Grid:
-    """Check a grid file given as text, as a study stores it; see `load_grid`.
+    """Check a grid file given as text, as a study stores it; see `load_grid`. Loads no plug-ins.
 
     Args:
         text: the content of the file.

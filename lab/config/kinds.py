@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from lab import registry
-from lab.config.settings import Settings
+from lab.config.own import field_of, setting_names
 
 __all__ = ["as_text", "doubtful", "field_kinds", "near_field", "suggest_field", "takes_text"]
 
@@ -22,7 +22,7 @@ _ALSO_CALLED: Final[Mapping[str, str]] = {
 
 def near_field(name: str) -> str | None:
     """Return the setting that an unknown `name` probably means, or None."""
-    return _ALSO_CALLED.get(name) or registry.nearest(name, Settings.model_fields)
+    return _ALSO_CALLED.get(name) or registry.nearest(name, setting_names())
 
 
 def suggest_field(name: str) -> str:
@@ -37,17 +37,25 @@ def doubtful(wrong: Iterable[str]) -> frozenset[str]:
     return frozenset([*names, *filter(None, map(near_field, names))])
 
 
-@functools.cache
 def field_kinds(name: str) -> frozenset[type]:
     """Return which of int, float, bool, str, tuple, NoneType a setting takes; nothing for an unknown name."""
-    field = Settings.model_fields.get(name)
+    return _field_kinds(name, registry.version())
+
+
+def takes_text(name: str) -> bool:
+    """Return whether a setting takes only text or lists of text, so that `001` or `no` cannot mean anything else."""
+    return _takes_text(name, registry.version())
+
+
+@functools.lru_cache(maxsize=1024)
+def _field_kinds(name: str, _version: int) -> frozenset[type]:
+    field = field_of(name)
     return frozenset() if field is None else frozenset(_kinds(field.annotation))
 
 
-@functools.cache
-def takes_text(name: str) -> bool:
-    """Return whether a setting takes only text or lists of text, so that `001` or `no` cannot mean anything else."""
-    field = Settings.model_fields.get(name)
+@functools.lru_cache(maxsize=1024)
+def _takes_text(name: str, _version: int) -> bool:
+    field = field_of(name)
     return field is not None and _scalar_kinds(field.annotation) <= {str, type(None)}
 
 

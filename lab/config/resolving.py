@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from lab import registry
+from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
+from lab.config.own import own_fields, takers_of, used_by
 from lab.config.settings import Settings
 from lab.errors import Fault
+from lab.registry import Entry
 
 __all__ = ["FOLDER_OPTIONS", "MODEL_OPTIONS", "Contradictions", "resolved", "weights_file"]
 
@@ -21,12 +23,9 @@ FOLDER_OPTIONS: Final = ("background", "resize", "skip_unreadable")
 
 # The default of an option if the optimizer, scheduler or loss uses it; otherwise it is None.
 _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
-    "momentum": 0.0,
-    "nesterov": False,
     "weight_decay": 0.0,
     "step_size": 10,
     "scheduler_patience": 5,
-    "label_smoothing": 0.0,
     "data_digest": None,  # depends on the files
     "csv_file": None,
     "path_column": None,
@@ -40,7 +39,16 @@ _OPTION_DEFAULTS: Final[Mapping[str, Any]] = {
     "rotation_degrees": 15.0,
     "translation_fraction": 0.1,
     "cutout_size": 0.25,
+    "erasing_probability": 0.5,
+    "crop_scale": 0.08,
+    "randaugment_ops": 2,
+    "randaugment_magnitude": 9,
+    "mixup_alpha": 1.0,
+    "cutmix_alpha": 1.0,
+    "focal_gamma": 2.0,
 }
+_MOMENTUM: Final[Mapping[str, float]] = {"muon": 0.95}
+_NESTEROV: Final[Mapping[str, bool]] = {"muon": True}
 _WEIGHTS_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")  # as torchvision names weights; a file's name has a dot
 
 _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau": 0.1}
@@ -61,13 +69,44 @@ class Contradictions:
 
 def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
     """Return the settings that resolve to a value other than the given one; note contradictions in `found`."""
-    return {
+    values = {
         **_resolve_model(settings, found),
         **_resolve_weights(settings, found),
         **_resolve_options(settings),
         **_resolve_stopping(settings, found),
         **_resolve_folds(settings, found),
     }
+    used = used_by(lambda name: values[name] if name in values else getattr(settings, name))
+    return {**values, **_resolve_plugins(settings, used, found), **_resolve_own(settings, used, found)}
+
+
+def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
+    """Return the values of the plug-ins' settings that a trial uses: those given, or their defaults."""
+    given, values = settings.model_extra or {}, {}
+    for name in (name for entry in used for name in entry.parameters):
+        field = own_fields()[name]
+        if name in given:
+            values[name] = given[name]
+        elif field.is_required():
+            found.add(f"{takers_of(name)} needs a value for {name}", name, "architecture")
+        else:
+            values[name] = field.get_default()
+    return values
+
+
+def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
+    """Return the plug-ins that a trial uses, and the digest of their code."""
+    modules = sorted({entry.module for entry in used if entry.module})
+    digest = plugins.code_digest(modules)
+    if config.code_digest not in (None, digest):
+        of = f"what {', '.join(modules)} has here" if modules else "none, as no plug-in is used"
+        found.add(
+            f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
+            "restore it, or leave out code_digest to train with the present one",
+            "code_digest",
+            "use",
+        )
+    return {"use": tuple(modules), "code_digest": digest}
 
 
 def weights_file(config: Settings) -> str | None:
@@ -188,11 +227,15 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
         *registry.losses[config.loss].options,
         *registry.datasets[config.dataset].options,
         *(option for name in config.augment for option in registry.augmentations[name].options),
+        *(option for name in config.metrics for option in registry.metrics[name].options),
         *(("hard_mining_fraction",) if config.hard_mining_from else ()),
     }
     defaults = {
         **_OPTION_DEFAULTS,
         "gamma": _GAMMA.get(config.scheduler),
+        "momentum": _momentum(config),
+        "nesterov": _NESTEROV.get(config.optimizer, False),
+        "label_smoothing": 0.0,
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,
         # depends on the images of a folder
@@ -202,9 +245,18 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
     for name, default in defaults.items():
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
+    if config.loss == "mse" and not config.label_smoothing:
+        resolved["label_smoothing"] = (
+            None  # as in earlier versions, where it took none: its cells are the same
+        )
     for name in FOLDER_OPTIONS:
         resolved |= _unless(name in used, name)
     return resolved
+
+
+def _momentum(config: Settings) -> float:
+    """Return the optimizer's momentum: the given one, or its default."""
+    return _MOMENTUM.get(config.optimizer, 0.0) if config.momentum is None else config.momentum
 
 
 def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -234,8 +286,11 @@ def _resolve_stopping(config: Settings, found: Contradictions) -> dict[str, Any]
     _check_monitored(config, "monitor", config.monitor, found)
     if config.scheduler_monitor is not None:
         _check_monitored(config, "scheduler_monitor", config.scheduler_monitor, found)
-    if config.nesterov and not config.momentum:
+    if config.nesterov and not _momentum(config):
         found.add("nesterov needs momentum above 0", "nesterov", "momentum")
+    if config.warmup_epochs >= config.epochs:
+        message = f"must be less than epochs={config.epochs}, but got {config.warmup_epochs}"
+        found.add(message, "warmup_epochs", "epochs")
     if config.mode != "auto":
         return {"mode": config.mode}
     higher = rises(config.monitor, config.metrics)

@@ -83,7 +83,7 @@ class Settings(BaseModel):
     """Scale of the model's input: standard (mean 0, standard deviation 1 per channel), unit (0 to 1), raw (0 to
     255), weights (that of the pretrained weights) (default: weights with pretrained weights, standard without)."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip."""
+    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip; mixup and cutmix come last."""
     crop_padding: Pixels | None = None
     """Maximum shift by random_crop, in pixels (default: 4, or an eighth of the side for images under 32 pixels)."""
     rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
@@ -92,6 +92,21 @@ class Settings(BaseModel):
     """Maximum shift by translation, as a fraction of the image's side (default 0.1)."""
     cutout_size: Annotated[float, Field(gt=0, le=1)] | None = None
     """Side of the square that cutout blackens, as a fraction of the image's side (default 0.25)."""
+    erasing_probability: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Probability with which random_erasing blackens a rectangle of an image (default 0.5)."""
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Minimum area that random_resized_crop keeps, as a fraction of the image (default 0.08)."""
+    randaugment_ops: Annotated[int, Field(ge=1, le=14)] | None = None
+    """Number of operations that randaugment applies to each image, one after another (default 2)."""
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] | None = None
+    """Strength of randaugment's operations, from 0 to 30 (default 9)."""
+    mixup_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Both parameters of the beta distribution of mixup's shares; smaller mixes less (default 1)."""
+    cutmix_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Both parameters of the beta distribution of cutmix's areas (default 1: all areas equally likely)."""
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    """What an epoch consists of: shuffled (each training image once), or balanced (as many images, drawn with
+    replacement, each class equally likely)."""
 
     # model
     preset: str | None = None
@@ -165,6 +180,9 @@ class Settings(BaseModel):
     """Maximum number of epochs."""
     batch_size: Positive = 128
     """Images per step."""
+    accumulate: Positive = 1
+    """Batches per optimizer step: their gradients are averaged over all their images; an epoch's last step may
+    have fewer."""
     optimizer: str = "adam"
     """Optimizer."""
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
@@ -172,13 +190,20 @@ class Settings(BaseModel):
     backbone_lr_factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
     """Factor for the learning rate of everything but the head, e.g. 0.1 to fine-tune pretrained weights."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Momentum for sgd and rmsprop (default 0)."""
+    """Momentum for sgd and rmsprop (default 0), and muon (default 0.95)."""
     nesterov: bool | None = None
-    """Use Nesterov momentum with sgd (default false)."""
+    """Use Nesterov momentum with sgd (default false) or muon (default true)."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Weight decay: an L2 penalty, decoupled for adamw (default 0)."""
+    """Weight decay: an L2 penalty, decoupled for adamw, lion and muon (default 0)."""
+    clip_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum norm of the gradient of all weights together; a longer one is scaled down to it (default: no limit)."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of an exponential moving average of the weights, e.g. 0.99; the averaged weights are those
+    that are evaluated and kept (default: no average)."""
     scheduler: str = "constant"
     """Learning-rate schedule."""
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    """Epochs before the schedule, over which the learning rate rises linearly, step by step, to where it begins."""
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None
     """Factor by which the schedule multiplies the learning rate: exponential (default 0.95), step and plateau
     (default 0.1)."""
@@ -190,14 +215,18 @@ class Settings(BaseModel):
     """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
     """Training loss."""
+    focal_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """How much less the focal loss counts images that are classified well; 0 is cross-entropy (default 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Label smoothing for the cross-entropy losses (default 0)."""
+    """Label smoothing (default 0)."""
     hard_mining_from: Positive | None = None
     """Epoch from which the batches with the highest loss are trained on once more after each epoch."""
     hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Fraction of an epoch's batches that hard mining repeats (default 0.1)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic: fp32, or bf16 autocast on devices that support it."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic: fp32, or autocast to bf16 or fp16 (with a scaled loss) on devices that support it."""
+    compile: bool = False
+    """Compile the model with torch.compile: the first steps take longer, later ones may be faster, mostly on GPUs."""
 
     # stopping
     patience: Positive | None = 5
@@ -221,6 +250,13 @@ class Settings(BaseModel):
     """Also write a checkpoint after this many iterations within an epoch; useful if epochs take long."""
     top_k: Positive = 5
     """The k of the top-k accuracy on the test split, which is logged if there are more than k classes."""
+
+    # plug-ins
+    use: tuple[str, ...] = ()
+    """Plug-ins to load first: modules of yours, e.g. my_nets or ./my_nets.py, which register nets, data, losses and
+    more."""
+    code_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Digest of the code of the plug-ins that the trial uses, filled in by lab: other code is another trial."""
 
     # run
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

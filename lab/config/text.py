@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 
 from lab.config.grid import FILE_KEYS, GridFile
 from lab.config.kinds import field_kinds, suggest_field, takes_text
-from lab.config.trial import TrialConfig, check_value
+from lab.config.own import is_setting, look_up_paths
+from lab.config.trial import check_value
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import suggest
@@ -65,6 +66,7 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigError: every unknown name (with the most similar one) and every value that its setting does not take.
     """
+    look_up_paths(texts)
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, text in texts.items():
@@ -99,7 +101,7 @@ def parse_overrides(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _override(key: str, text: str) -> dict[str, Any]:
-    if key in TrialConfig.model_fields:
+    if is_setting(key):
         return parse_values({key: text})
     if key not in FILE_KEYS:
         raise ConfigError(_not_settable(key))

@@ -13,11 +13,19 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, Final, Self
 
-from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from lab import registry
+from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
+from lab.config.own import adapter_of, is_setting, look_up_paths, own_fields
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -27,8 +35,10 @@ from lab.errors import ConfigError, Fault
 __all__ = ["NOT_IDENTITY", "TrialConfig", "check_value", "contradictions", "parse_config"]
 
 #: Settings that never change a cell's identity: where and how fast a trial runs, and the preset, whose values are
-#: settings of their own.
-NOT_IDENTITY: Final = frozenset({"checkpoint_every_n_steps", "data_in_memory", "device", "preset", "threads"})
+#: settings of their own; and which plug-ins are loaded, whose code has a digest.
+NOT_IDENTITY: Final = frozenset(
+    {"checkpoint_every_n_steps", "compile", "data_in_memory", "device", "preset", "threads", "use"}
+)
 
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
@@ -49,12 +59,30 @@ class TrialConfig(Settings):
     """The complete settings of one trial, checked and resolved when constructed.
 
     Shorthands become per-layer values, a preset fills in what is not given, and options that the chosen optimizer,
-    scheduler or loss does not use become None, so that equal trials compare equal.
+    scheduler or loss does not use become None, so that equal trials compare equal. The settings of the plug-ins that
+    the trial uses are attributes too; those of others are left out.
 
     Raises:
         pydantic.ValidationError: a value has the wrong type or is out of range.
         ConfigError: settings that contradict each other. `parse_config` raises only this one.
     """
+
+    model_config = ConfigDict(extra="allow")  # settings of plug-ins, which `_with_own` checks
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_own(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, Mapping):
+            return handler(values)
+        own, wrong = _checked_own(values)
+        known = {name: value for name, value in values.items() if name in cls.model_fields}
+        try:
+            checked = handler({**known, **own})
+        except ValidationError as error:
+            wrong += [_again(detail) for detail in error.errors()]
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return checked
 
     @model_validator(mode="before")
     @classmethod
@@ -74,6 +102,19 @@ class TrialConfig(Settings):
     @classmethod
     def _canonical_augment(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_lookup(registry.augmentations, name) for name in names)
+
+    @field_validator("use")
+    @classmethod
+    def _loaded_plugins(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        modules = tuple(map(plugins.module_name, names))
+        missing = [
+            name for name, module in zip(names, modules, strict=True) if module not in plugins.loaded()
+        ]
+        if missing:
+            name = missing[0]
+            message = f"the plug-in {name} is not loaded: give --use {name}, or call lab.use('{name}')"
+            raise PydanticCustomError("lab", "{message}", {"message": message})
+        return modules
 
     @field_validator("metrics")
     @classmethod
@@ -115,7 +156,8 @@ class TrialConfig(Settings):
         values = resolved(self, found)
         if found.faults:
             raise ConfigError(found.faults)
-        for name, value in values.items():
+        own = {name: values.pop(name) for name in list(values) if name not in Settings.model_fields}
+        for name, value in {**values, "__pydantic_extra__": own}.items():
             object.__setattr__(self, name, value)  # frozen for everyone else
         return self
 
@@ -124,7 +166,7 @@ class TrialConfig(Settings):
         """The identity of this config: 16 hex digits, equal for equal trials on every machine.
 
         Only values that differ from the default count, so that a setting added in a later version changes no hash.
-        Settings that only affect how a trial is run (`device`, `threads`, `data_in_memory`,
+        Settings that only affect how a trial is run (`device`, `threads`, `compile`, `data_in_memory`,
         `checkpoint_every_n_steps`) do not count. Nor do `data_dir` and `csv_file`, unless they alone identify the data:
         in an image_folder without a `data_digest`, as in earlier versions. A file of weights counts by its digest, too.
         """
@@ -136,7 +178,7 @@ class TrialConfig(Settings):
         values = {
             name: value
             for name, value in self.model_dump(mode="json").items()
-            if name not in skipped and value != _defaults()[name]
+            if name not in skipped and value != _default(name)
         }
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -145,6 +187,10 @@ class TrialConfig(Settings):
     def is_of_files(self) -> bool:
         """Whether the data is what `data_dir` contains, not a dataset known by its name."""
         return "data_dir" in registry.datasets[self.dataset].options
+
+    def own_values(self) -> tuple[tuple[str, Any], ...]:
+        """Return the settings of plug-ins that the trial uses, by name and with their values."""
+        return tuple(sorted((self.model_extra or {}).items()))
 
     def as_values(self) -> dict[str, Any]:
         """Return every resolved setting that applies, as JSON and YAML hold them; `parse_config` reads them back."""
@@ -159,6 +205,8 @@ class TrialConfig(Settings):
 
     def _applies(self, name: str) -> bool:
         """Return whether a setting applies here and has a value, or is None by choice (`patience: none`)."""
+        if name not in Settings.model_fields:
+            return True
         if name in MODEL_OPTIONS and name not in registry.architectures[self.architecture].options:
             return False
         if name in FOLDER_OPTIONS and name not in registry.datasets[self.dataset].options:
@@ -239,6 +287,35 @@ def _faults(error: ValidationError) -> list[Fault]:
     return list(found.values())
 
 
+def _checked_own(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[InitErrorDetails]]:
+    """Return those of `values` that are settings of plug-ins, checked, and what is wrong with them and unknown."""
+    look_up_paths(values)
+    own, wrong = {}, list[InitErrorDetails]()
+    for name, value in values.items():
+        if name in Settings.model_fields:
+            continue
+        if not is_setting(name):
+            wrong.append(InitErrorDetails(type="extra_forbidden", loc=(name,), input=value))
+            continue
+        try:
+            own[name] = adapter_of(name).validate_python(_plain(name, value))
+        except ValidationError as error:
+            wrong += [_again(detail, (name,)) for detail in error.errors()]
+    return own, wrong
+
+
+def _again(detail: Any, within: tuple[str, ...] = ()) -> InitErrorDetails:
+    """Return an error of pydantic's in the form in which it can be raised once more."""
+    kind = (
+        PydanticCustomError("lab", "{message}", {"message": detail["msg"]})
+        if detail["type"] == "lab"
+        else detail["type"]
+    )
+    return InitErrorDetails(
+        type=kind, loc=(*within, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {})
+    )
+
+
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
@@ -248,6 +325,14 @@ def _show(value: Any) -> str:
 def _defaults() -> dict[str, Any]:
     """Return every resolved setting of a trial that sets nothing."""
     return TrialConfig().model_dump(mode="json")
+
+
+def _default(name: str) -> Any:
+    """Return the resolved default of a setting as JSON has it."""
+    if name in Settings.model_fields:
+        return _defaults()[name]
+    field = own_fields()[name]
+    return None if field.is_required() else adapter_of(name).dump_python(field.get_default(), mode="json")
 
 
 def _lookup(names: registry.Registry, name: str) -> str:

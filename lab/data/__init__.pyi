@@ -1,5 +1,7 @@
-from .augment import Augmentation as Augmentation
-from .augment import build_augmentations as build_augmentations
+from .augment.building import Augmentation as Augmentation
+from .augment.building import LabelledMixing as LabelledMixing
+from .augment.building import build_augmentations as build_augmentations
+from .augment.building import build_mixing as build_mixing
 from .base import DataInfo as DataInfo
 from .base import Dataset as Dataset
 from .base import MemorySplit as MemorySplit
@@ -8,6 +10,8 @@ from .base import Source as Source
 from .base import Split as Split
 from .base import images_at as images_at
 from .base import make_split as make_split
+from .batches import balanced_order as balanced_order
+from .batches import batch_sizes as batch_sizes
 from .batches import count_batches as count_batches
 from .batches import epoch_batches as epoch_batches
 from .batches import normalise as normalise

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lab.data.augment import Augmentation
+from lab.data.augment.building import Augmentation, LabelledMixing
 from lab.data.base import Split
 
-__all__ = ["count_batches", "epoch_batches", "normalise", "shuffled_order"]
+__all__ = ["balanced_order", "batch_sizes", "count_batches", "epoch_batches", "normalise", "shuffled_order"]
 
 
 def epoch_batches(
@@ -22,10 +22,11 @@ def epoch_batches(
     order: Tensor | None = None,
     only: Sequence[int] | None = None,
     augment: Sequence[Augmentation] = (),
+    mix: LabelledMixing | None = None,
     augment_generator: torch.Generator | None = None,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images, normalised float32 [B, C, H, W], and labels [B]; each image once per epoch.
+    """Yield images, normalised float32 [B, C, H, W], and labels, int64 [B], or float [B, classes] if they are mixed.
 
     Args:
         split: everything happens on its device.
@@ -33,16 +34,17 @@ def epoch_batches(
             the previous batch, because batch normalisation cannot train on one image.
         mean: per channel [C], for pixels from 0 to 1.
         std: per channel [C], like `mean`.
-        order: of the images, int64 [N], from `shuffled_order`; None keeps the split's.
+        order: of the images, int64 [N], from `shuffled_order` or `balanced_order`; None keeps the split's.
         only: numbers of the batches to yield, from 0, in this order; all if None.
         augment: augmentations, applied in order.
+        mix: mixes images and labels at last.
         augment_generator: the CPU generator they draw from.
         memory_format: of the images in memory.
 
     Raises:
-        ValueError: `augment` has no generator, `order` has another length, or there is no such batch.
+        ValueError: augmentation has no generator, `order` has another length, or there is no such batch.
     """
-    if augment and augment_generator is None:
+    if (augment or mix) and augment_generator is None:
         raise ValueError("augment needs an augment_generator")
     if order is not None and len(order) != len(split):
         raise ValueError(f"order must have one place for each of {len(split)} images, but has {len(order)}")
@@ -53,7 +55,10 @@ def epoch_batches(
     for images, labels in split.batches(bounds, order):
         for step in augment:
             images = step(images, augment_generator)  # type: ignore[arg-type]  # not None: checked above
-        yield _apply(images, affine, memory_format), labels
+        images = _apply(images, affine, memory_format)
+        if mix is not None:
+            images, labels = mix(images, labels, augment_generator)  # type: ignore[arg-type]
+        yield images, labels
 
 
 def shuffled_order(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -64,9 +69,38 @@ def shuffled_order(count: int, generator: torch.Generator, device: torch.device)
     return torch.randperm(count, generator=generator).to(device)
 
 
+def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return as many images as there are, drawn with replacement: each class equally likely, then each of its images.
+
+    Classes without images do not count. The probabilities are those of `torch.utils.data.WeightedRandomSampler` with
+    the inverse number of images of each class as weights.
+
+    Args:
+        labels: int64 [N], on any device; they are copied once per epoch.
+        generator: a CPU generator.
+
+    Returns:
+        int64 [N] on the device of the labels.
+    """
+    here = labels.cpu()
+    counts = torch.bincount(here)
+    by_class = here.argsort(stable=True)  # all images of class 0, then of class 1 ...
+    starts = counts.cumsum(0) - counts
+    present = counts.nonzero().flatten()
+    drawn = present[torch.randint(len(present), (len(here),), generator=generator)]  # a class for each place
+    # in double precision, so that large classes are drawn evenly
+    within = torch.rand(len(here), generator=generator, dtype=torch.float64) * counts[drawn]
+    return by_class[starts[drawn] + within.long()].to(labels.device)
+
+
 def count_batches(images: int, batch_size: int, *, shuffled: bool = True) -> int:
     """Return how many batches `epoch_batches` makes of this many images."""
     return sum(1 for _ in _bounds(images, batch_size, shuffled))
+
+
+def batch_sizes(images: int, batch_size: int, *, shuffled: bool = True) -> list[int]:
+    """Return how many images each batch has that `epoch_batches` makes of this many."""
+    return [stop - start for start, stop in _bounds(images, batch_size, shuffled)]
 
 
 def normalise(

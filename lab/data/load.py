@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lab import data, registry
 from lab.config import TrialConfig
-from lab.data.augment import augmentation_faults
+from lab.data.augment.building import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.division import divide, own_val_and_folds
 from lab.data.inputs import inputs_note, takes_over, weights_inputs, weights_scale, with_weights_size
@@ -111,8 +111,8 @@ def settled(config: TrialConfig) -> TrialConfig:
 
 def data_settings(config: TrialConfig) -> tuple[object, ...]:
     """Return the values that decide what is read from the data folder; how it is split comes later."""
-    options = registry.datasets[config.dataset].options
-    return config.dataset, config.classes, *(getattr(config, name) for name in options)
+    settings = registry.datasets[config.dataset].arguments(config)
+    return config.dataset, config.classes, *settings.values()
 
 
 def identified(config: TrialConfig) -> TrialConfig:
@@ -182,6 +182,7 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
         *(config.val_fraction, config.test_fraction, config.folds, config.fold, config.split_seed),
         *(config.train_samples, config.input_scale, str(device)),
         weights_inputs(config) if config.input_scale == "weights" else None,
+        config.code_digest,
     )
     with _lock:
         if key in _cache:

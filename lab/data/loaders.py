@@ -80,6 +80,7 @@ class Loaders:
     def __init__(self, decoder: Decodes) -> None:
         self.decoder = decoder
         self._idle: list[_Loader] = []
+        self._context = child_context(_PRELOADED)  # gets ready while this process goes on
 
     def load(self, batches: Batches, *, pinned: bool) -> Iterator[Tensor]:
         """Yield the images of each batch, uint8 [B, H, W, C], in order.
@@ -110,7 +111,7 @@ class Loaders:
     def _take(self, pinned: bool) -> _Loader:
         if self._idle and self._idle[-1].pinned != pinned:
             self._idle.clear()
-        return self._idle.pop() if self._idle else _Loader(self.decoder, pinned)
+        return self._idle.pop() if self._idle else _Loader(self.decoder, pinned, self._context)
 
 
 class _KilledError(Exception):
@@ -120,24 +121,22 @@ class _KilledError(Exception):
 class _Loader:
     """A `DataLoader` whose processes outlive an epoch."""
 
-    def __init__(self, decoder: Decodes, pinned: bool) -> None:
+    def __init__(self, decoder: Decodes, pinned: bool, context: Any) -> None:
         self.pinned = pinned
         self.is_alive = True
         self._plan = _Plan()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it finds more processes than cores excessive
-            self._loader: DataLoader[Any] = DataLoader(
-                _Images(decoder),  # type: ignore[arg-type]  # `__getitems__` is all that is called
-                batch_sampler=self._plan,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # its argument is what `__getitems__` returns
-                num_workers=min(share_of_cores(), _MOST),
-                prefetch_factor=_AHEAD,
-                persistent_workers=True,
-                pin_memory=pinned,
-                worker_init_fn=_begin,
-                multiprocessing_context=child_context(_PRELOADED),
-                generator=torch.Generator(),  # otherwise it draws from torch's own, and training changes
-            )
+        self._loader: DataLoader[Any] = DataLoader(
+            _Images(decoder),  # type: ignore[arg-type]  # `__getitems__` is all that is called
+            batch_sampler=self._plan,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # its argument is what `__getitems__` returns
+            num_workers=min(share_of_cores(), _MOST),
+            prefetch_factor=_AHEAD,
+            persistent_workers=True,
+            pin_memory=pinned,
+            worker_init_fn=_begin,
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # otherwise it draws from torch's own, and training changes
+        )
 
     def load(self, batches: Iterable[list[int]]) -> Iterator[Tensor]:
         """Yield the images of each batch; what an earlier call has left undone is forgotten."""

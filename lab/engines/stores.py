@@ -24,7 +24,8 @@ class Stores:
 
     `journal_dir` is on a local disk and holds what was logged until the tracking store has acknowledged it. Relative
     paths start from the directory that is current when they are given; `~` and `$NAME` mean what they mean in a shell.
-    `server_file` is the one of the `lab serve` whose stores these are, if any.
+    `server_file` is the one of the `lab serve` whose stores these are, if any. `allow_code` is whether workers may run
+    the code that studies bring along.
 
     Raises:
         ConfigError: a path begins with an unknown home folder or variable.
@@ -36,12 +37,18 @@ class Stores:
     checkpoint_dir: Path = Path(".lab/checkpoints")
     journal_dir: Path = Path(".lab/journal")
     server_file: Path | None = None
+    allow_code: bool = True
 
     def __post_init__(self) -> None:
         for name in ("storage", "tracking_uri"):
             object.__setattr__(self, name, absolute_address(getattr(self, name)))
         for name in ("artifact_dir", "checkpoint_dir", "journal_dir"):
             object.__setattr__(self, name, absolute_path(getattr(self, name)))
+
+    @property
+    def are_own(self) -> bool:
+        """Whether the studies are those of one's own folder: in a file, or of its `lab serve`."""
+        return self.server_file is not None or self.storage.startswith("sqlite")
 
     def for_worker(self, study: str, *, alone: bool = True, only_alone: bool = False) -> WorkerSettings:
         """Return the settings of a worker of `study`; see `WorkerSettings` for `alone` and `only_alone`."""
@@ -54,6 +61,7 @@ class Stores:
             journal_dir=self.journal_dir,
             alone=alone,
             only_alone=only_alone,
+            allow_code=self.allow_code,
         )
 
 

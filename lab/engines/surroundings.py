@@ -61,7 +61,7 @@ def pickled_names() -> bytes:
             _pickle.dumps(addition)
         except Exception as error:  # whatever an object of the user's raises
             raise ConfigError(
-                f"{addition.kind} '{addition.name}' cannot be sent to worker processes: {error}. Define it in a "
+                f"{addition.kind} '{addition.entry.name}' cannot be sent to worker processes: {error}. Define it in a "
                 "separate module, and register it by its path, 'module:attribute'"
             ) from error
     pickled: bytes = _pickle.dumps(added)

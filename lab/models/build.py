@@ -38,6 +38,7 @@ _MODEL_FIELDS = (
     "dense_activation",
     "dropout",
     "freeze",
+    "code_digest",
 )
 _summaries: dict[tuple[object, ...], Summary] = {}
 
@@ -54,10 +55,23 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
         ConfigError: the settings do not fit the image size (names the layer), or `freeze` asks for more blocks
             than there are.
     """
-    model: nn.Module = registry.architectures[config.architecture].load()(config, shape, classes)
+    model = _build(config, shape, classes)
     initialize(model, config.init)
     freeze(model, config.freeze)
     return model
+
+
+def _build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    entry = registry.architectures[config.architecture]
+    if not entry.plain:
+        model: nn.Module = entry.load()(config, shape, classes)
+        return model
+    built = entry.load()(shape, classes, **entry.arguments(config))
+    if not isinstance(built, nn.Module):
+        raise ConfigError(
+            Fault(f"'{config.architecture}' must return an nn.Module, but got {built!r}", "architecture")
+        )
+    return built
 
 
 def skeleton(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -77,7 +91,7 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
         ConfigError: as `build_model`, or the model cannot take such images, gives no value per class, or has batch
             normalisation that cannot be trained with batches of one image.
     """
-    key = (*(getattr(config, name) for name in _MODEL_FIELDS), shape, classes)
+    key = (*(getattr(config, name) for name in _MODEL_FIELDS), *config.own_values(), shape, classes)
     if key not in _summaries:
         _summaries[key] = _summarize(config, shape, classes)
     summary = _summaries[key]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import yaml
 
 from lab import pictures
-from lab.config import TrialConfig
+from lab.config import TrialConfig, logged_name
 from lab.data import Dataset, images_at
 from lab.errors import printable
 from lab.models import summarize_config
@@ -65,6 +66,10 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     run.set_tags({Tag.OUTCOME: result.outcome})
     history = _columns(result.history)
     pictures.log_figure(run, "curves.png", lambda: pictures.curves(history, result.best_epoch))
+    chosen = [logged_name(name) for name in result.config.metrics]
+    if chosen:
+        draw = partial(pictures.metric_curves, history, chosen, result.best_epoch)
+        pictures.log_figure(run, "metrics.png", draw)
     if trainer.step_history:
         steps = trainer.step_history
         pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))

@@ -7,4 +7,5 @@ from .trial_figures import confusion_matrix as confusion_matrix
 from .trial_figures import curves as curves
 from .trial_figures import errors_per_class as errors_per_class
 from .trial_figures import iteration_curves as iteration_curves
+from .trial_figures import metric_curves as metric_curves
 from .trial_figures import most_confused as most_confused

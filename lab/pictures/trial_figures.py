@@ -22,7 +22,14 @@ from lab.wording import counted
 if TYPE_CHECKING:
     from lab.training.analysis import ConfusedPair, Example
 
-__all__ = ["confusion_matrix", "curves", "errors_per_class", "iteration_curves", "most_confused"]
+__all__ = [
+    "confusion_matrix",
+    "curves",
+    "errors_per_class",
+    "iteration_curves",
+    "metric_curves",
+    "most_confused",
+]
 
 _COLORS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 _MOST_NUMBERED = 20  # with more classes the counts are left out
@@ -50,6 +57,34 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
             _curve(axes, history.get(f"{split}_{metric}", ()), split, color, best_epoch)
         _mark_best(axes, best_epoch)
         _finish(axes, metric.capitalize(), x="epoch")
+    return figure
+
+
+def metric_curves(
+    history: Mapping[str, Sequence[float]], metrics: Sequence[str], best_epoch: int | None = None
+) -> Figure:
+    """Return each of the chosen metrics on the validation and the test images, by epoch, in a panel of its own.
+
+    Args:
+        history: `val_auroc`, `epoch_test_auroc`, … with a value for each epoch; NaN and infinities leave gaps.
+        metrics: their names, such as `auroc`.
+        best_epoch: the epoch, counted from 1, whose weights were kept; marked in all.
+    """
+    columns = min(len(metrics), 3)
+    rows = -(-len(metrics) // columns)
+    figure = new_figure(4.8 * columns, 3.4 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, metric in zip(panels, metrics, strict=False):
+        for split, name in (("val", "val"), ("test", "epoch_test")):
+            _curve(axes, history.get(f"{name}_{metric}", ()), split, _COLORS[split], best_epoch)
+        _mark_best(axes, best_epoch)
+        _finish(axes, metric, x="epoch")
+    for axes in panels[len(metrics) :]:
+        axes.set_visible(False)
+    height = 3.4 * rows
+    figure.subplots_adjust(
+        left=0.15 / columns, right=0.985, bottom=0.5 / height, top=1 - 0.34 / height, wspace=0.25, hspace=0.4
+    )
     return figure
 
 

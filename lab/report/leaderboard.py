@@ -1,8 +1,8 @@
 """The leaderboard of a study: its trials or its cells from best to worst, read from the tracker alone.
 
 Columns: rank (from 1), name, one for each parameter in which the trials differ (text), best_value, test_accuracy,
-best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto (whether it is on the Pareto front of test
-accuracy and size), outcome and run_id. Missing values are NA.
+test_NAME for each of the trials' `metrics`, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto
+(whether it is on the Pareto front of test accuracy and size), outcome and run_id. Missing values are NA.
 
 For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats (other seeds,
 other folds), without those that diverged unless all did; best_epoch and epochs are medians. ci95 (half of the mean's

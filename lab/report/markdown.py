@@ -13,7 +13,7 @@ from lab.report.durations import duration
 from lab.report.facts import facts
 from lab.report.repeats import compared
 from lab.report.results import Comparison, GridResults
-from lab.report.trials import ranked
+from lab.report.trials import chosen_metrics, ranked
 from lab.tracking.markup import code, literal
 
 __all__ = ["results_document"]
@@ -124,24 +124,29 @@ def _cells(results: GridResults) -> str:
     cells, names = results.cells, [dimension.name for dimension in results.grid.space.dimensions]
     varied = compared(names) or ["name"]
     repeated = len(results.runs) > len(cells)
+    chosen = chosen_metrics(results.runs)
     headings = (
         "",
         *varied,
         "test accuracy",
+        *(name.replace("test_", "test ", 1) for name in chosen),
         *(["n"] if repeated else []),
         "best epoch",
         "params",
         "time",
         "outcome",
     )
-    return _table(headings, (_cell(row, varied, repeated) for _, row in cells.iterrows()))
+    return _table(headings, (_cell(row, varied, chosen, repeated) for _, row in cells.iterrows()))
 
 
-def _cell(row: pd.Series[Any], varied: Sequence[str], repeated: bool) -> tuple[str, ...]:
+def _cell(
+    row: pd.Series[Any], varied: Sequence[str], chosen: Sequence[str], repeated: bool
+) -> tuple[str, ...]:
     return (
         str(row["rank"]),
         *(_MISSING if pd.isna(row[name]) else str(row[name]) for name in varied),
         _percent(row["test_accuracy"], row["test_ci95"]),
+        *(_MISSING if pd.isna(row[name]) else f"{row[name]:.4f}" for name in chosen),
         *((str(row["n"]),) if repeated else ()),
         _MISSING if pd.isna(row["best_epoch"]) else str(row["best_epoch"]),
         _MISSING if pd.isna(row["params"]) else f"{row['params']:,}",

@@ -59,7 +59,8 @@ class _Leaderboard:
     monitor: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        layouts = [self._table(columns) for columns in _layouts(list(map(str, self.frame.columns)))]
+        ranked_by = str(self.frame.attrs.get("metric", ""))
+        layouts = [self._table(shown) for shown in _layouts(list(map(str, self.frame.columns)), ranked_by)]
         unbound = options.update(width=10_000, max_width=10_000)
         fitting = (t for t in layouts if console.measure(t, options=unbound).maximum <= options.max_width)
         yield next(fitting, layouts[-1])
@@ -118,10 +119,11 @@ def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None
     return table
 
 
-def _layouts(columns: list[str]) -> Iterator[list[str]]:
+def _layouts(columns: list[str], ranked_by: str) -> Iterator[list[str]]:
     """Yield the columns to show, from the widest table to the narrowest."""
     varied = _varied(columns)
-    spare = [name for name in _SPARE if name in columns and name not in varied]
+    chosen = [name for name in columns if name.startswith("test_") and name not in (*_HEADINGS, ranked_by)]
+    spare = [name for name in (*_SPARE, *chosen) if name in columns and name not in varied]
     # the varied parameters tell the same as the name, each in a column of its own
     for hidden in (["name"], varied) if varied else ([],):
         for dropped in range(len(spare) + 1):

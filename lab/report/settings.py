@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.config import Dimension, Grid, TrialConfig, as_text, parse_grid, parse_value
+from lab.config import Dimension, Grid, as_text, parse_grid, parse_value, setting_names
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import LabError
 from lab.report.repeats import compared
@@ -85,7 +85,7 @@ def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str,
     is compared, because the same data is in another place on another machine.
     """
     from_data = _OF_THE_DATA - expected.keys()
-    known = params.keys() & TrialConfig.model_fields.keys() - NOT_IDENTITY - from_data
+    known = params.keys() & set(setting_names()) - NOT_IDENTITY - from_data
     different = {name: params[name] for name in sorted(known) if params[name] != expected.get(name, "")}
     if "data_dir" in different:
         folder = Path(different.pop("data_dir")).name
@@ -97,9 +97,7 @@ def differing(runs: pd.DataFrame, varied: Sequence[str]) -> list[str]:
     """Return the settings, apart from `varied`, in which runs with the same values of `varied` differ."""
     keys = [f"params.{name}" for name in compared(varied) if f"params.{name}" in runs]
     groups = runs.groupby(keys, dropna=False).ngroup() if keys else pd.Series(0, index=runs.index)
-    settings = [
-        name for name in TrialConfig.model_fields if name not in NOT_IDENTITY and f"params.{name}" in runs
-    ]
+    settings = [name for name in setting_names() if name not in NOT_IDENTITY and f"params.{name}" in runs]
     return [
         name
         for name in settings

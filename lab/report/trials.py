@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from lab.config import as_text, logged_name
 from lab.report.statistics import pareto_front
 from lab.tracking.tags import Tag
 from lab.training import rank
 
-__all__ = ["COUNTS", "MEANS", "ranked", "trial_frame"]
+__all__ = ["COUNTS", "MEANS", "chosen_metrics", "ranked", "trial_frame"]
 
 #: Columns of which the repeats of a cell are averaged, and those of which the median is taken.
 MEANS = ("best_value", "test_accuracy", "seconds")
@@ -29,7 +30,8 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
     Returns:
         The columns of `leaderboard`, except rank and pareto.
     """
-    names = dict.fromkeys((*varied, "best_value", "test_accuracy", metric, *COUNTS, "seconds"))
+    tested = chosen_metrics(runs)
+    names = dict.fromkeys((*varied, "best_value", "test_accuracy", *tested, metric, *COUNTS, "seconds"))
     names.pop("accuracy_per_million_params", None)
     columns: dict[str, pd.Series[Any]] = {"name": runs["name"]}
     for name in names:
@@ -40,6 +42,13 @@ def trial_frame(runs: pd.DataFrame, varied: Sequence[str], metric: str) -> pd.Da
     columns["outcome"] = _column(runs, f"tags.{Tag.OUTCOME}")
     columns["run_id"] = runs["run_id"]
     return pd.DataFrame(columns)
+
+
+def chosen_metrics(runs: pd.DataFrame) -> list[str]:
+    """Return what `runs` log on the test split because of their setting `metrics`: `test_auroc`."""
+    texts = _column(runs, "params.metrics").dropna().unique()
+    names = {name for text in texts for name in str(text).split(",") if name != as_text(())}
+    return sorted(f"test_{logged_name(name)}" for name in names)
 
 
 def ranked(frame: pd.DataFrame, metric: str, descending: bool) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from lab.study.earlier import Earlier, identifier
 from lab.study.origins import check_origin, trained_configs
 from lab.study.record import State
 from lab.study.search.methods import check_search
+from lab.training import check_installed
 
 __all__ = ["Cell", "PlanSummary", "PlannedCell", "compare", "feasible_cells", "plan"]
 
@@ -102,6 +103,7 @@ def plan(
     Raises:
         ConfigError: a grid file that this one needs is missing or wrong.
         DataError: an image folder cannot be read.
+        LabError: a package that a cell needs is not installed.
     """
     seen: dict[str, int] = {}
     trained, identify = trained_configs(load_needs(grid)), identifier()
@@ -129,6 +131,7 @@ def _check(
         return PlannedCell(index, label, point, None, None, reason)
     try:
         config = settled(grid.config(point))
+        check_installed(config)
         info = describe(config)
         config = with_digest(identify(config))
         summary = summarize_config(config, info.shape, len(info.classes))

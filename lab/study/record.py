@@ -42,6 +42,7 @@ class StudyKey:
         "began"  # when the budget's clock began: the first claim since the study was submitted or resumed
     )
     CANCELLED: Final = "cancelled"
+    CODE: Final = "code"  # the plug-ins of its trials: their text, or their package and its version
     CONCLUDED: Final = "concluded"
     DATA_DIGESTS: Final = (
         "data_digests"  # by cell hash: of cells without one, the digest they turned out to have
@@ -110,6 +111,7 @@ _DIED = "its process died every time it was tried"
 _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.BEGAN: (int, float),
     StudyKey.CANCELLED: (bool,),
+    StudyKey.CODE: (list,),
     StudyKey.CONCLUDED: (bool,),
     StudyKey.DATA_DIGESTS: (dict,),
     StudyKey.ENGINE: (dict,),
@@ -191,6 +193,7 @@ class StudyRecord:
         objectives: metrics that a search optimizes.
         max_retries: how often a trial is requeued after its worker died, before it fails.
         cancelled: whether nothing of it may be claimed until it is resumed.
+        code: the plug-ins of its trials, from `lab.plugins.records`.
         concluded: whether its leaderboard is made and its run has ended.
         planned: hashes of the cells that its grid file named last; of a search none.
         search: the grid file of a search.
@@ -215,6 +218,7 @@ class StudyRecord:
     objectives: tuple[str, ...] = ()
     max_retries: int = _MAX_RETRIES
     cancelled: bool = False
+    code: tuple[Mapping[str, Any], ...] = ()
     concluded: bool = True  # earlier versions do not say; nothing is left to do
     planned: tuple[str, ...] = ()
     search: Mapping[str, Any] | None = None
@@ -249,6 +253,7 @@ class StudyRecord:
             objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
             cancelled=found.get(StudyKey.CANCELLED, False),
+            code=tuple(found.get(StudyKey.CODE, ())),
             concluded=found.get(StudyKey.CONCLUDED, True),
             planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),
             search=search or None,

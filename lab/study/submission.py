@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lab.config import Grid, TrialConfig, load_needs
+from lab.config import Grid, TrialConfig, load_needs, logged_name
 from lab.errors import StudyError, TrackingError
+from lab.study.code import end_outdated, keep_code
 from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, keep_to_images
 from lab.study.lock import locked
@@ -84,7 +85,8 @@ def submit(
     if isinstance(opened, Submission):
         return opened
     queue, run, newest, last = opened
-    if end_stale(queue, tracker):
+    keep_code(queue, (cell.config for cell in cells))
+    if end_stale(queue, tracker) + end_outdated(queue):
         newest = queue.newest()
     earlier = Earlier(queue, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
@@ -155,6 +157,7 @@ def _open(
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
             keep_to_images(queue, (cell.config for cell in cells))
+            keep_code(queue, (cell.config for cell in cells), search=True)
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
             queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
@@ -248,7 +251,13 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
     experiment = tracker.experiment(grid.name)
     known = tracker.find_runs(experiment, tags)
     varied = [dimension.name for dimension in grid.space.dimensions]
-    tracker.present(experiment, description=grid.description, varied=varied, descending=config.mode == "max")
+    tracker.present(
+        experiment,
+        description=grid.description,
+        varied=varied,
+        descending=config.mode == "max",
+        metrics=[logged_name(name) for name in config.metrics],
+    )
     tags |= {
         Tag.DIRECTION: _direction(config),
         Tag.MONITOR: config.monitor,

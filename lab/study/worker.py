@@ -16,6 +16,7 @@ from lab.data import check_data, load_data
 from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective import Placement, TrialResult, train
+from lab.study.code import own_code
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.forecast import Forecast
 from lab.study.liveness import worker_name
@@ -50,6 +51,7 @@ class WorkerSettings:
         alone: whether this worker has its GPU to itself. If not, a trial that runs out of memory is put back, to be
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
+        allow_code: whether the code that a study brings along may run here.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
         node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
             its trials.
@@ -63,6 +65,7 @@ class WorkerSettings:
     journal_dir: Path | None = None
     alone: bool = True
     only_alone: bool = False
+    allow_code: bool = True
     until: float | None = None
     node: str = ""
 
@@ -88,9 +91,10 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         fault = queue.record().fault
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
-        search = StudySearch(queue, should_stop)
-        for claim in _claims(queue, search, settings, should_stop):
-            _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
+        with own_code(queue, allowed=settings.allow_code):
+            search = StudySearch(queue, should_stop)
+            for claim in _claims(queue, search, settings, should_stop):
+                _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
     except LabError as error:
         emit(settings.failed(error))
     finally:

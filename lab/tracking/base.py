@@ -134,7 +134,13 @@ class Tracker(Protocol):
         """Return the name of the experiment with this id, None if there is none; a deleted one still has its name."""
 
     def present(
-        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+        self,
+        experiment: str,
+        *,
+        description: str,
+        varied: Sequence[str],
+        descending: bool = True,
+        metrics: Sequence[str] = (),
     ) -> None:
         """Arrange how the MLflow UI shows the experiment of a study.
 
@@ -146,6 +152,7 @@ class Tracker(Protocol):
             description: Markdown; may be empty.
             varied: the params that differ between the trials.
             descending: whether the highest `best_value` is the best.
+            metrics: those that the trials log in addition to loss and accuracy, such as `auroc`.
         """
 
     def open_run(

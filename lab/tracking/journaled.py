@@ -95,10 +95,18 @@ class JournaledTracker:
             raise
 
     def present(
-        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+        self,
+        experiment: str,
+        *,
+        description: str,
+        varied: Sequence[str],
+        descending: bool = True,
+        metrics: Sequence[str] = (),
     ) -> None:
         """Arrange how the MLflow UI shows the experiment of a study: see `Tracker.present`."""
-        self.inner.present(experiment, description=description, varied=varied, descending=descending)
+        self.inner.present(
+            experiment, description=description, varied=varied, descending=descending, metrics=metrics
+        )
 
     def open_run(
         self,

@@ -198,7 +198,13 @@ class MemoryTracker:
         self._stored(run_id).deleted = True
 
     def present(
-        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+        self,
+        experiment: str,
+        *,
+        description: str,
+        varied: Sequence[str],
+        descending: bool = True,
+        metrics: Sequence[str] = (),
     ) -> None:
         """Keep how the experiment is to be shown."""
         with self._lock:
@@ -207,6 +213,7 @@ class MemoryTracker:
                 "description": known or description,
                 "varied": tuple(varied),
                 "descending": descending,
+                "metrics": tuple(metrics),
             }
 
     def open_run(

@@ -137,12 +137,19 @@ class MlflowTracker:
                 return None
 
     def present(
-        self, experiment: str, *, description: str, varied: Sequence[str], descending: bool = True
+        self,
+        experiment: str,
+        *,
+        description: str,
+        varied: Sequence[str],
+        descending: bool = True,
+        metrics: Sequence[str] = (),
     ) -> None:
         """Arrange how the MLflow UI shows the experiment of a study: see `Tracker.present`."""
         with self._doing(f"describing the experiment {experiment}"):
             found = self._client.get_experiment(experiment)
-            wanted = dict([view_tag(varied, descending=descending, created=found.creation_time or 0)])
+            created = found.creation_time or 0
+            wanted = dict([view_tag(varied, descending=descending, created=created, metrics=metrics)])
             if description and not found.tags.get(Tag.NOTE):
                 wanted[Tag.NOTE] = description
             for key, value in wanted.items():

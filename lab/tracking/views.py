@@ -43,17 +43,22 @@ def run_page(experiment: str, run_id: str) -> str:
     return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning&workspace=default"
 
 
-def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[str, str]:
+def view_tag(
+    varied: Sequence[str], *, descending: bool, created: int, metrics: Sequence[str] = ()
+) -> tuple[str, str]:
     """Return the name and value of the tag that holds the view of a study's trials, best first.
 
     Args:
         varied: the parameters that the study varies; they are the first columns.
         descending: whether the highest `best_value` is the best.
         created: when the view was created, in milliseconds since 1970.
+        metrics: those that the trials log in addition to loss and accuracy, such as `auroc`.
     """
+    measured = {"best_value": _METRICS["best_value"], "test_accuracy": _METRICS["test_accuracy"]}
+    measured |= {f"test_{name}": 110 for name in metrics} | _METRICS
     widths = {
         **{f"params.`{name}`": 90 for name in varied},
-        **{f"metrics.`{name}`": width for name, width in _METRICS.items()},
+        **{f"metrics.`{name}`": width for name, width in measured.items()},
         f"tags.`{Tag.OUTCOME}`": 120,
     }
     columns = list(widths)
@@ -68,7 +73,7 @@ def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[
         "selectedColumns": columns,
         "columnOrder": columns,
         "columnWidths": widths,
-        "compareRunCharts": _charts(varied),
+        "compareRunCharts": _charts(varied, metrics),
         "compareRunSections": [
             {"uuid": section["name"], "display": True, "isReordered": False, **section}
             for section in _SECTIONS
@@ -78,7 +83,7 @@ def view_tag(varied: Sequence[str], *, descending: bool, created: int) -> tuple[
     return f"mlflow.sharedViewState.{_KEY}", json.dumps(view)
 
 
-def _charts(varied: Sequence[str]) -> list[dict[str, Any]]:
+def _charts(varied: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
     parallel = {"selectedParams": list(varied), "selectedMetrics": ["best_value"], "showAllRuns": True}
     size = {
         "xaxis": {"key": "params", "type": "METRIC"},
@@ -87,7 +92,7 @@ def _charts(varied: Sequence[str]) -> list[dict[str, Any]]:
     }
     return [
         *([_chart("PARALLEL", "all trials", parallel)] if varied else []),
-        *(_chart("LINE", name, _line(name)) for name in _CURVES),
+        *(_chart("LINE", name, _line(name)) for name in (*_CURVES, *(f"val_{metric}" for metric in metrics))),
         _chart("BAR", "best_value", {"metricKey": "best_value"}),
         _chart("SCATTER", "size", size),
     ]

@@ -15,6 +15,7 @@ from .loop import EpochResult as EpochResult
 from .loop import Trainer as Trainer
 from .metrics import Metrics as Metrics
 from .metrics import build_metrics as build_metrics
+from .metrics import check_installed as check_installed
 from .metrics import require_torchmetrics as require_torchmetrics
 from .outcome import Interrupted as Interrupted
 from .outcome import Outcome as Outcome

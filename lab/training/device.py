@@ -20,7 +20,7 @@ def resolve_device(config: TrialConfig) -> torch.device:
     """Return the device that `config.device` means here; `auto` means CUDA if available, else the CPU.
 
     Raises:
-        ConfigError: there is no such device here, or it does not support the config's precision.
+        ConfigError: there is no such device here, or it does not support the config's precision or `compile`.
     """
     name = config.device
     if name == "auto":
@@ -33,9 +33,17 @@ def resolve_device(config: TrialConfig) -> torch.device:
         raise ConfigError(
             Fault(f"'{config.device}' cannot be used here ({reason}); use auto or cpu", "device")
         ) from None
-    if config.precision == "bf16" and not _computes_bf16(device):
-        raise ConfigError(Fault(f"bf16 is not supported on {device}; use precision=fp32", "precision"))
+    if config.precision != "fp32" and not _computes(config.precision, device):
+        raise ConfigError(
+            Fault(f"{config.precision} is not supported on {device}; use precision=fp32", "precision")
+        )
+    if config.compile and (reason := _why_not_compiled(device)):
+        raise ConfigError(Fault(f"torch.compile does not work here ({reason}); use compile=false", "compile"))
     return device
+
+
+def _computes(precision: str, device: torch.device) -> bool:
+    return device.type in ("cpu", "cuda") and (precision != "bf16" or _computes_bf16(device))
 
 
 def _computes_bf16(device: torch.device) -> bool:
@@ -44,11 +52,22 @@ def _computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+@functools.cache
+def _why_not_compiled(device: torch.device) -> str:
+    """Return why nothing can be compiled for `device`, such as a missing C++ compiler; empty if something can."""
+    try:
+        torch.compile(lambda number: number + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # noqa: BLE001  # torch raises anything, and wraps what its compilers raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0] if lines else type(error).__name__
+    return ""
+
+
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[object]:
     """Return the context that the forward pass runs in."""
-    if config.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    if config.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float16)
 
 
 def cores() -> int:

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from lab.config import TrialConfig
-from lab.data import Dataset, build_augmentations, count_batches, epoch_batches, shuffled_order
+from lab.data import (
+    Dataset,
+    balanced_order,
+    batch_sizes,
+    build_augmentations,
+    build_mixing,
+    epoch_batches,
+    shuffled_order,
+)
+from lab.training.accumulation import count_steps, parts
 from lab.training.device import keep_freed_memory, resolve_device, use_threads
 from lab.training.evaluate import evaluate
 from lab.training.learner import Learner
@@ -89,8 +98,10 @@ class Trainer:
         self._augment = torch.Generator().manual_seed(seeds[2])
         self._learner = Learner(config, dataset, self.device)
         self._augmentations = build_augmentations(config)
-        self._steps_per_epoch = count_batches(len(dataset.train), config.batch_size)
-        self._schedule = build_schedule(config, self._learner.optimizer, self._steps_per_epoch)
+        self._mix = build_mixing(config, len(dataset.classes))
+        self._sizes = batch_sizes(len(dataset.train), config.batch_size)
+        optimizer_steps = count_steps(len(self._sizes), config.accumulate)
+        self._schedule = build_schedule(config, self._learner.optimizer, optimizer_steps)
         self.patience = Patience(config.mode, config.patience, config.min_delta)
         self._best_weights: dict[str, Tensor] | None = None
         self._under_way: UnderWay | None = None
@@ -134,7 +145,7 @@ class Trainer:
             monitored = metrics.get(self.config.monitor, math.nan)  # a chosen metric may have no value
             improved = self.patience.update(self.epoch + 1, monitored)
             if improved:
-                self._best_weights = {n: v.detach().clone() for n, v in self.model.state_dict().items()}
+                self._best_weights = {n: v.detach().clone() for n, v in self._learner.kept.items()}
             self._schedule.after_epoch(metrics)
             yield self._record(metrics, steps, improved=improved)
         if self.diverged_step is None and self._exploded() and self._learnt_nothing():
@@ -154,7 +165,7 @@ class Trainer:
 
     @property
     def model(self) -> nn.Module:
-        """The model that is trained."""
+        """The model that is trained; after `restore_best`, with the weights to keep."""
         return self._learner.model
 
     @property
@@ -206,7 +217,7 @@ class Trainer:
             "losses": (self._first_loss, *self._peak),
             **self._learner.state_dict(),
             "best_weights": self._best_weights,
-            "schedule": self._schedule.scheduler.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "patience": self.patience.state_dict(),
             "order": self._order.get_state(),
             "augment": self._augment.get_state(),
@@ -225,13 +236,15 @@ class Trainer:
         check_state(
             state,
             learner=self._learner.state_dict(),
-            schedule=self._schedule.scheduler.state_dict(),
+            schedule=self._schedule.state_dict(),
+            between=self._is_between(state.get("step")),
         )
         saved = state["under_way"]
         under_way = saved and UnderWay.of(
             saved,
             images=len(self.dataset.train),
-            steps=self._steps_per_epoch,
+            steps=len(self._sizes),
+            repeats=self.config.sampler == "balanced",
             device=self.device,
         )
         self.history = list(state["history"])
@@ -242,7 +255,7 @@ class Trainer:
         self._learner.load_state_dict(state)
         best = state["best_weights"]
         self._best_weights = None if best is None else {n: v.to(self.device) for n, v in best.items()}
-        self._schedule.scheduler.load_state_dict(state["schedule"])
+        self._schedule.load_state_dict(state["schedule"])
         self.patience.load_state_dict(state["patience"])
         self._order.set_state(state["order"])
         self._augment.set_state(state["augment"])
@@ -251,26 +264,45 @@ class Trainer:
             torch.cuda.set_rng_state(state["cuda"], self.device)
         self._under_way = under_way or None
 
+    def _is_between(self, step: Any) -> bool:
+        """Whether an optimizer step lacks some of its batches after this many of an epoch."""
+        return type(step) is int and step % self.config.accumulate != 0 and step < len(self._sizes)
+
     def _begin(self) -> UnderWay:
         return UnderWay(
-            shuffled_order(len(self.dataset.train), self._order, self.device),
-            Sums.of(self._steps_per_epoch, self.device),
+            self._draw_order(),
+            Sums.of(len(self._sizes), self.device),
             self._learner.lr,
         )
+
+    def _draw_order(self) -> Tensor:
+        if self.config.sampler == "balanced":
+            return balanced_order(self.dataset.train.labels, self._order)
+        return shuffled_order(len(self.dataset.train), self._order, self.device)
 
     def _train_on(self, epoch: UnderWay, keep: Callable[[], object]) -> None:
         """Train on the remaining batches of an epoch."""
         every = self.config.checkpoint_every_n_steps
-        for _ in self._steps(epoch.order, epoch.sums, list(range(epoch.sums.steps, self._steps_per_epoch))):
-            self._schedule.after_step()
-            if every and epoch.sums.steps % every == 0 and epoch.sums.steps < self._steps_per_epoch:
+        for stepped in self._steps(epoch.order, epoch.sums, list(range(len(self._sizes)))):
+            if stepped:
+                self._schedule.after_step()
+            if every and epoch.sums.steps % every == 0 and epoch.sums.steps < len(self._sizes):
                 keep()
 
-    def _steps(self, order: Tensor, sums: Sums, batches: list[int]) -> Iterator[None]:
-        """Train on these batches, by number, of an epoch in `order`; yield after each, until a loss is not finite."""
+    def _steps(self, order: Tensor, sums: Sums, batches: list[int]) -> Iterator[bool]:
+        """Train on these batches of an epoch in `order` that `sums` lacks, until a loss is not finite.
+
+        Yields after each batch whether it completed an optimizer step.
+
+        Args:
+            order: of the images, int64 [N].
+            sums: of these batches; those that it has are done.
+            batches: by number, all of them.
+        """
         self._learner.begin()
         look_every = _LOOK_EVERY.get(self.device.type, _LOOK_EVERY_OTHERWISE)
-        found = self._batches(order, batches)
+        each = parts([self._sizes[number] for number in batches], self.config.accumulate)
+        found = self._batches(order, batches[sums.steps :])
         while True:
             if self._should_stop():  # before making a batch, which draws from the augmentations' generator
                 raise Interrupted
@@ -278,11 +310,12 @@ class Trainer:
             if batch is None:
                 return
             images, labels = batch
-            loss, logits = self._learner.learn(images, labels)
+            part = each[sums.steps]
+            loss, logits = self._learner.learn(images, labels, part)
             sums.add(loss, logits, labels)
             if sums.steps % look_every == 0 and not math.isfinite(loss.item()):
                 return
-            yield
+            yield part.last
 
     def _mine(self, order: Tensor, sums: Sums) -> dict[str, float]:
         """From the configured epoch on, train again on the batches with the highest loss; return its metrics.
@@ -309,7 +342,7 @@ class Trainer:
         """Return the metrics by iteration, if the config asks for them."""
         if self.config.log_every_n_steps is None:
             return {}
-        before = self.epoch * self._steps_per_epoch
+        before = self.epoch * len(self._sizes)
         windows = sums.windows(self.config.log_every_n_steps, finite)
         return {before + step: metrics for step, metrics in windows.items()}
 
@@ -322,6 +355,7 @@ class Trainer:
             order=order,
             only=only,
             augment=self._augmentations,
+            mix=self._mix,
             augment_generator=self._augment,
         )
 
@@ -332,7 +366,8 @@ class Trainer:
         metrics: dict[str, float] = {}
         for name, split in splits.items():
             if split is not None:
-                result = evaluate(self.model, split, self.dataset, self.config, metrics=self.metrics)
+                evaluated = self._learner.evaluated
+                result = evaluate(evaluated, split, self.dataset, self.config, metrics=self.metrics)
                 metrics |= {f"{name}_loss": result.loss, f"{name}_accuracy": result.accuracy}
                 metrics |= {f"{name}_{metric}": value for metric, value in result.metrics.items()}
         return metrics
@@ -352,11 +387,11 @@ class Trainer:
             self._first_loss = sums.losses[0].item()
         step, loss = sums.peak(finite)
         if loss > self._peak[1]:
-            self._peak = (self.epoch * self._steps_per_epoch + step, loss)
+            self._peak = (self.epoch * len(self._sizes) + step, loss)
 
     def _diverge(self, steps: int) -> None:
         """Record the step, counted from 1 over all epochs, whose loss was not finite."""
-        self.diverged_step = self.epoch * self._steps_per_epoch + steps + 1
+        self.diverged_step = self.epoch * len(self._sizes) + steps + 1
 
     def _exploded(self) -> bool:
         return self._peak[1] > _EXPLODED * self._first_loss
@@ -366,5 +401,8 @@ class Trainer:
         if split is None:
             name, split = ("train_accuracy", self.dataset.train)
         best = max((metrics[name] for metrics in self.history if name in metrics), default=0.0)
-        majority = torch.bincount(split.labels).max().item() / len(split)
+        counts = torch.bincount(split.labels)
+        majority = counts.max().item() / len(split)
+        if split is self.dataset.train and self.config.sampler == "balanced":
+            majority = 1 / int((counts > 0).sum())  # of what was drawn
         return at_chance(best, majority, len(split))

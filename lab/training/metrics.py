@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import math
 import warnings
@@ -21,7 +22,7 @@ from lab.extras import require
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["Metrics", "build_metrics", "require_torchmetrics"]
+__all__ = ["Metrics", "build_metrics", "check_installed", "require_torchmetrics"]
 
 # Probabilities that are kept before the metrics see them. One update with many images, not one per batch: many of
 # torchmetrics' updates make the host wait for the device, and each is dozens of small operations.
@@ -100,6 +101,16 @@ def require_torchmetrics() -> None:
     require("torchmetrics", "torchmetrics", "The setting `metrics`")
 
 
+def check_installed(config: TrialConfig) -> None:
+    """Check that there is what the metrics of `config` need, without importing it.
+
+    Raises:
+        LabError: torchmetrics is not installed.
+    """
+    if config.metrics and importlib.util.find_spec("torchmetrics") is None:
+        require_torchmetrics()
+
+
 def build_metrics(config: TrialConfig, classes: int, device: torch.device) -> Metrics | None:
     """Return the metrics of `config` for a number of classes, or None if it chooses none.
 
@@ -126,7 +137,7 @@ def _build(name: str, config: TrialConfig, classes: int) -> Metric:
 
     entry = registry.metrics[name]
     build = entry.load()
-    options: dict[str, Any] = {option: getattr(config, option) for option in entry.options}
+    options: dict[str, Any] = entry.arguments(config)
     taken = inspect.signature(build).parameters
     if "num_classes" in taken:
         options["num_classes"] = classes

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: torch's own, and when each is stepped."""
+"""Learning-rate schedules: torch's own, when each is stepped, and a warm-up before any of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from torch.optim import Optimizer, lr_scheduler
 from lab import registry
 from lab.config import TrialConfig, rises
 
-__all__ = ["Schedule", "build_schedule", "constant", "cosine", "exponential", "one_cycle", "plateau", "step"]
+__all__ = [
+    "Schedule",
+    "WarmedUp",
+    "build_schedule",
+    "constant",
+    "cosine",
+    "exponential",
+    "one_cycle",
+    "plateau",
+    "step",
+]
 
 
 class _Scheduler(Protocol):
@@ -30,22 +40,92 @@ class Schedule:
     metric: str = ""
 
     def after_step(self) -> None:
-        """Step the schedule after an optimizer step, if it moves by steps."""
+        """Step the scheduler, if it moves by steps."""
         if self.moves_by == "step":
             self.scheduler.step()
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Step the schedule after an epoch with these metrics, if it moves by epochs or by a metric."""
+        """Step the scheduler, if it moves by epochs or by a metric."""
         if self.moves_by == "epoch":
             self.scheduler.step()
         elif self.moves_by == "metric":
             self.scheduler.step(metrics.get(self.metric, math.nan))  # NaN is no improvement
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scheduler's state."""
+        return self.scheduler.state_dict()
 
-def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Return the schedule of `config` for `optimizer`."""
-    schedule: Schedule = registry.schedulers[config.scheduler].load()(config, optimizer, steps_per_epoch)
-    return schedule
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.scheduler.load_state_dict(state)
+
+
+class WarmedUp:
+    """A schedule that begins after a warm-up: the rate first rises linearly, step by step, to the schedule's start.
+
+    Goyal et al. 2017, arXiv:1706.02677. torch's SequentialLR would do for some schedules, but it steps all that it
+    contains at the same times, and cannot contain one that moves by a metric. Here the warm-up moves by steps and the
+    schedule as it would without, as if training began when the warm-up ends.
+
+    Args:
+        after: the schedule; already made, because what it starts with is what the rate rises to.
+        optimizer: whose rates change.
+        epochs: length of the warm-up.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    def __init__(self, after: Schedule, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> None:
+        steps = self._steps = epochs * steps_per_epoch
+        self._after = after
+        self._epochs_left = epochs
+        self._rise = lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / steps))
+
+    def after_step(self) -> None:
+        """Raise the rate; after the warm-up, move the schedule on."""
+        if self._rise.last_epoch < self._steps:
+            self._rise.step()
+        else:
+            self._after.after_step()
+
+    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Move the schedule on, if the epoch was not one of the warm-up."""
+        if self._epochs_left:
+            self._epochs_left -= 1
+        else:
+            self._after.after_epoch(metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of both."""
+        return {
+            "after": self._after.state_dict(),
+            "rise": self._rise.state_dict(),
+            "epochs_left": self._epochs_left,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._after.load_state_dict(state["after"])
+        self._rise.load_state_dict(state["rise"])
+        self._epochs_left = state["epochs_left"]
+
+
+def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule | WarmedUp:
+    """Return the schedule of `config` for `optimizer`, after its warm-up if it has one.
+
+    Args:
+        config: names the scheduler and its settings.
+        optimizer: whose rates change; each of its groups starts at its own rate.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+    entry = registry.schedulers[config.scheduler]
+    schedule: Schedule
+    if entry.plain:
+        schedule = Schedule(entry.load()(optimizer, **entry.arguments(config)))
+    else:
+        schedule = entry.load()(config, optimizer, steps_per_epoch)
+    if config.warmup_epochs == 0:
+        return schedule
+    return WarmedUp(schedule, optimizer, epochs=config.warmup_epochs, steps_per_epoch=steps_per_epoch)
 
 
 def constant(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
@@ -64,17 +144,17 @@ def step(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Sch
 
 
 def cosine(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Lower the rate to zero along half a cosine over all epochs (Loshchilov & Hutter 2017)."""
-    return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs))
+    """Lower the rate to zero along half a cosine until the last epoch (Loshchilov & Hutter 2017)."""
+    return Schedule(lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs - config.warmup_epochs))
 
 
 def one_cycle(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """Raise the rate to `lr` and lower it again, step by step over all epochs (Smith & Topin 2018)."""
+    """Raise the rate to `lr` and lower it again, step by step until the last epoch (Smith & Topin 2018)."""
     # Momentum stays as configured: cycling it as well would contradict the run's `momentum` param.
     cycle = lr_scheduler.OneCycleLR(
         optimizer,
         [group["lr"] for group in optimizer.param_groups],
-        total_steps=config.epochs * steps_per_epoch,
+        total_steps=(config.epochs - config.warmup_epochs) * steps_per_epoch,
         cycle_momentum=False,
     )
     return Schedule(cycle, "step")

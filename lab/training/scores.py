@@ -1,7 +1,7 @@
 """Classification metrics of torchmetrics under lab's names.
 
 Each is built for a number of classes, takes probabilities [N, classes] and labels [N], and gives one number. Importing
-this module imports torchmetrics, so `lab.training.metrics` looks first whether it is installed.
+this module imports torchmetrics, and raises a `LabError` if it is not installed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, classification
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.utilities import dim_zero_cat
 
 from lab.errors import ConfigError, Fault
+from lab.training.metrics import require_torchmetrics
+
+require_torchmetrics()
+
+from torchmetrics import Metric, classification  # noqa: E402
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision  # noqa: E402
+from torchmetrics.utilities import dim_zero_cat  # noqa: E402
 
 __all__ = [
     "auroc",

@@ -20,13 +20,15 @@ def check_state(
     *,
     learner: Mapping[str, Any],
     schedule: Mapping[str, Any],
+    between: bool,
 ) -> None:
     """Check a checkpoint's state against that of a new trainer.
 
     Args:
         state: of the checkpoint.
         learner: the state dict of the trainer's learner.
-        schedule: the state dict of its scheduler.
+        schedule: the state dict of its schedule.
+        between: whether the checkpoint was made between two batches of one optimizer step.
 
     Raises:
         ValueError: a value is missing, or has another type or shape; names it.
@@ -50,6 +52,9 @@ def check_state(
     if patience["best_epoch"] is not None:
         _check_weights(state.get("best_weights"), learner["model"], "best_weights")
     _check_like(state.get("schedule"), schedule, "schedule")
+    _require(_are_alike(state.get("scaler"), learner["scaler"]), "scaler")
+    _check_average(state.get("average"), learner["average"])
+    _check_gradients(state.get("gradients"), learner["model"], between)
     _check_optimizer(state.get("optimizer"), learner["optimizer"])
 
 
@@ -100,6 +105,23 @@ def _are_alike(found: Any, own: Any) -> bool:
     if isinstance(own, list | tuple):
         return len(found) == len(own) and all(map(_are_alike, found, own))
     return True
+
+
+def _check_average(found: Any, own: Mapping[str, Any] | None) -> None:
+    if own is None:
+        _require(found is None, "average")
+        return
+    _require(isinstance(found, dict) and found.keys() == own.keys(), "average")
+    _require(type(found["begun"]) is bool, "average")
+    _check_weights(found["model"], own["model"], "average")
+
+
+def _check_gradients(found: Any, weights: Mapping[str, Tensor], between: bool) -> None:
+    """Check gradients by the weights' names: checkpoints of earlier versions have none, nor any use for them."""
+    _require((found is not None) is between, "gradients")
+    if between:
+        _require(isinstance(found, dict) and found.keys() <= weights.keys(), "gradients")
+        _check_weights(found, {name: weights[name] for name in found}, "gradients")
 
 
 def _check_optimizer(found: Any, own: Mapping[str, Any]) -> None:

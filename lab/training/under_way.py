@@ -49,13 +49,16 @@ class UnderWay:
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, Any], *, images: int, steps: int, device: torch.device) -> UnderWay:
+    def of(
+        cls, state: Mapping[str, Any], *, images: int, steps: int, repeats: bool = False, device: torch.device
+    ) -> UnderWay:
         """Return the epoch saved by `state_dict`.
 
         Args:
             state: from `state_dict`.
             images: number of images of the training split.
             steps: number of steps of a whole epoch.
+            repeats: whether its order may repeat images and leave out others.
             device: to train on.
 
         Raises:
@@ -63,8 +66,7 @@ class UnderWay:
         """
         order, losses, correct, sizes, lr, seconds = _values(state)
         right = (
-            _is(order, images, torch.int64)
-            and bool((order.sort().values == torch.arange(images)).all())
+            _is_order(order, images, repeats)
             and _is(losses, steps, torch.float32)
             and _is(correct, steps, torch.int64)
             and isinstance(sizes, list)
@@ -81,6 +83,14 @@ class UnderWay:
 
 def _values(state: Mapping[str, Any]) -> list[Any]:
     return [state.get(key) for key in ("order", "losses", "correct", "sizes", "lr", "seconds")]
+
+
+def _is_order(found: Any, images: int, repeats: bool) -> bool:
+    if not _is(found, images, torch.int64):
+        return False
+    if repeats:
+        return bool(((found >= 0) & (found < images)).all())
+    return bool((found.sort().values == torch.arange(images)).all())
 
 
 def _is(found: Any, length: int, dtype: torch.dtype) -> bool:

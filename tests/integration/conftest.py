@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from lab import children
 from lab.engines import Stores, processes
 from lab.study import open_storage
 from lab.tracking import connect, prepare
@@ -34,7 +34,7 @@ processes._PRELOADED += [
     "networkx",
     "mlflow.pyfunc",
 ]
-multiprocessing.get_context("forkserver").set_forkserver_preload(processes._PRELOADED)
+children._preloaded.update(dict.fromkeys(processes._PRELOADED))
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,20 @@ def test_a_name_is_taken_once() -> None:
 def test_what_a_program_added_can_be_added_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.added() == []
     monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
+    monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
     registry.losses.register("mine", target := object(), ["label_smoothing"])
     (addition,) = registry.added()
-    assert (addition.kind, addition.name, addition.options) == ("loss", "mine", ("label_smoothing",))
+    assert (addition.kind, addition.entry.name, addition.entry.options) == (
+        "loss",
+        "mine",
+        ("label_smoothing",),
+    )
     registry.losses._entries.pop("mine")
     for _ in range(2):
         registry.add([addition])
     assert registry.losses["mine"].load() is target
+    registry.metrics.register("mine", target, higher_is_better=False, bounds=(0.0, 2.0))
+    entry, additions = registry.metrics["mine"], registry.added()
+    registry.metrics._entries.pop("mine")
+    registry.add(additions)
+    assert registry.metrics["mine"] == entry

@@ -10,11 +10,12 @@ from typing import Any, Final
 from lab.config.dimension import Dimension, conditions_of, dimensions_of, frozen, token
 from lab.config.grid import GridFile
 from lab.config.kinds import suggest_field
+from lab.config.own import is_setting, setting_default, setting_names
 from lab.config.presets import PRESETS
 from lab.config.ranges import describes_values
 from lab.config.reading.document import Reading, brief, takes_lists
 from lab.config.space import Space
-from lab.config.trial import TrialConfig, check_value
+from lab.config.trial import check_value
 from lab.config.yaml import KeyPath
 from lab.errors import ConfigError
 
@@ -103,7 +104,7 @@ def constants_of(base: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every setting unless something varies it: from the base, its preset or the default."""
     preset = base.get("preset")
     bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    defaults = {name: info.default for name, info in TrialConfig.model_fields.items()}
+    defaults = {name: setting_default(name) for name in setting_names()}
     return {**defaults, **{name: frozen(value) for name, value in bundle.items()}, **base}
 
 
@@ -120,11 +121,11 @@ def _described(reading: Reading, name: str, raw: Mapping[str, Any]) -> list[Any]
         message = f"a grid takes the list of values itself, as in {name}: {brief(listed)}"
     reading.fault(("grid", name), message)
     reading.wrong.add(name)
-    return _candidates(reading, name, listed or [None]) if name not in TrialConfig.model_fields else [None]
+    return _candidates(reading, name, listed or [None]) if not is_setting(name) else [None]
 
 
 def _candidates(reading: Reading, name: str, raw: Any) -> list[Any]:
-    if name not in TrialConfig.model_fields:
+    if not is_setting(name):
         reading.wrong.add(name)
         message = f"unknown setting.{suggest_field(name)} Variants are a mapping of labels"
         reading.fault(("grid", name), message)
@@ -142,7 +143,7 @@ def _candidates(reading: Reading, name: str, raw: Any) -> list[Any]:
 
 def _variants(reading: Reading, name: str, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     path: KeyPath = ("grid", name)
-    if name in TrialConfig.model_fields:
+    if is_setting(name):
         reading.fault(path, "is a setting and takes a list of values; variants need a name of their own")
     elif not name or len(name) > 100 or not name.replace("-", "_").isidentifier():
         reading.fault(

@@ -8,7 +8,8 @@ from typing import Any
 from lab.config.dimension import frozen
 from lab.config.grid import FILE_KEYS
 from lab.config.kinds import field_kinds, takes_text
-from lab.config.trial import TrialConfig, check_value
+from lab.config.own import is_setting
+from lab.config.trial import check_value
 from lab.config.yaml import Document, KeyPath, composed
 from lab.errors import ConfigError, Fault
 
@@ -78,7 +79,7 @@ class Reading:
 
     def candidate(self, path: KeyPath, name: str, raw: Any) -> Any:
         """Return one candidate of a dimension: the value of a setting, or the label of a variant, which is text."""
-        if name in TrialConfig.model_fields:
+        if is_setting(name):
             return self.value(path, name, raw)
         label = self.document.as_written(self.place(path), raw)
         return composed(label) if isinstance(label, str) else frozen(label)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from lab.config.foreign import recognised
 from lab.config.grid import Budget, GridFile, ReportedEntry
+from lab.config.own import is_setting
 from lab.config.reading.document import Reading, brief
 from lab.config.search import SearchFile
-from lab.config.trial import TrialConfig
 from lab.errors import ConfigError, Fault, printable
 from lab.registry import suggest
 
@@ -64,13 +64,14 @@ def read_name(reading: Reading, file: GridFile, stem: str) -> str:
 def read_base(reading: Reading, file: GridFile) -> dict[str, Any]:
     """Return the settings that all cells share."""
     base = {name: reading.value(("base", name), name, raw) for name, raw in file.base.items()}
-    for name in ("epochs", "patience"):
+    for name in ("epochs", "patience", "use"):
         if name not in file.model_fields_set:
             continue
         if name in base:
             line = reading.line(("base", name))
             reading.fault((name,), f"base sets {name} too (line {line}); keep one of them")
-        base[name] = reading.value((name,), name, getattr(file, name))
+        raw = getattr(file, name)
+        base[name] = reading.value((name,), name, [raw] if name == "use" and isinstance(raw, str) else raw)
     return base
 
 
@@ -108,9 +109,10 @@ def _rule(detail: Any) -> str:
 
 def _unknown(path: tuple[Any, ...]) -> str:
     name = str(path[-1])
-    if len(path) == 1 and name in TrialConfig.model_fields:
-        return "is a setting: put its value under `base`, or a list of values under `grid`"
     if len(path) == 1 and name in SearchFile.model_fields:
-        return f"belongs under `search`, as in search: {{{name}: …}}"
+        setting = ", or, as a setting, under `base`" if is_setting(name) else ""
+        return f"belongs under `search`, as in search: {{{name}: …}}{setting}"
+    if len(path) == 1 and is_setting(name):
+        return "is a setting: put its value under `base`, or a list of values under `grid`"
     known = _PARTS.get(str(path[0]), GridFile).model_fields
     return f"unknown key.{suggest(name, known)} Known: {', '.join(known)}"

@@ -83,7 +83,8 @@ def _method(reading: Reading, kind: str, raw: Any) -> Method:
 
 def _objectives(reading: Reading, file: SearchFile, constants: Mapping[str, Any]) -> tuple[Objective, ...]:
     monitor, mode, chosen = str(constants["monitor"]), constants["mode"], constants["metrics"]
-    metrics = chosen if isinstance(chosen, tuple) else ()  # a wrong value is reported with the base
+    # wrong metrics are reported with the base, so any of those there are may be meant here
+    metrics = tuple(registry.metrics) if "metrics" in reading.wrong else chosen
     up = rises(monitor, metrics) is not False if mode == "auto" else mode == "max"
     monitored = Objective(monitor, "maximize" if up else "minimize")
     if file.objectives is None:

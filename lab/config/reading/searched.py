@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.config.foreign import MEANT_BY
+from lab.config.own import is_setting
 from lab.config.ranges import Range, describes_values, read_range
 from lab.config.reading.dimensions import read_varied
 from lab.config.reading.document import Reading
 from lab.config.search import GRID_SAMPLER, SearchFile
-from lab.config.trial import TrialConfig
 from lab.config.yaml import KeyPath
 from lab.registry import suggest
 
@@ -52,7 +52,7 @@ def _choices(reading: Reading, name: str, raw: Any, grid: Mapping[str, Any], con
     reading.move(("grid", name), path)
     if not isinstance(raw, dict):
         return raw
-    if name not in TrialConfig.model_fields and not describes_values(raw):
+    if not is_setting(name) and not describes_values(raw):
         return raw  # variants
     _take_condition(reading, name, raw, conditions)
     listed = next((key for key in raw if MEANT_BY.get(key) == "choices"), "")
@@ -67,7 +67,7 @@ def _choices(reading: Reading, name: str, raw: Any, grid: Mapping[str, Any], con
             near = suggest(key, ("choices", "when"))
             reading.fault((*path, key), f"unknown key.{near} Choices have the keys choices and when")
         return raw["choices"]
-    if name not in TrialConfig.model_fields:
+    if not is_setting(name):
         return []  # reported as an unknown setting
     return None
 

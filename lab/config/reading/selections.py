@@ -8,12 +8,13 @@ from typing import Any
 from lab.config.constraint import Constraint, parse_constraint
 from lab.config.dimension import Clause, conditions_of
 from lab.config.grid import GridFile, Reported, ReportedEntry, Selection
+from lab.config.own import is_setting
 from lab.config.presets import PRESETS
 from lab.config.problems import check_clause, find_problems
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
 from lab.config.text import parse_value
-from lab.config.trial import TrialConfig, check_value
+from lab.config.trial import check_value
 from lab.config.yaml import KeyPath, composed
 from lab.errors import ConfigError
 from lab.registry import suggest
@@ -140,4 +141,4 @@ def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
 
 def _value_of(key: str, text: str) -> Any:
     """Return what a text of `--only` means: the value of a setting, or the label of a variant."""
-    return check_value(key, parse_value(key, text)) if key in TrialConfig.model_fields else composed(text)
+    return check_value(key, parse_value(key, text)) if is_setting(key) else composed(text)

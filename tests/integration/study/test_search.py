@@ -9,13 +9,19 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from lab import registry
 from lab.config import Grid, parse_grid
 from lab.engines import Progress, Stores, sweep
 from lab.errors import LabError, StudyError
 from lab.study import TrialQueue, open_storage, study_status
 from lab.tracking import connect
+from lab.training import require_torchmetrics
+
+require_torchmetrics()
+from torchmetrics import Metric  # noqa: E402  # needs the torchvision that lab makes usable
 
 BASE = "dataset: synthetic, image_size: 8, depth: 1, batch_size: 256"
 
@@ -196,6 +202,47 @@ def test_it_ends_at_its_target_or_when_its_epochs_are_spent(stores: Stores) -> N
     assert (result.ending, result.states["complete"], result.states["waiting"]) == ("done", 1, 8)
     result = sweep(make(trials=9, budget=", epochs: 4"), stores, workers=1)
     assert (result.ending, result.states["complete"]) == ("done", 4)
+
+
+class Confidence(Metric):
+    """The mean probability of the predicted class, registered by this test."""
+
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("confidence", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+        self.confidence += probabilities.amax(1).sum()
+        self.images += len(labels)
+
+    def compute(self) -> torch.Tensor:
+        return self.confidence / self.images
+
+
+@pytest.mark.slow
+def test_it_seeks_and_prunes_by_a_chosen_metric(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.metrics, "_entries", dict(registry.metrics._entries))
+    registry.metrics.register("confidence", Confidence)
+    search = "sampler: {name: random, seed: 1}\n  pruner: {name: median, n_startup_trials: 2}"
+    text = make(search, trials=4, epochs=3).text.replace(
+        "epochs: 3", "epochs: 3, metrics: [auroc, confidence]"
+    )
+    result = sweep(
+        parse_grid(text.replace("patience", "monitor: val_auroc, patience"), "s.yaml"), stores, workers=2
+    )
+    assert result.states == {"complete": 4}
+    assert {"test_auroc", "test_confidence"} < set(result.leaderboard.columns)
+    tracker = connect(stores.tracking_uri)
+    for trial in trials(stores):
+        curve = tracker.history(trial.user_attrs["lab:run_id"], "val_auroc")
+        assert trial.intermediate_values == curve
+        assert trial.value == pytest.approx(max(curve.values())) or trial.state is TrialState.PRUNED
+        assert 0.1 < trial.user_attrs["lab:test_confidence"] <= 1
+    study = optuna.load_study(study_name="s", storage=stores.storage)
+    assert (study.direction.name, study.best_value) == ("MAXIMIZE", result.leaderboard["best_value"].max())
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])

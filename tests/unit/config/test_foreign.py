@@ -65,7 +65,9 @@ def test_a_grid_file_with_a_foreign_key_is_a_grid_file() -> None:
         parse_grid("metric: x\ngrid: {lr: [0.1]}", "g.yaml")
     with pytest.raises(ConfigError, match=r"^g\.yaml:1: lr: is a setting: put its value under `base`"):
         parse_grid("lr: [0.1]", "g.yaml")
-    with pytest.raises(ConfigError, match=r"^g\.yaml:1: sampler: belongs under `search`"):
+    with pytest.raises(
+        ConfigError, match=r"^g\.yaml:1: sampler: belongs under `search`, .* as a setting, under `base`$"
+    ):
         parse_grid("sampler: tpe\nsearch: {space: {lr: [0.1, 0.2]}}\nbudget: {trials: 2}", "g.yaml")
 
 

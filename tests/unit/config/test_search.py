@@ -264,6 +264,14 @@ def test_chosen_metrics_are_objectives() -> None:
     assert [str(objective) for objective in single.objectives] == ["maximize val_auroc"]
 
 
+@pytest.mark.parametrize("wrong", ["[aurok]", "5"])
+def test_wrong_metrics_are_told_once(wrong: str) -> None:
+    rest = f"base: {{metrics: {wrong}}}\nbudget: {{trials: 3}}"
+    with pytest.raises(ConfigError, match=r"base\.metrics: ") as caught:
+        with_search("objectives: [val_accuracy, test_auroc]", rest=rest)
+    assert len(caught.value.faults) == 1
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [

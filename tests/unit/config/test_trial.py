@@ -117,6 +117,20 @@ def test_presets_resolve(preset):
         assert as_text(getattr(config, name)) == as_text(check_value(name, value))
 
 
+@pytest.mark.parametrize("smoothing", [None, 0.0])
+def test_mse_without_smoothing_is_the_cell_that_it_was_before_it_took_any(smoothing):
+    assert TrialConfig(loss="mse", label_smoothing=smoothing).cell_hash == "074c62fabe07b088"
+    assert TrialConfig(loss="mse", label_smoothing=0.1).cell_hash != "074c62fabe07b088"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "nesterov"), [("sgd", 0.0, False), ("muon", 0.95, True), ("adam", None, None)]
+)
+def test_momentum_is_by_default_what_is_usual_for_the_optimizer(optimizer, momentum, nesterov):
+    config = TrialConfig(optimizer=optimizer)
+    assert (config.momentum, config.nesterov) == (momentum, nesterov)
+
+
 def test_own_values_lie_above_a_preset():
     assert TrialConfig(preset="lenet", lr=0.5).lr == 0.5
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +15,18 @@ from torch.nn import functional as F
 from lab import registry
 from lab.config import TrialConfig
 from lab.data import Augmentation, build_augmentations
-from lab.data.augment import automatic_padding, cutout, horizontal_flip, random_crop, rotation, translation
+from lab.data.augment.building import augmentation_faults
+from lab.data.augment.erasing import cutout
+from lab.data.augment.shifts import automatic_padding, horizontal_flip, random_crop, translation
+from lab.data.augment.warps import rotation
 
-_OPTIONS = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "cutout": {"cutout_size": 0.3},
     "horizontal_flip": {},
+    "randaugment": {"randaugment_ops": 2, "randaugment_magnitude": 20},
     "random_crop": {"crop_padding": 2},
+    "random_erasing": {"erasing_probability": 0.8},
+    "random_resized_crop": {"crop_scale": 0.2},
     "rotation": {"rotation_degrees": 30.0},
     "translation": {"translation_fraction": 0.3},
 }
@@ -26,6 +34,8 @@ _EVERY = {name: partial(registry.augmentations[name].load(), **options) for name
 
 _sizes = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(4, 40), st.integers(4, 40))
 _seeds = st.integers(0, 2**32 - 1)
+_MIXING = {"mixup", "cutmix"}  # tests/unit/data/test_mixing.py
+_ROUNDED = {"randaugment", "random_resized_crop", "rotation"}
 _every = pytest.mark.parametrize("augment", _EVERY.values(), ids=_EVERY)
 
 
@@ -38,7 +48,7 @@ def _images(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def test_every_augmentation_is_tested_here() -> None:
-    assert set(_EVERY) == set(registry.augmentations)
+    assert set(_EVERY) | _MIXING == set(registry.augmentations)
 
 
 @_every
@@ -75,6 +85,14 @@ def test_what_a_batch_draws_does_not_depend_on_its_pixels(augment: Augmentation)
     assert torch.equal(*states)
 
 
+@_every
+def test_the_images_beside_it_change_nothing(augment: Augmentation) -> None:
+    images = _images((16, 3, 16, 16), 0)
+    others = _images((16, 3, 16, 16), 1)
+    mixed = torch.where(torch.arange(16)[:, None, None, None] % 2 == 0, images, others)
+    assert torch.equal(augment(images, _seeded(0))[::2], augment(mixed, _seeded(0))[::2])
+
+
 @given(st.permutations(list(_OPTIONS)), st.integers(0, len(_OPTIONS)), _sizes, _seeds)
 def test_they_compose_in_any_order(
     names: list[str], count: int, shape: tuple[int, int, int, int], seed: int
@@ -91,9 +109,24 @@ def test_they_compose_in_any_order(
     assert torch.equal(images, expected)
 
 
+@pytest.mark.parametrize(
+    ("names", "right"),
+    [
+        (("mixup", "random_crop"), "mixup mixes .*, so it must come last; write random_crop,mixup"),
+        (("cutout", "cutmix", "rotation", "mixup"), "cutmix .*; write cutout,rotation,cutmix,mixup"),
+    ],
+)
+def test_what_mixes_images_must_come_last(names: tuple[str, ...], right: str) -> None:
+    (fault,) = augmentation_faults(TrialConfig(augment=names), (3, 32, 32))
+    assert fault.key == "augment"
+    assert re.search(right, fault.message)
+    proper = tuple(right.rsplit(" ")[-1].split(","))
+    assert augmentation_faults(TrialConfig(augment=proper), (3, 32, 32)) == []
+
+
 def test_options_that_are_not_given_are_the_configs_defaults() -> None:
     images = _images((8, 3, 32, 32), 0)
-    (rotate, crop) = build_augmentations(TrialConfig(augment=("rotation", "random_crop")))
+    rotate, crop = build_augmentations(TrialConfig(augment=("rotation", "random_crop", "mixup")))
     assert torch.equal(rotate(images, _seeded(0)), rotation(images, _seeded(0), rotation_degrees=15))
     assert torch.equal(crop(images, _seeded(0)), random_crop(images, _seeded(0), crop_padding=4))
 
@@ -262,5 +295,5 @@ def test_a_gpu_gives_what_the_cpu_gives(augment: Augmentation) -> None:
     images = _images((64, 3, 32, 32), 0)
     expected = augment(images, _seeded(0)).int()
     result = augment(images.cuda(), _seeded(0)).cpu().int()
-    rounding = 1 if augment is _EVERY["rotation"] else 0
+    rounding = 1 if augment in [_EVERY[name] for name in _ROUNDED] else 0
     assert int((result - expected).abs().max()) <= rounding

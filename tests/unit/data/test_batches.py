@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.data import WeightedRandomSampler
 
-from lab.data import Augmentation, MemorySplit, count_batches, epoch_batches, normalise, shuffled_order
-from lab.data.augment import horizontal_flip, random_crop
+from lab.data import (
+    Augmentation,
+    LabelledMixing,
+    MemorySplit,
+    balanced_order,
+    count_batches,
+    epoch_batches,
+    normalise,
+    shuffled_order,
+)
+from lab.data.augment.shifts import horizontal_flip, random_crop
 
 _BOTH = (random_crop, horizontal_flip)
 _CPU = torch.device("cpu")
@@ -29,6 +40,7 @@ def _epoch(
     seed: int | None = None,
     augment: tuple[Augmentation, ...] = (),
     only: list[int] | None = None,
+    mix: LabelledMixing | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     order = None if seed is None else shuffled_order(len(split), _seeded(seed), _CPU)
     return list(
@@ -40,6 +52,7 @@ def _epoch(
             order=order,
             only=only,
             augment=augment,
+            mix=mix,
             augment_generator=_seeded(7),
         )
     )
@@ -114,6 +127,56 @@ def test_the_next_order_of_a_generator_is_another() -> None:
     first, second = (shuffled_order(40, generator, _CPU) for _ in range(2))
     assert not torch.equal(first, second)
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(40))
+
+
+_unequal = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any)  # images of each class
+
+
+@given(_unequal, st.integers(0, 2**32 - 1))
+def test_a_balanced_order_is_as_long_as_the_split_and_a_seed_repeats_it(counts: list[int], seed: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    generator = _seeded(seed)
+    first, second = balanced_order(labels, generator), balanced_order(labels, generator)
+    assert first.shape == labels.shape
+    assert first.dtype == torch.int64
+    assert 0 <= int(first.min()) <= int(first.max()) < len(labels)
+    assert torch.equal(first, balanced_order(labels, _seeded(seed)))
+    assert len(labels) < 30 or not torch.equal(first, second)
+
+
+def test_it_draws_each_class_and_within_it_each_image_equally_often() -> None:
+    counts = torch.tensor([3000, 0, 900, 90, 10])
+    labels = torch.arange(5).repeat_interleave(counts)[torch.randperm(4_000, generator=_seeded(1))]
+    generator = _seeded(0)
+    drawn = torch.cat([balanced_order(labels, generator) for _ in range(10)])
+    weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)[labels]
+    theirs = torch.tensor(
+        list(WeightedRandomSampler(weights.tolist(), 40_000, generator=_seeded(2)))  # torch's
+    )
+    for order in (drawn, theirs):
+        classes = torch.bincount(labels[order], minlength=5)
+        assert classes[1] == 0
+        assert np.allclose(classes[[0, 2, 3, 4]], 10_000, atol=400)  # deviation 87
+        rarest = torch.bincount(order, minlength=4_000)[labels == 4]
+        assert np.allclose(rarest, 1_000, atol=150)  # deviation 31
+    commonest = torch.bincount(drawn, minlength=4_000)[labels == 0].double()
+    assert float(commonest.var()) == pytest.approx(
+        10_000 / 3_000, rel=0.15
+    )  # Poisson's, as in independent draws
+
+
+def test_mixing_comes_last_on_normalised_images() -> None:
+    seen = []
+
+    def mix(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        seen.append((images, labels, torch.rand(1, generator=generator)))
+        return images + 1, labels[:, None].float()
+
+    split = _split(12, size=16)
+    plain, mixed = _epoch(split, 5, 0, _BOTH), _epoch(split, 5, 0, _BOTH, mix=mix)
+    assert torch.equal(mixed[0][0], plain[0][0] + 1)
+    assert torch.equal(mixed[0][1], plain[0][1][:, None].float())
+    assert len({float(draw) for *_, draw in seen}) == len(seen) == 3
 
 
 def test_shuffling_and_augmentation_leave_the_global_generator_and_the_split_alone() -> None:

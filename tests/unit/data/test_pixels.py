@@ -16,7 +16,7 @@ from PIL import Image
 
 from lab.config import TrialConfig
 from lab.data import Dataset, clear_cache, load_data
-from lab.data.decode import decode
+from lab.data.decode import decode, examine
 from lab.errors import DataError, LabWarning
 
 SIZE = 8
@@ -298,6 +298,75 @@ def test_every_orientation_is_as_pillow_has_it(number: int, tmp_path: Path) -> N
     with Image.open(tmp_path / "x.png") as stored:
         expected = np.asarray(ImageOps.exif_transpose(stored))
     assert np.array_equal(decode(str(tmp_path / "x.png"), 4), expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_a_deep_image_is_turned_once(form: str, number: int, tmp_path: Path) -> None:
+    from PIL import ImageOps
+
+    tag = Image.Exif()
+    tag[0x0112] = number
+    pixels = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4096
+    stored = Image.fromarray((pixels >> 8).astype(np.uint8))
+    stored.getexif()[0x0112] = number
+    expected = np.asarray(ImageOps.exif_transpose(stored))
+    content = saved(Image.fromarray(pixels), form, exif=tag)
+    deep, _ = examine("x", content)
+    assert deep is not None
+    decoded = decode("x", 4, content=content, white={deep[0]: 65535.0})
+    assert np.array_equal(decoded[..., 0], expected)
+
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "gray": (128, 128, 128)}
+
+
+def names(line: NDArray[np.uint8]) -> list[str]:
+    """Return the colours along a line of pixels, [N, 3], without repetitions; mixed pixels are left out."""
+    found = [name for pixel in line for name, colour in COLOURS.items() if np.abs(pixel - colour).max() < 40]
+    return [name for at, name in enumerate(found) if at == 0 or found[at - 1] != name]
+
+
+@pytest.mark.parametrize("lies_on_its_side", [False, True])
+@pytest.mark.parametrize(
+    ("resize", "row", "column"),
+    [
+        ("squash", ["red", "green", "blue"], ["green"]),
+        ("crop", ["green"], ["green"]),
+        ("pad", ["red", "green", "blue"], ["gray", "green", "gray"]),
+    ],
+)
+def test_an_image_is_turned_before_it_becomes_a_square(
+    resize: str, row: list[str], column: list[str], lies_on_its_side: bool
+) -> None:
+    image = Image.new("RGB", (64, 32), COLOURS["green"])
+    image.paste(COLOURS["red"], (0, 0, 16, 32))
+    image.paste(COLOURS["blue"], (48, 0, 64, 32))
+    tag = Image.Exif()
+    if lies_on_its_side:
+        image = image.transpose(Image.Transpose.ROTATE_90)
+        tag[0x0112] = 6
+    content = saved(image, "JPEG", quality=95, subsampling=0, exif=tag)
+    pixels = decode("x", 16, content=content, resize=resize, background="gray").astype(int)
+    assert pixels.shape == (16, 16, 3)
+    assert names(pixels[8]) == row
+    assert names(pixels[:, 8]) == column
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_a_square_of_the_right_size_stays_as_it_is(resize: str) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    content = saved(Image.fromarray(values), "PNG")
+    assert np.array_equal(decode("x", SIZE, content=content, resize=resize), values)
+
+
+@pytest.mark.parametrize("shape", [(3, 200, 3), (200, 3, 3), (1, 1, 3)])
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_even_a_line_becomes_a_square(resize: str, shape: tuple[int, ...]) -> None:
+    content = saved(Image.fromarray(np.full(shape, 200, np.uint8)), "PNG")
+    pixels = decode("x", SIZE, content=content, resize=resize, background="black")
+    assert pixels.shape == (SIZE, SIZE, 3)
+    assert pixels.max() == 200
 
 
 def jpeg(*segments: tuple[int, bytes]) -> bytes:

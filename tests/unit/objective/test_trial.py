@@ -18,7 +18,7 @@ import yaml
 from lab import registry
 from lab.config import TrialConfig
 from lab.errors import DataError, LabWarning, OutOfMemoryError, ResourceError, TrackingError
-from lab.objective import Placement, TrialResult, train
+from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.tracking import MemoryTracker, Run
 from lab.tracking.base import Metric
 from lab.tracking.checkpoints import RunCheckpoints, Uploader
@@ -78,6 +78,24 @@ def test_a_finished_run_has_everything(tracker: MemoryTracker, placement: Placem
     assert {"checkpoints/last.pt", "checkpoints/best.pt"} <= set(artifacts)
     assert placement.checkpoint_dir is not None
     assert list(placement.checkpoint_dir.rglob("*.pt")) == []
+
+
+def test_chosen_metrics_are_logged_by_epoch_at_the_end_and_by_a_later_analysis(
+    tracker: MemoryTracker, placement: Placement
+) -> None:
+    chosen = {"metrics": ("auroc", "f1"), "monitor": "val_auroc", "eval_test_every_epoch": True}
+    result = train(TrialConfig(**TINY, **chosen), tracker, placement=placement)
+    run = only_run(tracker)
+    for name in ("val_auroc", "val_f1", "epoch_test_auroc"):
+        assert list(tracker.history(run["run_id"], name)) == [1, 2, 3]
+    assert result.best_value == max(tracker.history(run["run_id"], "val_auroc").values())
+    assert result.best_epoch is not None
+    of_best = tracker.history(run["run_id"], "epoch_test_auroc")[result.best_epoch]
+    assert run["metrics.test_auroc"] == result.test.metrics["auroc"] == pytest.approx(of_best)
+    assert run["metrics.test_f1"] == pytest.approx(run["metrics.test_macro_f1"])
+    assert "metrics.png" in tracker.artifacts(run["run_id"])
+    later = analyse_run(tracker, run["run_id"])
+    assert later.metrics()["test_auroc"] == pytest.approx(run["metrics.test_auroc"])
 
 
 def test_the_logged_config_makes_the_same_trial(tracker: MemoryTracker) -> None:

@@ -13,7 +13,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab.pictures import confusion_matrix, curves, errors_per_class, iteration_curves, most_confused
+from lab.pictures import (
+    confusion_matrix,
+    curves,
+    errors_per_class,
+    iteration_curves,
+    metric_curves,
+    most_confused,
+)
 from lab.pictures.drawing import plain_style
 from lab.training.analysis import ConfusedPair, Example
 
@@ -211,3 +218,16 @@ def test_figures_leave_no_pyplot_state() -> None:
     before = pyplot.get_fignums() if pyplot else []
     curves(HISTORY)
     assert (pyplot.get_fignums() if pyplot else []) == before
+
+
+@pytest.mark.parametrize(("count", "panels"), [(1, 1), (3, 3), (4, 6)])
+def test_each_chosen_metric_has_a_panel(count: int, panels: int) -> None:
+    names = [f"m{number}" for number in range(count)]
+    history = {"val_m0": [0.1, math.nan, 0.3], "epoch_test_m0": [0.1, 0.2, 0.2]}
+    figure = metric_curves(history, names, best_epoch=3)
+    assert len(figure.axes) == panels
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == names
+    assert [
+        line.get_label() for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")
+    ] == [*("val", "test", "best: epoch 3")]
+    assert png(figure)

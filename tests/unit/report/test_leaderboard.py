@@ -160,3 +160,20 @@ def test_the_lowest_loss_and_the_highest_accuracy_are_the_best(direction: str) -
     assert study.board(metric="test_loss")["name"].tolist() == ["a", "b"]
     assert study.board(metric="test_accuracy")["name"].tolist() == ["b", "a"]
     assert study.board().attrs["monitor"] == "val_accuracy"
+
+
+def test_chosen_metrics_are_columns_and_know_which_value_is_best(memory_study: Any) -> None:
+    study = memory_study(["lr", "seed"])
+    for seed, auroc in enumerate((0.8, 0.9)):
+        params = {"lr": 0.1, "seed": seed, "metrics": "auroc,ece"}
+        study.trial(params, best_value=0.5, test_accuracy=0.5, test_auroc=auroc, test_ece=0.1)
+    params = {"lr": 0.2, "seed": 0, "metrics": "auroc,ece"}
+    study.trial(params, best_value=0.4, test_accuracy=0.4, test_auroc=0.7, test_ece=0.05)
+    study.trial({"lr": 0.3, "seed": 0, "metrics": "none"}, best_value=0.3, test_accuracy=0.3)
+    board = study.board()
+    assert [name for name in board if name.startswith("test_")] == [
+        *("test_accuracy", "test_ci95", "test_auroc", "test_ece")
+    ]
+    assert board["test_auroc"].tolist()[:2] == pytest.approx([0.85, 0.7])
+    assert study.board(metric="test_ece")["lr"].tolist() == ["0.2", "0.1", "0.3"]
+    assert study.board(metric="test_auroc")["lr"].tolist() == ["0.1", "0.2", "0.3"]

@@ -115,3 +115,14 @@ def test_the_frame_says_what_its_values_are_of() -> None:
     console = Console(file=io.StringIO(), width=160)
     console.print(render(frame.head(1)))
     assert "0.9877" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(160, True), (40, False)])
+def test_chosen_metrics_are_shown_where_there_is_room(width: int, shown: bool) -> None:
+    frame = FRAME.copy()
+    frame.insert(list(frame).index("test_accuracy") + 1, "test_auroc", 0.98765)
+    frame.attrs["metric"] = "best_value"
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(frame))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("test_auroc" in text, "0.9877" in text) == (shown, shown)

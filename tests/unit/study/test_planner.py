@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lab.config import parse_grid
-from lab.errors import ConfigError, StudyError
+from lab.errors import ConfigError, LabError, StudyError
 from lab.study import (
     StudyKey,
     Submission,
@@ -303,3 +304,14 @@ def test_submitting_again_notes_the_budget_and_gives_its_time_again(study: Study
     assert (queue.waits(), queue.is_out_of_time(), queue.record().concluded) == (True, False, False)
     study.submit("grid: {lr: [0.1, 0.2]}")
     assert (queue.record().seconds, queue.record().gpu_memory) == (None, None)
+
+
+def test_what_a_cells_metrics_need_is_missed_before_anything_is_queued(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(
+        LabError, match=r"`metrics` needs torchmetrics, which is not installed here: pip install"
+    ):
+        study.submit("grid: {metrics: [[f1], [ece]]}")
+    assert study.submit("grid: {lr: [0.1]}").added == 1

@@ -73,12 +73,26 @@ EXACT = [
     {"augment": ("random_crop", "horizontal_flip"), "image_size": 12},
     {"precision": "bf16"},
     {"augment": ("rotation", "translation", "cutout"), "image_size": 12},
+    {"augment": ("random_resized_crop", "randaugment", "random_erasing"), "image_size": 12},
+    {"augment": ("horizontal_flip", "mixup", "cutmix"), "loss": "focal"},
+    {"augment": ("mixup",), "loss": "mse", "sampler": "balanced"},
+    {"augment": ("cutmix",), "loss": "balanced_cross_entropy", "hard_mining_from": 2},
+    {"sampler": "balanced", "hard_mining_from": 2, "hard_mining_fraction": 0.5},
     {"hard_mining_from": 2, "hard_mining_fraction": 0.5, "scheduler": "one_cycle"},
     {"log_every_n_steps": 3, "train_samples": 1000},
     {"depth": 2, "block": ("conv", "preact"), "norm": "batch"},
     {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
     {"loss": "balanced_cross_entropy", "init": "kaiming"},
     {"label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+    {"label_smoothing": 0.1, "loss": "mse"},
+    {"accumulate": 2, "norm": "batch"},
+    {"accumulate": 3, "scheduler": "one_cycle", "clip_grad_norm": 0.5, "hard_mining_from": 2},
+    {"ema_decay": 0.9, "norm": "batch", "accumulate": 2},
+    {"precision": "fp16", "norm": "batch"},
+    {"precision": "fp16", "clip_grad_norm": 1.0, "accumulate": 2, "optimizer": "radam"},
+    {"optimizer": "muon", "clip_grad_norm": 0.1, "dense": (16,), "precision": "fp16", "weight_decay": 0.1},
+    *({"warmup_epochs": 1, "scheduler": name} for name in sorted(schedulers)),
+    {"warmup_epochs": 2, "accumulate": 2, "scheduler": "cosine", "optimizer": "muon", "ema_decay": 0.8},
     {
         "metrics": ("auroc", "ece"),
         "monitor": "val_auroc",
@@ -165,6 +179,14 @@ def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> No
     state["under_way"] |= wrong
     with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
         trainer().load_state_dict(state)
+
+
+@pytest.mark.parametrize("place", [-1, 1800])
+def test_a_balanced_order_under_way_that_is_none_is_refused(place: int) -> None:
+    state = stopped_after(3, {"sampler": "balanced"}).state_dict()
+    state["under_way"]["order"][5] = place
+    with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
+        trainer(sampler="balanced").load_state_dict(state)
 
 
 def test_another_seed_gives_other_curves_on_the_same_split() -> None:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn
 from sklearn.preprocessing import label_binarize
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lab import registry
 from lab.config import TrialConfig, bounds, rises
 from lab.data import load_data
 from lab.errors import ConfigError, LabError, LabWarning
+from lab.objective.result import result_of
 from lab.training import Trainer, build_metrics
 from lab.training.metrics import require_torchmetrics
 
@@ -107,6 +109,25 @@ def test_autocast_does_not_reach_them() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = computed(logits, labels, [10] * 10)
     assert found == computed(logits, labels, [10] * 10)
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses what makes the host wait for a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_batch_waits_for_the_device() -> None:
+    metrics = build_metrics(TrialConfig(metrics=tuple(registry.metrics), top_k=2), CLASSES, CPU)
+    assert metrics is not None
+    logits, labels = random_case(0, 100)
+    with NoReads():
+        for batch, truth in zip(logits.split(10), labels.split(10), strict=True):
+            metrics.add(batch, truth)
+        with pytest.raises(AssertionError):
+            metrics.values()
 
 
 def test_a_split_begins_anew() -> None:
@@ -236,6 +257,7 @@ def test_a_metric_without_value_is_no_divergence(own: registry.Registry) -> None
     assert trained.diverged_step is None
     assert not any("val_nothing" in epoch.metrics or epoch.improved for epoch in epochs)
     assert trained.patience.best_value is None
+    assert result_of(trained, "run").value == -math.inf
 
 
 def test_without_metrics_nothing_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

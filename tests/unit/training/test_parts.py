@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lab.config import TrialConfig
 from lab.errors import ConfigError
 from lab.registry import losses, optimizers, schedulers
-from lab.training import resolve_device, use_threads
+from lab.training import device, resolve_device, use_threads
 from lab.training.losses import build_loss
 from lab.training.optimizers import build_optimizer
 from lab.training.outcome import at_chance
@@ -98,7 +98,7 @@ def test_every_schedule_continues_from_its_state(name: str) -> None:
     for epoch in range(6):
         if epoch == 3:
             again.load_state_dict(optimizer.state_dict())
-            continued.scheduler.load_state_dict(schedule.scheduler.state_dict())
+            continued.load_state_dict(schedule.state_dict())
         for one, its in (
             ((optimizer, schedule), (again, continued)) if epoch >= 3 else ((optimizer, schedule),)
         ):
@@ -109,11 +109,99 @@ def test_every_schedule_continues_from_its_state(name: str) -> None:
     assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"scheduler": "constant"}, [0.125, 0.625, 1.0, 1.0, 1.0, 1.0]),
+        ({"scheduler": "exponential", "gamma": 0.5}, [0.125, 0.625, 1.0, 0.5, 0.25, 0.125]),
+        (
+            {"scheduler": "cosine", "epochs": 6},
+            [0.125, 0.625, *((1 + math.cos(math.pi * e / 4)) / 2 for e in range(4))],
+        ),
+        (
+            {"scheduler": "plateau", "gamma": 0.1, "scheduler_patience": 1},
+            [0.125, 0.625, 1.0, 1.0, 1.0, 0.1],
+        ),
+    ],
+)
+def test_a_warm_up_rises_by_steps_to_where_the_schedule_begins(
+    values: dict[str, object], expected: list[float]
+) -> None:
+    assert rates(TrialConfig(lr=1.0, warmup_epochs=2, **values), 6) == pytest.approx(expected)
+
+
+def test_a_warm_up_leads_to_the_start_of_one_cycle() -> None:
+    config = TrialConfig(lr=1.0, scheduler="one_cycle", epochs=8, warmup_epochs=2)
+    plain = TrialConfig(lr=1.0, scheduler="one_cycle", epochs=6)
+    assert rates(config, 8)[2:] == pytest.approx(rates(plain, 6))
+
+
+def test_a_warm_up_must_leave_epochs_for_the_schedule() -> None:
+    with pytest.raises(ConfigError, match="warmup_epochs: must be less than epochs=3, but got 3"):
+        TrialConfig(epochs=3, warmup_epochs=3)
+
+
+@pytest.mark.parametrize("name", sorted(schedulers))
+def test_every_schedule_keeps_the_ratio_of_two_groups(name: str) -> None:
+    config = TrialConfig(scheduler=name, lr=0.1, epochs=5, warmup_epochs=1)
+    (one,), (other,) = one_parameter(), one_parameter()
+    groups = [{"params": [one]}, {"params": [other], "lr": 0.01}]
+    optimizer = build_optimizer(config, groups)
+    schedule = build_schedule(config, optimizer, 3)
+    for _ in range(4):
+        for _ in range(3):
+            optimizer.step()
+            schedule.after_step()
+            first, second = (group["lr"] for group in optimizer.param_groups)
+            assert second == pytest.approx(first / 10)
+        schedule.after_epoch({"val_accuracy": 0.5})
+
+
 @pytest.mark.parametrize("name", sorted(losses))
 def test_every_loss_is_a_mean(name: str) -> None:
     loss = build_loss(TrialConfig(loss=name), torch.tensor([5, 2, 3]))
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     assert loss(logits, labels).item() == pytest.approx(loss(logits.repeat(2, 1), labels.repeat(2)).item())
+
+
+@pytest.mark.parametrize("name", sorted(losses))
+def test_a_label_is_a_share_of_one(name: str) -> None:
+    loss = build_loss(TrialConfig(loss=name), torch.tensor([5, 2, 3]))
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert loss(logits, F.one_hot(labels, 3).float()).item() == pytest.approx(loss(logits, labels).item())
+
+
+@pytest.mark.parametrize("name", sorted(losses))
+def test_every_loss_takes_shares(name: str) -> None:
+    """Twice the same image with one label each is one image with both labels, half each."""
+    loss = build_loss(TrialConfig(loss=name), torch.tensor([1, 1, 1]))
+    logits = torch.randn(4, 3)
+    first, second = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
+    both = (F.one_hot(first, 3) + F.one_hot(second, 3)) / 2
+    apart = loss(logits.repeat(2, 1), torch.cat((first, second)))
+    bend = 0.0  # of a loss that is not linear in the shares
+    if name == "mse":
+        bend = ((F.one_hot(first, 3) - both) ** 2).mean().item()
+    assert loss(logits, both).item() == pytest.approx(apart.item() - bend, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_loss_counts_what_is_classified_well_less(gamma: float) -> None:
+    loss = build_loss(TrialConfig(loss="focal", focal_gamma=gamma), torch.tensor([1, 1, 1]))
+    logits, labels = 3 * torch.randn(50, 3), torch.randint(3, (50,))
+    right = logits.softmax(1)[range(50), labels]  # probability of the right class
+    expected = ((1 - right) ** gamma * -right.log()).mean()
+    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_has_finite_slopes_where_the_net_is_certain(gamma: float) -> None:
+    loss = build_loss(TrialConfig(loss="focal", focal_gamma=gamma), torch.tensor([1, 1]))
+    logits = torch.tensor([[1000.0, -1000.0], [-1000.0, 1000.0], [40.0, 0.0]], requires_grad=True)
+    loss(logits, torch.tensor([0, 0, 0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1].abs().sum() > 0
 
 
 def test_label_smoothing_reaches_the_loss() -> None:
@@ -145,13 +233,39 @@ def test_mse_is_the_distance_from_one_hot() -> None:
     assert loss(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([2])).item() == pytest.approx(2 / 3)
 
 
+def test_mse_smooths_as_cross_entropy_does() -> None:
+    loss = build_loss(TrialConfig(loss="mse", label_smoothing=0.3), torch.tensor([1, 1, 1]))
+    assert loss(torch.tensor([[0.8, 0.1, 0.1]]), torch.tensor([0])).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_that_the_device_lacks(precision: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"precision: {precision} is not supported on meta; use precision=fp32"
+    ):
+        resolve_device(TrialConfig(device="meta", precision=precision))
+
+
+def test_where_nothing_can_be_compiled_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_function: object) -> object:
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    device._why_not_compiled.cache_clear()
+    with pytest.raises(
+        ConfigError, match=r"compile: .* \(No working C\+\+ compiler found\); use compile=false"
+    ):
+        resolve_device(TrialConfig(device="cpu", compile=True))
+    device._why_not_compiled.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("device", "message"),
+    ("name", "message"),
     [("tpu9", "device: 'tpu9' cannot be used here"), ("cuda:7", "device: 'cuda:7' cannot be used here")],
 )
-def test_a_device_that_is_not_there(device: str, message: str) -> None:
+def test_a_device_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resolve_device(TrialConfig(device=device))
+        resolve_device(TrialConfig(device=name))
 
 
 def test_threads_are_set() -> None:

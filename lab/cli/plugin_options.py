@@ -1,0 +1,77 @@
+"""Plug-ins on the command line: `--use`, and an option for every setting of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lab import plugins
+from lab.cli.options import setting_option
+from lab.cli.outer_run import InRun
+from lab.config import NAMING, load_plugins, own_fields, read_yaml
+
+__all__ = ["PluginCommand", "use_option"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def use_option(command: Command) -> Command:
+    """Add `--use`, which loads plug-ins before a grid file is read."""
+    return click.option(
+        "--use",
+        multiple=True,
+        metavar="MODULE",
+        is_eager=True,
+        expose_value=False,
+        callback=_use,
+        help="Load this plug-in first, e.g. my_nets or ./my_nets.py, besides those that a file's `use` names. "
+        "May be repeated.",
+    )(command)
+
+
+def _use(ctx: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    ctx.meta["lab.use"] = names
+    plugins.use(*_parts(names))
+
+
+class PluginCommand(InRun):
+    """A command with an option for every setting, also for those of the plug-ins that its arguments name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Load the plug-ins, and parse the arguments."""
+        plugins.use(*_parts(_given(args, "use")))
+        for file in map(Path, _given(args, "config")):
+            if file.is_file():  # otherwise the command says so
+                with plugins.trusted(file.parent):
+                    load_plugins(read_yaml(file))
+        with plugins.trusted():
+            for name, known in NAMING.items():
+                for path in (part for part in _parts(_given(args, name)) if ":" in part):
+                    known.canonical(path)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options, those of plug-ins last."""
+        own = [setting_option(name, field) for name, field in own_fields().items()]
+        return [*super().get_params(ctx), *own]
+
+
+def _parts(names: Sequence[str]) -> list[str]:
+    return [part.strip() for name in names for part in name.split(",") if part.strip()]
+
+
+def _given(args: Sequence[str], name: str) -> list[str]:
+    """Return the values that the arguments have for an option, as click would find them."""
+    return list(_values(args, {f"--{name}", f"--{name.replace('_', '-')}"}))
+
+
+def _values(args: Sequence[str], options: set[str]) -> Iterator[str]:
+    for number, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if option in options and equals:
+            yield value
+        elif arg in options and number + 1 < len(args):
+            yield args[number + 1]

@@ -1,0 +1,164 @@
+"""The settings of plug-ins: the hyperparameters of what users have registered, checked as lab's own are."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+
+from lab import registry
+from lab.config.settings import Settings
+from lab.errors import ConfigError
+
+__all__ = [
+    "NAMING",
+    "adapter_of",
+    "field_of",
+    "is_setting",
+    "look_up_paths",
+    "own_fields",
+    "setting_default",
+    "setting_names",
+    "takers_of",
+    "used_by",
+]
+
+_SCALARS = (bool, int, float, str, type(None))
+#: The registry in which each setting's name or names are looked up.
+NAMING: Final[Mapping[str, registry.Registry]] = {
+    "dataset": registry.datasets,
+    "augment": registry.augmentations,
+    "architecture": registry.architectures,
+    "activation": registry.activations,
+    "dense_activation": registry.activations,
+    "optimizer": registry.optimizers,
+    "scheduler": registry.schedulers,
+    "loss": registry.losses,
+    "metrics": registry.metrics,
+}
+
+
+def own_fields() -> Mapping[str, FieldInfo]:
+    """Return the settings of all plug-ins that are loaded, by name.
+
+    Raises:
+        ConfigError: one has the name of a setting of lab's, or two differ in what they call by the same name.
+    """
+    return _own_fields(registry.version())
+
+
+def field_of(name: str) -> FieldInfo | None:
+    """Return a setting, lab's or a plug-in's; None for an unknown name."""
+    return Settings.model_fields.get(name) or own_fields().get(name)
+
+
+def is_setting(name: str) -> bool:
+    """Return whether there is a setting of this name."""
+    return name in Settings.model_fields or name in own_fields()
+
+
+def setting_names() -> list[str]:
+    """Return the names of all settings, those of plug-ins last."""
+    return [*Settings.model_fields, *own_fields()]
+
+
+def setting_default(name: str) -> Any:
+    """Return the default of a setting, unresolved; None for a plug-in's that must be given."""
+    field = field_of(name)
+    return None if field is None or field.is_required() else field.default
+
+
+def takers_of(name: str) -> str:
+    """Return what takes a plug-in's setting, in words: `architecture 'mlp'`."""
+    return ", ".join(f"{known.kind} '{entry.name}'" for known, entry in registry.parameters().get(name, []))
+
+
+def used_by(setting: Callable[[str], Any]) -> list[registry.Entry]:
+    """Return the entries of all kinds that a trial uses whose settings `setting` returns by name."""
+    return [known[name] for where, known in NAMING.items() for name in _names(setting(where))]
+
+
+def look_up_paths(values: Mapping[str, Any]) -> None:
+    """Register what the settings among `values` name by path, so that its own settings are known.
+
+    Whatever is wrong with a path is left for the checking of its setting to say.
+    """
+    for name, known in NAMING.items():
+        value = values.get(name)
+        for path in (
+            value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        ):
+            if isinstance(path, str) and ":" in path:
+                with suppress(ConfigError):
+                    known.canonical(path.strip())
+
+
+def adapter_of(name: str) -> TypeAdapter[Any]:
+    """Return what checks the values of a plug-in's setting."""
+    return _adapter(name, registry.version())
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, tuple):
+        yield from value
+    elif value is not None:
+        yield value
+
+
+@functools.lru_cache(maxsize=1)
+def _own_fields(_version: int) -> Mapping[str, FieldInfo]:
+    return {name: _field(name, entries) for name, entries in registry.parameters().items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(name: str, _version: int) -> TypeAdapter[Any]:
+    field = own_fields()[name]
+    annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return TypeAdapter(annotation, config=ConfigDict(strict=True))
+
+
+def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -> FieldInfo:
+    parameters = [entry.parameters[name] for _, entry in entries]
+    if any(parameter != parameters[0] for parameter in parameters):
+        raise ConfigError(f"{takers_of(name)} mean different things by {name}; rename it in one of them")
+    if name in Settings.model_fields:
+        meaning = " ".join((Settings.model_fields[name].description or "").split())
+        raise ConfigError(
+            f"{takers_of(name)} has a parameter {name}, which is a setting of lab ({meaning}); rename it, or take "
+            f"lab's with options=['{name}']"
+        )
+    parameter = parameters[0]
+    try:
+        if parameter.default is ...:
+            field = FieldInfo.from_annotation(parameter.annotation)
+        else:
+            field = FieldInfo.from_annotated_attribute(parameter.annotation, parameter.default)
+    except (PydanticUserError, TypeError) as error:
+        raise ConfigError(f"{takers_of(name)}: the type of {name} cannot be used: {error}") from None
+    if not _is_plain(field.annotation):
+        raise ConfigError(
+            f"{takers_of(name)}: {name} must be of int, float, bool, str, Literal, tuple or None, which a grid file "
+            f"and a command line can give, but is {parameter.annotation}"
+        )
+    return field
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Return whether a type is one that YAML and a command line can give."""
+    origin = get_origin(annotation)
+    if origin is None:
+        return annotation in _SCALARS
+    arms = get_args(annotation)
+    if origin is Literal:
+        return all(type(arm) in _SCALARS for arm in arms)
+    if origin is Annotated:
+        return _is_plain(arms[0])
+    if origin is tuple:
+        return all(arm is ... or _is_plain(arm) for arm in arms)
+    return origin in (Union, types.UnionType) and all(map(_is_plain, arms))

@@ -1,0 +1,118 @@
+"""Studies that bring code along: it is the same in every worker, wherever that is, and only where it may run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from lab import plugins
+from lab.config import Grid, load_grid
+from lab.engines import Stores, submit
+from lab.study import TrialEnded, WorkerFailed, find_queue, work
+from tests.programs import start_lab
+
+NET = """
+import lab
+from torch import nn
+
+
+@lab.architecture
+def narrow(shape, classes, *, alpha: float = 0.1, hidden: int = 16):
+    layers = nn.Linear(64, hidden), nn.LeakyReLU(alpha), nn.Linear(hidden, classes)
+    return nn.Sequential(nn.Flatten(), *layers)
+"""
+GRID = """
+use: narrow_nets.py
+base: {architecture: narrow, epochs: 1}
+grid: {alpha: [0.1, 0.2], loss: ['narrow_nets:hot', cross_entropy]}
+"""
+LOSS = """
+
+class hot(nn.CrossEntropyLoss):
+    def __init__(self, images, *, temperature: float = 2.0):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits, labels):
+        return super().forward(logits / self.temperature, labels)
+"""
+
+Write = Callable[[str], Grid]
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Stores:
+    home = tmp_path / "stores"
+    return Stores(
+        storage=f"sqlite:///{home / 'optuna.db'}",
+        tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
+        artifact_dir=home / "artifacts",
+        checkpoint_dir=home / "checkpoints",
+        journal_dir=home / "journal",
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Return what writes a grid file and its plug-in with some code, and reads the grid."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+
+    def written(code: str) -> Grid:
+        (folder / "narrow_nets.py").write_text(code)
+        (folder / "own.yaml").write_text(GRID)
+        return load_grid(folder / "own.yaml")
+
+    yield written
+    forget()
+
+
+def forget() -> None:
+    plugins._take_out("narrow_nets", None)
+
+
+def test_a_worker_elsewhere_trains_with_the_code_of_the_study(
+    write: Write, stores: Stores, tmp_path: Path
+) -> None:
+    submit(write(NET + LOSS), stores)
+    (tmp_path / "mine" / "narrow_nets.py").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "narrow_nets.py").write_text("raise SystemExit('another file of this name')")
+    words = ("worker", "--study", "own", "--idle-exit", "0.1", "--workers", "1")
+    refused = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words, "--no-allow-code")
+    assert refused.wait(120) == 1
+    assert "own' brings code of its own, the plug-in narrow_nets" in (elsewhere / "log.txt").read_text()
+    worker = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words)
+    assert worker.wait(240) == 0, (elsewhere / "log.txt").read_text()
+    queue = find_queue(stores.storage, "own")
+    assert queue is not None
+    assert [trial.state for trial in queue.trials()] == [TrialState.COMPLETE] * 4
+    assert [plugin["module"] for plugin in queue.record().code] == ["narrow_nets"]
+
+
+def test_other_code_is_other_cells_and_ends_those_that_wait(write: Write, stores: Stores) -> None:
+    submit(write(NET + LOSS), stores)
+    forget()
+    again = submit(write(NET.replace("Flatten()", "Flatten(1)") + LOSS), stores)[-1]
+    assert (again.added, again.present) == (4, 0)
+    states = [record.state.name for record in again.queue.records()]
+    assert states.count("WAITING") == 4
+    events: list[object] = []
+    work(stores.for_worker("own"), events.append, lambda: False)
+    assert sum(isinstance(event, TrialEnded) for event in events) == 4
+
+
+def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write, stores: Stores) -> None:
+    queue = submit(write(NET + LOSS), stores)[-1].queue
+    forget()
+    events: list[object] = []
+    settings = Stores(**{**stores.__dict__, "allow_code": False}).for_worker("own")
+    work(settings, events.append, lambda: False)
+    (failed,) = events
+    assert isinstance(failed, WorkerFailed)
+    assert "brings code of its own" in failed.error
+    assert {trial.state for trial in queue.trials()} == {TrialState.WAITING}

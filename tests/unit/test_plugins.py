@@ -1,0 +1,288 @@
+"""Plug-ins: modules of users, their names and settings, and what a study keeps of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab import plugins, registry
+from lab.config import TrialConfig, load_config, parse_config, parse_values
+from lab.errors import ConfigError
+
+NET = """
+from typing import Annotated, Literal
+
+import lab
+from pydantic import Field
+from torch import nn
+
+
+@lab.architecture
+def own_mlp(
+    shape,
+    classes,
+    *,
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+    hidden: tuple[int, ...] = (16,),
+    kind: Literal["plain", "wide"] | None = None,
+):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden[0]), nn.LeakyReLU(alpha), nn.Linear(hidden[0], classes))
+
+
+class Tiny(nn.Module):
+    def __init__(self, shape, classes, *, beta: int):
+        super().__init__()
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Return what writes a plug-in into the working directory; those that were loaded are taken out again."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(plugins._loaded)
+
+    def written(text: str = NET, name: str = "own_nets") -> Path:
+        file = tmp_path / f"{name}.py"
+        file.write_text(text)
+        return file
+
+    yield written
+    for module in plugins._loaded.keys() - before.keys():
+        plugins._take_out(module, None)
+
+
+def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
+    file = write()
+    assert plugins.use(str(file)) == ["own_nets"]
+    assert plugins.use("own_nets") == plugins.use("./own_nets.py") == ["own_nets"]
+    assert registry.architectures["own-MLP"].module == "own_nets"
+
+
+def test_its_parameters_are_settings(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    config = TrialConfig(architecture="own_mlp", alpha=0.2, hidden=[32])
+    assert (config.alpha, config.hidden, config.kind) == (0.2, (32,), None)
+    assert config.as_values()["hidden"] == [32]
+    assert config.as_params()["alpha"] == "0.2"
+    assert config.use == ("own_nets",)
+    assert parse_config(config.as_values()) == parse_config(parse_values(config.as_params())) == config
+    assert config.cell_hash != TrialConfig(architecture="own_mlp", hidden=(32,)).cell_hash
+
+
+def test_a_default_that_is_given_is_the_same_cell(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    given, left_out = TrialConfig(architecture="own_mlp", alpha=0.1), TrialConfig(architecture="own_mlp")
+    assert given == left_out
+    assert given.cell_hash == left_out.cell_hash
+
+
+def test_the_settings_of_what_is_not_used_are_left_out(write: Write) -> None:
+    plain = TrialConfig()
+    write()
+    plugins.use("own_nets")
+    config = TrialConfig(alpha=0.2, use=("own_nets",))
+    assert config == plain
+    assert config.cell_hash == plain.cell_hash
+    assert "alpha" not in config.as_values()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alpha": 2}, "^alpha: must be less than 1, but got 2$"),
+        ({"alpha": "x", "lr": -1}, "alpha: must be a valid number, but got 'x'\nlr: must be greater than 0"),
+        ({"kind": "deep"}, "kind: must be 'plain' or 'wide', but got 'deep'"),
+        ({"hidden": [1.5]}, "hidden: must be a valid integer, but got 1.5"),
+        ({"alhpa": 0.2}, "alhpa: unknown setting. Did you mean 'alpha'?"),
+        ({"architecture": "own_mpl"}, "Unknown architecture 'own_mpl'. Did you mean 'own_mlp'?"),
+        ({"architecture": "own_nets:Tiny"}, "own_nets:Tiny' needs a value for beta"),
+        ({"architecture": "own_nets:Tyny", "beta": 1}, "own_nets defines no Tyny. Did you mean 'Tiny'?"),
+    ],
+)
+def test_they_are_checked_like_all_others(write: Write, values: dict[str, object], message: str) -> None:
+    write()
+    plugins.use("own_nets")
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"architecture": "own_mlp", **values})
+
+
+def test_other_code_is_another_cell(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    before = TrialConfig(architecture="own_mlp")
+    write(NET.replace("nn.LeakyReLU(alpha)", "nn.ELU(alpha)"))
+    plugins.use("./own_nets.py")
+    after = TrialConfig(architecture="own_mlp")
+    assert before.code_digest != after.code_digest
+    assert before.cell_hash != after.cell_hash
+    with pytest.raises(
+        ConfigError, match=r"code_digest: the code of this trial has the digest .* it has changed since"
+    ):
+        parse_config(before.as_values())
+
+
+def test_what_a_file_names_by_path_is_loaded_where_it_is_written(write: Write, tmp_path: Path) -> None:
+    write()
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "{architecture: 'own_nets:Tiny', beta: 3, optimizer: 'torch.optim:RAdam', weight_decay: 0.1}"
+    )
+    found = load_config(config)
+    assert (found.beta, found.optimizer, found.weight_decay, found.eps) == (3, "torch.optim:RAdam", 0.1, 1e-8)
+    assert found.use == ("own_nets",)  # torch is everywhere
+
+
+def test_what_nobody_here_wrote_is_not_loaded(write: Write) -> None:
+    write("raise SystemExit('must not run')")
+    for values in ({"architecture": "own_nets:Tiny"}, {"use": ("own_nets",)}):
+        with pytest.raises(ConfigError, match=r"plug-in.*is not loaded.*--use"):
+            parse_config(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "x = 1\n1 / 0",
+            "own_nets cannot be loaded .*own_nets.py, line 2.: ZeroDivisionError: division by zero",
+        ),
+        ("def f(:", "own_nets.py, line 1.: SyntaxError"),
+        (
+            "import lab\n@lab.loss\ndef l(images, *, beta=1): ...",
+            "loss 'l': its parameter beta needs a type, as in",
+        ),
+        (
+            "import lab\n@lab.loss\ndef mse(images): ...",
+            "loss 'mse' is already registered; give it another name",
+        ),
+    ],
+)
+def test_one_that_cannot_be_loaded_leaves_nothing(write: Write, text: str, message: str) -> None:
+    write(text)
+    with pytest.raises(ConfigError, match=message):
+        plugins.use("own_nets")
+    assert "own_nets" not in {*sys.modules, *plugins.loaded()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./none.py", "there is no file ./none.py"),
+        (
+            "no_such_module",
+            "there is no plug-in 'no_such_module': neither a file no_such_module.py here, nor",
+        ),
+        ("my-nets.py", "'my-nets.py' cannot be the name of a module"),
+    ],
+)
+def test_one_that_is_not_there(write: Write, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plugins.use(name)
+
+
+def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
+    write(name="json")
+    with pytest.raises(
+        ConfigError, match="has the name of the module json, which is loaded already; rename the file"
+    ):
+        plugins.use("./json.py")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (
+            "lr: float = 1",
+            r"has a parameter lr, which is a setting of lab \(Learning rate.*options=\['lr'\]",
+        ),
+        ("beta: dict = {}", "beta must be of int, float, bool, str, Literal, tuple or None"),
+    ],
+)
+def test_a_parameter_that_cannot_be_a_setting(write: Write, parameter: str, message: str) -> None:
+    write(f"import lab\n@lab.loss\ndef odd(images, *, {parameter}): ...")
+    plugins.use("own_nets")
+    with pytest.raises(ConfigError, match=message):
+        TrialConfig(loss="odd")
+
+
+def test_two_that_mean_different_things_by_a_name(write: Write) -> None:
+    write()
+    write("import lab\n@lab.loss\ndef steep(images, *, alpha: int = 1): ...", "own_losses")
+    plugins.use("own_nets", "own_losses")
+    with pytest.raises(
+        ConfigError, match="'own_mlp', loss 'steep' mean different things by alpha; rename it"
+    ):
+        TrialConfig(loss="steep")
+
+
+def test_a_study_brings_its_code_along(write: Write) -> None:
+    file = write()
+    plugins.use("own_nets")
+    kept, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
+    plugins._take_out("own_nets", None)
+    file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
+    with plugins.installed(kept, allowed=True):
+        assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
+    assert "own_mlp" not in registry.architectures
+    with (
+        pytest.raises(
+            plugins.UnusableError,
+            match=r"brings code of its own, the plug-in own_nets; if you trust .*--allow-code",
+        ),
+        plugins.installed(kept, allowed=False),
+    ):
+        pass
+
+
+def test_two_studies_bring_different_code_of_one_name(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    kept, here = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
+    write(NET.replace("0.1", "0.4"))
+    plugins.use("./own_nets.py")
+    now = TrialConfig(architecture="own_mlp")
+    with plugins.installed(kept, allowed=True):
+        assert TrialConfig(architecture="own_mlp").code_digest == here
+    assert TrialConfig(architecture="own_mlp") == now
+
+
+def test_a_package_must_have_the_version_of_the_study() -> None:
+    plugin = plugins.Plugin("numpy", "0" * 16, package="numpy", version="0.1")
+    with (
+        pytest.raises(
+            plugins.UnusableError, match=r"numpy 0.1, but version .* here: pip install 'numpy==0.1'"
+        ),
+        plugins.installed([plugin.__dict__], allowed=False),
+    ):
+        pass
+    absent = replace(plugin, package="no-such-package")
+    with (
+        pytest.raises(
+            plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
+        ),
+        plugins.installed([absent.__dict__], allowed=False),
+    ):
+        pass
+
+
+def test_a_cell_of_a_notebook_can_be_run_again() -> None:
+    def made() -> Callable[..., None]:
+        @plugins.activation("own-activation")
+        def activation() -> None: ...
+
+        return activation
+
+    try:
+        first, second = made(), made()
+        assert registry.activations["own_activation"].target is second
+        assert first is not second
+    finally:
+        registry.activations.remove("own-activation")
