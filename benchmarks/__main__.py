@@ -8,7 +8,7 @@ import click
 
 from lab.training import cores
 
-_NAMES = ("throughput", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines")
+_NAMES = ("throughput", "augment", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -28,6 +28,17 @@ def throughput(preset: str, images: int, rounds: int, parity: bool, threads: int
     In fp32, in bf16 and with two workers in fp32.
     """
     _module("throughput").run(preset, images, rounds, parity, threads)
+
+
+@main.command()
+@click.option("--images", default=4_096, help="Images per epoch.")
+@click.option("--size", default=32, help="Their height and width.")
+@click.option("--batch-size", default=128)
+@click.option("--rounds", default=5)
+@click.option("--threads", default=1)
+def augment(images: int, size: int, batch_size: int, rounds: int, threads: int) -> None:
+    """Every augmentation against random_crop."""
+    _module("augment").run(images, size, batch_size, rounds, threads)
 
 
 @main.command()

@@ -171,6 +171,10 @@ def augmentation(
 def augmentation(target: Any = None, /, *, options: Iterable[str] = ()) -> Any:
     """Register an augmentation: (images uint8 [B, C, H, W], torch.Generator) -> images of the same shape.
 
+    One that has a parameter `labels` mixes images, after all others and after normalisation: (images float
+    [B, C, H, W], labels float [B, classes], torch.Generator) -> both of the same shapes; a label is the share of each
+    class.
+
     Draw from the generator alone, which is on the CPU: only then can a trial be continued bit for bit. See
     `architecture`.
     """

@@ -169,6 +169,22 @@ def test_without_any_nothing_is_mixed() -> None:
     assert build_mixing(TrialConfig(augment=("random_crop",)), _CLASSES) is None
 
 
+def _halved(
+    images: Tensor, labels: Tensor, generator: torch.Generator, *, mixup_alpha: float
+) -> tuple[Tensor, Tensor]:
+    return (images + images.flip(0)) / 2, (labels + labels.flip(0)) / 2
+
+
+def test_one_of_a_users_own_mixes_if_it_takes_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.augmentations, "_entries", dict(registry.augmentations._entries))
+    registry.augmentations.register("halved", _halved, ["mixup_alpha"])
+    images, labels = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([1, 3])
+    assert build_augmentations(TrialConfig(augment=("halved",))) == ()
+    mixed, shares = _labelled("halved")(images, labels, _seeded(0))
+    assert mixed.flatten().tolist() == [1.0, 1.0]
+    assert shares.tolist() == [[0, 0.5, 0, 0.5, 0]] * 2
+
+
 @pytest.mark.gpu
 @_every
 def test_a_gpu_gives_what_the_cpu_gives(mixing: Mixing) -> None:

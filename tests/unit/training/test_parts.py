@@ -164,9 +164,10 @@ def test_every_loss_is_a_mean(name: str) -> None:
     assert loss(logits, labels).item() == pytest.approx(loss(logits.repeat(2, 1), labels.repeat(2)).item())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("name", sorted(losses))
-def test_a_label_is_a_share_of_one(name: str) -> None:
-    loss = build_loss(TrialConfig(loss=name), torch.tensor([5, 2, 3]))
+def test_a_label_is_a_share_of_one(name: str, smoothing: float) -> None:
+    loss = build_loss(TrialConfig(loss=name, label_smoothing=smoothing), torch.tensor([5, 2, 3]))
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     assert loss(logits, F.one_hot(labels, 3).float()).item() == pytest.approx(loss(logits, labels).item())
 
