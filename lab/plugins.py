@@ -65,7 +65,10 @@ GROUP: Final = "lab.plugins"
 # Parts of lab's own requirements: their versions are noted in every run, and are the same in every worker.
 _REQUIREMENTS: Final = frozenset({"lab", "torch", "torchvision", "timm", "torchmetrics"})
 # What lab gives to each kind itself, by position or by these names.
-_GIVEN: Final[Mapping[str, frozenset[str]]] = {"optimizer": frozenset({"params", "lr"})}
+_GIVEN: Final[Mapping[str, frozenset[str]]] = {
+    "metric": frozenset({"num_classes", "validate_args"}),
+    "optimizer": frozenset({"params", "lr"}),
+}
 # Of torch's optimizers: how they compute, not what.
 _WAYS: Final = frozenset({"capturable", "differentiable", "foreach", "fused", "maximize"})
 
@@ -251,7 +254,8 @@ def _parameters(kind: str, name: str, target: Any, options: Iterable[str]) -> di
     """
     found = {}
     for parameter in _signature(kind, name, target).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in options:
+        given = parameter.name in options or parameter.name in _GIVEN.get(kind, ())
+        if given or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if parameter.annotation is inspect.Parameter.empty:
             raise ConfigError(
@@ -371,12 +375,26 @@ def _execute(plugin: Plugin, file: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        exec(compile(plugin.text, str(file), "exec"), module.__dict__)  # the very text that is recorded
+        code = compile(plugin.text, str(file), "exec")  # the very text that is recorded
+        try:
+            exec(code, module.__dict__)
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            _make_torchvision_usable()
+            exec(code, module.__dict__)
     except BaseException as error:
         sys.modules.pop(name, None)
         registry.forget(name)
         raise _explained(name, error, str(file)) from error
     _loaded[name] = plugin
+
+
+def _make_torchvision_usable() -> None:
+    """Import torchvision so that a plug-in can, too, also where its build is not that of torch."""
+    from lab.torchvision_import import import_torchvision  # it imports torch, which takes seconds
+
+    import_torchvision()
 
 
 def _is_of_file(module: ModuleType, file: Path) -> bool:
@@ -507,8 +525,7 @@ def _of_path(
     An optimizer's are all its parameters, since torch's need not be given by keyword.
     """
     shared = set(known.options)
-    given = _GIVEN.get(known.kind)
-    if given is None:
+    if known.kind != "optimizer":
         names = _signature(known.kind, path, target).parameters
         options = tuple(
             name
@@ -519,7 +536,7 @@ def _of_path(
     found = {
         name: each
         for name, each in _signature(known.kind, path, target).parameters.items()
-        if name not in given | _WAYS
+        if name not in _GIVEN[known.kind] | _WAYS
     }
     own = {
         name: _parameter(each)

@@ -14,8 +14,8 @@ import numpy as np
 
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, Split, make_split
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import DataError, MissingDataError
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["CIFAR10", "CIFAR100", "FASHION_MNIST", "MNIST", "SVHN"]
 

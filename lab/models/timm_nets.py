@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data.inputs import Inputs
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, Fault, MissingDataError
 from lab.extras import require
 from lab.models.library import Pretrained
 from lab.models.parts import Parts, last_classifier, parts_from_children, parts_from_groups, set_parts
 from lab.models.reading import fetched, first_difference, reason
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["LIBRARY", "build"]
 

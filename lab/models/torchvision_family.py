@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig, weights_file
 from lab.data.inputs import Inputs
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, Fault
 from lab.models.library import Pretrained
 from lab.models.parts import last_classifier, parts_from_children, set_parts
 from lab.models.reading import fetched, first_difference, reason
 from lab.registry import suggest
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["LIBRARY", "build"]
 

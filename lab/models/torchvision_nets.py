@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from lab.config import TrialConfig
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, Fault
 from lab.models.dense import with_dense
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["resnet18", "resnet34", "resnet50", "resnet101", "vgg19"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lab import registry
 from lab.config import TrialConfig, logged_name
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, Fault, LabWarning
 from lab.extras import require
+from lab.torchvision_import import import_torchvision
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from lab import registry
 from lab.config import TrialConfig
-from lab.data.torchvision_import import import_torchvision
 from lab.extras import require
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["build_optimizer", "lion"]
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lab.data.augment.pixels import channels_last, rounded, to_device_of
 from lab.data.augment.warps import affine
-from lab.data.torchvision_import import import_torchvision
+from lab.torchvision_import import import_torchvision
 
 __all__ = ["OPERATIONS", "randaugment"]
 

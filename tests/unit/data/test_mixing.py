@@ -15,7 +15,7 @@ from lab import registry
 from lab.config import TrialConfig
 from lab.data import LabelledMixing, build_augmentations, build_mixing
 from lab.data.augment.mixing import Mixing, cutmix, mixup
-from lab.data.torchvision_import import import_torchvision
+from lab.torchvision_import import import_torchvision
 
 _CLASSES = 5
 _OPTIONS: dict[str, dict[str, Any]] = {"cutmix": {"cutmix_alpha": 0.7}, "mixup": {"mixup_alpha": 0.7}}

@@ -20,8 +20,8 @@ import torch
 from lab.config import TrialConfig
 from lab.data import clear_cache, load_data, make_split
 from lab.data.torchvision import SVHN
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import DataError
+from lab.torchvision_import import import_torchvision
 
 _TRAIN, _TEST = 60, 20
 
@@ -191,7 +191,7 @@ def test_the_import_works_in_a_fresh_process_and_nothing_else_imports_it() -> No
     code = (
         "import sys, lab.data, lab.data.torchvision as source\n"
         "assert 'torchvision' not in sys.modules\n"
-        "from lab.data.torchvision_import import import_torchvision\n"
+        "from lab.torchvision_import import import_torchvision\n"
         "datasets = import_torchvision('torchvision.datasets')\n"
         "models = import_torchvision('torchvision.models')\n"
         "print(datasets.MNIST.__name__, models.resnet18().fc.out_features)\n"

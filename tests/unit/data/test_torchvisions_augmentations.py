@@ -16,7 +16,7 @@ from lab.data.augment.erasing import random_erasing
 from lab.data.augment.randaugment import OPERATIONS, randaugment
 from lab.data.augment.rectangles import drawn_rectangles
 from lab.data.augment.warps import random_resized_crop
-from lab.data.torchvision_import import import_torchvision
+from lab.torchvision_import import import_torchvision
 
 _sizes = st.tuples(st.sampled_from([1, 3]), st.integers(4, 40), st.integers(4, 40))
 _seeds = st.integers(0, 2**32 - 1)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from lab.config import TrialConfig
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError
 from lab.models import build_model, freezable_blocks, summarize_config
+from lab.torchvision_import import import_torchvision
 
 RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 96, 96)]
