@@ -385,16 +385,17 @@ augmentations.register("translation", "lab.data.augment.shifts:translation", ["t
 datasets = Registry("dataset")
 datasets.register("cifar10", "lab.data.torchvision:CIFAR10")
 datasets.register("cifar100", "lab.data.torchvision:CIFAR100")
+_OF_FILES = [
+    *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
+    "skip_unreadable",
+]
+_COLUMNS = ["group_column", "label_column", "split_column"]
 datasets.register("digits", "lab.data.digits:DIGITS")
 datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
 datasets.register(
-    "image_folder",
-    "lab.data.image_folder:IMAGE_FOLDER",
-    [
-        *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
-        "skip_unreadable",
-    ],
+    "image_csv", "lab.data.image_csv:IMAGE_CSV", [*_OF_FILES, "csv_file", "path_column", *_COLUMNS]
 )
+datasets.register("image_folder", "lab.data.image_folder:IMAGE_FOLDER", _OF_FILES)
 datasets.register("mnist", "lab.data.torchvision:MNIST")
 datasets.register("svhn", "lab.data.torchvision:SVHN")
 datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])

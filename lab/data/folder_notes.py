@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
 
 from lab.config import TrialConfig
 from lab.data.listing import Survey
+from lab.data.sizes import size_note
 from lab.data.tree import Folder
 from lab.errors import printable
 
-__all__ = ["folder_notes", "sizes"]
+__all__ = ["copied", "cut", "folder_notes", "in_classes", "some"]
 
 _SHOWN = 5
 _CLASSES = 12  # with their counts
-_RESIZED: Final = {"squash": "resized", "crop": "cropped and resized", "pad": "resized and padded"}
 
 
 def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ...]:
@@ -30,20 +29,17 @@ def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ..
     parts = found.layout.parts
     kept = config.classes or found.classes
     lines = [f"{role}: {_part(found, role, kept)}" for role in parts]
-    lines += _cut(found, config)
+    lines += cut(parts, config)
     dropped = [name for name in found.classes if name not in kept]
     if dropped:
-        lines.append(f"left out by `classes`: {_some(dropped)}")
-    own = len(found.sizes) == 1 and (size, size) in found.sizes
-    lines.append(f"size: {size}x{size}{'' if own else f', {_RESIZED[config.resize]} from {sizes(found)}'}")
-    return (*lines, *_left_out(found), *(f"warning: {each}" for each in (*_lacking(found), *_copied(found))))
-
-
-def sizes(found: Survey) -> str:
-    """Return the sizes of the images, the most common first: `640x480 (120), 32x32 (2)`."""
-    shown = [f"{width}x{height} ({count:,})" for (width, height), count in found.sizes.most_common(_SHOWN)]
-    more = len(found.sizes) - len(shown)
-    return ", ".join([*shown, *([f"{more:,} more sizes"] if more else [])])
+        lines.append(f"left out by `classes`: {some(dropped)}")
+    lines.append(size_note(config, found.sizes, size))
+    same = [[(role, name, file.path) for role, name, file in group] for group in found.copies]
+    return (
+        *lines,
+        *_left_out(found),
+        *(f"warning: {each}" for each in (*_lacking(found), *copied(same, parts))),
+    )
 
 
 def _part(found: Survey, role: str, classes: Collection[str]) -> str:
@@ -53,23 +49,29 @@ def _part(found: Survey, role: str, classes: Collection[str]) -> str:
         if split == role and name in classes and file.path not in found.faults
     )
     path = found.layout.parts[role].path
+    return f"{printable(path)}/, {in_classes(counts)}" if path else in_classes(counts)
+
+
+def in_classes(counts: Counter[str]) -> str:
+    """Return the number of images, and of each class: `12 images (cat 5, dog 7)`."""
     each = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_CLASSES]]
     if len(counts) > _CLASSES:
         each.append(
             f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,} images"
         )
-    where = f"{printable(path)}/, " if path else ""
-    return f"{where}{counts.total():,} images ({', '.join(each)})"
+    return f"{counts.total():,} images ({', '.join(each)})"
 
 
-def _cut(found: Survey, config: TrialConfig) -> list[str]:
-    """Return which splits the folder lacks, and where they come from instead."""
-    parts = found.layout.parts
+def cut(roles: Collection[str], config: TrialConfig) -> list[str]:
+    """Return which splits are not among the data's own `roles`, and where they come from instead."""
     lines = []
-    if "val" not in parts:
-        cut = f"cut from train (val_fraction={config.val_fraction})"
-        lines.append(f"val: {cut if config.val_fraction else 'none (val_fraction=0)'}")
-    if "test" not in parts:
+    if "val" not in roles:
+        if config.folds is not None:
+            taken = f"a fold of train (folds={config.folds})"
+        else:
+            taken = f"cut from train (val_fraction={config.val_fraction})"
+        lines.append(f"val: {taken if config.val_fraction else 'none (val_fraction=0)'}")
+    if "test" not in roles:
         lines.append(f"test: cut from train (test_fraction={config.test_fraction})")
     return lines
 
@@ -89,13 +91,13 @@ def _left_out(found: Survey) -> list[str]:
         lines.append(f"left out: {_files(others)} of other types")
     bare = [f"{folder.path}/" for folder in _bare(tree)]
     if bare:
-        lines.append(f"left out: folders without images: {_some(bare)}")
+        lines.append(f"left out: folders without images: {some(bare)}")
     links = [path for folder in tree.walk() for path in folder.links]
     if links:
-        lines.append(f"left out: links to folders that are read anyway: {_some(links)}")
+        lines.append(f"left out: links to folders that are read anyway: {some(links)}")
     nested = _nested(found)
     if nested:
-        lines.append(f"subfolders of a class count as part of it: {_some(nested)}")
+        lines.append(f"subfolders of a class count as part of it: {some(nested)}")
     return lines
 
 
@@ -120,24 +122,27 @@ def _lacking(found: Survey) -> list[str]:
     for role, part in found.layout.parts.items():
         lacking = [name for name in found.classes if name not in part.classes]
         if lacking:
-            lines.append(f"{printable(part.path)}/ ({role}) has no images of {_some(lacking)}")
+            lines.append(f"{printable(part.path)}/ ({role}) has no images of {some(lacking)}")
     return lines
 
 
-def _copied(found: Survey) -> list[str]:
-    """Return how many files are identical to others, where that distorts training or evaluation."""
-    groups = found.copies
+def copied(groups: Sequence[Sequence[tuple[str, str, str]]], roles: Collection[str]) -> list[str]:
+    """Return how many files are identical to others, where that distorts training or evaluation.
+
+    Args:
+        groups: of split, class and path of identical files.
+        roles: the splits that the data has.
+    """
     mixed = [group for group in groups if len({name for _, name, _ in group}) > 1]
     shared = [group for group in groups if len({role for role, _, _ in group}) > 1]
     repeated = [group for group in groups if len({(role, name) for role, name, _ in group}) < len(group)]
-    cut = not {"val", "test"} <= found.layout.parts.keys()
     return [
-        f"{_copies(same)} {what}: {' = '.join(printable(file.path) for _, _, file in same[0][:3])}"
+        f"{_copies(same)} {what}: {' = '.join(printable(path) for _, _, path in same[0][:3])}"
         for same, what in (
-            (mixed, "in the folders of several classes"),
+            (mixed, "in several classes"),
             (shared, "in several splits, so the model is evaluated on images it was trained on"),
             (
-                repeated if cut else [],
+                [] if {"val", "test"} <= set(roles) else repeated,
                 "in the same class more than once, and may end up in several splits",
             ),
         )
@@ -153,9 +158,10 @@ def _files(paths: Iterable[str]) -> str:
     paths = list(paths)
     kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122
     count = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
-    return f"{count} ({_some(paths if len(paths) <= _SHOWN else [kind or 'no extension' for kind in kinds])})"
+    return f"{count} ({some(paths if len(paths) <= _SHOWN else [kind or 'no extension' for kind in kinds])})"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first few names."""
     more = [f"… {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
     return ", ".join([*map(printable, names[:_SHOWN]), *more])

@@ -198,8 +198,9 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
 
 
 def clear_cache() -> None:
-    """Forget the datasets and image folders that this process remembers."""
+    """Forget the datasets, image folders and tables that this process remembers."""
     data.forget_surveys()
+    data.forget_tables()
     with _lock:
         _cache.clear()
 

@@ -69,7 +69,7 @@ def _probe(root: Path, file: File) -> Probe:
     if not file.size:
         return Probe(fault="the file is empty")
     try:
-        return _open(f"{root}/{file.path}", suffix)
+        return _open(_join(root, file), suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
@@ -115,9 +115,13 @@ def copies(root: Path, files: Sequence[File]) -> list[list[int]]:
     by_content: list[tuple[bytes, int]] = []
     for places in by_size:
         for at in places:
-            with suppress(OSError), open(f"{root}/{files[at].path}", "rb", buffering=0) as stream:  # noqa: PTH123
+            with suppress(OSError), open(_join(root, files[at]), "rb", buffering=0) as stream:  # noqa: PTH123
                 by_content.append((hashlib.sha256(stream.read()).digest(), at))
     return _grouped(by_content)
+
+
+def _join(root: Path, file: File) -> str:
+    return os.path.join(root, file.path)  # noqa: PTH118  # which may be absolute
 
 
 def _grouped(pairs: Iterable[tuple[object, int]]) -> list[list[int]]:

@@ -168,7 +168,7 @@ def test_the_same_image_in_two_classes_or_splits_is_warned_of(photos: Path) -> N
     shutil.copy(root / "train" / "cat" / "1.png", root / "test" / "cat" / "1.png")
     shutil.copy(root / "train" / "cat" / "2.png", root / "train" / "cat" / "2 (copy).png")
     assert [note for note in data_notes(config_of(root)) if note.startswith("warning")] == [
-        "warning: 1 image is in the folders of several classes: train/cat/0.png = train/dog/cat.png",
+        "warning: 1 image is in several classes: train/cat/0.png = train/dog/cat.png",
         "warning: 1 image is in several splits, so the model is evaluated on images it was trained on:"
         " train/cat/1.png = test/cat/1.png",
         "warning: 1 image is in the same class more than once, and may end up in several splits:"
