@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from lab.data.torchvision_import import import_torchvision
 from torch import Tensor, nn
 
 from lab import registry
 from lab.config import TrialConfig, parse_config
 from lab.data import Dataset, describe, load_data, settled
 from lab.data.inputs import Inputs, weights_scale
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, DataError, MissingDataError, OtherDataError
 from lab.models import (
     build_model,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from lab.data.torchvision_import import import_torchvision
 
 from lab.config import TrialConfig
-from lab.data.torchvision_import import import_torchvision
 from lab.errors import ConfigError, MissingDataError, OtherDataError
 from lab.models import build_model, head_modules, with_digest
 from lab.objective import Placement, TrialResult, analyse_run, train
