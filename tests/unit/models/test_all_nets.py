@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab.data.torchvision_import import import_torchvision
 
 from lab import registry
 from lab.config import TrialConfig
 from lab.errors import ConfigError
 from lab.models import head_modules, skeleton, summarize_config
 from lab.models.parts import parts_of
+from lab.torchvision_import import import_torchvision
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lab.data.torchvision_import import import_torchvision
 from torch import Tensor, nn
 
 from lab import registry
@@ -26,6 +25,7 @@ from lab.models import (
     trained_parameters,
     with_digest,
 )
+from lab.torchvision_import import import_torchvision
 from lab.tracking.export import export_bytes
 
 import_torchvision("torchvision")  # before timm does it itself

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from lab.data.torchvision_import import import_torchvision
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError, MissingDataError, OtherDataError
 from lab.models import build_model, head_modules, with_digest
 from lab.objective import Placement, TrialResult, analyse_run, train
+from lab.torchvision_import import import_torchvision
 from lab.tracking import MemoryTracker
 from lab.training import Interrupted
 
