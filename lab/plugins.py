@@ -191,7 +191,7 @@ def dataset(name: str | None = None, /, *, options: Iterable[str] = ()) -> Calla
 def dataset(target: Any = None, /, *, options: Iterable[str] = ()) -> Any:
     """Register a dataset: a function that returns arrays, a map-style torch Dataset, or a `lab.data.Source`.
 
-    See `architecture`, and docs/OWN.md for what it may return.
+    A parameter `data_dir` is the data folder, a Path. See `architecture`, and docs/OWN.md for what it may return.
     """
     return _registering("dataset", target, options)
 
@@ -226,6 +226,7 @@ def _registering(kind: str, target: Any, options: Iterable[str] = (), **facts: A
 
 def _register(kind: str, name: str, target: Any, options: Iterable[str], facts: Mapping[str, Any]) -> None:
     known, module = registry.registry_of(kind), _module_of(target)
+    options = _options(kind, target, options)
     if name in known and known[name].module == module and _is_again(known[name].target, target):
         known.remove(known[name].name)  # a notebook's cell that is run again, or a module that is reloaded
     own = _parameters(kind, name, target, options)
@@ -234,6 +235,13 @@ def _register(kind: str, name: str, target: Any, options: Iterable[str], facts: 
         known.add(entry)
     except ValueError as error:
         raise ConfigError(f"{error}; give it another name: @lab.{kind}('my_{name}')") from None
+
+
+def _options(kind: str, target: Any, options: Iterable[str]) -> tuple[str, ...]:
+    """Return the settings of lab that a target takes: a dataset's always have those for its images."""
+    is_source = hasattr(target, "describe") and hasattr(target, "load")
+    more = registry.OWN_DATASET_OPTIONS if kind == "dataset" and not is_source else ()
+    return tuple(dict.fromkeys((*options, *more)))
 
 
 def _is_again(one: Any, other: Any) -> bool:
@@ -252,6 +260,8 @@ def _parameters(kind: str, name: str, target: Any, options: Iterable[str]) -> di
     Raises:
         ConfigError: one of them lacks its type.
     """
+    if not callable(target):
+        return {}  # a dataset that is there already
     found = {}
     for parameter in _signature(kind, name, target).parameters.values():
         given = parameter.name in options or parameter.name in _GIVEN.get(kind, ())
@@ -532,6 +542,7 @@ def _of_path(
             for name, each in names.items()
             if name in shared and each.kind is inspect.Parameter.KEYWORD_ONLY
         )
+        options = _options(known.kind, target, options)
         return options, _parameters(known.kind, path, target, options)
     found = {
         name: each

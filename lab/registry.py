@@ -15,6 +15,7 @@ from typing import Any
 from lab.errors import ConfigError
 
 __all__ = [
+    "OWN_DATASET_OPTIONS",
     "Addition",
     "Entry",
     "Family",
@@ -389,6 +390,8 @@ _OF_FILES = [
     *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
     "skip_unreadable",
 ]
+#: What lab itself does with the images of users' data sets; their contents identify them.
+OWN_DATASET_OPTIONS = ("background", "data_digest", "data_dir", "data_in_memory", "image_size", "resize")
 _COLUMNS = ["group_column", "label_column", "split_column"]
 datasets.register("digits", "lab.data.digits:DIGITS")
 datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")
