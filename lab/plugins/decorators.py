@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from lab import registry
 from lab.errors import ConfigError
+from lab.plugins.loading import digest_of
 from lab.plugins.parameters import own_parameters
 from lab.registry import Entry
 
@@ -148,11 +150,20 @@ def _register(kind: str, name: str, target: Any, options: Iterable[str], facts: 
     if name in known and known[name].module == module and _is_again(known[name].target, target):
         known.remove(known[name].name)  # a notebook's cell that is run again, or a module that is reloaded
     own = own_parameters(kind, name, target, options)
-    entry = Entry(name, target, tuple(options), parameters=own, module=module, **facts)
+    code = "" if module else _source_digest(target)
+    entry = Entry(name, target, tuple(options), parameters=own, module=module, code=code, **facts)
     try:
         known.add(entry)
     except ValueError as error:
         raise ConfigError(f"{error}; give it another name: @lab.{kind}('my_{name}')") from None
+
+
+def _source_digest(target: Any) -> str:
+    """Return the digest of what a notebook or a script defines; empty if its source is not known."""
+    try:
+        return digest_of(inspect.getsource(target))
+    except (OSError, TypeError):
+        return ""
 
 
 def _is_again(one: Any, other: Any) -> bool:

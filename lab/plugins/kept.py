@@ -33,9 +33,14 @@ def records(modules: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
-def code_digest(modules: Iterable[str]) -> str | None:
-    """Return the digest of the code of several plug-ins, 16 hex digits; None for none."""
-    digests = [f"{module}={_plugin(module).digest}" for module in sorted(set(modules))]
+def code_digest(modules: Iterable[str], codes: Iterable[str] = ()) -> str | None:
+    """Return the digest of the code of several plug-ins, and of what is from none, 16 hex digits; None for neither.
+
+    Args:
+        modules: the plug-ins.
+        codes: the digests that entries of no module have.
+    """
+    digests = sorted(set(codes)) + [f"{module}={_plugin(module).digest}" for module in sorted(set(modules))]
     return loading.digest_of("\n".join(digests)) if digests else None
 
 

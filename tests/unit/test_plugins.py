@@ -287,3 +287,22 @@ def test_a_cell_of_a_notebook_can_be_run_again() -> None:
         assert first is not second
     finally:
         registry.activations.remove("own-activation")
+
+
+def test_other_code_in_a_script_is_another_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(images: object) -> None:
+        """Nothing."""
+
+    def second(images: object) -> None:
+        """Nothing either."""
+
+    digests = []
+    for target in (first, second):
+        target.__module__ = "__main__"
+        plugins.loss("script's loss")(target)
+        try:
+            digests.append(TrialConfig(loss="script's loss").code_digest)
+        finally:
+            registry.losses.remove("script's loss")
+    assert None not in digests
+    assert len(set(digests)) == 2
