@@ -143,8 +143,11 @@ def test_what_a_file_names_by_path_is_loaded_where_it_is_written(write: Write, t
 
 def test_what_nobody_here_wrote_is_not_loaded(write: Write) -> None:
     write("raise SystemExit('must not run')")
-    for values in ({"architecture": "own_nets:Tiny"}, {"use": ("own_nets",)}):
-        with pytest.raises(ConfigError, match=r"plug-in.*is not loaded.*--use"):
+    for values in (
+        {"architecture": "own_nets:Tiny"},
+        {"use": ("own_nets",), "architecture": "own", "alpha": 1},
+    ):
+        with pytest.raises(ConfigError, match=r"^\w+: .*plug-in.*is not loaded.*--use.*$"):
             parse_config(values)
 
 
