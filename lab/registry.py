@@ -78,6 +78,7 @@ class Entry:
         library: what knows the pretrained weights of an architecture (a `lab.models.Library`); None if nothing does.
         parameters: the settings of its own.
         module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
+        code: digest of its source, if it is from no module: a notebook's or a script's own.
         plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
     """
 
@@ -89,6 +90,7 @@ class Entry:
     library: Any = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     module: str = ""
+    code: str = ""
     plain: bool = False
 
     def load(self) -> Any:

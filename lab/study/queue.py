@@ -188,8 +188,12 @@ class TrialQueue(StudyView):
                 if too_long >= _MOST_TOO_LONG:
                     break
                 continue
-            if self._take(record, study) and prepare(trial_id):
-                return self._claimed(trial_id)
+            if self._take(record, study):
+                with suppress(
+                    UpdateFinishedTrialError
+                ):  # preparing took so long that another process ended it
+                    if prepare(trial_id):
+                        return self._claimed(trial_id)
         if unreadable and not too_long:
             raise unreadable[0]
         return None

@@ -18,8 +18,8 @@ TAGS = PACKAGE / "tracking" / "tags.py"
 RECORD = PACKAGE / "study" / "record.py"
 
 TAG = re.compile(r"(tags\.)?lab\.[a-z_]+")
-# keys of click's `meta`, a logger and a file
-NO_TAGS = {"lab.outer_run", "lab.server", "lab.storage", "lab.worker", "lab.yaml"}
+# keys of click's `meta`, a logger, a file and entry points
+NO_TAGS = {"lab.outer_run", "lab.plugins", "lab.server", "lab.storage", "lab.use", "lab.worker", "lab.yaml"}
 KEY = re.compile(r"lab:\w+")
 #: Methods of queues, records and storages that take the key of a study or a trial.
 TAKE_A_KEY = {"note", "note_trial", "noted", "attribute", "set_study_user_attr", "set_trial_user_attr"}

@@ -181,7 +181,7 @@ def cluster(tmp_path: Path, own_postgres: Any) -> Iterator[Cluster]:
 
 
 @pytest.mark.slurm
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 def test_a_sweep_whose_jobs_lose_their_places(cluster: Cluster, own_postgres: Any, points: Points) -> None:
     calm = cluster.start("sweep", "calm.yaml", "--workers", "2")
     assert calm.wait(PATIENCE) == 0, cluster.log()

@@ -174,7 +174,9 @@ def test_the_data_folder_is_the_configs_then_the_environments_then_here(
     assert data_root(TrialConfig(data_dir="mine")) == tmp_path / "mine"
 
 
-@pytest.mark.parametrize("name", [name for name in registry.datasets if name != "image_folder"])
+@pytest.mark.parametrize(
+    "name", [name for name in registry.datasets if "data_dir" not in registry.datasets[name].options]
+)
 def test_every_dataset_is_described_without_being_there(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from lab.config import TrialConfig, load_grid, parse_config
 from lab.data import Dataset, clear_cache, data_notes, describe, identified, images_at, load_data
 from lab.engines import Stores, plan_grid
 from lab.errors import DataError, LabError, MissingDataError, OtherDataError
+from lab.plugins import kept
 
 SQUARES = """
 import numpy as np
@@ -70,7 +71,7 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     loaded(SQUARES)
     yield loaded
     if "own_data" in plugins.loaded():
-        plugins._take_out("own_data", None)
+        kept._take_out("own_data", None)
     registry.datasets._entries.clear()
     registry.datasets._entries.update(before)
     clear_cache()
@@ -139,12 +140,12 @@ def test_a_trial_trains_and_a_grid_is_planned(tmp_path: Path) -> None:
 
 def test_a_dataset_in_memory_and_streamed() -> None:
     values: dict[str, Any] = {"dataset": "photos", "image_size": 8, "resize": "pad", "test_fraction": 0.2}
-    kept = load_data(TrialConfig(**values, data_in_memory=True))
+    in_memory = load_data(TrialConfig(**values, data_in_memory=True))
     clear_cache()
     streamed = load_data(TrialConfig(**values, data_in_memory=False))
     assert any("data_in_memory: false" in note for note in streamed.notes)
-    assert kept.classes == streamed.classes == ("dark", "bright")
-    assert all(map(torch.equal, _pixels(kept), _pixels(streamed)))
+    assert in_memory.classes == streamed.classes == ("dark", "bright")
+    assert all(map(torch.equal, _pixels(in_memory), _pixels(streamed)))
 
 
 def test_different_sizes_need_image_size() -> None:
@@ -156,8 +157,9 @@ def test_different_sizes_need_image_size() -> None:
 
 def test_an_instance_and_images_that_are_no_squares() -> None:
     images = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1).expand(20, 3, 4, 6)
-    _register(torch.utils.data.TensorDataset(images, torch.arange(20) % 3))
-    config = identified(TrialConfig(dataset="given", val_fraction=0.3, test_fraction=0.3))
+    registry.datasets.register("given", torch.utils.data.TensorDataset(images, torch.arange(20) % 3))
+    config = TrialConfig(dataset="given", val_fraction=0.3, test_fraction=0.3)
+    assert identified(config).data_digest is None  # `register` gives it no options
     assert describe(config).shape == (3, 4, 6)
     assert load_data(config).classes == ("0", "1", "2")
 

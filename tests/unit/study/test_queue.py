@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from optuna.trial import TrialState
 
 from lab.study import StudyKey, TrialKey, TrialQueue, requeue_failed
 
@@ -137,3 +138,19 @@ def test_only_what_lab_notes_keeps_a_trial_waiting(make_queue: MakeQueue, form: 
     queue.note_trial(queue.records()[0].trial_id, TrialKey.ALONE, form)
     assert queue.waiting_alone() == 0
     assert queue.claim(alone=False) is not None
+
+
+def test_a_trial_that_another_process_ends_while_it_is_prepared_is_passed_over(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    prepared: list[int] = []
+
+    def prepare(trial_id: int) -> bool:
+        if not prepared:  # a sampler that took a minute, so that this worker was thought dead
+            queue.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        prepared.append(trial_id)
+        queue.note_trial(trial_id, TrialKey.LABEL, "chosen")
+        return True
+
+    claim = queue.claim(prepare)
+    assert claim is not None
+    assert claim.trial_id == prepared[1] != prepared[0]
