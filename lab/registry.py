@@ -15,6 +15,7 @@ from typing import Any
 from lab.errors import ConfigError
 
 __all__ = [
+    "OWN_DATASET_OPTIONS",
     "Addition",
     "Entry",
     "Family",
@@ -77,6 +78,7 @@ class Entry:
         library: what knows the pretrained weights of an architecture (a `lab.models.Library`); None if nothing does.
         parameters: the settings of its own.
         module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
+        code: digest of its source, if it is from no module: a notebook's or a script's own.
         plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
     """
 
@@ -88,6 +90,7 @@ class Entry:
     library: Any = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     module: str = ""
+    code: str = ""
     plain: bool = False
 
     def load(self) -> Any:
@@ -389,6 +392,8 @@ _OF_FILES = [
     *("background", "data_digest", "data_dir", "data_in_memory", "full_scale", "image_size", "resize"),
     "skip_unreadable",
 ]
+#: What lab itself does with the images of users' data sets; their contents identify them.
+OWN_DATASET_OPTIONS = ("background", "data_digest", "data_dir", "data_in_memory", "image_size", "resize")
 _COLUMNS = ["group_column", "label_column", "split_column"]
 datasets.register("digits", "lab.data.digits:DIGITS")
 datasets.register("fashion_mnist", "lab.data.torchvision:FASHION_MNIST")

@@ -116,10 +116,10 @@ def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] |
     """
     with _artifact(tracker, run_id, "config.yaml") as file:
         try:
-            config = load_config(file)
+            config = load_config(file, own=False)
         except ConfigError as error:
             raise TrackingError(f"The config.yaml of run {run_id} cannot be read: {error}") from None
-        changed = load_config(file, overrides) if overrides else config
+        changed = load_config(file, overrides, own=False) if overrides else config
     if changed.cell_hash != config.cell_hash:
         raise ConfigError("A run is continued with its own settings; start a new run to change them")
     return changed

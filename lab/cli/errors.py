@@ -13,6 +13,7 @@ from lab import engines
 from lab.cli.console import terminal
 from lab.cli.messages import browse
 from lab.cli.options import store_options, stores_from
+from lab.cli.plugin_options import use_option
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ Examples:
     help="Maximum number of classes and of confused pairs to show, worst first.",
 )
 @click.option("--download", is_flag=True, help="Download the dataset if it is missing.")
+@use_option
 @store_options
 def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage: str | None) -> None:
     """Evaluate the model of RUN on its test images again, and show which classes it confuses.

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
-from lab import registry
+from lab import plugins, registry
 from lab.config.settings import Settings
 from lab.errors import ConfigError
 
@@ -28,6 +28,8 @@ __all__ = [
     "takers_of",
     "used_by",
 ]
+
+registry.look_further(plugins.look)
 
 _SCALARS = (bool, int, float, str, type(None))
 #: The registry in which each setting's name or names are looked up.

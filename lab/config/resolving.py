@@ -97,9 +97,13 @@ def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -
 def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
     """Return the plug-ins that a trial uses, and the digest of their code."""
     modules = sorted({entry.module for entry in used if entry.module})
-    digest = plugins.code_digest(modules)
+    digest = plugins.code_digest(modules, (entry.code for entry in used if entry.code))
     if config.code_digest not in (None, digest):
-        of = f"what {', '.join(modules)} has here" if modules else "none, as no plug-in is used"
+        of = (
+            f"what {', '.join(modules) or 'the program'} has here"
+            if digest
+            else "none, as no plug-in is used"
+        )
         found.add(
             f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
             "restore it, or leave out code_digest to train with the present one",

@@ -80,8 +80,9 @@ class TrialConfig(Settings):
             checked = handler({**known, **own})
         except ValidationError as error:
             wrong += [_again(detail) for detail in error.errors()]
-        if wrong:
-            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        if wrong:  # without a plug-in, what it would define is unknown, and nothing more can be said
+            missing = [detail for detail in wrong if detail["loc"] == ("use",)]
+            raise ValidationError.from_exception_data(cls.__name__, missing or wrong)
         return checked
 
     @model_validator(mode="before")

@@ -27,3 +27,4 @@ from .load import describe as describe
 from .load import identified as identified
 from .load import load_data as load_data
 from .load import settled as settled
+from .own import forget_own as forget_own

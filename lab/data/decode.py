@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from lab.data.levels import Kind, Range, kind_of, measure, png_chunks, to_eight_bits
 from lab.errors import DataError
 
-__all__ = ["decode", "examine", "without_metadata"]
+__all__ = ["decode", "examine", "resized", "without_metadata"]
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def decode(
             # a JPEG can be decoded at 1/2, 1/4 … of its size; twice the target leaves enough for antialiasing
             image.draft("RGB", (2 * size, 2 * size))
             rgb = _upright(_rgb(image, content, background, white), image)
-            return np.asarray(_RESIZED[resize](rgb, size, background))
+            return np.asarray(resized(rgb, size, resize, background))
 
     return _reading(file, content, read)
 
@@ -192,6 +192,11 @@ _RESIZED: Final[Mapping[str, Callable[[Image.Image, int, str], Image.Image]]] = 
     "crop": _cropped,
     "pad": _padded,
 }
+
+
+def resized(image: Image.Image, size: int, resize: str, background: str) -> Image.Image:
+    """Return an image, RGB or grey, as a square of `size` pixels; `resize` and `background` as for `decode`."""
+    return _RESIZED[resize](image, size, background)
 
 
 def without_metadata(content: bytes) -> bytes:

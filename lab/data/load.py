@@ -17,6 +17,7 @@ from lab.data.augment.building import augmentation_faults
 from lab.data.base import DataInfo, Dataset, RawData, Source
 from lab.data.division import divide, own_val_and_folds
 from lab.data.inputs import inputs_note, takes_over, weights_inputs, weights_scale, with_weights_size
+from lab.data.own import as_source
 from lab.data.statistics import Measured, measure
 from lab.data.subset import class_faults, sample_faults, select_classes
 from lab.errors import ConfigError, DataError, Fault, OtherDataError
@@ -58,7 +59,7 @@ def data_root(config: TrialConfig) -> Path:
 def describe(config: TrialConfig) -> DataInfo:
     """Return image shape and classes of the config's dataset without loading it.
 
-    Only image_folder reads from disk: names, sizes and headers of its files.
+    Datasets of files read from disk: names, sizes and headers of their files. A plug-in's is called.
 
     Raises:
         ConfigError: the dataset lacks a class or has too few samples, or its images are too small for an
@@ -106,7 +107,8 @@ def settled(config: TrialConfig) -> TrialConfig:
     sized = with_weights_size(config)
     if sized.image_size is not None:
         return sized
-    return config.model_copy(update={"image_size": describe(config).shape[-1]})
+    _, height, width = describe(config).shape
+    return config.model_copy(update={"image_size": width}) if height == width else config
 
 
 def data_settings(config: TrialConfig) -> tuple[object, ...]:
@@ -146,10 +148,12 @@ def _check_files(config: TrialConfig) -> None:
         return
     found = _digest(config)
     if found != config.data_digest:
+        source = _source(config)
+        where, or_else = getattr(source, "where", f"in {data_root(config)}"), getattr(source, "or_else", "")
         raise OtherDataError(
-            f"The images in {data_root(config)} are not those of this trial: their digest is {found}, not"
+            f"The images {where} are not those of this trial: their digest is {found}, not"
             f" {config.data_digest}. Either they have changed since the trial was planned: sweep the same grid again to"
-            " train on the present ones. Or this machine has different images: copy the original ones here"
+            f" train on the present ones. Or this machine has different images: copy the original ones here{or_else}"
         )
 
 
@@ -198,7 +202,8 @@ def load_data(config: TrialConfig, *, device: torch.device = _CPU, download: boo
 
 
 def clear_cache() -> None:
-    """Forget the datasets, image folders and tables that this process remembers."""
+    """Forget the datasets, image folders, tables and plug-ins' data that this process remembers."""
+    data.forget_own()
     data.forget_surveys()
     data.forget_tables()
     with _lock:
@@ -206,8 +211,7 @@ def clear_cache() -> None:
 
 
 def _source(config: TrialConfig) -> Source:
-    source: Source = registry.datasets[config.dataset].load()
-    return source
+    return as_source(registry.datasets[config.dataset])
 
 
 def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Dataset:

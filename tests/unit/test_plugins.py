@@ -12,6 +12,7 @@ import pytest
 from lab import plugins, registry
 from lab.config import TrialConfig, load_config, parse_config, parse_values
 from lab.errors import ConfigError
+from lab.plugins import kept, loading
 
 NET = """
 from typing import Annotated, Literal
@@ -45,7 +46,7 @@ Write = Callable[..., Path]
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Return what writes a plug-in into the working directory; those that were loaded are taken out again."""
     monkeypatch.chdir(tmp_path)
-    before = dict(plugins._loaded)
+    before = dict(loading.loaded_plugins)
 
     def written(text: str = NET, name: str = "own_nets") -> Path:
         file = tmp_path / f"{name}.py"
@@ -53,8 +54,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         return file
 
     yield written
-    for module in plugins._loaded.keys() - before.keys():
-        plugins._take_out(module, None)
+    for module in loading.loaded_plugins.keys() - before.keys():
+        kept._take_out(module, None)
 
 
 def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
@@ -142,8 +143,11 @@ def test_what_a_file_names_by_path_is_loaded_where_it_is_written(write: Write, t
 
 def test_what_nobody_here_wrote_is_not_loaded(write: Write) -> None:
     write("raise SystemExit('must not run')")
-    for values in ({"architecture": "own_nets:Tiny"}, {"use": ("own_nets",)}):
-        with pytest.raises(ConfigError, match=r"plug-in.*is not loaded.*--use"):
+    for values in (
+        {"architecture": "own_nets:Tiny"},
+        {"use": ("own_nets",), "architecture": "own", "alpha": 1},
+    ):
+        with pytest.raises(ConfigError, match=r"^\w+: .*plug-in.*is not loaded.*--use.*$"):
             parse_config(values)
 
 
@@ -226,10 +230,10 @@ def test_two_that_mean_different_things_by_a_name(write: Write) -> None:
 def test_a_study_brings_its_code_along(write: Write) -> None:
     file = write()
     plugins.use("own_nets")
-    kept, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
-    plugins._take_out("own_nets", None)
+    brought, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
+    kept._take_out("own_nets", None)
     file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
-    with plugins.installed(kept, allowed=True):
+    with plugins.installed(brought, allowed=True):
         assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
     assert "own_mlp" not in registry.architectures
     with (
@@ -237,7 +241,7 @@ def test_a_study_brings_its_code_along(write: Write) -> None:
             plugins.UnusableError,
             match=r"brings code of its own, the plug-in own_nets; if you trust .*--allow-code",
         ),
-        plugins.installed(kept, allowed=False),
+        plugins.installed(brought, allowed=False),
     ):
         pass
 
@@ -245,11 +249,11 @@ def test_a_study_brings_its_code_along(write: Write) -> None:
 def test_two_studies_bring_different_code_of_one_name(write: Write) -> None:
     write()
     plugins.use("own_nets")
-    kept, here = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
+    brought, here = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
     write(NET.replace("0.1", "0.4"))
     plugins.use("./own_nets.py")
     now = TrialConfig(architecture="own_mlp")
-    with plugins.installed(kept, allowed=True):
+    with plugins.installed(brought, allowed=True):
         assert TrialConfig(architecture="own_mlp").code_digest == here
     assert TrialConfig(architecture="own_mlp") == now
 
@@ -286,3 +290,22 @@ def test_a_cell_of_a_notebook_can_be_run_again() -> None:
         assert first is not second
     finally:
         registry.activations.remove("own-activation")
+
+
+def test_other_code_in_a_script_is_another_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(images: object) -> None:
+        """Nothing."""
+
+    def second(images: object) -> None:
+        """Nothing either."""
+
+    digests = []
+    for target in (first, second):
+        target.__module__ = "__main__"
+        plugins.loss("script's loss")(target)
+        try:
+            digests.append(TrialConfig(loss="script's loss").code_digest)
+        finally:
+            registry.losses.remove("script's loss")
+    assert None not in digests
+    assert len(set(digests)) == 2

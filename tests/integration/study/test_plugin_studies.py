@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from lab import plugins
 from lab.config import Grid, load_grid
 from lab.engines import Stores, submit
+from lab.plugins import kept
 from lab.study import TrialEnded, WorkerFailed, find_queue, work
 from tests.programs import start_lab
 
@@ -71,7 +71,7 @@ def write(tmp_path: Path) -> Iterator[Write]:
 
 
 def forget() -> None:
-    plugins._take_out("narrow_nets", None)
+    kept._take_out("narrow_nets", None)
 
 
 def test_a_worker_elsewhere_trains_with_the_code_of_the_study(

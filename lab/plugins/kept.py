@@ -1,0 +1,129 @@
+"""What a study keeps of the plug-ins that its trials use, and using it in a worker."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lab import registry
+from lab.errors import LabError
+from lab.plugins import loading
+from lab.plugins.loading import Plugin
+
+__all__ = ["UnusableError", "code_digest", "installed", "records"]
+
+
+class UnusableError(LabError):
+    """A study's plug-in cannot be used here; says why, to be read after the study's name."""
+
+
+def records(modules: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what a study keeps of these plug-ins, as plain values for `installed`."""
+    return [
+        asdict(loading.loaded_plugins[module])
+        for module in sorted(set(modules))
+        if module in loading.loaded_plugins
+    ]
+
+
+def code_digest(modules: Iterable[str], codes: Iterable[str] = ()) -> str | None:
+    """Return the digest of the code of several plug-ins, and of what is from none, 16 hex digits; None for neither.
+
+    Args:
+        modules: the plug-ins.
+        codes: the digests that entries of no module have.
+    """
+    digests = sorted(set(codes)) + [f"{module}={_plugin(module).digest}" for module in sorted(set(modules))]
+    return loading.digest_of("\n".join(digests)) if digests else None
+
+
+def _plugin(module: str) -> Plugin:
+    """Return a plug-in, also one that a program has imported by itself."""
+    with loading.lock:
+        if module not in loading.loaded_plugins:
+            loading.loaded_plugins[module] = _imported(module)
+        return loading.loaded_plugins[module]
+
+
+def _imported(name: str) -> Plugin:
+    package, version = loading.distribution_of(name)
+    if package:
+        return Plugin(name, loading.digest_of(f"{package}=={version}"), "", package, version)
+    try:
+        text = inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):
+        text = ""
+    return Plugin(name, loading.digest_of(text), text)
+
+
+@contextmanager
+def installed(kept: Iterable[Mapping[str, Any]], *, allowed: bool) -> Iterator[None]:
+    """Have exactly the plug-ins of a study inside the block, as it has kept them.
+
+    Args:
+        kept: from `records`.
+        allowed: whether code from the study's database may run here; installed packages may in any case.
+
+    Raises:
+        UnusableError: code may not run here, or a package is missing or has another version; says what to do.
+    """
+    plugins = [Plugin(**each) for each in kept]
+    for plugin in plugins:
+        _check(plugin, allowed=allowed)
+    before = dict(loading.loaded_plugins)
+    try:
+        with loading.lock:
+            for plugin in plugins:
+                _install(plugin)
+        yield
+    finally:
+        with loading.lock:
+            for plugin in plugins:
+                if loading.loaded_plugins.get(plugin.module) != before.get(plugin.module):
+                    _take_out(plugin.module, before.get(plugin.module))
+
+
+def _check(plugin: Plugin, *, allowed: bool) -> None:
+    if plugin.package:
+        try:
+            here = metadata.version(plugin.package)
+        except metadata.PackageNotFoundError:
+            here = ""
+        if here != plugin.version:
+            has = f"version {here} is" if here else "none is"
+            raise UnusableError(
+                f"needs the plug-in {plugin.module} of {plugin.package} {plugin.version}, but {has} installed here: "
+                f"pip install '{plugin.package}=={plugin.version}'"
+            )
+    elif not allowed and loading.loaded_plugins.get(plugin.module) != plugin:
+        raise UnusableError(
+            f"brings code of its own, the plug-in {plugin.module}; if you trust those who can submit to this database, "
+            "start the worker with --allow-code"
+        )
+
+
+def _install(plugin: Plugin) -> None:
+    if loading.loaded_plugins.get(plugin.module) == plugin:
+        return
+    if plugin.package:
+        loading.load_module(plugin.module)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lab-plugin-"))  # for tracebacks, and for processes that are forked
+    file = folder / f"{plugin.module}.py"
+    file.write_text(plugin.text, encoding="utf-8")
+    loading.execute(plugin, file)
+
+
+def _take_out(module: str, earlier: Plugin | None) -> None:
+    registry.forget(module)
+    loading.loaded_plugins.pop(module, None)
+    sys.modules.pop(module, None)
+    if earlier is not None:
+        _install(earlier)
