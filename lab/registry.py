@@ -401,7 +401,9 @@ datasets.register(
     "image_csv", "lab.data.image_csv:IMAGE_CSV", [*_OF_FILES, "csv_file", "path_column", *_COLUMNS]
 )
 datasets.register("image_folder", "lab.data.image_folder:IMAGE_FOLDER", _OF_FILES)
+datasets.register("hf", "lab.data.hugging_face:HF", [*_OF_FILES, "image_column", *_COLUMNS])
 datasets.register("mnist", "lab.data.torchvision:MNIST")
+datasets.register("parquet", "lab.data.hugging_face:PARQUET", [*_OF_FILES, "image_column", *_COLUMNS])
 datasets.register("svhn", "lab.data.torchvision:SVHN")
 datasets.register("synthetic", "lab.data.synthetic:SYNTHETIC", ["image_size"])
 

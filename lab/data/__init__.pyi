@@ -16,6 +16,7 @@ from .batches import count_batches as count_batches
 from .batches import epoch_batches as epoch_batches
 from .batches import normalise as normalise
 from .batches import shuffled_order as shuffled_order
+from .hugging_face import forget_rows as forget_rows
 from .image_csv import forget_tables as forget_tables
 from .listing import forget_surveys as forget_surveys
 from .load import check_data as check_data

@@ -206,6 +206,7 @@ def clear_cache() -> None:
     data.forget_own()
     data.forget_surveys()
     data.forget_tables()
+    data.forget_rows()
     with _lock:
         _cache.clear()
 

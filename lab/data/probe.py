@@ -20,7 +20,7 @@ from lab.data.decode import without_metadata
 from lab.data.progress import track
 from lab.data.tree import File
 
-__all__ = ["Probe", "copies", "probe"]
+__all__ = ["Probe", "copies", "probe", "probe_content"]
 
 _CHUNK = 256  # files between updates of the progress bar
 
@@ -51,6 +51,19 @@ def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
         for chunk in track(((len(chunk), chunk) for chunk in chunks), len(files), "Looking at images"):
             found.update((file.path, _probe(root, file)) for file in chunk)
     return found
+
+
+def probe_content(content: bytes) -> Probe:
+    """Return what an image is whose bytes are inside another file; only its header is decoded."""
+    _use_heif()
+    if not content:
+        return Probe(fault="there are no bytes")
+    try:
+        return _open_content(content)
+    except UnidentifiedImageError:
+        return Probe(fault=_unknown(""))
+    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
+        return Probe(fault=str(error) or type(error).__name__)
 
 
 @functools.cache
@@ -87,6 +100,18 @@ def _open(path: str, suffix: str) -> Probe:
             raise
         with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
             return _probe_opened(image, suffix)
+
+
+def _open_content(content: bytes) -> Probe:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _probe_opened(image, "")
+    except Exception:
+        bare = without_metadata(content)
+        if bare == content:
+            raise
+        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
+            return _probe_opened(image, "")
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

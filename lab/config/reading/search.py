@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lab import registry
 from lab.config.dimension import Dimension, token
@@ -13,11 +13,16 @@ from lab.config.kinds import as_text
 from lab.config.metrics import rises
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
-from lab.config.search import Method, Objective, Search, SearchFile, objectives
+from lab.config.search import GRID_SAMPLER, Method, Objective, Search, SearchFile, objectives
 from lab.config.yaml import KeyPath
 from lab.registry import suggest
 
 __all__ = ["read_search"]
+
+_FOLDS: Final = (
+    "varies fold; a search would come to prefer the fold whose images are easiest. Give one fold, and repeat the best"
+    f" points on all in a grid, or use the sampler {GRID_SAMPLER}"
+)
 
 
 def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mapping[str, Any]) -> Search | None:
@@ -39,6 +44,8 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
         for name in {"monitor", "mode"} & set(dim.fields):
             path = reading.place(("grid", dim.name))
             reading.fault(path, f"varies {name}; a search compares its trials by one metric")
+        if "fold" in dim.fields and not file.search.tries_every_point:
+            reading.fault(reading.place(("grid", dim.name)), _FOLDS)
     compared = _objectives(reading, file.search, outline.constants)
     search = Search(
         _method(reading, "sampler", file.search.sampler),

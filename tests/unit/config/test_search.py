@@ -176,6 +176,8 @@ def test_the_further_within_a_limit_the_less() -> None:
             "monitor: [val_accuracy, val_loss]",
             "search.space.monitor: varies monitor; a search compares its trials by one metric",
         ),
+        ("fold: [0, 1]", "search.space.fold: varies fold; a search would come to prefer the fold whose images"),
+        ("fold: {low: 0, high: 4}", "search.space.fold: varies fold; a search would come to prefer the fold"),
     ],
 )  # fmt: skip
 def test_faults_of_a_space(space: str, message: str) -> None:

@@ -1,0 +1,400 @@
+"""Tables in the layouts of Hugging Face: Parquet files, and folders written by `datasets.save_to_disk`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from lab.config import TrialConfig
+from lab.data.base import DataInfo, RawData
+from lab.data.decoded import listing_digest, load_listing
+from lab.data.folder_notes import copied, some
+from lab.data.listed import Listing, unreadable
+from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
+from lab.data.sizes import Sizes, side_of, size_note
+from lab.data.split_names import Role, split_name
+from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
+from lab.errors import DataError, MissingDataError, printable
+
+__all__ = ["HF", "PARQUET", "forget_rows"]
+
+_KEPT: Final = 2
+_ROLES: Final = ("train", "val", "test")
+_PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with a digest
+
+_Stamps = tuple[tuple[str, int, int, int], ...]
+_Key = tuple[object, ...]
+_tables: dict[_Key, tuple[_Stamps, _Table]] = {}
+_lock = threading.Lock()
+
+
+class _Shards(NamedTuple):
+    """The files of a data set, relative to its folder, the split that each is of, and what was left out."""
+
+    names: tuple[str, ...]
+    roles: tuple[Role, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class _Table:
+    """A data set of rows.
+
+    Attributes:
+        root: the data folder.
+        shards: its files.
+        columns: in words, which ones are read.
+        rows: what they say.
+        classes: class names, indexed by label.
+        unused: names of classes that no row has.
+        images: of the rows.
+        facts: about the image of each row.
+    """
+
+    root: Path
+    shards: _Shards
+    columns: str
+    rows: Rows
+    classes: tuple[str, ...]
+    unused: tuple[str, ...]
+    images: RowImages
+    facts: list[Facts]
+
+    @cached_property
+    def faults(self) -> dict[int, str]:
+        """Why images cannot be read, by row."""
+        return {at: each.probe.fault for at, each in enumerate(self.facts) if each.probe.fault}
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Of the images that can be read."""
+        return Sizes(each.probe.size for each in self.facts if not each.probe.fault)
+
+    @cached_property
+    def copies(self) -> list[list[tuple[str, str, str]]]:
+        """Groups of split, class and name of identical images."""
+        groups: dict[str, list[int]] = {}
+        for at, each in enumerate(self.facts):
+            if not each.probe.fault:
+                groups.setdefault(each.digest, []).append(at)
+        rows = self.rows
+        return [
+            [(rows.roles[at], rows.labels[at], rows.names[at]) for at in group]
+            for group in groups.values()
+            if len(group) > 1
+        ]
+
+
+@dataclass(frozen=True)
+class _RowSource:
+    """See `Source`.
+
+    Attributes:
+        name: as in the config.
+        find: returns the files in a data folder.
+    """
+
+    name: str
+    find: Callable[[Path, TrialConfig], _Shards]
+
+    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
+        found = self._table(config, root)
+        self._listing(found, config)
+        size = side_of(config, found.sizes, root)
+        return DataInfo((3, size, size), found.classes, has_val="val" in found.rows.roles)
+
+    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
+        """Return how the files are read, one line per fact: see `data_notes`."""
+        found = self._table(config, root)
+        return self._notes(found, config, side_of(config, found.sizes, root))
+
+    def digest(self, config: TrialConfig, root: Path) -> str:
+        """Return the `listing_digest`."""
+        return listing_digest(self._listing(self._table(config, root), config), config.classes)
+
+    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
+        found = self._table(config, root)
+        size = side_of(config, found.sizes, root)
+        config = config.model_copy(update={"image_size": size})
+        return load_listing(self._listing(found, config), config, self._notes(found, config, size))
+
+    def _listing(self, found: _Table, config: TrialConfig) -> Listing:
+        """Return the images that can be read.
+
+        Raises:
+            DataError: some cannot, unless they are to be skipped, or a class is left without images.
+        """
+        if found.faults and not config.skip_unreadable:
+            faults = {found.rows.names[at]: fault for at, fault in found.faults.items()}
+            raise DataError(unreadable(self.name, found.root, faults, len(found.facts)))
+        places = found.rows.places()
+        bad = [at for at, place in enumerate(places) if place in found.faults]
+        return found.rows.listing(self.name, found.images.only(places), found.classes, bad)
+
+    def _notes(self, found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
+        lines = [f"read: {some(found.shards.names)} ({found.columns})"]
+        lines += table_notes(self._listing(found, config), config)
+        lines.append(size_note(config, found.sizes, size))
+        if found.shards.left_out:
+            lines.append(f"left out: {some(found.shards.left_out)}, which are none of train, val and test")
+        if found.unused:
+            lines.append(f"left out: classes that no row has: {some(found.unused)}")
+        if found.faults:
+            lines.append(
+                f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)"
+            )
+        return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
+
+    def _table(self, config: TrialConfig, root: Path) -> _Table:
+        """Return the data set that the config means; this process remembers the latest few, until a file changes.
+
+        Args:
+            config: the settings image_column, label_column, split_column and group_column matter.
+            root: the data folder.
+
+        Raises:
+            DataError: it is missing or cannot be used; lists all faults with their files and rows.
+        """
+        if not root.is_dir():
+            raise MissingDataError(f"{self.name}: there is no folder {printable(str(root))}")
+        shards = self.find(root, config)
+        columns = (config.image_column, config.label_column, config.split_column, config.group_column)
+        key: _Key = (self.name, root, *columns)
+        with _lock:
+            stamps = _stamps(self.name, root, shards)
+            known = _tables.pop(key, None)
+            if known is None or known[0] != stamps:
+                known = stamps, _read(self.name, config, root, shards)
+            _tables[key] = known
+            while len(_tables) > _KEPT:
+                del _tables[next(iter(_tables))]
+            return known[1]
+
+
+def forget_rows() -> None:
+    """Read every Parquet and Arrow file again the next time."""
+    with _lock:
+        _tables.clear()
+
+
+def _stamps(dataset: str, root: Path, shards: _Shards) -> _Stamps:
+    found = []
+    for name, role in zip(shards.names, shards.roles, strict=True):
+        try:
+            status = (root / name).stat()
+        except OSError as error:
+            message = f"{dataset}: {printable(str(root / name))} cannot be read: {error.strerror}"
+            raise MissingDataError(message) from error
+        found.append((f"{role} {name}", status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
+
+
+def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Table:
+    where = f"{dataset}: {printable(str(root))}"
+    use, classes = _columns(config, root, shards, where)
+    others = [key for key in ("label", "split", "group") if key in use]
+    rows, counts = Rows(), []
+    for name, role in zip(shards.names, shards.roles, strict=True):
+        values = dict(zip(others, read_columns(root / name, [use[key] for key in others]), strict=True))
+        counts.append(len(values["label"]))
+        _take(rows, name, role, values, classes)
+    # names of classes, or else what the rows say
+    known = tuple(each for each in classes if each in set(rows.labels)) if classes else rows.classes
+    rows.check(dataset, printable(str(root)), known)
+    images = images_in(root, shards.names, use["image"], counts)
+    try:
+        facts = images.facts()
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error}") from error
+    words = ", ".join(f"{key}: {printable(name)}" for key, name in use.items())
+    return _Table(root, shards, words, rows, known, tuple(sorted({*classes} - {*known})), images, facts)
+
+
+def _columns(
+    config: TrialConfig, root: Path, shards: _Shards, where: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return which columns are read, by their use, and the class names that the files give to numbers, if any.
+
+    Raises:
+        DataError: there is no such column, or the files differ in it.
+    """
+    first, *others = ({each.name: each for each in columns_of(root / name)} for name in shards.names)
+    use = {"image": _image_column(config, first, where), "label": _label_column(config, first, where)}
+    for key in ("split", "group"):
+        given = getattr(config, f"{key}_column")
+        if given is not None:
+            use[key] = find_column(list(first), given, f"{key}_column", (), where)
+    for key, name in use.items():
+        if key != "image" and first[name].kind != "text":
+            raise DataError(
+                f"{where}: the column {printable(name)} ({key}_column) has neither texts nor whole numbers"
+            )
+    for name, columns in zip(shards.names[1:], others, strict=True):
+        for column in use.values():
+            if columns.get(column) != first[column]:
+                raise DataError(
+                    f"{where}: the column {printable(column)} of {printable(name)} is not as in"
+                    f" {printable(shards.names[0])}; all files must have the same columns"
+                )
+    return use, tuple(map(composed_text, first[use["label"]].classes))
+
+
+def _image_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
+    images = [name for name, each in columns.items() if each.kind == "image"]
+    given = config.image_column
+    if given is not None:
+        name = find_column(list(columns), given, "image_column", (), where)
+        if name not in images:
+            raise DataError(f"{where}: the column {printable(name)} (image_column) has no images as bytes")
+        return name
+    if len(images) != 1:
+        found = (
+            f"several columns with images ({', '.join(map(printable, images))})"
+            if images
+            else "no column with images"
+        )
+        hint = (
+            "; name one with --image-column (`image_column`)" if images else ", as bytes or as {bytes, path}"
+        )
+        raise DataError(f"{where} has {found}{hint}")
+    return images[0]
+
+
+def _label_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
+    named = [name for name, each in columns.items() if each.classes]
+    usual = [name for name in columns if name.strip().lower() in LABELS]
+    if config.label_column is None and not usual and len(named) == 1:
+        return named[0]
+    return find_column(list(columns), config.label_column, "label_column", LABELS, where)
+
+
+def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], classes: Sequence[str]) -> None:
+    """Add the rows of a file, or what is wrong with them."""
+    for at, label in enumerate(values["label"]):
+        split = values["split"][at] if "split" in values else None
+        own = role_of(str(split)) if "split" in values else role
+        faults = _label_faults(label, classes)
+        if own is None:
+            faults.append(f"split '{printable(str(split))}' means none of train, val and test")
+        if "group" in values and values["group"][at] in (None, ""):
+            faults.append("has no group")
+        if faults or own is None:
+            rows.faults += [f"{printable(name)}, row {at}: {fault}" for fault in faults]
+            continue
+        rows.names.append(f"{name}, row {at}")
+        rows.labels.append(classes[label] if classes else composed_text(str(label)))
+        rows.roles.append(own)
+        if "group" in values:
+            rows.groups.append(str(values["group"][at]))
+
+
+def _label_faults(label: Any, classes: Sequence[str]) -> list[str]:
+    if label in (None, "") or (classes and label == -1):  # how unlabelled images are marked
+        return ["has no label"]
+    if classes and not 0 <= label < len(classes):
+        return [f"label {label} is none of the {len(classes):,} classes"]
+    return []
+
+
+def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
+    """Return the Parquet files in a folder and below, and what their names say."""
+    found = sorted(
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*.parquet")
+        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+    )
+    if not found:
+        saved = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
+        raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
+    roles = [_role(name) for name in found]
+    if config.split_column is not None or not any(roles):
+        return _Shards(tuple(found), _all_train(found))
+    unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
+    if unclear:
+        raise DataError(
+            f"parquet: {printable(str(root))}: the names of {some(unclear)} say none of train, val and test, as others"
+            " do; rename or remove them, or give --split-column (`split_column`)"
+        )
+    return _Shards(tuple(found), tuple(role for role in roles if role is not None))
+
+
+def _role(name: str) -> Role | None:
+    """Return the split that a file's name says, or that of a folder that it is in; None if they say none."""
+    *folders, file = name.split("/")
+    for text in (_PART.sub("", os.path.splitext(file)[0]), *reversed(folders)):  # noqa: PTH122
+        found = split_name(text)
+        if found:
+            return found.role
+    return None
+
+
+def _saved_files(root: Path, config: TrialConfig) -> _Shards:
+    """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
+    where = f"hf: {printable(str(root))}"
+    if (root / "state.json").is_file():
+        files = _files_of(root, "", where)
+        return _Shards(tuple(files), _all_train(files))
+    if not (root / "dataset_dict.json").is_file():
+        hint = (
+            "; it contains Parquet files: read them with dataset=parquet"
+            if any(root.rglob("*.parquet"))
+            else ""
+        )
+        raise MissingDataError(
+            f"{where} contains neither dataset_dict.json nor state.json, which save_to_disk writes{hint}"
+        )
+    names, roles, left_out = list[str](), list[Role](), list[str]()
+    for split in _json(root / "dataset_dict.json", where).get("splits", []):
+        role = "train" if config.split_column is not None else role_of(split)
+        if role is None:
+            left_out.append(split)
+            continue
+        files = _files_of(root, split, where)
+        names += files
+        roles += [role] * len(files)
+    if not names:
+        raise DataError(f"{where}: its splits are {some(left_out) or 'none'}, but one must be train")
+    return _Shards(tuple(names), tuple(roles), tuple(left_out))
+
+
+def _all_train(files: Sequence[str]) -> tuple[Role, ...]:
+    return tuple("train" for _ in files)
+
+
+def _files_of(root: Path, split: str, where: str) -> list[str]:
+    state = _json(root / split / "state.json", where)
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise DataError(
+            f"{where} was saved as a selection of rows by an old version of datasets; save it again with a newer one"
+        )
+    try:
+        files = [str(each["filename"]) for each in state["_data_files"]]
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{where}: {split or '.'}/state.json names no files; save the data set again"
+        ) from None
+    return [f"{split}/{file}" if split else file for file in files]
+
+
+def _json(file: Path, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise MissingDataError(f"{where}: {printable(file.name)} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{where}: {printable(file.name)} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: {printable(file.name)} is damaged")
+    return found
+
+
+PARQUET = _RowSource("parquet", _parquet_files)
+HF = _RowSource("hf", _saved_files)
