@@ -17,6 +17,7 @@ from lab.cli import main
 from lab.config import PRESETS, TrialConfig, load_grid
 from lab.config.search import SearchFile
 from lab.engines import engine_keys, find_profile
+from lab.plugins import kept
 from lab.registry import Registry
 from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
@@ -90,9 +91,11 @@ def yaml_blocks() -> list[str]:
 @pytest.mark.parametrize("block", yaml_blocks())
 def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(block)
-    if "use:" in block:
-        shutil.copy(ROOT / "examples" / "my_nets.py", tmp_path)
-    assert load_grid(tmp_path / "grid.yaml").space.size > 0
+    shutil.copy(ROOT / "examples" / "my_nets.py", tmp_path)
+    try:
+        assert load_grid(tmp_path / "grid.yaml").space.size > 0
+    finally:
+        kept._take_out("my_nets", None)
 
 
 def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
