@@ -54,7 +54,7 @@ install-test: $(VENV)/.installed-test
 lint: install-test  ## run ruff, mypy and the import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict lab
+	$(BIN)/mypy --strict lab examples
 	$(BIN)/lint-imports
 
 format: install-test  ## format the code with ruff and fix what it can

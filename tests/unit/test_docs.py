@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from lab.cli import main
 from lab.config import PRESETS, TrialConfig, load_grid
 from lab.config.search import SearchFile
 from lab.engines import engine_keys, find_profile
+from lab.plugins import kept
 from lab.registry import Registry
 from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
@@ -27,7 +29,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     *(
         f"docs/{name}.md"
-        for name in ("REFERENCE", "SERVICE", "CLUSTER", "BENCHMARKS", "RESULTS", "kubernetes/README")
+        for name in ("REFERENCE", "OWN", "SERVICE", "CLUSTER", "BENCHMARKS", "RESULTS", "kubernetes/README")
     ),
 ]
 NAMES = [name for value in vars(registry).values() if isinstance(value, Registry) for name in value]
@@ -82,14 +84,18 @@ def test_commands_in_the_documents_exist(document: str) -> None:
 
 
 def yaml_blocks() -> list[str]:
-    texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")]
+    texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/OWN.md")]
     return [block for text in texts for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
 
 
 @pytest.mark.parametrize("block", yaml_blocks())
 def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(block)
-    assert load_grid(tmp_path / "grid.yaml").space.size > 0
+    shutil.copy(ROOT / "examples" / "my_nets.py", tmp_path)
+    try:
+        assert load_grid(tmp_path / "grid.yaml").space.size > 0
+    finally:
+        kept._take_out("my_nets", None)
 
 
 def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +106,11 @@ def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: py
     assert [find_profile(name).engine for name in ("gpu", "rays")] == ["slurm", "ray"]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "grids").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    sorted(file for folder in ("grids", "examples") for file in (ROOT / folder).glob("*.yaml")),
+    ids=lambda file: file.stem,
+)
 def test_what_a_grid_files_comments_cite_is_here(file: Path) -> None:
     comments = re.findall(r"#(.*)", file.read_text())
     for cited in re.findall(r"[\w/.-]+\.(?:md|yaml|py)\b", " ".join(comments)):
