@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lab import registry
 from lab.config import TrialConfig, load_config
 from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
@@ -191,5 +192,7 @@ def _tags(study: str, kind: str) -> dict[str, str]:
 
 
 def _classes(config: TrialConfig) -> tuple[object, ...]:
+    """Return what decides which classes a trial has, as far as that shows without its data."""
     folder = os.path.realpath(data_root(config)) if config.is_of_files else None
-    return config.dataset, folder, config.classes
+    own = (getattr(config, name) for name in registry.datasets[config.dataset].parameters)
+    return config.dataset, folder, config.classes, config.csv_file, config.label_column, *own

@@ -38,7 +38,7 @@ from lab.registry import Entry
 
 __all__ = ["as_source", "forget_own"]
 
-_KEPT: Final = 4
+_KEPT: Final = 64  # without the images
 _pickle: Any = cloudpickle  # it is not typed
 
 _Key = tuple[object, ...]

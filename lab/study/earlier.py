@@ -26,7 +26,7 @@ from lab.tracking import RunStatus, Tracker
 __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
 
 
-#: The settings that choose what is read from a folder, in which an image folder has no choice.
+#: The settings that choose what is read from a folder, besides a plug-in's own; an image folder leaves no choice.
 _COLUMNS = ("csv_file", "path_column", "image_column", "label_column", "split_column", "group_column")
 
 
@@ -170,7 +170,8 @@ def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
 
 
 def _spelt(config: TrialConfig) -> str:
-    columns = {name: getattr(config, name) for name in _COLUMNS if getattr(config, name) is not None}
+    own = registry.datasets[config.dataset].parameters
+    columns = {name: getattr(config, name) for name in (*_COLUMNS, *own) if getattr(config, name) is not None}
     return json.dumps([config.dataset, config.data_dir, config.classes, *([columns] if columns else [])])
 
 

@@ -12,7 +12,7 @@ from lab.config import TrialConfig
 from lab.errors import ConfigError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.report import leaderboard
-from lab.restore import find_run, restore, restore_config, whole_id
+from lab.restore import Saved, find_run, restore, restore_config, whole_id
 from lab.tracking import MemoryTracker, RunStatus
 from lab.tracking.planned import Planned, log_planned
 
@@ -81,6 +81,13 @@ def test_the_same_classes_keep_the_head(tracker: MemoryTracker, run: Any) -> Non
     source = run()
     child = run("again", init_from=source.run_id, freeze=2, lr=1e-30, seed=5)
     assert child.test.accuracy == pytest.approx(source.test.accuracy)
+
+
+def test_other_columns_of_a_table_may_be_other_classes() -> None:
+    table = TrialConfig(dataset="image_csv", label_column="breed")
+    saved = Saved("r", table, {})
+    assert saved.has_classes_of(TrialConfig(dataset="image_csv", label_column="breed", split_column="part"))
+    assert not saved.has_classes_of(TrialConfig(dataset="image_csv", label_column="animal"))
 
 
 def test_what_does_not_fit_is_refused(tracker: MemoryTracker, run: Any) -> None:

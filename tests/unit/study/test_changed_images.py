@@ -14,10 +14,12 @@ import pytest
 from optuna.storages import RDBStorage
 from PIL import Image
 
+from lab import plugins, registry
 from lab.config import TrialConfig, parse_grid
 from lab.data import clear_cache, identified, load_data
 from lab.errors import OtherDataError, StudyError
 from lab.study import Earlier, Submission, compare, feasible_cells, open_storage, plan, submit
+from lab.study.earlier import searched_images
 from lab.study.events import WorkerFailed
 from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
@@ -206,6 +208,25 @@ def test_a_search_is_of_one_set_of_images(study: Study) -> None:
     paint(Path("photos/dog"), 8)
     with pytest.raises(StudyError, match="have changed since the search 's' began"):
         study.submit(SEARCH)
+
+
+def test_a_search_among_the_settings_of_a_users_dataset(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.datasets, "_entries", dict(registry.datasets._entries))
+
+    def shades(*, shade: int = 0) -> tuple[Any, Any]:
+        return np.full((8, 4, 4), shade, np.uint8), [0, 1] * 4
+
+    plugins.dataset("shades")(shades)
+    text = (
+        "name: s\nbase: {dataset: shades, epochs: 1}\nsearch: {space: {shade: [1, 2]}}\nbudget: {trials: 2}\n"
+    )
+    submission = study.submit(text)
+    one, other = (
+        searched_images(submission.queue, TrialConfig(dataset="shades", shade=shade)) for shade in (1, 2)
+    )
+    assert one.data_digest != other.data_digest
 
 
 def test_loaded_images_are_those_of_the_digest(study: Study) -> None:
