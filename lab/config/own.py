@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -15,10 +14,12 @@ from pydantic.fields import FieldInfo
 from lab import plugins, registry
 from lab.config.settings import Settings
 from lab.errors import ConfigError
+from lab.plugins.parameters import is_plain
 
 __all__ = [
     "NAMING",
     "adapter_of",
+    "default_for",
     "field_of",
     "is_setting",
     "look_up_paths",
@@ -31,7 +32,6 @@ __all__ = [
 
 registry.look_further(plugins.look)
 
-_SCALARS = (bool, int, float, str, type(None))
 #: The registry in which each setting's name or names are looked up.
 NAMING: Final[Mapping[str, registry.Registry]] = {
     "dataset": registry.datasets,
@@ -101,6 +101,12 @@ def look_up_paths(values: Mapping[str, Any]) -> None:
                     known.canonical(path.strip())
 
 
+def default_for(name: str, used: Sequence[registry.Entry]) -> Any:
+    """Return the default of a plug-in's setting for a trial that uses these entries; `...` if it must be given."""
+    defaults = [entry.parameters[name].default for entry in used if name in entry.parameters]
+    return defaults[0] if defaults and all(each == defaults[0] for each in defaults) else ...
+
+
 def adapter_of(name: str) -> TypeAdapter[Any]:
     """Return what checks the values of a plug-in's setting."""
     return _adapter(name, registry.version())
@@ -127,7 +133,7 @@ def _adapter(name: str, _version: int) -> TypeAdapter[Any]:
 
 def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -> FieldInfo:
     parameters = [entry.parameters[name] for _, entry in entries]
-    if any(parameter != parameters[0] for parameter in parameters):
+    if len({_type_of(parameter.annotation) for parameter in parameters}) > 1:
         raise ConfigError(f"{takers_of(name)} mean different things by {name}; rename it in one of them")
     if name in Settings.model_fields:
         meaning = " ".join((Settings.model_fields[name].description or "").split())
@@ -135,7 +141,7 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
             f"{takers_of(name)} has a parameter {name}, which is a setting of lab ({meaning}); rename it, or take "
             f"lab's with options=['{name}']"
         )
-    parameter = parameters[0]
+    parameter = parameters[0]  # the default is each entry's own: see `default_for`
     try:
         if parameter.default is ...:
             field = FieldInfo.from_annotation(parameter.annotation)
@@ -143,7 +149,7 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
             field = FieldInfo.from_annotated_attribute(parameter.annotation, parameter.default)
     except (PydanticUserError, TypeError) as error:
         raise ConfigError(f"{takers_of(name)}: the type of {name} cannot be used: {error}") from None
-    if not _is_plain(field.annotation):
+    if not is_plain(field.annotation):
         raise ConfigError(
             f"{takers_of(name)}: {name} must be of int, float, bool, str, Literal, tuple or None, which a grid file "
             f"and a command line can give, but is {parameter.annotation}"
@@ -151,16 +157,6 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
     return field
 
 
-def _is_plain(annotation: Any) -> bool:
-    """Return whether a type is one that YAML and a command line can give."""
-    origin = get_origin(annotation)
-    if origin is None:
-        return annotation in _SCALARS
-    arms = get_args(annotation)
-    if origin is Literal:
-        return all(type(arm) in _SCALARS for arm in arms)
-    if origin is Annotated:
-        return _is_plain(arms[0])
-    if origin is tuple:
-        return all(arm is ... or _is_plain(arm) for arm in arms)
-    return origin in (Union, types.UnionType) and all(map(_is_plain, arms))
+def _type_of(annotation: Any) -> str:
+    """Return a type without its constraints, as text."""
+    return str(get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation)

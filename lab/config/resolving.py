@@ -9,7 +9,7 @@ from typing import Any, Final
 from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
-from lab.config.own import own_fields, takers_of, used_by
+from lab.config.own import NAMING, default_for, used_by
 from lab.config.settings import Settings
 from lab.errors import Fault
 from lab.registry import Entry
@@ -83,14 +83,11 @@ def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:
 def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -> dict[str, Any]:
     """Return the values of the plug-ins' settings that a trial uses: those given, or their defaults."""
     given, values = settings.model_extra or {}, {}
-    for name in (name for entry in used for name in entry.parameters):
-        field = own_fields()[name]
-        if name in given:
-            values[name] = given[name]
-        elif field.is_required():
-            found.add(f"{takers_of(name)} needs a value for {name}", name, "architecture")
-        else:
-            values[name] = field.get_default()
+    for name in dict.fromkeys(name for entry in used for name in entry.parameters):
+        values[name] = given[name] if name in given else default_for(name, used)
+        if values[name] is ...:
+            takers = " and ".join(f"'{entry.name}'" for entry in used if name in entry.parameters)
+            found.add(f"{takers} needs a value for {name}", name, *NAMING)
     return values
 
 

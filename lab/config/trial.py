@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
-from lab.config.own import adapter_of, is_setting, look_up_paths, own_fields
+from lab.config.own import adapter_of, default_for, is_setting, look_up_paths, own_fields, used_by
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -176,10 +176,11 @@ class TrialConfig(Settings):
             skipped |= {"data_dir", "csv_file"}
         if self.weights_digest:
             skipped |= {"pretrained", "weights"}
+        defaults = {**_defaults(), **self._own_defaults()}
         values = {
             name: value
             for name, value in self.model_dump(mode="json").items()
-            if name not in skipped and value != _default(name)
+            if name not in skipped and value != defaults[name]
         }
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -188,6 +189,15 @@ class TrialConfig(Settings):
     def is_of_files(self) -> bool:
         """Whether the data is what `data_dir` contains, not a dataset known by its name."""
         return "data_dir" in registry.datasets[self.dataset].options
+
+    def _own_defaults(self) -> dict[str, Any]:
+        """Return the defaults of the plug-ins' settings that the trial uses, as JSON has them."""
+        used = used_by(lambda name: getattr(self, name))
+        found = {name: default_for(name, used) for name, _ in self.own_values()}
+        return {
+            name: default if default is ... else adapter_of(name).dump_python(default, mode="json")
+            for name, default in found.items()
+        }
 
     def own_values(self) -> tuple[tuple[str, Any], ...]:
         """Return the settings of plug-ins that the trial uses, by name and with their values."""
@@ -291,6 +301,7 @@ def _faults(error: ValidationError) -> list[Fault]:
 def _checked_own(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[InitErrorDetails]]:
     """Return those of `values` that are settings of plug-ins, checked, and what is wrong with them and unknown."""
     look_up_paths(values)
+    own_fields()  # raises if what is loaded contradicts itself
     own, wrong = {}, list[InitErrorDetails]()
     for name, value in values.items():
         if name in Settings.model_fields:
@@ -326,14 +337,6 @@ def _show(value: Any) -> str:
 def _defaults() -> dict[str, Any]:
     """Return every resolved setting of a trial that sets nothing."""
     return TrialConfig().model_dump(mode="json")
-
-
-def _default(name: str) -> Any:
-    """Return the resolved default of a setting as JSON has it."""
-    if name in Settings.model_fields:
-        return _defaults()[name]
-    field = own_fields()[name]
-    return None if field.is_required() else adapter_of(name).dump_python(field.get_default(), mode="json")
 
 
 def _lookup(names: registry.Registry, name: str) -> str:

@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from lab import plugins, registry
 from lab.config import TrialConfig, load_config, parse_config, parse_values
 from lab.errors import ConfigError
 from lab.plugins import kept, loading
+from lab.training.optimizers import build_optimizer
+from lab.training.schedulers import build_schedule
 
 NET = """
 from typing import Annotated, Literal
@@ -309,3 +313,32 @@ def test_other_code_in_a_script_is_another_cell(monkeypatch: pytest.MonkeyPatch)
             registry.losses.remove("script's loss")
     assert None not in digests
     assert len(set(digests)) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SGD", "RMSprop", "Rprop", "ASGD"]
+)
+def test_torchs_optimizers_are_named_by_their_path(name: str) -> None:
+    config = TrialConfig(optimizer=f"torch.optim:{name}")
+    model = nn.Linear(2, 2)
+    assert type(build_optimizer(config, model.parameters())).__name__ == name
+
+
+def test_torchs_schedulers_are_named_by_their_path() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    name = "torch.optim.lr_scheduler:CosineAnnealingWarmRestarts"
+    with pytest.raises(ConfigError, match="needs a value for T_0"):
+        parse_config({"scheduler": name})
+    schedule = build_schedule(parse_config({"scheduler": name, "T_0": 3}), optimizer, 1)
+    assert schedule.scheduler.T_0 == 3  # type: ignore[attr-defined]
+    with pytest.raises(
+        ConfigError, match="must be given lr_lambda, which no config can hold: wrap it in a function"
+    ):
+        parse_config({"scheduler": "torch.optim.lr_scheduler:LambdaLR"})
+
+
+def test_what_is_registered_can_be_named_by_its_path_too(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    by_name, by_path = (TrialConfig(architecture=name, alpha=0.2) for name in ("own_mlp", "own_nets:own_mlp"))
+    assert by_name.own_values() == by_path.own_values()
