@@ -48,6 +48,7 @@ def worker_main(
         surroundings: of that process.
     """
     write_any_letter()
+    logs.one_line_warnings()
     if form is not None:
         logs.configure(form)
     stop = Stop()
