@@ -82,10 +82,12 @@ def study(database: Path, tmp_path: Path) -> Study:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc", "nsga2"])
 def test_every_sampler_fills_its_budget_with_different_points(study: Study, sampler: str) -> None:
-    study.plan(f"sampler: {sampler}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]")
+    study.plan(
+        f"sampler: {{name: {sampler}, seed: 1}}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]"
+    )
     assert len(study.work()) == 12
     assert study.states() == {"complete": 12}
-    assert len({trial.params["lr"] for trial in study.trials()}) == 12
+    assert len({(trial.params["lr"], trial.params["optimizer"]) for trial in study.trials()}) == 12
 
 
 def test_budget_raised_and_lowered_and_sampler_changed(study: Study) -> None:
