@@ -19,7 +19,17 @@ from typing import Any, TextIO
 
 from lab.errors import LabWarning
 
-__all__ = ["FORMATS", "adopt", "configure", "configured_format", "event", "inherit", "redacted", "reset"]
+__all__ = [
+    "FORMATS",
+    "adopt",
+    "configure",
+    "configured_format",
+    "event",
+    "inherit",
+    "one_line_warnings",
+    "redacted",
+    "reset",
+]
 
 FORMATS = ("text", "json")
 _INHERITED = "LAB_WORKER_LOG_FORMAT"  # for child processes; LAB_LOG_FORMAT is the user's and for one command
@@ -60,6 +70,11 @@ def configure(form: str) -> None:
         warnings.showwarning, sys.excepthook, threading.excepthook = hooks
 
     _undo.append(undo)
+
+
+def one_line_warnings() -> None:
+    """Show lab's warnings as `Warning: …`, without the line of source, which tells users nothing."""
+    warnings.formatwarning = _format_warning
 
 
 def adopt() -> None:
@@ -164,6 +179,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return redacted(value) if isinstance(value, str) else value
+
+
+_formatwarning = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if issubclass(category, LabWarning):
+        return f"Warning: {redacted(str(message))}\n"
+    return _formatwarning(message, category, filename, lineno, line)
 
 
 def _show_warning(

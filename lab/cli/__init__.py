@@ -124,6 +124,7 @@ def main() -> None:
     # With two threads on two cores this is as fast on an idle machine, and five times as fast next to two busy
     # processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logs.one_line_warnings()
 
 
 for _commands in _GROUPS.values():

@@ -53,6 +53,7 @@ def worker_main(
     """
     write_any_letter()
     set_share(share)
+    logs.one_line_warnings()
     if form is not None:
         logs.configure(form)
     stop = Stop()

@@ -90,7 +90,8 @@ def _acquired(home: Home) -> FileLock:
         raise ResourceError(f"`lab serve` already runs in {home.folder}: {who}{_address(home)}") from None
     except (OSError, NotImplementedError) as error:
         raise ResourceError(
-            f"{home.server} is on a file system without locks ({error}): run `lab serve` in a folder on another one"
+            f"{home.server} cannot be locked ({error}): run `lab serve` in a folder of yours on a file system that has "
+            "locks"
         ) from None
     return lock
 

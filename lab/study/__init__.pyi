@@ -16,6 +16,8 @@ from .faults import DatabaseError as DatabaseError
 from .faults import is_denied as is_denied
 from .faults import reason as reason
 from .health import StorageProbe as StorageProbe
+from .keys import StudyKey as StudyKey
+from .keys import TrialKey as TrialKey
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
 from .liveness import worker_name as worker_name
 from .lookup import existing_study as existing_study
@@ -30,9 +32,7 @@ from .planner import feasible_cells as feasible_cells
 from .planner import plan as plan
 from .queue import TrialQueue as TrialQueue
 from .record import State as State
-from .record import StudyKey as StudyKey
 from .record import StudyRecord as StudyRecord
-from .record import TrialKey as TrialKey
 from .record import TrialRecord as TrialRecord
 from .rescue import is_left as is_left
 from .rescue import put_back_dead as put_back_dead

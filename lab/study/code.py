@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from lab import plugins
 from lab.config import TrialConfig
 from lab.errors import StudyError
+from lab.study.keys import StudyKey
 from lab.study.queue import TrialQueue
-from lab.study.record import StudyKey
 
 __all__ = ["end_outdated", "keep_code", "own_code"]
 

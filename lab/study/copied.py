@@ -7,8 +7,8 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from lab.places import arrival, mark
+from lab.study.keys import is_lab_study
 from lab.study.queue import TrialQueue
-from lab.study.record import is_lab_study
 from lab.study.storage import PatientStorage
 
 __all__ = ["follow_copy"]

@@ -26,7 +26,7 @@ from optuna.distributions import (
 from lab.config import Dimension, Point, Range, Space, as_text
 from lab.config.dimension import token
 from lab.errors import StudyError
-from lab.study.record import OWN_TRIAL
+from lab.study.keys import OWN_TRIAL
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

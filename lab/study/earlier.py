@@ -19,8 +19,9 @@ from lab.config import TrialConfig, parse_config
 from lab.data import check_data, clear_cache, data_root, data_settings, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
 from lab.models import with_digest
+from lab.study.keys import StudyKey
 from lab.study.queue import TrialQueue
-from lab.study.record import StudyKey, TrialRecord
+from lab.study.record import TrialRecord
 from lab.tracking import RunStatus, Tracker
 
 __all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from lab.config import TrialConfig
 from lab.study.faults import translated
+from lab.study.keys import OWN_TRIAL, TrialKey, noted
 from lab.study.queue import TrialQueue
-from lab.study.record import OWN_TRIAL, TrialKey, TrialRecord, noted
+from lab.study.record import TrialRecord
 
 __all__ = ["Forecast"]
 

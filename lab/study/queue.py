@@ -19,9 +19,10 @@ from optuna.trial import TrialState, create_trial
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
 from lab.study.faults import MalformedError
+from lab.study.keys import StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
 from lab.study.lock import locked
-from lab.study.record import StudyKey, StudyRecord, TrialKey, TrialRecord, noted
+from lab.study.record import StudyRecord, TrialRecord
 from lab.study.storage import PatientStorage
 from lab.study.view import StudyView
 
@@ -189,9 +190,8 @@ class TrialQueue(StudyView):
                     break
                 continue
             if self._take(record, study):
-                with suppress(
-                    UpdateFinishedTrialError
-                ):  # preparing took so long that another process ended it
+                # unless another process has ended it meanwhile, because this one was thought dead
+                with suppress(UpdateFinishedTrialError):
                     if prepare(trial_id):
                         return self._claimed(trial_id)
         if unreadable and not too_long:

@@ -1,9 +1,4 @@
-"""What lab notes in Optuna's studies and trials: each key spelt once, and typed records of what is noted.
-
-Other programs use the same databases and give their studies and trials attributes of any name and form. Lab's keys have
-a prefix of their own. Earlier versions wrote them without it: those are read where the form of a study or a trial shows
-that it is lab's. A value of another form counts as none.
-"""
+"""What lab has noted of a study and of a trial, as typed records."""
 
 from __future__ import annotations
 
@@ -16,71 +11,27 @@ from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from lab.study.keys import (
+    DRAFT_PREFIX,
+    HASH_LENGTH,
+    OLD_IDENTITY,
+    StudyKey,
+    TrialKey,
+    has_form,
+    noted,
+    study_attributes,
+)
 from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
-__all__ = [
-    "DRAFT_PREFIX",
-    "IDENTIFYING_KEYS",
-    "OWN_TRIAL",
-    "State",
-    "StudyKey",
-    "StudyRecord",
-    "TrialKey",
-    "TrialRecord",
-    "is_lab_study",
-    "noted",
-    "study_attributes",
-]
+__all__ = ["State", "StudyRecord", "TrialRecord"]
 
-
-class StudyKey:
-    """Every key that lab notes something under in a study; in the database with lab's prefix (see `noted`)."""
-
-    MARK: Final = "study"  # set in every study that lab has planned
-    BEGAN: Final = (
-        "began"  # when the budget's clock began: the first claim since the study was submitted or resumed
-    )
-    CANCELLED: Final = "cancelled"
-    CODE: Final = "code"  # the plug-ins of its trials: their text, or their package and its version
-    CONCLUDED: Final = "concluded"
-    DATA_DIGESTS: Final = (
-        "data_digests"  # by cell hash: of cells without one, the digest they turned out to have
-    )
-    ENGINE: Final = "engine"  # what a supervisor has said last about the engine that runs its workers
-    EXHAUSTED: Final = "ended"  # what SEARCH was when the search had reached its budget or target
-    EXPERIMENT: Final = "experiment"
-    GPU_MEMORY: Final = "gpu_memory"  # bytes that one trial takes
-    MAXIMIZE: Final = "maximize"
-    MAX_RETRIES: Final = "max_retries"
-    MONITOR: Final = "monitor"
-    NEEDS: Final = "needs"  # names of the studies that must be over first
-    OBJECTIVES: Final = "objectives"
-    PLANNED: Final = "planned"  # hashes of the cells that were planned last
-    RUN_ID: Final = "run_id"
-    SEARCH: Final = "search"  # the grid file, if it is a search's
-    SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
-    SECONDS: Final = "seconds"  # the budget's
-
-
-class TrialKey:
-    """Every key that lab notes something under in a trial, besides its metrics; in the database with lab's prefix."""
-
-    ALONE: Final = "alone"  # it ran out of memory and gets a GPU to itself
-    BEST_VALUE: Final = "best_value"
-    CELL: Final = "cell"
-    CONFIG: Final = "config"
-    EARLIER_ERROR: Final = "earlier_error"
-    ENQUEUED: Final = "enqueued"
-    ERROR: Final = "error"
-    LABEL: Final = "label"
-    OUTCOME: Final = "outcome"
-    PARAMS: Final = "params"  # number of its model's parameters
-    PUT_BACK: Final = "put_back"
-    RETRIES: Final = "retries"
-    RUN_ID: Final = "run_id"
-    VOID: Final = "void"
-    WORKER: Final = "worker"
+_DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
+_MAX_RETRIES = 2  # of a study that does not say
+_ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
+_DIED = "its process died every time it was tried"
+_KEPT_CELL: Final = (TrialKey.CELL, TrialKey.CONFIG, TrialKey.LABEL, TrialKey.ENQUEUED)
+_KEPT: Final = (*_KEPT_CELL, TrialKey.ALONE, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
 
 
 class State(StrEnum):
@@ -96,87 +47,6 @@ class State(StrEnum):
     PRUNED = "pruned"
     FAILED = "failed"
     DELETED = "deleted"  # it has ended, and its run was deleted
-
-
-_PREFIX: Final = "lab:"
-_RUN = re.compile(r"[0-9a-f]{32}|pending-.+")
-#: What the stored name of a search's draft begins with, in every version of lab; its number follows.
-DRAFT_PREFIX: Final = "slot-"
-_DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
-_HASH_LENGTH = 16
-_MAX_RETRIES = 2  # of a study that does not say
-_ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
-_DIED = "its process died every time it was tried"
-
-_STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
-    StudyKey.BEGAN: (int, float),
-    StudyKey.CANCELLED: (bool,),
-    StudyKey.CODE: (list,),
-    StudyKey.CONCLUDED: (bool,),
-    StudyKey.DATA_DIGESTS: (dict,),
-    StudyKey.ENGINE: (dict,),
-    StudyKey.EXHAUSTED: (dict,),
-    StudyKey.EXPERIMENT: (str,),
-    StudyKey.GPU_MEMORY: (int,),
-    StudyKey.MAX_RETRIES: (int,),
-    StudyKey.MAXIMIZE: (bool,),
-    StudyKey.MONITOR: (str,),
-    StudyKey.NEEDS: (list,),
-    StudyKey.OBJECTIVES: (list,),
-    StudyKey.PLANNED: (list,),
-    StudyKey.RUN_ID: (str,),
-    StudyKey.SEARCH: (dict,),
-    StudyKey.SEARCHED_IMAGES: (dict,),
-    StudyKey.SECONDS: (int, float),
-}
-_OLD_IDENTITY: Final = (
-    StudyKey.EXPERIMENT,
-    StudyKey.RUN_ID,
-    StudyKey.MONITOR,
-)  # set by every earlier version
-_KEPT_CELL: Final = (TrialKey.CELL, TrialKey.CONFIG, TrialKey.LABEL, TrialKey.ENQUEUED)
-_KEPT: Final = (*_KEPT_CELL, TrialKey.ALONE, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
-
-
-def noted(key: str) -> str:
-    """Return the name under which a database has lab's `key`."""
-    return _PREFIX + key
-
-
-#: SQL that is true of lab's own trials `t`: what `TrialRecord.is_own` says, as far as a database can.
-OWN_TRIAL: Final = (
-    "EXISTS (SELECT 1 FROM trial_user_attributes own WHERE own.trial_id = t.trial_id"
-    f" AND own.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}')"
-    f" AND (own.value_json LIKE '\"{DRAFT_PREFIX}%' OR LENGTH(own.value_json) = {_HASH_LENGTH + 2}))"
-)
-#: The attributes of a study, as a database names them, that `is_lab_study` looks at.
-IDENTIFYING_KEYS: Final = (noted(StudyKey.MARK), *_OLD_IDENTITY)
-
-
-def is_lab_study(name: str, attributes: Mapping[str, Any]) -> bool:
-    """Return whether lab has planned the study called `name`: it has lab's mark, or the form of an earlier version's.
-
-    Those have an experiment of the study's name, the id of the study's run, and the metric that is monitored.
-    """
-    if noted(StudyKey.MARK) in attributes:
-        return True
-    experiment, run_id, monitor = (attributes.get(key) for key in _OLD_IDENTITY)
-    return (
-        experiment == name
-        and isinstance(monitor, str)
-        and isinstance(run_id, str)
-        and bool(_RUN.fullmatch(run_id))
-    )
-
-
-def study_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return lab's own attributes of a lab study by their keys; those of another form are left out."""
-    found = {key: attributes.get(noted(key), attributes.get(key)) for key in _STUDY_FORMS}
-    return {key: value for key, value in found.items() if _is(value, _STUDY_FORMS[key])}
-
-
-def _is(value: Any, kinds: tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)
@@ -301,7 +171,7 @@ class StudyRecord:
 
 
 def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    missing = set(_OLD_IDENTITY) - found.keys()
+    missing = set(OLD_IDENTITY) - found.keys()
     if missing:
         return f"its attribute '{min(missing)}' is missing or malformed; submit its grid file again"
     needs = attributes.get(noted(StudyKey.NEEDS), attributes.get(StudyKey.NEEDS, []))
@@ -386,7 +256,7 @@ class TrialRecord:
         cell = self._text(TrialKey.CELL)
         if self._is_old and self._text(TrialKey.LABEL) is None:
             return False
-        return cell is not None and (len(cell) == _HASH_LENGTH or bool(_DRAFT.fullmatch(cell)))
+        return cell is not None and (len(cell) == HASH_LENGTH or bool(_DRAFT.fullmatch(cell)))
 
     @property
     def is_draft(self) -> bool:
@@ -422,7 +292,7 @@ class TrialRecord:
     def epochs(self) -> int | None:
         """Maximum number of epochs, if its config says."""
         found: Any = (self.config or {}).get("epochs")
-        return int(found) if _is(found, (int,)) and found > 0 else None
+        return int(found) if has_form(found, (int,)) and found > 0 else None
 
     @property
     def epoch(self) -> int:
@@ -458,7 +328,7 @@ class TrialRecord:
     def retries(self) -> int:
         """How often it was requeued after its worker died, since it was queued or a user retried it."""
         found = self._value(TrialKey.RETRIES)
-        return found if _is(found, (int,)) and found > 0 else 0
+        return found if has_form(found, (int,)) and found > 0 else 0
 
     @property
     def was_put_back(self) -> bool:
@@ -504,7 +374,7 @@ class TrialRecord:
     def best_value(self) -> float | None:
         """Its best value of the monitored metric, which need not be the first objective."""
         found = self._value(TrialKey.BEST_VALUE)
-        if _is(found, (int, float)):
+        if has_form(found, (int, float)):
             return float(found)
         return self.trial.values[0] if self.trial.values else None
 
@@ -512,7 +382,7 @@ class TrialRecord:
     def params(self) -> int | None:
         """Number of its model's parameters."""
         found = self._value(TrialKey.PARAMS)
-        return int(found) if _is(found, (int, float)) else None
+        return int(found) if has_form(found, (int, float)) else None
 
     def kept(self, *, anew: bool = False) -> dict[str, Any]:
         """Return what a requeued trial takes along: what it is about and, unless it starts `anew`, its history."""

@@ -12,9 +12,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lab.hold import Stopwatch
+from lab.study.keys import StudyKey, TrialKey
 from lab.study.liveness import HEARTBEAT_SECONDS
 from lab.study.queue import TrialQueue
-from lab.study.record import StudyKey, TrialKey, TrialRecord
+from lab.study.record import TrialRecord
 
 __all__ = [
     "is_left",

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from lab.errors import StudyError
 from lab.study.faults import DatabaseError
+from lab.study.keys import IDENTIFYING_KEYS, StudyKey, is_lab_study, noted
 from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
-from lab.study.record import IDENTIFYING_KEYS, StudyKey, is_lab_study, noted
 from lab.study.storage import PatientStorage
 
 __all__ = ["Studies", "StudyNames", "names_in", "not_labs", "open_study", "study_names_in"]

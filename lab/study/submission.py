@@ -13,10 +13,11 @@ from lab.errors import StudyError, TrackingError
 from lab.study.code import end_outdated, keep_code
 from lab.study.distributions import Codec, accept_grid
 from lab.study.earlier import Earlier, end_stale, keep_to_images
+from lab.study.keys import StudyKey
 from lab.study.lock import locked
 from lab.study.planner import Cell
 from lab.study.queue import TrialQueue
-from lab.study.record import StudyKey, TrialRecord
+from lab.study.record import TrialRecord
 from lab.study.rescue import requeue
 from lab.study.search.budget import drop_search, fill_budget
 from lab.study.storage import PatientStorage

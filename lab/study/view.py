@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.study.faults import translated
+from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
-from lab.study.record import OWN_TRIAL, State, StudyKey, StudyRecord, TrialKey, TrialRecord, noted
+from lab.study.record import State, StudyRecord, TrialRecord
 from lab.study.storage import READING, PatientStorage
 
 __all__ = ["StudyView"]

@@ -19,11 +19,12 @@ from lab.objective import Placement, TrialResult, train
 from lab.study.code import own_code
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.forecast import Forecast
+from lab.study.keys import TrialKey
 from lab.study.liveness import worker_name
 from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
-from lab.study.record import TrialKey, TrialRecord
+from lab.study.record import TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag

@@ -126,3 +126,14 @@ def test_configured_twice_logs_once_and_reset_undoes_it(capsys: pytest.CaptureFi
 )
 def test_passwords_are_never_logged(text: str, shown: str) -> None:
     assert logs.redacted(text) == shown
+
+
+def test_a_warning_of_labs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # as before, afterwards
+    logs.one_line_warnings()
+    ours, theirs = LabWarning("postgresql://me:secret@db/lab is away"), UserWarning("theirs")
+    assert (
+        warnings.formatwarning(ours, LabWarning, "x.py", 142)
+        == "Warning: postgresql://me:***@db/lab is away\n"
+    )
+    assert warnings.formatwarning(theirs, UserWarning, "x.py", 1) == "x.py:1: UserWarning: theirs\n"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.study.record import StudyKey, TrialKey
+from lab.study.keys import StudyKey, TrialKey
 from lab.tracking.tags import Tag
 
 PACKAGE = Path(lab.__file__).parent
 TAGS = PACKAGE / "tracking" / "tags.py"
-RECORD = PACKAGE / "study" / "record.py"
+KEYS = PACKAGE / "study" / "keys.py"
 
 TAG = re.compile(r"(tags\.)?lab\.[a-z_]+")
 # keys of click's `meta`, a logger, a file and entry points
@@ -32,7 +32,7 @@ def test_tags_are_spelt_in_one_file() -> None:
 
 
 def test_keys_are_spelt_in_one_file() -> None:
-    elsewhere = [(file, node) for file, node in nodes() if file != RECORD and TAGS.parent not in file.parents]
+    elsewhere = [(file, node) for file, node in nodes() if file != KEYS and TAGS.parent not in file.parents]
     spelt = [where(file, node) for file, node in elsewhere if is_key(node)]  # tracking/ knows no studies
     assert spelt == []
 

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 
 from lab.config import Grid, Search
 from lab.study.distributions import Codec, accept_search
+from lab.study.keys import DRAFT_PREFIX, StudyKey, TrialKey
 from lab.study.queue import TrialQueue
-from lab.study.record import DRAFT_PREFIX, StudyKey, TrialKey, TrialRecord
+from lab.study.record import TrialRecord
 from lab.study.rescue import requeue
 
 __all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]

@@ -21,8 +21,10 @@ from lab.models import summarize_config
 from lab.objective import TrialResult
 from lab.study.distributions import search_codec
 from lab.study.earlier import searched_images
+from lab.study.keys import TrialKey
+from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
-from lab.study.record import TrialKey, TrialRecord
+from lab.study.record import TrialRecord
 from lab.study.search.budget import is_surplus, note_if_exhausted
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
@@ -138,7 +140,8 @@ class Searcher:
             Interrupted: the worker was asked to stop; the trial is back in the queue.
         """
         try:
-            return self._prepare(trial_id)
+            with Pulse(self._queue, trial_id):  # a sampler may take longer than a worker may be silent
+                return self._prepare(trial_id)
         except BaseException:
             with suppress(UpdateFinishedTrialError):  # it is void
                 self._queue.put_back(trial_id)

@@ -129,9 +129,9 @@ class Cluster:
         self.wait(lambda: job not in self.training(), f"job {job} is dead")
 
     def let_run_out_of_time(self) -> None:
-        """Leave two jobs alone until the time of each is up."""
+        """Leave two jobs alone until the time of each is up: while trials wait, nothing else ends them."""
         for job in self.trained(2):
-            self.wait(lambda job=job: job not in self.training(), f"the time of job {job} is up")
+            self.wait(lambda job=job: job not in squeue(), f"the time of job {job} is up")
             self.done["out of time"] += 1
 
     def preempt(self) -> None:

@@ -24,7 +24,8 @@ from lab.study import (
     statuses,
     study_status,
 )
-from lab.study.record import TrialRecord, is_lab_study, noted
+from lab.study.keys import is_lab_study, noted
+from lab.study.record import TrialRecord
 
 HOSTILE: dict[str, Any] = {
     "worker": "me",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import stat
 from contextlib import closing
@@ -99,6 +101,18 @@ def test_one_that_comes_and_dies_while_another_starts_is_noticed(
     monkeypatch.setattr(FileLock, "acquire", first_another)
     with claimed(home) as died:
         assert died  # so that what it has left is ended
+
+
+def test_a_folder_that_cannot_be_locked(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(lock: FileLock, *args: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with (
+        pytest.raises(ResourceError, match=r"cannot be locked \(.*No locks available\): run `lab serve` in"),
+        claimed(home),
+    ):
+        pass
 
 
 def test_that_of_another_machine_is_left_alone(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,13 +11,13 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.study import State, StudyKey, StudyRecord, TrialKey, TrialRecord
+from lab.study.keys import is_lab_study, noted, study_attributes
 from lab.study.liveness import WorkerName, worker_name
-from lab.study.record import is_lab_study, noted, study_attributes
 
 CELL = "0123456789abcdef"
 DEAD = "{}:{}:0.00".format(*worker_name().split(":")[:2])  # whose process id is another process's now
@@ -83,6 +84,9 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(list(TrialState)), st.dictionaries(st.sampled_from(keys(TrialKey)), json_values))
+@example(TrialState.RUNNING, {"params": math.inf})
+@example(TrialState.RUNNING, {"params": math.nan})
+@example(TrialState.COMPLETE, {"best_value": 10**400})
 def test_no_value_of_another_form_breaks_a_record(state: TrialState, attributes: dict[str, Any]) -> None:
     found = TrialRecord(trial(state, attributes), missing={"gone"})
     for name in [name for name, value in vars(TrialRecord).items() if isinstance(value, property)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import parse_grid
 from lab.errors import StudyError
-from lab.study import Submission, TrialQueue, feasible_cells, open_storage, submit
+from lab.study import Submission, TrialQueue, feasible_cells, open_storage, pulse, submit
 from lab.study.queue import Claim
 from lab.study.search.budget import is_exhausted
 from lab.study.search.searcher import Searcher
@@ -81,10 +82,12 @@ def study(database: Path, tmp_path: Path) -> Study:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc", "nsga2"])
 def test_every_sampler_fills_its_budget_with_different_points(study: Study, sampler: str) -> None:
-    study.plan(f"sampler: {sampler}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]")
+    study.plan(
+        f"sampler: {{name: {sampler}, seed: 1}}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]"
+    )
     assert len(study.work()) == 12
     assert study.states() == {"complete": 12}
-    assert len({trial.params["lr"] for trial in study.trials()}) == 12
+    assert len({(trial.params["lr"], trial.params["optimizer"]) for trial in study.trials()}) == 12
 
 
 def test_budget_raised_and_lowered_and_sampler_changed(study: Study) -> None:
@@ -200,6 +203,28 @@ def test_a_worker_that_died_before_it_had_chosen_leaves_its_known_point(study: S
     queue.fail(trial_id)
     study.plan("enqueue: [{lr: 0.02}]", budget="trials: 1")
     assert [claim.config.lr for claim in study.work()] == [0.02]
+
+
+def test_a_worker_is_not_silent_while_its_sampler_takes_long(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Searcher):
+        def _prepare(self, trial_id: int) -> bool:
+            end = time.monotonic() + 30
+            while len(beats) < 3 and time.monotonic() < end:
+                time.sleep(0.01)
+            return super()._prepare(trial_id)
+
+    monkeypatch.setattr(pulse, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(pulse, "HEARTBEAT_SECONDS", 0.02)
+    queue = study.plan(budget="trials: 1").queue
+    assert study.grid.search is not None
+    searcher = Slow(TrialQueue(study.storage, "s"), study.grid, study.grid.search)
+    beats: list[int] = []
+    monkeypatch.setattr(searcher._queue, "beat", beats.append)
+    claim = queue.claim(searcher.prepare)
+    assert claim is not None
+    assert beats[:3] == [claim.trial_id] * 3
 
 
 def test_an_interrupted_worker_gives_its_draft_back(study: Study) -> None:
