@@ -25,6 +25,7 @@ from lab.cli.submit import submit
 from lab.cli.sweep import sweep
 from lab.cli.sync import sync
 from lab.cli.train import train
+from lab.cli.ui import ui
 from lab.cli.version import installed_version
 from lab.cli.watch import watch
 from lab.cli.worker import worker
@@ -36,7 +37,7 @@ __all__ = ["main"]
 
 _GROUPS = {
     "Train": (train, find_lr, sweep, submit, worker),
-    "Plan and look": (check, plan, watch, status, best, effects, errors, results),
+    "Plan and look": (check, plan, watch, ui, status, best, effects, errors, results),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
 }
