@@ -11,6 +11,7 @@ import click
 from lab import logs
 from lab.cli.best import best
 from lab.cli.check import check
+from lab.cli.completion import completion
 from lab.cli.control import cancel, resume, retry
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
@@ -19,6 +20,7 @@ from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.plan import plan
 from lab.cli.results import results
+from lab.cli.schema import schema
 from lab.cli.serve import serve
 from lab.cli.status import status
 from lab.cli.submit import submit
@@ -40,6 +42,7 @@ _GROUPS = {
     "Plan and look": (check, plan, watch, ui, status, best, effects, errors, results),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
+    "Editor and shell": (schema, completion),
 }
 
 

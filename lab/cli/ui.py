@@ -7,7 +7,7 @@ import webbrowser
 import click
 
 from lab import engines, serve, study
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import store_options, stores_from, study_argument
 from lab.cli.signals import stop_on_signals
 from lab.errors import StudyError
 
@@ -25,7 +25,7 @@ Examples:
 If the runs are on a server, this opens it. If they are in a database, such as .lab/mlflow.db, this also runs a server
 for it, which only this machine can reach, until Ctrl-C. Training does not need it.""",
 )
-@click.argument("name", metavar="[STUDY]", required=False)
+@study_argument(required=False)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
