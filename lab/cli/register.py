@@ -6,7 +6,7 @@ import click
 
 from lab import engines
 from lab.cli.messages import browse
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import store_options, stores_from, study_argument
 
 __all__ = ["register"]
 
@@ -19,8 +19,14 @@ Examples:
   lab register quickstart --name digits --run 3f2c --alias challenger
   lab register --run 3f2c --name digits              (of a run that `lab train` has made)""",
 )
-@click.argument("study", required=False)
-@click.option("--name", required=True, help="Name of the registered model, which is made if there is none.")
+@study_argument(required=False)
+@click.option(
+    "--name",
+    "model",
+    metavar="NAME",
+    required=True,
+    help="Name of the registered model, which is made if there is none.",
+)
 @click.option(
     "--alias",
     "aliases",
@@ -31,8 +37,8 @@ Examples:
 @click.option("--run", metavar="RUN", help="Register the model of this run instead of the study's best.")
 @store_options
 def register(
-    study: str | None,
-    name: str,
+    name: str | None,
+    model: str,
     aliases: tuple[str, ...],
     run: str | None,
     tracking_uri: str | None,
@@ -43,10 +49,10 @@ def register(
     The version is described by a model card, which is also kept in the run as model_card.md. Registering the same run
     again under the same name makes no second version; it renews the card and sets the aliases.
     """
-    if study is None and run is None:
+    if name is None and run is None:
         raise click.UsageError("Name a STUDY, or a run with --run.")
     stores = stores_from(tracking_uri, storage)
-    found = engines.register_stored(study, stores, name, run=run, aliases=aliases)
+    found = engines.register_stored(name, stores, model, run=run, aliases=aliases)
     version = found.version
     what = f"version {version.version} of {version.name}"
     made = f"Registered run {found.run_id} as {what}"

@@ -11,7 +11,7 @@ from lab import study, tracking
 
 __all__ = ["Link", "link", "public_address"]
 
-_UI = "http://127.0.0.1:5000"  # default address of `make ui` and of `mlflow server`
+_UI = "http://127.0.0.1:5000"  # default address of `lab ui`
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def link(tracking_uri: str, experiment: str | None = None, run_id: str | None = 
         page = tracking.study_page(experiment) if run_id is None else tracking.run_page(experiment, run_id)
     if tracking_uri.startswith("http"):
         return Link("", f"{address.rstrip('/')}{page}")
-    if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
+    own = tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db")
+    if own and Path("Makefile").exists():  # in a clone, `lab` may not be on the PATH
         return Link("make ui", f"{_UI}{page}")
-    command = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(address)}"
+    command = "lab ui" if own else f"lab ui --tracking-uri {shlex.quote(address)}"
     return Link(command, f"{_UI}{page}" if experiment is not None else "")
