@@ -95,7 +95,7 @@ def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> Non
     try:
         assert load_grid(tmp_path / "grid.yaml").space.size > 0
     finally:
-        kept._take_out("my_nets", None)
+        kept._take_out("my_nets")
 
 
 def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
