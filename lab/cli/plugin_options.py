@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,7 +57,7 @@ class PluginCommand(InRun):
         plugins.use_installed()
         plugins.use(*_parts(_given(args, "use")))
         for file in map(Path, _given(args, "config")):
-            if file.is_file():  # otherwise the command says so
+            if os.path.isfile(file):  # otherwise the command says so
                 with plugins.trusted(file.parent):
                     load_plugins(read_yaml(file))
         with plugins.trusted():
