@@ -158,7 +158,7 @@ def test_a_changed_table_is_noticed(folder: Path) -> None:
 
 
 def test_folds_contradict_a_validation_split_of_the_table(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="this image_csv has validation images of its own; leave out folds"):
+    with pytest.raises(ConfigError, match="this image_csv has one of its own; leave out folds"):
         describe(_config(folder, split_column="part", folds=2, fold=0))
 
 
