@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lab import plugins, registry
 from lab.cli import main
-from lab.config import PRESETS, TrialConfig, load_grid
+from lab.config import PRESETS, SECTIONS, TrialConfig, load_grid
 from lab.config.search import SearchFile
 from lab.engines import engine_keys, find_profile
 from lab.plugins import kept
@@ -47,6 +47,14 @@ def test_every_name_is_in_the_reference(name: str) -> None:
 def test_the_reference_tells_what_the_code_does(name: str, field: object) -> None:
     row = next(line for line in REFERENCE.splitlines() if line.startswith(f"| `{name}` |"))
     assert " ".join(TrialConfig.model_fields[name].description.split()) in row  # type: ignore[union-attr]
+
+
+def test_the_settings_have_the_sections_of_the_help() -> None:
+    sections = re.findall(r"^### (.*)\n\n\| setting .*\n.*\n\| `(\w+)` \|", REFERENCE, re.MULTILINE)
+    assert dict(sections) == SECTIONS
+    shown = CliRunner().invoke(main, ["train", "--help"]).stdout
+    begun = re.findall(r"^(\w.*):\n  --([\w-]+)", shown, re.MULTILINE)
+    assert [(title, option) for title, option in begun if title in SECTIONS] == sections
 
 
 @pytest.mark.parametrize("engine", engine_keys.ENGINES)
