@@ -139,7 +139,7 @@ def _use(name: str, folders: Iterable[Path]) -> str:
 
 def _found(path: Path, folders: Iterable[Path]) -> Path | None:
     """Return the first file at a path relative to one of the folders; None also for a name that no file can have."""
-    return next((each for folder in folders if os.path.isfile(each := folder / path)), None)  # noqa: PTH113
+    return next((each for folder in folders if os.path.isfile(each := folder / path)), None)
 
 
 def _load_file(module: str, file: Path) -> None:
