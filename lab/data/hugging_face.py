@@ -143,7 +143,7 @@ class _RowSource:
         lines += table_notes(self._listing(found, config), config)
         lines.append(size_note(config, found.sizes, size))
         if found.shards.left_out:
-            lines.append(f"left out: {some(found.shards.left_out)}, which are none of train, val and test")
+            lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
         if found.unused:
             lines.append(f"left out: classes that no row has: {some(found.unused)}")
         if found.faults:
@@ -282,7 +282,7 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         own = role_of(str(split)) if "split" in values else role
         faults = _label_faults(label, classes)
         if own is None:
-            faults.append(f"split '{printable(str(split))}' means none of train, val and test")
+            faults.append(f"split '{printable(str(split))}' does not mean train, val or test")
         if "group" in values and values["group"][at] in (None, ""):
             faults.append("has no group")
         if faults or own is None:
@@ -299,7 +299,7 @@ def _label_faults(label: Any, classes: Sequence[str]) -> list[str]:
     if label in (None, "") or (classes and label == -1):  # how unlabelled images are marked
         return ["has no label"]
     if classes and not 0 <= label < len(classes):
-        return [f"label {label} is none of the {len(classes):,} classes"]
+        return [f"label {label} is not one of the {len(classes):,} classes"]
     return []
 
 
@@ -320,7 +320,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
     unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
     if unclear:
         raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} say none of train, val and test, as others"
+            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
             " do; rename or remove them, or give --split-column (`split_column`)"
         )
     return _Shards(tuple(found), tuple(role for role in roles if role is not None))

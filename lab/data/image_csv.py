@@ -255,7 +255,7 @@ def _take(cells: dict[str, str], rows: Rows, lines: dict[str, int], file: Path, 
     path, split = cells["path"], cells.get("split", "train")
     role = role_of(split)
     if split and role is None:
-        faults.append(f"split '{printable(split)}' means none of train, val and test")
+        faults.append(f"split '{printable(split)}' does not mean train, val or test")
     if path in lines:
         faults.append(f"{printable(path)} is in line {lines[path]} already")
     if faults or role is None:

@@ -29,6 +29,7 @@ __all__ = [
     "digest_of",
     "distribution_of",
     "execute",
+    "is_of",
     "load_module",
     "loaded",
     "loaded_plugins",
@@ -243,6 +244,11 @@ def distribution_of(module: str) -> tuple[str, str]:
     """Return the distribution that a module is from, and its version; empty if from none."""
     found = _distributions().get(module.partition(".")[0], [])
     return (found[0], metadata.version(found[0])) if found else ("", "")
+
+
+def is_of(module: str, distribution: str) -> bool:
+    """Return whether a module is from a distribution that is installed here."""
+    return distribution in _distributions().get(module.partition(".")[0], [])
 
 
 def digest_of(text: str) -> str:

@@ -85,7 +85,7 @@ def test_all_faults_are_told_with_their_lines(folder: Path) -> None:
     (folder / "all.csv").write_text("\n".join([*lines, "", ",dog,train,"]))
     assert _error(folder, split_column="part", group_column="patient").splitlines()[1:] == [
         "all.csv:3: has no label",
-        "all.csv:5: split 'fold 3' means none of train, val and test",
+        "all.csv:5: split 'fold 3' does not mean train, val or test",
         "all.csv:7: has 5 columns, but the header has 4",
         "all.csv:9: img/06.png is in line 8 already",
         "all.csv:15: has no path",
@@ -158,7 +158,7 @@ def test_a_changed_table_is_noticed(folder: Path) -> None:
 
 
 def test_folds_contradict_a_validation_split_of_the_table(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="this image_csv has validation images of its own; leave out folds"):
+    with pytest.raises(ConfigError, match="this image_csv has one of its own; leave out folds"):
         describe(_config(folder, split_column="part", folds=2, fold=0))
 
 
