@@ -79,6 +79,7 @@ class Entry:
         parameters: the settings of its own.
         module: of the plug-in that it is from; empty for lab's own, and for what a program has registered by itself.
         code: digest of its source, if it is from no module: a notebook's or a script's own.
+        extra: the package that it needs and lab's extra of the same name; empty if it needs none.
         plain: whether it takes plain arguments where lab's own take the config (architectures and schedulers).
     """
 
@@ -92,6 +93,7 @@ class Entry:
     module: str = ""
     code: str = ""
     plain: bool = False
+    extra: str = ""
 
     def load(self) -> Any:
         """Return the implementation; one registered as `"module:attribute"` is imported."""
@@ -155,6 +157,7 @@ class Registry:
         *,
         higher_is_better: bool | None = None,
         bounds: tuple[float, float] | None = None,
+        extra: str = "",
     ) -> None:
         """Add `target` (an object, or `"module:attribute"`) under `name`.
 
@@ -164,11 +167,12 @@ class Registry:
             options: the settings that it takes besides the common ones.
             higher_is_better: of a metric; if None, its class may say so, as those of torchmetrics do.
             bounds: the lowest and the highest value of a metric, if it has such.
+            extra: as for `Entry`.
 
         Raises:
             ValueError: the name is taken.
         """
-        self.add(Entry(name, target, tuple(options), higher_is_better, bounds))
+        self.add(Entry(name, target, tuple(options), higher_is_better, bounds, extra=extra))
 
     def add(self, entry: Entry) -> None:
         """Add an entry.
@@ -188,7 +192,9 @@ class Registry:
         del self._entries[name]
         _changed()
 
-    def register_family(self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any) -> None:
+    def register_family(
+        self, prefix: str, target: Any, options: Iterable[str] = (), *, library: Any, extra: str = ""
+    ) -> None:
         """Add all names `prefix/NAME` of another library.
 
         Args:
@@ -196,13 +202,16 @@ class Registry:
             target: the implementation, as for `register`; it reads NAME from the config.
             options: as for `register`.
             library: a `lab.models.Library`, or `"module:attribute"`; loaded when such a name is looked up.
+            extra: as for `Entry`.
 
         Raises:
             ValueError: the prefix is taken.
         """
         if prefix in self._families:
             raise ValueError(f"the {self.kind} family '{prefix}' is already registered")
-        self._families[prefix] = Family(prefix, Entry(prefix, target, tuple(options), library=library))
+        self._families[prefix] = Family(
+            prefix, Entry(prefix, target, tuple(options), library=library, extra=extra)
+        )
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -320,7 +329,7 @@ optimizers = Registry("optimizer")
 optimizers.register("adagrad", "torch.optim:Adagrad", ["weight_decay"])
 optimizers.register("adam", "torch.optim:Adam", ["weight_decay"])
 optimizers.register("adamw", "torch.optim:AdamW", ["weight_decay"])
-optimizers.register("lion", "lab.training.optimizers:lion", ["weight_decay"])
+optimizers.register("lion", "lab.training.optimizers:lion", ["weight_decay"], extra="timm")
 optimizers.register("muon", "lab.training.muon:Muon", ["momentum", "nesterov", "weight_decay"])
 optimizers.register("nadam", "torch.optim:NAdam", ["weight_decay"])
 optimizers.register("radam", "torch.optim:RAdam", ["weight_decay"])
@@ -368,6 +377,7 @@ for _name, _higher, _lowest in (
         ["top_k"] if _name == "top_k_accuracy" else [],
         higher_is_better=_higher,
         bounds=(_lowest, 1.0),
+        extra="torchmetrics",
     )
 
 # options: the settings the augmentation takes
@@ -423,6 +433,7 @@ architectures.register_family(
     "lab.models.timm_nets:build",
     ["pretrained", "weights_digest"],
     library="lab.models.timm_nets:LIBRARY",
+    extra="timm",
 )
 architectures.register_family(
     "torchvision",

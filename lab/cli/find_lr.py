@@ -109,12 +109,15 @@ def find_lr(
         )
     given = {key: value for key, value in flags.items() if value is not None}
     stores = stores_from(tracking_uri, storage)
-    with stop_on_signals("Stopping; what there is of the curve is kept.") as stop:
+    message = "Stopping at the next step; the curve until then is kept. Press Ctrl-C again to end at once."
+    with stop_on_signals(message) as stop:
         single = checked(config_of(file, given), stores, download)
         try:
             run_id, curve = _test(
                 single, objective.LrRange(lowest, highest, steps), experiment, name, download, stop
             )
+        except KeyboardInterrupt:
+            sys.exit(stop.exit_code)
         finally:
             deliver(single, stop)
     _print_result(single, run_id, curve, stopped=stop())
@@ -150,12 +153,13 @@ def _test(
 
 def _print_result(single: Single, run_id: str, curve: LrCurve, *, stopped: bool) -> None:
     done = len(curve.points)
-    if done < curve.planned and not stopped:
+    if done < curve.planned:
         last = f" at lr {curve.points[-1].lr:.2e}" if curve.points else ""
-        click.echo(f"The loss diverged after {done} of {curve.planned} steps{last}.")
+        ended = "Stopped" if stopped else "The loss diverged"
+        click.echo(f"{ended} after {done} of {curve.planned} steps{last}.")
     if curve.suggestion is not None:
         click.echo(f"Suggestion: lr={curve.suggestion:.1e}, where the loss falls most steeply")
-    else:
+    elif not stopped:
         click.echo("No suggestion: the loss never fell. Try other rates (--from, --to) or more --steps")
     stored, experiment = single.stored(run_id)
     click.echo(f"run {stored}")

@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
-from lab.config.own import adapter_of, default_for, is_setting, look_up_paths, own_fields, used_by
+from lab.config.own import as_json, checked, default_for, is_setting, look_up_paths, own_fields, used_by
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -195,8 +195,7 @@ class TrialConfig(Settings):
         used = used_by(lambda name: getattr(self, name))
         found = {name: default_for(name, used) for name, _ in self.own_values()}
         return {
-            name: default if default is ... else adapter_of(name).dump_python(default, mode="json")
-            for name, default in found.items()
+            name: default if default is ... else as_json(name, default) for name, default in found.items()
         }
 
     def own_values(self) -> tuple[tuple[str, Any], ...]:
@@ -310,7 +309,7 @@ def _checked_own(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[InitEr
             wrong.append(InitErrorDetails(type="extra_forbidden", loc=(name,), input=value))
             continue
         try:
-            own[name] = adapter_of(name).validate_python(_plain(name, value))
+            own[name] = checked(name, _plain(name, value))
         except ValidationError as error:
             wrong += [_again(detail, (name,)) for detail in error.errors()]
     return own, wrong

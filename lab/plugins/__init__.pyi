@@ -16,3 +16,4 @@ from .loading import look as look
 from .loading import module_name as module_name
 from .loading import trusted as trusted
 from .loading import use as use
+from .loading import use_installed as use_installed

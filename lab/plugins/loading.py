@@ -37,6 +37,7 @@ __all__ = [
     "module_name",
     "trusted",
     "use",
+    "use_installed",
 ]
 
 #: The entry points by which an installed package says which of its modules are plug-ins.
@@ -273,12 +274,16 @@ def look(known: Registry, name: str) -> bool:
     """
     if ":" in name:
         return _add_path(known, name)
-    return _load_installed()
+    return use_installed()
 
 
 @cache
-def _load_installed() -> bool:
-    """Load the plug-ins of installed packages, once; whoever installs one wants it."""
+def use_installed() -> bool:
+    """Load the plug-ins of installed packages, once: whoever installs one wants it. Return whether there are any.
+
+    Raises:
+        ConfigError: one raises an error; names its line.
+    """
     points = metadata.entry_points(group=GROUP)
     for point in points:
         if point.module not in loaded_plugins:

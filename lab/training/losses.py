@@ -95,7 +95,7 @@ class _OneHotMSE(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = _smoothed(_shares(labels, logits), self._smoothing)
-        return F.mse_loss(logits, targets.to(logits.dtype))
+        return F.mse_loss(logits.float(), targets)
 
 
 def _shares(labels: Tensor, logits: Tensor) -> Tensor:

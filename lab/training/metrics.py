@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 import warnings
@@ -22,7 +21,7 @@ from lab.torchvision_import import import_torchvision
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["Metrics", "build_metrics", "check_installed", "require_torchmetrics"]
+__all__ = ["Metrics", "build_metrics", "require_torchmetrics"]
 
 # Probabilities that are kept before the metrics see them. One update with many images, not one per batch: many of
 # torchmetrics' updates make the host wait for the device, and each is dozens of small operations.
@@ -99,16 +98,6 @@ def require_torchmetrics() -> None:
     with suppress(Exception):
         import_torchvision()  # torchmetrics imports it too, and would fail where it needs our help
     require("torchmetrics", "torchmetrics", "The setting `metrics`")
-
-
-def check_installed(config: TrialConfig) -> None:
-    """Check that there is what the metrics of `config` need, without importing it.
-
-    Raises:
-        LabError: torchmetrics is not installed.
-    """
-    if config.metrics and importlib.util.find_spec("torchmetrics") is None:
-        require_torchmetrics()
 
 
 def build_metrics(config: TrialConfig, classes: int, device: torch.device) -> Metrics | None:

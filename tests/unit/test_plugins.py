@@ -211,11 +211,12 @@ def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
             "lr: float = 1",
             r"has a parameter lr, which is a setting of lab \(Learning rate.*options=\['lr'\]",
         ),
+        ("beta: float = Field(1.0)", "the default of beta must be a value; .*beta: Annotated"),
         ("beta: dict = {}", "beta must be of int, float, bool, str, Literal, tuple or None"),
     ],
 )
 def test_a_parameter_that_cannot_be_a_setting(write: Write, parameter: str, message: str) -> None:
-    write(f"import lab\n@lab.loss\ndef odd(images, *, {parameter}): ...")
+    write(f"import lab\nfrom pydantic import Field\n@lab.loss\ndef odd(images, *, {parameter}): ...")
     plugins.use("own_nets")
     with pytest.raises(ConfigError, match=message):
         TrialConfig(loss="odd")
@@ -229,6 +230,26 @@ def test_two_that_mean_different_things_by_a_name(write: Write) -> None:
         ConfigError, match="'own_mlp', loss 'steep' mean different things by alpha; rename it"
     ):
         TrialConfig(loss="steep")
+
+
+def test_each_has_its_own_range_for_a_shared_name(write: Write) -> None:
+    write()
+    steep = "*, alpha: Annotated[float, Field(ge=1)] = 2.0): ..."
+    write(
+        f"import lab\nfrom typing import Annotated\nfrom pydantic import Field\n@lab.loss\ndef steep(images, {steep}",
+        "own_losses",
+    )
+    plugins.use("own_nets", "own_losses")
+    assert TrialConfig(loss="steep", alpha=3.0).alpha == 3.0
+    assert TrialConfig(architecture="own_mlp", alpha=0.3).alpha == 0.3
+    with pytest.raises(ConfigError, match=r"alpha: must be less than 1 for 'own_mlp', but got 3\.0$"):
+        parse_config({"architecture": "own_mlp", "alpha": 3.0})
+    with pytest.raises(
+        ConfigError, match=r"alpha: must be greater than or equal to 1 for 'steep', but got 0\.3$"
+    ):
+        parse_config({"loss": "steep", "alpha": 0.3})
+    with pytest.raises(ConfigError, match="'own_mlp' and 'steep' need a value for alpha"):
+        parse_config({"architecture": "own_mlp", "loss": "steep"})
 
 
 def test_a_study_brings_its_code_along(write: Write) -> None:

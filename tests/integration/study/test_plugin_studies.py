@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,3 +117,22 @@ def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write,
     assert isinstance(failed, WorkerFailed)
     assert "brings code of its own" in failed.error
     assert {trial.state for trial in queue.trials()} == {TrialState.WAITING}
+
+
+def test_a_worker_without_a_package_leaves_its_trials_to_others(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lion.yaml"
+    file.write_text("{base: {epochs: 1}, grid: {optimizer: [lion]}}")
+    queue = submit(load_grid(file), stores)[-1].queue
+    monkeypatch.setitem(sys.modules, "timm", None)
+    events: list[object] = []
+    work(stores.for_worker("lion"), events.append, lambda: False)
+    failed = events[-1]
+    assert isinstance(failed, WorkerFailed)
+    assert (
+        "The optimizer lion needs timm, which is not installed here: pip install 'lab[timm]'" in failed.error
+    )
+    assert [
+        (trial.state, record.run_id) for trial, record in zip(queue.trials(), queue.records(), strict=True)
+    ] == [(TrialState.WAITING, None)]
