@@ -151,7 +151,7 @@ class _RowSource:
         lines += table_notes(self._listing(found, config), config)
         lines.append(size_note(config, found.sizes, size))
         if found.shards.left_out:
-            lines.append(f"left out: {some(found.shards.left_out)}, which are none of train, val and test")
+            lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
         if found.shards.unlabelled:
             lines.append(f"left out: {some(found.shards.unlabelled)}, since no row has a label")
         if found.unused:
@@ -307,7 +307,7 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         own = role_of(str(split)) if "split" in values else role
         faults = _label_faults(label, classes)
         if own is None:
-            faults.append(f"split '{printable(str(split))}' means none of train, val and test")
+            faults.append(f"split '{printable(str(split))}' does not mean train, val or test")
         if "group" in values and values["group"][at] in (None, ""):
             faults.append("has no group")
         if faults or own is None:
@@ -324,7 +324,7 @@ def _label_faults(label: Any, classes: Sequence[str]) -> list[str]:
     if _is_blank(label, classes):
         return ["has no label"]
     if classes and not 0 <= label < len(classes):
-        return [f"label {label} is none of the {len(classes):,} classes"]
+        return [f"label {label} is not one of the {len(classes):,} classes"]
     return []
 
 
@@ -340,7 +340,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
         if not any(part.startswith(".") for part in file.relative_to(root).parts)
     )
     if not found:
-        saved = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
         hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
         raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
     roles = [_role(name) for name in found]
@@ -349,7 +349,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
     unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
     if unclear:
         raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} say none of train, val and test, as others"
+            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
             " do; rename or remove them, or give --split-column (`split_column`)"
         )
     return _Shards(tuple(found), tuple(role for role in roles if role is not None))
@@ -368,10 +368,10 @@ def _role(name: str) -> Role | None:
 def _saved_files(root: Path, config: TrialConfig) -> _Shards:
     """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
     where = f"hf: {printable(str(root))}"
-    if (root / "state.json").is_file():
+    if os.path.isfile(root / "state.json"):
         files = _files_of(root, "", where)
         return _Shards(tuple(files), _all_train(files))
-    if not (root / "dataset_dict.json").is_file():
+    if not os.path.isfile(root / "dataset_dict.json"):
         hint = (
             "; it contains Parquet files: read them with dataset=parquet"
             if any(root.rglob("*.parquet"))

@@ -172,7 +172,7 @@ def _file(config: TrialConfig, root: Path) -> Path:
         raise MissingDataError(f"image_csv: there is no folder {printable(str(root))}")
     if config.csv_file is not None:
         file = root / Path(config.csv_file).expanduser()
-        if not file.is_file():
+        if not os.path.isfile(file):  # False for a name that is too long
             raise MissingDataError(f"image_csv: there is no file {printable(str(file))} (csv_file)")
         return file
     files = sorted(file for file in root.glob("*.csv") if not file.name.startswith("."))
@@ -260,7 +260,7 @@ def _take(cells: dict[str, str], rows: Rows, lines: dict[str, int], file: Path, 
     path, split = cells["path"], cells.get("split", "train")
     role = role_of(split)
     if split and role is None:
-        faults.append(f"split '{printable(split)}' means none of train, val and test")
+        faults.append(f"split '{printable(split)}' does not mean train, val or test")
     file_of_row = os.path.normpath(path)  # ./a.png is a.png
     if file_of_row in lines:
         faults.append(f"{printable(path)} is in line {lines[file_of_row]} already")

@@ -119,7 +119,7 @@ def test_what_save_to_disk_writes(saved: Path) -> None:
     dataset = load_data(config)
     assert _reds(dataset) == [list(range(8)), [8, 9], [10, 11]]
     assert dataset.classes == ("dog", "cat")
-    assert "left out: extra, which are none of train, val and test" in data_notes(config)
+    assert "left out: extra, which are not train, val or test" in data_notes(config)
     assert _reds(load_data(_config(saved / "train", dataset="hf", val_fraction=0.25, test_fraction=0.25)))[1]
 
 
@@ -171,7 +171,7 @@ def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
     pq.write_table(table(range(4), label=[0, -1, 7, None]), folder / "data" / "train-00000-of-00002.parquet")
     assert _error(folder).splitlines()[1:] == [
         "data/train-00000-of-00002.parquet, row 1: has no label",
-        "data/train-00000-of-00002.parquet, row 2: label 7 is none of the 2 classes",
+        "data/train-00000-of-00002.parquet, row 2: label 7 is not one of the 2 classes",
         "data/train-00000-of-00002.parquet, row 3: has no label",
     ]
 
@@ -209,7 +209,7 @@ def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) ->
     assert "written by save_to_disk: read it with dataset=hf" in _error(saved, MissingDataError)
     assert "Parquet files: read them with dataset=parquet" in _error(folder, MissingDataError, dataset="hf")
     (folder / "data" / "more.parquet").write_bytes(b"PAR1")
-    assert "the names of data/more.parquet say none of train, val and test" in _error(folder)
+    assert "the names of data/more.parquet do not say train, val or test" in _error(folder)
     (folder / "data" / "more.parquet").rename(folder / "data" / "test-1.parquet")
     assert "test-1.parquet cannot be read: Parquet" in _error(folder)
     (saved / "train" / "state.json").write_text("{}")

@@ -85,7 +85,7 @@ def test_all_faults_are_told_with_their_lines(folder: Path) -> None:
     (folder / "all.csv").write_text("\n".join([*lines, "", ",dog,train,"]))
     assert _error(folder, split_column="part", group_column="patient").splitlines()[1:] == [
         "all.csv:3: has no label",
-        "all.csv:5: split 'fold 3' means none of train, val and test",
+        "all.csv:5: split 'fold 3' does not mean train, val or test",
         "all.csv:7: has 5 columns, but the header has 4",
         "all.csv:9: ./img/06.png is in line 8 already",
         "all.csv:15: has no path",
@@ -147,7 +147,8 @@ def test_which_csv_file(folder: Path) -> None:
     (folder / "other.csv").write_text("file,class\nimg/00.png,a\nimg/01.png,b\n")
     assert "contains 2 .csv files; name one with --csv-file" in _error(folder)
     assert describe(_config(folder, csv_file="other.csv")).classes == ("a", "b")
-    assert "there is no file" in _error(folder, MissingDataError, csv_file="third.csv")
+    for name in ("third.csv", "x" * 5000):
+        assert "there is no file" in _error(folder, MissingDataError, csv_file=name)
     assert "there is no folder" in _error(folder / "nowhere", MissingDataError)
 
 
@@ -169,7 +170,7 @@ def test_a_changed_table_is_noticed(folder: Path) -> None:
 
 
 def test_folds_contradict_a_validation_split_of_the_table(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="this image_csv has validation images of its own; leave out folds"):
+    with pytest.raises(ConfigError, match="this image_csv has one of its own; leave out folds"):
         describe(_config(folder, split_column="part", folds=2, fold=0))
 
 
