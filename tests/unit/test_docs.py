@@ -94,7 +94,7 @@ def _commands(document: str) -> list[str]:
 def _without_the_examples() -> Iterator[None]:
     yield
     for module in {"my_nets", "my_parts"} & sys.modules.keys():
-        kept._take_out(module, None)
+        kept._take_out(module)
 
 
 @pytest.mark.usefixtures("_without_the_examples")

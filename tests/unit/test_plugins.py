@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     yield written
     for module in loading.loaded_plugins.keys() - before.keys():
-        kept._take_out(module, None)
+        kept._take_out(module)
 
 
 def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
@@ -256,7 +257,7 @@ def test_a_study_brings_its_code_along(write: Write) -> None:
     file = write()
     plugins.use("own_nets")
     brought, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
-    kept._take_out("own_nets", None)
+    kept._take_out("own_nets")
     file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
     with plugins.installed(brought, allowed=True):
         assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
@@ -298,6 +299,12 @@ def test_a_package_must_have_the_version_of_the_study() -> None:
             plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
         ),
         plugins.installed([absent.__dict__], allowed=False),
+    ):
+        pass
+    disguised = replace(plugin, module="subprocess", version=metadata.version("numpy"))
+    with (
+        pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
+        plugins.installed([disguised.__dict__], allowed=False),
     ):
         pass
 

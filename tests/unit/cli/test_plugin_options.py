@@ -48,7 +48,7 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     forget_installed()
     yield
     if "bent_things" in sys.modules:
-        kept._take_out("bent_things", None)
+        kept._take_out("bent_things")
     forget_installed()
 
 
