@@ -63,7 +63,7 @@ Examples:
     default=200,
     show_default=True,
     metavar="N",
-    help="Number of optimizer steps; more of them make the curve smoother.",
+    help="Number of optimizer steps; more make the curve smoother.",
 )
 @click.option(
     "--experiment",
@@ -91,17 +91,17 @@ def find_lr(
 ) -> None:
     """Suggest a learning rate for one configuration, with a range test.
 
-    The model trains for a few steps while its learning rate rises exponentially. With a rate that is too small the loss
-    hardly moves, then it falls, and with one that is too large it rises again; there the test stops. The suggestion is
-    the rate at which the smoothed loss falls most steeply (Smith 2017). It is a place to begin: sweep a few
-    rates around it, such as a third of it and three times it. For one_cycle and after a warm-up, larger rates work too.
+    The model trains for a few steps while its learning rate rises exponentially. While the rate is too small, the loss
+    hardly moves; then it falls; and once the rate is too large, it rises again, and the test stops. The suggestion is
+    the rate at which the smoothed loss falls most steeply (Smith 2017). Take it as a place to begin: sweep a few rates
+    around it, such as a third of it and three times it. For one_cycle, and after a warm-up, larger rates work too.
 
-    CONFIG is a YAML file of settings, as `lab train --config` takes it; every setting has an option, which overrides
-    it. Optimizer, batch size, augmentation and all else that changes training count; `lr`, the scheduler and
-    the number of epochs do not.
+    CONFIG is a YAML file of settings, as for `lab train --config`. Every setting has an option, which overrides it. The
+    optimizer, batch size, augmentation and everything else that changes training count; `lr`, the scheduler and the
+    number of epochs do not.
 
-    The curve is in MLflow: `lr`, `loss` and `smoothed_loss` by step, and the figure lr_range.png. After Ctrl-C it has
-    the steps until then.
+    MLflow has the curve: `lr`, `loss` and `smoothed_loss` by step, and the figure lr_range.png. After Ctrl-C, it ends
+    at the last step.
     """
     if not 0 < lowest < highest < math.inf:
         raise ConfigError(

@@ -39,7 +39,7 @@ def use_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_use,
-        help="Load this plug-in first, e.g. my_nets or ./my_nets.py, besides those that a file's `use` names. "
+        help="Load this plug-in first, e.g. my_nets or ./my_nets.py, in addition to those that the file's `use` names. "
         "May be repeated.",
     )(command)
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.plugins import loading
 from lab.plugins.loading import Plugin
 
-__all__ = ["UnusableError", "code_digest", "installed", "records"]
+__all__ = ["UnusableError", "code_digest", "installed", "is_record", "records"]
 
 
 class UnusableError(LabError):
@@ -31,6 +31,17 @@ def records(modules: Iterable[str]) -> list[dict[str, Any]]:
         for module in sorted(set(modules))
         if module in loading.loaded_plugins
     ]
+
+
+def is_record(value: Any) -> bool:
+    """Return whether a value has the form of one of `records`, and its digest is that of its text."""
+    if not (isinstance(value, dict) and value.keys() == {field.name for field in fields(Plugin)}):
+        return False
+    if not all(isinstance(each, str) for each in value.values()):
+        return False
+    code = f"{value['package']}=={value['version']}" if value["package"] else value["text"]
+    is_name = all(part.isidentifier() for part in value["module"].split("."))
+    return is_name and loading.digest_of(code) == value["digest"]
 
 
 def code_digest(modules: Iterable[str], codes: Iterable[str] = ()) -> str | None:

@@ -125,19 +125,22 @@ def _use(name: str, folders: Iterable[Path]) -> str:
     if not all(part.isidentifier() for part in module.split(".")):
         raise ConfigError(f"'{name}' cannot be the name of a module; rename the file")
     if _is_path(name):
-        file = next(
-            (each for folder in folders if (each := folder / Path(name).expanduser()).is_file()), None
-        )
+        file = _found(Path(name).expanduser(), folders)
         if file is None:
             raise ConfigError(f"there is no file {name}")
         _load_file(module, file.resolve())
     elif module not in loaded_plugins:
-        file = next((each for folder in folders if (each := folder / f"{name}.py").is_file()), None)
+        file = _found(Path(f"{name}.py"), folders)
         if file is not None:
             _load_file(module, file.resolve())
         else:
             load_module(module)
     return module
+
+
+def _found(path: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the first file at a path relative to one of the folders; None also for a name that no file can have."""
+    return next((each for folder in folders if os.path.isfile(each := folder / path)), None)
 
 
 def _load_file(module: str, file: Path) -> None:
@@ -227,7 +230,7 @@ def load_module(name: str) -> None:
         )
     try:
         importlib.import_module(name)
-    except Exception as error:
+    except BaseException as error:
         raise _explained(name, error, spec.origin or "") from error
     loaded_plugins[name] = Plugin(name, digest_of(f"{package}=={version}"), "", package, version)
 

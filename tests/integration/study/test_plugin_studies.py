@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from lab.config import Grid, load_grid
 from lab.engines import Stores, submit
 from lab.plugins import kept
-from lab.study import TrialEnded, WorkerFailed, find_queue, work
+from lab.study import StudyKey, TrialEnded, WorkerFailed, find_queue, work
 from tests.programs import start_lab
 
 NET = """
@@ -106,6 +106,44 @@ def test_other_code_is_other_cells_and_ends_those_that_wait(write: Write, stores
     events: list[object] = []
     work(stores.for_worker("own"), events.append, lambda: False)
     assert sum(isinstance(event, TrialEnded) for event in events) == 4
+
+
+def test_the_code_stays_while_trials_need_it(write: Write, stores: Stores, tmp_path: Path) -> None:
+    queue = submit(write(NET + LOSS), stores)[-1].queue
+    before = queue.record().code
+    part = tmp_path / "part.yaml"
+    part.write_text("{name: own, base: {epochs: 1}, grid: {lr: [0.1]}}")
+    submit(load_grid(part), stores)
+    assert queue.record().code == before
+    for record in queue.records(TrialState.WAITING):
+        queue.storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
+        queue.complete(record.trial_id, 0.5)
+    submit(load_grid(part), stores)
+    assert queue.record().code == ()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"text": "import os"}, {"module": "../narrow_nets"}, {"version": 1}, {"more": ""}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_code_that_is_not_what_was_kept_is_not_run(
+    write: Write, stores: Stores, damage: dict[str, object]
+) -> None:
+    queue = submit(write(NET + LOSS), stores)[-1].queue
+    forget()
+    (kept,) = queue.record().code
+    queue.note(StudyKey.CODE, [{**kept, **damage}])
+    events: list[object] = []
+    work(stores.for_worker("own"), events.append, lambda: False)
+    (failed,) = events
+    assert isinstance(failed, WorkerFailed)
+    assert (
+        "'own' cannot be trained: what it has kept of its plug-ins is malformed; submit its grid"
+        in failed.error
+    )
+    submit(write(NET + LOSS), stores)
+    assert queue.record().code == (kept,)
 
 
 def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write, stores: Stores) -> None:
