@@ -182,7 +182,7 @@ def test_images_that_cannot_be_read(folder: Path) -> None:
     message = _error(folder)
     assert "2 of 11 files" in message
     assert "train-00000-of-00002.parquet, row 2: not an image of a format that Pillow knows" in message
-    assert "train-00000-of-00002.parquet, row 3: there are no bytes" in message
+    assert "train-00000-of-00002.parquet, row 3: there are no bytes, at most a path" in message
     clear_cache()
     assert _reds(load_data(_config(folder, skip_unreadable=True)))[0] == [0, 1, 5, 6, 7]
 
@@ -226,6 +226,30 @@ def test_what_is_trained_on_identifies_it(folder: Path, tmp_path: Path) -> None:
     pq.write_table(table((8, 11)), copy / "data" / "validation-00000-of-00001.parquet")
     assert identified(_config(copy)).cell_hash != first.cell_hash
     assert any("in several splits" in note for note in data_notes(_config(copy)))
+
+
+def test_the_order_of_the_classes_identifies_it_too(folder: Path) -> None:
+    """It numbers them, so that another order trains other weights."""
+    first = identified(_config(folder))
+    for file in (folder / "data").iterdir():
+        found = pq.read_table(file)
+        turned = [1 - label for label in found["label"].to_pylist()]
+        metadata = table([0], names=("cat", "dog")).schema.metadata
+        kept = found.set_column(1, "label", pa.array(turned)).replace_schema_metadata(metadata)
+        pq.write_table(kept, file)
+    assert describe(_config(folder)).classes == ("cat", "dog")
+    assert identified(_config(folder)).data_digest != first.data_digest
+
+
+def test_a_test_split_without_labels_is_left_out(folder: Path) -> None:
+    file = folder / "data" / "test-00000-of-00001.parquet"
+    pq.write_table(table((10, 11), label=[-1, -1]), file)
+    assert "left out: data/test-00000-of-00001.parquet, since no row has a label" in data_notes(
+        _config(folder)
+    )
+    assert len(load_data(_config(folder, test_fraction=0.25)).test) == 2
+    pq.write_table(table((10, 11), label=[-1, 1]), file)
+    assert "test-00000-of-00001.parquet, row 0: has no label" in _error(folder)
 
 
 def test_classes_that_no_row_has_are_left_out(folder: Path) -> None:
