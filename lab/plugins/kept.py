@@ -119,6 +119,7 @@ def _check(plugin: Plugin, *, allowed: bool, known: Collection[str]) -> None:
                 f"needs the plug-in {plugin.module} of {plugin.package} {plugin.version}, but {has} installed here: "
                 f"pip install '{plugin.package}=={plugin.version}'"
             )
+        # or a study could have any module run here under a package's name
         if not loading.is_of(plugin.module, plugin.package):
             raise UnusableError(
                 f"says that its plug-in {plugin.module} is of {plugin.package}, which has no such module here"
