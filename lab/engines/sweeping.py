@@ -93,7 +93,7 @@ def sweep(
     storage = open_storage(stores.storage, should_stop=should_stop)
     most = (workers or 1) if elsewhere else None
     sweeper = _Sweeper(
-        stores, tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
+        stores.for_sweep(), tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
     )
     return sweeper.sweep_all(planned, storage, on_queued)
 
