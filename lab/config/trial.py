@@ -25,7 +25,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
-from lab.config.own import as_json, checked, default_for, is_setting, look_up_paths, own_fields, used_by
+from lab.config.own import (
+    NAMING,
+    as_json,
+    checked,
+    default_for,
+    is_setting,
+    look_up_paths,
+    own_fields,
+    used_by,
+)
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -43,16 +52,6 @@ NOT_IDENTITY: Final = frozenset(
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
 _ALONE: Final = "alone"  # the validation context in which a setting is checked without the others
-
-_REGISTRIES: Final[Mapping[str, registry.Registry]] = {
-    "dataset": registry.datasets,
-    "architecture": registry.architectures,
-    "activation": registry.activations,
-    "dense_activation": registry.activations,
-    "optimizer": registry.optimizers,
-    "scheduler": registry.schedulers,
-    "loss": registry.losses,
-}
 
 
 class TrialConfig(Settings):
@@ -94,10 +93,10 @@ class TrialConfig(Settings):
         bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         return {name: _plain(name, value) for name, value in {**bundle, **values}.items()}
 
-    @field_validator(*_REGISTRIES)
+    @field_validator(*(setting for setting in NAMING if setting not in ("augment", "metrics")))
     @classmethod
     def _canonical_name(cls, name: str | None, info: Any) -> str | None:
-        return None if name is None else _lookup(_REGISTRIES[info.field_name], name)
+        return None if name is None else _lookup(NAMING[info.field_name], name)
 
     @field_validator("augment")
     @classmethod
