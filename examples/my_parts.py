@@ -15,7 +15,12 @@ import lab
 class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files say
     """Cross entropy plus a linear term, epsilon (1 - p): Poly-1 of Leng et al. 2022, arXiv:2204.12511."""
 
-    def __init__(self, images: Tensor, *, epsilon: Annotated[float, Field(ge=-1)] = 1.0) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        epsilon: Annotated[float, Field(ge=-1, description="Weight of the linear term.")] = 1.0,
+    ) -> None:
         super().__init__()
         self.epsilon = epsilon
 

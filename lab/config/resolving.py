@@ -9,7 +9,7 @@ from typing import Any, Final
 from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
-from lab.config.own import NAMING, default_for, used_by
+from lab.config.own import NAMING, default_for, unfit, used_by
 from lab.config.settings import Settings
 from lab.errors import Fault
 from lab.registry import Entry
@@ -86,8 +86,14 @@ def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -
     for name in dict.fromkeys(name for entry in used for name in entry.parameters):
         values[name] = given[name] if name in given else default_for(name, used)
         if values[name] is ...:
-            takers = " and ".join(f"'{entry.name}'" for entry in used if name in entry.parameters)
-            found.add(f"{takers} needs a value for {name}", name, *NAMING)
+            takers = [f"'{entry.name}'" for entry in used if name in entry.parameters]
+            found.add(
+                f"{' and '.join(takers)} {'needs' if len(takers) == 1 else 'need'} a value for {name}",
+                name,
+                *NAMING,
+            )
+        elif name in given and (why := unfit(name, given[name], used)):
+            found.add(why, name, *NAMING)
     return values
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,11 +36,19 @@ _lock = threading.Lock()
 
 
 class _Shards(NamedTuple):
-    """The files of a data set, relative to its folder, the split that each is of, and what was left out."""
+    """The files of a data set.
+
+    Attributes:
+        names: relative to its folder.
+        roles: the split that each is of.
+        left_out: names of splits that are none of train, val and test.
+        unlabelled: files for validation or testing that were left out, because none of their rows has a label.
+    """
 
     names: tuple[str, ...]
     roles: tuple[Role, ...]
     left_out: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -143,7 +151,9 @@ class _RowSource:
         lines += table_notes(self._listing(found, config), config)
         lines.append(size_note(config, found.sizes, size))
         if found.shards.left_out:
-            lines.append(f"left out: {some(found.shards.left_out)}, which are none of train, val and test")
+            lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
+        if found.shards.unlabelled:
+            lines.append(f"left out: {some(found.shards.unlabelled)}, since no row has a label")
         if found.unused:
             lines.append(f"left out: classes that no row has: {some(found.unused)}")
         if found.faults:
@@ -200,11 +210,14 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     where = f"{dataset}: {printable(str(root))}"
     use, classes = _columns(config, root, shards, where)
     others = [key for key in ("label", "split", "group") if key in use]
-    rows, counts = Rows(), []
+    read = [read_columns(root / name, [use[key] for key in others]) for name in shards.names]
+    values = {
+        name: dict(zip(others, each, strict=True)) for name, each in zip(shards.names, read, strict=True)
+    }
+    shards = _labelled(shards, {name: each["label"] for name, each in values.items()}, classes)
+    rows, counts = Rows(), [len(values[name]["label"]) for name in shards.names]
     for name, role in zip(shards.names, shards.roles, strict=True):
-        values = dict(zip(others, read_columns(root / name, [use[key] for key in others]), strict=True))
-        counts.append(len(values["label"]))
-        _take(rows, name, role, values, classes)
+        _take(rows, name, role, values[name], classes)
     # names of classes, or else what the rows say
     known = tuple(each for each in classes if each in set(rows.labels)) if classes else rows.classes
     rows.check(dataset, printable(str(root)), known)
@@ -215,6 +228,18 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
         raise DataError(f"{where} cannot be read: {error}") from error
     words = ", ".join(f"{key}: {printable(name)}" for key, name in use.items())
     return _Table(root, shards, words, rows, known, tuple(sorted({*classes} - {*known})), images, facts)
+
+
+def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> _Shards:
+    """Leave out the files without any label, such as the test split of a competition."""
+    blank = {
+        name
+        for name, role in zip(shards.names, shards.roles, strict=True)
+        if role != "train" and labels[name] and all(_is_blank(label, classes) for label in labels[name])
+    }
+    kept = [pair for pair in zip(shards.names, shards.roles, strict=True) if pair[0] not in blank]
+    names, roles = zip(*kept, strict=True) if kept else ((), ())
+    return _Shards(names, roles, shards.left_out, tuple(sorted(blank)))
 
 
 def _columns(
@@ -282,7 +307,7 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         own = role_of(str(split)) if "split" in values else role
         faults = _label_faults(label, classes)
         if own is None:
-            faults.append(f"split '{printable(str(split))}' means none of train, val and test")
+            faults.append(f"split '{printable(str(split))}' does not mean train, val or test")
         if "group" in values and values["group"][at] in (None, ""):
             faults.append("has no group")
         if faults or own is None:
@@ -292,15 +317,19 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         rows.labels.append(classes[label] if classes else composed_text(str(label)))
         rows.roles.append(own)
         if "group" in values:
-            rows.groups.append(str(values["group"][at]))
+            rows.groups.append(composed_text(str(values["group"][at])))
 
 
 def _label_faults(label: Any, classes: Sequence[str]) -> list[str]:
-    if label in (None, "") or (classes and label == -1):  # how unlabelled images are marked
+    if _is_blank(label, classes):
         return ["has no label"]
     if classes and not 0 <= label < len(classes):
-        return [f"label {label} is none of the {len(classes):,} classes"]
+        return [f"label {label} is not one of the {len(classes):,} classes"]
     return []
+
+
+def _is_blank(label: Any, classes: Sequence[str]) -> bool:
+    return label in (None, "") or bool(classes and label == -1)  # how unlabelled images are marked
 
 
 def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
@@ -311,7 +340,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
         if not any(part.startswith(".") for part in file.relative_to(root).parts)
     )
     if not found:
-        saved = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
         hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
         raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
     roles = [_role(name) for name in found]
@@ -320,7 +349,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
     unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
     if unclear:
         raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} say none of train, val and test, as others"
+            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
             " do; rename or remove them, or give --split-column (`split_column`)"
         )
     return _Shards(tuple(found), tuple(role for role in roles if role is not None))
@@ -339,10 +368,10 @@ def _role(name: str) -> Role | None:
 def _saved_files(root: Path, config: TrialConfig) -> _Shards:
     """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
     where = f"hf: {printable(str(root))}"
-    if (root / "state.json").is_file():
+    if os.path.isfile(root / "state.json"):
         files = _files_of(root, "", where)
         return _Shards(tuple(files), _all_train(files))
-    if not (root / "dataset_dict.json").is_file():
+    if not os.path.isfile(root / "dataset_dict.json"):
         hint = (
             "; it contains Parquet files: read them with dataset=parquet"
             if any(root.rglob("*.parquet"))

@@ -48,7 +48,7 @@ class _Table:
         file: the CSV file.
         columns: in words, which ones are read.
         rows: what it says; their names are the paths of the images.
-        lines: of each path in the CSV file.
+        lines: of each path in the CSV file, by its normal form.
         files: what is known of each image file without reading it, by path.
         probes: what each image file is, by path.
         changed: when the file and the folders of its images were last changed; None if that was only just now.
@@ -126,7 +126,9 @@ def _listing(found: _Table, config: TrialConfig) -> Listing:
 
 
 def _by_line(found: _Table) -> dict[str, str]:
-    return {f"line {found.lines[path]}: {path}": fault for path, fault in found.faults.items()}
+    return {
+        f"line {found.lines[os.path.normpath(path)]}: {path}": fault for path, fault in found.faults.items()
+    }
 
 
 def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def _file(config: TrialConfig, root: Path) -> Path:
         raise MissingDataError(f"image_csv: there is no folder {printable(str(root))}")
     if config.csv_file is not None:
         file = root / Path(config.csv_file).expanduser()
-        if not file.is_file():
+        if not os.path.isfile(file):  # False for a name that is too long
             raise MissingDataError(f"image_csv: there is no file {printable(str(file))} (csv_file)")
         return file
     files = sorted(file for file in root.glob("*.csv") if not file.name.startswith("."))
@@ -211,7 +213,10 @@ def _parse(config: TrialConfig, file: Path) -> tuple[str, Rows, dict[str, int]]:
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count), strict=True)
     rows, lines, numbered = Rows(), dict[str, int](), _numbered(reader)
-    header = [name.strip() for name in next(numbered, (1, []))[1]]
+    try:
+        header = [name.strip() for name in next(numbered, (1, []))[1]]
+    except csv.Error as error:
+        raise DataError(f"{where} has a header that cannot be read: {error}") from error
     columns = _columns(config, header, where)
     index = {use: header.index(name) for use, name in columns.items()}
     try:
@@ -255,18 +260,19 @@ def _take(cells: dict[str, str], rows: Rows, lines: dict[str, int], file: Path, 
     path, split = cells["path"], cells.get("split", "train")
     role = role_of(split)
     if split and role is None:
-        faults.append(f"split '{printable(split)}' means none of train, val and test")
-    if path in lines:
-        faults.append(f"{printable(path)} is in line {lines[path]} already")
+        faults.append(f"split '{printable(split)}' does not mean train, val or test")
+    file_of_row = os.path.normpath(path)  # ./a.png is a.png
+    if file_of_row in lines:
+        faults.append(f"{printable(path)} is in line {lines[file_of_row]} already")
     if faults or role is None:
         rows.faults += [_fault(file, line, fault) for fault in faults]
         return
-    lines[path] = line
+    lines[file_of_row] = line
     rows.names.append(path)
     rows.labels.append(composed_text(cells["label"]))
     rows.roles.append(role)
     if "group" in cells:
-        rows.groups.append(cells["group"])
+        rows.groups.append(composed_text(cells["group"]))
 
 
 def _fault(file: Path, line: int, message: str) -> str:
@@ -277,7 +283,8 @@ def _stat(root: Path, path: str) -> File:
     try:
         status = os.stat(_join(root, path))  # noqa: PTH116  # 60,000 Paths take a second
     except (OSError, ValueError) as error:
-        return File(path, 0, 0, getattr(error, "strerror", None) or str(error))
+        fault = getattr(error, "strerror", None) or str(error)
+        return File(path, 0, 0, f"{fault} (folders are separated by /)" if "\\" in path else fault)
     return File(
         path, status.st_size, status.st_mtime_ns, "" if stat.S_ISREG(status.st_mode) else "not a file"
     )

@@ -57,13 +57,10 @@ def probe_content(content: bytes) -> Probe:
     """Return what an image is whose bytes are inside another file; only its header is decoded."""
     _use_heif()
     if not content:
-        return Probe(fault="there are no bytes")
-    try:
-        return _open_content(content)
-    except UnidentifiedImageError:
-        return Probe(fault=_unknown(""))
-    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
-        return Probe(fault=str(error) or type(error).__name__)
+        return Probe(
+            fault="there are no bytes, at most a path; save_to_disk and push_to_hub write images themselves"
+        )
+    return _open(content, "")
 
 
 @functools.cache
@@ -81,37 +78,26 @@ def _probe(root: Path, file: File) -> Probe:
         )
     if not file.size:
         return Probe(fault="the file is empty")
+    return _open(_join(root, file), suffix)
+
+
+def _open(source: str | bytes, suffix: str) -> Probe:
+    """Return what an image is, from its path or its content."""
     try:
-        return _open(_join(root, file), suffix)
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _probe_opened(image, suffix)
+        except Exception:
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            bare = without_metadata(content)
+            if bare == content:
+                raise
+            with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
+                return _probe_opened(image, suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
         return Probe(fault=getattr(error, "strerror", None) or str(error) or type(error).__name__)
-
-
-def _open(path: str, suffix: str) -> Probe:
-    try:
-        with Image.open(path) as image:
-            return _probe_opened(image, suffix)
-    except Exception:
-        content = Path(path).read_bytes()
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, suffix)
-
-
-def _open_content(content: bytes) -> Probe:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _probe_opened(image, "")
-    except Exception:
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, "")
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

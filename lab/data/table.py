@@ -88,7 +88,7 @@ class Rows:
         """The classes, sorted: whole numbers by their value, everything else as text."""
         found = set(self.labels)
         if all(name.isascii() and name.removeprefix("-").isdigit() for name in found):
-            return tuple(sorted(found, key=int))
+            return tuple(sorted(found, key=lambda name: (int(name), name)))  # 1 and 01 are two
         return tuple(sorted(found))
 
     def places(self) -> list[int]:

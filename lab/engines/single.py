@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.config import TrialConfig, parse_values
+from lab.config import TrialConfig, check_installed, parse_values
 from lab.data import describe, identified, load_data
 from lab.engines.stores import Stores, connected
 from lab.errors import TrackingError
@@ -193,6 +193,7 @@ def _require(run: str, stores: Stores) -> None:
 
 def _checked(config: TrialConfig, download: bool, on_data: Callable[[Sequence[str]], None]) -> TrialConfig:
     """Return `config` with what only its data can tell; raise if it cannot be trained."""
+    check_installed(config)
     describe(config)
     config = with_digest(identified(config))
     fetch_weights(config, download=download)

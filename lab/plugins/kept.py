@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.plugins import loading
 from lab.plugins.loading import Plugin
 
-__all__ = ["UnusableError", "code_digest", "installed", "records"]
+__all__ = ["UnusableError", "code_digest", "installed", "is_record", "records"]
 
 
 class UnusableError(LabError):
@@ -31,6 +31,17 @@ def records(modules: Iterable[str]) -> list[dict[str, Any]]:
         for module in sorted(set(modules))
         if module in loading.loaded_plugins
     ]
+
+
+def is_record(value: Any) -> bool:
+    """Return whether a value has the form of one of `records`, and its digest is that of its text."""
+    if not (isinstance(value, dict) and value.keys() == {field.name for field in fields(Plugin)}):
+        return False
+    if not all(isinstance(each, str) for each in value.values()):
+        return False
+    code = f"{value['package']}=={value['version']}" if value["package"] else value["text"]
+    is_name = all(part.isidentifier() for part in value["module"].split("."))
+    return is_name and loading.digest_of(code) == value["digest"]
 
 
 def code_digest(modules: Iterable[str], codes: Iterable[str] = ()) -> str | None:
@@ -78,16 +89,12 @@ def installed(kept: Iterable[Mapping[str, Any]], *, allowed: bool) -> Iterator[N
     for plugin in plugins:
         _check(plugin, allowed=allowed)
     before = dict(loading.loaded_plugins)
-    try:
-        with loading.lock:
-            for plugin in plugins:
-                _install(plugin)
-        yield
-    finally:
-        with loading.lock:
-            for plugin in plugins:
-                if loading.loaded_plugins.get(plugin.module) != before.get(plugin.module):
-                    _take_out(plugin.module, before.get(plugin.module))
+    with tempfile.TemporaryDirectory(prefix="lab-plugins-") as folder:  # for tracebacks
+        try:
+            _install(plugins, Path(folder))
+            yield
+        finally:
+            _restore(plugins, before, Path(folder))
 
 
 def _check(plugin: Plugin, *, allowed: bool) -> None:
@@ -102,28 +109,44 @@ def _check(plugin: Plugin, *, allowed: bool) -> None:
                 f"needs the plug-in {plugin.module} of {plugin.package} {plugin.version}, but {has} installed here: "
                 f"pip install '{plugin.package}=={plugin.version}'"
             )
+        if not loading.is_of(
+            plugin.module, plugin.package
+        ):  # a package's code is trusted, other modules' is not
+            raise UnusableError(
+                f"says that its plug-in {plugin.module} is of {plugin.package}, which has no such module here"
+            )
     elif not allowed and loading.loaded_plugins.get(plugin.module) != plugin:
         raise UnusableError(
             f"brings code of its own, the plug-in {plugin.module}; if you trust those who can submit to this database, "
-            "start the worker with --allow-code"
+            "start the worker with --allow-code or LAB_ALLOW_CODE=true"
         )
 
 
-def _install(plugin: Plugin) -> None:
-    if loading.loaded_plugins.get(plugin.module) == plugin:
-        return
-    if plugin.package:
-        loading.load_module(plugin.module)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="lab-plugin-"))  # for tracebacks, and for processes that are forked
-    file = folder / f"{plugin.module}.py"
-    file.write_text(plugin.text, encoding="utf-8")
-    loading.execute(plugin, file)
+def _install(plugins: Iterable[Plugin], folder: Path) -> None:
+    """Load plug-ins that are not loaded yet; those that are a text, from a file in `folder`."""
+    with loading.lock:
+        for plugin in plugins:
+            if loading.loaded_plugins.get(plugin.module) == plugin:
+                continue
+            if plugin.package:
+                loading.load_module(plugin.module)
+                continue
+            file = folder / f"{plugin.module}.py"
+            file.write_text(plugin.text, encoding="utf-8")
+            loading.execute(plugin, file)
 
 
-def _take_out(module: str, earlier: Plugin | None) -> None:
+def _restore(plugins: Iterable[Plugin], before: Mapping[str, Plugin], folder: Path) -> None:
+    """Have, in place of plug-ins, those that were loaded before."""
+    with loading.lock:
+        for module in (plugin.module for plugin in plugins):
+            earlier = before.get(module)
+            if loading.loaded_plugins.get(module) != earlier:
+                _take_out(module)
+                _install([earlier] if earlier else [], folder)
+
+
+def _take_out(module: str) -> None:
     registry.forget(module)
     loading.loaded_plugins.pop(module, None)
     sys.modules.pop(module, None)
-    if earlier is not None:
-        _install(earlier)

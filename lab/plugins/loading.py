@@ -29,6 +29,7 @@ __all__ = [
     "digest_of",
     "distribution_of",
     "execute",
+    "is_of",
     "load_module",
     "loaded",
     "loaded_plugins",
@@ -37,6 +38,7 @@ __all__ = [
     "module_name",
     "trusted",
     "use",
+    "use_installed",
 ]
 
 #: The entry points by which an installed package says which of its modules are plug-ins.
@@ -123,19 +125,22 @@ def _use(name: str, folders: Iterable[Path]) -> str:
     if not all(part.isidentifier() for part in module.split(".")):
         raise ConfigError(f"'{name}' cannot be the name of a module; rename the file")
     if _is_path(name):
-        file = next(
-            (each for folder in folders if (each := folder / Path(name).expanduser()).is_file()), None
-        )
+        file = _found(Path(name).expanduser(), folders)
         if file is None:
             raise ConfigError(f"there is no file {name}")
         _load_file(module, file.resolve())
     elif module not in loaded_plugins:
-        file = next((each for folder in folders if (each := folder / f"{name}.py").is_file()), None)
+        file = _found(Path(f"{name}.py"), folders)
         if file is not None:
             _load_file(module, file.resolve())
         else:
             load_module(module)
     return module
+
+
+def _found(path: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the first file at a path relative to one of the folders; None also for a name that no file can have."""
+    return next((each for folder in folders if os.path.isfile(each := folder / path)), None)
 
 
 def _load_file(module: str, file: Path) -> None:
@@ -225,7 +230,7 @@ def load_module(name: str) -> None:
         )
     try:
         importlib.import_module(name)
-    except Exception as error:
+    except BaseException as error:
         raise _explained(name, error, spec.origin or "") from error
     loaded_plugins[name] = Plugin(name, digest_of(f"{package}=={version}"), "", package, version)
 
@@ -239,6 +244,11 @@ def distribution_of(module: str) -> tuple[str, str]:
     """Return the distribution that a module is from, and its version; empty if from none."""
     found = _distributions().get(module.partition(".")[0], [])
     return (found[0], metadata.version(found[0])) if found else ("", "")
+
+
+def is_of(module: str, distribution: str) -> bool:
+    """Return whether a module is from a distribution that is installed here."""
+    return distribution in _distributions().get(module.partition(".")[0], [])
 
 
 def digest_of(text: str) -> str:
@@ -273,12 +283,16 @@ def look(known: Registry, name: str) -> bool:
     """
     if ":" in name:
         return _add_path(known, name)
-    return _load_installed()
+    return use_installed()
 
 
 @cache
-def _load_installed() -> bool:
-    """Load the plug-ins of installed packages, once; whoever installs one wants it."""
+def use_installed() -> bool:
+    """Load the plug-ins of installed packages, once: whoever installs one wants it. Return whether there are any.
+
+    Raises:
+        ConfigError: one raises an error; names its line.
+    """
     points = metadata.entry_points(group=GROUP)
     for point in points:
         if point.module not in loaded_plugins:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from lab import plugins
 from lab.study.keys import (
     DRAFT_PREFIX,
     HASH_LENGTH,
@@ -125,7 +126,7 @@ class StudyRecord:
             objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
             cancelled=found.get(StudyKey.CANCELLED, False),
-            code=tuple(found.get(StudyKey.CODE, ())),
+            code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),
             planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),
             search=search or None,
@@ -180,6 +181,8 @@ def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     needs = attributes.get(noted(StudyKey.NEEDS), attributes.get(StudyKey.NEEDS, []))
     if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
         return "its attribute 'needs' is not a list of studies; submit its grid file again"
+    if not all(map(plugins.is_record, found.get(StudyKey.CODE, ()))):
+        return "what it has kept of its plug-ins is malformed; submit its grid file again"
     return ""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from lab.config import TrialConfig, as_text
+from lab.config import TrialConfig, as_text, check_installed
 from lab.data import check_data, load_data
 from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
@@ -153,7 +153,8 @@ class _Attempt:
             TrackingError: the tracking store fails; the trial was put back, because the next would fail as well.
             OtherDataError: this machine has other images than the trial was planned with; it was put back too.
             MissingDataError: this machine, which an engine has chosen, has no such data; it was put back too.
-            StudyError: the study database is down for good; another worker will continue the trial.
+            StudyError: the study database is down for good, or a package that the trial needs is missing here;
+                another worker will continue the trial.
         """
         claim = self.claim
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs, worker_name()))
@@ -210,7 +211,8 @@ class _Attempt:
         # threads, sums differ in the last bits.
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
-        check_data(config)  # before a run is opened
+        _check_installed(config)  # before a run is opened
+        check_data(config)
         if self.settings.node:
             _load(config)
         study = self.queue.record()
@@ -301,6 +303,18 @@ class _Attempt:
         self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+
+def _check_installed(config: TrialConfig) -> None:
+    """Check that this machine has the packages of lab's extras that a trial needs.
+
+    Raises:
+        StudyError: one is missing, which is no fault of the trial.
+    """
+    try:
+        check_installed(config)
+    except LabError as error:
+        raise StudyError(str(error)) from None
 
 
 def _load(config: TrialConfig) -> None:

@@ -22,6 +22,8 @@ from lab.study import study_status
 from tests.chromium import chromium, driver, open_page
 from tests.servers import free_port
 
+from .wheels import PACKAGE, write_wheel
+
 __all__ = ["chromium", "driver", "open_page"]  # fixtures
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,10 +50,12 @@ class Stack:
             if source.exists():  # not a deleted file that is still in the index
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
+        write_wheel(self.folder / "docker" / "packages", "1.0")
         self._output("make", "secrets")
         with (self.folder / ".env").open("a") as settings:
             settings.write(
                 f"COMPOSE_PROJECT_NAME={self.project}\nLAB_IMAGE={IMAGE}\n"
+                f"LAB_EXTRA_PACKAGES={PACKAGE}==1.0\n"
                 f"LAB_MLFLOW_PORT={self.port}\nLAB_POSTGRES_PORT={self.postgres_port}\n"
                 f"LAB_DASHBOARD_PORT={self.dashboard_port}\n"
             )

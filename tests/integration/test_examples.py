@@ -43,7 +43,7 @@ def _without_their_plugins() -> Iterator[None]:
     yield
     for module in ("my_nets", "my_parts"):
         if module in sys.modules:
-            kept._take_out(module, None)
+            kept._take_out(module)
 
 
 def script(name: str) -> ModuleType:

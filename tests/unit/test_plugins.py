@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     yield written
     for module in loading.loaded_plugins.keys() - before.keys():
-        kept._take_out(module, None)
+        kept._take_out(module)
 
 
 def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
@@ -211,11 +212,12 @@ def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
             "lr: float = 1",
             r"has a parameter lr, which is a setting of lab \(Learning rate.*options=\['lr'\]",
         ),
+        ("beta: float = Field(1.0)", "the default of beta must be a value; .*beta: Annotated"),
         ("beta: dict = {}", "beta must be of int, float, bool, str, Literal, tuple or None"),
     ],
 )
 def test_a_parameter_that_cannot_be_a_setting(write: Write, parameter: str, message: str) -> None:
-    write(f"import lab\n@lab.loss\ndef odd(images, *, {parameter}): ...")
+    write(f"import lab\nfrom pydantic import Field\n@lab.loss\ndef odd(images, *, {parameter}): ...")
     plugins.use("own_nets")
     with pytest.raises(ConfigError, match=message):
         TrialConfig(loss="odd")
@@ -231,11 +233,31 @@ def test_two_that_mean_different_things_by_a_name(write: Write) -> None:
         TrialConfig(loss="steep")
 
 
+def test_each_has_its_own_range_for_a_shared_name(write: Write) -> None:
+    write()
+    steep = "*, alpha: Annotated[float, Field(ge=1)] = 2.0): ..."
+    write(
+        f"import lab\nfrom typing import Annotated\nfrom pydantic import Field\n@lab.loss\ndef steep(images, {steep}",
+        "own_losses",
+    )
+    plugins.use("own_nets", "own_losses")
+    assert TrialConfig(loss="steep", alpha=3.0).alpha == 3.0
+    assert TrialConfig(architecture="own_mlp", alpha=0.3).alpha == 0.3
+    with pytest.raises(ConfigError, match=r"alpha: must be less than 1 for 'own_mlp', but got 3\.0$"):
+        parse_config({"architecture": "own_mlp", "alpha": 3.0})
+    with pytest.raises(
+        ConfigError, match=r"alpha: must be greater than or equal to 1 for 'steep', but got 0\.3$"
+    ):
+        parse_config({"loss": "steep", "alpha": 0.3})
+    with pytest.raises(ConfigError, match="'own_mlp' and 'steep' need a value for alpha"):
+        parse_config({"architecture": "own_mlp", "loss": "steep"})
+
+
 def test_a_study_brings_its_code_along(write: Write) -> None:
     file = write()
     plugins.use("own_nets")
     brought, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
-    kept._take_out("own_nets", None)
+    kept._take_out("own_nets")
     file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
     with plugins.installed(brought, allowed=True):
         assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
@@ -277,6 +299,12 @@ def test_a_package_must_have_the_version_of_the_study() -> None:
             plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
         ),
         plugins.installed([absent.__dict__], allowed=False),
+    ):
+        pass
+    disguised = replace(plugin, module="subprocess", version=metadata.version("numpy"))
+    with (
+        pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
+        plugins.installed([disguised.__dict__], allowed=False),
     ):
         pass
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lab import registry
 from lab.config import TrialConfig
 from lab.data import load_data
+from lab.errors import ConfigError
+from lab.registry import Entry
 from lab.training import Trainer, evaluate
 from lab.training.accumulation import Part, count_steps, parts
 
@@ -69,6 +72,14 @@ def test_a_clipped_gradient_moves_the_weights_by_no_more() -> None:
     finish(trained)
     moved = [(p - old).square().sum() for p, old in zip(trained.model.parameters(), before, strict=True)]
     assert 0 < sum(moved).sqrt().item() <= 9 * 0.001 * 1.0001  # nine steps of lr 1
+
+
+def test_a_loss_per_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Entry("each", lambda images: torch.nn.CrossEntropyLoss(reduction="none"))
+    monkeypatch.setattr(registry.losses, "_entries", {**registry.losses._entries, "each": own})
+    message = r"loss: 'each' must give a single number, .* but it gives a tensor of shape \[200\]"
+    with pytest.raises(ConfigError, match=message):
+        finish(trainer(loss="each"))
 
 
 def test_the_average_is_torchs_and_is_what_is_evaluated_and_kept() -> None:
