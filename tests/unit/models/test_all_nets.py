@@ -16,7 +16,7 @@ from lab.models import head_modules, skeleton, summarize_config
 from lab.models.parts import parts_of
 from lab.torchvision_import import import_torchvision
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CLASSES = 7
 ENCODERS = "_enc"  # the end of the names of timm's nets that have no classifier, but feed language models
