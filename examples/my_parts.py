@@ -1,4 +1,4 @@
-"""A loss, a metric and an augmentation of one's own: `lab sweep examples/parts.yaml` compares them with lab's."""
+"""A loss, a metric and an augmentation of your own; `lab sweep examples/parts.yaml` compares them with lab's."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files sa
 
 @lab.metric
 class worst_recall(MulticlassRecall):  # noqa: N801
-    """The share of its images that are recognised, of the class where it is smallest."""
+    """The recall of the class that is recognised worst."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, average=None)

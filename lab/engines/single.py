@@ -129,7 +129,7 @@ def new_single(
     Args:
         config: from `parse_config` or `load_config`.
         stores: where the run will be kept.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
         on_data: called with notes on how the data is read.
         on_trouble: called with why the tracking store is unreachable; the run is kept in the journal until then.
 
@@ -174,7 +174,7 @@ def analyse_stored_run(run: str, stores: Stores, *, download: bool = False) -> A
     Args:
         run: as `lab.restore.find_run` takes it.
         stores: where it is kept.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
 
     Raises:
         LabError: as `lab.objective.analyse_run`.

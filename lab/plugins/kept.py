@@ -5,19 +5,25 @@ from __future__ import annotations
 import inspect
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lab import registry
-from lab.errors import LabError
+from lab.errors import ConfigError, LabError
 from lab.plugins import loading
 from lab.plugins.loading import Plugin
 
 __all__ = ["UnusableError", "code_digest", "installed", "is_record", "records"]
+
+
+_ALLOW: Final = (
+    "if you trust those who can submit to this database, "
+    "start the worker with --allow-code or LAB_ALLOW_CODE=true"
+)
 
 
 class UnusableError(LabError):
@@ -75,29 +81,33 @@ def _imported(name: str) -> Plugin:
 
 
 @contextmanager
-def installed(kept: Iterable[Mapping[str, Any]], *, allowed: bool) -> Iterator[None]:
+def installed(
+    kept: Iterable[Mapping[str, Any]], *, allowed: bool, known: Collection[str] = ()
+) -> Iterator[None]:
     """Have exactly the plug-ins of a study inside the block, as it has kept them.
 
     Args:
         kept: from `records`.
-        allowed: whether code from the study's database may run here; installed packages may in any case.
+        allowed: whether any code from the study's database may run here, and any module of installed packages. What
+            packages declare as plug-ins may in any case.
+        known: digests of what else may.
 
     Raises:
         UnusableError: code may not run here, or a package is missing or has another version; says what to do.
     """
     plugins = [Plugin(**each) for each in kept]
     for plugin in plugins:
-        _check(plugin, allowed=allowed)
+        _check(plugin, allowed=allowed, known=known)
     before = dict(loading.loaded_plugins)
     with tempfile.TemporaryDirectory(prefix="lab-plugins-") as folder:  # for tracebacks
         try:
-            _install(plugins, Path(folder))
+            _install_or_say_why(plugins, Path(folder))
             yield
         finally:
             _restore(plugins, before, Path(folder))
 
 
-def _check(plugin: Plugin, *, allowed: bool) -> None:
+def _check(plugin: Plugin, *, allowed: bool, known: Collection[str]) -> None:
     if plugin.package:
         try:
             here = metadata.version(plugin.package)
@@ -109,17 +119,29 @@ def _check(plugin: Plugin, *, allowed: bool) -> None:
                 f"needs the plug-in {plugin.module} of {plugin.package} {plugin.version}, but {has} installed here: "
                 f"pip install '{plugin.package}=={plugin.version}'"
             )
-        if not loading.is_of(
-            plugin.module, plugin.package
-        ):  # a package's code is trusted, other modules' is not
+        # or a study could have any module run here under a package's name
+        if not loading.is_of(plugin.module, plugin.package):
             raise UnusableError(
                 f"says that its plug-in {plugin.module} is of {plugin.package}, which has no such module here"
             )
-    elif not allowed and loading.loaded_plugins.get(plugin.module) != plugin:
+    if allowed or plugin.digest in known or loading.loaded_plugins.get(plugin.module) == plugin:
+        return
+    if not plugin.package:
+        raise UnusableError(f"brings code of its own, the plug-in {plugin.module}; {_ALLOW}")
+    if (
+        plugin.module not in loading.declared()
+    ):  # any module of any package is more than whoever installs it expects
         raise UnusableError(
-            f"brings code of its own, the plug-in {plugin.module}; if you trust those who can submit to this database, "
-            "start the worker with --allow-code or LAB_ALLOW_CODE=true"
+            f"takes {plugin.module} for a plug-in, which {plugin.package} does not say it is (the entry points "
+            f"{loading.GROUP}); {_ALLOW}"
         )
+
+
+def _install_or_say_why(plugins: Iterable[Plugin], folder: Path) -> None:
+    try:
+        _install(plugins, folder)
+    except ConfigError as error:
+        raise UnusableError(f"has a plug-in that does not work here: {error}") from error
 
 
 def _install(plugins: Iterable[Plugin], folder: Path) -> None:

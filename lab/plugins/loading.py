@@ -17,7 +17,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from lab import registry
 from lab.errors import ConfigError, LabError
@@ -26,6 +26,7 @@ from lab.registry import Entry, Registry
 
 __all__ = [
     "Plugin",
+    "declared",
     "digest_of",
     "distribution_of",
     "execute",
@@ -44,8 +45,19 @@ __all__ = [
 #: The entry points by which an installed package says which of its modules are plug-ins.
 GROUP: Final = "lab.plugins"
 
-# Parts of lab's own requirements: their versions are noted in every run, and are the same in every worker.
+# Parts of lab's own requirements: their versions are noted in every run, and need not be the same in every worker.
 _REQUIREMENTS: Final = frozenset({"lab", "torch", "torchvision", "timm", "torchmetrics"})
+# What of them can be named by path, also by what nobody here has written: only classes of these, which do nothing but
+# what they are for. Functions could be any, such as those that load pickles.
+_CLASSES: Final[Mapping[str, str]] = {
+    "activation": "torch.nn:Module",
+    "architecture": "torch.nn:Module",
+    "dataset": "torch.utils.data:Dataset",
+    "loss": "torch.nn:Module",
+    "metric": "torchmetrics:Metric",
+    "optimizer": "torch.optim:Optimizer",
+    "scheduler": "torch.optim.lr_scheduler:LRScheduler",
+}
 
 
 @dataclass(frozen=True)
@@ -313,13 +325,55 @@ def _add_path(known: Registry, path: str) -> bool:
             raise ConfigError(f"{known.kind} '{path}' is of a plug-in that is not loaded: --use {name}")
         with lock:
             _use(name, (*_folders.get(), Path()))
-    module = importlib.import_module(name)
+    module = _import_part(known, path) if is_part else importlib.import_module(name)
     target = getattr(module, attribute, None)
     if not callable(target):
         near = registry.suggest(attribute, [each for each in vars(module) if callable(getattr(module, each))])
         raise ConfigError(f"{known.kind} '{path}': {name} defines no {attribute}.{near}")
+    if is_part:
+        _check_part(known, path, target)
     options, parameters = of_path(known, path, target)
     plain = known.kind in ("architecture", "scheduler")
     module_kept = "" if is_part else name
     known.add(Entry(path, target, options, parameters=parameters, module=module_kept, plain=plain))
     return True
+
+
+def _import_part(known: Registry, path: str) -> ModuleType:
+    """Import a module of lab's requirements.
+
+    Raises:
+        ConfigError: there is none, or it is not installed.
+    """
+    name = path.partition(":")[0]
+    try:
+        if name.partition(".")[0] != "torch":
+            _make_torchvision_usable()  # the others import it
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ConfigError(f"{known.kind} '{path}': {name} cannot be imported: {error}") from error
+
+
+def _check_part(known: Registry, path: str, target: Any) -> None:
+    """Check that a part of lab's requirements is of the kind that it is named for.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    base = _CLASSES.get(known.kind, "")
+    module, _, attribute = base.partition(":")
+    if not (
+        base
+        and isinstance(target, type)
+        and issubclass(target, getattr(importlib.import_module(module), attribute))
+    ):
+        need = f"is no {base.replace(':', '.')}" if base else "is no plug-in"
+        raise ConfigError(
+            f"{known.kind} '{path}' {need}: wrap it in a function of yours, registered with @lab.{known.kind}"
+        )
+
+
+@cache
+def declared() -> frozenset[str]:
+    """Return the modules that installed packages say are plug-ins of lab."""
+    return frozenset(point.module for point in metadata.entry_points(group=GROUP))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from optuna.trial import TrialState
@@ -77,18 +77,19 @@ def end_outdated(queue: TrialQueue) -> int:
 
 
 @contextmanager
-def own_code(queue: TrialQueue, *, allowed: bool) -> Iterator[None]:
+def own_code(queue: TrialQueue, *, allowed: bool, known: Collection[str] = ()) -> Iterator[None]:
     """Have the plug-ins of a study inside the block, as it has kept them.
 
     Args:
         queue: of the study.
         allowed: whether code from its database may run here.
+        known: digests of plug-ins that may in any case.
 
     Raises:
         StudyError: it may not, or a package is missing here or has another version.
     """
     try:
-        with plugins.installed(queue.record().code, allowed=allowed):
+        with plugins.installed(queue.record().code, allowed=allowed, known=known):
             yield
     except plugins.UnusableError as error:
         raise StudyError(f"The study '{queue.name}' {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ class WorkerSettings:
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
         allow_code: whether the code that a study brings along may run here.
+        known_code: digests of plug-ins that may in any case: those of whoever started the worker.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
         node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
             its trials.
@@ -67,6 +68,7 @@ class WorkerSettings:
     alone: bool = True
     only_alone: bool = False
     allow_code: bool = True
+    known_code: Sequence[str] = ()
     until: float | None = None
     node: str = ""
 
@@ -92,7 +94,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         fault = queue.record().fault
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
-        with own_code(queue, allowed=settings.allow_code):
+        with own_code(queue, allowed=settings.allow_code, known=settings.known_code):
             search = StudySearch(queue, should_stop)
             for claim in _claims(queue, search, settings, should_stop):
                 _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()

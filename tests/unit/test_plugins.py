@@ -284,6 +284,33 @@ def test_two_studies_bring_different_code_of_one_name(write: Write) -> None:
     assert TrialConfig(architecture="own_mlp") == now
 
 
+def test_code_that_is_known_needs_no_permission_and_other_code_does(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    (brought,) = plugins.records(["own_nets"])
+    kept._take_out("own_nets")
+    with plugins.installed([brought], allowed=False, known=[brought["digest"]]):
+        assert "own_mlp" in registry.architectures
+    other = {**brought, "text": "raise SystemExit('must not run')", "digest": "0" * 16}
+    with (
+        pytest.raises(plugins.UnusableError, match=r"brings code of its own"),
+        plugins.installed([other], allowed=False, known=[brought["digest"]]),
+    ):
+        pass
+
+
+def test_code_that_does_not_work_here_is_one_error() -> None:
+    broken = plugins.Plugin("own_broken", "0" * 16, "import no_such_package")
+    with (
+        pytest.raises(
+            plugins.UnusableError,
+            match=r"^has a plug-in that does not work here: own_broken cannot be loaded .*line 1.*no_such_package'$",
+        ),
+        plugins.installed([broken.__dict__], allowed=True),
+    ):
+        pass
+
+
 def test_a_package_must_have_the_version_of_the_study() -> None:
     plugin = plugins.Plugin("numpy", "0" * 16, package="numpy", version="0.1")
     with (
@@ -305,6 +332,14 @@ def test_a_package_must_have_the_version_of_the_study() -> None:
     with (
         pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
         plugins.installed([disguised.__dict__], allowed=False),
+    ):
+        pass
+    undeclared = replace(disguised, module="numpy")
+    with (
+        pytest.raises(
+            plugins.UnusableError, match=r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"
+        ),
+        plugins.installed([undeclared.__dict__], allowed=False),
     ):
         pass
 
@@ -363,6 +398,34 @@ def test_torchs_schedulers_are_named_by_their_path() -> None:
         ConfigError, match="must be given lr_lambda, which no config can hold: wrap it in a function"
     ):
         parse_config({"scheduler": "torch.optim.lr_scheduler:LambdaLR"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "message"),
+    [
+        (
+            "loss",
+            "torch:load",
+            "is no torch.nn.Module: wrap it in a function of yours, registered with @lab.loss",
+        ),
+        ("dataset", "torch.hub:load_state_dict_from_url", "is no torch.utils.data.Dataset: wrap it"),
+        (
+            "scheduler",
+            "torch.utils.collect_env:run_and_read_all",
+            "is no torch.optim.lr_scheduler.LRScheduler",
+        ),
+        ("activation", "lab:sweep", "is no torch.nn.Module"),
+        ("augment", "torch:flip", "is no plug-in: wrap it"),
+        (
+            "optimizer",
+            "torch.nothing:Adam",
+            "torch.nothing cannot be imported: No module named 'torch.nothing'",
+        ),
+    ],
+)
+def test_of_torch_only_classes_of_the_kind_are_named(setting: str, path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{path}'.*{message}"):
+        parse_config({setting: [path] if setting == "augment" else path})
 
 
 def test_what_is_registered_can_be_named_by_its_path_too(write: Write) -> None:
