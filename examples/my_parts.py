@@ -39,8 +39,8 @@ class worst_recall(MulticlassRecall):  # noqa: N801
         super().__init__(num_classes, average=None)
 
     def compute(self) -> Tensor:
-        """Return a single number."""
-        return super().compute().min()
+        """Return a single number; a class without images does not count."""
+        return super().compute()[self.tp + self.fn > 0].min()
 
 
 @lab.augmentation

@@ -21,6 +21,7 @@ __all__ = [
     "augmentations",
     "datasets",
     "forget",
+    "has_names_of",
     "look_further",
     "losses",
     "metrics",
@@ -196,6 +197,11 @@ def parameters() -> dict[str, list[tuple[Registry, Entry]]]:
             for parameter in registry[name].parameters:
                 found.setdefault(parameter, []).append((registry, registry[name]))
     return found
+
+
+def has_names_of(module: str) -> bool:
+    """Return whether a plug-in's module has added any names."""
+    return any(registry[name].module == module for registry in _REGISTRIES for name in registry)
 
 
 def forget(module: str) -> None:

@@ -59,13 +59,14 @@ def own_fields() -> Mapping[str, FieldInfo]:
 
 
 def field_of(name: str) -> FieldInfo | None:
-    """Return a setting, lab's or a plug-in's; None for an unknown name."""
-    return Settings.model_fields.get(name) or own_fields().get(name)
+    """Return a setting, lab's or a plug-in's, also of one that is installed; None for an unknown name."""
+    known = Settings.model_fields.get(name) or own_fields().get(name)
+    return own_fields().get(name) if known is None and plugins.use_installed() else known
 
 
 def is_setting(name: str) -> bool:
     """Return whether there is a setting of this name."""
-    return name in Settings.model_fields or name in own_fields()
+    return field_of(name) is not None
 
 
 def setting_names() -> list[str]:

@@ -128,9 +128,7 @@ def _check(plugin: Plugin, *, allowed: bool, known: Collection[str]) -> None:
         return
     if not plugin.package:
         raise UnusableError(f"brings code of its own, the plug-in {plugin.module}; {_ALLOW}")
-    if (
-        plugin.module not in loading.declared()
-    ):  # any module of any package is more than whoever installs it expects
+    if not loading.is_declared(plugin.module):  # a study could have any module of any package run here
         raise UnusableError(
             f"takes {plugin.module} for a plug-in, which {plugin.package} does not say it is (the entry points "
             f"{loading.GROUP}); {_ALLOW}"
@@ -151,6 +149,8 @@ def _install(plugins: Iterable[Plugin], folder: Path) -> None:
             if loading.loaded_plugins.get(plugin.module) == plugin:
                 continue
             if plugin.package:
+                if plugin.module in loading.loaded_plugins:  # a file of the same name
+                    _take_out(plugin.module)
                 loading.load_module(plugin.module)
                 continue
             file = folder / f"{plugin.module}.py"
@@ -159,11 +159,11 @@ def _install(plugins: Iterable[Plugin], folder: Path) -> None:
 
 
 def _restore(plugins: Iterable[Plugin], before: Mapping[str, Plugin], folder: Path) -> None:
-    """Have, in place of plug-ins, those that were loaded before."""
+    """Have, in place of plug-ins, those that were loaded before; what is of a package may stay."""
     with loading.lock:
-        for module in (plugin.module for plugin in plugins):
-            earlier = before.get(module)
-            if loading.loaded_plugins.get(module) != earlier:
+        for plugin in plugins:
+            module, earlier = plugin.module, before.get(plugin.module)
+            if loading.loaded_plugins.get(module) != earlier and not (plugin.package and earlier is None):
                 _take_out(module)
                 _install([earlier] if earlier else [], folder)
 

@@ -26,10 +26,10 @@ from lab.registry import Entry, Registry
 
 __all__ = [
     "Plugin",
-    "declared",
     "digest_of",
     "distribution_of",
     "execute",
+    "is_declared",
     "is_of",
     "load_module",
     "loaded",
@@ -373,7 +373,13 @@ def _check_part(known: Registry, path: str, target: Any) -> None:
         )
 
 
-@cache
-def declared() -> frozenset[str]:
-    """Return the modules that installed packages say are plug-ins of lab."""
-    return frozenset(point.module for point in metadata.entry_points(group=GROUP))
+def is_declared(module: str) -> bool:
+    """Return whether an installed package says that a module is a plug-in of lab, or registers names from it.
+
+    Raises:
+        ConfigError: as `use_installed`.
+    """
+    points = metadata.entry_points(group=GROUP)
+    return any(point.module == module for point in points) or (
+        use_installed() and registry.has_names_of(module)
+    )

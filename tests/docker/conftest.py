@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import os
 import shutil
 import subprocess
 import time
@@ -158,22 +157,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             stack.up("--build")
             yield stack
         finally:
-            subprocess.run(
-                [
-                    "docker",
-                    "compose",
-                    "--profile",
-                    "*",
-                    "down",
-                    "--volumes",
-                    "--remove-orphans",
-                    "--timeout",
-                    "1",
-                ],
-                cwd=stack.folder,
-                env={**os.environ},
-                capture_output=True,
-            )
+            down = ["compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1"]
+            of_project = f"label=com.docker.compose.project={stack.project}"
+            # also those of compose.tls.yaml, which `down` does not know
+            networks = ["network", "prune", "--force", "--filter", of_project]
+            for words in (down, networks):
+                subprocess.run(["docker", *words], cwd=stack.folder, capture_output=True)
 
 
 @pytest.fixture(scope="session")

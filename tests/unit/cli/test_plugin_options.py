@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lab import plugins
 from lab.cli import main
+from lab.config import parse_config
 from lab.plugins import kept, loading
 
 CODE = """
@@ -50,6 +52,17 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     if "bent_things" in sys.modules:
         kept._take_out("bent_things")
     forget_installed()
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_config_knows_what_is_installed_and_a_study_may_use_it() -> None:
+    config = parse_config({"activation": "bent", "bend": 0.7})
+    assert (config.own_values(), config.use) == ((("bend", 0.7),), ("bent_things",))
+    brought = plugins.records(config.use)
+    kept._take_out("bent_things")
+    with plugins.installed(brought, allowed=False):
+        assert parse_config(config.as_values()) == config
+    assert parse_config(config.as_values()) == config  # of a package, it stays
 
 
 @pytest.mark.usefixtures("_installed")

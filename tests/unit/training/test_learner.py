@@ -101,10 +101,13 @@ def test_the_average_is_torchs_and_is_what_is_evaluated_and_kept() -> None:
             assert torch.allclose(tensor, weights[name]), name
         else:
             assert tensor.item() == 18  # steps, not an average of their numbers
-    trained.patience.best_epoch = 2
-    trained.restore_best()
     assert trained._best_weights is not None
     assert trained._best_weights.keys() == trained.model.state_dict().keys()
+    trained._best_weights = None  # as if no epoch had been the best, for want of its `monitor`
+    trained.restore_best()
+    assert torch.equal(
+        trained.model.state_dict()["features.conv1.weight"], trained._learner.kept["features.conv1.weight"]
+    )
 
 
 def test_the_state_of_what_is_used_must_be_there() -> None:
