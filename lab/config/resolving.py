@@ -118,8 +118,9 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
 
 def weights_file(config: Settings) -> str | None:
     """Return the file of weights that training starts from, None if there is none or its library knows it by name."""
-    file = config.pretrained if isinstance(config.pretrained, str) else config.weights
-    return None if file is None or _WEIGHTS_NAME.fullmatch(file) else file
+    if isinstance(config.pretrained, str):
+        return config.pretrained
+    return None if config.weights is None or _WEIGHTS_NAME.fullmatch(config.weights) else config.weights
 
 
 def _resolve_weights(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -276,7 +277,9 @@ def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
         return {}
     if fold is None:
         listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
-        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        message = (
+            f"folds={folds} needs fold: one of 0 to {folds - 1}, or all of them in a grid: fold: {listed}"
+        )
         found.add(message, "folds", "fold")
     elif fold >= folds:
         found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")

@@ -6,19 +6,18 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData
-from lab.data.decoded import listing_digest, load_listing
 from lab.data.folder_notes import copied, some
 from lab.data.listed import Listing, unreadable
+from lab.data.listed_source import ListedSource
 from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
-from lab.data.sizes import Sizes, side_of, size_note
+from lab.data.sizes import Sizes, size_note
 from lab.data.split_names import Role, split_name
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
@@ -31,6 +30,7 @@ _PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with 
 
 _Stamps = tuple[tuple[str, int, int, int], ...]
 _Key = tuple[object, ...]
+_Find = Callable[[Path, TrialConfig], "_Shards"]
 _tables: dict[_Key, tuple[_Stamps, _Table]] = {}
 _lock = threading.Lock()
 
@@ -56,6 +56,7 @@ class _Table:
     """A data set of rows.
 
     Attributes:
+        dataset: as in the config.
         root: the data folder.
         shards: its files.
         columns: in words, which ones are read.
@@ -66,6 +67,7 @@ class _Table:
         facts: about the image of each row.
     """
 
+    dataset: str
     root: Path
     shards: _Shards
     columns: str
@@ -74,6 +76,26 @@ class _Table:
     unused: tuple[str, ...]
     images: RowImages
     facts: list[Facts]
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The splits."""
+        return self.rows.roles
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images that can be read; see `Found`."""
+        places = self.rows.places()
+        bad = {at for at, place in enumerate(places) if place in self.faults}
+        return self.rows.listing(self.dataset, self.images.only(places), self.classes, bad)
+
+    @property
+    def unreadable(self) -> str:
+        """The message about rows that cannot be read as images; empty if all can."""
+        if not self.faults:
+            return ""
+        faults = {self.rows.names[at]: why for at, why in self.faults.items()}
+        return unreadable(self.dataset, self.root, faults, len(self.facts))
 
     @cached_property
     def faults(self) -> dict[int, str]:
@@ -100,92 +122,48 @@ class _Table:
         ]
 
 
-@dataclass(frozen=True)
-class _RowSource:
-    """See `Source`.
+def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
+    lines = [f"read: {some(found.shards.names)} ({found.columns})"]
+    lines += table_notes(found.listing, config)
+    lines.append(size_note(config, found.sizes, size))
+    if found.shards.left_out:
+        lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
+    if found.shards.unlabelled:
+        lines.append(f"left out: {some(found.shards.unlabelled)}, since no row has a label")
+    if found.unused:
+        lines.append(f"left out: classes that no row has: {some(found.unused)}")
+    if found.faults:
+        lines.append(f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)")
+    return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
-    Attributes:
-        name: as in the config.
+
+def _table(dataset: str, find: _Find, config: TrialConfig, root: Path, fresh: bool) -> _Table:
+    """Return the data set that the config means; this process remembers the latest few, until a file changes.
+
+    Args:
+        dataset: as in the config.
         find: returns the files in a data folder.
+        config: the settings image_column, label_column, split_column and group_column matter.
+        root: the data folder.
+        fresh: makes no difference: no file changes without its stamps.
+
+    Raises:
+        DataError: it is missing or cannot be used; lists all faults with their files and rows.
     """
-
-    name: str
-    find: Callable[[Path, TrialConfig], _Shards]
-
-    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        found = self._table(config, root)
-        self._listing(found, config)
-        size = side_of(config, found.sizes, root)
-        return DataInfo((3, size, size), found.classes, has_val="val" in found.rows.roles)
-
-    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
-        """Return how the files are read, one line per fact: see `data_notes`."""
-        found = self._table(config, root)
-        return self._notes(found, config, side_of(config, found.sizes, root))
-
-    def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return the `listing_digest`."""
-        return listing_digest(self._listing(self._table(config, root), config), config.classes)
-
-    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        found = self._table(config, root)
-        size = side_of(config, found.sizes, root)
-        config = config.model_copy(update={"image_size": size})
-        return load_listing(self._listing(found, config), config, self._notes(found, config, size))
-
-    def _listing(self, found: _Table, config: TrialConfig) -> Listing:
-        """Return the images that can be read.
-
-        Raises:
-            DataError: some cannot, unless they are to be skipped, or a class is left without images.
-        """
-        if found.faults and not config.skip_unreadable:
-            faults = {found.rows.names[at]: fault for at, fault in found.faults.items()}
-            raise DataError(unreadable(self.name, found.root, faults, len(found.facts)))
-        places = found.rows.places()
-        bad = [at for at, place in enumerate(places) if place in found.faults]
-        return found.rows.listing(self.name, found.images.only(places), found.classes, bad)
-
-    def _notes(self, found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
-        lines = [f"read: {some(found.shards.names)} ({found.columns})"]
-        lines += table_notes(self._listing(found, config), config)
-        lines.append(size_note(config, found.sizes, size))
-        if found.shards.left_out:
-            lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
-        if found.shards.unlabelled:
-            lines.append(f"left out: {some(found.shards.unlabelled)}, since no row has a label")
-        if found.unused:
-            lines.append(f"left out: classes that no row has: {some(found.unused)}")
-        if found.faults:
-            lines.append(
-                f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)"
-            )
-        return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
-
-    def _table(self, config: TrialConfig, root: Path) -> _Table:
-        """Return the data set that the config means; this process remembers the latest few, until a file changes.
-
-        Args:
-            config: the settings image_column, label_column, split_column and group_column matter.
-            root: the data folder.
-
-        Raises:
-            DataError: it is missing or cannot be used; lists all faults with their files and rows.
-        """
-        if not root.is_dir():
-            raise MissingDataError(f"{self.name}: there is no folder {printable(str(root))}")
-        shards = self.find(root, config)
-        columns = (config.image_column, config.label_column, config.split_column, config.group_column)
-        key: _Key = (self.name, root, *columns)
-        with _lock:
-            stamps = _stamps(self.name, root, shards)
-            known = _tables.pop(key, None)
-            if known is None or known[0] != stamps:
-                known = stamps, _read(self.name, config, root, shards)
-            _tables[key] = known
-            while len(_tables) > _KEPT:
-                del _tables[next(iter(_tables))]
-            return known[1]
+    if not root.is_dir():
+        raise MissingDataError(f"{dataset}: there is no folder {printable(str(root))}")
+    shards = find(root, config)
+    columns = (config.image_column, config.label_column, config.split_column, config.group_column)
+    key: _Key = (dataset, root, *columns)
+    with _lock:
+        stamps = _stamps(dataset, root, shards)
+        known = _tables.pop(key, None)
+        if known is None or known[0] != stamps:
+            known = stamps, _read(dataset, config, root, shards)
+        _tables[key] = known
+        while len(_tables) > _KEPT:
+            del _tables[next(iter(_tables))]
+        return known[1]
 
 
 def forget_rows() -> None:
@@ -218,8 +196,9 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     rows, counts = Rows(), [len(values[name]["label"]) for name in shards.names]
     for name, role in zip(shards.names, shards.roles, strict=True):
         _take(rows, name, role, values[name], classes)
+    present = set(rows.labels)
     # names of classes, or else what the rows say
-    known = tuple(each for each in classes if each in set(rows.labels)) if classes else rows.classes
+    known = tuple(each for each in classes if each in present) if classes else rows.classes
     rows.check(dataset, printable(str(root)), known)
     images = images_in(root, shards.names, use["image"], counts)
     try:
@@ -227,7 +206,8 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     except OSError as error:
         raise DataError(f"{where} cannot be read: {error}") from error
     words = ", ".join(f"{key}: {printable(name)}" for key, name in use.items())
-    return _Table(root, shards, words, rows, known, tuple(sorted({*classes} - {*known})), images, facts)
+    unused = tuple(sorted({*classes} - present))
+    return _Table(dataset, root, shards, words, rows, known, unused, images, facts)
 
 
 def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> _Shards:
@@ -425,5 +405,5 @@ def _json(file: Path, where: str) -> dict[str, Any]:
     return found
 
 
-PARQUET = _RowSource("parquet", _parquet_files)
-HF = _RowSource("hf", _saved_files)
+PARQUET = ListedSource(partial(_table, "parquet", _parquet_files), _notes)
+HF = ListedSource(partial(_table, "hf", _saved_files), _notes)

@@ -9,20 +9,19 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData
-from lab.data.decoded import listing_digest, load_listing
 from lab.data.encoded import ImageFiles
 from lab.data.folder_notes import copied
 from lab.data.listed import Listing, unreadable
+from lab.data.listed_source import ListedSource
 from lab.data.probe import Probe, copies, probe
-from lab.data.sizes import Sizes, side_of, size_note
+from lab.data.sizes import Sizes, size_note
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.data.tree import File
 from lab.errors import DataError, Fault, MissingDataError, printable
@@ -64,6 +63,33 @@ class _Table:
     changed: dict[str, int] | None = None
 
     @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.rows.classes
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The splits."""
+        return self.rows.roles
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images that can be read; see `Found`."""
+        paths = tuple(self.rows.names[at] for at in self.rows.places())
+        bad = {at for at, path in enumerate(paths) if path in self.faults}
+        return self.rows.listing("image_csv", ImageFiles(self.root, paths), self.classes, bad)
+
+    @property
+    def unreadable(self) -> str:
+        """The message about files that cannot be read as images, with their lines; empty if all can."""
+        if not self.faults:
+            return ""
+        faults = {
+            f"line {self.lines[os.path.normpath(path)]}: {path}": why for path, why in self.faults.items()
+        }
+        return unreadable("image_csv", self.file, faults, len(self.probes))
+
+    @cached_property
     def faults(self) -> dict[str, str]:
         """Why images cannot be read, by path."""
         return {path: probe.fault for path, probe in self.probes.items() if probe.fault}
@@ -83,64 +109,22 @@ class _Table:
         return [[sound[at] for at in group] for group in groups]
 
 
-class _ImageCsv:
-    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        found = _table(config, root)
-        _listing(found, config)
-        size = side_of(config, found.sizes, found.root)
-        return DataInfo((3, size, size), found.rows.classes, has_val="val" in found.rows.roles)
-
-    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
-        """Return how the table is read, one line per fact: see `data_notes`."""
-        found = _table(config, root)
-        return _notes(found, config, side_of(config, found.sizes, found.root))
-
-    def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return the `listing_digest`."""
-        return listing_digest(_listing(_table(config, root, fresh=True), config), config.classes)
-
-    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        found = _table(config, root, fresh=True)
-        size = side_of(config, found.sizes, found.root)
-        config = config.model_copy(update={"image_size": size})
-        return load_listing(_listing(found, config), config, _notes(found, config, size))
-
-
 def forget_tables() -> None:
     """Read every CSV file again the next time."""
     with _lock:
         _tables.clear()
 
 
-def _listing(found: _Table, config: TrialConfig) -> Listing:
-    """Return the images of a table that can be read.
-
-    Raises:
-        DataError: some cannot, unless they are to be skipped, or a class is left without images.
-    """
-    if found.faults and not config.skip_unreadable:
-        raise DataError(unreadable("image_csv", found.file, _by_line(found), len(found.probes)))
-    paths = tuple(found.rows.names[at] for at in found.rows.places())
-    bad = [at for at, path in enumerate(paths) if path in found.faults]
-    return found.rows.listing("image_csv", ImageFiles(found.root, paths), found.rows.classes, bad)
-
-
-def _by_line(found: _Table) -> dict[str, str]:
-    return {
-        f"line {found.lines[os.path.normpath(path)]}: {path}": fault for path, fault in found.faults.items()
-    }
-
-
 def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     lines = [f"read: {printable(found.file.name)} ({found.columns})"]
-    lines += table_notes(_listing(found, config), config)
+    lines += table_notes(found.listing, config)
     lines.append(size_note(config, found.sizes, size))
     if found.faults:
         lines.append(f"left out: {len(found.faults):,} files that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 
-def _table(config: TrialConfig, root: Path, *, fresh: bool = False) -> _Table:
+def _table(config: TrialConfig, root: Path, fresh: bool) -> _Table:
     """Return the table that the config names, and what its images are.
 
     This process remembers the latest few, and reads one again once it or a folder of its images has changed.
@@ -305,4 +289,4 @@ def _join(root: Path, path: str) -> str:
     return os.path.join(root, path)  # noqa: PTH118  # which may be absolute
 
 
-IMAGE_CSV = _ImageCsv()
+IMAGE_CSV = ListedSource(_table, _notes)

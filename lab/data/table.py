@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -110,7 +110,7 @@ class Rows:
             raise DataError(f"{dataset}: {where} cannot be used:\n{lines}")
 
     def listing(
-        self, dataset: str, images: Encoded, classes: tuple[str, ...], without: Sequence[int] = ()
+        self, dataset: str, images: Encoded, classes: tuple[str, ...], without: Collection[int] = ()
     ) -> Listing:
         """Return the rows as a listing.
 

@@ -71,6 +71,7 @@ class StudyRecord:
         exhausted: whether its search has reached its budget or its target, so that no trial starts any more.
         data_digests: by cell hash, for cells without a digest, that of the images they were trained on.
         searched_images: by folder, the digest of the images that a search is of.
+        searched_weights: by file, the digest of the weights that a search starts from.
         seconds: the budget: how long after `began` trials may still start.
         began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
         gpu_memory: bytes of GPU memory that one trial needs.
@@ -96,6 +97,7 @@ class StudyRecord:
     exhausted: bool = False
     data_digests: Mapping[str, str] = field(default_factory=dict)
     searched_images: Mapping[str, str] = field(default_factory=dict)
+    searched_weights: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     began: float | None = None
     gpu_memory: int | None = None
@@ -131,6 +133,7 @@ class StudyRecord:
             exhausted=search is not None and found.get(StudyKey.EXHAUSTED) == search,
             data_digests=found.get(StudyKey.DATA_DIGESTS, {}),
             searched_images=found.get(StudyKey.SEARCHED_IMAGES, {}),
+            searched_weights=found.get(StudyKey.SEARCHED_WEIGHTS, {}),
             seconds=found.get(StudyKey.SECONDS),
             began=found.get(StudyKey.BEGAN),
             gpu_memory=found.get(StudyKey.GPU_MEMORY),
