@@ -277,7 +277,9 @@ def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
         return {}
     if fold is None:
         listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
-        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        message = (
+            f"folds={folds} needs fold: one of 0 to {folds - 1}, or all of them in a grid: fold: {listed}"
+        )
         found.add(message, "folds", "fold")
     elif fold >= folds:
         found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")

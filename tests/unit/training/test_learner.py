@@ -10,12 +10,11 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab import registry
-from lab.config import TrialConfig
-from lab.data import load_data
 from lab.errors import ConfigError
 from lab.registry import Entry
-from lab.training import Trainer, evaluate
+from lab.training import Interrupted, Trainer, evaluate
 from lab.training.accumulation import Part, count_steps, parts
+from tests.trainers import finish, new_trainer
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -31,14 +30,7 @@ TINY: dict[str, Any] = {
 
 
 def trainer(**values: Any) -> Trainer:
-    config = TrialConfig(**{**TINY, **values})
-    return Trainer(config, load_data(config))
-
-
-def finish(trained: Trainer) -> Trainer:
-    for _ in trained.epochs():
-        pass
-    return trained
+    return new_trainer(**{**TINY, **values})
 
 
 def test_parts_of_steps() -> None:
@@ -121,9 +113,8 @@ def test_the_state_of_what_is_used_must_be_there() -> None:
 @pytest.mark.parametrize("wrong", [None, {"features.conv1.weight": torch.zeros(3)}, {"nothing": None}])
 def test_gradients_are_there_between_batches_and_only_then(wrong: Any) -> None:
     asked = iter([False, True])
-    config = TrialConfig(**{**TINY, "accumulate": 2})
-    stopped = Trainer(config, load_data(config), lambda: next(asked))
-    with pytest.raises(Exception, match="asked to stop"):
+    stopped = new_trainer(lambda: next(asked), **TINY, accumulate=2)
+    with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)
     state = stopped.state_dict()
     trainer(accumulate=2).load_state_dict(state)
@@ -156,9 +147,8 @@ def test_a_compiled_model_learns_the_same_and_continues_to_the_last_bit(values: 
     if not values.get("dropout"):  # compiled, it draws others
         assert whole.history[0]["val_loss"] == pytest.approx(plain.history[0]["val_loss"], rel=1e-3)
     asked = iter([False] * 7 + [True])
-    config = TrialConfig(**{**TINY, **values})
-    stopped = Trainer(config, load_data(config), lambda: next(asked))
-    with pytest.raises(Exception, match="asked to stop"):
+    stopped = new_trainer(lambda: next(asked), **{**TINY, **values})
+    with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)  # only the smaller batch is left
     state = stopped.state_dict()
     torch.manual_seed(999)

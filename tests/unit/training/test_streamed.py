@@ -19,6 +19,7 @@ from lab.data import clear_cache, load_data
 from lab.data.stream import StreamSplit
 from lab.training import Interrupted, Trainer
 from lab.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.trainers import finish
 
 VALUES: dict[str, Any] = {
     **{"image_size": 12, "batch_size": 16, "epochs": 3},
@@ -69,12 +70,6 @@ def trainer(photos: Path, *, in_memory: bool, source: str = "folder", steps: int
     dataset = load_data(config)
     assert isinstance(dataset.train, StreamSplit) != in_memory
     return Trainer(config, dataset, lambda: next(answers, False))
-
-
-def finish(trained: Trainer) -> Trainer:
-    for _ in trained.epochs():
-        pass
-    return trained
 
 
 def assert_same(one: Trainer, other: Trainer) -> None:
