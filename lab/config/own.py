@@ -169,8 +169,8 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
     if name in Settings.model_fields:
         meaning = " ".join((Settings.model_fields[name].description or "").split())
         raise ConfigError(
-            f"{takers_of(name)} has a parameter {name}, which is a setting of lab ({meaning}); rename it, or take "
-            f"lab's with options=['{name}']"
+            f"{takers_of(name)} has a parameter {name}, but lab has a setting of that name: {meaning} Rename the "
+            f"parameter, or take lab's setting with options=['{name}']"
         )
     if any(isinstance(parameter.default, FieldInfo) for parameter in parameters):
         raise ConfigError(

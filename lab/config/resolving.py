@@ -109,7 +109,7 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
         )
         found.add(
             f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
-            "restore it, or leave out code_digest to train with the present one",
+            "restore it, or leave out code_digest to train with the current one",
             "code_digest",
             "use",
         )
@@ -277,7 +277,9 @@ def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
         return {}
     if fold is None:
         listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
-        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        message = (
+            f"folds={folds} needs fold: one of 0 to {folds - 1}, or all of them in a grid: fold: {listed}"
+        )
         found.add(message, "folds", "fold")
     elif fold >= folds:
         found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")

@@ -210,7 +210,7 @@ def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
     [
         (
             "lr: float = 1",
-            r"has a parameter lr, which is a setting of lab \(Learning rate.*options=\['lr'\]",
+            r"has a parameter lr, but lab has a setting of that name: Learning rate.*options=\['lr'\]",
         ),
         ("beta: float = Field(1.0)", "the default of beta must be a value; .*beta: Annotated"),
         ("beta: dict = {}", "beta must be of int, float, bool, str, Literal, tuple or None"),
