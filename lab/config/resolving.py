@@ -109,7 +109,7 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
         )
         found.add(
             f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
-            "restore it, or leave out code_digest to train with the present one",
+            "restore it, or leave out code_digest to train with the current one",
             "code_digest",
             "use",
         )

@@ -145,7 +145,7 @@ def _digest(config: TrialConfig, file: Path) -> str:
     if config.weights_digest not in (None, found):
         raise OtherDataError(
             f"The weights {file} are not those of this trial: their digest is {found}, not {config.weights_digest}."
-            " Either they have changed since the trial was planned: sweep the same grid again to start from the present"
+            " Either they have changed since the trial was planned: sweep the same grid again to start from the current"
             " ones. Or this machine has another file of this name: copy the original one here"
         )
     return found
