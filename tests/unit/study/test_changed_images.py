@@ -25,6 +25,7 @@ from lab.study.earlier import end_stale, searched_files
 from lab.study.events import WorkerFailed
 from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
+from lab.torchvision_import import import_torchvision
 from lab.tracking import MemoryTracker, prepare
 
 HEAD = (
@@ -215,6 +216,7 @@ def test_a_search_is_of_one_set_of_images(study: Study) -> None:
 @pytest.fixture
 def weights(study: Study) -> Path:
     """Files of weights, `before.pth` and `after.pth`, and `net.pth`, a copy of the first."""
+    import_torchvision("torchvision")  # before timm does it itself
     pytest.importorskip("timm")
     for seed, name in enumerate(("before", "after")):
         torch.manual_seed(seed)
