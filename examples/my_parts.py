@@ -40,7 +40,8 @@ class worst_recall(MulticlassRecall):  # noqa: N801
 
     def compute(self) -> Tensor:
         """Return a single number; a class without images does not count."""
-        return super().compute()[self.tp + self.fn > 0].min()
+        images = torch.as_tensor(self.tp) + torch.as_tensor(self.fn)  # [classes]
+        return super().compute()[images > 0].min()
 
 
 @lab.augmentation
