@@ -64,15 +64,14 @@ def _fault(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> st
 @pytest.mark.parametrize("channels", [3, 1])
 def test_nets_of_timm_build_and_count(channels: int) -> None:
     faults = {}
-    for number, name in enumerate(_timm_names()):
+    names = _timm_names()
+    for name in names if channels == 3 else [COLOURS_ONLY.removeprefix("timm/"), *names[::8]]:
         config = TrialConfig(architecture=f"timm/{name}")
-        if channels == 3 or number % 4 == 0:
-            faults[config.architecture] = _fault(config, (channels, *[_size(config)] * 2), CLASSES)
-    wrong = {name: fault for name, fault in faults.items() if fault}
-    if channels == 1 and COLOURS_ONLY in wrong:
-        assert "It takes only images of 3 channels" in wrong.pop(COLOURS_ONLY)
-    assert wrong == {}
-    assert len(faults) > 20
+        faults[config.architecture] = _fault(config, (channels, *[_size(config)] * 2), CLASSES)
+    if channels == 1:
+        assert "It takes only images of 3 channels" in faults.pop(COLOURS_ONLY)
+    assert {name: fault for name, fault in faults.items() if fault} == {}
+    assert len(faults) > 10
 
 
 def test_every_net_of_torchvision_counts_what_torchvision_says() -> None:
