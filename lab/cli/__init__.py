@@ -19,6 +19,7 @@ from lab.cli.errors import errors
 from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
+from lab.cli.list import list_studies
 from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.register import register
@@ -42,7 +43,7 @@ __all__ = ["main"]
 
 _GROUPS = {
     "Train": (train, find_lr, sweep, submit, worker),
-    "Plan and look": (check, plan, watch, ui, status, best, effects, errors, results),
+    "Plan and look": (check, plan, watch, ui, list_studies, status, best, effects, errors, results),
     "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),

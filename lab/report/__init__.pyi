@@ -1,3 +1,4 @@
+from .durations import ago as ago
 from .durations import duration as duration
 from .effects import effects as effects
 from .leaderboard import cells as cells
