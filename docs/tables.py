@@ -1,6 +1,6 @@
 """The tables of docs/reference that the code knows: `make reference` writes them into the pages, between its marks.
 
-[Cog](https://cog.readthedocs.io) runs the line in each mark, which prints the table. GitHub shows the pages as they are.
+[Cog](https://cog.readthedocs.io) runs the line in each mark, which prints a table.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def outcomes() -> None:
 def _fields(what: str, fields: dict[str, FieldInfo]) -> None:
     _table(
         (what, "default", "meaning"),
-        ((f"`{name}`", _default(field), " ".join((field.description or "").split())) for name, field in fields.items()),
+        (
+            (f"`{name}`", _default(field), " ".join((field.description or "").split()))
+            for name, field in fields.items()
+        ),
     )
 
 

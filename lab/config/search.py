@@ -49,8 +49,8 @@ class SearchFile(BaseModel):
     pruner: Any = "none"
     """What stops unpromising trials, given like the sampler; consulted after every epoch, for a single objective."""
     space: dict[str, Any] = {}
-    """What is searched: `{low, high, log, step}` is a range of a numeric setting; a list (or `{choices: …}`) is choices;
-    labels with values are variants. Ranges and choices can have a `when`, like the file's own."""
+    """What is searched: `{low, high, log, step}` is a range of a numeric setting; a list (or `{choices: …}`) is
+    choices; labels with values are variants. Ranges and choices can have a `when`, like the file's own."""
     objectives: Any = None
     """Metrics to optimise (default: the monitored one), by name or as `{metric: maximize}`; several seek the Pareto
     front."""
