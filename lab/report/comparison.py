@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -169,6 +170,7 @@ class _Sample:
         outcomes = pd.DataFrame({"outcome": _column(runs, f"tags.{Tag.OUTCOME}")})
         counts = values.map(math.isfinite) & is_averaged(outcomes, pd.Series(0, index=runs.index))
         found = runs.assign(value=values, repeat=_repeats(runs))[counts]
+        found = found.iloc[::-1].sort_values("start_time", kind="stable")  # the oldest first
         if found.empty:
             of = "" if metric == "best_value" else f" with a metric '{metric}'"
             raise StudyError(
@@ -180,7 +182,8 @@ class _Sample:
     def table(self, keys: Sequence[str]) -> pd.DataFrame:
         """Return the values with a row for each cell and a column for each repeat."""
         found = self.runs["value"].groupby([_labels(self.runs, keys), self.runs["repeat"]], sort=False).mean()
-        return found.unstack()
+        table = found.unstack()
+        return table[sorted(table, key=lambda repeat: [int(number) for number in re.findall(r"\d+", repeat)])]
 
     def only(self, cells: Iterable[str], keys: Sequence[str]) -> _Sample:
         """Return the sample of these cells."""
@@ -405,7 +408,7 @@ def _in_order(text: str) -> tuple[float, str]:
 def _listed(values: Sequence[str]) -> str:
     if len(values) > _MOST_VALUES:
         return f"{len(values)} values from {values[0]} to {values[-1]}"
-    return ", ".join(values) or "–"
+    return ("; " if any("," in value for value in values) else ", ").join(values) or "–"
 
 
 def _aim(side: Side) -> str:

@@ -10,7 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -277,7 +277,9 @@ class _Estimates:
         study = optuna.create_study(direction=self._direction)
         study.add_trials([create_trial(**self._trials[row], value=self._values[row]) for row in rows])
         known = {name for row in rows for name in self._trials[row]["params"]}
-        found = evaluator.evaluate(study, params=[name for name in names if name in known])
+        found: dict[str, float] = {}
+        with suppress(RuntimeError):  # fANOVA's, for a resample in which hardly any values differ
+            found = evaluator.evaluate(study, params=[name for name in names if name in known])
         shares = np.array([max(float(found.get(name, 0.0)), 0.0) for name in names])
         return shares / shares.sum() if shares.sum() > 0 else shares
 

@@ -27,7 +27,7 @@ def importance_verdict(found: StudyImportance) -> str:
         return f"Too few to tell what mattered for {metric}: in {cells} no effect can be told from chance."
     unclear = [each.name for each in found.dimensions if not each.is_clear]
     rest = f" No effect of {_listed(unclear, 'or')} can be told from chance." if unclear else ""
-    return f"{_leaders(found)} ({cells}).{rest}"
+    return f"Of {cells}: {_leaders(found)}.{rest}"
 
 
 def _leaders(found: StudyImportance) -> str:
@@ -51,7 +51,7 @@ def _firsts(found: StudyImportance) -> str:
     """Return which dimensions came first for the best, and in how many resamples."""
     ordered = sorted(found.dimensions, key=lambda each: -each.best.first)
     often = [each for each in ordered if each.best.first >= 0.05]
-    return ", ".join(f"{each.name} in {each.best.first:.0%} of the resamples" for each in often)
+    return "first in the resamples: " + ", ".join(f"{each.name} in {each.best.first:.0%}" for each in often)
 
 
 def render_importance(found: StudyImportance) -> Group:

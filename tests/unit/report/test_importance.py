@@ -52,9 +52,9 @@ def test_what_matters_comes_first_and_what_does_not_is_said(memory_study: Any) -
     assert (first.is_clear, second.is_clear, third.is_clear) == (True, True, False)
     assert (result.best_leader, result.overall_leader) == (None, first)
     verdict = importance_verdict(result)
-    assert verdict.startswith("lr mattered most for val_accuracy overall: ")
-    assert verdict.endswith(" (24 cells). No effect of depth can be told from chance.")
-    assert "; which one makes the best is not sure (lr in " in verdict
+    assert verdict.startswith("Of 24 cells: lr mattered most for val_accuracy overall: ")
+    assert "; which one makes the best is not sure (first in the resamples: lr in " in verdict
+    assert verdict.endswith("%). No effect of depth can be told from chance.")
 
 
 def test_noise_is_not_important(memory_study: Any) -> None:

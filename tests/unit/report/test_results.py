@@ -88,7 +88,7 @@ def test_beside_the_report(tracked: Tracked) -> None:
             "14 (best 9)",
         ],
         ["net=plain", "not_converged", "not_converged: 1 of 2", "–", "2", "–"],
-        ["net=plain, lr=0.1", "50.00 %", "11.00 %", "-39.00", "2", "14 (best 9)"],
+        ["net=plain, lr=0.1", "50.00 %", "11.00 % (n=2: 10.00 %, 12.00 %)", "-39.00", "2", "14 (best 9)"],
         ["net=normed", "60.00–80.00 %", "61.00–71.00 %", "+1.00 to -9.00", "4", "14"],
         ["norm=batch, lr=0.2", "80.00 %", "61.00 % (n=2: 60.00 %, 62.00 %)", "-19.00", "2", "14 (best 9)"],
     ]

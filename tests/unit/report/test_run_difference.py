@@ -33,7 +33,7 @@ def test_what_differs_is_in_its_group() -> None:
         {"lab.torch": "2.11", "lab.host": "h", "mlflow.source.git.commit": "abc", "lab.outcome": "completed"},
         test_accuracy=0.9,
         val_loss=math.nan,
-        params=1000.0,
+        mult_adds=1000.0,
     )
     b = run(
         tracker,
@@ -52,7 +52,7 @@ def test_what_differs_is_in_its_group() -> None:
     assert found.data == {"digest of digits": ("123", "456")}
     assert (found.versions, found.machine) == ({"torch": ("2.11", "2.12")}, {})
     assert found.outcome == {"outcome": ("completed", "diverged")}
-    assert found.metrics == {"params": (1000.0, None), "test_accuracy": (0.9, 0.8)}
+    assert found.metrics == {"mult_adds": (1000.0, None), "test_accuracy": (0.9, 0.8)}
     assert not found.is_empty
     console = Console(file=io.StringIO(), width=120)
     console.print(render_run_difference(found))
