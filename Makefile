@@ -10,7 +10,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
-STORE = $(or $(MLFLOW_TRACKING_URI),sqlite:///.lab/mlflow.db)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -26,22 +25,7 @@ quickstart: install  ## install, sweep grids/quickstart.yaml, show the leaderboa
 	@$(BIN)/lab sweep grids/quickstart.yaml
 
 ui: install  ## serve the MLflow UI for the runs in .lab (PORT=5000)
-	@# one server process: several share a socket, which delays every request by about 40 ms;
-	@# no job runners: nothing here uses them, and they take 2 GB; `lab sync` first, which corrects the paths of a moved folder
-	@case "$(STORE)" in \
-	http://*|https://*) \
-		echo "MLFLOW_TRACKING_URI is a server; open $(STORE)" ;; \
-	*) \
-		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ -f .lab/server.json ]; then \
-			exec $(BIN)/lab serve --status; fi; \
-		if [ "$(STORE)" = sqlite:///.lab/mlflow.db ] && [ ! -f .lab/mlflow.db ]; then \
-			echo "There is no .lab/mlflow.db yet; run: make quickstart"; exit 1; fi; \
-		$(BIN)/lab sync --tracking-uri "$(STORE)" >/dev/null 2>&1; \
-		echo "The MLflow UI is at http://127.0.0.1:$(PORT) (Ctrl-C stops it; for another port: make ui PORT=5001)"; \
-		MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server \
-			--host 127.0.0.1 --port $(PORT) --workers 1 \
-			--backend-store-uri "$(STORE)" --default-artifact-root .lab/artifacts ;; \
-	esac
+	@exec $(BIN)/lab ui --no-open --port $(PORT)
 
 install: $(VENV)/.installed  ## create .venv with the pinned versions
 

@@ -12,6 +12,7 @@ from lab import logs
 from lab.cli.best import best
 from lab.cli.check import check
 from lab.cli.compare import compare
+from lab.cli.completion import completion
 from lab.cli.control import cancel, resume, retry
 from lab.cli.diff import diff
 from lab.cli.doctor import doctor
@@ -22,12 +23,14 @@ from lab.cli.gc import gc
 from lab.cli.importance import importance
 from lab.cli.plan import plan
 from lab.cli.results import results
+from lab.cli.schema import schema
 from lab.cli.serve import serve
 from lab.cli.status import status
 from lab.cli.submit import submit
 from lab.cli.sweep import sweep
 from lab.cli.sync import sync
 from lab.cli.train import train
+from lab.cli.ui import ui
 from lab.cli.version import installed_version
 from lab.cli.watch import watch
 from lab.cli.worker import worker
@@ -39,9 +42,23 @@ __all__ = ["main"]
 
 _GROUPS = {
     "Train": (train, find_lr, sweep, submit, worker),
-    "Plan and look": (check, plan, watch, status, best, effects, importance, compare, diff, errors, results),
+    "Plan and look": (
+        check,
+        plan,
+        watch,
+        ui,
+        status,
+        best,
+        effects,
+        importance,
+        compare,
+        diff,
+        errors,
+        results,
+    ),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
+    "Editor and shell": (schema, completion),
 }
 
 

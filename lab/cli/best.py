@@ -9,7 +9,7 @@ import click
 from lab import engines, report
 from lab.cli.console import terminal
 from lab.cli.messages import tell_left_out, unclear
-from lab.cli.options import all_option, format_option, store_options, stores_from
+from lab.cli.options import all_option, format_option, store_options, stores_from, study_argument
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Examples:
   lab best quickstart --all                 (include trials from earlier files or with other settings)
   lab best quickstart --format csv > leaderboard.csv""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @click.option(
     "--top",
     type=click.IntRange(min=1),

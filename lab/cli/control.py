@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lab import engines, study
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import store_options, stores_from, study_argument
 from lab.wording import counted
 
 __all__ = ["cancel", "resume", "retry"]
@@ -18,7 +18,7 @@ Examples:
   lab cancel quickstart
   lab resume quickstart         (continues where it stopped)""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @store_options
 def cancel(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Start no more trials of STUDY, and stop those that are running, on any machine.
@@ -42,7 +42,7 @@ Examples:
   lab resume quickstart
   lab resume quickstart && lab worker --study quickstart --idle-exit 60""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @store_options
 def resume(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Undo `lab cancel` of STUDY, and requeue trials whose worker died.
@@ -66,7 +66,7 @@ Examples:
   lab retry mnist_lr --deleted                (cells whose runs were deleted in MLflow)
 A cell's hash is the tag lab.cell of its run, and a column of `lab plan GRID --format csv`.""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @click.option("--failed", is_flag=True, help="All failed cells: the default without --cell.")
 @click.option("--deleted", is_flag=True, help="Cells whose runs were deleted in MLflow, in new runs.")
 @click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell. May be repeated.")

@@ -7,7 +7,7 @@ import click
 from lab import engines, report
 from lab.cli.console import terminal
 from lab.cli.messages import tell_left_out
-from lab.cli.options import all_option, format_option, store_options, stores_from
+from lab.cli.options import all_option, format_option, store_options, stores_from, study_argument
 
 __all__ = ["effects"]
 
@@ -20,7 +20,7 @@ Examples:
   lab effects quickstart --metric test_accuracy
   lab effects quickstart --metric seconds --format csv > effects.csv""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @click.option("--metric", default="best_value", show_default=True, help="Metric to average.")
 @format_option("table", "csv", "json")
 @all_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic_core import PydanticUndefined
 
-from lab import engines, tracking
+from lab import engines, study, tracking
 from lab.config import TrialConfig, as_text, field_kinds, load_grid, load_plugins, read_yaml
 from lab.config import parse_overrides as parse_settings
-from lab.errors import ConfigError
+from lab.errors import ConfigError, LabError
 from lab.plugins import trusted
 from lab.server_file import SERVER_FILE, check_answers, read_server_file
 
@@ -35,6 +36,7 @@ __all__ = [
     "setting_option",
     "store_options",
     "stores_from",
+    "study_argument",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,6 +76,23 @@ def store_options(command: Command) -> Command:
 
 def _note_server(ctx: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
     ctx.meta[_SERVER] = file
+
+
+def study_argument(*, required: bool = True) -> Callable[[Command], Command]:
+    """Return what adds the argument STUDY, as `name`; a shell completes it with the names in the database."""
+    return click.argument(
+        "name",
+        metavar="STUDY" if required else "[STUDY]",
+        required=required,
+        shell_complete=_complete_study,
+    )
+
+
+def _complete_study(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    with ctx.scope(cleanup=False), suppress(LabError):
+        stores = stores_from(ctx.params.get("tracking_uri"), ctx.params.get("storage"), only_look=True)
+        return [name for name in study.study_names(stores.storage) if name.startswith(incomplete)]
+    return []
 
 
 def format_option(*forms: str) -> Callable[[Command], Command]:

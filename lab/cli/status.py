@@ -10,7 +10,7 @@ import click
 
 from lab import engines, study, tracking
 from lab.cli.messages import unclear, undelivered
-from lab.cli.options import format_option, store_options, stores_from
+from lab.cli.options import format_option, store_options, stores_from, study_argument
 from lab.errors import printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Examples:
   lab status quickstart --format json
   lab status --waiting      (one number, for scripts and autoscalers)""",
 )
-@click.argument("name", metavar="[STUDY]", required=False)
+@study_argument(required=False)
 @click.option(
     "--waiting",
     is_flag=True,

@@ -9,7 +9,7 @@ import click
 from lab import engines, study
 from lab.cli.console import terminal
 from lab.cli.live import SweepDisplay
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import store_options, stores_from, study_argument
 from lab.cli.signals import stop_on_signals
 
 __all__ = ["watch"]
@@ -24,7 +24,7 @@ Examples:
   lab watch quickstart
   lab watch quickstart --storage postgresql://lab@db/lab""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @store_options
 def watch(name: str, tracking_uri: str | None, storage: str | None) -> None:
     """Show the progress of STUDY until it is over: running trials, epochs, the best so far, the time left.

@@ -14,6 +14,7 @@ from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects
 from .leaderboards import study_board as study_board
 from .leaderboards import study_effects as study_effects
+from .leaderboards import study_experiment as study_experiment
 from .leaderboards import study_importance as study_importance
 from .leaderboards import write_results as write_results
 from .links import compare_link as compare_link

@@ -23,7 +23,7 @@ from lab.report import (
     results_document,
 )
 from lab.study import State, database_exists, find_queue, run_ids, unknown_study
-from lab.tracking import connect
+from lab.tracking import Tracker, connect
 from lab.tracking.tags import Tag
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "read_leaderboard",
     "study_board",
     "study_effects",
+    "study_experiment",
     "study_importance",
     "write_results",
 ]
@@ -127,6 +128,15 @@ def study_importance(
     return ImportantSettings(importance(trials, trials.attrs["varied"]), trials)
 
 
+def study_experiment(study: str, stores: Stores) -> str:
+    """Return the id of the experiment of `study`.
+
+    Raises:
+        StudyError: there is no such study.
+    """
+    return _experiment(connect(stores.tracking_uri, stores.artifact_dir), study, stores)
+
+
 def read_leaderboard(
     study: str,
     stores: Stores,
@@ -142,9 +152,7 @@ def read_leaderboard(
         StudyError: there is no such study, or none of its trials has such a metric.
     """
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    experiment = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
-    if experiment is None:
-        raise unknown_study(stores.storage, study)
+    experiment = _experiment(tracker, study, stores)
     queue = find_queue(stores.storage, study)
     frame = leaderboard(
         tracker,
@@ -203,3 +211,10 @@ def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
 def _comments(grids: Sequence[Grid], folder: Path) -> dict[str, str]:
     files = {grid.name: folder / f"{grid.name}.md" for grid in grids}
     return {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.exists()}
+
+
+def _experiment(tracker: Tracker, study: str, stores: Stores) -> str:
+    found = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
+    if found is None:
+        raise unknown_study(stores.storage, study)
+    return found

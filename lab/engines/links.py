@@ -12,7 +12,7 @@ from lab import study, tracking
 
 __all__ = ["Link", "compare_link", "link", "public_address"]
 
-_UI = "http://127.0.0.1:5000"  # default address of `make ui` and of `mlflow server`
+_UI = "http://127.0.0.1:5000"  # default address of `lab ui`
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def _link(tracking_uri: str, page: str, *, only_server: bool = False) -> Link:
     address = public_address(tracking_uri)
     if tracking_uri.startswith("http"):
         return Link("", f"{address.rstrip('/')}{page}")
-    if Path("Makefile").exists() and tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db"):
+    own = tracking_uri.endswith(f"{Path.cwd()}/.lab/mlflow.db")
+    if own and Path("Makefile").exists():  # in a clone, `lab` may not be on the PATH
         return Link("make ui", f"{_UI}{page}")
-    command = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(address)}"
+    command = "lab ui" if own else f"lab ui --tracking-uri {shlex.quote(address)}"
     return Link(command, "" if only_server else f"{_UI}{page}")

@@ -6,4 +6,5 @@ from .importing import Imported as Imported
 from .importing import import_home as import_home
 from .serving import Started as Started
 from .serving import serve as serve
+from .ui import serve_ui as serve_ui
 from .upgrading import upgrade as upgrade

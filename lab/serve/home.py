@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.errors import ConfigError, ResourceError
 from lab.server_file import SERVER_FILE, write_private
 
-__all__ = ["Home", "Settings", "is_free", "read_settings"]
+__all__ = ["Home", "Settings", "free_port", "is_free", "read_settings"]
 
 _PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
 
@@ -98,7 +98,7 @@ class Settings:
         """Return the settings with other ports instead of those that another program has taken at `bind`."""
 
         def free(port: int) -> int:
-            return port if is_free(bind, port) else _free_port(bind)
+            return port if is_free(bind, port) else free_port(bind)
 
         return replace(self, mlflow_port=free(self.mlflow_port), postgres_port=free(self.postgres_port))
 
@@ -119,7 +119,7 @@ def read_settings(home: Home, bind: str) -> Settings:
     """
     if not home.settings.exists() and not home.postgres.exists():
         made = [secrets.token_urlsafe(24) for _ in range(3)]
-        Settings(_free_port(bind), _free_port(bind), *made).write(home.settings)
+        Settings(free_port(bind), free_port(bind), *made).write(home.settings)
     try:
         return Settings(**json.loads(home.settings.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -142,7 +142,12 @@ def is_free(bind: str, port: int) -> bool:
     return True
 
 
-def _free_port(bind: str) -> int:
+def free_port(bind: str) -> int:
+    """Return a port of the address `bind` on which a program may listen.
+
+    Raises:
+        ResourceError: none is free.
+    """
     for port in random.SystemRandom().sample(_PORTS, 1000):
         if is_free(bind, port):
             return port

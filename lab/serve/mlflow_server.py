@@ -18,9 +18,16 @@ from lab.serve.postgres import AUTH, MLFLOW, ROLE, Postgres, plain_environment
 from lab.serve.service import Service
 from lab.server_file import write_private
 
-__all__ = ["COOKIE", "MlflowServer"]
+__all__ = ["COOKIE", "QUIET", "MlflowServer", "no_proxy"]
 
 COOKIE = "_LAB_SERVE"  # in the environment of all its processes: the folder that they belong to
+#: In the environment of every MLflow server that lab starts.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # job runners take 2 GB, and nothing here uses them
+    "PYTHONWARNINGS": "ignore",
+}
 _SEARCH = "/api/2.0/mlflow/experiments/search"  # the first request of every trainer; /health answers without a database
 _SECONDS = 10
 # MLflow checks a password for 50 ms of CPU; an old one is accepted for as long as it is remembered
@@ -31,6 +38,10 @@ database_uri = {url}
 admin_username = {role}
 auth_cache_ttl_seconds = 60
 """
+
+
+#: Opens addresses of this machine, never through a proxy.
+no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class MlflowServer(Service):
@@ -87,15 +98,12 @@ class MlflowServer(Service):
     def environment(self) -> dict[str, str]:
         """See `Service`."""
         return plain_environment() | {
+            **QUIET,
             COOKIE: str(self._home.server),
-            "DO_NOT_TRACK": "true",
             "MLFLOW_AUTH_ADMIN_PASSWORD": self._settings.password,
             "MLFLOW_AUTH_CONFIG_PATH": str(self._accounts),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self._settings.secret_key,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # job runners take 2 GB, and nothing here uses them
             "PGPASSWORD": self._settings.password,
-            "PYTHONWARNINGS": "ignore",
         }
 
     def folder(self) -> Path:
@@ -111,24 +119,20 @@ class MlflowServer(Service):
             {"Authorization": f"Basic {account}", "Content-Type": "application/json"},
         )
         try:
-            with _opener.open(request, timeout=_SECONDS) as answer:
+            with no_proxy.open(request, timeout=_SECONDS) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
 
-    def _explained(self, what: str) -> str:
+    def explained(self, what: str) -> str:
+        """See `Service`."""
         if "database schema" in self.last_words():
             return (
                 "The tables of MLflow are of another version than the MLflow that is installed: "
                 "use `lab serve --upgrade` (it changes them for good; back up first)"
             )
-        return super()._explained(what)
+        return super().explained(what)
 
     @property
     def _accounts(self) -> Path:
         return self._home.server / "auth.ini"
-
-
-_opener = urllib.request.build_opener(
-    urllib.request.ProxyHandler({})
-)  # it is on this machine: never by a proxy

@@ -1,4 +1,4 @@
-"""A program that `lab serve` starts, watches and stops."""
+"""A program that `lab serve` or `lab ui` starts, watches and stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818  # not an error: it was asked for
 
 
 class Service(ABC):
-    """A program in a session of its own, so that Ctrl-C in the terminal reaches only `lab serve`.
+    """A program in a session of its own, so that Ctrl-C in the terminal reaches only lab itself.
 
     Args:
         name: what the user calls it.
@@ -79,10 +79,10 @@ class Service(ABC):
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
             if self.exit_code is not None:
-                raise ResourceError(self._explained(f"exited with code {self.exit_code}"))
+                raise ResourceError(self.explained(f"exited with code {self.exit_code}"))
             if time.monotonic() > deadline:
                 self.stop()
-                raise ResourceError(self._explained(f"did not answer within {_START_SECONDS:.0f} s"))
+                raise ResourceError(self.explained(f"did not answer within {_START_SECONDS:.0f} s"))
             if should_stop():
                 raise Stopped
             time.sleep(_TICK)
@@ -126,7 +126,8 @@ class Service(ABC):
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         return os.fdopen(descriptor, "ab")
 
-    def _explained(self, what: str) -> str:
+    def explained(self, what: str) -> str:
+        """Return what has happened to it, with the last words of its log, and where that is."""
         return f"{self.name} {what}: {self.last_words() or 'it said nothing'}. Its log is {self.log}"
 
     def last_words(self) -> str:

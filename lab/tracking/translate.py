@@ -68,7 +68,7 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
         detail = next(part for part in reason.groups() if part) if reason else detail
         if uri.startswith("http"):
             return UnavailableError(
-                f"{where}no answer. Is the server running? Start one with `make ui`, or name "
+                f"{where}no answer. Is the server running? Start one with `lab ui`, or name "
                 f"another with --tracking-uri. ({detail})"
             )
         return UnavailableError(f"{where}the database cannot be reached or is busy. ({detail})")

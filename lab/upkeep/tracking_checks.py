@@ -20,7 +20,7 @@ _CHECK = "tracking store"
 _SIGN_IN = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put them into ~/.mlflow/credentials."
 )
-_START = "Start it (`make ui` on this machine), or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
+_START = "Start it (`lab ui` on this machine), or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
 _NOTEWORTHY = 10.0  # seconds that a write may wait before it is worth reporting
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pandas as pd
 import pytest
-import requests
 
 from lab.config import parse_grid
-from lab.engines import sweep
+from lab.engines import Stores, sweep
+from lab.serve import serve_ui
+from lab.serve.home import free_port
+from lab.serve.listening import LOOPBACK
+from lab.stopping import Stop
 from lab.tracking import connect, study_page
 from tests.chromium import chromium, driver, open_page
 from tests.stores import stores_in
@@ -70,47 +68,18 @@ def study(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     experiment = tracker.find_experiment("little")
     assert experiment is not None
     (parent,) = tracker.find_runs(experiment, {"lab.kind": "study"})
-    with _served(folder, stores.tracking_uri) as url:
+    with _served(stores) as url:
         yield Study(url, experiment, parent, result.leaderboard)
 
 
 @contextmanager
-def _served(folder: Path, tracking_uri: str) -> Iterator[str]:
-    """Run an MLflow server as `make ui` does; yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", tracking_uri]
-    command += ["--default-artifact-root", str(folder / "artifacts")]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        # its own session, because the server is a tree of processes that must all be killed
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **quiet, "DO_NOT_TRACK": "true"},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait(server, url, log)
-        yield url
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # nothing has to be kept, and a clean exit takes seconds
-        server.wait()
-
-
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with suppress(requests.RequestException):
-            if requests.get(f"{url}/health", timeout=1).ok:
-                return
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(0.2)
-            break
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-3000:]}")
+def _served(stores: Stores) -> Iterator[str]:
+    """Run the server of `lab ui`; yield its address."""
+    stop, addresses = Stop(), Queue[str]()
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(serve_ui, stores, free_port(LOOPBACK), stop=stop, on_start=addresses.put)
+        server.add_done_callback(lambda _: addresses.put(""))  # so that nobody waits for one that has failed
+        try:
+            yield addresses.get() or pytest.fail(str(server.exception()))
+        finally:
+            stop.ask()

@@ -20,7 +20,7 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert browse("http://mlflow:5000", "7", "3f2c") == f"Browse it: http://mlflow:5000{page}"
     monkeypatch.chdir(tmp_path)
     store = f"sqlite:///{tmp_path}/.lab/mlflow.db"
-    server = f"mlflow server --workers 1 --backend-store-uri {store}"
+    server = "lab ui"
     assert browse(store, "7", "3f2c") == f"Browse it: {server}, then http://127.0.0.1:5000{page}"
     assert browse(store) == f"Browse it: {server}"
     (tmp_path / "Makefile").touch()

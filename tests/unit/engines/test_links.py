@@ -20,10 +20,12 @@ def test_the_address_for_people_can_be_another(monkeypatch: pytest.MonkeyPatch) 
 def test_a_database_needs_a_server_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = "sqlite:////srv/my lab/mlflow.db"
-    command = f"mlflow server --workers 1 --backend-store-uri '{store}'"
+    command = f"lab ui --tracking-uri '{store}'"
     assert link(store) == Link(command, "")
     assert link(store, "7").command == command
     assert link(store, "7").url.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
+    own = f"sqlite:///{tmp_path}/.lab/mlflow.db"
+    assert link(own).command == "lab ui"
     (tmp_path / "Makefile").touch()
     assert link(store, "7").command == command  # `make ui` serves the store of this folder only
-    assert link(f"sqlite:///{tmp_path}/.lab/mlflow.db").command == "make ui"
+    assert link(own).command == "make ui"

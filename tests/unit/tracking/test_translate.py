@@ -48,7 +48,7 @@ def test_public_uri(uri: str, public: str) -> None:
 def test_no_answer(error: Exception) -> None:
     found = told(error)
     assert isinstance(found, UnavailableError)
-    assert "Is the server running? Start one with `make ui`" in str(found)
+    assert "Is the server running? Start one with `lab ui`" in str(found)
     shown = "".join(traceback.format_exception(found))
     assert "p%40ss" not in shown.replace(f'URI = "{URI}"', "")
     assert "ann" not in str(found)
