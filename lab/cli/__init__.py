@@ -18,10 +18,13 @@ from lab.cli.diff import diff
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
+from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.importance import importance
 from lab.cli.plan import plan
+from lab.cli.predict import predict
+from lab.cli.register import register
 from lab.cli.results import results
 from lab.cli.schema import schema
 from lab.cli.serve import serve
@@ -56,6 +59,7 @@ _GROUPS = {
         errors,
         results,
     ),
+    "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
     "Editor and shell": (schema, completion),
@@ -135,6 +139,10 @@ def main() -> None:
       lab diff RUN_ID RUN_ID
       lab errors RUN_ID
       lab results grids/quickstart.yaml
+    Put the best model to use: under a name, on pictures, in other programs:
+      lab register quickstart --name digits --alias champion
+      lab predict models:/digits@champion photos/
+      lab export models:/digits@champion --format onnx --out digits.onnx
     Deliver what was logged while the MLflow server was unreachable:
       lab sync
     Check the stores and this machine, and free disk space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -93,7 +93,9 @@ def load_listing(listing: Listing, config: TrialConfig, notes: tuple[str, ...]) 
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
     if len(read.labels) < count:
         notes += (f"left out: {count - len(read.labels):,} damaged images (skip_unreadable)",)
-    return _splits(read, part, (*notes, *filter(None, [too_large_for_memory])))
+    notes = (*notes, *filter(None, [too_large_for_memory]))
+    white = white_levels(_looked(listing)[0], config.full_scale, listing.dataset)
+    return replace(_splits(read, part, notes), white=white)
 
 
 def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:

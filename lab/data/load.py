@@ -231,6 +231,7 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         digest=measured.digest,
         source=raw.source,
         notes=(*raw.notes, *notes, *inputs_note(config, train.shape)),
+        white=raw.white,
     )
 
 

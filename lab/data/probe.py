@@ -30,6 +30,7 @@ _CLOSED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _RAW = re.compile(
     r"\.(3fr|arw|cr2|cr3|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|sr2|srf|srw|x3f)"
 )
+_RAW_FAULT = "a raw photograph, which Pillow cannot develop; export it as JPEG or PNG"
 _HEIF = frozenset({".heic", ".heif", ".hif"})
 
 
@@ -53,15 +54,23 @@ def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
     return found
 
 
-def probe_content(content: bytes) -> Probe:
-    """Return what an image is whose bytes are inside another file; only its header is decoded."""
+def probe_content(content: bytes, name: str = "") -> Probe:
+    """Return what an image is by its bytes; only its header is decoded.
+
+    Args:
+        content: the bytes.
+        name: of their file; empty if they are inside another one.
+    """
     _use_heif()
+    suffix = _suffix(name)
+    if _RAW.fullmatch(suffix):
+        return Probe(fault=_RAW_FAULT)
     if not content:
-        return Probe(fault="there are no bytes")
+        return Probe(fault="the file is empty" if name else "there are no bytes")
     try:
-        return _open_content(content)
+        return _open_content(content, suffix)
     except UnidentifiedImageError:
-        return Probe(fault=_unknown(""))
+        return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
         return Probe(fault=str(error) or type(error).__name__)
 
@@ -74,11 +83,9 @@ def _use_heif() -> None:
 
 
 def _probe(root: Path, file: File) -> Probe:
-    suffix = os.path.splitext(file.path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
+    suffix = _suffix(file.path)
     if file.fault or _RAW.fullmatch(suffix):
-        return Probe(
-            fault=file.fault or "a raw photograph, which Pillow cannot develop; export it as JPEG or PNG"
-        )
+        return Probe(fault=file.fault or _RAW_FAULT)
     if not file.size:
         return Probe(fault="the file is empty")
     try:
@@ -89,29 +96,28 @@ def _probe(root: Path, file: File) -> Probe:
         return Probe(fault=getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
+
+
 def _open(path: str, suffix: str) -> Probe:
     try:
         with Image.open(path) as image:
             return _probe_opened(image, suffix)
+    except Exception:  # noqa: BLE001  # as above
+        return _open_content(Path(path).read_bytes(), suffix)
+
+
+def _open_content(content: bytes, suffix: str) -> Probe:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _probe_opened(image, suffix)
     except Exception:
-        content = Path(path).read_bytes()
         bare = without_metadata(content)
         if bare == content:
             raise
         with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
             return _probe_opened(image, suffix)
-
-
-def _open_content(content: bytes) -> Probe:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _probe_opened(image, "")
-    except Exception:
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, "")
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

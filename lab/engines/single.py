@@ -18,7 +18,7 @@ from lab.tracking import Run, Tracker, UnavailableError, connect, prepare, run_i
 from lab.training import EpochResult, ErrorAnalysis, LrCurve, RatePoint, resolve_device
 from lab.training.analysis import ClassScores
 
-__all__ = ["AnalysedRun", "Single", "analyse_stored_run", "new_single", "resumed_single"]
+__all__ = ["AnalysedRun", "Single", "analyse_stored_run", "find_stored", "new_single", "resumed_single"]
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,24 @@ def analyse_stored_run(run: str, stores: Stores, *, download: bool = False) -> A
     Raises:
         LabError: as `lab.objective.analyse_run`.
     """
-    _require(run, stores)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    run_id = find_run(tracker, run)
+    tracker, run_id = find_stored(run, stores)
     analysis = analyse_run(tracker, run_id, download=download)
     return AnalysedRun(analysis, run_id, tracker.experiment_of(run_id))
+
+
+def find_stored(run: str, stores: Stores) -> tuple[Tracker, str]:
+    """Return the tracker of `stores`, without a journal, and the whole id of a run.
+
+    Args:
+        run: as `lab.restore.find_run` takes it.
+        stores: where it is kept.
+
+    Raises:
+        TrackingError: there is no such run, or the store is unreachable.
+    """
+    _require(run, stores)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    return tracker, find_run(tracker, run)
 
 
 def _require(run: str, stores: Stores) -> None:

@@ -1,5 +1,6 @@
 from .base import Left as Left
 from .base import Place as Place
+from .base import Registered as Registered
 from .base import RunRecord as RunRecord
 from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker

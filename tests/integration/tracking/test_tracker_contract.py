@@ -693,3 +693,55 @@ def test_a_deleted_run_that_a_registered_model_came_from_is_not_offered(
     for run in (by_run, by_model):
         store._client.delete_run(run.run_id)
     assert not {by_run.run_id, by_model.run_id} & set(tracker.deleted_runs()["run_id"])
+
+
+def _with_model(tracker: Tracker, experiment: str) -> str:
+    """Return the id of a finished run with a model, for `register`."""
+    run = open_run(tracker, experiment)
+    run.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    run.end(RunStatus.FINISHED)
+    inner(tracker)
+    return run.run_id
+
+
+def test_a_run_is_registered_once_and_found_by_version_and_alias(tracker: Tracker, experiment: str) -> None:
+    first, second = (_with_model(tracker, experiment) for _ in range(2))
+    name = f'it\'s "{uuid.uuid4().hex}"'
+    made = tracker.register(first, name, aliases=["champion", "old"], description="# Card")
+    assert (made.name, made.version, made.is_new, made.uri) == (name, "1", True, f"models:/{name}/1")
+    again = tracker.register(first, name, aliases=["champion"], description="# Newer card")
+    assert (again.version, again.is_new) == ("1", False)
+    other = tracker.register(second, name, aliases=["champion"])
+    assert (other.version, other.is_new) == ("2", True)
+    assert [tracker.model_run(f"models:/{name}{end}") for end in ("@champion", "@old", "/1", "/2")] == [
+        *(second, first),
+        *(first, second),
+    ]
+    store = inner(tracker)
+    if isinstance(store, MlflowTracker):
+        version = store._client.get_model_version(name, "1")
+        assert version.description == "# Newer card"
+        (model,) = store._client.search_logged_models([experiment], f"source_run_id = '{first}'")
+        assert json.loads(model.tags["mlflow.modelVersions"])[0]["name"] == name  # the UI links them
+        assert store.model_run(model.model_uri) == first
+
+
+def test_what_cannot_be_registered_is_an_error(tracker: Tracker, experiment: str) -> None:
+    bare = open_run(tracker, experiment).run_id
+    inner(tracker)
+    with pytest.raises(TrackingError, match=f"Run {bare} has no model"):
+        tracker.register(bare, "bare")
+    with pytest.raises(TrackingError, match="models:/bare@none"):
+        tracker.model_run("models:/bare@none")
+    with pytest.raises(TrackingError, match="models:/bare/1"):
+        tracker.model_run("models:/bare/1")
+    wrong = {"a b": "only letters, digits, _ and -", "Latest": "MLflow's own", "v3": "MLflow's own"}
+    for alias, message in wrong.items():
+        with pytest.raises(TrackingError, match=message):
+            tracker.register(bare, "bare", aliases=[alias])
+    if isinstance(inner(tracker), MlflowTracker):
+        run_id = _with_model(tracker, experiment)
+        with pytest.raises(TrackingError, match="Names cannot contain '/' or ':'"):
+            tracker.register(run_id, "a/b")
+        with pytest.raises(TrackingError, match="models:/bare names no version: give models:/NAME/VERSION"):
+            tracker.model_run("models:/bare")
