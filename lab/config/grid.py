@@ -139,7 +139,7 @@ class GridFile(BaseModel):
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
     use: str | list[str] = []
-    """Plug-ins to load first: modules of yours, or paths of .py files, relative to this one: short for `base.use`."""
+    """Plug-ins to load first: modules of yours, or .py files, relative to this one. Short for `base.use`."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies must be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""

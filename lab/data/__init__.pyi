@@ -12,7 +12,6 @@ from .base import images_at as images_at
 from .base import make_split as make_split
 from .batches import balanced_order as balanced_order
 from .batches import batch_sizes as batch_sizes
-from .batches import count_batches as count_batches
 from .batches import epoch_batches as epoch_batches
 from .batches import normalise as normalise
 from .batches import shuffled_order as shuffled_order

@@ -102,7 +102,7 @@ def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
     """Return a digest of everything that is trained on, in the order in which it is read.
 
     File names do not count, but their order does, because the seeded splits depend on it. Classes other than `classes`
-    (empty: all) do not count either.
+    (empty: all) do not count either. The order of the classes, which numbers them, counts where it is not sorted.
 
     Raises:
         DataError: a file cannot be read.
@@ -112,6 +112,8 @@ def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
     except OSError as error:
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
     sha = hashlib.sha256()
+    if not classes and list(listing.classes) != sorted(listing.classes):
+        sha.update(f"classes {listing.classes!a}\n".encode())
     for at, (label, content) in enumerate(zip(listing.labels, contents, strict=True)):
         name = listing.classes[label]
         if name in (classes or (name,)):

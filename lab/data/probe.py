@@ -66,13 +66,9 @@ def probe_content(content: bytes, name: str = "") -> Probe:
     if _RAW.fullmatch(suffix):
         return Probe(fault=_RAW_FAULT)
     if not content:
-        return Probe(fault="the file is empty" if name else "there are no bytes")
-    try:
-        return _open_content(content, suffix)
-    except UnidentifiedImageError:
-        return Probe(fault=_unknown(suffix))
-    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
-        return Probe(fault=str(error) or type(error).__name__)
+        no_bytes = "there are no bytes, at most a path; save_to_disk and push_to_hub write images themselves"
+        return Probe(fault="the file is empty" if name else no_bytes)
+    return _open(content, suffix)
 
 
 @functools.cache
@@ -88,8 +84,22 @@ def _probe(root: Path, file: File) -> Probe:
         return Probe(fault=file.fault or _RAW_FAULT)
     if not file.size:
         return Probe(fault="the file is empty")
+    return _open(_join(root, file), suffix)
+
+
+def _open(source: str | bytes, suffix: str) -> Probe:
+    """Return what an image is, from its path or its content."""
     try:
-        return _open(_join(root, file), suffix)
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _probe_opened(image, suffix)
+        except Exception:
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            bare = without_metadata(content)
+            if bare == content:
+                raise
+            with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
+                return _probe_opened(image, suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
@@ -98,26 +108,6 @@ def _probe(root: Path, file: File) -> Probe:
 
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
-
-
-def _open(path: str, suffix: str) -> Probe:
-    try:
-        with Image.open(path) as image:
-            return _probe_opened(image, suffix)
-    except Exception:  # noqa: BLE001  # as above
-        return _open_content(Path(path).read_bytes(), suffix)
-
-
-def _open_content(content: bytes, suffix: str) -> Probe:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _probe_opened(image, suffix)
-    except Exception:
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, suffix)
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

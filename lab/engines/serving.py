@@ -189,6 +189,8 @@ class _UntilIdle:
         elif isinstance(event, WorkerFailed):
             self._pause(queue.name)
             self._setbacks[queue.name].add(LabError(event.error), others_train=True)
+            if not self._is_news(queue.name, event.error):
+                return
         self._on_event(queue, event)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
@@ -203,14 +205,18 @@ class _UntilIdle:
         self._pause(study)
         said = str(error).partition("\n")[0] if isinstance(error, LabError) else reason(error)
         message = f"{study}: {said}. It is tried again later; other studies continue"
-        if self._told.get(study) != message:
-            self._told[study] = message
+        if self._is_news(study, message):
             self._on_trouble(message)
 
     def tick(self) -> None:
         """Pass on what the launcher says, also to the studies that its workers train or that wait for these."""
         queues = {queue.name: queue for queue in (*self._ready, *self._training.values())}
         self._said((queue, self._setbacks[name].notes) for name, queue in queues.items())
+
+    def _is_news(self, study: str, message: str) -> bool:
+        """Return whether this was not what was said last of a study that is broken, and note it."""
+        before, self._told[study] = self._told.get(study), message
+        return before != message
 
     def _pause(self, study: str) -> None:
         self.served.broken.add(study)

@@ -53,6 +53,7 @@ class StudyKey:
     RUN_ID: Final = "run_id"
     SEARCH: Final = "search"  # the grid file, if it is a search's
     SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
+    SEARCHED_WEIGHTS: Final = "searched_weights"  # digest of each file of weights that a search starts from
     SECONDS: Final = "seconds"  # the budget's
 
 
@@ -102,6 +103,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.RUN_ID: (str,),
     StudyKey.SEARCH: (dict,),
     StudyKey.SEARCHED_IMAGES: (dict,),
+    StudyKey.SEARCHED_WEIGHTS: (dict,),
     StudyKey.SECONDS: (int, float),
 }
 #: What every earlier version notes in a study.

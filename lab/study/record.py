@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from lab import plugins
 from lab.study.keys import (
     DRAFT_PREFIX,
     HASH_LENGTH,
@@ -70,6 +71,7 @@ class StudyRecord:
         exhausted: whether its search has reached its budget or its target, so that no trial starts any more.
         data_digests: by cell hash, for cells without a digest, that of the images they were trained on.
         searched_images: by folder, the digest of the images that a search is of.
+        searched_weights: by file, the digest of the weights that a search starts from.
         seconds: the budget: how long after `began` trials may still start.
         began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
         gpu_memory: bytes of GPU memory that one trial needs.
@@ -95,6 +97,7 @@ class StudyRecord:
     exhausted: bool = False
     data_digests: Mapping[str, str] = field(default_factory=dict)
     searched_images: Mapping[str, str] = field(default_factory=dict)
+    searched_weights: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     began: float | None = None
     gpu_memory: int | None = None
@@ -123,13 +126,14 @@ class StudyRecord:
             objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
             cancelled=found.get(StudyKey.CANCELLED, False),
-            code=tuple(found.get(StudyKey.CODE, ())),
+            code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),
             planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),
             search=search or None,
             exhausted=search is not None and found.get(StudyKey.EXHAUSTED) == search,
             data_digests=found.get(StudyKey.DATA_DIGESTS, {}),
             searched_images=found.get(StudyKey.SEARCHED_IMAGES, {}),
+            searched_weights=found.get(StudyKey.SEARCHED_WEIGHTS, {}),
             seconds=found.get(StudyKey.SECONDS),
             began=found.get(StudyKey.BEGAN),
             gpu_memory=found.get(StudyKey.GPU_MEMORY),
@@ -177,6 +181,8 @@ def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     needs = attributes.get(noted(StudyKey.NEEDS), attributes.get(StudyKey.NEEDS, []))
     if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
         return "its attribute 'needs' is not a list of studies; submit its grid file again"
+    if not all(map(plugins.is_record, found.get(StudyKey.CODE, ()))):
+        return "what it has kept of its plug-ins is malformed; submit its grid file again"
     return ""
 
 

@@ -20,7 +20,6 @@ from .lr_range import RatePoint as RatePoint
 from .lr_range import range_test as range_test
 from .metrics import Metrics as Metrics
 from .metrics import build_metrics as build_metrics
-from .metrics import check_installed as check_installed
 from .metrics import require_torchmetrics as require_torchmetrics
 from .outcome import Interrupted as Interrupted
 from .outcome import Outcome as Outcome
