@@ -26,6 +26,7 @@ __all__ = [
     "look_up_paths",
     "names_in",
     "own_fields",
+    "schema_of",
     "setting_default",
     "setting_names",
     "takers_of",
@@ -141,6 +142,12 @@ def unfit(name: str, value: Any, used: Sequence[registry.Entry]) -> str:
                 rule = error.errors()[0]["msg"].replace("Input should be", "must be")
                 return f"{rule} for '{entry.name}', but got {value!r}"
     return ""
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the JSON schema of a plug-in's setting: whatever one of those that take it accepts."""
+    schemas = [adapter.json_schema() for adapter in _adapters(name, registry.version()).values()]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def as_json(name: str, value: Any) -> Any:

@@ -15,6 +15,7 @@ from .copying import RunCopy as RunCopy
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
+from .frames import curve_frame as curve_frame
 from .frames import run_frame as run_frame
 from .health import ask as ask
 from .journal import Refused as Refused

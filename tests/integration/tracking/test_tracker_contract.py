@@ -46,7 +46,7 @@ class Settled(JournaledTracker):
     """A journaled tracker that waits, before it is read, until the store has everything."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("runs", "history", "download", "find_runs", "files", "delete_files"):
+        if name in ("runs", "history", "curves", "download", "find_runs", "files", "delete_files"):
             super().__getattribute__("settle")()
         return super().__getattribute__(name)
 
@@ -239,6 +239,37 @@ def test_values_that_are_no_numbers_do_not_break_a_batch(tracker: Tracker, exper
     kept = row(tracker, experiment)
     assert math.isnan(kept["metrics.nan"])
     assert kept["metrics.up"] == INFINITY
+
+
+def test_curves_of_many_runs_are_read_at_once(tracker: Tracker, experiment: str) -> None:
+    runs = [open_run(tracker, experiment) for _ in range(3)]
+    for number, run in enumerate(runs[:2]):
+        run.log_history(
+            {2: {"loss": 0.5 + number, "accuracy": 0.9}, 1: {"loss": math.nan}, 10: {"loss": INFINITY}}
+        )
+        run.log_metrics({"other": 1.0}, 1)
+        run.end(RunStatus.FINISHED)
+    second, first, empty = (run.run_id for run in (runs[1], runs[0], runs[2]))
+    frame = tracker.curves([second, first, empty, "no-such-run"], ["loss", "accuracy", "unknown"])
+    assert [str(frame[name].dtype) for name in ("step", "value")] == ["int64", "float64"]
+    assert frame.drop(columns="value").values.tolist() == [
+        [run_id, metric, step]
+        for run_id in (second, first)
+        for metric, step in (("loss", 1), ("loss", 2), ("loss", 10), ("accuracy", 2))
+    ]
+    assert frame["value"].fillna(-1.0).tolist() == [-1.0, 1.5, INFINITY, 0.9, -1.0, 0.5, INFINITY, 0.9]
+    assert list(tracker.curves([], ["loss"])) == list(tracker.curves([first], [])) == list(frame)
+
+
+def test_curves_longer_than_an_answer_are_whole(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(server_url)
+    experiment = store.experiment(f"long {uuid.uuid4().hex}")
+    runs = [open_run(store, experiment) for _ in range(3)]
+    for run in runs:
+        run.log_history({step: {"loss": float(step)} for step in range(1, 6)})
+    monkeypatch.setattr("lab.tracking.curves._MOST_POINTS", 4)  # so each answer may have been cut off
+    frame = store.curves([run.run_id for run in runs], ["loss"])
+    assert frame["value"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0] * 3
 
 
 def test_history_of_more_than_a_batch(tracker: Tracker, experiment: str) -> None:
