@@ -15,6 +15,7 @@ from .copying import RunCopy as RunCopy
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
+from .frames import curve_frame as curve_frame
 from .frames import run_frame as run_frame
 from .health import ask as ask
 from .journal import Refused as Refused
@@ -32,5 +33,6 @@ from .provenance import version_of as version_of
 from .rebase import follow as follow
 from .run import Run as Run
 from .system_metrics import LoadMonitor as LoadMonitor
+from .views import compare_page as compare_page
 from .views import run_page as run_page
 from .views import study_page as study_page

@@ -320,6 +320,18 @@ class Tracker(Protocol):
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
 
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, read together: `history` of each takes far longer.
+
+        Args:
+            run_ids: of the runs; those that do not exist, or that the store does not have yet, have no rows.
+            metrics: by name.
+
+        Returns:
+            Columns run_id, metric (both text), step (int64) and value (float64), with a row for each point, in the
+            order of `run_ids`, then of `metrics`, then of the steps.
+        """
+
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
 

@@ -241,6 +241,10 @@ class JournaledTracker:
             return local
         return dict(sorted({**(local or {}), **stored}.items()))
 
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` that the store has of many runs: see `Tracker.curves`."""
+        return self.inner.curves(run_ids, metrics)
+
     def _undelivered(self, run_id: str, metric: str) -> dict[int, float] | None:
         """Return what a run's journal has of `metric`, None if it has none here."""
         courier = self._couriers.of(run_id)

@@ -358,6 +358,18 @@ class MemoryTracker:
         with self._lock:
             return dict(sorted(self._stored(run_id).points.get(metric, {}).items()))
 
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, a row for each: see `Tracker.curves`."""
+        with self._lock:
+            points = [
+                (run_id, metric, step, value)
+                for run_id in run_ids
+                if run_id in self._runs
+                for metric in metrics
+                for step, value in self._runs[run_id].points.get(metric, {}).items()
+            ]
+        return tracking.curve_frame(points, run_ids, metrics)
+
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
         content = self._stored(run_id).artifacts.get(artifact_path(path))

@@ -34,13 +34,16 @@ from lab.tracking.base import (  # noqa: E402
     public_uri,
 )
 from lab.tracking.client import open_client  # noqa: E402
-from lab.tracking.frames import run_frame  # noqa: E402
-from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
+from lab.tracking.curves import points_in_database, points_on_server  # noqa: E402
+from lab.tracking.database import in_parts  # noqa: E402
+from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
+from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
 from lab.tracking.registering import origin_of, register  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
+from lab.wording import counted  # noqa: E402
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -303,6 +306,17 @@ class MlflowTracker:
             points = self._client.get_metric_history(run_id, metric)
         points = sorted(points, key=lambda point: (point.step, point.timestamp))
         return {point.step: true_value(point.value) for point in points}
+
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, a row for each: see `Tracker.curves`."""
+        known = known_ids(run_ids)
+        ids = [run_id for run_id in dict.fromkeys(run_ids) if run_id in known]
+        with self._doing(f"reading the curves of {counted(len(ids), 'run')}"):
+            if self._tracking_uri.startswith("http"):
+                points = points_on_server(self._tracking_uri, self._client, ids, metrics)
+            else:
+                points = points_in_database(self._tracking_uri, ids, metrics)
+        return curve_frame(points, ids, metrics)
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""

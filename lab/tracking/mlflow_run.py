@@ -27,6 +27,7 @@ from lab.data import Intake
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.frames import LARGEST
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.pyfunc import add_pictures
@@ -38,8 +39,6 @@ from lab.tracking.views import run_page
 from lab.tracking.writes import Dataset, Model, Write
 
 __all__ = ["MlflowRun", "save_model", "true_value"]
-
-_LARGEST = 1.7976931348623157e308
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
@@ -264,7 +263,7 @@ class MlflowRun(Run):
 
 def true_value(value: float) -> float:
     """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
-    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
 
 
 @contextmanager

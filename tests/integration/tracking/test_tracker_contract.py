@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -30,6 +31,7 @@ from lab.tracking import (
     run_page,
 )
 from lab.tracking.mlflow import MlflowTracker
+from lab.tracking.predictions import log_predictions, read_predictions
 
 INFINITY = float("inf")
 
@@ -44,7 +46,7 @@ class Settled(JournaledTracker):
     """A journaled tracker that waits, before it is read, until the store has everything."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("runs", "history", "download", "find_runs", "files", "delete_files"):
+        if name in ("runs", "history", "curves", "download", "find_runs", "files", "delete_files"):
             super().__getattribute__("settle")()
         return super().__getattribute__(name)
 
@@ -239,6 +241,37 @@ def test_values_that_are_no_numbers_do_not_break_a_batch(tracker: Tracker, exper
     assert kept["metrics.up"] == INFINITY
 
 
+def test_curves_of_many_runs_are_read_at_once(tracker: Tracker, experiment: str) -> None:
+    runs = [open_run(tracker, experiment) for _ in range(3)]
+    for number, run in enumerate(runs[:2]):
+        run.log_history(
+            {2: {"loss": 0.5 + number, "accuracy": 0.9}, 1: {"loss": math.nan}, 10: {"loss": INFINITY}}
+        )
+        run.log_metrics({"other": 1.0}, 1)
+        run.end(RunStatus.FINISHED)
+    second, first, empty = (run.run_id for run in (runs[1], runs[0], runs[2]))
+    frame = tracker.curves([second, first, empty, "no-such-run"], ["loss", "accuracy", "unknown"])
+    assert [str(frame[name].dtype) for name in ("step", "value")] == ["int64", "float64"]
+    assert frame.drop(columns="value").values.tolist() == [
+        [run_id, metric, step]
+        for run_id in (second, first)
+        for metric, step in (("loss", 1), ("loss", 2), ("loss", 10), ("accuracy", 2))
+    ]
+    assert frame["value"].fillna(-1.0).tolist() == [-1.0, 1.5, INFINITY, 0.9, -1.0, 0.5, INFINITY, 0.9]
+    assert list(tracker.curves([], ["loss"])) == list(tracker.curves([first], [])) == list(frame)
+
+
+def test_curves_longer_than_an_answer_are_whole(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(server_url)
+    experiment = store.experiment(f"long {uuid.uuid4().hex}")
+    runs = [open_run(store, experiment) for _ in range(3)]
+    for run in runs:
+        run.log_history({step: {"loss": float(step)} for step in range(1, 6)})
+    monkeypatch.setattr("lab.tracking.curves._MOST_POINTS", 4)  # so each answer may have been cut off
+    frame = store.curves([run.run_id for run in runs], ["loss"])
+    assert frame["value"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0] * 3
+
+
 def test_history_of_more_than_a_batch(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     history = {step: {f"m{i}": float(step * i) for i in range(5)} for step in range(420)}
@@ -332,6 +365,36 @@ def test_an_image_is_stored_as_it_is(tracker: Tracker, experiment: str, tmp_path
     assert content.startswith(b"\x89PNG")
     run.log_image(b"another", "plots/empty.png")
     assert _fetched(tracker, run, "plots/empty.png", tmp_path) == b"another"
+
+
+def test_predictions_come_back_as_they_were(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    assert read_predictions(tracker, run.run_id) is None
+    frame = pd.DataFrame({"index": [0, 1], "label": [1, 0], "predicted": [1, 1]}, dtype="uint8")
+    frame["p_0"] = np.array([0.25, math.nan], dtype="float32")
+    frame.attrs["classes"] = ["ä", "b"]
+    log_predictions(run, frame.head(1))
+    log_predictions(run, frame)
+    found = read_predictions(tracker, run.run_id)
+    pd.testing.assert_frame_equal(found, frame)
+    assert found is not None
+    assert found.attrs == frame.attrs
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"PAR1 no more", "cannot be read"), (None, "must have the columns index, label, predicted, but has x")],
+)
+def test_predictions_that_are_none(
+    tracker: Tracker, experiment: str, content: bytes | None, why: str
+) -> None:
+    run = open_run(tracker, experiment)
+    if content is None:
+        run.log_parquet(pd.DataFrame({"x": [1]}), "predictions.parquet")
+    else:
+        run.log_image(content, "predictions.parquet")
+    with pytest.raises(TrackingError, match=rf"predictions\.parquet of run {run.run_id} {why}"):
+        read_predictions(tracker, run.run_id)
 
 
 def test_table_replaces_an_older_one(
