@@ -1,4 +1,7 @@
 from .choosing import place as place
+from .comparing import Compared as Compared
+from .comparing import compare as compare
+from .comparing import diff_runs as diff_runs
 from .control import Counts as Counts
 from .control import cancel as cancel
 from .control import resume as resume
@@ -6,12 +9,15 @@ from .control import retry as retry
 from .detaching import Detached as Detached
 from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
+from .leaderboards import ImportantSettings as ImportantSettings
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects
 from .leaderboards import study_board as study_board
 from .leaderboards import study_effects as study_effects
 from .leaderboards import study_experiment as study_experiment
+from .leaderboards import study_importance as study_importance
 from .leaderboards import write_results as write_results
+from .links import compare_link as compare_link
 from .links import link as link
 from .links import public_address as public_address
 from .missing import MissingRuns as MissingRuns

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from lab.tracking.tags import Tag
 
-__all__ = ["run_page", "study_page", "view_tag"]
+__all__ = ["compare_page", "run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
 _NAME = "Leaderboard"
@@ -41,6 +42,15 @@ def study_page(experiment: str) -> str:
 def run_page(experiment: str, run_id: str) -> str:
     """Return the path of a run's page in the UI, as `study_page` does."""
     return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning&workspace=default"
+
+
+def compare_page(experiments: Sequence[str], runs: Sequence[str]) -> str:
+    """Return the path of the page in the UI that shows several runs side by side, with their curves in one chart."""
+    listed = {"runs": runs, "experiments": list(dict.fromkeys(experiments))}
+    query = "&".join(
+        f"{name}={quote(json.dumps(ids, separators=(',', ':')))}" for name, ids in listed.items()
+    )
+    return f"/#/compare-runs?{query}&workflowType=machine_learning&workspace=default"
 
 
 def view_tag(

@@ -17,7 +17,8 @@ def board(**columns: list[float]) -> pd.DataFrame:
 
 def means(*values: float) -> pd.DataFrame:
     """Return the effects of a dimension with the values 2, 1 and 0."""
-    return pd.DataFrame({"value": ["2", "1", "0"][: len(values)], "mean": values, "ci95": 0.01})
+    frame = pd.DataFrame({"value": ["2", "1", "0"][: len(values)], "mean": values, "n": 3})
+    return frame.assign(**dict.fromkeys(("ci95_low", "ci95_high", "best", "worst"), frame["mean"]))
 
 
 def texts(figure: Figure) -> list[str]:
