@@ -23,6 +23,7 @@ from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.importance import importance
 from lab.cli.list import list_studies
+from lab.cli.note import note
 from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.register import register
@@ -33,6 +34,7 @@ from lab.cli.status import status
 from lab.cli.submit import submit
 from lab.cli.sweep import sweep
 from lab.cli.sync import sync
+from lab.cli.tag import tag
 from lab.cli.train import train
 from lab.cli.ui import ui
 from lab.cli.version import installed_version
@@ -63,6 +65,7 @@ _GROUPS = {
     ),
     "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
+    "Tidy up": (tag, note),
     "Stores": (serve, sync, doctor, gc),
     "Editor and shell": (schema, completion),
 }

@@ -33,6 +33,7 @@ __all__ = [
     "overrides_option",
     "parse_only",
     "parse_overrides",
+    "run_or_study_argument",
     "setting_option",
     "store_options",
     "stores_from",
@@ -86,6 +87,11 @@ def study_argument(*, required: bool = True) -> Callable[[Command], Command]:
         required=required,
         shell_complete=_complete_study,
     )
+
+
+def run_or_study_argument(command: Command) -> Command:
+    """Add the argument NAME, as `name`: a run or a study; a shell completes the latter."""
+    return click.argument("name", metavar="NAME", shell_complete=_complete_study)(command)
 
 
 def _complete_study(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

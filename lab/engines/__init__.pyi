@@ -1,3 +1,6 @@
+from .annotating import Annotated as Annotated
+from .annotating import note as note
+from .annotating import tag as tag
 from .choosing import place as place
 from .comparing import Compared as Compared
 from .comparing import compare as compare

@@ -264,8 +264,9 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         Tag.MONITOR: config.monitor,
         Tag.VARIED: json.dumps(varied),
         Tag.OBJECTIVES: json.dumps(_objectives(grid, config)),
-        Tag.NOTE: grid.description,
     }
+    if not (known and tracker.tags(known[0]).get(Tag.NOTE)):  # a note of the user's stays
+        tags[Tag.NOTE] = grid.description
     run = tracker.open_run(
         name=grid.name, experiment=experiment, tags=tags, run_id=known[0] if known else None
     )

@@ -209,7 +209,9 @@ class MlflowRun(Run):
         study = origin.data.tags.get(Tag.STUDY)
         name = f"{study}: {origin.info.run_name}" if study else origin.info.run_name
         note = f"Began with the weights of [{literal(name)}]({page})."
-        self.log_batch(tags={Tag.INIT_FROM_RUN: run_id, Tag.NOTE: note})
+        with self._doing("reading its note"):
+            noted = self._client.get_run(self._run_id).data.tags.get(Tag.NOTE)
+        self.log_batch(tags={Tag.INIT_FROM_RUN: run_id, Tag.NOTE: noted or note})
 
     def set_terminated(self, status: RunStatus, timestamp: int | None) -> None:
         """End the run."""
