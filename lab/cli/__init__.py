@@ -13,7 +13,8 @@ from lab.cli.best import best
 from lab.cli.check import check
 from lab.cli.compare import compare
 from lab.cli.completion import completion
-from lab.cli.control import cancel, resume, retry
+from lab.cli.control import cancel, resume, retry, stop
+from lab.cli.delete import delete
 from lab.cli.diff import diff
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
@@ -64,8 +65,8 @@ _GROUPS = {
         results,
     ),
     "Use a model": (register, predict, export),
-    "Control": (cancel, resume, retry),
-    "Tidy up": (tag, note),
+    "Control": (cancel, resume, retry, stop),
+    "Tidy up": (tag, note, delete),
     "Stores": (serve, sync, doctor, gc),
     "Editor and shell": (schema, completion),
 }

@@ -1,14 +1,14 @@
-"""`lab cancel`, `lab resume` and `lab retry`: control over studies, whoever trains them."""
+"""`lab cancel`, `lab resume`, `lab retry` and `lab stop`: control over studies, whoever trains them."""
 
 from __future__ import annotations
 
 import click
 
 from lab import engines, study
-from lab.cli.options import store_options, stores_from, study_argument
+from lab.cli.options import cell_option, store_options, stores_from, study_argument
 from lab.wording import counted
 
-__all__ = ["cancel", "resume", "retry"]
+__all__ = ["cancel", "resume", "retry", "stop"]
 
 
 @click.command(
@@ -62,6 +62,7 @@ def resume(name: str, tracking_uri: str | None, storage: str | None) -> None:
     epilog="""\b
 Examples:
   lab retry mnist_lr                          (all failed cells)
+  lab retry mnist_lr --cell lr=0.1            (failed cells with this value)
   lab retry mnist_lr --cell 3f2c9a            (one cell, by the start of its hash)
   lab retry mnist_lr --deleted                (cells whose runs were deleted in MLflow)
 A cell's hash is the tag lab.cell of its run, and a column of `lab plan GRID --format csv`.""",
@@ -69,7 +70,7 @@ A cell's hash is the tag lab.cell of its run, and a column of `lab plan GRID --f
 @study_argument()
 @click.option("--failed", is_flag=True, help="All failed cells: the default without --cell.")
 @click.option("--deleted", is_flag=True, help="Cells whose runs were deleted in MLflow, in new runs.")
-@click.option("--cell", "cells", multiple=True, metavar="HASH", help="Only this cell. May be repeated.")
+@cell_option
 @store_options
 def retry(
     name: str,
@@ -95,3 +96,32 @@ def retry(
     click.echo(f"{name}: {changed} requeued, {counts.waiting:,} waiting in total")
     if counts.changed:
         click.echo(f"Train it with: lab worker --study {name}")
+
+
+@click.command(
+    short_help="End some cells of a study for good; the others go on.",
+    epilog="""\b
+Examples:
+  lab stop quickstart --cell lr=0.1
+  lab stop quickstart --cell optimizer=sgd --cell depth=3      (cells with both)
+  lab stop quickstart --cell 3f2c9a                            (one cell, by the start of its hash)""",
+)
+@study_argument()
+@cell_option
+@store_options
+def stop(name: str, cells: tuple[str, ...], tracking_uri: str | None, storage: str | None) -> None:
+    """End the trials of some cells of STUDY for good, on any machine; workers go on with the other cells.
+
+    Their outcome is `pruned`, as if a pruner had stopped them. Waiting trials end at once. Running ones end after their
+    current epoch; their best weights are tested and kept. No sweep tries them again.
+    """
+    if not cells:
+        raise click.UsageError("Say which cells with --cell. `lab cancel STUDY` stops the whole study.")
+    stores = stores_from(tracking_uri, storage)
+    stopped = engines.stop(study.existing_study(stores.storage, name), stores, cells)
+    parts = [f"{counted(stopped.ended, 'waiting trial')} ended"] if stopped.ended else []
+    if stopped.ending:
+        parts.append(f"{counted(stopped.ending, 'running trial')} ending after this epoch")
+    if stopped.over:
+        parts.append(f"{counted(stopped.over, 'trial')} over before")
+    click.echo(f"{name}: {', '.join(parts)}")

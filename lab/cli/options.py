@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_option",
+    "cell_option",
     "config_options",
     "format_option",
     "grid_from",
@@ -92,6 +93,18 @@ def study_argument(*, required: bool = True) -> Callable[[Command], Command]:
 def run_or_study_argument(command: Command) -> Command:
     """Add the argument NAME, as `name`: a run or a study; a shell completes the latter."""
     return click.argument("name", metavar="NAME", shell_complete=_complete_study)(command)
+
+
+def cell_option(command: Command) -> Command:
+    """Add `--cell`, as `cells`: some cells of a study, as `lab.study.find_cells` takes them."""
+    return click.option(
+        "--cell",
+        "cells",
+        multiple=True,
+        metavar="SETTING=VALUE|HASH",
+        help="Only cells with this value (or one of several: lr=0.1,0.3), or the cell whose hash begins so. May be "
+        "repeated: all values must hold.",
+    )(command)
 
 
 def _complete_study(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -6,9 +6,13 @@ from .comparing import Compared as Compared
 from .comparing import compare as compare
 from .comparing import diff_runs as diff_runs
 from .control import Counts as Counts
+from .control import Stopped as Stopped
 from .control import cancel as cancel
 from .control import resume as resume
 from .control import retry as retry
+from .control import stop as stop
+from .deleting import Deletion as Deletion
+from .deleting import find_runs_to_delete as find_runs_to_delete
 from .detaching import Detached as Detached
 from .detaching import detach as detach
 from .ending import SweepResult as SweepResult

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lab.engines.ending import requeue_dead, study_run
 from lab.engines.stores import Stores, tracking
 from lab.errors import StudyError
-from lab.registry import suggest
 from lab.study import (
     State,
     TrialQueue,
+    find_cells,
     requeue_deleted,
     requeue_failed,
     requeue_interrupted,
     run_ids,
 )
 from lab.tracking import RunStatus, Tracker
+from lab.tracking.tags import Tag
+from lab.training import Outcome
 
-__all__ = ["Counts", "cancel", "resume", "retry"]
+__all__ = ["Counts", "Stopped", "cancel", "resume", "retry", "stop"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class Counts:
     changed: int
     waiting: int
     running: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Numbers of trials that were stopped: `ended` at once, `ending` after their current epoch, and `over` before."""
+
+    ended: int
+    ending: int
+    over: int
 
 
 def cancel(queue: TrialQueue, stores: Stores) -> Counts:
@@ -66,7 +77,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
     Args:
         queue: of the study.
         stores: where its runs are.
-        cells: hashes of the only cells to requeue, or beginnings of hashes; all if empty.
+        cells: the only cells to requeue, as `lab.study.find_cells` takes them; all if empty.
         deleted: requeue the cells whose runs were deleted instead; they get new runs.
 
     Raises:
@@ -76,9 +87,8 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
     with tracking(stores) as tracker:
         requeue_dead(queue, tracker)
         missing = tracker.missing_runs(run_ids(queue)) if deleted else set()
-        states = queue.states(missing)
         wanted = (State.DELETED,) if deleted else (State.FAILED, State.INTERRUPTED)
-        chosen = {_find(text, states, queue.name, wanted) for text in cells} if cells else None
+        chosen = _chosen(queue, cells, missing, wanted) if cells else None
         if missing:
             tracker.experiment(queue.record().experiment)  # raises if that was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
@@ -90,21 +100,47 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         )
 
 
-def _find(text: str, states: dict[str, State], study: str, wanted: Sequence[State]) -> str:
-    found = [cell for cell in states if cell.startswith(text)] if text else []
-    if not found:
+def stop(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Stopped:
+    """End the trials of some cells for good, wherever they run; workers go on with the others.
+
+    A waiting trial ends at once; a running one after its current epoch, and its best weights are tested and kept. The
+    outcome is `pruned`: they are neither failures, nor are they tried again by the next sweep.
+
+    Args:
+        queue: of the study.
+        stores: where its runs are.
+        cells: as `lab.study.find_cells` takes them.
+
+    Raises:
+        ConfigError: there is no such setting.
+        StudyError: there is no such cell, or all of them have ended.
+    """
+    with tracking(stores) as tracker:
+        requeue_dead(queue, tracker)
+        chosen = find_cells(queue.newest(), cells, queue.name)
+        unended = [record for record in chosen if not record.trial.state.is_finished()]
+        if not unended:
+            raise StudyError(
+                f"Cell {chosen[0].cell} of study '{queue.name}' is {chosen[0].state}: it has ended already"
+            )
+        ended = [record for record in unended if queue.stop(record.trial_id)]
+        for record in ended:
+            if record.run_id is not None:
+                tracker.attach(record.run_id).set_tags({Tag.OUTCOME: Outcome.PRUNED})
+        return Stopped(len(ended), len(unended) - len(ended), len(chosen) - len(unended))
+
+
+def _chosen(
+    queue: TrialQueue, cells: Sequence[str], missing: Collection[str], wanted: Sequence[State]
+) -> set[str]:
+    """Return the hashes of the cells that `cells` name and that may be requeued; raise if none of them may."""
+    found = find_cells(queue.newest(missing), cells, queue.name)
+    chosen = {record.cell for record in found if record.state in wanted}
+    if not chosen:
         raise StudyError(
-            f"Study '{study}' has no cell {text!r}.{suggest(text, states)} `lab plan GRID --format csv` lists them"
+            f"Cell {found[0].cell} of study '{queue.name}' is {found[0].state}; only {wanted[0]} cells can be retried"
         )
-    if len(found) > 1:
-        raise StudyError(
-            f"Study '{study}' has {len(found)} cells that begin with {text!r}; give more of the hash"
-        )
-    if states[found[0]] not in wanted:
-        raise StudyError(
-            f"Cell {found[0]} of study '{study}' is {states[found[0]]}; only {wanted[0]} cells can be retried"
-        )
-    return found[0]
+    return chosen
 
 
 def _reopen(queue: TrialQueue, tracker: Tracker) -> None:

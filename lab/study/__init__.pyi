@@ -1,5 +1,6 @@
 from .addresses import database_exists as database_exists
 from .addresses import display_url as display_url
+from .cells import find_cells as find_cells
 from .copying import CopyPlan as CopyPlan
 from .copying import StudyCopy as StudyCopy
 from .earlier import Earlier as Earlier

@@ -78,6 +78,7 @@ class TrialKey:
     PUT_BACK: Final = "put_back"
     RETRIES: Final = "retries"
     RUN_ID: Final = "run_id"
+    STOPPED: Final = "stopped"  # a user has ended its cell; its worker ends it after the current epoch
     VOID: Final = "void"
     WORKER: Final = "worker"
 

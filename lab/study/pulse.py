@@ -20,12 +20,13 @@ _LOOK_SECONDS = 2.0
 class Pulse:
     """Sends the heartbeats of a claimed trial from a thread; a context manager around its training.
 
-    `cancelled` becomes True when the study is cancelled. `hold` is lost when the trial was given to another worker,
-    because this one was thought dead. A database that is unreachable for a while changes nothing.
+    `cancelled` becomes True when the study is cancelled, `stopped` when a user has ended the trial's cell. `hold` is
+    lost when the trial was given to another worker, because this one was thought dead. A database that is unreachable
+    for a while changes nothing.
     """
 
     def __init__(self, queue: TrialQueue, trial_id: int) -> None:
-        self.cancelled = False
+        self.cancelled = self.stopped = False
         self.hold = Hold(lambda: queue.is_mine(trial_id), fresh=HEARTBEAT_SECONDS)
         self._queue = queue
         self._trial_id = trial_id
@@ -54,3 +55,4 @@ class Pulse:
                     self._queue.beat(self._trial_id)
                     told.restart()
                 self.cancelled = self.cancelled or self._queue.is_cancelled()
+                self.stopped = self.stopped or self._queue.is_stopped(self._trial_id)

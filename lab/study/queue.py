@@ -25,6 +25,7 @@ from lab.study.lock import locked
 from lab.study.record import StudyRecord, TrialRecord
 from lab.study.storage import PatientStorage
 from lab.study.view import StudyView
+from lab.training import Outcome
 
 __all__ = ["Claim", "TrialQueue"]
 
@@ -157,6 +158,24 @@ class TrialQueue(StudyView):
             self.note_trial(trial_id, TrialKey.VOID, reason[:1000])
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
 
+    def stop(self, trial_id: int) -> bool:
+        """End a trial for good, without a failure: at once if it waits, otherwise its worker does after this epoch.
+
+        It counts as pruned, as if a pruner had seen that it is not worth more. Returns whether it has ended now.
+        """
+        with suppress(UpdateFinishedTrialError):
+            self.note_trial(trial_id, TrialKey.STOPPED, True)  # first: a worker may claim it at this moment
+            if self.storage.get_trial(trial_id).state is TrialState.WAITING and self._swap(trial_id):
+                self._end_stopped(trial_id)
+                return True
+        return False
+
+    def _end_stopped(self, trial_id: int) -> None:
+        record = TrialRecord(self.storage.get_trial(trial_id))
+        values = None if record.last_value is None else [record.last_value]
+        self.note_trial(trial_id, TrialKey.OUTCOME, str(Outcome.PRUNED))
+        self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, values)
+
     def claim(
         self,
         prepare: Callable[[int], bool] = lambda trial_id: True,
@@ -186,6 +205,9 @@ class TrialQueue(StudyView):
                 record = self._readable(trial_id)
             except StudyError as error:
                 unreadable.append(error)
+                continue
+            if record.is_stopped:  # its worker died before it could end it
+                self.stop(trial_id)
                 continue
             if (record.alone and not alone) or (only_alone and not record.alone):
                 continue

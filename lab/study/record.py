@@ -32,7 +32,14 @@ _MAX_RETRIES = 2  # of a study that does not say
 _ENGINE_SECONDS = 150.0  # after which what an engine has said is no longer so; it is renewed every minute
 _DIED = "its process died every time it was tried"
 _KEPT_CELL: Final = (TrialKey.CELL, TrialKey.CONFIG, TrialKey.LABEL, TrialKey.ENQUEUED)
-_KEPT: Final = (*_KEPT_CELL, TrialKey.ALONE, TrialKey.RUN_ID, TrialKey.RETRIES, TrialKey.EARLIER_ERROR)
+_KEPT: Final = (
+    *_KEPT_CELL,
+    TrialKey.ALONE,
+    TrialKey.RUN_ID,
+    TrialKey.RETRIES,
+    TrialKey.EARLIER_ERROR,
+    TrialKey.STOPPED,
+)
 
 
 class State(StrEnum):
@@ -348,6 +355,11 @@ class TrialRecord:
         """How often it was requeued after its worker died, since it was queued or a user retried it."""
         found = self._value(TrialKey.RETRIES)
         return found if has_form(found, (int,)) and found > 0 else 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a user has ended its cell, and its worker is to end it, or whoever finds it waiting."""
+        return self._value(TrialKey.STOPPED) is True
 
     @property
     def was_put_back(self) -> bool:

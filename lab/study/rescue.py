@@ -171,6 +171,7 @@ def requeue(queue: TrialQueue, record: TrialRecord, retries: int | None = None) 
     kept = record.kept()
     if retries is not None:
         kept[TrialKey.EARLIER_ERROR] = record.failure
+        kept.pop(TrialKey.STOPPED, None)  # the user wants it after all
     kept[TrialKey.RETRIES] = record.retries + 1 if retries is None else retries
     trial = record.trial
     queue.enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)

@@ -43,6 +43,10 @@ _HOLDER = sa.text(
     "SELECT t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes a "
     f"ON a.trial_id = t.trial_id AND a.key = '{noted(TrialKey.WORKER)}' WHERE t.trial_id = :trial"
 )
+_STOPPED = sa.text(
+    f"SELECT COUNT(*) FROM trial_user_attributes WHERE trial_id = :trial AND key = '{noted(TrialKey.STOPPED)}' "
+    "AND value_json = 'true'"
+)
 _CELLS_SINCE = sa.text(
     "SELECT t.trial_id, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
     "WHERE t.study_id = :study AND t.trial_id > :after "
@@ -173,6 +177,10 @@ class StudyView:
     def is_cancelled(self) -> bool:
         """Whether the study was cancelled: no trial is claimed until it is resumed."""
         return self._noted(StudyKey.CANCELLED).cancelled
+
+    def is_stopped(self, trial_id: int) -> bool:
+        """Whether a user has ended a trial's cell: see `TrialQueue.stop`."""
+        return bool(self.rows(_STOPPED, trial=trial_id)[0][0])
 
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
         """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""

@@ -169,7 +169,9 @@ class _Attempt:
         claim, pulse = self.claim, Pulse(self.queue, self.claim.trial_id)
         try:
             with pulse:
-                result = self._train(pulse.hold, lambda: self.should_stop() or pulse.cancelled)
+                result = self._train(
+                    pulse.hold, lambda: self.should_stop() or pulse.cancelled, lambda: pulse.stopped
+                )
         except (Lost, UpdateFinishedTrialError):
             raise
         except Interrupted:
@@ -208,7 +210,9 @@ class _Attempt:
         reason = f"{error}. It is returned to the queue, to be retried with a GPU to itself"
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.KILLED, error=reason))
 
-    def _train(self, hold: Hold, should_stop: Callable[[], bool]) -> TrialResult:
+    def _train(
+        self, hold: Hold, should_stop: Callable[[], bool], is_ended: Callable[[], bool]
+    ) -> TrialResult:
         # One thread unless the config says otherwise, however many workers there are: with another number of
         # threads, sums differ in the last bits.
         config = self.claim.config
@@ -234,7 +238,7 @@ class _Attempt:
             on_start=_losing(hold)(self._started),
             on_epoch=_losing(hold)(self._epoch_ended),
             should_stop=should_stop,
-            should_prune=_losing(hold)(self._should_prune),
+            should_prune=_losing(hold)(lambda: is_ended() or self._should_prune()),
             hold=hold,
             retry_out_of_memory=not self.settings.alone,
         )
@@ -285,10 +289,12 @@ class _Attempt:
         }
         for key, value in facts.items():
             self.queue.note_trial(self.claim.trial_id, key, value)
-        if self.searcher is None:
-            self.queue.complete(self.claim.trial_id, result.value)
-        else:
+        if self.searcher is not None:
             self._tell(self.searcher, result)
+        elif result.outcome is Outcome.PRUNED:  # a user has ended it
+            self.queue.prune(self.claim.trial_id, result.value)
+        else:
+            self.queue.complete(self.claim.trial_id, result.value)
         self.emit(TrialEnded(self.claim.number, self.claim.label, result.outcome, result.value))
 
     def _tell(self, searcher: Searcher, result: TrialResult) -> None:

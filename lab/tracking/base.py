@@ -311,6 +311,13 @@ class Tracker(Protocol):
             `params.*` (text), `metrics.*` (the last value) and `tags.*` (text) that any of the runs has.
         """
 
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run: it is no longer found, and can be restored until its files are deleted.
+
+        Raises:
+            TrackingError: there is no such run, or the store failed.
+        """
+
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row, as `runs` does, for each deleted run, unless a registered model came from it."""
 

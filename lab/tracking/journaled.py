@@ -215,6 +215,10 @@ class JournaledTracker:
         """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
         return self.inner.runs(experiment, tags=tags, order_by=order_by, descending=descending, limit=limit)
 
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run in the store, at once: see `Tracker.delete_run`."""
+        self.inner.delete_run(self._known_id(run_id) or run_id)
+
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run, unless a registered model came from it."""
         return self.inner.deleted_runs()

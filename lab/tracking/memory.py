@@ -209,7 +209,7 @@ class MemoryTracker:
             stored.deleted = True
 
     def delete_run(self, run_id: str) -> None:
-        """Delete a run, as a user may do in the MLflow UI."""
+        """Delete a run: see `Tracker.delete_run`."""
         self._stored(run_id).deleted = True
 
     def present(

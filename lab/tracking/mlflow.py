@@ -281,6 +281,11 @@ class MlflowTracker:
         found = self._search(experiment, tags or {}, order or "attributes.start_time DESC", limit)
         return run_frame([_record(run) for run in found])
 
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, which MLflow can restore: see `Tracker.delete_run`."""
+        with self._doing(f"deleting the run {run_id}"):
+            self._client.delete_run(run_id)
+
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run of any experiment, unless a registered model came from it."""
         found = self._search(None, {}, "attributes.start_time DESC", view=ViewType.DELETED_ONLY)

@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     )
     PRUNED = (
         "pruned",
-        "A pruner stopped it (searches only); its best weights are tested and kept like those of a finished trial.",
+        "A pruner or `lab stop` ended it early; its best weights are tested and kept like those of a finished trial.",
     )
     FAILED = "failed", "It raised an exception; `traceback.txt` has it."
     KILLED = "killed", "It was asked to stop; it continues from its checkpoint."

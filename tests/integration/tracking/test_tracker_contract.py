@@ -626,14 +626,6 @@ def test_a_deleted_file_is_gone_and_deleting_it_again_is_nothing(
         run.delete_file("../two.txt")
 
 
-def delete_run(tracker: Tracker, run_id: str) -> None:
-    store = inner(tracker)
-    if isinstance(store, MlflowTracker):
-        store._client.delete_run(run_id)
-    elif isinstance(store, MemoryTracker):
-        store.delete_run(run_id)
-
-
 def test_files_of_a_run_with_their_sizes(tracker: Tracker, experiment: str) -> None:
     run = open_run(tracker, experiment)
     assert tracker.files(run.run_id) == {}
@@ -656,7 +648,7 @@ def test_a_deleted_run_keeps_its_files_until_they_are_deleted(tracker: Tracker, 
     gone.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
     gone.end(RunStatus.FINISHED)
     inner(tracker)  # all of it is there, before somebody deletes the run
-    delete_run(tracker, gone.run_id)
+    tracker.delete_run(gone.run_id)
     deleted = tracker.deleted_runs().set_index("run_id")
     assert kept.run_id not in deleted.index
     assert deleted.loc[gone.run_id, "tags.lab.study"] == "gone"
@@ -680,7 +672,7 @@ def test_missing_runs_are_those_deleted_or_never_there(tracker: Tracker, experim
         run.end(RunStatus.FINISHED)
     store = inner(tracker)
     never, pending = "0" * 32, pending_id("key")  # purged, and of a run that is still in the journal
-    delete_run(tracker, gone.run_id)
+    tracker.delete_run(gone.run_id)
     asked = [kept.run_id, gone.run_id, never, pending]
     assert tracker.missing_runs(asked) == {gone.run_id, never}
     assert tracker.missing_runs([]) == set()

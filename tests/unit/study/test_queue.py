@@ -253,3 +253,45 @@ def test_a_trial_that_another_process_ends_while_it_is_prepared_is_passed_over(m
     claim = queue.claim(prepare)
     assert claim is not None
     assert claim.trial_id == prepared[1] != prepared[0]
+
+
+def test_a_stopped_trial_that_waits_ends_at_once_and_is_not_tried_again(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    first, second = queue.records()
+    assert queue.claim() is not None
+    queue.report(first.trial_id, 1, 0.25)
+    queue.put_back(first.trial_id)
+    assert [queue.stop(record.trial_id) for record in (first, second)] == [True, True]
+    assert [queue.stop(record.trial_id) for record in (first, second)] == [False, False]  # they have ended
+    assert queue.is_over()
+    assert [(one.state, one.outcome, one.trial.value) for one in queue.records()] == [
+        ("pruned", "pruned", 0.25),
+        ("pruned", "pruned", None),
+    ]
+    assert (requeue_failed(queue), queue.claim()) == (0, None)
+
+
+def test_a_stopped_trial_that_runs_is_its_workers_to_end(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    claim = queue.claim()
+    assert claim is not None
+    assert not queue.is_stopped(claim.trial_id)
+    assert not queue.stop(claim.trial_id)
+    assert queue.is_stopped(claim.trial_id)
+    assert len(requeue_dead(queue, [worker_name()])) == 0  # its worker dies before it can
+    other = queue.claim()
+    assert other is not None
+    assert other.label == "lr=0.002"
+    assert queue.claim() is None
+    assert sorted(queue.states().values()) == ["pruned", "running"]
+
+
+def test_a_stopped_trial_that_fails_may_be_retried(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.stop(claim.trial_id)
+    queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+    queue.fail(claim.trial_id)
+    assert requeue_failed(queue) == 1
+    assert queue.claim() is not None

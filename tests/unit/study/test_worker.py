@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from lab import registry
 from lab.config import parse_grid
 from lab.study import (
+    EpochEnded,
     Event,
     TrialEnded,
     TrialQueue,
@@ -19,6 +21,7 @@ from lab.study import (
     WorkerSettings,
     feasible_cells,
     open_storage,
+    pulse,
     submit,
     work,
 )
@@ -102,6 +105,27 @@ def test_out_of_memory_with_a_gpu_to_itself_fails_the_trial(settings: WorkerSett
     assert failed.error.startswith("OutOfMemoryError: The device has too little memory")
     (record,) = queue_of(settings).records()
     assert (record.state, record.failure) == ("failed", failed.error)
+
+
+def test_a_trial_that_a_user_ends_is_pruned_after_its_epoch(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "_LOOK_SECONDS", 0.02)
+    queue, seen = queue_of(settings), list[Event]()
+
+    def emit(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.epoch == 1:
+            queue.stop(queue.records()[0].trial_id)
+            time.sleep(0.5)  # until the worker has looked
+
+    work(settings, emit, lambda: False)
+    assert [event.outcome for event in seen if isinstance(event, TrialEnded)] == ["pruned"]
+    (record,) = queue.records()
+    assert (record.state, record.epoch, record.outcome) == ("pruned", 1, "pruned")
+    tracker = connect(settings.tracking_uri)
+    run = tracker.record(record.run_id or "")
+    assert (run.status, run.tags["lab.outcome"], "test_accuracy" in run.metrics) == ("KILLED", "pruned", True)
 
 
 def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSettings) -> None:

@@ -1,0 +1,91 @@
+"""Runs that a user deletes: found and checked first, deleted once the user has agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.engines.single import find_stored
+from lab.engines.stores import Stores
+from lab.errors import StudyError, TrackingError
+from lab.study import State, TrialQueue, TrialRecord, existing_study, find_cells, find_queue
+from lab.tracking import RunStatus, Tracker, connect
+from lab.tracking.tags import Tag
+
+__all__ = ["Deletion", "find_runs_to_delete"]
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Runs that may be deleted: their names by id, and the study that they belong to, if any."""
+
+    tracker: Tracker
+    runs: Mapping[str, str]
+    study: str = ""
+
+    def carry_out(self) -> None:
+        """Delete them: the store hides them, and keeps everything until its rubbish is collected.
+
+        Raises:
+            TrackingError: the store failed, or denies it to this account.
+        """
+        for run_id in self.runs:
+            self.tracker.delete_run(run_id)
+
+
+def find_runs_to_delete(name: str, stores: Stores, cells: Sequence[str] = ()) -> Deletion:
+    """Find the run called `name`, or with `cells` the runs of these cells of the study called so.
+
+    Args:
+        name: of a study; or a run, as `lab.restore.find_run` takes it.
+        stores: where they are.
+        cells: as `lab.study.find_cells` takes them.
+
+    Raises:
+        StudyError: one is being trained, it is a study's own run, or there is no such study or cell.
+        TrackingError: there is no such run, or the store failed.
+    """
+    if cells:
+        return _of_cells(existing_study(stores.storage, name), stores, cells)
+    if find_queue(stores.storage, name) is not None:
+        raise StudyError(
+            f"'{name}' is a study: say which of its cells with --cell SETTING=VALUE, or give the id of a run"
+        )
+    tracker, run_id = find_stored(name, stores)
+    record = tracker.record(run_id)
+    study = record.tags.get(Tag.STUDY, "")
+    if record.tags.get(Tag.KIND) == "study":
+        raise StudyError(
+            f"Run {run_id} is that of the whole study '{study}', which its trials need; delete the runs of its cells "
+            f"instead: lab delete {study} --cell SETTING=VALUE"
+        )
+    queue = find_queue(stores.storage, study) if study else None
+    if queue is not None:
+        _refuse_running([one for one in queue.newest().values() if one.run_id == run_id], queue)
+    elif record.status is RunStatus.RUNNING:
+        raise TrackingError(
+            f"Run {run_id} is running: stop it first (Ctrl-C where it runs). If its process is gone, delete it in the "
+            "MLflow UI"
+        )
+    return Deletion(tracker, {run_id: record.name}, study if queue else "")
+
+
+def _of_cells(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Deletion:
+    chosen = find_cells(queue.newest(), cells, queue.name)
+    _refuse_running(chosen, queue)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    runs = {record.run_id: record.label for record in chosen if record.run_id is not None}
+    for missing in tracker.missing_runs(runs):
+        del runs[missing]
+    if not runs:
+        raise StudyError(f"No cell of study '{queue.name}' with {', '.join(cells)} has a run to delete")
+    return Deletion(tracker, runs, queue.name)
+
+
+def _refuse_running(records: Sequence[TrialRecord], queue: TrialQueue) -> None:
+    running = [record for record in records if record.state in (State.RUNNING, State.INTERRUPTED)]
+    if running:
+        raise StudyError(
+            f"'{running[0].label}' is {running[0].state}; end it for good with `lab stop {queue.name} --cell "
+            f"{running[0].cell}`, or stop the study with `lab cancel {queue.name}`, and delete it then"
+        )
