@@ -27,6 +27,7 @@ from lab.cli.list import list_studies
 from lab.cli.note import note
 from lab.cli.plan import plan
 from lab.cli.predict import predict
+from lab.cli.priority import priority
 from lab.cli.register import register
 from lab.cli.results import results
 from lab.cli.schema import schema
@@ -65,7 +66,7 @@ _GROUPS = {
         results,
     ),
     "Use a model": (register, predict, export),
-    "Control": (cancel, resume, retry, stop),
+    "Control": (cancel, resume, retry, stop, priority),
     "Tidy up": (tag, note, delete),
     "Stores": (serve, sync, doctor, gc),
     "Editor and shell": (schema, completion),

@@ -98,6 +98,8 @@ def _print(status: StudyStatus) -> None:
 def _print_details(status: StudyStatus) -> None:
     if status.others:
         click.echo(f"  not lab's: ignoring {status.others:,} trials that another program added")
+    if status.priority:
+        click.echo(f"  priority {status.priority}")
     if status.cancelled:
         click.echo(f"  cancelled: resume with `lab resume {status.name}`")
     if status.out_of_time:

@@ -28,6 +28,7 @@ An example::
     budget: {trials: 30, seconds: 600}
     max_retries: 2                  # retries after a worker crash
     max_failures: 5                 # start no new trials once five cells have failed
+    priority: 10                    # workers of several studies take those of higher priority first
     gpu_memory: 6GB                 # GPU memory that one trial needs; several trials then share a GPU
     needs: pretrain.yaml            # grid files, in the same folder, whose studies are swept first
     report: F. one factor at a time # which part of a report the study reproduces, and its figures
@@ -141,6 +142,8 @@ class GridFile(BaseModel):
     """Number of failed cells after which no new trials start; what runs then is trained to its end."""
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """Workers of several studies take those of higher priority first (default: what it has, at first 0)."""
     use: str | list[str] = []
     """Plug-ins to load first: modules of yours, or .py files, relative to this one. Short for `base.use`."""
     needs: str | list[str] = []
@@ -157,6 +160,7 @@ FILE_KEYS: Final = (
     "repeats",
     "max_retries",
     "max_failures",
+    "priority",
     "gpu_memory",
     *(f"budget.{name}" for name in Budget.model_fields),
 )
@@ -205,6 +209,7 @@ class Grid:
     budget: Budget = field(default_factory=Budget)
     max_retries: int = 2
     max_failures: int | None = None
+    priority: int | None = None
     gpu_memory: int | None = None  # bytes
     needs: tuple[str, ...] = ()
     report: str = ""

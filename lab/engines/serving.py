@@ -93,7 +93,9 @@ def serve(
     launcher = ProcessLauncher() if launcher is None else launcher
     sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
     tracker = _connect(stores, on_trouble)
-    policy = _UntilIdle(tracker, idle_exit, on_event, on_trouble, should_stop, elsewhere=elsewhere)
+    policy = _UntilIdle(
+        tracker, idle_exit, on_event, on_trouble, should_stop, elsewhere=elsewhere, rivals=studies
+    )
     policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
     with _delivering(stores, tracker, on_delivered), telling() as noted:
         policy.pass_on(_Said(launcher, noted, on_note))
@@ -132,8 +134,10 @@ class _UntilIdle:
         should_stop: Callable[[], bool],
         *,
         elsewhere: bool,
+        rivals: Sequence[str],
     ) -> None:
         self.stop_seconds = _STOP_SECONDS_ELSEWHERE if elsewhere else _STOP_SECONDS
+        self.rivals: Sequence[str] | None = rivals
         self.served = Served()
         self.should_stop = should_stop
         self._tracker = tracker

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -49,9 +49,11 @@ class Policy(Protocol):
 
     Attributes:
         stop_seconds: how long workers that were asked to stop may take; then they are killed.
+        rivals: see `WorkerSettings`.
     """
 
     stop_seconds: float
+    rivals: Sequence[str] | None
 
     def should_stop(self) -> bool:
         """Return whether workers are to stop, and the loop with them; asked twice a second."""
@@ -294,6 +296,7 @@ class Supervisor:
         if seat is None:
             return False
         settings = self._stores.for_worker(queue.name, alone=not seat.is_shared, only_alone=whole)
+        settings = replace(settings, rivals=self._policy.rivals)
         try:
             number = self._launcher.start(settings, seat)
         except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lab.config import Grid
@@ -199,6 +199,7 @@ class _UntilOver:
     asked_to_stop: Callable[[], bool]
     error: Exception | None = None
     stop_seconds: float = math.inf  # a second Ctrl-C ends the waiting
+    rivals: Sequence[str] | None = None
 
     def should_stop(self) -> bool:
         """Return whether the sweep was asked to stop, or has failed."""

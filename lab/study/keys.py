@@ -54,6 +54,7 @@ class StudyKey:
     NEEDS: Final = "needs"  # names of the studies that must be over first
     OBJECTIVES: Final = "objectives"
     PLANNED: Final = "planned"  # hashes of the cells that were planned last
+    PRIORITY: Final = "priority"
     RUN_ID: Final = "run_id"
     SEARCH: Final = "search"  # the grid file, if it is a search's
     SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
@@ -108,6 +109,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.NEEDS: (list,),
     StudyKey.OBJECTIVES: (list,),
     StudyKey.PLANNED: (list,),
+    StudyKey.PRIORITY: (int,),
     StudyKey.RUN_ID: (str,),
     StudyKey.SEARCH: (dict,),
     StudyKey.SEARCHED_IMAGES: (dict,),

@@ -73,6 +73,7 @@ class StudyRecord:
         max_failures: how many trials may fail before no more start; None for any number.
         failed: how many have failed, each retry of a cell for itself; counted only if `max_failures` limits them.
         forgiven: how many of these had failed when a user last submitted, resumed or retried the study.
+        priority: studies with a higher one are worked on first.
         cancelled: whether nothing of it may be claimed until it is resumed.
         code: the plug-ins of its trials, from `lab.plugins.records`.
         concluded: whether its leaderboard is made and its run has ended.
@@ -102,6 +103,7 @@ class StudyRecord:
     max_failures: int | None = None
     failed: int = 0
     forgiven: int = 0
+    priority: int = 0
     cancelled: bool = False
     code: tuple[Mapping[str, Any], ...] = ()
     concluded: bool = True  # earlier versions do not say; nothing is left to do
@@ -140,6 +142,7 @@ class StudyRecord:
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
             max_failures=found.get(StudyKey.MAX_FAILURES),
             forgiven=found.get(StudyKey.FORGIVEN, 0),
+            priority=found.get(StudyKey.PRIORITY, 0),
             cancelled=found.get(StudyKey.CANCELLED, False),
             code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),

@@ -46,6 +46,7 @@ class StudyStatus:
     failed: list[dict[str, Any]] = field(default_factory=list)
     best_value: float | None = None
     best_label: str = ""
+    priority: int = 0
     cancelled: bool = False
     out_of_time: bool = False
     too_many_failures: bool = False
@@ -116,6 +117,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         failed=[_failed(record) for record in by_state[State.FAILED]],
         best_value=best.best_value if best else None,
         best_label=best.label if best else "",
+        priority=study.priority,
         cancelled=study.cancelled,
         out_of_time=held_back == "out_of_time",
         too_many_failures=held_back == "too_many_failures",

@@ -23,6 +23,10 @@ _MARKS = sa.text(
     "SELECT s.study_id, s.study_name, a.key, a.value_json FROM studies s "
     "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key IN :keys"
 ).bindparams(sa.bindparam("keys", IDENTIFYING_KEYS, expanding=True))
+_PRIORITIES = sa.text(
+    "SELECT s.study_name, a.value_json FROM studies s JOIN study_user_attributes a ON a.study_id = s.study_id "
+    f"WHERE a.key = '{noted(StudyKey.PRIORITY)}'"
+)
 _FORMAT = 1  # of what lab notes in a study, for later versions
 _LEFT_EARLY = {StudyKey.OBJECTIVES}  # all that an earlier version may have set before it was killed
 
@@ -96,6 +100,7 @@ class Studies:
         names: of the only studies.
         should_stop: True ends the waiting for a database that is unreachable.
         on_broken: called with the name of a study that cannot be read, and the error.
+        storage: the database, if it is open already.
     """
 
     def __init__(
@@ -104,11 +109,11 @@ class Studies:
         names: Sequence[str] = (),
         should_stop: Callable[[], bool] = lambda: False,
         on_broken: Callable[[str, Exception], None] = lambda name, error: None,
+        storage: PatientStorage | None = None,
     ) -> None:
-        self._url = url
         self._names = names
         self._on_broken = on_broken
-        self._storage = open_storage(url, should_stop=should_stop)
+        self._storage = storage or open_storage(url, should_stop=should_stop)
         self._queues: dict[str, TrialQueue] = {}
 
     def queues(self) -> list[TrialQueue]:
@@ -116,8 +121,21 @@ class Studies:
         return [queue for name, queue in self._everything().items() if not self._names or name in self._names]
 
     def ready(self) -> list[TrialQueue]:
-        """Return the studies with trials that may start: not cancelled, and the studies that they need are done."""
-        return [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
+        """Return the studies with trials that may start, those of the highest priority first.
+
+        They are not cancelled, and the studies that they need are done.
+        """
+        found = [queue for queue in self.queues() if self._guarded(queue, self._is_ready)]
+        return sorted(found, key=TrialQueue.priority, reverse=True) if len(found) > 1 else found
+
+    def outrank(self, queue: TrialQueue) -> bool:
+        """Return whether any of them has a higher priority than `queue`, and trials that may start."""
+        own, higher = queue.priority(), set[str]()
+        for name, priority in queue.rows(_PRIORITIES):
+            with suppress(ValueError, TypeError):  # malformed
+                if int(json.loads(priority)) > own and (not self._names or name in self._names):
+                    higher.add(name)
+        return bool(higher) and any(ready.name in higher for ready in self.ready())
 
     def _is_ready(self, queue: TrialQueue) -> bool:
         if not queue.waits() or queue.is_cancelled():

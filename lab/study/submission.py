@@ -284,6 +284,8 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         StudyKey.GPU_MEMORY: grid.gpu_memory,
         StudyKey.NEEDS: [needed.name for needed in load_needs(grid)],
     }
+    if grid.priority is not None:  # otherwise it keeps what `lab priority` has said
+        facts[StudyKey.PRIORITY] = grid.priority
     for key, value in facts.items():
         queue.note(key, value)
     return run

@@ -178,6 +178,10 @@ class StudyView:
         """Whether the study was cancelled: no trial is claimed until it is resumed."""
         return self._noted(StudyKey.CANCELLED).cancelled
 
+    def priority(self) -> int:
+        """Return the study's priority; workers take the trials of those with a higher one first."""
+        return self._noted(StudyKey.PRIORITY).priority
+
     def is_stopped(self, trial_id: int) -> bool:
         """Whether a user has ended a trial's cell: see `TrialQueue.stop`."""
         return bool(self.rows(_STOPPED, trial=trial_id)[0][0])

@@ -26,6 +26,7 @@ from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
 from lab.study.record import TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
+from lab.study.studies import Studies
 from lab.tracking import Run, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome, resolve_device
@@ -55,6 +56,8 @@ class WorkerSettings:
         allow_code: whether the code that a study brings along may run here.
         known_code: digests of plug-ins that may in any case: those of whoever started the worker.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
+        rivals: the studies that it gives way to between two trials, once one of higher priority has trials that may
+            start; all of the database if empty. None if to no other.
         node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
             its trials.
     """
@@ -70,6 +73,7 @@ class WorkerSettings:
     allow_code: bool = True
     known_code: Sequence[str] = ()
     until: float | None = None
+    rivals: Sequence[str] | None = None
     node: str = ""
 
     def failed(self, error: LabError) -> WorkerFailed:
@@ -78,7 +82,7 @@ class WorkerSettings:
 
 
 def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
-    """Train the study's waiting trials until none may start any more, or `should_stop` returns True.
+    """Train the study's waiting trials until none may start, a rival goes first, or `should_stop` returns True.
 
     With `until`, a trial that will probably not end in time is left to another worker; but the first one is begun, so
     that trials that are longer than any worker's time get on as well.
@@ -110,8 +114,11 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
 def _claims(
     queue: TrialQueue, search: StudySearch, settings: WorkerSettings, should_stop: Callable[[], bool]
 ) -> Iterator[Claim]:
-    """Claim one trial after another, until none may start, or none fits into the time that is left."""
+    """Claim one trial after another, until none may start, none fits into the time left, or a rival goes first."""
     until = math.inf  # for the first
+    rivals = (
+        None if settings.rivals is None else Studies(settings.storage, settings.rivals, storage=queue.storage)
+    )
     while not should_stop() and not search.is_exhausted():
         try:
             claim = queue.claim(
@@ -125,6 +132,8 @@ def _claims(
         if claim is None:
             return
         yield claim
+        if rivals is not None and rivals.outrank(queue):
+            return  # whoever has started this worker starts another, on that study
         until = math.inf if settings.until is None else settings.until
 
 

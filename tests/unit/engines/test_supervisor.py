@@ -174,6 +174,7 @@ class Noted:
 
     queue: TrialQueue
     stop_seconds: float = math.inf
+    rivals: Sequence[str] | None = None
     enough: Callable[[list[Event]], bool] = lambda events: False
     events: list[Event] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
