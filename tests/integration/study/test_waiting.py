@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from lab.cli import main
 from lab.config import Grid
-from lab.study import TrialQueue, feasible_cells, open_storage, submit, waiting_trials
+from lab.study import TrialQueue, feasible_cells, open_storage, requeue_failed, submit, waiting_trials
 from lab.study.storage import PatientStorage
 from lab.tracking import MemoryTracker
 
@@ -80,6 +80,15 @@ def test_what_never_starts_is_not_counted(counts: Counts, make_grid: Callable[..
     for began, waiting in ((time.time(), 4), (time.time() - 61, 0), (None, 4)):
         queue.note("began", began)
         counts.check(waiting)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, "outcome", "failed")
+    queue.fail(claim.trial_id)
+    for most, waiting in ((2, 3), (1, 0), (None, 3)):
+        queue.note("max_failures", most)
+        counts.check(waiting)
+    assert requeue_failed(queue) == 1
+    queue.note("max_failures", 1)  # one is forgiven
     queue.note("search", {"a": 1, "b": [1, 2]})
     counts.check(4)
     queue.note("ended", {"b": [1, 2], "a": 1})

@@ -128,6 +128,22 @@ def test_a_trial_that_a_user_ends_is_pruned_after_its_epoch(
     assert (run.status, run.tags["lab.outcome"], "test_accuracy" in run.metrics) == ("KILLED", "pruned", True)
 
 
+def test_a_worker_gives_way_to_a_study_of_higher_priority_between_two_trials(
+    settings: WorkerSettings,
+) -> None:
+    tracker = connect(settings.tracking_uri, settings.artifact_dir)
+    more = GRID.replace("[0.01]", "[0.01, 0.02, 0.03]").replace("epochs: 3", "epochs: 1")
+    for text in (more, more.replace("name: s", "name: t\npriority: 1")):
+        grid = parse_grid(text, "s.yaml")
+        submit(grid, feasible_cells(grid), open_storage(settings.storage), tracker)
+    assert len(worked(replace(settings, rivals=()))) == 1  # the first is begun in any case
+    assert len(worked(replace(settings, rivals=["t"]))) == 1
+    assert (
+        len(worked(replace(settings, rivals=["s"]))) == 2
+    )  # the fixture's has three epochs, and is another cell
+    assert len(worked(replace(settings, study="t", rivals=()))) == 3
+
+
 def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSettings) -> None:
     queue_of(settings).note("monitor", 3)
     events: list[Event] = []
