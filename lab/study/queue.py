@@ -165,13 +165,21 @@ class TrialQueue(StudyView):
         """
         with suppress(UpdateFinishedTrialError):
             self.note_trial(trial_id, TrialKey.STOPPED, True)  # first: a worker may claim it at this moment
-            if self.storage.get_trial(trial_id).state is TrialState.WAITING and self._swap(trial_id):
-                self._end_stopped(trial_id)
+            record = TrialRecord(self.storage.get_trial(trial_id))
+            waits = record.trial.state is TrialState.WAITING
+            if waits and self._ends_at_once(record) and self._swap(trial_id):
+                self._end_stopped(trial_id, record)
                 return True
         return False
 
-    def _end_stopped(self, trial_id: int) -> None:
-        record = TrialRecord(self.storage.get_trial(trial_id))
+    def _ends_at_once(self, record: TrialRecord) -> bool:
+        """Return whether a trial that waits can be pruned without training.
+
+        Optuna's samplers fail on pruned trials with reports where there are several objectives: a worker completes it.
+        """
+        return record.last_value is None or len(self._study.directions) == 1
+
+    def _end_stopped(self, trial_id: int, record: TrialRecord) -> None:
         values = None if record.last_value is None else [record.last_value]
         self.note_trial(trial_id, TrialKey.OUTCOME, str(Outcome.PRUNED))
         self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, values)
@@ -206,7 +214,7 @@ class TrialQueue(StudyView):
             except StudyError as error:
                 unreadable.append(error)
                 continue
-            if record.is_stopped:  # its worker died before it could end it
+            if record.is_stopped and self._ends_at_once(record):  # its worker died before it could end it
                 self.stop(trial_id)
                 continue
             if (record.alone and not alone) or (only_alone and not record.alone):

@@ -307,7 +307,7 @@ class _Attempt:
         self.emit(TrialEnded(self.claim.number, self.claim.label, result.outcome, result.value))
 
     def _tell(self, searcher: Searcher, result: TrialResult) -> None:
-        pruned = result.outcome is Outcome.PRUNED
+        pruned = result.outcome is Outcome.PRUNED and not searcher.has_several_objectives
         values = searcher.finish(self.claim.trial_id, result, pruned=pruned)
         if pruned:
             self.queue.prune(self.claim.trial_id, values[0])

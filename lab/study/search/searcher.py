@@ -126,6 +126,11 @@ class Searcher:
         self._storage = optuna.storages.get_storage(queue.storage)  # Optuna's cache of finished trials
         self._in_vain = 0  # suggestions in a row that may not be trained
 
+    @property
+    def has_several_objectives(self) -> bool:
+        """Whether there are; then Optuna has no pruned trials, and one that a user has ended is complete."""
+        return len(self._search.objectives) > 1
+
     def is_exhausted(self) -> bool:
         """Return whether no new trials start; if so, note it in the study."""
         return note_if_exhausted(self._grid, self._queue)
