@@ -24,8 +24,8 @@ _MARKS = sa.text(
     "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key IN :keys"
 ).bindparams(sa.bindparam("keys", IDENTIFYING_KEYS, expanding=True))
 _PRIORITIES = sa.text(
-    "SELECT s.study_name, a.value_json FROM studies s JOIN study_user_attributes a ON a.study_id = s.study_id "
-    f"WHERE a.key = '{noted(StudyKey.PRIORITY)}'"
+    "SELECT s.study_name, COALESCE(a.value_json, '0') FROM studies s LEFT JOIN study_user_attributes a "
+    f"ON a.study_id = s.study_id AND a.key = '{noted(StudyKey.PRIORITY)}'"
 )
 _FORMAT = 1  # of what lab notes in a study, for later versions
 _LEFT_EARLY = {StudyKey.OBJECTIVES}  # all that an earlier version may have set before it was killed
