@@ -6,6 +6,9 @@ from .control import retry as retry
 from .detaching import Detached as Detached
 from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
+from .costs import CellCost as CellCost
+from .costs import Estimate as Estimate
+from .costs import estimate as estimate
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects
 from .leaderboards import study_board as study_board

@@ -15,6 +15,7 @@ from .events import event_values as event_values
 from .faults import DatabaseError as DatabaseError
 from .faults import is_denied as is_denied
 from .faults import reason as reason
+from .forecast import Forecast as Forecast
 from .health import StorageProbe as StorageProbe
 from .keys import StudyKey as StudyKey
 from .keys import TrialKey as TrialKey
