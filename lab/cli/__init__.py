@@ -11,14 +11,18 @@ import click
 from lab import logs
 from lab.cli.best import best
 from lab.cli.check import check
+from lab.cli.compare import compare
 from lab.cli.completion import completion
 from lab.cli.control import cancel, resume, retry
+from lab.cli.diff import diff
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
 from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
+from lab.cli.importance import importance
+from lab.cli.list import list_studies
 from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.register import register
@@ -42,7 +46,21 @@ __all__ = ["main"]
 
 _GROUPS = {
     "Train": (train, find_lr, sweep, submit, worker),
-    "Plan and look": (check, plan, watch, ui, status, best, effects, errors, results),
+    "Plan and look": (
+        check,
+        plan,
+        watch,
+        ui,
+        list_studies,
+        status,
+        best,
+        effects,
+        importance,
+        compare,
+        diff,
+        errors,
+        results,
+    ),
     "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
@@ -115,8 +133,12 @@ def main() -> None:
     Check progress, and see what won:
       lab status quickstart
       lab best quickstart
-    Look closer: the effect of each value, the errors of a model, a comparison with published figures:
+    Look closer: the effect of each value, which settings mattered, whether one study is better than another, what
+    differs between two runs, the errors of a model, a comparison with published figures:
       lab effects quickstart
+      lab importance quickstart
+      lab compare quickstart another
+      lab diff RUN_ID RUN_ID
       lab errors RUN_ID
       lab results grids/quickstart.yaml
     Put the best model to use: under a name, on pictures, in other programs:

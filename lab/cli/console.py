@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
 from lab.letters import in_ascii
 
-__all__ = ["terminal"]
+__all__ = ["plain_json", "terminal"]
 
 _FILE_WIDTH = 200  # columns, where there is no terminal
 
@@ -24,6 +25,11 @@ def terminal() -> Console:
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
     return _Console(markup=False, emoji=False, width=_FILE_WIDTH)
+
+
+def plain_json(values: Any) -> str:
+    """Return plain values as JSON, in which NaN and infinities are null."""
+    return to_json(values, indent=2, inf_nan_mode="null").decode()
 
 
 class _Console(Console):

@@ -33,8 +33,8 @@ def effects(
     It covers the trials of the grid file that was last swept or submitted, including its --set values. In a search,
     values from a range are grouped into parts of that range with about equally many trials.
 
-    ± is half the width of the 95 % confidence interval of the mean. Trials without a value do not count, nor do
-    diverged ones unless all trials with that value diverged.
+    The interval is the 95 % confidence interval of the mean; of two trials, the two values are shown instead. Trials
+    without a value do not count, nor do diverged ones unless all trials with that value diverged.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.study_effects(name, stores, metric, of="all" if everything else "newest")

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lab import engines
+from lab import engines, report
 from lab.cli.console import terminal
 from lab.cli.messages import browse
 from lab.cli.options import store_options, stores_from
@@ -46,12 +46,15 @@ def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage
 
     RUN is a run id or the start of one, models:/NAME/VERSION, or best:STUDY.
 
-    Confusion matrices, errors by class and the most confused images are logged to the run, as after training.
+    Confusion matrices, errors by class, the most confused images and the predictions are logged to the run, as after
+    training. The interval of the accuracy is Wilson's: how sure it is given so few test images.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.analyse_stored_run(run, stores, download=download)
     analysis = found.analysis
-    scores = f"accuracy {analysis.accuracy:.2%}, macro F1 {analysis.macro_f1:.4f}"
+    low, high = report.accuracy_interval(analysis.correct, len(analysis.labels))
+    scores = f"accuracy {analysis.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    scores += f", macro F1 {analysis.macro_f1:.4f}"
     scores += "".join(f", {name} {value:.4f}" for name, value in analysis.chosen.items())
     click.echo(f"{counted(len(analysis.labels), 'test image')}: {scores}")
     terminal().print(_classes(found, top))

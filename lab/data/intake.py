@@ -54,6 +54,11 @@ class Intake:
     background: str = "white"
     white: Mapping[Kind, float] = field(default_factory=dict)
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the model's images have as many channels as pictures in files have: one or three."""
+        return self.shape[0] in (1, 3)
+
     @classmethod
     def of(cls, config: TrialConfig, dataset: Dataset) -> Self:
         """Return the intake of a model that is trained with `config` on `dataset`."""
@@ -85,6 +90,8 @@ class Intake:
     def read(self, name: str, content: bytes) -> NDArray[np.uint8]:
         """Return a picture as the model was trained on such ones, [H, W, C], except for its scale.
 
+        Only for a model that `takes_pictures`.
+
         Args:
             name: what errors call it.
             content: the bytes of its file.
@@ -105,15 +112,6 @@ class Intake:
             white=self.white,
         )
         return pixels if channels == 3 else np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-
-    def check(self) -> None:
-        """Check that the model takes pictures as files have them.
-
-        Raises:
-            DataError: its images have other than one or three channels.
-        """
-        if self.shape[0] not in (1, 3):
-            raise DataError(f"the model takes images of {self.shape[0]} channels, but a picture has 1 or 3")
 
     def scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and deviation, float32 [C], as `normalise` takes them."""

@@ -13,18 +13,28 @@ from lab.config import Grid
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
-from lab.report import GridResults, effects, grid_results, leaderboard, results_document
+from lab.report import (
+    GridResults,
+    StudyImportance,
+    effects,
+    grid_results,
+    importance,
+    leaderboard,
+    results_document,
+)
 from lab.study import State, database_exists, find_queue, run_ids, unknown_study
 from lab.tracking import Tracker, connect
 from lab.tracking.tags import Tag
 
 __all__ = [
+    "ImportantSettings",
     "StudyBoard",
     "StudyEffects",
     "read_leaderboard",
     "study_board",
     "study_effects",
     "study_experiment",
+    "study_importance",
     "write_results",
 ]
 
@@ -92,6 +102,30 @@ def study_effects(
     trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
     monitored = trials.attrs["monitor"] if metric == "best_value" else metric
     return StudyEffects(effects(trials, trials.attrs["varied"]), trials, monitored)
+
+
+@dataclass(frozen=True)
+class ImportantSettings:
+    """The importance of a study's settings (see `lab.report.importance`), and the trials it is of."""
+
+    importance: StudyImportance
+    trials: pd.DataFrame
+
+
+def study_importance(
+    study: str,
+    stores: Stores,
+    metric: str = "best_value",
+    *,
+    of: Literal["newest", "all"] = "newest",
+) -> ImportantSettings:
+    """Return how important each dimension of `study` was; the arguments are those of `study_board`.
+
+    Raises:
+        StudyError: as `study_board`, or there are too few cells to compare.
+    """
+    trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
+    return ImportantSettings(importance(trials, trials.attrs["varied"]), trials)
 
 
 def study_experiment(study: str, stores: Stores) -> str:

@@ -16,7 +16,7 @@ from lab.trained import Prediction, TrainedModel, export, find_pictures, load_tr
 
 __all__ = ["RegisteredModel", "export_stored", "predict_stored", "register_stored"]
 
-MODEL_CARD = "model_card.md"
+_CARD = "model_card.md"
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ def register_stored(
         raise TrackingError(f"Run {run_id} is not of the study {study}, but of {theirs or 'no study'}")
     card = model_card(tracker, run_id, name, aliases)
     version = tracker.register(run_id, name, aliases=aliases, description=card.body)
-    tracker.attach(run_id).log_text(card.text, MODEL_CARD)
+    tracker.attach(run_id).log_text(card.text, _CARD)
     return RegisteredModel(version, run_id, tracker.experiment_of(run_id))

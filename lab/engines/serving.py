@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.study import Event, Studies, TrialEnded, TrialQueue, TrialStarted, WorkerDied, WorkerFailed, reason
 from lab.tracking import Tracker, UnavailableError, prepare
 from lab.training import Outcome
+from lab.wording import counted
 
 __all__ = ["Served", "serve"]
 
@@ -170,7 +171,14 @@ class _UntilIdle:
     def settle(self, queue: TrialQueue) -> None:
         """Conclude a study that is over."""
         result = conclude_if_over(queue, self._tracker)
-        if result is not None and result.trouble and not result.waits:
+        if result is None:
+            return
+        if result.ending == "too_many_failures":
+            failed = counted(result.failed, "cell has failed", "cells have failed")
+            self._on_trouble(
+                f"{queue.name}: {failed}, so no more start (max_failures): lab resume {queue.name}"
+            )
+        if result.trouble and not result.waits:
             self._on_trouble(f"{queue.name}: it is over, without a leaderboard: {result.trouble}")
 
     def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:

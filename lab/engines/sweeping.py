@@ -183,7 +183,7 @@ class _Sweeper:
             return "stopped"
         if queue.is_cancelled():
             return "cancelled"
-        return "out_of_time" if queue.is_out_of_time() else "done"
+        return queue.held_back() or "done"
 
 
 @dataclass

@@ -15,6 +15,7 @@ import pandas as pd
 from lab import pictures
 from lab.data import Split, images_at
 from lab.tracking import Run
+from lab.tracking.predictions import log_predictions
 from lab.training import ErrorAnalysis
 from lab.training.analysis import ConfusedPair
 
@@ -38,6 +39,7 @@ def log_error_analysis(run: Run, analysis: ErrorAnalysis, test: Split) -> None:
     if pairs:
         shown = _examples(pairs, test)
         pictures.log_figure(run, "most_confused.png", lambda: pictures.most_confused(pairs, shown, classes))
+    log_predictions(run, _predictions(analysis, classes))
     scores = _scores(analysis, classes)
     run.log_table(scores, "per_class.json")
     run.log_text(scores.to_csv(index=False, lineterminator="\n"), "errors/per_class.csv")
@@ -71,6 +73,25 @@ def _scores(analysis: ErrorAnalysis, classes: Sequence[str]) -> pd.DataFrame:
 
 def _confusion(analysis: ErrorAnalysis, classes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(analysis.confusion, index=pd.Index(classes, name="true"), columns=list(classes))
+
+
+def _predictions(analysis: ErrorAnalysis, classes: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each image of the test split; the class names by label are in `attrs`."""
+    label = np.min_scalar_type(len(classes))
+    columns = {
+        "index": np.arange(len(analysis.labels), dtype=np.int32),
+        "label": analysis.labels.astype(label),
+        "predicted": analysis.predictions.astype(label),
+    }
+    of, places = analysis.likeliest, range(analysis.probabilities.shape[1])
+    if of is None:
+        columns |= {f"p_{place}": analysis.probabilities[:, place] for place in places}
+    else:
+        columns |= {f"top_{place + 1}": of[:, place].astype(label) for place in places}
+        columns |= {f"p_top_{place + 1}": analysis.probabilities[:, place] for place in places}
+    frame = pd.DataFrame(columns)
+    frame.attrs["classes"] = list(classes)
+    return frame
 
 
 def _records(pairs: Sequence[ConfusedPair], classes: Sequence[str]) -> list[dict[str, Any]]:

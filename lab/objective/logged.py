@@ -77,7 +77,8 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
     log_error_analysis(run, result.errors, test)
     intake = Intake.of(result.config, trainer.dataset)
     run.log_text(intake.to_json(), INTAKE)  # read without the model, too
-    run.log_model(result.model, images_at(test, range(min(2, len(test)))).float() / 255, intake)
+    example = images_at(test, range(min(2, len(test)))).float() / 255
+    run.log_model(result.model, example, intake if intake.takes_pictures else None)
 
 
 def _data_text(dataset: Dataset) -> str:

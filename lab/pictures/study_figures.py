@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +27,7 @@ _LETTER, _LINE = 5.5, 11  # approximate width of a letter and height of a line, 
 
 
 def effects_figure(table: pd.DataFrame, *, metric: str = "best_value") -> Figure:
-    """Return the marginal means with their 95 % intervals, in one panel for each dimension.
+    """Return the marginal means with their 95 % intervals (of two trials the values), a panel for each dimension.
 
     Args:
         table: from `report.effects`; a dimension with many values is limited to the best of them.
@@ -82,7 +83,8 @@ def time_figure(frame: pd.DataFrame) -> Figure:
     """Return test accuracy against training time.
 
     Args:
-        frame: from `report.leaderboard`; cells with repeats are drawn as means with their 95 % intervals.
+        frame: from `report.leaderboard`; cells with repeats are drawn as means with their 95 % intervals, of two
+            repeats with the two values.
     """
     figure = new_figure(7.2, 4.6)
     shown = frame[_finite(frame["test_accuracy"]) & _finite(frame["seconds"])]
@@ -121,7 +123,9 @@ def values_figure(dimension: str, accuracy: pd.DataFrame, seconds: pd.DataFrame)
 def _value_panel(axes: Axes, table: pd.DataFrame) -> bool:
     """Draw the mean of each value; return whether the names of the values are slanted."""
     places, labels = range(len(table)), _labels(table["value"])
-    axes.errorbar(places, table["mean"], yerr=table["ci95"], fmt="o-", color=BLUE, capsize=3, linewidth=1)
+    axes.errorbar(places, table["mean"], yerr=_reach(table), fmt="o-", color=BLUE, capsize=3, linewidth=1)
+    for values in _pairs(table):
+        axes.plot(places, values, ".", color=BLUE, alpha=0.5)
     slanted = sum(map(len, labels)) > 40
     axes.set_xticks(places, labels, rotation=45 if slanted else 0, ha="right" if slanted else "center")
     return slanted
@@ -130,7 +134,9 @@ def _value_panel(axes: Axes, table: pd.DataFrame) -> bool:
 def _effect_panel(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     table = _in_order(table)
     places = np.arange(len(table))[::-1]
-    axes.errorbar(table["mean"], places, xerr=table["ci95"], fmt="o", color=BLUE, capsize=3, label="mean")
+    axes.errorbar(table["mean"], places, xerr=_reach(table), fmt="o", color=BLUE, capsize=3, label="mean")
+    for values in _pairs(table):
+        axes.plot(values, places, ".", color=BLUE, alpha=0.5)
     axes.plot(table["best"], places, "|", color=ORANGE, markersize=9, label="best")
     axes.set_yticks(places, _labels(table["value"]))
     axes.set_ylim(-0.6, len(table) - 0.4)
@@ -147,13 +153,25 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(axes: Axes, x: str, frame: pd.DataFrame) -> None:
-    values, errors = frame["test_accuracy"], frame.get("test_ci95")
-    if errors is not None:
-        axes.errorbar(frame[x], values, yerr=errors, fmt="none", ecolor=BLUE, alpha=0.35, capsize=2)
+    values = frame["test_accuracy"]
+    if "test_ci95_low" in frame:
+        reach = _reach(frame, "test_accuracy", "test_")
+        axes.errorbar(frame[x], values, yerr=reach, fmt="none", ecolor=BLUE, alpha=0.35, capsize=2)
+        for pair in _pairs(frame, "test_"):
+            axes.plot(frame[x], pair, ".", color=BLUE, alpha=0.5)
     axes.plot(frame[x], values, "o", color=BLUE, markersize=5)
-    low, high = axes.get_ylim()  # the interval of two repeats may exceed 0 and 1
-    axes.set_ylim(max(low, -0.02), min(high, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _reach(table: pd.DataFrame, mean: str = "mean", prefix: str = "") -> npt.NDArray[np.float64]:
+    """Return how far the 95 % intervals reach below and above the means, [2, N]; NaN where there is none."""
+    low, high = table[f"{prefix}ci95_low"], table[f"{prefix}ci95_high"]
+    return np.stack([table[mean] - low, high - table[mean]]).astype("float64")
+
+
+def _pairs(table: pd.DataFrame, prefix: str = "") -> list[pd.Series[float]]:
+    """Return the two values of each mean of two, which has no interval; NaN for other means."""
+    return [table[f"{prefix}{name}"].where(table["n"] == 2) for name in ("worst", "best")]
 
 
 def _name_points(axes: Axes, x: str, frame: pd.DataFrame) -> None:

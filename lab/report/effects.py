@@ -10,10 +10,10 @@ import pandas as pd
 from lab.report.repeats import compared, is_averaged
 from lab.report.statistics import summaries
 
-__all__ = ["effects"]
+__all__ = ["effects", "grouped"]
 
 _PARTS = 4  # that a range is divided into
-_COLUMNS = ("dimension", "value", "mean", "ci95", "n", "left_out", "best")
+_COLUMNS = ("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst")
 
 
 def effects(
@@ -35,8 +35,8 @@ def effects(
 
     Returns:
         Columns dimension, value (text, `0.001 to 0.02` for a part of a range; NA for trials without the dimension),
-        mean, ci95 (half of the 95 % interval; NA as in `summaries`), n, left_out (the number of trials without a value
-        and of those that diverged, unless all did) and best.
+        mean, ci95_low and ci95_high (the ends of its 95 % interval, as in `summaries`), n, left_out (the number of
+        trials without a value and of those that diverged, unless all did), best and worst.
     """
     metric = metric or frame.attrs.get("metric", "best_value")
     descending = frame.attrs.get("descending", True) if descending is None else descending
@@ -48,9 +48,7 @@ def effects(
 
 
 def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) -> pd.DataFrame:
-    values = frame[dimension]
-    if dimension in frame.attrs.get("ranges", ()):
-        values = _parts(values)
+    values = grouped(frame, dimension)
     groups = values.groupby(values, dropna=False, sort=False).ngroup()
     of = frame.attrs.get("monitor", "") if metric == "best_value" else metric
     trusted = frame[metric].astype("float64").where(is_averaged(frame, groups))
@@ -59,6 +57,12 @@ def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) 
     table["dimension"] = dimension
     table["value"] = values.groupby(groups).first()
     return table.sort_values("mean", ascending=not descending, kind="stable")[list(_COLUMNS)]
+
+
+def grouped(frame: pd.DataFrame, dimension: str) -> pd.Series[Any]:
+    """Return the values of a dimension to compare: as they are, or the part of its range that each is in."""
+    values = frame[dimension]
+    return _parts(values) if dimension in frame.attrs.get("ranges", ()) else values
 
 
 def _parts(values: pd.Series[str]) -> pd.Series[Any]:

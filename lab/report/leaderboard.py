@@ -5,14 +5,14 @@ test_NAME for each of the trials' `metrics`, best_epoch, epochs, params, seconds
 (whether it is on the Pareto front of test accuracy and size), outcome and run_id. Missing values are NA.
 
 For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats (other seeds,
-other folds), without those that diverged unless all did; best_epoch and epochs are medians. ci95 (half of the mean's
-95 % interval, NA for one repeat), n (the number of repeats averaged) and best follow best_value, test_ci95 follows
-test_accuracy, and run_id is that of the best repeat.
+other folds), without those that diverged unless all did; best_epoch and epochs are medians. ci95_low and ci95_high (the
+ends of the mean's 95 % interval, NA for fewer than three repeats), n (the number of repeats averaged), best and worst
+follow best_value, the same with `test_` follow test_accuracy, and run_id is that of the best repeat.
 
 `attrs` of a leaderboard has monitor (the metric that best_value is a value of), metric (ranked by), descending (whether
 its highest value is the best), maximized (the study's direction), varied (the parameters that differ), ranges (those
-that a sampler chooses from a range), left_out (the number of trials that are not from the newest file), other (the
-settings of these, in words) and orphans (the number of runs that no trial names).
+from which a sampler chooses, by name, as plain values), left_out (the number of trials that are not from the newest
+file), other (the settings of these, in words) and orphans (the number of runs that no trial names).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _board(
         "descending": _rises(metric, maximized),
         "maximized": maximized,
         "varied": [*varied, *extra],
-        "ranges": [] if newest is None else newest.ranges,
+        "ranges": {} if newest is None else newest.ranges,
         "left_out": len(runs) - len(shown),
         "other": in_words(others) if len(others) < _MOST_OTHERS else "",
     }

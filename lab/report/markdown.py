@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from lab.config import Grid
 from lab.report.durations import duration
 from lab.report.facts import facts
+from lab.report.render import spread
 from lab.report.repeats import compared
 from lab.report.results import Comparison, GridResults
 from lab.report.trials import chosen_metrics, ranked
@@ -21,8 +21,8 @@ __all__ = ["results_document"]
 _HEAD = """# Results
 
 The grids' results compared with the reported figures. This file is generated from the tracked runs: do not edit it, but
-write comments on a study to `results/NAME.md` next to it. `±` is half of the 95 % interval of the mean over `n`
-repeats."""
+write comments on a study to `results/NAME.md` next to it. In brackets is the 95 % interval of the mean over `n` repeats
+(Student's t, on a scale on which it stays possible) or, where there are only two, the two values."""
 _MISSING = "–"
 
 
@@ -93,7 +93,7 @@ def _comparison(row: Comparison) -> tuple[str, ...]:
 def _best(cells: pd.DataFrame, target: float) -> tuple[str, ...]:
     """Return ours, difference, n and epochs for the best cell, which is named if there are others."""
     best = cells.iloc[0]
-    ours = _percent(best["test_accuracy"], best["test_ci95"])
+    ours = _accuracy(best)
     ours += f" ({best['name']})" if len(cells) > 1 else ""
     return ours, _points(best["test_accuracy"] - target), str(best["n"]), _epochs(best)
 
@@ -145,7 +145,7 @@ def _cell(
     return (
         str(row["rank"]),
         *(_MISSING if pd.isna(row[name]) else str(row[name]) for name in varied),
-        _percent(row["test_accuracy"], row["test_ci95"]),
+        _accuracy(row),
         *(_MISSING if pd.isna(row[name]) else f"{row[name]:.4f}" for name in chosen),
         *((str(row["n"]),) if repeated else ()),
         _MISSING if pd.isna(row["best_epoch"]) else str(row["best_epoch"]),
@@ -161,11 +161,13 @@ def _epochs(row: pd.Series[Any]) -> str:
     return f"{row['epochs']}" + ("" if pd.isna(row["best_epoch"]) else f" (best {row['best_epoch']})")
 
 
-def _percent(value: float, half_width: float = math.nan) -> str:
-    if pd.isna(value):
-        return _MISSING
-    interval = "" if pd.isna(half_width) else f" ± {half_width * 100:.2f}"
-    return f"{value * 100:.2f}{interval} %"
+def _accuracy(row: pd.Series[Any]) -> str:
+    interval = spread("test_accuracy", row, "test_").replace("%", " %")
+    return _percent(row["test_accuracy"]) + (f" ({interval})" if interval else "")
+
+
+def _percent(value: float) -> str:
+    return _MISSING if pd.isna(value) else f"{value * 100:.2f} %"
 
 
 def _points(difference: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from lab.config import in_percent
 from lab.report.durations import duration
 
-__all__ = ["formatted", "render", "render_effects"]
+__all__ = ["formatted", "render", "render_effects", "spread"]
 
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{5,}(e[+-]\d+)?")
 _STYLES = {
@@ -36,8 +36,8 @@ _HEADINGS = {
     "best_epoch": "epoch",
     "epochs": "of",
     "seconds": "time",
-    "ci95": "±",
-    "test_ci95": "±",
+    "ci95_low": "95 % interval",
+    "test_ci95_low": "95 % interval",
     "accuracy_per_million_params": "test/M",
     "pareto": "front",
 }
@@ -45,9 +45,11 @@ _HEADINGS = {
 _CELL_HEADINGS = {"best_value": "mean", "best": "best"}
 # columns to leave out if the terminal is narrow, the least important first
 _SPARE = (
-    *("accuracy_per_million_params", "pareto", "epochs", "test_ci95", "best", "seconds", "best_epoch"),
-    *("outcome", "params", "ci95", "n"),
+    *("accuracy_per_million_params", "pareto", "epochs", "test_ci95_low", "best", "seconds", "best_epoch"),
+    *("outcome", "params", "ci95_low", "n"),
 )
+# shown with the lower end of the interval
+_OF_INTERVALS = frozenset({"ci95_high", "worst", "test_ci95_high", "test_best", "test_worst"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class _Leaderboard:
             padding=(0, 1, 0, 0),
             header_style="bold",
         )
-        headings = _HEADINGS | (_CELL_HEADINGS if "ci95" in self.frame else {})
+        headings = _HEADINGS | (_CELL_HEADINGS if "ci95_low" in self.frame else {})
         headings |= {
             name: name for name in _varied(list(map(str, self.frame.columns)))
         }  # `epochs` may be varied
@@ -82,9 +84,16 @@ class _Leaderboard:
             heading = Text(headings.get(name, name))
             table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
         for _, row in self.frame.iterrows():
-            cells = (_cell(name, row[name], self.monitor) for name in columns)
+            cells = (self._cell(name, row) for name in columns)
             table.add_row(*cells, style="bold" if row["rank"] == 1 else None)
         return table
+
+    def _cell(self, name: str, row: pd.Series[Any]) -> Text:
+        if name == "ci95_low":
+            return Text(spread(self.monitor, row) or "–")
+        if name == "test_ci95_low":
+            return Text(spread("test_accuracy", row, "test_") or "–")
+        return _cell(name, row[name], self.monitor)
 
 
 def render(frame: pd.DataFrame, *, title: str | None = None, monitor: str | None = None) -> RenderableType:
@@ -105,16 +114,17 @@ def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold"
     )
-    for heading in ("dimension", "value", "mean", "±", "best", "n", "left out"):
+    for heading in ("dimension", "value", "mean", "95 % interval", "best", "n", "left out"):
         table.add_column(heading, justify="left" if heading in ("dimension", "value") else "right")
     above = None
     for row in frame.to_dict("records"):
         if above not in (None, row["dimension"]):
             table.add_section()
         name = "" if above == row["dimension"] else row["dimension"]
-        numbers = (_cell(metric, row[column], metric) for column in ("mean", "ci95", "best"))
+        mean, best = (_cell(metric, row[column], metric) for column in ("mean", "best"))
         counts = (Text(str(row["n"])), Text(str(row["left_out"] or "")))
-        table.add_row(Text(name), _cell("value", row["value"], metric), *numbers, *counts)
+        value, interval = _cell("value", row["value"], metric), Text(spread(metric, row) or "–")
+        table.add_row(Text(name), value, mean, interval, best, *counts)
         above = row["dimension"]
     return table
 
@@ -122,12 +132,13 @@ def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None
 def _layouts(columns: list[str], ranked_by: str) -> Iterator[list[str]]:
     """Yield the columns to show, from the widest table to the narrowest."""
     varied = _varied(columns)
-    chosen = [name for name in columns if name.startswith("test_") and name not in (*_HEADINGS, ranked_by)]
+    known = (*_HEADINGS, *_OF_INTERVALS, ranked_by)
+    chosen = [name for name in columns if name.startswith("test_") and name not in known]
     spare = [name for name in (*_SPARE, *chosen) if name in columns and name not in varied]
     # the varied parameters tell the same as the name, each in a column of its own
     for hidden in (["name"], varied) if varied else ([],):
         for dropped in range(len(spare) + 1):
-            out = {"run_id", *hidden, *spare[:dropped]}
+            out = {"run_id", *(_OF_INTERVALS - {*varied}), *hidden, *spare[:dropped]}
             yield [name for name in columns if name not in out]
 
 
@@ -143,8 +154,27 @@ def _cell(name: str, value: Any, monitor: str) -> Text:
         return Text(str(value), style=_STYLES.get(value, ""))
     if name == "pareto":
         return Text("*" if value else "")
-    meaning = {"best_value": monitor, "best": monitor, "ci95": monitor, "test_ci95": "test_accuracy"}
-    return Text(formatted(meaning.get(name, name), value))
+    return Text(formatted(monitor if name in ("best_value", "best") else name, value))
+
+
+def spread(metric: str, row: Mapping[Any, Any] | pd.Series[Any], prefix: str = "") -> str:
+    """Return how far the values behind a mean are apart: `96.80% to 97.71%`, of two values `n=2: 96.90%, 97.80%`.
+
+    Args:
+        metric: that the mean is of.
+        row: has the columns of `lab.report.statistics.SPREAD`.
+        prefix: of these columns, except n.
+
+    Returns:
+        The 95 % interval of the mean; empty if there is one value or none.
+    """
+    if row["n"] == 2:
+        values = sorted((row[f"{prefix}worst"], row[f"{prefix}best"]))
+        return (
+            "" if pd.isna(values).any() else f"n=2: {', '.join(formatted(metric, value) for value in values)}"
+        )
+    low, high = row[f"{prefix}ci95_low"], row[f"{prefix}ci95_high"]
+    return "" if pd.isna(low) else f"{formatted(metric, low)} to {formatted(metric, high)}"
 
 
 def formatted(name: str, value: Any) -> str:

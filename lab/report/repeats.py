@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from lab.report.statistics import summaries
+from lab.report.statistics import SPREAD, summaries
 from lab.report.trials import COUNTS, MEANS
 
 __all__ = ["averaged_over", "by_cell", "compared", "has_repeats", "is_averaged", "outcome_counts"]
@@ -49,7 +49,7 @@ def by_cell(
     Args:
         trials: a row for each run, ranked: the first of a cell is its best.
         varied: the parameters that the study varies.
-        of: the metric that ci95, n and best are of.
+        of: the metric that n and the columns of its spread are of.
         descending: whether the highest value is the best.
         monitor: the metric that best_value is a value of.
 
@@ -92,9 +92,9 @@ def _in_columns(
         "name": first["name"].map(_without_repeat),
         **{name: first[name] for name in dimensions},
         "best_value": means["best_value"]["mean"],
-        **{name: means[of][name] for name in ("ci95", "n", "best") if name not in dimensions},
+        **{name: means[of][name] for name in SPREAD if name not in dimensions},
         "test_accuracy": means["test_accuracy"]["mean"],
-        "test_ci95": means["test_accuracy"]["ci95"],
+        **{f"test_{name}": means["test_accuracy"][name] for name in SPREAD if name != "n"},
         **{name: found["mean"] for name, found in means.items() if name not in usual},
         **{name: found for name, found in medians.items() if name not in dimensions},
         "seconds": means["seconds"]["mean"],

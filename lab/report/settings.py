@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ class NewestFile:
     _expected: dict[tuple[str | None, ...], dict[str, str] | None] = field(default_factory=dict, repr=False)
 
     @property
-    def ranges(self) -> list[str]:
-        """The dimensions that a sampler chooses from a range."""
-        return [] if self.grid is None else [dim.name for dim in self.grid.space.dimensions if dim.range]
+    def ranges(self) -> dict[str, dict[str, Any]]:
+        """The ranges from which a sampler chooses, as plain values, by the name of their dimension."""
+        dimensions = () if self.grid is None else self.grid.space.dimensions
+        return {dim.name: asdict(dim.range) for dim in dimensions if dim.range is not None}
 
     def names(self, runs: pd.DataFrame) -> pd.Series[bool]:
         """Return which of `runs` belong to the file; all of them if that is unknown."""

@@ -1,34 +1,66 @@
-"""Means of repeats with their confidence intervals, and the Pareto front of accuracy and size."""
+"""Means of repeats with intervals that their metric can have, and the Pareto front of accuracy and size."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from lab.config import bounds
 
-__all__ = ["accuracy_interval", "half_width", "pareto_front", "summaries"]
+__all__ = ["FEWEST", "SPREAD", "accuracy_interval", "mean_interval", "pareto_front", "summaries"]
+
+#: The fewest values of which an interval is given. Two have one degree of freedom: the interval of their mean is
+#: twelve times as wide as they are apart, which says nothing; the two values themselves say more.
+FEWEST: Final = 3
+#: The columns of `summaries` that say how far the values of a group are apart.
+SPREAD: Final = ("ci95_low", "ci95_high", "n", "best", "worst")
 
 _LEVEL = 0.95
 
 Floats = npt.NDArray[np.float64]
 
 
-def half_width(std: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
-    """Return half of the 95 % confidence interval of a mean: Student's t with n - 1 degrees of freedom.
+def mean_interval(
+    mean: npt.ArrayLike,
+    std: npt.ArrayLike,
+    n: npt.ArrayLike,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % confidence interval of means, by Student's t with n - 1 degrees of freedom.
+
+    The interval is computed on a scale without ends, with the standard error by the delta method, so that it never
+    leaves what the metric can be: on the logit scale between two bounds, as SAS and R's `svyciprop` do (Korn and
+    Graubard 1998, Survey Methodology 24, 193), and on the log scale above one.
 
     Args:
-        std: standard deviation of the values (with n - 1 in its denominator).
-        n: the number of values; fewer than two give NaN, because they have no spread.
+        mean: of the values.
+        std: their standard deviation (with n - 1 in its denominator).
+        n: the number of values; fewer than `FEWEST` give NaN.
+        within: the lowest and the highest value that the metric can have.
     """
-    values, counts = np.asarray(std, dtype=float), np.asarray(n, dtype=float)
-    degrees = np.where(counts > 1, counts - 1, np.nan)
-    quantile = stdtrit(degrees, (1 + _LEVEL) / 2)  # as scipy.stats.t.ppf, which takes 0.5 s to import
-    return np.asarray(quantile * values / np.sqrt(np.maximum(counts, 1)), dtype=float)
+    middle, spread, counts = (np.asarray(values, dtype=float) for values in (mean, std, n))
+    counts = np.where(counts >= FEWEST, counts, np.nan)
+    # as scipy.stats.t.ppf, which takes 0.5 s to import
+    half = np.asarray(stdtrit(counts - 1, (1 + _LEVEL) / 2) * spread / np.sqrt(counts))
+    lowest, highest = within
+    with np.errstate(divide="ignore", invalid="ignore"):  # a mean at a bound, where no value differs
+        if math.isfinite(lowest) and math.isfinite(highest):
+            share = (middle - lowest) / (highest - lowest)
+            off = half / (highest - lowest) / (share * (1 - share))
+            ends = tuple(lowest + (highest - lowest) * expit(logit(share) + sign * off) for sign in (-1, 1))
+        elif math.isfinite(lowest):
+            ends = tuple(
+                lowest + (middle - lowest) * np.exp(sign * half / (middle - lowest)) for sign in (-1, 1)
+            )
+        else:
+            ends = (middle - half, middle + half)
+    low, high = (np.where(half == 0, middle, end) for end in ends)
+    return low, high
 
 
 def accuracy_interval(correct: int, images: int) -> tuple[float, float]:
@@ -51,25 +83,26 @@ def summaries(
         values: numbers; NaN and infinities are ignored.
         groups: the number of each value's group, with the same index.
         descending: whether the highest value is the best.
-        metric: the metric that the values are of.
+        metric: the metric that the values are of; its interval has only values that it can have.
 
     Returns:
-        Columns mean, ci95 (half of the 95 % interval of the mean; NaN for one value, and if too few values give an
-        interval with values that the metric cannot have, such as 119 %), n and best.
+        Columns mean, ci95_low and ci95_high (the ends of the 95 % interval of the mean; NaN for fewer than `FEWEST`
+        values), n, best and worst. Of two values, best and worst are all there is to say.
     """
     finite = values.astype("float64").where(values.astype("float64").map(math.isfinite))
     grouped = finite.groupby(groups)
-    found = grouped.agg(["mean", "std", "count"])
-    half = pd.Series(half_width(found["std"], found["count"]), index=found.index)
-    lowest, highest = bounds(metric)
-    possible = (found["mean"] - half >= lowest) & (found["mean"] + half <= highest)
+    found = grouped.agg(["mean", "std", "count", "min", "max"])
+    low, high = mean_interval(found["mean"], found["std"], found["count"], bounds(metric))
     return pd.DataFrame(
         {
             "mean": found["mean"],
-            "ci95": half.where(possible),
+            "ci95_low": low,
+            "ci95_high": high,
             "n": found["count"],
-            "best": grouped.max() if descending else grouped.min(),
-        }
+            "best": found["max" if descending else "min"],
+            "worst": found["min" if descending else "max"],
+        },
+        index=found.index,
     )
 
 

@@ -63,6 +63,9 @@ class StudyRecord:
         needs: names of the studies that must be over before this one is trained.
         objectives: metrics that a search optimizes.
         max_retries: how often a trial is requeued after its worker died, before it fails.
+        max_failures: how many trials may fail before no more start; None for any number.
+        failed: how many have failed, each retry of a cell for itself; counted only if `max_failures` limits them.
+        forgiven: how many of these had failed when a user last submitted, resumed or retried the study.
         cancelled: whether nothing of it may be claimed until it is resumed.
         code: the plug-ins of its trials, from `lab.plugins.records`.
         concluded: whether its leaderboard is made and its run has ended.
@@ -89,6 +92,9 @@ class StudyRecord:
     needs: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
     max_retries: int = _MAX_RETRIES
+    max_failures: int | None = None
+    failed: int = 0
+    forgiven: int = 0
     cancelled: bool = False
     code: tuple[Mapping[str, Any], ...] = ()
     concluded: bool = True  # earlier versions do not say; nothing is left to do
@@ -125,6 +131,8 @@ class StudyRecord:
             needs=tuple(map(str, found.get(StudyKey.NEEDS, ()))),
             objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
+            max_failures=found.get(StudyKey.MAX_FAILURES),
+            forgiven=found.get(StudyKey.FORGIVEN, 0),
             cancelled=found.get(StudyKey.CANCELLED, False),
             code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),
@@ -152,9 +160,14 @@ class StudyRecord:
         return self.deadline is not None and self._now >= self.deadline
 
     @property
+    def fails_too_often(self) -> bool:
+        """Whether as many trials had failed as may, when the record was read."""
+        return self.max_failures is not None and self.failed - self.forgiven >= self.max_failures
+
+    @property
     def starts_none(self) -> bool:
-        """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
-        return self.exhausted or self.is_late
+        """Whether no waiting trial starts any more: its search is exhausted, its time is up, or too many failed."""
+        return self.exhausted or self.is_late or self.fails_too_often
 
     @property
     def engine_says(self) -> list[str]:
@@ -365,6 +378,12 @@ class TrialRecord:
     def error(self) -> str | None:
         """The error that it raised."""
         return self._text(TrialKey.ERROR)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has failed for good: it raised, or its worker died too often. A later trial may retry its cell."""
+        told = self.outcome == Outcome.FAILED or TrialKey.GIVEN_UP in self
+        return self.trial.state is TrialState.FAIL and told
 
     @property
     def failure(self) -> str:

@@ -276,6 +276,8 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         StudyKey.MONITOR: config.monitor,
         StudyKey.MAXIMIZE: config.mode == "max",
         StudyKey.MAX_RETRIES: grid.max_retries,
+        StudyKey.MAX_FAILURES: grid.max_failures,
+        StudyKey.FORGIVEN: queue.failed(),
         StudyKey.SECONDS: grid.budget.seconds,
         StudyKey.BEGAN: None,
         StudyKey.GPU_MEMORY: grid.gpu_memory,

@@ -134,7 +134,10 @@ def _decoded(given: str | bytes, name: str) -> bytes:
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Pictures:
     """Return the model saved in the folder `path`: MLflow calls this."""
-    intake = Intake.from_json(Path(path, INTAKE).read_text())
+    try:
+        intake = Intake.from_json(Path(path, INTAKE).read_text())
+    except DataError as error:
+        raise MlflowException(f"The model's {INTAKE} {error}") from None
     graph = torch.export.load(Path(path, _GRAPH)).module()
     folder = (model_config or {}).get(_FOLDER)
     return Pictures(graph, intake, None if folder is None else Path(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -149,6 +150,23 @@ class Run(ABC):
         """
         text = str(frame.to_json(orient="split", index=False, date_format="iso"))
         self.write(File(artifact_path(path), text.encode(), table=True))
+
+    def log_parquet(self, frame: pd.DataFrame, path: str) -> None:
+        """Store `frame` as the Parquet file `path`, replacing an older one; the MLflow UI offers it for download.
+
+        Floats take less space and time with their bytes split into streams, all other columns with a dictionary.
+        """
+        content = io.BytesIO()
+        floats = [name for name in map(str, frame) if frame[name].dtype.kind == "f"]
+        frame.to_parquet(
+            content,
+            engine="pyarrow",
+            index=False,
+            compression="zstd",
+            use_dictionary=[name for name in map(str, frame) if name not in floats],
+            use_byte_stream_split=floats,
+        )
+        self.write(File(artifact_path(path), content.getvalue()))
 
     def log_dataset(
         self,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from lab.tracking.tags import Tag
 
-__all__ = ["run_page", "study_page", "view_tag"]
+__all__ = ["curves_page", "run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
 _NAME = "Leaderboard"
@@ -41,6 +42,24 @@ def study_page(experiment: str) -> str:
 def run_page(experiment: str, run_id: str) -> str:
     """Return the path of a run's page in the UI, as `study_page` does."""
     return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning&workspace=default"
+
+
+def curves_page(experiments: Sequence[str], runs: Sequence[str], metric: str) -> str:
+    """Return the path of the page in the UI that shows the curves of several runs over each other.
+
+    It leads on to the one that compares their params and metrics.
+
+    Args:
+        experiments: ids of the runs' experiments.
+        runs: their ids.
+        metric: that they log after every epoch.
+    """
+    values = {"runs": runs, "metric": metric, "experiments": list(dict.fromkeys(experiments))}
+    listed = {**values, "plot_metric_keys": [metric]}
+    query = "&".join(
+        f"{name}={quote(json.dumps(value, separators=(',', ':')))}" for name, value in listed.items()
+    )
+    return f"/#/metric?{query}&x_axis=step&workflowType=machine_learning&workspace=default"
 
 
 def view_tag(

@@ -57,7 +57,7 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
 
 
 def predict(model: TrainedModel, pictures: Sequence[Path], top: int) -> Iterator[Prediction]:
-    """Yield what `model` says about each picture, in their order.
+    """Return what `model` says about each picture, in their order; they are read as they are asked for.
 
     Args:
         model: from `load_trained`.
@@ -65,9 +65,17 @@ def predict(model: TrainedModel, pictures: Sequence[Path], top: int) -> Iterator
         top: how many classes to tell.
 
     Raises:
+        DataError: the model takes other images than files have.
         TrackingError: the model returns no numbers.
     """
+    if not model.intake.takes_pictures:
+        channels = model.intake.shape[0]
+        message = f"takes images of {channels} channels, but a picture has 1 or 3"
+        raise DataError(f"The model of run {model.run_id} {message}")
+    return _all_predicted(model, pictures, top)
 
+
+def _all_predicted(model: TrainedModel, pictures: Sequence[Path], top: int) -> Iterator[Prediction]:
     def read(start: int, stop: int) -> list[tuple[Path, NDArray[np.uint8] | str]]:
         return [(picture, _read(model, picture)) for picture in pictures[start:stop]]
 

@@ -66,6 +66,8 @@ class ErrorAnalysis:
         labels: of the split's images, int64 [N].
         predictions: for the split's images, int64 [N].
         confidences: of the predictions, float32 [N].
+        probabilities: see `DetailedEvaluation`, float32 [N, k].
+        likeliest: see `DetailedEvaluation`, int64 [N, k].
         chosen: see `Evaluation.metrics`.
     """
 
@@ -77,12 +79,19 @@ class ErrorAnalysis:
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
     confidences: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    likeliest: NDArray[np.int64] | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
         """Share of correct predictions."""
-        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+        return self.correct / max(int(self.confusion.sum()), 1)
+
+    @property
+    def correct(self) -> int:
+        """Number of correct predictions."""
+        return int(np.trace(self.confusion))
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that a run logs, by name."""
@@ -144,6 +153,8 @@ def analyse(labels: Tensor, evaluation: DetailedEvaluation, classes: Sequence[st
         labels=true,
         predictions=predicted,
         confidences=evaluation.confidences.cpu().numpy(),
+        probabilities=evaluation.probabilities.cpu().numpy(),
+        likeliest=None if evaluation.likeliest is None else evaluation.likeliest.cpu().numpy(),
         chosen=evaluation.metrics,
     )
 

@@ -24,6 +24,9 @@ __all__ = ["DetailedEvaluation", "Evaluation", "evaluate", "evaluation_batch"]
 _BATCH = {"cpu": 128}
 _BATCH_OTHERWISE = 500
 
+_MOST_WHOLE = 20  # classes whose probabilities are all kept
+_LIKELIEST = 5  # of more classes
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -44,12 +47,15 @@ class DetailedEvaluation(Evaluation):
 
     `confidences`, float32 [N], are the softmax probabilities of the predicted classes (0 if the model returned NaN).
     `top_k_accuracy` is the share of images whose class is among the `top_k` most likely; None if there are no more
-    classes than that.
+    classes than that. `probabilities`, float32 [N, k], are those of all classes by label or, of more than 20 classes,
+    those of the 5 likeliest, which `likeliest`, int64 [N, k], names.
     """
 
     confidences: Tensor
     top_k: int
     top_k_accuracy: float | None
+    probabilities: Tensor
+    likeliest: Tensor | None = None
 
 
 def evaluation_batch(device: torch.device) -> int:
@@ -123,11 +129,19 @@ class _Details:
     def __init__(self, top_k: int, classes: int) -> None:
         self._top_k = top_k
         self._ranked = top_k < classes
+        self._is_whole = classes <= _MOST_WHOLE
         self._confidences: list[Tensor] = []  # each [B]
+        self._probabilities: list[Tensor] = []  # each [B, k]
+        self._likeliest: list[Tensor] = []  # each [B, k]
         self._hits: list[Tensor] = []  # each [B]
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        self._confidences.append(logits.float().softmax(1).amax(1).nan_to_num(0.0))
+        probabilities = logits.float().softmax(1).nan_to_num(0.0)  # [B, classes]
+        self._confidences.append(probabilities.amax(1))
+        if not self._is_whole:
+            probabilities, likeliest = probabilities.topk(_LIKELIEST)  # [B, k] each
+            self._likeliest.append(likeliest)
+        self._probabilities.append(probabilities)
         if self._ranked:
             likeliest = logits.topk(self._top_k).indices  # [B, k]
             self._hits.append((likeliest == labels[:, None]).any(1))
@@ -139,4 +153,6 @@ class _Details:
             confidences=torch.cat(self._confidences),
             top_k=self._top_k,
             top_k_accuracy=accuracy,
+            probabilities=torch.cat(self._probabilities),
+            likeliest=None if self._is_whole else torch.cat(self._likeliest),
         )

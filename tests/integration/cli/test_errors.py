@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lab.tracking import Tracker
+from lab.tracking.predictions import read_predictions
 
 ARTIFACTS = (
     "confusion_matrix.png",
@@ -49,7 +50,7 @@ def test_it_finds_again_what_training_logged(lab: Any, trained: str, tmp_path: P
     logged = texts(lab.tracker, trained, tmp_path / "before")
     result = lab("errors", trained)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert f"accuracy {before['metrics.test_accuracy']:.2%}" in result.stdout
+    assert f"accuracy {before['metrics.test_accuracy']:.2%} (95 % interval " in result.stdout
     assert texts(lab.tracker, trained, tmp_path / "after") == logged
 
     after = lab.runs("digits").iloc[0]
@@ -61,6 +62,11 @@ def test_it_finds_again_what_training_logged(lab: Any, trained: str, tmp_path: P
         sum(int(x) for r in rows[1:] for x in r[1:]),
     )
     assert right / images == pytest.approx(before["metrics.test_accuracy"])
+    predictions = read_predictions(lab.tracker, trained)
+    assert predictions is not None
+    assert (predictions["label"] == predictions["predicted"]).sum() == right
+    likeliest = predictions.filter(regex=r"^p_\d$").to_numpy().argmax(1)
+    assert (likeliest == predictions["predicted"]).all()
 
 
 def test_it_prints_the_worst_classes_and_the_most_confused_pairs(

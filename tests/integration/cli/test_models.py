@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.config import TrialConfig
+from lab.config import TrialConfig, parse_grid
 from lab.data import load_data
+from lab.engines import sweep
 from tests.once import copy_of, made_once
+from tests.stores import stores_in
 
-TINY = "dataset: digits\ndepth: 1\nwidth: 4\nepochs: 1\nbatch_size: 256\nlr: 0.01\nthreads: 1\n"
 STUDY = """
 name: tiny-digits
 base: {dataset: digits, depth: 1, width: 4, epochs: 1, batch_size: 256, threads: 1}
@@ -30,9 +32,6 @@ grid: {lr: [0.01, 0.0001]}
 @pytest.fixture
 def swept(lab: Any, tmp_path_factory: pytest.TempPathFactory, fresh_databases: Path) -> Any:
     """`lab` with a finished study of digits, and pictures of some of them in `pictures/`."""
-    from lab.config import parse_grid
-    from lab.engines import sweep
-    from tests.stores import stores_in
 
     def make(home: Path) -> None:
         copy_of(fresh_databases, home / ".lab")
@@ -129,12 +128,28 @@ def test_unreadable_files_are_told_and_the_others_predicted(swept: Any) -> None:
     ],
 )
 def test_each_mistake_is_one_clear_error(swept: Any, arguments: list[str], code: int, message: str) -> None:
-    import re
-
     result = swept(*arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.count("Error: ") == 1
     assert re.search(message, result.stderr)
+
+
+def test_a_study_without_finished_trials_and_a_run_without_a_model(lab: Any) -> None:
+    Path("a.png").touch()
+    experiment = lab.tracker.experiment("waiting")
+    tags = {"lab.study": "waiting"}
+    lab.tracker.open_run(name="waiting", experiment=experiment, tags={**tags, "lab.kind": "study"})
+    trial = lab.tracker.open_run(name="begun", experiment=experiment, tags={**tags, "lab.kind": "trial"})
+    trial.log_text("", "model.txt")
+    for arguments in (["predict", "best:waiting", "a.png"], ["register", "waiting", "--name", "a"]):
+        result = lab(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "No trial of the study 'waiting' at" in result.stderr
+    registered = lab("register", "--run", trial.run_id, "--name", "a")
+    assert f"Run {trial.run_id} has no model: only finished trials" in registered.stderr
+    predicted = lab("predict", trial.run_id, "a.png")
+    assert f"Run {trial.run_id} has no config.yaml: it has not stored one yet" in predicted.stderr
+    assert {registered.exit_code, predicted.exit_code} == {1}
 
 
 @pytest.mark.parametrize("command", ["predict", "register"])

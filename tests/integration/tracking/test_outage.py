@@ -34,7 +34,7 @@ CURVES = (
     "params",
 )
 TEXTS = ("config.yaml", "model.txt", "errors/per_class.csv")
-FILES = ("curves.png", "per_class.json", "checkpoints/last.pt", "checkpoints/best.pt")
+FILES = ("curves.png", "per_class.json", "predictions.parquet", "checkpoints/last.pt", "checkpoints/best.pt")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,15 @@ def test_more_pictures_than_a_batch(loaded: Any) -> None:
 def test_the_other_face_takes_tensors(saved: Path) -> None:
     net = mlflow.pytorch.load_model(str(saved))
     torch.testing.assert_close(net(torch.ones(5, 3, 6, 6))[:, 1], torch.ones(5))
+
+
+def test_a_model_of_a_later_version_says_so(saved: Path, tmp_path: Path) -> None:
+    later = Path(shutil.copytree(saved, tmp_path / "later"))
+    (later / "intake.json").write_text('{"format": 99}')
+    with pytest.raises(
+        MlflowException, match=r"intake.json was written by a later version of lab; install that"
+    ):
+        mlflow.pyfunc.load_model(str(later))
 
 
 @pytest.mark.slow

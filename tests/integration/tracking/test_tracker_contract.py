@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -30,6 +31,7 @@ from lab.tracking import (
     run_page,
 )
 from lab.tracking.mlflow import MlflowTracker
+from lab.tracking.predictions import log_predictions, read_predictions
 
 INFINITY = float("inf")
 
@@ -363,6 +365,36 @@ def test_an_image_is_stored_as_it_is(tracker: Tracker, experiment: str, tmp_path
     assert content.startswith(b"\x89PNG")
     run.log_image(b"another", "plots/empty.png")
     assert _fetched(tracker, run, "plots/empty.png", tmp_path) == b"another"
+
+
+def test_predictions_come_back_as_they_were(tracker: Tracker, experiment: str, tmp_path: Path) -> None:
+    run = open_run(tracker, experiment)
+    assert read_predictions(tracker, run.run_id) is None
+    frame = pd.DataFrame({"index": [0, 1], "label": [1, 0], "predicted": [1, 1]}, dtype="uint8")
+    frame["p_0"] = np.array([0.25, math.nan], dtype="float32")
+    frame.attrs["classes"] = ["ä", "b"]
+    log_predictions(run, frame.head(1))
+    log_predictions(run, frame)
+    found = read_predictions(tracker, run.run_id)
+    pd.testing.assert_frame_equal(found, frame)
+    assert found is not None
+    assert found.attrs == frame.attrs
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"PAR1 no more", "cannot be read"), (None, "must have the columns index, label, predicted, but has x")],
+)
+def test_predictions_that_are_none(
+    tracker: Tracker, experiment: str, content: bytes | None, why: str
+) -> None:
+    run = open_run(tracker, experiment)
+    if content is None:
+        run.log_parquet(pd.DataFrame({"x": [1]}), "predictions.parquet")
+    else:
+        run.log_image(content, "predictions.parquet")
+    with pytest.raises(TrackingError, match=rf"predictions\.parquet of run {run.run_id} {why}"):
+        read_predictions(tracker, run.run_id)
 
 
 def test_table_replaces_an_older_one(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,13 +17,21 @@ from lab.training.analysis import analyse
 from lab.training.evaluate import DetailedEvaluation
 
 FIGURES = {"confusion_matrix.png", "confusion_errors.png", "errors_per_class.png", "most_confused.png"}
-TABLES = {"per_class.json", "errors/per_class.csv", "errors/confusion.csv", "errors/most_confused.json"}
+TABLES = {
+    *("per_class.json", "errors/per_class.csv", "errors/confusion.csv", "errors/most_confused.json"),
+    "predictions.parquet",
+}
 TRUE, PREDICTED = [0, 0, 0, 1, 1], [0, 1, 1, 1, 0]
 
 
-def logged(classes: list[str], predicted: list[int] = PREDICTED) -> dict[str, bytes]:
+def logged(
+    classes: list[str], predicted: list[int] = PREDICTED, likeliest: torch.Tensor | None = None
+) -> dict[str, bytes]:
     confidences = torch.tensor([0.9, 0.6, 0.8, 0.7, 0.5])
-    evaluation = DetailedEvaluation(1.0, 0.4, torch.tensor(predicted), confidences, 5, None)
+    probabilities = torch.arange(10.0).view(5, 2) / 10
+    evaluation = DetailedEvaluation(
+        *(1.0, 0.4, torch.tensor(predicted), confidences, 5, None, probabilities, likeliest)
+    )
     tracker = MemoryTracker()
     run = tracker.open_run(name="r", experiment=tracker.experiment("e"), tags={})
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
@@ -55,6 +64,24 @@ def test_the_tables_say_what_the_analysis_found() -> None:
     assert (cat[:3], cat[4], eel) == (["cat", "3", "2"], "0.5", ["eel", "0", "0", "", "0.0", "0.0"])
     table = json.loads(artifacts["per_class.json"])
     assert (table["columns"], table["data"][2][3]) == (header, None)
+
+
+def test_the_predictions_come_back_with_the_names_of_their_classes() -> None:
+    found = pd.read_parquet(io.BytesIO(logged(["cat", "dög"])["predictions.parquet"]))
+    assert found.columns.tolist() == ["index", "label", "predicted", "p_0", "p_1"]
+    assert found["index"].tolist() == [0, 1, 2, 3, 4]
+    assert (found["label"].tolist(), found["predicted"].tolist()) == (TRUE, PREDICTED)
+    assert found["p_1"].tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert found["p_1"].dtype == "float32"
+    assert found.attrs["classes"] == ["cat", "dög"]
+
+
+def test_of_many_classes_the_predictions_name_the_likeliest() -> None:
+    likeliest = torch.arange(10).view(5, 2)
+    content = logged([f"c{number}" for number in range(300)], likeliest=likeliest)["predictions.parquet"]
+    found = pd.read_parquet(io.BytesIO(content))
+    assert found.columns.tolist()[3:] == ["top_1", "top_2", "p_top_1", "p_top_2"]
+    assert found["top_2"].tolist() == [1, 3, 5, 7, 9]
 
 
 def test_the_most_confused_name_the_images_that_the_model_was_surest_of() -> None:

@@ -21,39 +21,44 @@ def factorial(memory_study: Any) -> Any:
 
 def test_marginal_means_by_hand(factorial: Any) -> None:
     table = effects(factorial.board(repeats="each"), ["lr", "net"])
-    assert table.columns.tolist() == ["dimension", "value", "mean", "ci95", "n", "left_out", "best"]
+    assert table.columns.tolist() == [
+        *("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst")
+    ]
     assert table["dimension"].tolist() == ["lr", "lr", "net", "net"]
     assert table["value"].tolist() == ["0.2", "0.1", "b", "a"]
     assert table["mean"].tolist() == pytest.approx([0.8, 0.6, 0.85, 0.55])
     assert table["best"].tolist() == [1.0, 0.7, 1.0, 0.6]
-    assert table["ci95"].isna().all()  # ± 254 % is impossible for accuracies
+    assert table["worst"].tolist() == [0.6, 0.5, 0.7, 0.5]
+    assert table["ci95_low"].isna().all()  # two values
 
 
 def test_an_interval_by_hand(factorial: Any) -> None:
     frame = factorial.board(repeats="each")
-    frame["best_value"] = 0.5 + frame["best_value"] / 100
-    # for 0.506 and 0.51: t with one degree of freedom, their standard deviation, the square root of two
-    table = effects(frame, ["lr"])
-    assert table["ci95"].iloc[0] == pytest.approx(12.7062 * 0.002828427 / 2**0.5, rel=1e-5)
+    frame["net"] = "c"
+    # of 50, 60, 70 and 100: t with three degrees of freedom, their standard deviation, the square root of four
+    frame["mine"] = frame["best_value"] * 100
+    table = effects(frame, ["net"], "mine")
+    half = 3.182446 * 21.602469 / 2
+    assert table[["ci95_low", "ci95_high"]].to_numpy()[0] == pytest.approx([70 - half, 70 + half], rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("metric", "values", "possible"),
+    ("metric", "values", "lowest", "highest"),
     [
-        ("val_loss", (0.1, 0.9), False),
-        ("val_loss", (1.0, 1.01), True),
-        ("macro_f1", (0.98, 1.0), False),
-        ("mine", (-5.0, 5.0), True),
+        ("val_loss", (0.1, 0.9, 2.0), 0, float("inf")),
+        ("macro_f1", (0.98, 1.0, 1.0), 0, 1),
+        ("best_value", (0.0, 0.5, 1.0), 0, 1),
     ],
 )
 def test_no_interval_is_wider_than_what_the_metric_can_be(
-    memory_study: Any, metric: str, values: tuple[float, float], possible: bool
+    memory_study: Any, metric: str, values: tuple[float, ...], lowest: float, highest: float
 ) -> None:
     study = memory_study(("lr", "net"))
     for net, value in enumerate(values):
         study.trial({"lr": 1, "net": net}, **{metric: value})
     table = effects(study.board(repeats="each", metric=metric), ["lr"])
-    assert table["ci95"].notna().tolist() == [possible]
+    (low, high), mean = table[["ci95_low", "ci95_high"]].to_numpy()[0], sum(values) / 3
+    assert lowest <= low < mean < high <= highest
 
 
 def test_values_from_a_range_are_put_together(memory_study: Any) -> None:
@@ -112,18 +117,21 @@ def test_nothing_to_compare(memory_study: Any) -> None:
 def test_printed_by_dimension() -> None:
     frame = pd.DataFrame(
         {
-            "dimension": ["lr", "lr", "net"],
-            "value": ["0.1", None, "[red]"],
-            "mean": [0.5, 0.4, float("nan")],
-            "ci95": [0.012, float("nan"), float("nan")],
-            "n": [3, 1, 0],
-            "left_out": [0, 0, 2],
-            "best": [0.6, 0.4, float("nan")],
+            "dimension": ["lr", "lr", "net", "net"],
+            "value": ["0.1", None, "[red]", "two"],
+            "mean": [0.5, 0.4, float("nan"), 0.3],
+            "ci95_low": [0.4012, float("nan"), float("nan"), float("nan")],
+            "ci95_high": [0.612, float("nan"), float("nan"), float("nan")],
+            "n": [3, 1, 0, 2],
+            "left_out": [0, 0, 2, 0],
+            "best": [0.6, 0.4, float("nan"), 0.5],
+            "worst": [0.4, 0.4, float("nan"), 0.1],
         }
     )
     console = Console(file=io.StringIO(), width=100)
     console.print(render_effects(frame, metric="test_accuracy", title="s"))
     lines = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-    assert ["lr", "0.1", "50.00%", "1.20%", "60.00%", "3"] in lines
+    assert ["lr", "0.1", "50.00%", "40.12%", "to", "61.20%", "60.00%", "3"] in lines
+    assert ["two", "30.00%", "n=2:", "10.00%,", "50.00%", "50.00%", "2"] in lines
     assert ["–", "40.00%", "–", "40.00%", "1"] in lines
     assert ["net", "[red]", "–", "–", "–", "0", "2"] in lines

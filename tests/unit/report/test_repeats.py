@@ -24,7 +24,8 @@ def repeated(memory_study: Any) -> Any:
 def test_cells_by_their_means(repeated: Any) -> None:
     board = repeated.board()
     assert board.columns.tolist() == [
-        *("rank", "name", "net", "best_value", "ci95", "n", "best", "test_accuracy", "test_ci95"),
+        *("rank", "name", "net", "best_value", "ci95_low", "ci95_high", "n", "best", "worst"),
+        *("test_accuracy", "test_ci95_low", "test_ci95_high", "test_best", "test_worst"),
         *("best_epoch", "epochs", "params", "seconds", "accuracy_per_million_params", "pareto"),
         *("outcome", "run_id"),
     ]
@@ -32,8 +33,10 @@ def test_cells_by_their_means(repeated: Any) -> None:
     assert board["best_value"].tolist() == pytest.approx([0.8, 0.5])
     assert board["best"].tolist() == [0.85, 0.9]
     assert board["n"].tolist() == [3, 3]
-    assert board["ci95"].iloc[0] == pytest.approx(4.302653 * 0.05 / math.sqrt(3))
-    assert pd.isna(board["ci95"].iloc[1])  # of 0.1, 0.5 and 0.9: it would exceed 0 and 1
+    half = 4.302653 * 0.05 / math.sqrt(3) / (0.8 * 0.2)  # on the logit scale
+    low, high = (1 / (1 + math.exp(-(math.log(4) + sign * half))) for sign in (-1, 1))
+    assert board[["ci95_low", "ci95_high"]].iloc[0].tolist() == pytest.approx([low, high])
+    assert board["worst"].tolist() == board["test_worst"].tolist() == [0.75, 0.1]
     assert board["best_epoch"].iloc[1] == 1  # the median
     assert board["pareto"].tolist() == [True, True]
     assert board["outcome"].tolist() == ["completed", "completed"]
@@ -76,7 +79,7 @@ def test_without_cells_to_repeat_every_trial_is_a_row(memory_study: Any, varied:
     for seed in range(3):
         study.trial({"net": seed, "seed": seed}, best_value=0.5)
     assert len(study.board()) == 3
-    assert "ci95" not in study.board()
+    assert "ci95_low" not in study.board()
 
 
 def test_a_dimension_that_is_not_part_of_every_cell(memory_study: Any) -> None:

@@ -82,15 +82,15 @@ def test_beside_the_report(tracked: Tracked) -> None:
         [
             "best of all cells (best of the grid)",
             "75.00 %",
-            "71.00 ± 12.71 % (net=normed lr=0.1)",
+            "71.00 % (n=2: 70.00 %, 72.00 %) (net=normed lr=0.1)",
             "-4.00",
             "2",
             "14 (best 9)",
         ],
         ["net=plain", "not_converged", "not_converged: 1 of 2", "–", "2", "–"],
-        ["net=plain, lr=0.1", "50.00 %", "11.00 %", "-39.00", "2", "14 (best 9)"],
+        ["net=plain, lr=0.1", "50.00 %", "11.00 % (n=2: 10.00 %, 12.00 %)", "-39.00", "2", "14 (best 9)"],
         ["net=normed", "60.00–80.00 %", "61.00–71.00 %", "+1.00 to -9.00", "4", "14"],
-        ["norm=batch, lr=0.2", "80.00 %", "61.00 ± 12.71 %", "-19.00", "2", "14 (best 9)"],
+        ["norm=batch, lr=0.2", "80.00 %", "61.00 % (n=2: 60.00 %, 62.00 %)", "-19.00", "2", "14 (best 9)"],
     ]
 
 
@@ -204,7 +204,7 @@ def test_seeds_of_a_grid_that_names_none_are_repeats(memory_study: Any) -> None:
     results = tracked.results()
     assert results.cells["n"].tolist() == [3]
     assert len(results.runs) == 3
-    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 ± 0.00 %"
+    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 % (50.00 % to 50.00 %)"
 
 
 def test_a_grid_of_one_cell(memory_study: Any) -> None:
@@ -212,8 +212,8 @@ def test_a_grid_of_one_cell(memory_study: Any) -> None:
     tracked = Tracked(memory_study, text)
     for seed in range(2):
         tracked.run({"seed": seed}, test_accuracy=0.9 + seed / 100)
-    assert rows(tracked.document(), "Compared with the report")[0][2] == "90.50 ± 6.35 %"
-    assert rows(tracked.document(), "All cells")[0][1:4] == ["s", "90.50 ± 6.35 %", "2"]
+    assert rows(tracked.document(), "Compared with the report")[0][2] == "90.50 % (n=2: 90.00 %, 91.00 %)"
+    assert rows(tracked.document(), "All cells")[0][1:4] == ["s", "90.50 % (n=2: 90.00 %, 91.00 %)", "2"]
 
 
 def test_two_cells_that_are_one_trial(memory_study: Any) -> None:

@@ -123,7 +123,7 @@ def test_of_a_search_the_base_tells(memory_study: Any) -> None:
     planner.sweep(value=0.9)
     board = planner.study.board()
     assert set(board["best_value"]) == {0.9}
-    assert (board.attrs["other"], board.attrs["ranges"]) == ("epochs=1", ["lr"])
+    assert (board.attrs["other"], [*board.attrs["ranges"]]) == ("epochs=1", ["lr"])
     assert planner.study.board(of="all").attrs["varied"] == ["lr", "optimizer", "epochs"]
 
 

@@ -9,24 +9,62 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lab.report import half_width, pareto_front, summaries
+from lab.report import accuracy_interval, mean_interval, pareto_front, summaries
 
 NUMBERS = st.one_of(st.integers(0, 4).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
-def test_the_interval_is_students(values: list[float]) -> None:
+def interval(values: list[float], within: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+    low, high = mean_interval(np.mean(values), np.std(values, ddof=1), len(values), within)
+    return float(low), float(high)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=30))
+def test_without_bounds_the_interval_is_students(values: list[float]) -> None:
     std = np.std(values, ddof=1)
     assume(std > 1e-6)
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), std / math.sqrt(len(values)))
-    assert float(half_width(std, len(values))) == pytest.approx((high - low) / 2)
+    expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), std / math.sqrt(len(values)))
+    assert interval(values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("within", [(0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)])
+@given(values=st.lists(st.floats(0, 1), min_size=3, max_size=30))
+def test_no_interval_leaves_what_the_metric_can_be(within: tuple[float, float], values: list[float]) -> None:
+    low, high = interval(values, within)
+    assert within[0] <= low <= high <= within[1]
+    assert low <= np.mean(values) + 1e-9
+    assert high >= np.mean(values) - 1e-9
+
+
+@given(st.floats(0.2, 0.8), st.floats(-2e-4, 2e-4), st.floats(1e-5, 2e-4))
+def test_far_from_the_bounds_an_interval_is_students_too(middle: float, shift: float, spread: float) -> None:
+    values = [middle - spread, middle + shift, middle + spread]
+    assert interval(values, (0.0, 1.0)) == pytest.approx(interval(values), abs=2e-5)
+
+
+def test_the_interval_of_an_accuracy_is_that_of_svyciprop() -> None:
+    # logit(0.95) -/+ t(2) * 0.02 / sqrt(3) / (0.95 * 0.05), as `svyciprop(method = "logit")` and SAS compute it
+    half = 4.30265273 * 0.02 / math.sqrt(3) / (0.95 * 0.05)
+    expected = [1 / (1 + math.exp(-(math.log(19) + sign * half))) for sign in (-1, 1)]
+    assert interval([0.93, 0.95, 0.97], (0.0, 1.0)) == pytest.approx(expected)
+    assert interval([1.0, 1.0, 1.0], (0.0, 1.0)) == (1.0, 1.0)
+
+
+def test_two_values_have_no_interval() -> None:
+    assert np.isnan(interval([0.1, 0.65])).all()  # 37 ± 345 % it would be
+
+
+def test_one_models_accuracy_by_wilson() -> None:
+    # 81 of 263 (Newcombe 1998, Statistics in Medicine 17, 857, table I)
+    assert accuracy_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert accuracy_interval(29, 29)[1] == 1.0
 
 
 def test_three_repeats_by_hand() -> None:
     table = summaries(pd.Series([0.9, 0.92, 0.94]), pd.Series([0, 0, 0]))
-    assert table.loc[0].to_dict() == pytest.approx(
-        {"mean": 0.92, "ci95": 4.302653 * 0.02 / math.sqrt(3), "n": 3, "best": 0.94}
-    )
+    half = 4.302653 * 0.02 / math.sqrt(3)
+    ends = {"ci95_low": 0.92 - half, "ci95_high": 0.92 + half}
+    assert table.loc[0].to_dict() == pytest.approx({"mean": 0.92, **ends, "n": 3, "best": 0.94, "worst": 0.9})
 
 
 def test_what_is_no_number_does_not_count() -> None:
@@ -34,8 +72,9 @@ def test_what_is_no_number_does_not_count() -> None:
     table = summaries(values, pd.Series([0, 0, 0, 1, 2]), descending=False)
     assert table["n"].tolist() == [1, 1, 0]
     assert table["best"].tolist()[:2] == table["mean"].tolist()[:2] == [1.0, 3.0]
-    assert table["ci95"].isna().all()
-    assert table.loc[2].isna().tolist() == [True, True, False, True]
+    assert table["ci95_low"].isna().all()
+    assert table["ci95_high"].isna().all()
+    assert table.loc[2].isna().tolist() == [True, True, True, False, True, True]
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=12))

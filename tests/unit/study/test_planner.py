@@ -299,9 +299,9 @@ def test_submitting_again_notes_the_budget_and_gives_its_time_again(study: Study
     assert queue.claim() is not None
     queue.note(StudyKey.BEGAN, 0.0)
     queue.note(StudyKey.CONCLUDED, True)
-    assert (queue.waits(), queue.is_out_of_time()) == (False, True)
+    assert (queue.waits(), queue.held_back()) == (False, "out_of_time")
     assert study.submit(text).added == 0
-    assert (queue.waits(), queue.is_out_of_time(), queue.record().concluded) == (True, False, False)
+    assert (queue.waits(), queue.held_back(), queue.record().concluded) == (True, None, False)
     study.submit("grid: {lr: [0.1, 0.2]}")
     assert (queue.record().seconds, queue.record().gpu_memory) == (None, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,14 @@ def test_a_model_that_diverged_is_one_clear_error(model: TrainedModel, pictures:
         next(model.net.parameters()).fill_(torch.nan)
     with pytest.raises(TrackingError, match=f"The model of run {model.run_id} returns no numbers"):
         list(predict(model, pictures[:1], top=1))
+
+
+def test_a_model_of_other_images_than_pictures_is_one_clear_error(
+    model: TrainedModel, pictures: list[Path]
+) -> None:
+    four = replace(model, intake=replace(model.intake, shape=(4, 8, 8)))
+    with pytest.raises(DataError, match="takes images of 4 channels, but a picture has 1 or 3"):
+        predict(four, pictures, top=1)
 
 
 def pixels(result: TrialResult) -> torch.Tensor:

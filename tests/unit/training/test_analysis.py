@@ -28,7 +28,8 @@ def evaluation(
     predictions: list[int], confidences: list[float] | None = None, top_k_accuracy: float | None = 0.75
 ) -> DetailedEvaluation:
     sure = torch.tensor(confidences or [0.5] * len(predictions))
-    return DetailedEvaluation(1.0, 0.5, torch.tensor(predictions), sure, 3, top_k_accuracy)
+    probabilities = torch.zeros(len(predictions), CLASSES)
+    return DetailedEvaluation(1.0, 0.5, torch.tensor(predictions), sure, 3, top_k_accuracy, probabilities)
 
 
 def analysis(answers: list[tuple[int, int, float]]) -> ErrorAnalysis:

@@ -58,10 +58,21 @@ def test_details_over_batches_are_those_of_all_logits(seed: int, images: int, k:
     assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert torch.allclose(found.confidences, logits.softmax(1).max(1).values)
     assert found.confidences.dtype == torch.float32
+    assert torch.allclose(found.probabilities, logits.softmax(1))
+    assert found.likeliest is None
     own = logits.gather(1, labels[:, None])  # [N, 1]
     assert found.top_k_accuracy == pytest.approx(((logits > own).sum(1) < k).double().mean().item())
     if k == 1:
         assert found.top_k_accuracy == pytest.approx(found.accuracy)
+
+
+def test_of_many_classes_the_likeliest_are_kept() -> None:
+    logits, labels = torch.randn(130, 21), torch.zeros(130, dtype=torch.int64)
+    found = evaluated(logits, labels, top_k=2)
+    expected = logits.softmax(1).topk(5)
+    assert torch.allclose(found.probabilities, expected.values)
+    assert found.likeliest is not None
+    assert torch.equal(found.likeliest, expected.indices)
 
 
 @pytest.mark.parametrize("k", [CLASSES, CLASSES + 1])
