@@ -57,5 +57,8 @@ from .single import new_single as new_single
 from .single import resumed_single as resumed_single
 from .stores import Stores as Stores
 from .sweeping import sweep as sweep
+from .tables import study_curves as study_curves
+from .tables import study_trials as study_trials
+from .tables import write_study as write_study
 from .watching import progress_of as progress_of
 from .watching import watch as watch
