@@ -47,6 +47,10 @@ from .profiles import Profile as Profile
 from .profiles import find_profile as find_profile
 from .progress import Progress as Progress
 from .progress import Running as Running
+from .progress_table import progress_lines as progress_lines
+from .progress_table import progress_table as progress_table
+from .reading import Study as Study
+from .reading import load_study as load_study
 from .seats import memory_size as memory_size
 from .serving import Served as Served
 from .serving import serve as serve
