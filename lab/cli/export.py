@@ -75,8 +75,9 @@ def export(
         raise click.UsageError(f"{name} is about the trials of a study; use --format csv or parquet")
     stores = stores_from(tracking_uri, storage)
     if form in _TABLES:
-        of = "all" if everything else "newest"
-        rows = engines.write_study(what, stores, form, out, curves=curves, of=of)
+        rows = engines.write_study(
+            what, stores, form, out, curves=curves, of="all" if everything else "newest"
+        )
         click.echo(f"Wrote {out}: {counted(rows, 'point' if curves else 'trial')}")
         return
     model = engines.export_stored(what, stores, form, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -29,11 +29,12 @@ def trial_table(board: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         last value of each metric.
     """
     found = board[["rank", "run_id"]].merge(runs, on="run_id", how="left")
-    columns = {name: found[name] for name in ("rank", "run_id", "name")}
+    nothing = pd.Series(None, index=found.index, dtype="object")
+    columns: dict[str, pd.Series[Any]] = {name: found[name] for name in ("rank", "run_id", "name")}
     for name, tag in _TAGS.items():
-        columns[name] = _typed(found[f"tags.{tag}"]) if f"tags.{tag}" in found else None
+        columns[name] = _typed(found.get(f"tags.{tag}", nothing))
     columns |= {name: found[name] for name in ("status", "start_time", "end_time")}
-    columns |= {name: _typed(found[name]) for name in found if name.startswith(_GROUPS)}
+    columns |= {name: _typed(found[name]) for name in map(str, found) if name.startswith(_GROUPS)}
     return pd.DataFrame(columns)
 
 
@@ -47,7 +48,7 @@ def curve_table(tracker: Tracker, trials: pd.DataFrame) -> pd.DataFrame:
     """
     names = [
         name.removeprefix("metrics.")
-        for name in trials
+        for name in map(str, trials)
         if name.startswith("metrics.") and not name.startswith(_SYSTEM)
     ]
     points = tracker.curves(list(trials["run_id"]), names)
@@ -55,7 +56,7 @@ def curve_table(tracker: Tracker, trials: pd.DataFrame) -> pd.DataFrame:
     return trials[["run_id", "name", "trial"]].merge(points[stepped], on="run_id")
 
 
-def _typed(column: pd.Series[str]) -> pd.Series[str] | pd.Series[float]:
+def _typed(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return texts as numbers if all of them are."""
     numbers = pd.to_numeric(column, errors="coerce")
     return numbers if column.notna().any() and numbers.notna().equals(column.notna()) else column
