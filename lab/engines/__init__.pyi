@@ -12,6 +12,8 @@ from .costs import estimate as estimate
 from .detaching import Detached as Detached
 from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
+from .foreign import ImportedRuns as ImportedRuns
+from .foreign import import_runs as import_runs
 from .leaderboards import ImportantSettings as ImportantSettings
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects
