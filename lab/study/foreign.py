@@ -38,7 +38,7 @@ def optuna_study(url: str, name: str | None = None) -> ForeignStudy:
     database = display_url(url)
     if not database_exists(url):
         raise StudyError(f"There is no database at {database}")
-    with translated(database, "read", also=(sqlite3.Error, ImportError, RuntimeError, OSError)):
+    with translated(database, "opened", also=(sqlite3.Error, ImportError, RuntimeError, OSError)):
         storage = optuna.storages.RDBStorage(url)
         study = optuna.load_study(study_name=_chosen(storage, name, database), storage=storage)
         if is_lab_study(study.study_name, study.user_attrs):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from lab.errors import ConfigError, TrackingError
 from lab.registry import suggest
 from lab.tracking.foreign import ForeignRun, ForeignStudy
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["read_runs"]
 
@@ -58,34 +56,37 @@ def read_runs(
         ConfigError: it does not say which columns are metrics, or which of them compares the runs.
         TrackingError: the file cannot be read.
     """
-    frame = _read(file)
-    missing = [name for name in metrics if name not in frame]
+    rows = _read(file)
+    columns = list(rows[0])
+    missing = [name for name in metrics if name not in columns]
     if missing:
         raise ConfigError(
-            f"{file.name} has no column '{missing[0]}'.{suggest(missing[0], list(frame))} It has {', '.join(frame)}"
+            f"{file.name} has no column '{missing[0]}'.{suggest(missing[0], columns)} It has {', '.join(columns)}"
         )
-    measured = {_METRIC.sub("", name): name for name in frame if _METRIC.match(name) or name in metrics}
+    measured = {_METRIC.sub("", name): name for name in columns if _METRIC.match(name) or name in metrics}
     compared = _monitor(file, measured, monitor)
-    settings = {_PARAM.sub("", name): name for name in frame if _is_setting(name, measured.values())}
-    rows = [row for row in frame.to_dict("records") if _state(row) not in _UNENDED]
-    runs = [_run(row, place, measured, settings) for place, row in enumerate(rows)]
+    settings = {_PARAM.sub("", name): name for name in columns if _is_setting(name, measured.values())}
+    ended = [row for row in rows if _state(row) not in _UNENDED]
+    runs = [_run(row, place, measured, settings) for place, row in enumerate(ended)]
     return ForeignStudy(file.name, runs, compared, maximize)
 
 
-def _read(file: Path) -> pd.DataFrame:
-    import pandas as pd
-
+def _read(file: Path) -> list[dict[str, str]]:
     try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.ParserError) as error:  # ValueError: text that is not UTF-8
-        said = str(error).strip().splitlines()
-        raise TrackingError(f"{file} cannot be read as CSV: {said[0] if said else 'it is empty'}") from None
-    if frame.empty:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened, restval="", strict=True))
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
+        raise TrackingError(
+            f"{file} cannot be read as CSV: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    if not rows:
         raise TrackingError(f"{file} has no rows; a header and a row for each run are expected")
-    return frame
+    if None in rows[0]:
+        raise TrackingError(f"{file} has a row with more values than its header has columns")
+    return rows
 
 
-def _is_setting(name: str, measured: Any) -> bool:
+def _is_setting(name: str, measured: Collection[str]) -> bool:
     if _PARAM.match(name):
         return True
     return not (name in measured or name in (*_KEYS, *_NAMES, *_STATES) or _OTHERS.match(name))

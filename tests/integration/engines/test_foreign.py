@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from lab.engines import Stores, import_runs, load_study
+from lab.engines import Stores, import_runs, load_study, study_board
 from lab.engines.leaderboards import read_leaderboard
 from lab.errors import StudyError, TrackingError
 from lab.tracking import connect
@@ -44,6 +44,7 @@ def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path
     board = read_leaderboard("theirs", stores, repeats="each")
     assert sorted(board["best_value"]) == board["best_value"].tolist()
     assert board["best_value"].tolist() == pytest.approx(board["lr"].astype(float).tolist())
+    assert study_board("theirs", stores).best_run is None  # there is no model to load
     tracker = connect(stores.tracking_uri)
     assert list(tracker.history(board["run_id"].iloc[0], "reported")) == [1]
     with pytest.raises(StudyError, match=r"no study 'their' at .*Did you mean 'theirs'\? It has theirs"):
