@@ -315,7 +315,11 @@ def _scratch_tracker() -> Iterator[Tracker]:
     """Yield a tracker like that of a worker, whose runs are thrown away: what it costs to track a trial counts."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        scratch = Stores(tracking_uri=f"sqlite:///{home / 'mlflow.db'}", artifact_dir=home, journal_dir=home)
+        scratch = Stores(
+            tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
+            artifact_dir=home / "artifacts",
+            journal_dir=home / "journal",
+        )
         prepare(scratch.tracking_uri)
         with tracking(scratch) as tracker:
             yield tracker
