@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from lab.errors import StudyError
 from lab.study.faults import DatabaseError
-from lab.study.keys import IDENTIFYING_KEYS, StudyKey, is_lab_study, noted
+from lab.study.keys import IDENTIFYING_KEYS, StudyKey, has_form, is_lab_study, noted
 from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
 from lab.study.storage import PatientStorage
@@ -130,11 +130,10 @@ class Studies:
 
     def outrank(self, queue: TrialQueue) -> bool:
         """Return whether any of them has a higher priority than `queue`, and trials that may start."""
-        own, higher = queue.priority(), set[str]()
-        for name, priority in queue.rows(_PRIORITIES):
-            with suppress(ValueError, TypeError):  # malformed
-                if int(json.loads(priority)) > own and (not self._names or name in self._names):
-                    higher.add(name)
+        own, rows = queue.priority(), queue.rows(_PRIORITIES)
+        higher = {
+            name for name, text in rows if _number(text) > own and (not self._names or name in self._names)
+        }
         return bool(higher) and any(ready.name in higher for ready in self.ready())
 
     def _is_ready(self, queue: TrialQueue) -> bool:
@@ -166,6 +165,14 @@ class Studies:
     def _missing(self, queue: TrialQueue) -> list[str]:
         """Return the names of the studies that `queue` needs and that are not done."""
         return [name for name in queue.record().needs if not _is_done(self._queues.get(name))]
+
+
+def _number(text: str) -> int:
+    """Return a priority as noted; one of another form counts as none."""
+    with suppress(json.JSONDecodeError):
+        found = json.loads(text)
+        return found if has_form(found, (int,)) else 0
+    return 0
 
 
 def _is_done(queue: TrialQueue | None) -> bool:
