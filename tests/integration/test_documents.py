@@ -64,6 +64,7 @@ def run_block(block: Block) -> None:
         shell(f"{shlex.quote(sys.executable)} block.py")
     elif block.language == "":
         for line in block.lines:
+            print(f"$ {line}")
             run_line(line)
     else:
         assert block.language in ("text", "json", "yaml")
@@ -124,6 +125,7 @@ def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a loaded machine is slow
 def test_the_tutorial_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for page in TUTORIAL:
