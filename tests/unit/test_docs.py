@@ -121,9 +121,6 @@ def _without_the_examples() -> Iterator[None]:
     yield
     for module in {"my_nets", "my_parts", "my_mlp"} & sys.modules.keys():
         kept._take_out(module)
-    for known in (value for value in vars(registry).values() if isinstance(value, Registry)):
-        for path in [name for name in known if ":" in name]:
-            known.remove(path)
 
 
 @pytest.mark.usefixtures("_without_the_examples")
