@@ -27,3 +27,5 @@ from .statistics import accuracy_interval as accuracy_interval
 from .statistics import mean_interval as mean_interval
 from .statistics import pareto_front as pareto_front
 from .statistics import summaries as summaries
+from .table import curve_table as curve_table
+from .table import trial_table as trial_table
