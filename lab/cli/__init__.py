@@ -22,6 +22,7 @@ from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.importance import importance
 from lab.cli.plan import plan
+from lab.cli.report import report
 from lab.cli.results import results
 from lab.cli.schema import schema
 from lab.cli.serve import serve
@@ -54,6 +55,7 @@ _GROUPS = {
         compare,
         diff,
         errors,
+        report,
         results,
     ),
     "Control": (cancel, resume, retry),
@@ -135,6 +137,8 @@ def main() -> None:
       lab diff RUN_ID RUN_ID
       lab errors RUN_ID
       lab results grids/quickstart.yaml
+    Have all of it on one page, to keep or to send:
+      lab report quickstart
     Deliver what was logged while the MLflow server was unreachable:
       lab sync
     Check the stores and this machine, and free disk space:

@@ -40,6 +40,7 @@ from .profiles import Profile as Profile
 from .profiles import find_profile as find_profile
 from .progress import Progress as Progress
 from .progress import Running as Running
+from .reporting import write_report as write_report
 from .seats import memory_size as memory_size
 from .serving import Served as Served
 from .serving import serve as serve

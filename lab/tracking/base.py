@@ -284,6 +284,13 @@ class Tracker(Protocol):
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
 
+    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
+        """Return what `history` does for each of `run_ids`, in few requests; runs without the metric may be left out.
+
+        Raises:
+            TrackingError: the store failed.
+        """
+
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
 

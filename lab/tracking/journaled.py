@@ -223,6 +223,12 @@ class JournaledTracker:
             return local
         return dict(sorted({**(local or {}), **stored}.items()))
 
+    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
+        """Return the values of `metric` of each of `run_ids` by step: see `history`."""
+        here = {run_id for run_id in run_ids if self._couriers.of(run_id) is not None or pending_key(run_id)}
+        found = {run_id: self.history(run_id, metric) for run_id in here}
+        return found | self.inner.histories([run_id for run_id in run_ids if run_id not in here], metric)
+
     def _undelivered(self, run_id: str, metric: str) -> dict[int, float] | None:
         """Return what a run's journal has of `metric`, None if it has none here."""
         courier = self._couriers.of(run_id)

@@ -320,6 +320,10 @@ class MemoryTracker:
         with self._lock:
             return dict(sorted(self._stored(run_id).points.get(metric, {}).items()))
 
+    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
+        """Return the values of `metric` of each of `run_ids` by step."""
+        return {run_id: self.history(run_id, metric) for run_id in run_ids}
+
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
         content = self._stored(run_id).artifacts.get(artifact_path(path))

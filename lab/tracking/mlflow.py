@@ -33,6 +33,7 @@ from lab.tracking.base import (  # noqa: E402
 )
 from lab.tracking.client import open_client  # noqa: E402
 from lab.tracking.frames import run_frame  # noqa: E402
+from lab.tracking.histories import by_step, histories  # noqa: E402
 from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
@@ -291,9 +292,12 @@ class MlflowTracker:
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
         with self._doing(f"reading {metric} of run {run_id}"):
-            points = self._client.get_metric_history(run_id, metric)
-        points = sorted(points, key=lambda point: (point.step, point.timestamp))
-        return {point.step: true_value(point.value) for point in points}
+            return by_step(self._client.get_metric_history(run_id, metric))
+
+    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
+        """Return the values of `metric` of each of `run_ids` by step: see `Tracker.histories`."""
+        with self._doing(f"reading {metric} of {len(run_ids):,} runs"):
+            return histories(self._client, list(run_ids), metric)
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
