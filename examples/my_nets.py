@@ -1,4 +1,4 @@
-"""A net of one's own: `lab sweep examples/mlp.yaml` trains it, with its two hyperparameters among the others."""
+"""A net of your own; `lab sweep examples/mlp.yaml` sweeps its two hyperparameters."""
 
 from itertools import pairwise
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A loss, a metric and an augmentation of one's own: `lab sweep examples/parts.yaml` compares them with lab's."""
+"""A loss, a metric and an augmentation of your own; `lab sweep examples/parts.yaml` compares them with lab's."""
 
 from typing import Annotated
 
@@ -15,7 +15,12 @@ import lab
 class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files say
     """Cross entropy plus a linear term, epsilon (1 - p): Poly-1 of Leng et al. 2022, arXiv:2204.12511."""
 
-    def __init__(self, images: Tensor, *, epsilon: Annotated[float, Field(ge=-1)] = 1.0) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        epsilon: Annotated[float, Field(ge=-1, description="Weight of the linear term.")] = 1.0,
+    ) -> None:
         super().__init__()
         self.epsilon = epsilon
 
@@ -28,14 +33,15 @@ class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files sa
 
 @lab.metric
 class worst_recall(MulticlassRecall):  # noqa: N801
-    """The share of its images that are recognised, of the class where it is smallest."""
+    """The recall of the class that is recognised worst."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, average=None)
 
     def compute(self) -> Tensor:
-        """Return a single number."""
-        return super().compute().min()
+        """Return a single number; a class without images does not count."""
+        images = torch.as_tensor(self.tp) + torch.as_tensor(self.fn)  # [classes]
+        return super().compute()[images > 0].min()
 
 
 @lab.augmentation

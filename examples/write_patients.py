@@ -1,7 +1,7 @@
 """Write patients.csv into a folder of class folders, for examples/patients.yaml: `python write_patients.py scenes8`.
 
-The scenes were photographed in series, whose numbers are close: cdmc181 and cdmc184. A net that has seen one of a
-series knows the others. So a series, whatever has the same name but for the last two digits, is a "patient" here.
+The scenes were photographed in series with close numbers, such as cdmc181 and cdmc184. A net that has seen one image
+of a series knows the others. So a series, all names that differ only in the last two digits, is a "patient" here.
 """
 
 import csv

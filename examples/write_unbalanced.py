@@ -1,7 +1,7 @@
 """Write unbalanced.csv into a folder of SVHN, for examples/unbalanced.yaml: `python write_unbalanced.py svhn10k`.
 
-It lists all test images, but from digit to digit a smaller share of the training images: all zeros, a twentieth of the
-nines. Such a long tail is that of Cui et al. 2019, arXiv:1901.05555.
+It lists all test images, but fewer training images from digit to digit: all zeros, a twentieth of the nines. This is
+the long tail of Cui et al. 2019, arXiv:1901.05555.
 """
 
 import csv

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from multiprocessing import forkserver, resource_tracker
 from types import ModuleType
@@ -44,9 +44,10 @@ def child_context(preloaded: Sequence[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
     _preloaded.update(dict.fromkeys(preloaded))
     context.set_forkserver_preload(list(_preloaded))
-    resource_tracker.ensure_running()  # starting it below would unblock SIGINT
-    with single_threaded_imports(), _interrupts_blocked(), without_script():
-        forkserver.ensure_running()  # imports while this process goes on
+    with _without_this_folder():
+        resource_tracker.ensure_running()  # starting it below would unblock SIGINT
+        with single_threaded_imports(), _interrupts_blocked(), without_script():
+            forkserver.ensure_running()  # imports while this process goes on
     return context
 
 
@@ -79,17 +80,31 @@ def without_script() -> Iterator[None]:
 @contextmanager
 def single_threaded_imports() -> Iterator[None]:
     """Start the numeric libraries of child processes with one thread; torch is told its own number later."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    with _environment("1", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        yield
+
+
+def _without_this_folder() -> AbstractContextManager[None]:
+    """Keep Python's servers from importing what lies in the current folder, such as a `torch.py`.
+
+    Python starts them with `-c`, which puts that folder first, and until 3.13 they ignore the path of this process.
+    """
+    return _environment("1", "PYTHONSAFEPATH")
+
+
+@contextmanager
+def _environment(value: str, *names: str) -> Iterator[None]:
+    """Give processes that are started inside the block these variables."""
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+    os.environ.update(dict.fromkeys(names, value))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
+        for name, old in before.items():
+            if old is None:
                 os.environ.pop(name, None)
             else:
-                os.environ[name] = value
+                os.environ[name] = old
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from lab.errors import LabError
 
-__all__ = ["require"]
+__all__ = ["check", "require"]
 
 
 def require(module: str, extra: str, why: str) -> Any:
@@ -27,5 +28,19 @@ def require(module: str, extra: str, why: str) -> Any:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
             raise
-        message = f"{why} needs {package}, which is not installed here: pip install 'lab[{extra}]'"
-        raise LabError(message) from None
+        raise _missing(package, extra, why) from None
+
+
+def check(module: str, extra: str, why: str) -> None:
+    """Check that a module of an extra is installed, without importing it; see `require`.
+
+    Raises:
+        LabError: it is not installed.
+    """
+    package = module.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, extra, why)
+
+
+def _missing(package: str, extra: str, why: str) -> LabError:
+    return LabError(f"{why} needs {package}, which is not installed here: pip install 'lab[{extra}]'")

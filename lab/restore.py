@@ -88,13 +88,14 @@ def whole_id(tracker: Tracker, origin: str) -> str:
     )
 
 
-def restore(tracker: Tracker, run_id: str) -> Saved:
-    """Return the trained model of a run.
+def restore(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] | None = None) -> Saved:
+    """Return the trained model of a run; `overrides` are as for `restore_config`.
 
     Raises:
         TrackingError: there is no such run, it is not a trial of lab, or it did not keep its weights.
+        ConfigError: as `restore_config`.
     """
-    config = restore_config(tracker, run_id)
+    config = restore_config(tracker, run_id, overrides)
     with _artifact(tracker, run_id, "checkpoints/best.pt") as file:
         try:
             weights = load_checkpoint(file, unverified=True)  # earlier versions wrote no checksums

@@ -18,10 +18,13 @@ from lab.cli.diff import diff
 from lab.cli.doctor import doctor
 from lab.cli.effects import effects
 from lab.cli.errors import errors
+from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.importance import importance
 from lab.cli.plan import plan
+from lab.cli.predict import predict
+from lab.cli.register import register
 from lab.cli.report import report
 from lab.cli.results import results
 from lab.cli.schema import schema
@@ -58,6 +61,7 @@ _GROUPS = {
         report,
         results,
     ),
+    "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
     "Stores": (serve, sync, doctor, gc),
     "Editor and shell": (schema, completion),
@@ -139,6 +143,10 @@ def main() -> None:
       lab results grids/quickstart.yaml
     Have all of it on one page, to keep or to send:
       lab report quickstart
+    Put the best model to use: under a name, on pictures, in other programs:
+      lab register quickstart --name digits --alias champion
+      lab predict models:/digits@champion photos/
+      lab export models:/digits@champion --format onnx --out digits.onnx
     Deliver what was logged while the MLflow server was unreachable:
       lab sync
     Check the stores and this machine, and free disk space:

@@ -84,6 +84,7 @@ def _print(board: StudyBoard, tracking_uri: str) -> None:
         click.echo(f"  mlflow.set_tracking_uri('{engines.public_address(tracking_uri)}')")
         click.echo(f"  model = mlflow.pytorch.load_model('runs:/{board.best_run}/model')")
         click.echo("  logits = model(images)  # float32 [B, C, H, W] in 0..1; no .eval() needed")
+        click.echo(f"Or classify pictures with it: lab predict {board.best_run} IMAGE…")
     _print_missing(board)
 
 

@@ -63,7 +63,7 @@ Examples:
     default=200,
     show_default=True,
     metavar="N",
-    help="Number of optimizer steps; more of them make the curve smoother.",
+    help="Number of optimizer steps; more make the curve smoother.",
 )
 @click.option(
     "--experiment",
@@ -91,17 +91,17 @@ def find_lr(
 ) -> None:
     """Suggest a learning rate for one configuration, with a range test.
 
-    The model trains for a few steps while its learning rate rises exponentially. With a rate that is too small the loss
-    hardly moves, then it falls, and with one that is too large it rises again; there the test stops. The suggestion is
-    the rate at which the smoothed loss falls most steeply (Smith 2017). It is a place to begin: sweep a few
-    rates around it, such as a third of it and three times it. For one_cycle and after a warm-up, larger rates work too.
+    The model trains for a few steps while its learning rate rises exponentially. While the rate is too small, the loss
+    hardly moves; then it falls; and once the rate is too large, it rises again, and the test stops. The suggestion is
+    the rate at which the smoothed loss falls most steeply (Smith 2017). Take it as a place to begin: sweep a few rates
+    around it, such as a third of it and three times it. For one_cycle, and after a warm-up, larger rates work too.
 
-    CONFIG is a YAML file of settings, as `lab train --config` takes it; every setting has an option, which overrides
-    it. Optimizer, batch size, augmentation and all else that changes training count; `lr`, the scheduler and
-    the number of epochs do not.
+    CONFIG is a YAML file of settings, as for `lab train --config`. Every setting has an option, which overrides it. The
+    optimizer, batch size, augmentation and everything else that changes training count; `lr`, the scheduler and the
+    number of epochs do not.
 
-    The curve is in MLflow: `lr`, `loss` and `smoothed_loss` by step, and the figure lr_range.png. After Ctrl-C it has
-    the steps until then.
+    MLflow has the curve: `lr`, `loss` and `smoothed_loss` by step, and the figure lr_range.png. After Ctrl-C, it ends
+    at the last step.
     """
     if not 0 < lowest < highest < math.inf:
         raise ConfigError(
@@ -109,12 +109,15 @@ def find_lr(
         )
     given = {key: value for key, value in flags.items() if value is not None}
     stores = stores_from(tracking_uri, storage)
-    with stop_on_signals("Stopping; what there is of the curve is kept.") as stop:
+    message = "Stopping at the next step; the curve until then is kept. Press Ctrl-C again to end at once."
+    with stop_on_signals(message) as stop:
         single = checked(config_of(file, given), stores, download)
         try:
             run_id, curve = _test(
                 single, objective.LrRange(lowest, highest, steps), experiment, name, download, stop
             )
+        except KeyboardInterrupt:
+            sys.exit(stop.exit_code)
         finally:
             deliver(single, stop)
     _print_result(single, run_id, curve, stopped=stop())
@@ -150,12 +153,13 @@ def _test(
 
 def _print_result(single: Single, run_id: str, curve: LrCurve, *, stopped: bool) -> None:
     done = len(curve.points)
-    if done < curve.planned and not stopped:
+    if done < curve.planned:
         last = f" at lr {curve.points[-1].lr:.2e}" if curve.points else ""
-        click.echo(f"The loss diverged after {done} of {curve.planned} steps{last}.")
+        ended = "Stopped" if stopped else "The loss diverged"
+        click.echo(f"{ended} after {done} of {curve.planned} steps{last}.")
     if curve.suggestion is not None:
         click.echo(f"Suggestion: lr={curve.suggestion:.1e}, where the loss falls most steeply")
-    else:
+    elif not stopped:
         click.echo("No suggestion: the loss never fell. Try other rates (--from, --to) or more --steps")
     stored, experiment = single.stored(run_id)
     click.echo(f"run {stored}")

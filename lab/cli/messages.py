@@ -13,9 +13,10 @@ from lab.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lab.study import HeldBack
     from lab.tracking import Left
 
-__all__ = ["browse", "data_lines", "tell_left_out", "unclear", "undelivered"]
+__all__ = ["browse", "data_lines", "tell_left_out", "unclear", "undelivered", "why_held_back"]
 
 
 def data_lines(notes: Sequence[str]) -> list[str]:
@@ -39,6 +40,13 @@ def undelivered(left: Left, tracking_uri: str) -> str:
     return (
         f"Not delivered to {tracking.public_uri(tracking_uri)}: {left}. They are kept in .lab/journal; {how}"
     )
+
+
+def why_held_back(held_back: HeldBack, name: str) -> str:
+    """Return why trials of a study wait and do not start, and what lets them start."""
+    if held_back == "out_of_time":
+        return f"out of time: `lab resume {name}` restarts the clock of `budget.seconds`"
+    return f"too many failures: `lab resume {name}` lets as many cells fail again as `max_failures` says"
 
 
 def unclear(trouble: str) -> str:

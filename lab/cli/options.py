@@ -214,8 +214,8 @@ def overrides_option(command: Command) -> Command:
         multiple=True,
         metavar="KEY=VALUE",
         help="Override a setting of the grid's base, e.g. --set epochs=3, or the grid's name, repeats, max_retries, "
-        "gpu_memory or budget.trials (.seconds, .epochs). May be repeated. dataset, data_dir, image_size, epochs, "
-        "device and threads also apply to the studies that GRID needs; `lab plan` shows them.",
+        "max_failures, gpu_memory or budget.trials (.seconds, .epochs). May be repeated. dataset, data_dir, "
+        "image_size, epochs, device and threads also apply to the studies that GRID needs; `lab plan` shows them.",
     )(command)
 
 

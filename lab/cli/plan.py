@@ -144,14 +144,18 @@ def _comparison(compared: PlanSummary, name: str, *, partial: bool) -> str:
         known += f", {compared.deleted:,} deleted in MLflow: requeue with `lab retry {name} --deleted`"
     parts = [counted(compared.new, "new cell"), f"{compared.known:,} already in the study ({known})"]
     if compared.left and not partial:  # with --only, the study's other cells may still be in the file
-        parts.append(f"{compared.left:,} in the study only: with other settings, or no longer in the file")
+        parts.append(
+            f"{compared.left:,} in the study only: with other settings or other code, or no longer in the file"
+        )
     text = f"Study '{name}': {', '.join(parts)}"
     if compared.stale:
         cells = counted(compared.stale, "of these cells is", "of these cells are")
         text += f"\n{cells} stale: the images have changed since, so a sweep will train on the images there are now"
     elif compared.new and compared.left and not compared.known and not partial:
-        text += "\nNone of the cells is in the study. If you changed `base` on purpose, use another `name` to keep the"
-        text += " two apart"
+        text += (
+            "\nNone of the cells is in the study. If you changed `base` or the code of a plug-in on purpose,"
+        )
+        text += " use another `name` to keep the two apart"
     return text
 
 

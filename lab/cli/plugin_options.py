@@ -1,7 +1,8 @@
-"""Plug-ins on the command line: `--use`, and an option for every setting of theirs."""
+"""Plug-ins on the command line: `--use`, an option for every setting of theirs, and their names in `--help`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,11 +12,22 @@ import click
 from lab import plugins
 from lab.cli.options import setting_option
 from lab.cli.outer_run import InRun
-from lab.config import NAMING, load_plugins, own_fields, read_yaml
+from lab.config import (
+    NAMING,
+    PRESETS,
+    SECTIONS,
+    TrialConfig,
+    load_plugins,
+    own_fields,
+    read_yaml,
+    takers_of,
+)
 
 __all__ = ["PluginCommand", "use_option"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COLUMN = 30  # the width that click gives options at most
 
 
 def use_option(command: Command) -> Command:
@@ -27,7 +39,7 @@ def use_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_use,
-        help="Load this plug-in first, e.g. my_nets or ./my_nets.py, besides those that a file's `use` names. "
+        help="Load this plug-in first, e.g. my_nets or ./my_nets.py, in addition to those that the file's `use` names. "
         "May be repeated.",
     )(command)
 
@@ -42,9 +54,10 @@ class PluginCommand(InRun):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Load the plug-ins, and parse the arguments."""
+        plugins.use_installed()
         plugins.use(*_parts(_given(args, "use")))
         for file in map(Path, _given(args, "config")):
-            if file.is_file():  # otherwise the command says so
+            if os.path.isfile(file):  # otherwise the command says so
                 with plugins.trusted(file.parent):
                     load_plugins(read_yaml(file))
         with plugins.trusted():
@@ -57,6 +70,40 @@ class PluginCommand(InRun):
         """Return the options, those of plug-ins last."""
         own = [setting_option(name, field) for name, field in own_fields().items()]
         return [*super().get_params(ctx), *own]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, the settings in their sections, and the names that they can have."""
+        titles, own = _titles(), own_fields()
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in SECTIONS}}
+        for param in self.get_params(ctx):
+            name, record = param.name or "", param.get_help_record(ctx)
+            if record is not None:
+                title = "Settings of plug-ins" if name in own else titles.get(name, "Options")
+                facts = f"  [of {takers_of(name)}]" if name in own else _known(name)
+                sections.setdefault(title, []).append((f"{record[0]:<{_COLUMN}}", record[1] + facts))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _titles() -> dict[str, str]:
+    """Return the section of each of lab's settings."""
+    begun, title, found = {first: title for title, first in SECTIONS.items()}, "", {}
+    for name in TrialConfig.model_fields:
+        title = found[name] = begun.get(name, title)
+    return found
+
+
+def _known(setting: str) -> str:
+    """Return the names that a setting can have, those of plug-ins too, for its help; empty if it takes none."""
+    if setting == "preset":
+        names = [*PRESETS]
+    elif setting in NAMING and setting != "dense_activation":  # it takes what `activation` takes
+        known = NAMING[setting]
+        names = [*sorted(known), *(f"{prefix}/NAME" for prefix in known.prefixes)]
+    else:
+        return ""
+    return f"  [known: {', '.join(names)}]"
 
 
 def _parts(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab import engines, study, tracking
-from lab.cli.messages import unclear, undelivered
+from lab.cli.messages import unclear, undelivered, why_held_back
 from lab.cli.options import format_option, store_options, stores_from, study_argument
 from lab.errors import printable
 
@@ -117,7 +117,9 @@ def _print_details(status: StudyStatus) -> None:
     if status.cancelled:
         click.echo(f"  cancelled: resume with `lab resume {status.name}`")
     if status.out_of_time:
-        click.echo(f"  out of time: `lab resume {status.name}` restarts the clock of `budget.seconds`")
+        click.echo(f"  {why_held_back('out_of_time', status.name)}")
+    if status.too_many_failures:
+        click.echo(f"  {why_held_back('too_many_failures', status.name)}")
     for line in status.engine:
         click.echo(f"  {printable(line)}")
     for trial in status.running:

@@ -182,6 +182,11 @@ def _print_result(result: SweepResult, tracking_uri: str, again: str) -> None:
         click.echo(f"The study was cancelled; resume it with: lab resume {result.study}")
     if result.ending == "out_of_time":
         click.echo("The study's time is up (budget.seconds); the same command gives it that time again")
+    if result.ending == "too_many_failures":
+        click.echo(
+            f"No more cells start: too many failed (max_failures); `lab resume {result.study}` or the same command "
+            "lets as many fail again"
+        )
     if result.ending != "done":
         click.echo(f"Continue with: {again}")
     if result.trouble:

@@ -131,13 +131,12 @@ def _print_epoch(result: EpochResult, config: TrialConfig) -> None:
 
 
 def _print_result(result: TrialResult, single: Single) -> None:
-    best = ""
+    best, weights = f", no {result.config.monitor} in any epoch", "the last weights"
     if result.best_value is not None:
         best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
+        weights = "the weights of that epoch"
     chosen = "".join(f", {name} {value:.4f}" for name, value in result.test.metrics.items())
-    click.echo(
-        f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%}{chosen} with the weights of that epoch"
-    )
+    click.echo(f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%}{chosen} with {weights}")
     run_id, experiment = single.stored(result.run_id)
     click.echo(f"run {run_id}  ({result.summary.params:,} params)")
     click.echo(browse(single.stores.tracking_uri, experiment, run_id))

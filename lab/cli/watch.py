@@ -9,6 +9,7 @@ import click
 from lab import engines, study
 from lab.cli.console import terminal
 from lab.cli.live import SweepDisplay
+from lab.cli.messages import why_held_back
 from lab.cli.options import store_options, stores_from, study_argument
 from lab.cli.signals import stop_on_signals
 
@@ -38,8 +39,10 @@ def watch(name: str, tracking_uri: str | None, storage: str | None) -> None:
             progress = engines.watch(queue, on_progress=display.update, stop=stop)
         if stop():
             sys.exit(stop.exit_code)
-    cancelled = queue.is_cancelled()
+    cancelled, held_back = queue.is_cancelled(), queue.held_back()
     counts = f"{progress.done:,} done, {progress.failed:,} failed"
     click.echo(f"{name}: {counts}{f', cancelled with {progress.waiting:,} waiting' if cancelled else ''}")
+    if held_back and not cancelled:
+        click.echo(f"{name}: {why_held_back(held_back, name)}")
     click.echo(f"Resume it with: lab resume {name}" if cancelled else f"Show the best with: lab best {name}")
     sys.exit(1 if progress.failed or cancelled else 0)

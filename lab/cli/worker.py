@@ -62,8 +62,9 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
     default=None,
     envvar="LAB_ALLOW_CODE",
     show_envvar=True,
-    help="Run plug-ins that studies bring along as source code: allow it if you trust all who can submit to the "
-    "database. Installed packages are always used.  [default: only from a .lab of one's own]",
+    help="Run plug-ins that studies bring along as source code. Allow it if you trust everyone who can submit to the "
+    "database. What installed packages declare as plug-ins needs no permission.  [default: only from databases of "
+    "your own, such as .lab]",
 )
 @click.option(
     "--idle-exit",

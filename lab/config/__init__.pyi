@@ -10,6 +10,7 @@ from .grid import Selection as Selection
 from .grid_file import check_files as check_files
 from .grid_file import load_grid as load_grid
 from .grid_file import parse_grid as parse_grid
+from .installed import check_installed as check_installed
 from .kinds import as_text as as_text
 from .kinds import field_kinds as field_kinds
 from .kinds import takes_text as takes_text
@@ -24,6 +25,7 @@ from .own import NAMING as NAMING
 from .own import look_up_paths as look_up_paths
 from .own import own_fields as own_fields
 from .own import setting_names as setting_names
+from .own import takers_of as takers_of
 from .plugin_files import load_plugins as load_plugins
 from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
@@ -33,6 +35,7 @@ from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective
 from .search import Search as Search
+from .settings import SECTIONS as SECTIONS
 from .space import Point as Point
 from .space import Space as Space
 from .text import UNSET as UNSET

@@ -27,6 +27,7 @@ An example::
     patience: 3                     # epochs without improvement before early stopping
     budget: {trials: 30, seconds: 600}
     max_retries: 2                  # retries after a worker crash
+    max_failures: 5                 # start no new trials once five cells have failed
     gpu_memory: 6GB                 # GPU memory that one trial needs; several trials then share a GPU
     needs: pretrain.yaml            # grid files, in the same folder, whose studies are swept first
     report: F. one factor at a time # which part of a report the study reproduces, and its figures
@@ -136,10 +137,12 @@ class GridFile(BaseModel):
     """Limits that end the study early."""
     max_retries: Annotated[int, Field(ge=0)] = 2
     """Maximum number of retries after a worker crash; a trial that raises an error is not retried."""
+    max_failures: Annotated[int, Field(ge=1)] | None = None
+    """Number of failed cells after which no new trials start; what runs then is trained to its end."""
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
     use: str | list[str] = []
-    """Plug-ins to load first: modules of yours, or paths of .py files, relative to this one: short for `base.use`."""
+    """Plug-ins to load first: modules of yours, or .py files, relative to this one. Short for `base.use`."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies must be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""
@@ -153,6 +156,7 @@ FILE_KEYS: Final = (
     "name",
     "repeats",
     "max_retries",
+    "max_failures",
     "gpu_memory",
     *(f"budget.{name}" for name in Budget.model_fields),
 )
@@ -200,6 +204,7 @@ class Grid:
     constraints: tuple[Constraint, ...] = ()
     budget: Budget = field(default_factory=Budget)
     max_retries: int = 2
+    max_failures: int | None = None
     gpu_memory: int | None = None  # bytes
     needs: tuple[str, ...] = ()
     report: str = ""

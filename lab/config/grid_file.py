@@ -126,6 +126,7 @@ def _read(document: Document, stem: str, overrides: Mapping[str, Any], only: Map
         constraints=constraints,
         budget=_budget(file, space),
         max_retries=file.max_retries,
+        max_failures=file.max_failures,
         gpu_memory=None if file.gpu_memory is None else int(file.gpu_memory),
         needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
         report=file.report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def _collect(grid: Grid, file: Path, above: tuple[Path, ...], found: dict[Path, 
         if needed in (*above, file):
             chain = " -> ".join(path.name for path in (*above, file, needed))
             raise ConfigError(Fault(f"a study cannot need itself: {chain}", "needs", grid.file))
-        if not _is_file(needed):
+        if not os.path.isfile(needed):
             raise ConfigError(Fault(f"there is no grid file {name} in this folder", "needs", grid.file))
         if needed not in found:
             needed_grid = _load(needed, overrides, grid)
@@ -70,10 +71,3 @@ def _load(file: Path, overrides: Mapping[str, Any], grid: Grid) -> Grid:
                 for fault in error.faults
             ]
         ) from None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False

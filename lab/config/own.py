@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Final, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
@@ -18,15 +18,19 @@ from lab.plugins.parameters import is_plain
 
 __all__ = [
     "NAMING",
-    "adapter_of",
+    "as_json",
+    "checked",
     "default_for",
     "field_of",
     "is_setting",
     "look_up_paths",
+    "names_in",
     "own_fields",
+    "schema_of",
     "setting_default",
     "setting_names",
     "takers_of",
+    "unfit",
     "used_by",
 ]
 
@@ -56,13 +60,14 @@ def own_fields() -> Mapping[str, FieldInfo]:
 
 
 def field_of(name: str) -> FieldInfo | None:
-    """Return a setting, lab's or a plug-in's; None for an unknown name."""
-    return Settings.model_fields.get(name) or own_fields().get(name)
+    """Return a setting, lab's or a plug-in's, also of one that is installed; None for an unknown name."""
+    known = Settings.model_fields.get(name) or own_fields().get(name)
+    return own_fields().get(name) if known is None and plugins.use_installed() else known
 
 
 def is_setting(name: str) -> bool:
     """Return whether there is a setting of this name."""
-    return name in Settings.model_fields or name in own_fields()
+    return field_of(name) is not None
 
 
 def setting_names() -> list[str]:
@@ -83,7 +88,12 @@ def takers_of(name: str) -> str:
 
 def used_by(setting: Callable[[str], Any]) -> list[registry.Entry]:
     """Return the entries of all kinds that a trial uses whose settings `setting` returns by name."""
-    return [known[name] for where, known in NAMING.items() for name in _names(setting(where))]
+    return [known[name] for where, known in NAMING.items() for name in names_in(setting(where))]
+
+
+def names_in(value: Any) -> tuple[str, ...]:
+    """Return the names that the value of a setting in `NAMING` has: one, several or none."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 def look_up_paths(values: Mapping[str, Any]) -> None:
@@ -107,16 +117,42 @@ def default_for(name: str, used: Sequence[registry.Entry]) -> Any:
     return defaults[0] if defaults and all(each == defaults[0] for each in defaults) else ...
 
 
-def adapter_of(name: str) -> TypeAdapter[Any]:
-    """Return what checks the values of a plug-in's setting."""
-    return _adapter(name, registry.version())
+def checked(name: str, value: Any) -> Any:
+    """Return the value of a plug-in's setting as one of those that take it accepts it; see `unfit`.
+
+    Raises:
+        pydantic.ValidationError: none of them does; says what is wrong for the first.
+    """
+    faults = []
+    for adapter in _adapters(name, registry.version()).values():
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            faults.append(error)
+    raise faults[0]
 
 
-def _names(value: Any) -> Iterator[str]:
-    if isinstance(value, tuple):
-        yield from value
-    elif value is not None:
-        yield value
+def unfit(name: str, value: Any, used: Sequence[registry.Entry]) -> str:
+    """Return why a trial that uses these entries cannot have the value, whose type is right; empty if it can."""
+    for entry in used:
+        if name in entry.parameters:
+            try:
+                _adapters(name, registry.version())[entry.name].validate_python(value)
+            except ValidationError as error:
+                rule = error.errors()[0]["msg"].replace("Input should be", "must be")
+                return f"{rule} for '{entry.name}', but got {value!r}"
+    return ""
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the JSON schema of a plug-in's setting: whatever one of those that take it accepts."""
+    schemas = [adapter.json_schema() for adapter in _adapters(name, registry.version()).values()]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def as_json(name: str, value: Any) -> Any:
+    """Return the value of a plug-in's setting as JSON has it."""
+    return next(iter(_adapters(name, registry.version()).values())).dump_python(value, mode="json")
 
 
 @functools.lru_cache(maxsize=1)
@@ -125,10 +161,12 @@ def _own_fields(_version: int) -> Mapping[str, FieldInfo]:
 
 
 @functools.lru_cache(maxsize=256)
-def _adapter(name: str, _version: int) -> TypeAdapter[Any]:
-    field = own_fields()[name]
-    annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    return TypeAdapter(annotation, config=ConfigDict(strict=True))
+def _adapters(name: str, _version: int) -> Mapping[str, TypeAdapter[Any]]:
+    """Return what checks the values of a plug-in's setting, by the name of what takes it; their ranges may differ."""
+    return {
+        entry.name: TypeAdapter(entry.parameters[name].annotation, config=ConfigDict(strict=True))
+        for _, entry in registry.parameters()[name]
+    }
 
 
 def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -> FieldInfo:
@@ -138,10 +176,15 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
     if name in Settings.model_fields:
         meaning = " ".join((Settings.model_fields[name].description or "").split())
         raise ConfigError(
-            f"{takers_of(name)} has a parameter {name}, which is a setting of lab ({meaning}); rename it, or take "
-            f"lab's with options=['{name}']"
+            f"{takers_of(name)} has a parameter {name}, but lab has a setting of that name: {meaning} Rename the "
+            f"parameter, or take lab's setting with options=['{name}']"
         )
-    parameter = parameters[0]  # the default is each entry's own: see `default_for`
+    if any(isinstance(parameter.default, FieldInfo) for parameter in parameters):
+        raise ConfigError(
+            f"{takers_of(name)}: the default of {name} must be a value; what `Field` says of it belongs to its type, "
+            f"as in `{name}: Annotated[float, Field(gt=0)] = 0.1`"
+        )
+    parameter = parameters[0]  # default and range are each entry's own: see `default_for` and `unfit`
     try:
         if parameter.default is ...:
             field = FieldInfo.from_annotation(parameter.annotation)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
-from lab.config.own import NAMING, default_for, used_by
+from lab.config.own import NAMING, default_for, unfit, used_by
 from lab.config.settings import Settings
 from lab.errors import Fault
 from lab.registry import Entry
@@ -86,8 +86,14 @@ def _resolve_own(settings: Settings, used: list[Entry], found: Contradictions) -
     for name in dict.fromkeys(name for entry in used for name in entry.parameters):
         values[name] = given[name] if name in given else default_for(name, used)
         if values[name] is ...:
-            takers = " and ".join(f"'{entry.name}'" for entry in used if name in entry.parameters)
-            found.add(f"{takers} needs a value for {name}", name, *NAMING)
+            takers = [f"'{entry.name}'" for entry in used if name in entry.parameters]
+            found.add(
+                f"{' and '.join(takers)} {'needs' if len(takers) == 1 else 'need'} a value for {name}",
+                name,
+                *NAMING,
+            )
+        elif name in given and (why := unfit(name, given[name], used)):
+            found.add(why, name, *NAMING)
     return values
 
 
@@ -103,7 +109,7 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
         )
         found.add(
             f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
-            "restore it, or leave out code_digest to train with the present one",
+            "restore it, or leave out code_digest to train with the current one",
             "code_digest",
             "use",
         )
@@ -112,8 +118,9 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
 
 def weights_file(config: Settings) -> str | None:
     """Return the file of weights that training starts from, None if there is none or its library knows it by name."""
-    file = config.pretrained if isinstance(config.pretrained, str) else config.weights
-    return None if file is None or _WEIGHTS_NAME.fullmatch(file) else file
+    if isinstance(config.pretrained, str):
+        return config.pretrained
+    return None if config.weights is None or _WEIGHTS_NAME.fullmatch(config.weights) else config.weights
 
 
 def _resolve_weights(config: Settings, found: Contradictions) -> dict[str, Any]:
@@ -270,7 +277,9 @@ def _resolve_folds(config: Settings, found: Contradictions) -> dict[str, Any]:
         return {}
     if fold is None:
         listed = list(range(folds)) if folds <= 10 else f"[0, 1, …, {folds - 1}]"
-        message = f"folds={folds} needs fold: one of 0 to {folds - 1}, or all in a grid, fold: {listed}"
+        message = (
+            f"folds={folds} needs fold: one of 0 to {folds - 1}, or all of them in a grid: fold: {listed}"
+        )
         found.add(message, "folds", "fold")
     elif fold >= folds:
         found.add(f"must be from 0 to {folds - 1} with folds={folds}, but got {fold}", "fold", "folds")

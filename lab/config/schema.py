@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
 from lab.config.grid import GridFile
 from lab.config.kinds import takes_text
-from lab.config.own import NAMING, adapter_of, own_fields
+from lab.config.own import NAMING, own_fields, schema_of
 from lab.config.presets import PRESETS
 from lab.config.ranges import RANGE_KEYS
 from lab.config.settings import Settings
@@ -81,13 +79,12 @@ def _has_plugins() -> Schema:
 
 def _settings() -> Mapping[str, Schema]:
     """Return the schema of each setting, by name."""
-    own = {name: _plain(adapter_of(name), field.description) for name, field in own_fields().items()}
+    own = {
+        name: schema_of(name) | ({"description": field.description} if field.description else {})
+        for name, field in own_fields().items()
+    }
     lab = Settings.model_json_schema()["properties"]
     return {name: _as_written(name, setting) for name, setting in {**lab, **own}.items()}
-
-
-def _plain(adapter: TypeAdapter[Any], description: str | None) -> Schema:
-    return {**adapter.json_schema(), **({"description": description} if description else {})}
 
 
 def _as_written(name: str, setting: Schema) -> Schema:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Settings"]
+__all__ = ["SECTIONS", "Settings"]
+
+#: The sections of the settings in `--help` and docs/REFERENCE.md, each with its first setting.
+SECTIONS: Final[Mapping[str, str]] = {
+    "Data": "dataset",
+    "Augmentation and sampling": "augment",
+    "Model": "preset",
+    "Initial weights": "init",
+    "Training": "epochs",
+    "Stopping, metrics and logging": "patience",
+    "Plug-ins": "use",
+    "Repetition and devices": "seed",
+}
 
 # The upper ends are beyond any use: they refuse what would fill the memory or overflow before a model is counted.
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -27,13 +40,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 
-    # data
     dataset: str = "digits"
     """Dataset to train on."""
     data_dir: str | None = None
     """Folder that holds the dataset (default: ./data, or $LAB_DATA_DIR)."""
     data_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
-    """Digest of the files in `data_dir`, filled in by lab: a trial that has one trains on exactly these files."""
+    """Digest of the data, filled in by lab: a trial that has one trains on exactly this data."""
     csv_file: str | None = None
     """CSV file of image_csv, relative to `data_dir` (default: the only .csv file there)."""
     path_column: str | None = None
@@ -46,17 +58,17 @@ class Settings(BaseModel):
     split_column: str | None = None
     """Column of image_csv, parquet and hf that says train, val or test for each image (default: none)."""
     group_column: str | None = None
-    """Column of image_csv, parquet and hf with groups, such as patients, none of which may be in two splits or folds
+    """Column of image_csv, parquet and hf with groups, such as patients: no group is in two splits or folds
     (default: none)."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Height and width in pixels to which images of files are resized (default: that of the pretrained weights, or
-    else the images' own size, if all are squares of one size) and that synthetic generates (default 32)."""
+    """Height and width in pixels to which images from files are resized (default: that of the pretrained weights,
+    or else the images' own size, if all are squares of one size), or that synthetic generates (default 32)."""
     resize: Literal["squash", "crop", "pad"] = "squash"
-    """How images of files become squares: squash stretches them, crop keeps the middle, pad adds bars of the colour
-    `background`."""
+    """How images from files become square: squash stretches them, crop keeps the middle, pad adds bars of the
+    colour `background`."""
     data_in_memory: bool | None = None
-    """Keep all images of files decoded in memory; false decodes them again for every batch (default: true if they take
-    up to a quarter of the free memory)."""
+    """Whether decoded images stay in memory; false decodes them again for every batch (default: true if they take
+    up at most a quarter of the free memory)."""
     skip_unreadable: bool = False
     """Skip files that are missing or cannot be read as images; otherwise each is an error."""
     background: Literal["white", "black", "gray"] = "white"
@@ -71,19 +83,20 @@ class Settings(BaseModel):
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the splits, separate from `seed` so that repeats share them."""
     folds: Annotated[int, Field(ge=2, le=1000)] | None = None
-    """Number of folds of the training images, stratified by class, for cross-validation instead of `val_fraction`
+    """Number of folds, stratified by class, of the training images: cross-validation instead of `val_fraction`
     (default: none)."""
     fold: Annotated[int, Field(ge=0, lt=1000)] | None = None
-    """Fold that is the validation split, from 0 to `folds` - 1; the others are trained on."""
+    """Which of the folds is the validation split, from 0 to `folds` - 1; the others are trained on."""
     classes: tuple[str, ...] = ()
     """Classes to keep, by name, in the order of their new labels, e.g. 0,9 (default: all)."""
     train_samples: Positive | None = None
     """Size of a class-balanced sample of the training images, drawn with `split_seed` (default: all images)."""
     input_scale: Literal["standard", "unit", "raw", "weights"] | None = None
     """Scale of the model's input: standard (mean 0, standard deviation 1 per channel), unit (0 to 1), raw (0 to
-    255), weights (that of the pretrained weights) (default: weights with pretrained weights, standard without)."""
+    255) or weights (as the pretrained weights expect it; the default if there are any, else standard)."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip; mixup and cutmix come last."""
+    """Augmentations of the training images, in order, e.g. random_crop,horizontal_flip; mixup and cutmix must
+    come last."""
     crop_padding: Pixels | None = None
     """Maximum shift by random_crop, in pixels (default: 4, or an eighth of the side for images under 32 pixels)."""
     rotation_degrees: Annotated[float, Field(gt=0, le=180)] | None = None
@@ -93,7 +106,7 @@ class Settings(BaseModel):
     cutout_size: Annotated[float, Field(gt=0, le=1)] | None = None
     """Side of the square that cutout blackens, as a fraction of the image's side (default 0.25)."""
     erasing_probability: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Probability with which random_erasing blackens a rectangle of an image (default 0.5)."""
+    """Probability that random_erasing blackens a rectangle of an image (default 0.5)."""
     crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     """Minimum area that random_resized_crop keeps, as a fraction of the image (default 0.08)."""
     randaugment_ops: Annotated[int, Field(ge=1, le=14)] | None = None
@@ -101,18 +114,17 @@ class Settings(BaseModel):
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] | None = None
     """Strength of randaugment's operations, from 0 to 30 (default 9)."""
     mixup_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Both parameters of the beta distribution of mixup's shares; smaller mixes less (default 1)."""
+    """Mixup draws the shares of two images from Beta(alpha, alpha); a smaller alpha mixes less (default 1)."""
     cutmix_alpha: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Both parameters of the beta distribution of cutmix's areas (default 1: all areas equally likely)."""
+    """Cutmix draws the share of the area from Beta(alpha, alpha) (default 1: all shares equally likely)."""
     sampler: Literal["shuffled", "balanced"] = "shuffled"
-    """What an epoch consists of: shuffled (each training image once), or balanced (as many images, drawn with
-    replacement, each class equally likely)."""
+    """Which images make up an epoch: shuffled (each training image once) or balanced (as many, drawn with
+    replacement, all classes equally likely)."""
 
-    # model
     preset: str | None = None
-    """Named bundle of settings, e.g. lenet, which your own settings override; `Presets` below lists them."""
+    """Named bundle of settings, e.g. lenet, which your own settings override."""
     architecture: str = "cnn"
-    """Network architecture; timm/NAME and torchvision/NAME are all nets of these libraries."""
+    """Network architecture; timm/NAME and torchvision/NAME are the nets of these libraries."""
     stem: Literal["auto", "imagenet", "small"] = "auto"
     """First layers of a ResNet: imagenet (7x7 stride 2, pooled), small (3x3 stride 1), auto (small below 64 pixels)."""
     depth: Layers | None = None
@@ -161,11 +173,11 @@ class Settings(BaseModel):
     """Initial weights: PyTorch's default, Kaiming normal or Xavier uniform (the latter two with zero biases)."""
     pretrained: bool | str | None = None
     """Weights that a timm net starts from: true for those that timm publishes (`--download` fetches them), or a
-    .safetensors or .pth file; if its number of classes differs, the head is new."""
+    .safetensors or .pth file; if they have another number of classes, the head is new."""
     weights: str | None = None
-    """Weights that a torchvision net starts from: DEFAULT or a name such as IMAGENET1K_V1 for those that torchvision
-    publishes (`--download` fetches them), or a .safetensors or .pth file; if its number of classes differs, the head is
-    new."""
+    """Weights that a torchvision net starts from: DEFAULT or a name such as IMAGENET1K_V1 for those that
+    torchvision publishes (`--download` fetches them), or a .safetensors or .pth file; if they have another
+    number of classes, the head is new."""
     weights_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{16}$")] | None = None
     """Digest of the file of weights, filled in by lab: a trial that has one starts from exactly these weights."""
     init_from: str | None = None
@@ -175,14 +187,13 @@ class Settings(BaseModel):
     """Layers that are not trained: none, all_but_head, or the first n blocks (a convolution with its norm, or a
     dense layer; a stage of a timm or torchvision net)."""
 
-    # optimisation
     epochs: Positive = 20
     """Maximum number of epochs."""
     batch_size: Positive = 128
     """Images per step."""
     accumulate: Positive = 1
-    """Batches per optimizer step: their gradients are averaged over all their images; an epoch's last step may
-    have fewer."""
+    """Batches per optimizer step, whose gradients are averaged over all their images; an epoch's last step may have
+    fewer."""
     optimizer: str = "adam"
     """Optimizer."""
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
@@ -196,14 +207,16 @@ class Settings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Weight decay: an L2 penalty, decoupled for adamw, lion and muon (default 0)."""
     clip_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Maximum norm of the gradient of all weights together; a longer one is scaled down to it (default: no limit)."""
+    """Maximum norm of the gradient of all weights together; a larger one is scaled down to it (default: no
+    limit)."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay per step of an exponential moving average of the weights, e.g. 0.99; the averaged weights are those
-    that are evaluated and kept (default: no average)."""
+    """Decay per step of an exponential moving average of the weights, e.g. 0.99; the averaged weights are then
+    evaluated and kept (default: no average)."""
     scheduler: str = "constant"
     """Learning-rate schedule."""
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
-    """Epochs before the schedule, over which the learning rate rises linearly, step by step, to where it begins."""
+    """Epochs of warm-up before the schedule: the learning rate rises linearly, step by step, to where the schedule
+    begins."""
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None
     """Factor by which the schedule multiplies the learning rate: exponential (default 0.95), step and plateau
     (default 0.1)."""
@@ -216,9 +229,9 @@ class Settings(BaseModel):
     loss: str = "cross_entropy"
     """Training loss."""
     focal_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """How much less the focal loss counts images that are classified well; 0 is cross-entropy (default 2)."""
+    """How strongly the focal loss discounts images that are classified well; 0 is cross-entropy (default 2)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Label smoothing (default 0)."""
+    """Share of every label that is spread evenly over all classes (default 0)."""
     hard_mining_from: Positive | None = None
     """Epoch from which the batches with the highest loss are trained on once more after each epoch."""
     hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -228,20 +241,19 @@ class Settings(BaseModel):
     compile: bool = False
     """Compile the model with torch.compile: the first steps take longer, later ones may be faster, mostly on GPUs."""
 
-    # stopping
     patience: Positive | None = 5
     """Epochs without improvement of `monitor` before early stopping; none disables it."""
     monitor: str = "val_accuracy"
     """Metric that selects the best weights and decides on early stopping, e.g. val_loss, or val_auroc with
     `metrics: auroc`."""
     mode: Literal["auto", "max", "min"] = "auto"
-    """Whether a higher (max) or lower (min) `monitor` is better (auto: as the metric says; higher accuracy, lower
-    loss)."""
+    """Whether a higher (max) or lower (min) `monitor` is better (auto: as suits the metric, e.g. higher accuracy,
+    lower loss)."""
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Minimum change of `monitor` that counts as an improvement (the change must exceed it)."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute in addition to loss and accuracy, e.g. auroc,ece: on the validation images after every
-    epoch (val_auroc), and at the end on the test images (test_auroc)."""
+    """Metrics in addition to loss and accuracy, e.g. auroc,ece: on the validation images after every epoch
+    (val_auroc), and on the test images at the end (test_auroc)."""
     eval_test_every_epoch: bool = False
     """Also log epoch_test_loss and epoch_test_accuracy after every epoch; `monitor` still selects the weights."""
     log_every_n_steps: Positive | None = None
@@ -251,14 +263,12 @@ class Settings(BaseModel):
     top_k: Positive = 5
     """The k of the top-k accuracy on the test split, which is logged if there are more than k classes."""
 
-    # plug-ins
     use: tuple[str, ...] = ()
     """Plug-ins to load first: modules of yours, e.g. my_nets or ./my_nets.py, which register nets, data, losses and
     more."""
     code_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
-    """Digest of the code of the plug-ins that the trial uses, filled in by lab: other code is another trial."""
+    """Digest of the plug-ins' code, filled in by lab: with other code, it is another trial."""
 
-    # run
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     device: str = "auto"

@@ -25,7 +25,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lab import plugins, registry
 from lab.config.kinds import as_text, doubtful, field_kinds, suggest_field, takes_text
-from lab.config.own import adapter_of, default_for, is_setting, look_up_paths, own_fields, used_by
+from lab.config.own import (
+    NAMING,
+    as_json,
+    checked,
+    default_for,
+    is_setting,
+    look_up_paths,
+    own_fields,
+    used_by,
+)
 from lab.config.presets import PRESETS
 from lab.config.resolving import FOLDER_OPTIONS, MODEL_OPTIONS, Contradictions, resolved
 from lab.config.settings import Settings
@@ -43,16 +52,6 @@ NOT_IDENTITY: Final = frozenset(
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
 _ALONE: Final = "alone"  # the validation context in which a setting is checked without the others
-
-_REGISTRIES: Final[Mapping[str, registry.Registry]] = {
-    "dataset": registry.datasets,
-    "architecture": registry.architectures,
-    "activation": registry.activations,
-    "dense_activation": registry.activations,
-    "optimizer": registry.optimizers,
-    "scheduler": registry.schedulers,
-    "loss": registry.losses,
-}
 
 
 class TrialConfig(Settings):
@@ -94,10 +93,10 @@ class TrialConfig(Settings):
         bundle = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         return {name: _plain(name, value) for name, value in {**bundle, **values}.items()}
 
-    @field_validator(*_REGISTRIES)
+    @field_validator(*(setting for setting in NAMING if setting not in ("augment", "metrics")))
     @classmethod
     def _canonical_name(cls, name: str | None, info: Any) -> str | None:
-        return None if name is None else _lookup(_REGISTRIES[info.field_name], name)
+        return None if name is None else _lookup(NAMING[info.field_name], name)
 
     @field_validator("augment")
     @classmethod
@@ -195,8 +194,7 @@ class TrialConfig(Settings):
         used = used_by(lambda name: getattr(self, name))
         found = {name: default_for(name, used) for name, _ in self.own_values()}
         return {
-            name: default if default is ... else adapter_of(name).dump_python(default, mode="json")
-            for name, default in found.items()
+            name: default if default is ... else as_json(name, default) for name, default in found.items()
         }
 
     def own_values(self) -> tuple[tuple[str, Any], ...]:
@@ -310,7 +308,7 @@ def _checked_own(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[InitEr
             wrong.append(InitErrorDetails(type="extra_forbidden", loc=(name,), input=value))
             continue
         try:
-            own[name] = adapter_of(name).validate_python(_plain(name, value))
+            own[name] = checked(name, _plain(name, value))
         except ValidationError as error:
             wrong += [_again(detail, (name,)) for detail in error.errors()]
     return own, wrong

@@ -12,12 +12,14 @@ from .base import images_at as images_at
 from .base import make_split as make_split
 from .batches import balanced_order as balanced_order
 from .batches import batch_sizes as batch_sizes
-from .batches import count_batches as count_batches
 from .batches import epoch_batches as epoch_batches
 from .batches import normalise as normalise
 from .batches import shuffled_order as shuffled_order
+from .chunks import by_chunks as by_chunks
 from .hugging_face import forget_rows as forget_rows
 from .image_csv import forget_tables as forget_tables
+from .intake import INTAKE as INTAKE
+from .intake import Intake as Intake
 from .listing import forget_surveys as forget_surveys
 from .load import check_data as check_data
 from .load import clear_cache as clear_cache
@@ -29,3 +31,4 @@ from .load import identified as identified
 from .load import load_data as load_data
 from .load import settled as settled
 from .own import forget_own as forget_own
+from .tree import read_tree as read_tree

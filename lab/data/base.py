@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.config import TrialConfig
+from lab.data.levels import Kind
 from lab.errors import DataError
 
 __all__ = ["DataInfo", "Dataset", "MemorySplit", "RawData", "Source", "Split", "images_at", "make_split"]
@@ -140,6 +141,7 @@ class RawData:
         val: None if the source has no such split.
         notes: what users should know about how the data was read, one line each.
         groups: the group of each training image, such as a patient, which must not be in two splits; empty for none.
+        white: the white level of each kind of image with more than 8 bits; empty if the source has none of them.
     """
 
     train: Split
@@ -149,6 +151,7 @@ class RawData:
     val: Split | None = None
     notes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    white: Mapping[Kind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +171,7 @@ class Dataset:
         digest: 16 hex digits that change with any pixel, label or split.
         source: where the data came from: a path, or `scikit-learn`.
         notes: what users should know about how the data was read, one line each.
+        white: the white level of each kind of image with more than 8 bits; empty if the source has none of them.
     """
 
     name: str
@@ -180,6 +184,7 @@ class Dataset:
     digest: str
     source: str
     notes: tuple[str, ...] = ()
+    white: Mapping[Kind, float] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

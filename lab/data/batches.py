@@ -10,7 +10,7 @@ from torch import Tensor
 from lab.data.augment.building import Augmentation, LabelledMixing
 from lab.data.base import Split
 
-__all__ = ["balanced_order", "batch_sizes", "count_batches", "epoch_batches", "normalise", "shuffled_order"]
+__all__ = ["balanced_order", "batch_sizes", "epoch_batches", "normalise", "shuffled_order"]
 
 
 def epoch_batches(
@@ -91,11 +91,6 @@ def balanced_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     # in double precision, so that large classes are drawn evenly
     within = torch.rand(len(here), generator=generator, dtype=torch.float64) * counts[drawn]
     return by_class[starts[drawn] + within.long()].to(labels.device)
-
-
-def count_batches(images: int, batch_size: int, *, shuffled: bool = True) -> int:
-    """Return how many batches `epoch_batches` makes of this many images."""
-    return sum(1 for _ in _bounds(images, batch_size, shuffled))
 
 
 def batch_sizes(images: int, batch_size: int, *, shuffled: bool = True) -> list[int]:

@@ -52,7 +52,7 @@ def _look(file: str, known: _Known | None) -> _Known:
     if known is not None and known[:-1] == stamp:
         return known
     with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
-        return [*stamp, hashlib.sha256(stream.read()).hexdigest()]
+        return [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
 
 
 def _key(root: Path) -> str:

@@ -49,22 +49,22 @@ _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 def decode(
     file: str,
-    size: int,
+    size: int | tuple[int, int],
     *,
     content: bytes | None = None,
     resize: str = "squash",
     background: str = "white",
     white: Mapping[Kind, float] = MappingProxyType({}),
 ) -> NDArray[np.uint8]:
-    """Return an image file as RGB, [size, size, 3], upright as its Exif data says and resized with antialiasing.
+    """Return an image file as RGB, [H, W, 3], upright as its Exif data says and resized with antialiasing.
 
     Only the first frame is read. Unreadable metadata is ignored.
 
     Args:
         file: its path.
-        size: height and width, in pixels.
+        size: of a square, in pixels, or width and height.
         content: of the file, if it has been read already; `file` is then only its name in errors.
-        resize: how an image that is no square becomes one: `squash`, `crop` or `pad`.
+        resize: how an image that is no square becomes one: `squash`, `crop` or `pad`; `squash` for other sizes.
         background: the colour behind transparent pixels, and beside padded images.
         white: the white level of each kind of image with more than 8 bits, from `white_levels`.
 
@@ -72,13 +72,18 @@ def decode(
         DataError: the file is damaged, not an image, or has more pixels than Pillow considers safe; names the file.
     """
 
+    width, height = (size, size) if isinstance(size, int) else size
+    longer = max(width, height)
+
     def read(content: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content)) as image:
             _check_size(image)
             # a JPEG can be decoded at 1/2, 1/4 … of its size; twice the target leaves enough for antialiasing
-            image.draft("RGB", (2 * size, 2 * size))
+            image.draft("RGB", (2 * longer, 2 * longer))
             rgb = _upright(_rgb(image, content, background, white), image)
-            return np.asarray(resized(rgb, size, resize, background))
+            if width != height:
+                return np.asarray(_stretched(rgb, width, height))
+            return np.asarray(resized(rgb, width, resize, background))
 
     return _reading(file, content, read)
 
@@ -161,9 +166,14 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     return pixels if turn is None else pixels.transpose(turn)
 
 
+def _stretched(image: Image.Image, width: int, height: int) -> Image.Image:
+    size = width, height
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+
 def _squashed(image: Image.Image, size: int, background: str) -> Image.Image:
     """Return an image stretched to a square."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+    return _stretched(image, size, size)
 
 
 def _cropped(image: Image.Image, size: int, background: str) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -93,14 +93,16 @@ def load_listing(listing: Listing, config: TrialConfig, notes: tuple[str, ...]) 
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
     if len(read.labels) < count:
         notes += (f"left out: {count - len(read.labels):,} damaged images (skip_unreadable)",)
-    return _splits(read, part, (*notes, *filter(None, [too_large_for_memory])))
+    notes = (*notes, *filter(None, [too_large_for_memory]))
+    white = white_levels(_looked(listing)[0], config.full_scale, listing.dataset)
+    return replace(_splits(read, part, notes), white=white)
 
 
 def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
     """Return a digest of everything that is trained on, in the order in which it is read.
 
     File names do not count, but their order does, because the seeded splits depend on it. Classes other than `classes`
-    (empty: all) do not count either.
+    (empty: all) do not count either. The order of the classes, which numbers them, counts where it is not sorted.
 
     Raises:
         DataError: a file cannot be read.
@@ -110,6 +112,8 @@ def listing_digest(listing: Listing, classes: tuple[str, ...]) -> str:
     except OSError as error:
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
     sha = hashlib.sha256()
+    if not classes and list(listing.classes) != sorted(listing.classes):
+        sha.update(f"classes {listing.classes!a}\n".encode())
     for at, (label, content) in enumerate(zip(listing.labels, contents, strict=True)):
         name = listing.classes[label]
         if name in (classes or (name,)):

@@ -56,8 +56,8 @@ def divide(config: TrialConfig, raw: RawData) -> Division:
 def own_val_and_folds(config: TrialConfig) -> str:
     """Return why `folds` contradicts data with a validation split of its own."""
     return (
-        f"folds={config.folds} makes each fold the validation images, but this {config.dataset} has validation images"
-        " of its own; leave out folds, or move these images to the training images"
+        f"folds={config.folds} makes each fold the validation split once, but this {config.dataset} has one of its own;"
+        " leave out folds, or move its validation images to the training images"
     )
 
 

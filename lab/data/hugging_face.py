@@ -6,19 +6,18 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData
-from lab.data.decoded import listing_digest, load_listing
 from lab.data.folder_notes import copied, some
 from lab.data.listed import Listing, unreadable
+from lab.data.listed_source import ListedSource
 from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
-from lab.data.sizes import Sizes, side_of, size_note
+from lab.data.sizes import Sizes, size_note
 from lab.data.split_names import Role, split_name
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
@@ -31,16 +30,25 @@ _PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with 
 
 _Stamps = tuple[tuple[str, int, int, int], ...]
 _Key = tuple[object, ...]
+_Find = Callable[[Path, TrialConfig], "_Shards"]
 _tables: dict[_Key, tuple[_Stamps, _Table]] = {}
 _lock = threading.Lock()
 
 
 class _Shards(NamedTuple):
-    """The files of a data set, relative to its folder, the split that each is of, and what was left out."""
+    """The files of a data set.
+
+    Attributes:
+        names: relative to its folder.
+        roles: the split that each is of.
+        left_out: names of splits that are none of train, val and test.
+        unlabelled: files for validation or testing that were left out, because none of their rows has a label.
+    """
 
     names: tuple[str, ...]
     roles: tuple[Role, ...]
     left_out: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -48,6 +56,7 @@ class _Table:
     """A data set of rows.
 
     Attributes:
+        dataset: as in the config.
         root: the data folder.
         shards: its files.
         columns: in words, which ones are read.
@@ -58,6 +67,7 @@ class _Table:
         facts: about the image of each row.
     """
 
+    dataset: str
     root: Path
     shards: _Shards
     columns: str
@@ -66,6 +76,26 @@ class _Table:
     unused: tuple[str, ...]
     images: RowImages
     facts: list[Facts]
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The splits."""
+        return self.rows.roles
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images that can be read; see `Found`."""
+        places = self.rows.places()
+        bad = {at for at, place in enumerate(places) if place in self.faults}
+        return self.rows.listing(self.dataset, self.images.only(places), self.classes, bad)
+
+    @property
+    def unreadable(self) -> str:
+        """The message about rows that cannot be read as images; empty if all can."""
+        if not self.faults:
+            return ""
+        faults = {self.rows.names[at]: why for at, why in self.faults.items()}
+        return unreadable(self.dataset, self.root, faults, len(self.facts))
 
     @cached_property
     def faults(self) -> dict[int, str]:
@@ -92,90 +122,48 @@ class _Table:
         ]
 
 
-@dataclass(frozen=True)
-class _RowSource:
-    """See `Source`.
+def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
+    lines = [f"read: {some(found.shards.names)} ({found.columns})"]
+    lines += table_notes(found.listing, config)
+    lines.append(size_note(config, found.sizes, size))
+    if found.shards.left_out:
+        lines.append(f"left out: {some(found.shards.left_out)}, which are not train, val or test")
+    if found.shards.unlabelled:
+        lines.append(f"left out: {some(found.shards.unlabelled)}, since no row has a label")
+    if found.unused:
+        lines.append(f"left out: classes that no row has: {some(found.unused)}")
+    if found.faults:
+        lines.append(f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)")
+    return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
-    Attributes:
-        name: as in the config.
+
+def _table(dataset: str, find: _Find, config: TrialConfig, root: Path, fresh: bool) -> _Table:
+    """Return the data set that the config means; this process remembers the latest few, until a file changes.
+
+    Args:
+        dataset: as in the config.
         find: returns the files in a data folder.
+        config: the settings image_column, label_column, split_column and group_column matter.
+        root: the data folder.
+        fresh: makes no difference: no file changes without its stamps.
+
+    Raises:
+        DataError: it is missing or cannot be used; lists all faults with their files and rows.
     """
-
-    name: str
-    find: Callable[[Path, TrialConfig], _Shards]
-
-    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        found = self._table(config, root)
-        self._listing(found, config)
-        size = side_of(config, found.sizes, root)
-        return DataInfo((3, size, size), found.classes, has_val="val" in found.rows.roles)
-
-    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
-        """Return how the files are read, one line per fact: see `data_notes`."""
-        found = self._table(config, root)
-        return self._notes(found, config, side_of(config, found.sizes, root))
-
-    def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return the `listing_digest`."""
-        return listing_digest(self._listing(self._table(config, root), config), config.classes)
-
-    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        found = self._table(config, root)
-        size = side_of(config, found.sizes, root)
-        config = config.model_copy(update={"image_size": size})
-        return load_listing(self._listing(found, config), config, self._notes(found, config, size))
-
-    def _listing(self, found: _Table, config: TrialConfig) -> Listing:
-        """Return the images that can be read.
-
-        Raises:
-            DataError: some cannot, unless they are to be skipped, or a class is left without images.
-        """
-        if found.faults and not config.skip_unreadable:
-            faults = {found.rows.names[at]: fault for at, fault in found.faults.items()}
-            raise DataError(unreadable(self.name, found.root, faults, len(found.facts)))
-        places = found.rows.places()
-        bad = [at for at, place in enumerate(places) if place in found.faults]
-        return found.rows.listing(self.name, found.images.only(places), found.classes, bad)
-
-    def _notes(self, found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
-        lines = [f"read: {some(found.shards.names)} ({found.columns})"]
-        lines += table_notes(self._listing(found, config), config)
-        lines.append(size_note(config, found.sizes, size))
-        if found.shards.left_out:
-            lines.append(f"left out: {some(found.shards.left_out)}, which are none of train, val and test")
-        if found.unused:
-            lines.append(f"left out: classes that no row has: {some(found.unused)}")
-        if found.faults:
-            lines.append(
-                f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)"
-            )
-        return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
-
-    def _table(self, config: TrialConfig, root: Path) -> _Table:
-        """Return the data set that the config means; this process remembers the latest few, until a file changes.
-
-        Args:
-            config: the settings image_column, label_column, split_column and group_column matter.
-            root: the data folder.
-
-        Raises:
-            DataError: it is missing or cannot be used; lists all faults with their files and rows.
-        """
-        if not root.is_dir():
-            raise MissingDataError(f"{self.name}: there is no folder {printable(str(root))}")
-        shards = self.find(root, config)
-        columns = (config.image_column, config.label_column, config.split_column, config.group_column)
-        key: _Key = (self.name, root, *columns)
-        with _lock:
-            stamps = _stamps(self.name, root, shards)
-            known = _tables.pop(key, None)
-            if known is None or known[0] != stamps:
-                known = stamps, _read(self.name, config, root, shards)
-            _tables[key] = known
-            while len(_tables) > _KEPT:
-                del _tables[next(iter(_tables))]
-            return known[1]
+    if not root.is_dir():
+        raise MissingDataError(f"{dataset}: there is no folder {printable(str(root))}")
+    shards = find(root, config)
+    columns = (config.image_column, config.label_column, config.split_column, config.group_column)
+    key: _Key = (dataset, root, *columns)
+    with _lock:
+        stamps = _stamps(dataset, root, shards)
+        known = _tables.pop(key, None)
+        if known is None or known[0] != stamps:
+            known = stamps, _read(dataset, config, root, shards)
+        _tables[key] = known
+        while len(_tables) > _KEPT:
+            del _tables[next(iter(_tables))]
+        return known[1]
 
 
 def forget_rows() -> None:
@@ -200,13 +188,17 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     where = f"{dataset}: {printable(str(root))}"
     use, classes = _columns(config, root, shards, where)
     others = [key for key in ("label", "split", "group") if key in use]
-    rows, counts = Rows(), []
+    read = [read_columns(root / name, [use[key] for key in others]) for name in shards.names]
+    values = {
+        name: dict(zip(others, each, strict=True)) for name, each in zip(shards.names, read, strict=True)
+    }
+    shards = _labelled(shards, {name: each["label"] for name, each in values.items()}, classes)
+    rows, counts = Rows(), [len(values[name]["label"]) for name in shards.names]
     for name, role in zip(shards.names, shards.roles, strict=True):
-        values = dict(zip(others, read_columns(root / name, [use[key] for key in others]), strict=True))
-        counts.append(len(values["label"]))
-        _take(rows, name, role, values, classes)
+        _take(rows, name, role, values[name], classes)
+    present = set(rows.labels)
     # names of classes, or else what the rows say
-    known = tuple(each for each in classes if each in set(rows.labels)) if classes else rows.classes
+    known = tuple(each for each in classes if each in present) if classes else rows.classes
     rows.check(dataset, printable(str(root)), known)
     images = images_in(root, shards.names, use["image"], counts)
     try:
@@ -214,7 +206,20 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     except OSError as error:
         raise DataError(f"{where} cannot be read: {error}") from error
     words = ", ".join(f"{key}: {printable(name)}" for key, name in use.items())
-    return _Table(root, shards, words, rows, known, tuple(sorted({*classes} - {*known})), images, facts)
+    unused = tuple(sorted({*classes} - present))
+    return _Table(dataset, root, shards, words, rows, known, unused, images, facts)
+
+
+def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> _Shards:
+    """Leave out the files without any label, such as the test split of a competition."""
+    blank = {
+        name
+        for name, role in zip(shards.names, shards.roles, strict=True)
+        if role != "train" and labels[name] and all(_is_blank(label, classes) for label in labels[name])
+    }
+    kept = [pair for pair in zip(shards.names, shards.roles, strict=True) if pair[0] not in blank]
+    names, roles = zip(*kept, strict=True) if kept else ((), ())
+    return _Shards(names, roles, shards.left_out, tuple(sorted(blank)))
 
 
 def _columns(
@@ -282,7 +287,7 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         own = role_of(str(split)) if "split" in values else role
         faults = _label_faults(label, classes)
         if own is None:
-            faults.append(f"split '{printable(str(split))}' means none of train, val and test")
+            faults.append(f"split '{printable(str(split))}' does not mean train, val or test")
         if "group" in values and values["group"][at] in (None, ""):
             faults.append("has no group")
         if faults or own is None:
@@ -292,15 +297,19 @@ def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], class
         rows.labels.append(classes[label] if classes else composed_text(str(label)))
         rows.roles.append(own)
         if "group" in values:
-            rows.groups.append(str(values["group"][at]))
+            rows.groups.append(composed_text(str(values["group"][at])))
 
 
 def _label_faults(label: Any, classes: Sequence[str]) -> list[str]:
-    if label in (None, "") or (classes and label == -1):  # how unlabelled images are marked
+    if _is_blank(label, classes):
         return ["has no label"]
     if classes and not 0 <= label < len(classes):
-        return [f"label {label} is none of the {len(classes):,} classes"]
+        return [f"label {label} is not one of the {len(classes):,} classes"]
     return []
+
+
+def _is_blank(label: Any, classes: Sequence[str]) -> bool:
+    return label in (None, "") or bool(classes and label == -1)  # how unlabelled images are marked
 
 
 def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
@@ -311,7 +320,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
         if not any(part.startswith(".") for part in file.relative_to(root).parts)
     )
     if not found:
-        saved = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
         hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
         raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
     roles = [_role(name) for name in found]
@@ -320,7 +329,7 @@ def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
     unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
     if unclear:
         raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} say none of train, val and test, as others"
+            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
             " do; rename or remove them, or give --split-column (`split_column`)"
         )
     return _Shards(tuple(found), tuple(role for role in roles if role is not None))
@@ -339,10 +348,10 @@ def _role(name: str) -> Role | None:
 def _saved_files(root: Path, config: TrialConfig) -> _Shards:
     """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
     where = f"hf: {printable(str(root))}"
-    if (root / "state.json").is_file():
+    if os.path.isfile(root / "state.json"):
         files = _files_of(root, "", where)
         return _Shards(tuple(files), _all_train(files))
-    if not (root / "dataset_dict.json").is_file():
+    if not os.path.isfile(root / "dataset_dict.json"):
         hint = (
             "; it contains Parquet files: read them with dataset=parquet"
             if any(root.rglob("*.parquet"))
@@ -396,5 +405,5 @@ def _json(file: Path, where: str) -> dict[str, Any]:
     return found
 
 
-PARQUET = _RowSource("parquet", _parquet_files)
-HF = _RowSource("hf", _saved_files)
+PARQUET = ListedSource(partial(_table, "parquet", _parquet_files), _notes)
+HF = ListedSource(partial(_table, "hf", _saved_files), _notes)

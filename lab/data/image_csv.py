@@ -9,20 +9,19 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData
-from lab.data.decoded import listing_digest, load_listing
 from lab.data.encoded import ImageFiles
 from lab.data.folder_notes import copied
 from lab.data.listed import Listing, unreadable
+from lab.data.listed_source import ListedSource
 from lab.data.probe import Probe, copies, probe
-from lab.data.sizes import Sizes, side_of, size_note
+from lab.data.sizes import Sizes, size_note
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.data.tree import File
 from lab.errors import DataError, Fault, MissingDataError, printable
@@ -48,7 +47,7 @@ class _Table:
         file: the CSV file.
         columns: in words, which ones are read.
         rows: what it says; their names are the paths of the images.
-        lines: of each path in the CSV file.
+        lines: of each path in the CSV file, by its normal form.
         files: what is known of each image file without reading it, by path.
         probes: what each image file is, by path.
         changed: when the file and the folders of its images were last changed; None if that was only just now.
@@ -62,6 +61,33 @@ class _Table:
     files: dict[str, File]
     probes: dict[str, Probe]
     changed: dict[str, int] | None = None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.rows.classes
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The splits."""
+        return self.rows.roles
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images that can be read; see `Found`."""
+        paths = tuple(self.rows.names[at] for at in self.rows.places())
+        bad = {at for at, path in enumerate(paths) if path in self.faults}
+        return self.rows.listing("image_csv", ImageFiles(self.root, paths), self.classes, bad)
+
+    @property
+    def unreadable(self) -> str:
+        """The message about files that cannot be read as images, with their lines; empty if all can."""
+        if not self.faults:
+            return ""
+        faults = {
+            f"line {self.lines[os.path.normpath(path)]}: {path}": why for path, why in self.faults.items()
+        }
+        return unreadable("image_csv", self.file, faults, len(self.probes))
 
     @cached_property
     def faults(self) -> dict[str, str]:
@@ -83,62 +109,22 @@ class _Table:
         return [[sound[at] for at in group] for group in groups]
 
 
-class _ImageCsv:
-    def describe(self, config: TrialConfig, root: Path) -> DataInfo:
-        found = _table(config, root)
-        _listing(found, config)
-        size = side_of(config, found.sizes, found.root)
-        return DataInfo((3, size, size), found.rows.classes, has_val="val" in found.rows.roles)
-
-    def notes(self, config: TrialConfig, root: Path) -> tuple[str, ...]:
-        """Return how the table is read, one line per fact: see `data_notes`."""
-        found = _table(config, root)
-        return _notes(found, config, side_of(config, found.sizes, found.root))
-
-    def digest(self, config: TrialConfig, root: Path) -> str:
-        """Return the `listing_digest`."""
-        return listing_digest(_listing(_table(config, root, fresh=True), config), config.classes)
-
-    def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        found = _table(config, root, fresh=True)
-        size = side_of(config, found.sizes, found.root)
-        config = config.model_copy(update={"image_size": size})
-        return load_listing(_listing(found, config), config, _notes(found, config, size))
-
-
 def forget_tables() -> None:
     """Read every CSV file again the next time."""
     with _lock:
         _tables.clear()
 
 
-def _listing(found: _Table, config: TrialConfig) -> Listing:
-    """Return the images of a table that can be read.
-
-    Raises:
-        DataError: some cannot, unless they are to be skipped, or a class is left without images.
-    """
-    if found.faults and not config.skip_unreadable:
-        raise DataError(unreadable("image_csv", found.file, _by_line(found), len(found.probes)))
-    paths = tuple(found.rows.names[at] for at in found.rows.places())
-    bad = [at for at, path in enumerate(paths) if path in found.faults]
-    return found.rows.listing("image_csv", ImageFiles(found.root, paths), found.rows.classes, bad)
-
-
-def _by_line(found: _Table) -> dict[str, str]:
-    return {f"line {found.lines[path]}: {path}": fault for path, fault in found.faults.items()}
-
-
 def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     lines = [f"read: {printable(found.file.name)} ({found.columns})"]
-    lines += table_notes(_listing(found, config), config)
+    lines += table_notes(found.listing, config)
     lines.append(size_note(config, found.sizes, size))
     if found.faults:
         lines.append(f"left out: {len(found.faults):,} files that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 
-def _table(config: TrialConfig, root: Path, *, fresh: bool = False) -> _Table:
+def _table(config: TrialConfig, root: Path, fresh: bool) -> _Table:
     """Return the table that the config names, and what its images are.
 
     This process remembers the latest few, and reads one again once it or a folder of its images has changed.
@@ -170,7 +156,7 @@ def _file(config: TrialConfig, root: Path) -> Path:
         raise MissingDataError(f"image_csv: there is no folder {printable(str(root))}")
     if config.csv_file is not None:
         file = root / Path(config.csv_file).expanduser()
-        if not file.is_file():
+        if not os.path.isfile(file):  # False for a name that is too long
             raise MissingDataError(f"image_csv: there is no file {printable(str(file))} (csv_file)")
         return file
     files = sorted(file for file in root.glob("*.csv") if not file.name.startswith("."))
@@ -211,7 +197,10 @@ def _parse(config: TrialConfig, file: Path) -> tuple[str, Rows, dict[str, int]]:
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count), strict=True)
     rows, lines, numbered = Rows(), dict[str, int](), _numbered(reader)
-    header = [name.strip() for name in next(numbered, (1, []))[1]]
+    try:
+        header = [name.strip() for name in next(numbered, (1, []))[1]]
+    except csv.Error as error:
+        raise DataError(f"{where} has a header that cannot be read: {error}") from error
     columns = _columns(config, header, where)
     index = {use: header.index(name) for use, name in columns.items()}
     try:
@@ -255,18 +244,19 @@ def _take(cells: dict[str, str], rows: Rows, lines: dict[str, int], file: Path, 
     path, split = cells["path"], cells.get("split", "train")
     role = role_of(split)
     if split and role is None:
-        faults.append(f"split '{printable(split)}' means none of train, val and test")
-    if path in lines:
-        faults.append(f"{printable(path)} is in line {lines[path]} already")
+        faults.append(f"split '{printable(split)}' does not mean train, val or test")
+    file_of_row = os.path.normpath(path)  # ./a.png is a.png
+    if file_of_row in lines:
+        faults.append(f"{printable(path)} is in line {lines[file_of_row]} already")
     if faults or role is None:
         rows.faults += [_fault(file, line, fault) for fault in faults]
         return
-    lines[path] = line
+    lines[file_of_row] = line
     rows.names.append(path)
     rows.labels.append(composed_text(cells["label"]))
     rows.roles.append(role)
     if "group" in cells:
-        rows.groups.append(cells["group"])
+        rows.groups.append(composed_text(cells["group"]))
 
 
 def _fault(file: Path, line: int, message: str) -> str:
@@ -277,7 +267,8 @@ def _stat(root: Path, path: str) -> File:
     try:
         status = os.stat(_join(root, path))  # noqa: PTH116  # 60,000 Paths take a second
     except (OSError, ValueError) as error:
-        return File(path, 0, 0, getattr(error, "strerror", None) or str(error))
+        fault = getattr(error, "strerror", None) or str(error)
+        return File(path, 0, 0, f"{fault} (folders are separated by /)" if "\\" in path else fault)
     return File(
         path, status.st_size, status.st_mtime_ns, "" if stat.S_ISREG(status.st_mode) else "not a file"
     )
@@ -298,4 +289,4 @@ def _join(root: Path, path: str) -> str:
     return os.path.join(root, path)  # noqa: PTH118  # which may be absolute
 
 
-IMAGE_CSV = _ImageCsv()
+IMAGE_CSV = ListedSource(_table, _notes)

@@ -16,9 +16,9 @@ from lab.data.layout import LAYOUT, Layout, read_layout
 from lab.data.listed import Listing, unreadable
 from lab.data.probe import Probe, copies, probe
 from lab.data.tree import File, Folder, read_tree
-from lab.errors import DataError, MissingDataError, printable
+from lab.errors import MissingDataError, printable
 
-__all__ = ["Survey", "check_readable", "forget_surveys", "list_images", "survey"]
+__all__ = ["Survey", "forget_surveys", "survey"]
 
 _KEPT = 2
 # nanoseconds: a folder changed this recently may change again under the same modification time
@@ -55,6 +55,28 @@ class Survey:
         for role, part in self.layout.parts.items():
             for name, files in part.classes.items():
                 yield from ((role, name, file) for file in files)
+
+    @property
+    def roles(self) -> Collection[str]:
+        """The splits."""
+        return self.layout.parts
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The images that can be read, in a fixed order; see `Found`."""
+        images = list(self.files())
+        counts = Counter(role for role, _, _ in images)
+        label = {name: number for number, name in enumerate(self.classes)}
+        paths = tuple(file.path for _, _, file in images)
+        labels = tuple(label[name] for _, name, _ in images)
+        files = ImageFiles(self.root, paths)
+        every = Listing("image_folder", self.classes, files, labels, counts["train"], counts["val"])
+        return every.without({at for at, path in enumerate(paths) if path in self.faults})
+
+    @property
+    def unreadable(self) -> str:
+        """The message about files that cannot be read as images; empty if all can."""
+        return unreadable("image_folder", self.root, self.faults, len(self.probes)) if self.faults else ""
 
     @cached_property
     def faults(self) -> dict[str, str]:
@@ -104,34 +126,6 @@ def forget_surveys() -> None:
     """Read every folder again the next time."""
     with _lock:
         _surveys.clear()
-
-
-def list_images(found: Survey, *, skip_unreadable: bool = False) -> Listing:
-    """Return the images of an image folder in a fixed order.
-
-    Raises:
-        DataError: files cannot be read, unless they are to be skipped, or a class is left without images.
-    """
-    check_readable(found, skip_unreadable=skip_unreadable)
-    images = list(found.files())
-    counts = Counter(role for role, _, _ in images)
-    label = {name: number for number, name in enumerate(found.classes)}
-    paths = tuple(file.path for _, _, file in images)
-    every = Listing(
-        "image_folder",
-        found.classes,
-        ImageFiles(found.root, paths),
-        tuple(label[name] for _, name, _ in images),
-        counts["train"],
-        counts["val"],
-    )
-    return every.without({at for at, path in enumerate(paths) if path in found.faults})
-
-
-def check_readable(found: Survey, *, skip_unreadable: bool) -> None:
-    """Raise a DataError that names the files that cannot be read, unless they are to be skipped."""
-    if found.faults and not skip_unreadable:
-        raise DataError(unreadable("image_folder", found.root, found.faults, len(found.probes)))
 
 
 def _survey(root: Path, classes: Collection[str], known: Survey | None) -> Survey:

@@ -153,7 +153,7 @@ def _check_files(config: TrialConfig) -> None:
         raise OtherDataError(
             f"The images {where} are not those of this trial: their digest is {found}, not"
             f" {config.data_digest}. Either they have changed since the trial was planned: sweep the same grid again to"
-            f" train on the present ones. Or this machine has different images: copy the original ones here{or_else}"
+            f" train on the current ones. Or this machine has different images: copy the original ones here{or_else}"
         )
 
 
@@ -231,6 +231,7 @@ def _assemble(config: TrialConfig, raw: RawData, device: torch.device) -> Datase
         digest=measured.digest,
         source=raw.source,
         notes=(*raw.notes, *notes, *inputs_note(config, train.shape)),
+        white=raw.white,
     )
 
 

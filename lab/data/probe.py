@@ -30,6 +30,7 @@ _CLOSED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _RAW = re.compile(
     r"\.(3fr|arw|cr2|cr3|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|sr2|srf|srw|x3f)"
 )
+_RAW_FAULT = "a raw photograph, which Pillow cannot develop; export it as JPEG or PNG"
 _HEIF = frozenset({".heic", ".heif", ".hif"})
 
 
@@ -53,17 +54,21 @@ def probe(root: Path, files: Sequence[File]) -> dict[str, Probe]:
     return found
 
 
-def probe_content(content: bytes) -> Probe:
-    """Return what an image is whose bytes are inside another file; only its header is decoded."""
+def probe_content(content: bytes, name: str = "") -> Probe:
+    """Return what an image is by its bytes; only its header is decoded.
+
+    Args:
+        content: the bytes.
+        name: of their file; empty if they are inside another one.
+    """
     _use_heif()
+    suffix = _suffix(name)
+    if _RAW.fullmatch(suffix):
+        return Probe(fault=_RAW_FAULT)
     if not content:
-        return Probe(fault="there are no bytes")
-    try:
-        return _open_content(content)
-    except UnidentifiedImageError:
-        return Probe(fault=_unknown(""))
-    except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
-        return Probe(fault=str(error) or type(error).__name__)
+        no_bytes = "there are no bytes, at most a path; save_to_disk and push_to_hub write images themselves"
+        return Probe(fault="the file is empty" if name else no_bytes)
+    return _open(content, suffix)
 
 
 @functools.cache
@@ -74,44 +79,35 @@ def _use_heif() -> None:
 
 
 def _probe(root: Path, file: File) -> Probe:
-    suffix = os.path.splitext(file.path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
+    suffix = _suffix(file.path)
     if file.fault or _RAW.fullmatch(suffix):
-        return Probe(
-            fault=file.fault or "a raw photograph, which Pillow cannot develop; export it as JPEG or PNG"
-        )
+        return Probe(fault=file.fault or _RAW_FAULT)
     if not file.size:
         return Probe(fault="the file is empty")
+    return _open(_join(root, file), suffix)
+
+
+def _open(source: str | bytes, suffix: str) -> Probe:
+    """Return what an image is, from its path or its content."""
     try:
-        return _open(_join(root, file), suffix)
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _probe_opened(image, suffix)
+        except Exception:
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            bare = without_metadata(content)
+            if bare == content:
+                raise
+            with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
+                return _probe_opened(image, suffix)
     except UnidentifiedImageError:
         return Probe(fault=_unknown(suffix))
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise anything for damaged files
         return Probe(fault=getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-def _open(path: str, suffix: str) -> Probe:
-    try:
-        with Image.open(path) as image:
-            return _probe_opened(image, suffix)
-    except Exception:
-        content = Path(path).read_bytes()
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, suffix)
-
-
-def _open_content(content: bytes) -> Probe:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _probe_opened(image, "")
-    except Exception:
-        bare = without_metadata(content)
-        if bare == content:
-            raise
-        with Image.open(io.BytesIO(bare)) as image:  # as it will be decoded
-            return _probe_opened(image, "")
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122  # 60,000 Paths take a second
 
 
 def _probe_opened(image: Image.Image, suffix: str) -> Probe:

@@ -21,7 +21,7 @@ def too_large(config: TrialConfig, images: int, shape: tuple[int, int, int]) -> 
     """Return why a dataset is not kept in memory, as a line for the user; empty if it is.
 
     Args:
-        config: the settings data_in_memory and device matter.
+        config: its settings data_in_memory and device matter.
         images: their number.
         shape: of an image, [C, H, W].
     """
@@ -32,8 +32,8 @@ def too_large(config: TrialConfig, images: int, shape: tuple[int, int, int]) -> 
     if size <= room:
         return ""
     return (
-        f"images: decoded for every batch, since {_in_words(size)} of them are more than a quarter of the free memory"
-        f" ({_in_words(room)}); data_in_memory: true keeps them in memory all the same"
+        f"images: decoded for every batch, because all of them ({_in_words(size)}) take more than a quarter of the free"
+        f" memory ({_in_words(room)}); data_in_memory: true keeps them in memory anyway"
     )
 
 

@@ -111,8 +111,7 @@ def columns_of(file: Path) -> tuple[Column, ...]:
     Raises:
         DataError: it is no such file, or cannot be read.
     """
-    schema = _reading(file, _schema)
-    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    schema, told = _reading(file, _schema)
     features = told.get("info", {}).get("features", {}) if isinstance(told, dict) else {}
     return tuple(_column(field, features.get(field.name)) for field in schema)
 
@@ -126,7 +125,7 @@ def read_columns(file: Path, names: Sequence[str]) -> list[list[Any]]:
 
     def read(file: Path) -> list[list[Any]]:
         if _is_parquet(file):
-            table = _arrow("pyarrow.parquet").ParquetFile(file).read(columns=list(dict.fromkeys(names)))
+            table = _parquet().ParquetFile(file).read(columns=list(dict.fromkeys(names)))
         else:
             table = _table(str(file))
         return [table.column(name).to_pylist() for name in names]
@@ -168,8 +167,12 @@ def images_in(root: Path, names: Sequence[str], column: str, rows: Sequence[int]
     return RowImages(root, tuple(names), tuple(files), held, tuple(contents), every)
 
 
-def _arrow(module: str = "pyarrow") -> Any:
-    return importlib.import_module(module)  # it takes a while, and is not typed
+def _arrow() -> Any:
+    return importlib.import_module("pyarrow")  # it takes a while, and is not typed
+
+
+def _parquet() -> Any:
+    return importlib.import_module("pyarrow.parquet")
 
 
 def _is_parquet(file: Path) -> bool:
@@ -185,10 +188,13 @@ def _reading(file: Path, read: Any) -> Any:
         raise DataError(f"{printable(str(file))} cannot be read: {printable(reason)}") from error
 
 
-def _schema(file: Path) -> Any:
+def _schema(file: Path) -> tuple[Any, Any]:
+    """Return a file's schema, and what the package `datasets` has noted in it."""
     if _is_parquet(file):
-        return _arrow("pyarrow.parquet").read_schema(file)
-    return _arrow().ipc.open_stream(_arrow().memory_map(str(file))).schema
+        schema = _parquet().read_schema(file)
+    else:
+        schema = _arrow().ipc.open_stream(_arrow().memory_map(str(file))).schema
+    return schema, json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
 
 
 def _column(field: Any, feature: Any) -> Column:
@@ -247,7 +253,7 @@ def _copy(file: Path, digest: str, column: str) -> Path:
     Raises:
         DataError: it cannot be written.
     """
-    arrow, source = _arrow(), _arrow("pyarrow.parquet").ParquetFile(file)
+    arrow, source = _arrow(), _parquet().ParquetFile(file)
     key = hashlib.sha256(f"{_FORMAT} {digest} {column!a}".encode()).hexdigest()
 
     def write(stream: IO[bytes]) -> None:

@@ -81,7 +81,11 @@ def fold_out(
     """
     if groups:
         if len(set(groups)) < folds:
-            raise DataError(f"folds={folds} needs at least {folds} groups, but there are {len(set(groups))}")
+            raise DataError(
+                f"folds={folds} needs at least {folds} groups in group_column, but the training images, without those"
+                f" for testing, are of {counted(len(set(groups)), 'group')}; lower folds or test_fraction, or leave"
+                " out group_column"
+            )
         sides = _by_groups(labels, groups, (1 / folds,) * folds, seed)
         for each in range(folds):  # all of them: a sweep over folds should not fail at its last
             _check_groups(labels, groups, (sides == each).astype(np.int64), classes, f"folds={folds}", each)
@@ -136,9 +140,9 @@ def _check_groups(
     """Raise if nothing is held out, or if some class has nothing left to train on."""
     if not held_out.any() or held_out.all():
         raise DataError(
-            f"{what} cannot be met by whole groups: {counted(len(set(groups)), 'group')} in group_column, of up to"
-            f" {max(np.unique(groups, return_counts=True)[1]):,} images, leave one side empty; change it, or leave out"
-            " group_column"
+            f"{what} cannot be met by whole groups: one side would be empty, with {counted(len(set(groups)), 'group')}"
+            f" in group_column of up to {max(np.unique(groups, return_counts=True)[1]):,} images; change it, or leave"
+            " out group_column"
         )
     lost = np.setdiff1d(labels, labels[held_out == 0])
     if len(lost):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def select_classes(raw: RawData, classes: tuple[str, ...]) -> RawData:
     val = None if raw.val is None else _relabel(raw.val, places, classes, "validation")
     kept = (places[raw.train.labels] >= 0).tolist()
     groups = tuple(group for group, keep in zip(raw.groups, kept, strict=True) if keep) if raw.groups else ()
-    return RawData(train, test, classes, raw.source, val, raw.notes, groups)
+    return replace(raw, train=train, test=test, classes=classes, val=val, groups=groups)
 
 
 def draw_sample(split: Split, *, samples: int, seed: int, classes: tuple[str, ...]) -> Split:

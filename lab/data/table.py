@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -88,7 +88,7 @@ class Rows:
         """The classes, sorted: whole numbers by their value, everything else as text."""
         found = set(self.labels)
         if all(name.isascii() and name.removeprefix("-").isdigit() for name in found):
-            return tuple(sorted(found, key=int))
+            return tuple(sorted(found, key=lambda name: (int(name), name)))  # 1 and 01 are two
         return tuple(sorted(found))
 
     def places(self) -> list[int]:
@@ -110,7 +110,7 @@ class Rows:
             raise DataError(f"{dataset}: {where} cannot be used:\n{lines}")
 
     def listing(
-        self, dataset: str, images: Encoded, classes: tuple[str, ...], without: Sequence[int] = ()
+        self, dataset: str, images: Encoded, classes: tuple[str, ...], without: Collection[int] = ()
     ) -> Listing:
         """Return the rows as a listing.
 

@@ -21,6 +21,10 @@ from .links import compare_link as compare_link
 from .links import link as link
 from .links import public_address as public_address
 from .missing import MissingRuns as MissingRuns
+from .models import RegisteredModel as RegisteredModel
+from .models import export_stored as export_stored
+from .models import predict_stored as predict_stored
+from .models import register_stored as register_stored
 from .outer import OuterSweep as OuterSweep
 from .outer import end_outer_run as end_outer_run
 from .outer import experiment_for as experiment_for

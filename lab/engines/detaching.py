@@ -104,6 +104,6 @@ def _submitted(profile: Profile, stores: Stores, queues: Sequence[TrialQueue]) -
         max(1, min(profile.options["workers"], waiting)),
         options,
         Origin.here(stores.server_file),
-        stores,
+        stores.for_sweep(),
         [queue.name for queue in queues],
     )

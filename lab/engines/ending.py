@@ -35,7 +35,7 @@ __all__ = [
     "study_run",
 ]
 
-Ending = Literal["done", "stopped", "cancelled", "out_of_time"]
+Ending = Literal["done", "stopped", "cancelled", "out_of_time", "too_many_failures"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SweepResult:
     @property
     def status(self) -> RunStatus:
         """The status of the study's run."""
-        if self.ending != "done":
+        if self.ending not in ("done", "too_many_failures"):
             return RunStatus.KILLED
         return RunStatus.FAILED if self.failed else RunStatus.FINISHED
 
@@ -220,8 +220,7 @@ def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:
     if record.concluded or not queue.is_over():
         return None
     tracker.find_experiment(record.experiment)  # raises if the store is unreachable, before all the work
-    ending: Ending = "out_of_time" if queue.is_out_of_time() else "done"
-    return conclude(queue, study_run(queue, tracker), tracker, ending)
+    return conclude(queue, study_run(queue, tracker), tracker, queue.held_back() or "done")
 
 
 def _note_concluded(queue: TrialQueue) -> None:

@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.study import Event, Studies, TrialEnded, TrialQueue, TrialStarted, WorkerDied, WorkerFailed, reason
 from lab.tracking import Tracker, UnavailableError, prepare
 from lab.training import Outcome
+from lab.wording import counted
 
 __all__ = ["Served", "serve"]
 
@@ -170,7 +171,14 @@ class _UntilIdle:
     def settle(self, queue: TrialQueue) -> None:
         """Conclude a study that is over."""
         result = conclude_if_over(queue, self._tracker)
-        if result is not None and result.trouble and not result.waits:
+        if result is None:
+            return
+        if result.ending == "too_many_failures":
+            failed = counted(result.failed, "cell has failed", "cells have failed")
+            self._on_trouble(
+                f"{queue.name}: {failed}, so no more start (max_failures): lab resume {queue.name}"
+            )
+        if result.trouble and not result.waits:
             self._on_trouble(f"{queue.name}: it is over, without a leaderboard: {result.trouble}")
 
     def hear(self, queue: TrialQueue, worker: int | None, event: Event) -> None:
@@ -189,6 +197,8 @@ class _UntilIdle:
         elif isinstance(event, WorkerFailed):
             self._pause(queue.name)
             self._setbacks[queue.name].add(LabError(event.error), others_train=True)
+            if not self._is_news(queue.name, event.error):
+                return
         self._on_event(queue, event)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
@@ -203,14 +213,18 @@ class _UntilIdle:
         self._pause(study)
         said = str(error).partition("\n")[0] if isinstance(error, LabError) else reason(error)
         message = f"{study}: {said}. It is tried again later; other studies continue"
-        if self._told.get(study) != message:
-            self._told[study] = message
+        if self._is_news(study, message):
             self._on_trouble(message)
 
     def tick(self) -> None:
         """Pass on what the launcher says, also to the studies that its workers train or that wait for these."""
         queues = {queue.name: queue for queue in (*self._ready, *self._training.values())}
         self._said((queue, self._setbacks[name].notes) for name, queue in queues.items())
+
+    def _is_news(self, study: str, message: str) -> bool:
+        """Return whether this was not what was said last of a study that is broken, and note it."""
+        before, self._told[study] = self._told.get(study), message
+        return before != message
 
     def _pause(self, study: str) -> None:
         self.served.broken.add(study)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.config import TrialConfig, parse_values
+from lab.config import TrialConfig, check_installed, parse_values
 from lab.data import describe, identified, load_data
 from lab.engines.stores import Stores, connected
 from lab.errors import TrackingError
@@ -18,7 +18,7 @@ from lab.tracking import Run, Tracker, UnavailableError, connect, prepare, run_i
 from lab.training import EpochResult, ErrorAnalysis, LrCurve, RatePoint, resolve_device
 from lab.training.analysis import ClassScores
 
-__all__ = ["AnalysedRun", "Single", "analyse_stored_run", "new_single", "resumed_single"]
+__all__ = ["AnalysedRun", "Single", "analyse_stored_run", "find_stored", "new_single", "resumed_single"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def new_single(
     Args:
         config: from `parse_config` or `load_config`.
         stores: where the run will be kept.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
         on_data: called with notes on how the data is read.
         on_trouble: called with why the tracking store is unreachable; the run is kept in the journal until then.
 
@@ -174,16 +174,29 @@ def analyse_stored_run(run: str, stores: Stores, *, download: bool = False) -> A
     Args:
         run: as `lab.restore.find_run` takes it.
         stores: where it is kept.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
 
     Raises:
         LabError: as `lab.objective.analyse_run`.
     """
-    _require(run, stores)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    run_id = find_run(tracker, run)
+    tracker, run_id = find_stored(run, stores)
     analysis = analyse_run(tracker, run_id, download=download)
     return AnalysedRun(analysis, run_id, tracker.experiment_of(run_id))
+
+
+def find_stored(run: str, stores: Stores) -> tuple[Tracker, str]:
+    """Return the tracker of `stores`, without a journal, and the whole id of a run.
+
+    Args:
+        run: as `lab.restore.find_run` takes it.
+        stores: where it is kept.
+
+    Raises:
+        TrackingError: there is no such run, or the store is unreachable.
+    """
+    _require(run, stores)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    return tracker, find_run(tracker, run)
 
 
 def _require(run: str, stores: Stores) -> None:
@@ -193,6 +206,7 @@ def _require(run: str, stores: Stores) -> None:
 
 def _checked(config: TrialConfig, download: bool, on_data: Callable[[Sequence[str]], None]) -> TrialConfig:
     """Return `config` with what only its data can tell; raise if it cannot be trained."""
+    check_installed(config)
     describe(config)
     config = with_digest(identified(config))
     fetch_weights(config, download=download)

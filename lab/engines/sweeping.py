@@ -69,7 +69,7 @@ def sweep(
         launcher: what starts the workers; processes of this machine by default.
         elsewhere: whether they run on other machines: one of these that cannot train does not end the sweep, as long
             as others can.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
         retry_failed: also train again what failed before.
         on_data: called with the data of each study's first cell, before anything is queued.
         on_plan: called once all cells of a study are queued, before the first is trained.
@@ -93,7 +93,7 @@ def sweep(
     storage = open_storage(stores.storage, should_stop=should_stop)
     most = (workers or 1) if elsewhere else None
     sweeper = _Sweeper(
-        stores, tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
+        stores.for_sweep(), tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
     )
     return sweeper.sweep_all(planned, storage, on_queued)
 
@@ -183,7 +183,7 @@ class _Sweeper:
             return "stopped"
         if queue.is_cancelled():
             return "cancelled"
-        return "out_of_time" if queue.is_out_of_time() else "done"
+        return queue.held_back() or "done"
 
 
 @dataclass

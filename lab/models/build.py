@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from lab.models.reading import reason
 from lab.models.summary import Summary, summarize
 
 __all__ = ["build_model", "skeleton", "summarize_config"]
+
+_COLOURS = 3
 
 # What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
@@ -140,14 +142,20 @@ def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -
         return summarize(model, shape, classes)
     except ConfigError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever the code of another library raises for images that a net cannot take
-        images = "×".join(map(str, shape))
-        message = f"{config.architecture} cannot take images of {images}: {reason(error)}"
-        if "image_size" in registry.datasets[config.dataset].options:
-            message += ". Set another image_size"
-        raise ConfigError(Fault(message, "architecture")) from error
+    except Exception as error:  # whatever another library raises for images that its net cannot take
+        raise ConfigError(Fault(_refusal(config, shape, classes, error), "architecture")) from error
+
+
+def _refusal(config: TrialConfig, shape: tuple[int, int, int], classes: int, error: Exception) -> str:
+    """Return in words that a net cannot take images of `shape`, because of their channels or of their size."""
+    message = f"{config.architecture} cannot take images of {'×'.join(map(str, shape))}: {reason(error)}"
+    coloured = (_COLOURS, *shape[1:])
+    if shape != coloured:
+        with suppress(Exception):
+            summarize(skeleton(config, coloured, classes), coloured, classes)
+            return f"{message}. It takes only images of {_COLOURS} channels; choose another net"
+    takes_size = "image_size" in registry.datasets[config.dataset].options
+    return f"{message}. Set another image_size" if takes_size else message
 
 
 def _batch_fault(config: TrialConfig, layer: str) -> Fault:

@@ -144,14 +144,28 @@ def _first(blocks: Mapping[str, Block], frozen: int | str) -> list[Block]:
     return list(blocks.values())[: frozen if isinstance(frozen, int) else len(blocks)]
 
 
-def _wholly_of(model: nn.Module, names: Collection[str], prefix: str = "") -> Iterator[nn.Module]:
-    """Yield the largest modules whose parameters are all among `names`."""
-    for name, child in model.named_children():
+def _wholly_of(model: nn.Module, names: Collection[str]) -> Iterator[nn.Module]:
+    """Yield the largest modules whose parameters are all among `names`.
+
+    One that has only buffers, such as a norm without weights, belongs to the parameters before it, or to the first.
+    """
+    first = next((name for name, _ in model.named_parameters()), "")
+    yield from _wholly_in(model, "", names, first in names)
+
+
+def _wholly_in(module: nn.Module, prefix: str, names: Collection[str], preceded: bool) -> Iterator[nn.Module]:
+    """Yield as `_wholly_of`; `preceded` is whether the parameters before `module` are among `names`."""
+    for name, child in module.named_children():
         own = [f"{prefix}{name}.{parameter}" for parameter, _ in child.named_parameters()]
-        if own and all(parameter in names for parameter in own):
+        if not own:
+            whole = preceded and next(child.buffers(), None) is not None
+        else:
+            whole = all(parameter in names for parameter in own)
+        if whole:
             yield child
         elif own:
-            yield from _wholly_of(child, names, f"{prefix}{name}.")
+            yield from _wholly_in(child, f"{prefix}{name}.", names, preceded)
+        preceded = whole if own else preceded
 
 
 def _named_blocks(model: nn.Module) -> dict[str, list[nn.Module]]:

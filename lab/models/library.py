@@ -17,10 +17,17 @@ __all__ = ["Library", "Pretrained"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights for a model, as a state dict, and whether they leave out its head because their classes are others."""
+    """Weights for a model.
+
+    Attributes:
+        tensors: a state dict.
+        new_head: whether they leave out the head, because their classes are others.
+        digest: of the file that they are from, as `digest_of` gives it.
+    """
 
     tensors: Mapping[str, Tensor]
     new_head: bool
+    digest: str = ""
 
 
 class Library(Protocol):

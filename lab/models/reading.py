@@ -65,12 +65,16 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except (LabError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file makes the two libraries raise
-        raise DataError(f"The weights {_shown(file)} cannot be read: {reason(error)}") from error
+        why = reason(error).partition(". ")[0]
+        raise DataError(
+            f"The weights {_shown(file)} cannot be read: {why}. If the file is damaged, copy it here again"
+        ) from error
     for key in _NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
             break
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    is_mapping = isinstance(found, Mapping) and len(found) > 0
+    if not is_mapping or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise DataError(
             f"The weights {_shown(file)} cannot be used: it holds no state dict, names with their tensors"
         )
@@ -107,6 +111,8 @@ def shape_of(tensors: Mapping[str, Tensor], name: str) -> str:
 
 def reason(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if it has none."""
+    cause = getattr(error, "reason", None)  # of a URLError
+    error = cause if isinstance(cause, BaseException) else error
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return lines[0][:200].rstrip(".") if lines else type(error).__name__
 

@@ -125,6 +125,8 @@ def _check_outputs(outputs: object, classes: int | None) -> None:
             "×".join(map(str, outputs.shape[1:])) if isinstance(outputs, Tensor) else type(outputs).__name__
         )
         message = f"must give one value for each of {classes} classes, but gives {given} for an image"
+        if isinstance(outputs, Tensor) and outputs.ndim > 2:
+            message += ", like an encoder without a classifier"
         raise ConfigError(Fault(message, "architecture"))
 
 

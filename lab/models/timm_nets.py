@@ -28,6 +28,9 @@ __all__ = ["LIBRARY", "build"]
 
 _COLOURS = 3
 
+# The nets that turned out to be made without the size of their images.
+_sizeless: set[str] = set()
+
 # What timm's constructors raise for sizes, channels or classes that a net cannot have.
 _REFUSALS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -159,7 +162,7 @@ def _create(config: TrialConfig, shape: tuple[int, int, int], classes: int, **mo
     channels, height, width = shape
     create, name = _timm().create_model, _name(config)
     try:
-        if name not in _any_size():
+        if name not in _sizeless:
             with suppress(_TakesNoSizeError):
                 return _sized(create, name, height, width, num_classes=classes, in_chans=channels, **more)
         return create(name, num_classes=classes, in_chans=channels, **more)
@@ -175,19 +178,13 @@ class _TakesNoSizeError(Exception):
     pass
 
 
-@functools.cache
-def _any_size() -> set[str]:
-    """Return the names of the nets that are known to be made without the size of their images."""
-    return set()
-
-
 def _sized(create: Any, name: str, height: int, width: int, **more: Any) -> Any:
     try:
         return create(name, img_size=height if height == width else (height, width), **more)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
-        _any_size().add(name)
+        _sizeless.add(name)
         raise _TakesNoSizeError from None
 
 
@@ -225,11 +222,20 @@ def _in_hub(about: Any, download: bool) -> Path | None:
 
 
 def _downloaded(hub: Any, repository: str, files: list[str], revision: str | None) -> Path:
-    for file in files:
-        try:
-            return Path(hub.hf_hub_download(repository, file, revision=revision))
-        except hub.errors.EntryNotFoundError:
-            continue
-        except (OSError, hub.errors.HfHubHTTPError) as error:
-            raise MissingDataError(f"{repository}/{file} cannot be downloaded: {reason(error)}") from None
-    raise MissingDataError(f"https://huggingface.co/{repository} has none of the files {', '.join(files)}")
+    address = f"https://huggingface.co/{repository}"
+    try:
+        found = next((file for file in files if _exists(hub, repository, file, revision)), None)
+        if found is not None:
+            return Path(hub.hf_hub_download(repository, found, revision=revision))
+    except (OSError, hub.errors.HTTPError) as error:
+        raise MissingDataError(f"{address} cannot be downloaded: {reason(error)}") from None
+    raise MissingDataError(f"{address} has none of the files {', '.join(files)}")
+
+
+def _exists(hub: Any, repository: str, file: str, revision: str | None) -> bool:
+    """Whether the hub has this file; fails at once without a network, where a download is tried for half a minute."""
+    try:
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file, revision=revision))
+    except hub.errors.EntryNotFoundError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,14 +54,21 @@ def fetch_weights(config: TrialConfig, *, download: bool = False) -> Path | None
         file = _path(named)
         _digest(config, file)
         return file
-    library = _library(config)
-    found = library.published(config, download=download)
+    return _published(config, download)
+
+
+def _published(config: TrialConfig, download: bool) -> Path:
+    library, setting = _library(config), "pretrained" if config.pretrained else "weights"
+    by_hand = f"get the file from {library.source(config)}, and set {setting} to its path"
+    try:
+        found = library.published(config, download=download)
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}. Try again; or {by_hand}") from None
     if found is None:
-        setting = "pretrained" if config.pretrained else "weights"
-        raise MissingDataError(
-            f"The weights of {config.architecture} are not on this machine. Add --download; or get the file from"
-            f" {library.source(config)}, and set {setting} to its path"
+        message = (
+            f"The weights of {config.architecture} are not on this machine. Add --download; or {by_hand}"
         )
+        raise MissingDataError(message)
     return found
 
 
@@ -98,7 +106,7 @@ def pretrained_weights(
     tensors = read_weights(file)
     with torch.random.fork_rng(devices=[]):
         try:
-            return _library(config).fit(config, tensors, shape, classes)
+            return replace(_library(config).fit(config, tensors, shape, classes), digest=digest_of(file))
         except ValueError as error:
             raise DataError(f"The weights {file} are not those of {config.architecture}: {error}") from None
 
@@ -137,7 +145,7 @@ def _digest(config: TrialConfig, file: Path) -> str:
     if config.weights_digest not in (None, found):
         raise OtherDataError(
             f"The weights {file} are not those of this trial: their digest is {found}, not {config.weights_digest}."
-            " Either they have changed since the trial was planned: sweep the same grid again to start from the present"
+            " Either they have changed since the trial was planned: sweep the same grid again to start from the current"
             " ones. Or this machine has another file of this name: copy the original one here"
         )
     return found

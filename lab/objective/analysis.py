@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-
-from lab.data import Dataset, load_data
-from lab.models import build_model
+from lab.data import INTAKE, Dataset, Intake, load_data
 from lab.objective.error_analysis import log_error_analysis
 from lab.restore import restore
 from lab.tracking import Tracker
+from lab.trained import restored_net
 from lab.training import (
     DetailedEvaluation,
     ErrorAnalysis,
     analyse,
     build_metrics,
     evaluate,
-    load_pretrained,
     resolve_device,
 )
 
@@ -32,15 +29,14 @@ def analyse_run(tracker: Tracker, run_id: str, *, download: bool = False) -> Err
     config = saved.config
     device = resolve_device(config)
     dataset = load_data(config, device=device, download=download)
-    model = build_model(config, dataset.shape, len(dataset.classes)).to(device)
-    load_pretrained(model, saved.weights, new_head=False)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = restored_net(saved, dataset.shape, len(dataset.classes), device)
     metrics = build_metrics(config, len(dataset.classes), device)
     test = evaluate(model, dataset.test, dataset, config, top_k=config.top_k, metrics=metrics)
     errors = analyse_test(dataset, test)
     run = tracker.attach(run_id)
     run.log_metrics(errors.metrics())
     log_error_analysis(run, errors, dataset.test)
+    run.log_text(Intake.of(config, dataset).to_json(), INTAKE)  # earlier versions kept none
     return errors
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from lab.models import pretrained_weights
 from lab.restore import find_run, restore
 from lab.tracking import Run, Tracker
+from lab.tracking.tags import Tag
 from lab.training import Trainer
 
 __all__ = ["begin_with_weights"]
 
 
 def begin_with_weights(trainer: Trainer, tracker: Tracker, run: Run, *, download: bool) -> None:
-    """Load the weights that the config names, if any; record on `run` which earlier run they are from.
+    """Load the weights that the config names, if any; record on `run` which earlier run or which file they are from.
 
     Args:
         trainer: fresh.
@@ -31,3 +32,4 @@ def begin_with_weights(trainer: Trainer, tracker: Tracker, run: Run, *, download
     found = pretrained_weights(config, dataset.shape, len(dataset.classes), download=download)
     if found is not None:
         trainer.begin_with(dict(found.tensors), new_head=found.new_head)
+        run.set_tags({Tag.WEIGHTS: found.digest})

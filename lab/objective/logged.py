@@ -11,7 +11,7 @@ import yaml
 
 from lab import pictures
 from lab.config import TrialConfig, logged_name
-from lab.data import Dataset, images_at
+from lab.data import INTAKE, Dataset, Intake, images_at
 from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
@@ -75,7 +75,10 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
         pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))
     test = trainer.dataset.test
     log_error_analysis(run, result.errors, test)
-    run.log_model(result.model, images_at(test, range(min(2, len(test)))).float() / 255)
+    intake = Intake.of(result.config, trainer.dataset)
+    run.log_text(intake.to_json(), INTAKE)  # read without the model, too
+    example = images_at(test, range(min(2, len(test)))).float() / 255
+    run.log_model(result.model, example, intake if intake.takes_pictures else None)
 
 
 def _data_text(dataset: Dataset) -> str:

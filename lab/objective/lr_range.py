@@ -65,6 +65,7 @@ def find_lr(
 
     Raises:
         LabError: the settings do not fit the data, memory ran out, or the store fails. The run is FAILED.
+        KeyboardInterrupt: the test was ended at once. The run is KILLED.
     """
     config = settled(config)
     tags = {**provenance(), Tag.KIND: "lr_range"}
@@ -78,9 +79,12 @@ def find_lr(
         begin_with_weights(trainer, tracker, run, download=download)
         curve, stopped = _measure(trainer, sweep, on_step)
         _log(run, curve)
+    except KeyboardInterrupt:
+        _end_early(run, RunStatus.KILLED)
+        raise
     except BaseException as error:
         out_of_memory = explain_out_of_memory(error, config)
-        _fail(run, out_of_memory or f"{type(error).__name__}: {error}")
+        _end_early(run, RunStatus.FAILED, out_of_memory or f"{type(error).__name__}: {error}")
         if out_of_memory:
             raise OutOfMemoryError(out_of_memory) from None
         raise
@@ -119,7 +123,10 @@ def _log(run: Run, curve: LrCurve) -> None:
     )
 
 
-def _fail(run: Run, why: str) -> None:
-    with suppress(LabError):  # the store may be the very reason
-        run.set_tags({Tag.ERROR: why[:MOST_CHARACTERS]})
-        run.end(RunStatus.FAILED)
+def _end_early(run: Run, status: RunStatus, why: str = "") -> None:
+    """End the run of a test that did not finish; never hides the reason with an error of its own."""
+    if why:
+        with suppress(LabError):  # the store may be the very reason
+            run.set_tags({Tag.ERROR: why[:MOST_CHARACTERS]})
+    with suppress(LabError):
+        run.end(status)

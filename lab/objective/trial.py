@@ -45,7 +45,7 @@ def train(
         config: the trial's settings.
         tracker: from `lab.connect`; in memory only if None.
         placement: the run's experiment, name and tags, and where its checkpoints are kept.
-        download: whether a missing dataset may be downloaded.
+        download: whether missing data and pretrained weights may be downloaded.
         on_start: called with the open run before training.
         on_epoch: called after every epoch, once it is logged; first with the last epoch of the checkpoint if continued.
         should_stop: asked at every step; True stops the trial there.

@@ -9,6 +9,7 @@ from .decorators import scheduler as scheduler
 from .kept import UnusableError as UnusableError
 from .kept import code_digest as code_digest
 from .kept import installed as installed
+from .kept import is_record as is_record
 from .kept import records as records
 from .loading import Plugin as Plugin
 from .loading import loaded as loaded
@@ -16,3 +17,4 @@ from .loading import look as look
 from .loading import module_name as module_name
 from .loading import trusted as trusted
 from .loading import use as use
+from .loading import use_installed as use_installed

@@ -17,7 +17,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from lab import registry
 from lab.errors import ConfigError, LabError
@@ -29,6 +29,8 @@ __all__ = [
     "digest_of",
     "distribution_of",
     "execute",
+    "is_declared",
+    "is_of",
     "load_module",
     "loaded",
     "loaded_plugins",
@@ -37,13 +39,25 @@ __all__ = [
     "module_name",
     "trusted",
     "use",
+    "use_installed",
 ]
 
 #: The entry points by which an installed package says which of its modules are plug-ins.
 GROUP: Final = "lab.plugins"
 
-# Parts of lab's own requirements: their versions are noted in every run, and are the same in every worker.
+# Parts of lab's own requirements: their versions are noted in every run, and need not be the same in every worker.
 _REQUIREMENTS: Final = frozenset({"lab", "torch", "torchvision", "timm", "torchmetrics"})
+# What of them can be named by path, also by what nobody here has written: only classes of these, which do nothing but
+# what they are for. Functions could be any, such as those that load pickles.
+_CLASSES: Final[Mapping[str, str]] = {
+    "activation": "torch.nn:Module",
+    "architecture": "torch.nn:Module",
+    "dataset": "torch.utils.data:Dataset",
+    "loss": "torch.nn:Module",
+    "metric": "torchmetrics:Metric",
+    "optimizer": "torch.optim:Optimizer",
+    "scheduler": "torch.optim.lr_scheduler:LRScheduler",
+}
 
 
 @dataclass(frozen=True)
@@ -123,19 +137,22 @@ def _use(name: str, folders: Iterable[Path]) -> str:
     if not all(part.isidentifier() for part in module.split(".")):
         raise ConfigError(f"'{name}' cannot be the name of a module; rename the file")
     if _is_path(name):
-        file = next(
-            (each for folder in folders if (each := folder / Path(name).expanduser()).is_file()), None
-        )
+        file = _found(Path(name).expanduser(), folders)
         if file is None:
             raise ConfigError(f"there is no file {name}")
         _load_file(module, file.resolve())
     elif module not in loaded_plugins:
-        file = next((each for folder in folders if (each := folder / f"{name}.py").is_file()), None)
+        file = _found(Path(f"{name}.py"), folders)
         if file is not None:
             _load_file(module, file.resolve())
         else:
             load_module(module)
     return module
+
+
+def _found(path: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the first file at a path relative to one of the folders; None also for a name that no file can have."""
+    return next((each for folder in folders if os.path.isfile(each := folder / path)), None)
 
 
 def _load_file(module: str, file: Path) -> None:
@@ -225,7 +242,7 @@ def load_module(name: str) -> None:
         )
     try:
         importlib.import_module(name)
-    except Exception as error:
+    except BaseException as error:
         raise _explained(name, error, spec.origin or "") from error
     loaded_plugins[name] = Plugin(name, digest_of(f"{package}=={version}"), "", package, version)
 
@@ -239,6 +256,11 @@ def distribution_of(module: str) -> tuple[str, str]:
     """Return the distribution that a module is from, and its version; empty if from none."""
     found = _distributions().get(module.partition(".")[0], [])
     return (found[0], metadata.version(found[0])) if found else ("", "")
+
+
+def is_of(module: str, distribution: str) -> bool:
+    """Return whether a module is from a distribution that is installed here."""
+    return distribution in _distributions().get(module.partition(".")[0], [])
 
 
 def digest_of(text: str) -> str:
@@ -273,12 +295,16 @@ def look(known: Registry, name: str) -> bool:
     """
     if ":" in name:
         return _add_path(known, name)
-    return _load_installed()
+    return use_installed()
 
 
 @cache
-def _load_installed() -> bool:
-    """Load the plug-ins of installed packages, once; whoever installs one wants it."""
+def use_installed() -> bool:
+    """Load the plug-ins of installed packages, once: whoever installs one wants it. Return whether there are any.
+
+    Raises:
+        ConfigError: one raises an error; names its line.
+    """
     points = metadata.entry_points(group=GROUP)
     for point in points:
         if point.module not in loaded_plugins:
@@ -299,13 +325,61 @@ def _add_path(known: Registry, path: str) -> bool:
             raise ConfigError(f"{known.kind} '{path}' is of a plug-in that is not loaded: --use {name}")
         with lock:
             _use(name, (*_folders.get(), Path()))
-    module = importlib.import_module(name)
+    module = _import_part(known, path) if is_part else importlib.import_module(name)
     target = getattr(module, attribute, None)
     if not callable(target):
         near = registry.suggest(attribute, [each for each in vars(module) if callable(getattr(module, each))])
         raise ConfigError(f"{known.kind} '{path}': {name} defines no {attribute}.{near}")
+    if is_part:
+        _check_part(known, path, target)
     options, parameters = of_path(known, path, target)
     plain = known.kind in ("architecture", "scheduler")
     module_kept = "" if is_part else name
     known.add(Entry(path, target, options, parameters=parameters, module=module_kept, plain=plain))
     return True
+
+
+def _import_part(known: Registry, path: str) -> ModuleType:
+    """Import a module of lab's requirements.
+
+    Raises:
+        ConfigError: there is none, or it is not installed.
+    """
+    name = path.partition(":")[0]
+    try:
+        if name.partition(".")[0] != "torch":
+            _make_torchvision_usable()  # the others import it
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ConfigError(f"{known.kind} '{path}': {name} cannot be imported: {error}") from error
+
+
+def _check_part(known: Registry, path: str, target: Any) -> None:
+    """Check that a part of lab's requirements is of the kind that it is named for.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    base = _CLASSES.get(known.kind, "")
+    module, _, attribute = base.partition(":")
+    if not (
+        base
+        and isinstance(target, type)
+        and issubclass(target, getattr(importlib.import_module(module), attribute))
+    ):
+        need = f"is no {base.replace(':', '.')}" if base else "is no plug-in"
+        raise ConfigError(
+            f"{known.kind} '{path}' {need}: wrap it in a function of yours, registered with @lab.{known.kind}"
+        )
+
+
+def is_declared(module: str) -> bool:
+    """Return whether an installed package says that a module is a plug-in of lab, or registers names from it.
+
+    Raises:
+        ConfigError: as `use_installed`.
+    """
+    points = metadata.entry_points(group=GROUP)
+    return any(point.module == module for point in points) or (
+        use_installed() and registry.has_names_of(module)
+    )

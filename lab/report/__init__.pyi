@@ -8,6 +8,8 @@ from .importance import importance as importance
 from .leaderboard import cells as cells
 from .leaderboard import leaderboard as leaderboard
 from .markdown import results_document as results_document
+from .model_card import ModelCard as ModelCard
+from .model_card import model_card as model_card
 from .publish import publish_leaderboard as publish_leaderboard
 from .render import formatted as formatted
 from .render import render as render

@@ -183,7 +183,9 @@ class _Sample:
         """Return the values with a row for each cell and a column for each repeat."""
         found = self.runs["value"].groupby([_labels(self.runs, keys), self.runs["repeat"]], sort=False).mean()
         table = found.unstack()
-        return table[sorted(table, key=lambda repeat: [int(number) for number in re.findall(r"\d+", repeat)])]
+        return table[
+            sorted(table, key=lambda repeat: [int(number) for number in re.findall(r"\d+", str(repeat))])
+        ]
 
     def only(self, cells: Iterable[str], keys: Sequence[str]) -> _Sample:
         """Return the sample of these cells."""
@@ -211,7 +213,7 @@ def _compare(a: _Sample, b: _Sample, keys: Sequence[str], descending: bool, metr
             for means in (first.mean(axis=1), second.mean(axis=1))
         )
         whole = _of_repeats(first.loc[[cell]], second.loc[[other]], metric)
-        return _Found(a.only([cell], keys), b.only([other], keys), whole, "best")
+        return _Found(a.only([str(cell)], keys), b.only([str(other)], keys), whole, "best")
     first, second = first.loc[shared].dropna(axis=1, how="all"), second.loc[shared].dropna(axis=1, how="all")
     each = [(cell, _of_repeats(first.loc[[cell]], second.loc[[cell]], metric)) for cell in shared]
     whole, of = _whole(first, second, metric)

@@ -187,7 +187,7 @@ def _cells(trials: pd.DataFrame, dimensions: list[str], metric: str) -> tuple[pd
     firsts = trials[~numbers.duplicated()].set_index(numbers[~numbers.duplicated()])
     found = firsts.loc[means.index].reset_index(drop=True)
     found.attrs = trials.attrs
-    return found, means.to_numpy(dtype=np.float64), int(counts.sum())
+    return found, np.asarray(means, dtype=np.float64), int(counts.sum())
 
 
 def _varying(cells: pd.DataFrame, dimensions: Sequence[str]) -> list[str]:
@@ -356,7 +356,7 @@ def _effect(name: str, columns: Mapping[str, Floats], values: Floats) -> float:
 
 def _tells(block: Floats, other: Floats) -> bool:
     """Return whether the values of one dimension, as columns, determine those of another."""
-    return int(np.linalg.matrix_rank(np.hstack([block, other]))) == block.shape[1]
+    return bool(np.linalg.matrix_rank(np.hstack([block, other])) == block.shape[1])
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ from .studies import not_labs as not_labs
 from .studies import open_study as open_study
 from .submission import Submission as Submission
 from .submission import submit as submit
+from .view import HeldBack as HeldBack
 from .view import StudyView as StudyView
 from .waiting import waiting_trials as waiting_trials
 from .worker import WorkerSettings as WorkerSettings

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from optuna.trial import TrialState
 
 from lab import registry
-from lab.config import TrialConfig, parse_config
+from lab.config import TrialConfig, parse_config, weights_file
 from lab.data import check_data, clear_cache, data_root, data_settings, identified, load_data
 from lab.errors import ConfigError, DataError, OtherDataError, StudyError, TrackingError
 from lab.models import with_digest
@@ -24,7 +24,7 @@ from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
 from lab.tracking import RunStatus, Tracker
 
-__all__ = ["Earlier", "end_stale", "identifier", "keep_to_images", "searched_images"]
+__all__ = ["Earlier", "end_stale", "identifier", "keep_to_files", "searched_files"]
 
 
 #: The settings that choose what is read from a folder, besides a plug-in's own; an image folder leaves no choice.
@@ -122,58 +122,97 @@ def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id:
 
 
 def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
-    """End the waiting and interrupted trials of images that their folder no longer holds; return how many."""
+    """End the waiting and interrupted trials whose images or file of weights are others now; return how many."""
     ended = 0
     others: dict[tuple[object, ...], bool] = {}
     for record in queue.records(TrialState.WAITING, TrialState.RUNNING):
-        config, run_id = _config(record), record.run_id
-        running = record.trial.state is TrialState.RUNNING
-        if config is None or (running and not record.is_dead):
-            continue
-        key = (*data_settings(config), config.data_digest or run_id)
-        if key not in others:
-            others[key] = _are_others_there(config, tracker, run_id)
-        if others[key]:
-            queue.void(record, "its images have changed since it was planned")
+        running, run_id = record.trial.state is TrialState.RUNNING, record.run_id
+        changed = "" if running and not record.is_dead else _changed(record, tracker, others)
+        if changed:
+            queue.void(record, f"its {changed} have changed since it was planned")
             if running and run_id is not None:
                 tracker.attach(run_id).end(RunStatus.KILLED)
             ended += 1
     return ended
 
 
-def keep_to_images(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
-    """Note the images of a search: its sampler learns from all trials, so they must all train on the same.
+def keep_to_files(queue: TrialQueue, configs: Iterable[TrialConfig]) -> None:
+    """Note the images and weights of a search: its sampler learns from all trials, so they must all have the same.
 
     Raises:
-        StudyError: the images have changed since its first trial.
+        StudyError: some have changed since its first trial.
     """
-    known = dict(queue.record().searched_images)
-    found = {_spelt(config): config.data_digest for config in configs if config.data_digest}
-    changed = [folder for folder in found.keys() & known.keys() if found[folder] != known[folder]]
+    images: dict[str, str] = {}
+    weights: dict[str, str] = {}
+    for config in configs:
+        if config.data_digest:
+            images[_spelt(config)] = config.data_digest
+        file = weights_file(config)
+        if file and config.weights_digest:
+            weights[file] = config.weights_digest
+    record = queue.record()
+    _keep_to(queue, StudyKey.SEARCHED_IMAGES, "images", record.searched_images, images)
+    _keep_to(queue, StudyKey.SEARCHED_WEIGHTS, "weights", record.searched_weights, weights)
+
+
+def _keep_to(
+    queue: TrialQueue, key: str, what: str, known: Mapping[str, str], found: Mapping[str, str]
+) -> None:
+    changed = [name for name in found.keys() & known.keys() if found[name] != known[name]]
     if changed and any(record.run_id is not None for record in queue.records()):
         raise StudyError(
-            f"The images have changed since the search '{queue.name}' began, and its trials can only be compared on the"
-            " same images. Give the file another `name`, or restore the images"
+            f"The {what} have changed since the search '{queue.name}' began, and its trials can only be compared with"
+            f" the same {what}. Give the file another `name`, or restore the {what}"
         )
     if found:
-        queue.note(StudyKey.SEARCHED_IMAGES, {**known, **found})
+        queue.note(key, {**known, **found})
 
 
-def searched_images(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
-    """Return the config of a search's trial with the digest of its images, which must be those of the search.
+def searched_files(queue: TrialQueue, config: TrialConfig) -> TrialConfig:
+    """Return the config of a search's trial with the digests of its images and weights: those of the search.
 
     Raises:
-        OtherDataError: this machine has other images.
+        OtherDataError: this machine has others.
         DataError: this machine has none.
     """
-    planned = queue.record().searched_images.get(_spelt(config))
-    return with_digest(identified(config.model_copy(update={"data_digest": planned}) if planned else config))
+    record = queue.record()
+    planned = {
+        "data_digest": record.searched_images.get(_spelt(config)),
+        "weights_digest": record.searched_weights.get(weights_file(config) or ""),
+    }
+    known = {name: digest for name, digest in planned.items() if digest}
+    return with_digest(identified(config.model_copy(update=known)))
 
 
 def _spelt(config: TrialConfig) -> str:
     own = registry.datasets[config.dataset].parameters
     columns = {name: getattr(config, name) for name in (*_COLUMNS, *own) if getattr(config, name) is not None}
     return json.dumps([config.dataset, config.data_dir, config.classes, *([columns] if columns else [])])
+
+
+def _changed(record: TrialRecord, tracker: Tracker, others: dict[tuple[object, ...], bool]) -> str:
+    """Return what of a trial has changed on disk: `images`, `weights`, or nothing; `others` is what is known so far."""
+    config = _config(record)
+    if config is not None:
+        key = (*data_settings(config), config.data_digest or record.run_id)
+        if key not in others:
+            others[key] = _are_others_there(config, tracker, record.run_id)
+        if others[key]:
+            return "images"
+    return "weights" if _has_other_weights(record) else ""
+
+
+def _has_other_weights(record: TrialRecord) -> bool:
+    values = record.config
+    if values is None or not values.get("weights_digest"):
+        return False
+    try:
+        with_digest(parse_config(values))
+    except OtherDataError:
+        return True
+    except (ConfigError, DataError):  # not here; a worker on another machine may have them
+        return False
+    return False
 
 
 def _are_others_there(config: TrialConfig, tracker: Tracker, run_id: str | None) -> bool:

@@ -43,8 +43,12 @@ class StudyKey:
     ENGINE: Final = "engine"  # what a supervisor has said last about the engine that runs its workers
     EXHAUSTED: Final = "ended"  # what SEARCH was when the search had reached its budget or target
     EXPERIMENT: Final = "experiment"
+    FORGIVEN: Final = (
+        "forgiven"  # how many trials had failed when a user last submitted, resumed or retried it
+    )
     GPU_MEMORY: Final = "gpu_memory"  # bytes that one trial takes
     MAXIMIZE: Final = "maximize"
+    MAX_FAILURES: Final = "max_failures"
     MAX_RETRIES: Final = "max_retries"
     MONITOR: Final = "monitor"
     NEEDS: Final = "needs"  # names of the studies that must be over first
@@ -53,6 +57,7 @@ class StudyKey:
     RUN_ID: Final = "run_id"
     SEARCH: Final = "search"  # the grid file, if it is a search's
     SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
+    SEARCHED_WEIGHTS: Final = "searched_weights"  # digest of each file of weights that a search starts from
     SECONDS: Final = "seconds"  # the budget's
 
 
@@ -66,6 +71,7 @@ class TrialKey:
     EARLIER_ERROR: Final = "earlier_error"
     ENQUEUED: Final = "enqueued"
     ERROR: Final = "error"
+    GIVEN_UP: Final = "given_up"  # its worker died, and it had died too often before
     LABEL: Final = "label"
     OUTCOME: Final = "outcome"
     PARAMS: Final = "params"  # number of its model's parameters
@@ -92,7 +98,9 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.ENGINE: (dict,),
     StudyKey.EXHAUSTED: (dict,),
     StudyKey.EXPERIMENT: (str,),
+    StudyKey.FORGIVEN: (int,),
     StudyKey.GPU_MEMORY: (int,),
+    StudyKey.MAX_FAILURES: (int,),
     StudyKey.MAX_RETRIES: (int,),
     StudyKey.MAXIMIZE: (bool,),
     StudyKey.MONITOR: (str,),
@@ -102,6 +110,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.RUN_ID: (str,),
     StudyKey.SEARCH: (dict,),
     StudyKey.SEARCHED_IMAGES: (dict,),
+    StudyKey.SEARCHED_WEIGHTS: (dict,),
     StudyKey.SECONDS: (int, float),
 }
 #: What every earlier version notes in a study.

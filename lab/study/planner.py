@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from lab.config import Grid, TrialConfig, load_needs
+from lab.config import Grid, TrialConfig, check_installed, load_needs
 from lab.data import describe, settled
 from lab.errors import ConfigError, Fault
 from lab.models import Summary, check_weights, summarize_config, with_digest
@@ -15,7 +15,6 @@ from lab.study.earlier import Earlier, identifier
 from lab.study.origins import check_origin, trained_configs
 from lab.study.record import State
 from lab.study.search.methods import check_search
-from lab.training import check_installed
 
 __all__ = ["Cell", "PlanSummary", "PlannedCell", "compare", "feasible_cells", "plan"]
 

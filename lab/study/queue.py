@@ -79,15 +79,20 @@ class TrialQueue(StudyView):
         self.note(StudyKey.CANCELLED, True)
 
     def resume(self) -> None:
-        """Undo `cancel`, and restart the budget's clock."""
+        """Undo `cancel`, restart the budget's clock, and let as many trials fail as `max_failures` says."""
         self.note(StudyKey.CANCELLED, False)
         self.restart_clock()
+        self.forgive()
         if self.waits():
             self.note(StudyKey.CONCLUDED, False)
 
     def restart_clock(self) -> None:
         """Let the budget's clock begin again, at the next claim."""
         self.note(StudyKey.BEGAN, None)
+
+    def forgive(self) -> None:
+        """Count only trials that fail from now on: a user knows of the others."""
+        self.note(StudyKey.FORGIVEN, self.failed())
 
     def add(
         self,
@@ -172,7 +177,7 @@ class TrialQueue(StudyView):
             StudyError: nothing waits but trials whose config cannot be read.
         """
         study = self._flags()
-        if study.cancelled or study.is_late:
+        if study.cancelled or study.is_late or study.fails_too_often:
             return None
         unreadable: list[StudyError] = []
         too_long = 0
@@ -190,6 +195,9 @@ class TrialQueue(StudyView):
                     break
                 continue
             if self._take(record, study):
+                if study.max_failures is not None and self._flags().fails_too_often:
+                    self.put_back(trial_id)  # the last one that may fail has failed since this process looked
+                    return None
                 # unless another process has ended it meanwhile, because this one was thought dead
                 with suppress(UpdateFinishedTrialError):
                     if prepare(trial_id):

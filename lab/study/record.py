@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from lab import plugins
 from lab.study.keys import (
     DRAFT_PREFIX,
     HASH_LENGTH,
@@ -62,6 +63,9 @@ class StudyRecord:
         needs: names of the studies that must be over before this one is trained.
         objectives: metrics that a search optimizes.
         max_retries: how often a trial is requeued after its worker died, before it fails.
+        max_failures: how many trials may fail before no more start; None for any number.
+        failed: how many have failed, each retry of a cell for itself; counted only if `max_failures` limits them.
+        forgiven: how many of these had failed when a user last submitted, resumed or retried the study.
         cancelled: whether nothing of it may be claimed until it is resumed.
         code: the plug-ins of its trials, from `lab.plugins.records`.
         concluded: whether its leaderboard is made and its run has ended.
@@ -70,6 +74,7 @@ class StudyRecord:
         exhausted: whether its search has reached its budget or its target, so that no trial starts any more.
         data_digests: by cell hash, for cells without a digest, that of the images they were trained on.
         searched_images: by folder, the digest of the images that a search is of.
+        searched_weights: by file, the digest of the weights that a search starts from.
         seconds: the budget: how long after `began` trials may still start.
         began: when the first trial was claimed since the study was last submitted or resumed, in seconds since 1970.
         gpu_memory: bytes of GPU memory that one trial needs.
@@ -87,6 +92,9 @@ class StudyRecord:
     needs: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
     max_retries: int = _MAX_RETRIES
+    max_failures: int | None = None
+    failed: int = 0
+    forgiven: int = 0
     cancelled: bool = False
     code: tuple[Mapping[str, Any], ...] = ()
     concluded: bool = True  # earlier versions do not say; nothing is left to do
@@ -95,6 +103,7 @@ class StudyRecord:
     exhausted: bool = False
     data_digests: Mapping[str, str] = field(default_factory=dict)
     searched_images: Mapping[str, str] = field(default_factory=dict)
+    searched_weights: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     began: float | None = None
     gpu_memory: int | None = None
@@ -122,14 +131,17 @@ class StudyRecord:
             needs=tuple(map(str, found.get(StudyKey.NEEDS, ()))),
             objectives=tuple(map(str, found.get(StudyKey.OBJECTIVES, ()))),
             max_retries=found.get(StudyKey.MAX_RETRIES, _MAX_RETRIES),
+            max_failures=found.get(StudyKey.MAX_FAILURES),
+            forgiven=found.get(StudyKey.FORGIVEN, 0),
             cancelled=found.get(StudyKey.CANCELLED, False),
-            code=tuple(found.get(StudyKey.CODE, ())),
+            code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),
             planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),
             search=search or None,
             exhausted=search is not None and found.get(StudyKey.EXHAUSTED) == search,
             data_digests=found.get(StudyKey.DATA_DIGESTS, {}),
             searched_images=found.get(StudyKey.SEARCHED_IMAGES, {}),
+            searched_weights=found.get(StudyKey.SEARCHED_WEIGHTS, {}),
             seconds=found.get(StudyKey.SECONDS),
             began=found.get(StudyKey.BEGAN),
             gpu_memory=found.get(StudyKey.GPU_MEMORY),
@@ -148,9 +160,14 @@ class StudyRecord:
         return self.deadline is not None and self._now >= self.deadline
 
     @property
+    def fails_too_often(self) -> bool:
+        """Whether as many trials had failed as may, when the record was read."""
+        return self.max_failures is not None and self.failed - self.forgiven >= self.max_failures
+
+    @property
     def starts_none(self) -> bool:
-        """Whether no waiting trial starts any more: its search is exhausted or its time is up."""
-        return self.exhausted or self.is_late
+        """Whether no waiting trial starts any more: its search is exhausted, its time is up, or too many failed."""
+        return self.exhausted or self.is_late or self.fails_too_often
 
     @property
     def engine_says(self) -> list[str]:
@@ -177,6 +194,8 @@ def _fault(attributes: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     needs = attributes.get(noted(StudyKey.NEEDS), attributes.get(StudyKey.NEEDS, []))
     if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
         return "its attribute 'needs' is not a list of studies; submit its grid file again"
+    if not all(map(plugins.is_record, found.get(StudyKey.CODE, ()))):
+        return "what it has kept of its plug-ins is malformed; submit its grid file again"
     return ""
 
 

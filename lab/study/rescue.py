@@ -74,6 +74,8 @@ def _requeue_dead(
             if record.trial_id in silent or is_gone(record):
                 # exactly one process gets to fail it, and so to requeue it
                 with suppress(UpdateFinishedTrialError):
+                    if not record.may_retry:
+                        queue.note_trial(record.trial_id, TrialKey.GIVEN_UP, True)
                     queue.fail(record.trial_id)
                     if record.may_retry:
                         requeue(queue, record)
@@ -123,7 +125,7 @@ def requeue_failed(queue: TrialQueue, cells: Collection[str] | None = None) -> i
         with queue.locked():
             failed = (one for one in queue.newest().values() if one.trial.state is TrialState.FAIL)
             chosen = _chosen(failed, cells)
-            _give_time(queue, chosen)
+            _let_start(queue, chosen)
             return _requeue_all(queue, chosen, lambda record: requeue(queue, record, retries=0))
 
     return queue.storage.patiently(again)
@@ -142,7 +144,7 @@ def requeue_deleted(queue: TrialQueue, missing: Collection[str], cells: Collecti
         with queue.locked():
             deleted = (one for one in queue.newest(missing).values() if one.is_deleted)
             chosen = _chosen(deleted, cells)
-            _give_time(queue, chosen)
+            _let_start(queue, chosen)
             return _requeue_all(queue, chosen, lambda record: _requeue_anew(queue, record))
 
     return queue.storage.patiently(again)
@@ -201,10 +203,12 @@ def _requeue_all(
     return len(records)
 
 
-def _give_time(queue: TrialQueue, chosen: Collection[TrialRecord]) -> None:
-    """Restart the budget's clock if it would keep what a user has requeued from starting."""
-    if chosen and queue.record().is_late:
-        queue.restart_clock()
+def _let_start(queue: TrialQueue, chosen: Collection[TrialRecord]) -> None:
+    """Forgive failures, and restart the budget's clock if it would keep what a user has requeued from starting."""
+    if chosen:
+        queue.forgive()
+        if queue.record().is_late:
+            queue.restart_clock()
 
 
 def _chosen(records: Iterable[TrialRecord], cells: Collection[str] | None) -> list[TrialRecord]:

@@ -35,7 +35,8 @@ class StudyStatus:
 
     A trial is `interrupted` when its worker has died and the trial has not been requeued yet. `others` is how many
     trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
-    start because its budget's seconds have passed. `engine` is what the engine that runs its workers says about them
+    start because its budget's seconds have passed, and has `too_many_failures` while that is because `max_failures`
+    of them have failed. `engine` is what the engine that runs its workers says about them
     now, and on which machine, a line each. `trouble` says what keeps the study from being trained, or from being
     shown: then the rest is empty.
     """
@@ -50,6 +51,7 @@ class StudyStatus:
     best_label: str = ""
     cancelled: bool = False
     out_of_time: bool = False
+    too_many_failures: bool = False
     others: int = 0
     engine: list[str] = field(default_factory=list)
     trouble: str = ""
@@ -122,7 +124,7 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
     by_state: dict[State, list[TrialRecord]] = defaultdict(list)
     for record in newest:
         by_state[record.state].append(record)
-    study, best = queue.record(), winner(queue, gone)
+    study, best, held_back = queue.record(), winner(queue, gone), queue.held_back()
     return StudyStatus(
         name=queue.name,
         monitor=study.monitor,
@@ -133,7 +135,8 @@ def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
         best_value=best.best_value if best else None,
         best_label=best.label if best else "",
         cancelled=study.cancelled,
-        out_of_time=queue.is_out_of_time(),
+        out_of_time=held_back == "out_of_time",
+        too_many_failures=held_back == "too_many_failures",
         others=len(queue.others()),
         engine=study.engine_says,
         trouble=study.fault,

@@ -151,4 +151,4 @@ class Studies:
 
 
 def _is_done(queue: TrialQueue | None) -> bool:
-    return queue is not None and queue.is_over() and not queue.is_out_of_time()
+    return queue is not None and queue.is_over() and not queue.held_back()

@@ -12,7 +12,7 @@ from lab.config import Grid, TrialConfig, load_needs, logged_name
 from lab.errors import StudyError, TrackingError
 from lab.study.code import end_outdated, keep_code
 from lab.study.distributions import Codec, accept_grid
-from lab.study.earlier import Earlier, end_stale, keep_to_images
+from lab.study.earlier import Earlier, end_stale, keep_to_files
 from lab.study.keys import StudyKey
 from lab.study.lock import locked
 from lab.study.planner import Cell
@@ -157,7 +157,7 @@ def _open(
         queue = _open_study(grid, cells[0].config, storage)
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
-            keep_to_images(queue, (cell.config for cell in cells))
+            keep_to_files(queue, (cell.config for cell in cells))
             keep_code(queue, (cell.config for cell in cells), search=True)
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
             queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
@@ -276,6 +276,8 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         StudyKey.MONITOR: config.monitor,
         StudyKey.MAXIMIZE: config.mode == "max",
         StudyKey.MAX_RETRIES: grid.max_retries,
+        StudyKey.MAX_FAILURES: grid.max_failures,
+        StudyKey.FORGIVEN: queue.failed(),
         StudyKey.SECONDS: grid.budget.seconds,
         StudyKey.BEGAN: None,
         StudyKey.GPU_MEMORY: grid.gpu_memory,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy as sa
@@ -17,8 +17,11 @@ from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
 from lab.study.record import State, StudyRecord, TrialRecord
 from lab.study.storage import READING, PatientStorage
+from lab.training import Outcome
 
-__all__ = ["StudyView"]
+__all__ = ["HeldBack", "StudyView"]
+
+HeldBack = Literal["out_of_time", "too_many_failures"]  # why trials wait that do not start
 
 _NEXT_WAITING = sa.text(
     "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND t.state = 'WAITING' "
@@ -46,10 +49,24 @@ _CELLS_SINCE = sa.text(
     f"AND a.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}') "
     f"AND {OWN_TRIAL} ORDER BY t.trial_id"
 )
+_FAILED = sa.text(
+    "SELECT COUNT(DISTINCT t.trial_id) FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+    "WHERE t.study_id = :study AND t.state = 'FAIL' "
+    f"AND (a.key IN ('{noted(TrialKey.OUTCOME)}', '{TrialKey.OUTCOME}') AND a.value_json = '\"{Outcome.FAILED}\"' "
+    f"OR a.key = '{noted(TrialKey.GIVEN_UP)}') AND {OWN_TRIAL}"
+)
 _ATTRIBUTES = sa.text(
     "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN :keys"
 ).bindparams(sa.bindparam("keys", expanding=True))
-_FLAGS = (StudyKey.CANCELLED, StudyKey.EXHAUSTED, StudyKey.SEARCH, StudyKey.SECONDS, StudyKey.BEGAN)
+_FLAGS = (
+    StudyKey.CANCELLED,
+    StudyKey.EXHAUSTED,
+    StudyKey.SEARCH,
+    StudyKey.SECONDS,
+    StudyKey.BEGAN,
+    StudyKey.MAX_FAILURES,
+    StudyKey.FORGIVEN,
+)
 
 
 class StudyView:
@@ -68,7 +85,7 @@ class StudyView:
     def record(self) -> StudyRecord:
         """Return what is noted of the study now."""
         attributes = self.storage.get_study_user_attrs(self.study_id)
-        return self._timed(StudyRecord.read(self.name, attributes, maximize=self._maximizes_first))
+        return self._completed(StudyRecord.read(self.name, attributes, maximize=self._maximizes_first))
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the study's own trials in any of `states` (all if none is given) as Optuna has them, by number."""
@@ -127,10 +144,16 @@ class StudyView:
         """Whether the study is a search that has reached its budget or target: its waiting trials never start."""
         return self._flags().exhausted
 
-    def is_out_of_time(self) -> bool:
-        """Whether trials wait that do not start, because the study's time is up."""
+    def held_back(self) -> HeldBack | None:
+        """Return why trials wait that do not start: the study's time is up, or too many have failed; None otherwise."""
         study = self._flags()
-        return study.is_late and not study.exhausted and self._waits()
+        if not (study.is_late or study.fails_too_often) or study.exhausted or not self._waits():
+            return None
+        return "too_many_failures" if study.fails_too_often else "out_of_time"
+
+    def failed(self) -> int:
+        """Return how many trials have failed so far; one that was retried still counts. The number never falls."""
+        return int(self.rows(_FAILED)[0][0])
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether a claimed trial still belongs to this process: it has not ended and no other worker has it.
@@ -166,12 +189,13 @@ class StudyView:
         rows = self.rows(_ATTRIBUTES, keys=[*keys, *map(noted, keys)])
         with translated(self.storage.database):
             found = StudyRecord.read(self.name, {key: json.loads(value) for key, value in rows})
-        return self._timed(found)
+        return self._completed(found)
 
-    def _timed(self, record: StudyRecord) -> StudyRecord:
-        """Return a record that knows the time by the database's clock, if anything in it depends on that."""
-        is_timed = record.deadline is not None or bool(record.engine)
-        return replace(record, asked=self.storage.now()) if is_timed else record
+    def _completed(self, record: StudyRecord) -> StudyRecord:
+        """Return a record that knows the time by the database's clock, and how many trials failed, if it needs to."""
+        if record.deadline is not None or record.engine:
+            record = replace(record, asked=self.storage.now())
+        return record if record.max_failures is None else replace(record, failed=self.failed())
 
     def _waits(self) -> bool:
         return bool(self._next_waiting(0, most=1))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from lab.config import TrialConfig, as_text
+from lab.config import TrialConfig, as_text, check_installed
 from lab.data import check_data, load_data
 from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
@@ -53,6 +53,7 @@ class WorkerSettings:
             retried by a worker that has.
         only_alone: whether it trains only trials that were put back for this, and then exits.
         allow_code: whether the code that a study brings along may run here.
+        known_code: digests of plug-ins that may in any case: those of whoever started the worker.
         until: when its place is taken away, in seconds since 1970; None if it may stay.
         node: name of the machine if an engine has chosen it. Errors name it, and what it lacks is no fault of
             its trials.
@@ -67,6 +68,7 @@ class WorkerSettings:
     alone: bool = True
     only_alone: bool = False
     allow_code: bool = True
+    known_code: Sequence[str] = ()
     until: float | None = None
     node: str = ""
 
@@ -92,7 +94,7 @@ def work(settings: WorkerSettings, emit: Callable[[Event], None], should_stop: C
         fault = queue.record().fault
         if fault:
             raise StudyError(f"The study '{queue.name}' cannot be trained: {fault}")
-        with own_code(queue, allowed=settings.allow_code):
+        with own_code(queue, allowed=settings.allow_code, known=settings.known_code):
             search = StudySearch(queue, should_stop)
             for claim in _claims(queue, search, settings, should_stop):
                 _Attempt(claim, queue, tracker, settings, emit, should_stop, search.searcher()).run()
@@ -153,7 +155,8 @@ class _Attempt:
             TrackingError: the tracking store fails; the trial was put back, because the next would fail as well.
             OtherDataError: this machine has other images than the trial was planned with; it was put back too.
             MissingDataError: this machine, which an engine has chosen, has no such data; it was put back too.
-            StudyError: the study database is down for good; another worker will continue the trial.
+            StudyError: the study database is down for good, or a package that the trial needs is missing here;
+                another worker will continue the trial.
         """
         claim = self.claim
         self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs, worker_name()))
@@ -210,7 +213,8 @@ class _Attempt:
         # threads, sums differ in the last bits.
         config = self.claim.config
         config = config.model_copy(update={"threads": config.threads or 1})
-        check_data(config)  # before a run is opened
+        _check_installed(config)  # before a run is opened
+        check_data(config)
         if self.settings.node:
             _load(config)
         study = self.queue.record()
@@ -301,6 +305,18 @@ class _Attempt:
         self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
+
+
+def _check_installed(config: TrialConfig) -> None:
+    """Check that this machine has the packages of lab's extras that a trial needs.
+
+    Raises:
+        StudyError: one is missing, which is no fault of the trial.
+    """
+    try:
+        check_installed(config)
+    except LabError as error:
+        raise StudyError(str(error)) from None
 
 
 def _load(config: TrialConfig) -> None:

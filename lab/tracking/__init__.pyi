@@ -1,5 +1,6 @@
 from .base import Left as Left
 from .base import Place as Place
+from .base import Registered as Registered
 from .base import RunRecord as RunRecord
 from .base import RunStatus as RunStatus
 from .base import Tracker as Tracker
@@ -14,6 +15,7 @@ from .copying import RunCopy as RunCopy
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
+from .frames import curve_frame as curve_frame
 from .frames import run_frame as run_frame
 from .health import ask as ask
 from .journal import Refused as Refused

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lab.tracking.base import Place
 
-__all__ = ["delete_files", "files", "places", "registered_runs"]
+__all__ = ["delete_files", "files", "models", "places", "registered_runs"]
 
 
 def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[str, int]:
@@ -31,7 +31,7 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[
     """
     run = client.get_run(run_id)
     found = dict(_below(_repository(client, run.info.artifact_uri), folder))
-    for model in _models(client, run) if folder is None else []:
+    for model in models(client, run) if folder is None else []:
         inside = _below(_repository(client, model.artifact_location), None)
         found |= {f"{model.model_uri}/{path}": size for path, size in inside}
     return found
@@ -40,7 +40,7 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> dict[
 def places(client: MlflowClient, run_id: str, own: Sequence[Path]) -> list[Place]:
     """Return where the artifacts of a run and of its models are; `own` are the store's folders on this machine."""
     run = client.get_run(run_id)
-    uris = [run.info.artifact_uri, *(model.artifact_location for model in _models(client, run))]
+    uris = [run.info.artifact_uri, *(model.artifact_location for model in models(client, run))]
     return [place_of(uri, own) for uri in uris]
 
 
@@ -55,7 +55,7 @@ def delete_files(client: MlflowClient, run_id: str, paths: Sequence[str] | None)
         for path in paths:
             artifacts.delete_artifacts(path)
         return
-    for model in _models(client, run):
+    for model in models(client, run):
         _repository(client, model.artifact_location).delete_artifacts()
         client.delete_logged_model(model.model_id)
     artifacts.delete_artifacts()
@@ -81,7 +81,8 @@ def _origin(client: MlflowClient, version: ModelVersion) -> str | None:
         return None  # the model was deleted, so there is nothing left to keep
 
 
-def _models(client: MlflowClient, run: Run) -> list[LoggedModel]:
+def models(client: MlflowClient, run: Run) -> list[LoggedModel]:
+    """Return the models that a run has logged."""
     mine = f"source_run_id = '{run.info.run_id}'"
     return list(
         _pages(

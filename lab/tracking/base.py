@@ -6,6 +6,7 @@ The words are MLflow's. Store failures raise `TrackingError`, from any method.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # `lab --help` must not wait for any of them
     import pandas as pd
     from torch import Tensor, nn
 
+    from lab.data import Intake
     from lab.tracking.run import Run
 
 __all__ = [
@@ -29,13 +31,18 @@ __all__ = [
     "Left",
     "Metric",
     "Place",
+    "Registered",
     "RunRecord",
     "RunStatus",
     "Tracker",
     "UnavailableError",
     "artifact_path",
+    "check_aliases",
     "public_uri",
 ]
+
+_ALIAS: Final = re.compile(r"[\w-]+")
+_RESERVED: Final = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
 class RunStatus(StrEnum):
@@ -97,6 +104,20 @@ class Left:
     def __str__(self) -> str:
         refused = f" ({self.refused:,} of them refused)" if self.refused else ""
         return f"{counted(self.writes, 'write')} of {counted(self.runs, 'run')}{refused}"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model; `is_new` is whether it was made just now."""
+
+    name: str
+    version: str
+    is_new: bool
+
+    @property
+    def uri(self) -> str:
+        """The address by which `Tracker.model_run` finds it."""
+        return f"models:/{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -196,10 +217,25 @@ class Tracker(Protocol):
         """Return the id of the run that a registered model came from.
 
         Args:
-            uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+            uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`; in MLflow's stores also `models:/ID`.
 
         Raises:
             TrackingError: there is no such model, it came from no run, or the store failed.
+        """
+
+    def register(
+        self, run_id: str, name: str, *, aliases: Sequence[str] = (), description: str = ""
+    ) -> Registered:
+        """Register the model of a run under `name`; a run that is registered there already gets no second version.
+
+        Args:
+            run_id: of the run.
+            name: of the registered model, which is made if there is none.
+            aliases: names for this version, such as `champion`; each moves here from the version that had it.
+            description: of the version, in Markdown; it replaces an older one.
+
+        Raises:
+            TrackingError: the run has no model, the store has no registry or refuses a name, or it failed.
         """
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
@@ -284,11 +320,16 @@ class Tracker(Protocol):
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
 
-    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
-        """Return what `history` does for each of `run_ids`, in few requests; runs without the metric may be left out.
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, read together: `history` of each takes far longer.
 
-        Raises:
-            TrackingError: the store failed.
+        Args:
+            run_ids: of the runs; those that do not exist, or that the store does not have yet, have no rows.
+            metrics: by name.
+
+        Returns:
+            Columns run_id, metric (both text), step (int64) and value (float64), with a row for each point, in the
+            order of `run_ids`, then of `metrics`, then of the steps.
         """
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
@@ -314,13 +355,16 @@ class Tracker(Protocol):
             TrackingError: they are not in the store's own folders, or the store failed.
         """
 
-    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def save_model(
+        self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None
+    ) -> None:
         """Write `model` to the new folder `folder`, in this store's own format; the store itself is not involved.
 
         Args:
             model: as `Run.log_model` takes it.
             example: as `Run.log_model` takes it.
             folder: to pass to `Run.log_saved_model`.
+            intake: as `Run.log_model` takes it.
 
         Raises:
             TrackingError: the model cannot be exported.
@@ -351,3 +395,16 @@ def artifact_path(path: str) -> str:
     if not parts or path.startswith("/") or "\\" in path or ".." in parts:
         raise TrackingError(f"An artifact's path must stay inside the run's artifacts, but got {path!r}")
     return path
+
+
+def check_aliases(aliases: Sequence[str]) -> None:
+    """Check names of a registered model's version by MLflow's rules, before anything is registered.
+
+    Raises:
+        TrackingError: one is not allowed.
+    """
+    for alias in aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise TrackingError(f"An alias has only letters, digits, _ and -, but got {alias!r}")
+        if _RESERVED.fullmatch(alias):
+            raise TrackingError(f"The alias {alias!r} is MLflow's own; choose another, such as champion")

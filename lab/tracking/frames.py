@@ -1,15 +1,23 @@
-"""Runs as rows of a table, the same from every tracker."""
+"""Runs and their curves as rows of a table, the same from every tracker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from lab.tracking.base import RunRecord, RunStatus
 
-__all__ = ["run_frame"]
+__all__ = ["LARGEST", "Point", "curve_frame", "run_frame"]
+
+#: Run, metric, step and value; None is NaN.
+Point = tuple[str, str, int, float | None]
+
+#: What MLflow's databases keep of an infinity.
+LARGEST: Final = 1.7976931348623157e308
+
 
 _COLUMNS = ("run_id", "name", "status", "start_time", "end_time")
 
@@ -31,6 +39,27 @@ def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
         for name in sorted({name for values in dicts for name in values}):
             columns[f"{group}.{name}"] = [values.get(name, missing) for values in dicts]
     return pd.DataFrame(columns)
+
+
+def curve_frame(points: Sequence[Point], run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each of `points`, with the columns and in the order that `Tracker.curves` promises.
+
+    Of several values of one step the last one counts.
+    """
+    frame = pd.DataFrame.from_records(points, columns=["run_id", "metric", "step", "value"])
+    frame = frame.drop_duplicates(["run_id", "metric", "step"], keep="last")
+    frame = frame.astype({"run_id": "str", "metric": "str", "step": "int64", "value": "float64"})
+    places = {
+        "run_id": {name: place for place, name in enumerate(dict.fromkeys(run_ids))},
+        "metric": {name: place for place, name in enumerate(dict.fromkeys(metrics))},
+    }
+    frame = frame.sort_values(
+        ["run_id", "metric", "step"],
+        key=lambda column: column.map(places[column.name]) if column.name in places else column,
+        ignore_index=True,
+    )
+    infinite = frame["value"].abs() >= LARGEST
+    return frame.assign(value=frame["value"].mask(infinite, np.copysign(np.inf, frame["value"])))
 
 
 def _times(milliseconds: Sequence[int | None]) -> pd.Series[pd.Timestamp]:

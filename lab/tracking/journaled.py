@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lab.errors import LabError, ResourceError
 from lab.hold import Hold
-from lab.tracking.base import Left, Place, RunRecord, RunStatus, Tracker, UnavailableError, artifact_path
+from lab.tracking.base import (
+    Left,
+    Place,
+    Registered,
+    RunRecord,
+    RunStatus,
+    Tracker,
+    UnavailableError,
+    artifact_path,
+)
 from lab.tracking.courier import Courier
 from lab.tracking.couriers import Couriers
 from lab.tracking.delivery import deliver
@@ -33,6 +42,8 @@ from lab.tracking.writes import Open, Write
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
+
+    from lab.data import Intake
 
 __all__ = ["JournaledTracker"]
 
@@ -157,6 +168,13 @@ class JournaledTracker:
         """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
         return self.inner.model_run(uri)
 
+    def register(
+        self, run_id: str, name: str, *, aliases: Sequence[str] = (), description: str = ""
+    ) -> Registered:
+        """Register the model of a run in the store, at once: see `Tracker.register`."""
+        known = self._known_id(run_id) or run_id
+        return self.inner.register(known, name, aliases=aliases, description=description)
+
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
         return self.inner.find_runs(experiment, tags)
@@ -223,11 +241,9 @@ class JournaledTracker:
             return local
         return dict(sorted({**(local or {}), **stored}.items()))
 
-    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
-        """Return the values of `metric` of each of `run_ids` by step: see `history`."""
-        here = {run_id for run_id in run_ids if self._couriers.of(run_id) is not None or pending_key(run_id)}
-        found = {run_id: self.history(run_id, metric) for run_id in here}
-        return found | self.inner.histories([run_id for run_id in run_ids if run_id not in here], metric)
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` that the store has of many runs: see `Tracker.curves`."""
+        return self.inner.curves(run_ids, metrics)
 
     def _undelivered(self, run_id: str, metric: str) -> dict[int, float] | None:
         """Return what a run's journal has of `metric`, None if it has none here."""
@@ -262,9 +278,11 @@ class JournaledTracker:
         if identity is not None:
             self.inner.delete_files(identity, paths)
 
-    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def save_model(
+        self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None
+    ) -> None:
         """Write `model` to the new folder `folder`, in the store's own format."""
-        self.inner.save_model(model, example, folder)
+        self.inner.save_model(model, example, folder, intake)
 
     def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Wait until the store has all writes; return what it still lacks: see `Tracker.flush`.

@@ -15,6 +15,7 @@ from lab.tracking.writes import Write
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lab.data import Intake
     from lab.tracking.journaled import JournaledTracker
 
 __all__ = ["JournaledRun", "Monitor"]
@@ -91,5 +92,5 @@ class JournaledRun(Run):
         if monitor is not None:
             monitor.stop()
 
-    def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
-        self._tracker.save_model(model, example, folder)
+    def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
+        self._tracker.save_model(model, example, folder, intake)

@@ -11,10 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lab import tracking
+from lab import data, tracking
 from lab.errors import TrackingError
 from lab.hold import Hold
-from lab.tracking.base import Left, Metric, Place, RunRecord, RunStatus, artifact_path
+from lab.tracking.base import (
+    Left,
+    Metric,
+    Place,
+    Registered,
+    RunRecord,
+    RunStatus,
+    artifact_path,
+    check_aliases,
+)
 from lab.tracking.known import Known
 from lab.tracking.lifecycle import known_ids
 from lab.tracking.run import Run, now
@@ -24,6 +33,8 @@ from lab.tracking.writes import Dataset, Write
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
+
+    from lab.data import Intake
 
 __all__ = ["MemoryRun", "MemoryTracker"]
 
@@ -129,6 +140,8 @@ class MemoryRun(Run):
     def log_outputs(self, folder: Path) -> None:
         """Keep the model that was saved in `folder` as the artifact `model/data/model.pt2`."""
         self.log_artifact("model/data/model.pt2", folder / "model.pt2")
+        if (folder / data.INTAKE).exists():
+            self.log_artifact(f"model/{data.INTAKE}", folder / data.INTAKE)
 
     def log_input_model(self, run_id: str) -> None:
         """Record the run that this one began with the model of."""
@@ -146,8 +159,8 @@ class MemoryRun(Run):
         with self._lock:
             yield
 
-    def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
-        _save_model(model, example, folder)
+    def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
+        _save_model(model, example, folder, intake)
 
 
 class MemoryTracker:
@@ -159,6 +172,8 @@ class MemoryTracker:
         self._deleted: set[str] = set()  # ids
         self._presented: dict[str, dict[str, Any]] = {}  # by id
         self._runs: dict[str, _Stored] = {}  # by id, oldest first
+        self._registered: dict[str, list[str]] = {}  # the run of each version, by the model's name
+        self._aliases: dict[tuple[str, str], str] = {}  # version by model and alias
 
     @property
     def uri(self) -> str:
@@ -253,8 +268,31 @@ class MemoryTracker:
         return MemoryRun(self._stored(run_id), self._lock, reopened=True)
 
     def model_run(self, uri: str) -> str:
-        """Raise: nothing can be registered in memory."""
-        raise TrackingError(f"There is no model {uri} in memory.")
+        """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
+        name, at, alias = uri.removeprefix("models:/").rpartition("@")
+        if not at:
+            name, _, alias = alias.rpartition("/")
+        version = self._aliases.get((name, alias)) if at else alias
+        runs = self._registered.get(name, [])
+        if version is None or not version.isdecimal() or not 0 < int(version) <= len(runs):
+            raise TrackingError(f"There is no model {uri} in memory.")
+        return runs[int(version) - 1]
+
+    def register(
+        self, run_id: str, name: str, *, aliases: Sequence[str] = (), description: str = ""
+    ) -> Registered:
+        """Register the model of a run under `name`: see `Tracker.register`."""
+        check_aliases(aliases)
+        with self._lock:
+            if "model/data/model.pt2" not in self._stored(run_id).artifacts:
+                raise TrackingError(f"Run {run_id} has no model")
+            runs = self._registered.setdefault(name, [])
+            is_new = run_id not in runs
+            if is_new:
+                runs.append(run_id)
+            version = str(runs.index(run_id) + 1)
+            self._aliases |= {(name, alias): version for alias in aliases}
+        return Registered(name, version, is_new)
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first."""
@@ -320,9 +358,17 @@ class MemoryTracker:
         with self._lock:
             return dict(sorted(self._stored(run_id).points.get(metric, {}).items()))
 
-    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
-        """Return the values of `metric` of each of `run_ids` by step."""
-        return {run_id: self.history(run_id, metric) for run_id in run_ids}
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, a row for each: see `Tracker.curves`."""
+        with self._lock:
+            points = [
+                (run_id, metric, step, value)
+                for run_id in run_ids
+                if run_id in self._runs
+                for metric in metrics
+                for step, value in self._runs[run_id].points.get(metric, {}).items()
+            ]
+        return tracking.curve_frame(points, run_ids, metrics)
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
@@ -347,9 +393,11 @@ class MemoryTracker:
             for path in list(stored.artifacts) if paths is None else map(artifact_path, paths):
                 stored.artifacts.pop(path, None)
 
-    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def save_model(
+        self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None
+    ) -> None:
         """Write `model`, exported, to the new folder `folder`."""
-        _save_model(model, example, folder)
+        _save_model(model, example, folder, intake)
 
     def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Return that nothing is left: every write is here at once."""
@@ -413,7 +461,9 @@ def _by_metric(name: str, descending: bool) -> Callable[[_Stored], tuple[int, fl
     return key
 
 
-def _save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
+def _save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
     content = tracking.export_bytes(model, example)
     folder.mkdir(parents=True)
     (folder / "model.pt2").write_bytes(content)
+    if intake is not None:
+        (folder / data.INTAKE).write_text(intake.to_json())

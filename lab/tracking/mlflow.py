@@ -26,24 +26,31 @@ from lab.tracking.artifacts import delete_files, files, places, registered_runs 
 from lab.tracking.base import (  # noqa: E402
     Left,
     Place,
+    Registered,
     RunRecord,
     RunStatus,
     artifact_path,
+    check_aliases,
     public_uri,
 )
 from lab.tracking.client import open_client  # noqa: E402
-from lab.tracking.frames import run_frame  # noqa: E402
-from lab.tracking.histories import by_step, histories  # noqa: E402
-from lab.tracking.lifecycle import in_parts, known_ids, missing_in_database  # noqa: E402
+from lab.tracking.curves import points_in_database, points_on_server  # noqa: E402
+from lab.tracking.database import in_parts  # noqa: E402
+from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
+from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
+from lab.tracking.registering import origin_of, register  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
+from lab.wording import counted  # noqa: E402
 
 if TYPE_CHECKING:
     import mlflow.entities
     import pandas as pd
     from torch import Tensor, nn
+
+    from lab.data import Intake
 
 __all__ = ["MlflowTracker"]
 
@@ -208,17 +215,21 @@ class MlflowTracker:
 
     def model_run(self, uri: str) -> str:
         """Return the id of the run that a registered model came from: see `Tracker.model_run`."""
-        name, at, alias = uri.removeprefix("models:/").rpartition("@")
         with self._doing(f"looking up the model {uri}"):
-            if at:
-                version = self._client.get_model_version_by_alias(name, alias)
-            else:
-                version = self._client.get_model_version(*uri.removeprefix("models:/").rsplit("/", 1))
-        if not version.run_id:
+            run_id = origin_of(self._client, uri)
+        if not run_id:
             raise TrackingError(
                 f"The model {uri} was not logged by a run, so there is no config to build it from"
             )
-        return str(version.run_id)
+        return run_id
+
+    def register(
+        self, run_id: str, name: str, *, aliases: Sequence[str] = (), description: str = ""
+    ) -> Registered:
+        """Register the model of a run under `name`: see `Tracker.register`."""
+        check_aliases(aliases)
+        with self._doing(f"registering the model of run {run_id} as '{name}'"):
+            return register(self._client, run_id, name, aliases, description)
 
     def find_runs(self, experiment: str | None, tags: Mapping[str, str]) -> list[str]:
         """Return the ids of the runs that have all of `tags`, oldest first; deleted runs do not count."""
@@ -292,12 +303,20 @@ class MlflowTracker:
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""
         with self._doing(f"reading {metric} of run {run_id}"):
-            return by_step(self._client.get_metric_history(run_id, metric))
+            points = self._client.get_metric_history(run_id, metric)
+        points = sorted(points, key=lambda point: (point.step, point.timestamp))
+        return {point.step: true_value(point.value) for point in points}
 
-    def histories(self, run_ids: Collection[str], metric: str) -> dict[str, dict[int, float]]:
-        """Return the values of `metric` of each of `run_ids` by step: see `Tracker.histories`."""
-        with self._doing(f"reading {metric} of {len(run_ids):,} runs"):
-            return histories(self._client, list(run_ids), metric)
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Return all values of `metrics` of many runs, a row for each: see `Tracker.curves`."""
+        known = known_ids(run_ids)
+        ids = [run_id for run_id in dict.fromkeys(run_ids) if run_id in known]
+        with self._doing(f"reading the curves of {counted(len(ids), 'run')}"):
+            if self._tracking_uri.startswith("http"):
+                points = points_on_server(self._tracking_uri, self._client, ids, metrics)
+            else:
+                points = points_in_database(self._tracking_uri, ids, metrics)
+        return curve_frame(points, ids, metrics)
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:
         """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
@@ -325,9 +344,11 @@ class MlflowTracker:
         with self._doing(f"deleting artifacts of run {run_id}"):
             delete_files(self._client, run_id, None if paths is None else list(map(artifact_path, paths)))
 
-    def save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def save_model(
+        self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None
+    ) -> None:
         """Write `model` to the new folder `folder`, as an MLflow model: see `Tracker.save_model`."""
-        save_model(model, example, folder)
+        save_model(model, example, folder, intake)
 
     def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Return that nothing is left: every write was acknowledged before it returned."""

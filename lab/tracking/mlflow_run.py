@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow.pytorch
 import numpy as np
+import PIL
 import torch
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
@@ -22,11 +23,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
+from lab.data import Intake
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.frames import LARGEST
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
+from lab.tracking.pyfunc import add_pictures
 from lab.tracking.run import Run
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
 from lab.tracking.tags import Tag
@@ -36,12 +40,10 @@ from lab.tracking.writes import Dataset, Model, Write
 
 __all__ = ["MlflowRun", "save_model", "true_value"]
 
-_LARGEST = 1.7976931348623157e308
-
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
 _ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", Tag.COMMIT)
-_VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__}
+_VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 class MlflowRun(Run):
@@ -164,7 +166,7 @@ class MlflowRun(Run):
     def log_outputs(self, folder: Path) -> None:
         """Log the model saved in `folder` as the run's model, in place of an older one.
 
-        It is in the format pt2, so loading it runs no code. The metrics without steps are linked to it.
+        It is in the format pt2, a graph without Python's code. The metrics without steps are linked to it.
         """
         with self._doing("logging the model"):
             logged = self._client.create_logged_model(
@@ -216,9 +218,9 @@ class MlflowRun(Run):
         with self._doing(f"ending the run as {status}"):
             self._client.set_terminated(self._run_id, str(status), timestamp)
 
-    def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
         with self._doing("saving the model"):
-            save_model(model, example, folder)
+            save_model(model, example, folder, intake)
 
     def _timed(self, metric: Metric) -> Metric:
         return metric._replace(timestamp=self._began) if metric.timestamp == FROM_THE_START else metric
@@ -261,7 +263,7 @@ class MlflowRun(Run):
 
 def true_value(value: float) -> float:
     """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
-    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
 
 
 @contextmanager
@@ -298,8 +300,8 @@ def _dataset(dataset: Dataset) -> entities.Dataset:
     )
 
 
-def save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
-    """Write `model` to `folder` as an MLflow model, without ids of a store."""
+def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None) -> None:
+    """Write `model` to `folder` as an MLflow model, without ids of a store; with `intake` also as one for pictures."""
     twin, batch = portable(model), example_batch(example)
     with torch.no_grad():
         classes = twin(batch).shape[1:]
@@ -312,13 +314,16 @@ def save_model(model: nn.Module, example: Tensor, folder: Path) -> None:
             twin,
             str(folder),
             signature=signature,
-            input_example=batch.numpy(),
+            # with a tensor, MLflow adds no face of its own for other programs
+            input_example=batch.numpy() if intake is None else batch,
             pip_requirements=_requirements(),
             serialization_format="pt2",
         )
+    if intake is not None:
+        add_pictures(folder, intake)
 
 
 def _requirements() -> list[str]:
     # given here, because MLflow would find them by loading the model in another process, which takes seconds;
-    # without the `+cpu` of builds that PyPI does not have
+    # without the `+cpu` of builds that PyPI does not have. Not lab itself: on PyPI, that is another package.
     return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from lab.data import Intake
+
 __all__ = ["Run", "now"]
 
 
@@ -63,7 +65,7 @@ class Run(ABC):
         """Write nothing more: the trial is lost, so the run is another worker's and stays as it is."""
 
     @abstractmethod
-    def _save_model(self, model: nn.Module, example: Tensor, folder: Path) -> None:
+    def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
         """Write `model` to the new folder `folder`, as `Tracker.save_model` does."""
 
     def log_params(self, params: Mapping[str, str]) -> None:
@@ -190,7 +192,7 @@ class Run(ABC):
         """
         self.write(Dataset(name, digest, source, tuple(shape), tuple(classes), dict(images), context))
 
-    def log_model(self, model: nn.Module, example: Tensor) -> str:
+    def log_model(self, model: nn.Module, example: Tensor, intake: Intake | None = None) -> str:
         """Log `model` as the MLflow model `model`; return the address to load it from.
 
         The facts about the trial are linked to it. An older model of the run is deleted.
@@ -198,8 +200,9 @@ class Run(ABC):
         Args:
             model: takes float32 [B, C, H, W] for any B and returns [B, classes]; it is left as it is.
             example: one batch of what it takes, [B, C, H, W]; only its shape is used.
+            intake: how pictures become its input. With it, the model can be served: see `lab.tracking.pyfunc`.
         """
-        return self._log_model(Model(lambda folder: self._save_model(model, example, folder)))
+        return self._log_model(Model(lambda folder: self._save_model(model, example, folder, intake)))
 
     def log_saved_model(self, folder: Path) -> str:
         """Log the model that `Tracker.save_model` wrote to `folder`, as `log_model` does."""

@@ -44,6 +44,7 @@ class Tag:
     TORCH: Final = "lab.torch"
     TORCHVISION: Final = "lab.torchvision"
     VERSION: Final = "lab.version"
+    WEIGHTS: Final = "lab.weights_digest"  # of the file of pretrained weights that it began with
 
     # whose writes reach a run
     ATTEMPT: Final = "lab.attempt"  # the attempt that opened the run last

@@ -36,6 +36,9 @@ _OUT_OF_REACH = re.compile(  # for failures that a server or MLflow reports in w
     r"|name resolution|could not connect|connection to server",
     re.IGNORECASE,
 )
+_NO_REGISTRY = re.compile(
+    r"/(registered-models|model-versions)/\S+ failed with error code (404|405|501)"  # MLflow's own 404 has other words
+)
 _REASON = re.compile(r"\[Errno -?\d+\] ([\w ,]+)|(database is locked|[\w ]*timed out)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _MOST_CHARACTERS = 600
@@ -63,6 +66,8 @@ def _explained(error: Exception, uri: str, action: str) -> TrackingError:
     status = _status(error)
     if status in (401, 403):
         return _denied(status, where, detail, uri)
+    if _NO_REGISTRY.search(detail):
+        return TrackingError(f"{where}this store has no model registry")
     if _is_out_of_reach(error, detail):
         reason = _REASON.search(detail)
         detail = next(part for part in reason.groups() if part) if reason else detail

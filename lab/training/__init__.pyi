@@ -5,12 +5,14 @@ from .checkpoint import CorruptCheckpoint as CorruptCheckpoint
 from .checkpoint import FolderCheckpoints as FolderCheckpoints
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
+from .device import autocast as autocast
 from .device import cores as cores
 from .device import resolve_device as resolve_device
 from .device import use_threads as use_threads
 from .evaluate import DetailedEvaluation as DetailedEvaluation
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .evaluate import evaluation_batch as evaluation_batch
 from .loop import EpochResult as EpochResult
 from .loop import Trainer as Trainer
 from .lr_range import LrCurve as LrCurve
@@ -18,7 +20,6 @@ from .lr_range import RatePoint as RatePoint
 from .lr_range import range_test as range_test
 from .metrics import Metrics as Metrics
 from .metrics import build_metrics as build_metrics
-from .metrics import check_installed as check_installed
 from .metrics import require_torchmetrics as require_torchmetrics
 from .outcome import Interrupted as Interrupted
 from .outcome import Outcome as Outcome

@@ -17,7 +17,7 @@ from lab.training.device import autocast
 if TYPE_CHECKING:
     from lab.training.metrics import Metrics
 
-__all__ = ["DetailedEvaluation", "Evaluation", "evaluate"]
+__all__ = ["DetailedEvaluation", "Evaluation", "evaluate", "evaluation_batch"]
 
 # Images per batch. Larger batches are slightly faster on a CPU (250: up to a sixth on two cores), but evaluation is a
 # small share of an epoch, and memory blocks of other sizes than in training took 300 MB more for a small net.
@@ -56,6 +56,11 @@ class DetailedEvaluation(Evaluation):
     top_k_accuracy: float | None
     probabilities: Tensor
     likeliest: Tensor | None = None
+
+
+def evaluation_batch(device: torch.device) -> int:
+    """Return how many images `evaluate` gives to a model at once."""
+    return _BATCH.get(device.type, _BATCH_OTHERWISE)
 
 
 @overload
@@ -98,7 +103,7 @@ def evaluate(
     loss = torch.zeros((), device=device)
     predictions = []
     details = None if top_k is None else _Details(top_k, len(dataset.classes))
-    batch_size = _BATCH.get(device.type, _BATCH_OTHERWISE)
+    batch_size = evaluation_batch(device)
     training = model.training
     model.eval()
     collecting = [collector for collector in (details, metrics) if collector is not None]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import Dataset
-from lab.errors import ConfigError
+from lab.errors import ConfigError, Fault
 from lab.models import build_model, frozen_modules, head_modules, trained_parameters
 from lab.training.accumulation import WHOLE, Part
 from lab.training.averaging import Average
@@ -80,10 +80,16 @@ class Learner:
             images: normalised float32 [B, C, H, W].
             labels: int64 [B], or float [B, classes] if they are mixed.
             part: of an optimizer step, which is done after its last batch.
+
+        Raises:
+            ConfigError: a plug-in's loss is not a single number.
         """
         with autocast(self._config, self._device):
             logits = self._forward(images)  # [B, classes]
             loss = self._loss(logits, labels)
+        if loss.numel() != 1:
+            message = f"'{self._config.loss}' must give a single number, the mean over the images of a batch"
+            raise ConfigError(Fault(f"{message}, but it gives a tensor of shape {list(loss.shape)}", "loss"))
         if part.first:
             self.optimizer.zero_grad()
         self._scaler.scale(loss if part.share == 1 else loss * part.share).backward()

@@ -228,9 +228,8 @@ class Trainer:
         return Outcome.COMPLETED if self.epoch >= self.config.epochs else Outcome.EARLY_STOPPED
 
     def restore_best(self) -> None:
-        """Load the weights of the best epoch into `model`, if an epoch has finished."""
-        if self._best_weights is not None:
-            self.model.load_state_dict(self._best_weights)
+        """Load the weights of the best epoch into `model`; if there is none, those that would have been kept."""
+        self.model.load_state_dict(self._best_weights or self._learner.kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to continue after the last step, as tensors and plain values."""

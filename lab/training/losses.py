@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.errors import ConfigError, Fault
 
 __all__ = ["balanced_cross_entropy", "build_loss", "cross_entropy", "focal", "mse"]
 
@@ -22,9 +23,14 @@ def build_loss(config: TrialConfig, images: Tensor) -> nn.Module:
     Args:
         config: names the loss and its settings.
         images: number of training images per class, [classes].
+
+    Raises:
+        ConfigError: a plug-in gives something else.
     """
     entry = registry.losses[config.loss]
-    loss: nn.Module = entry.load()(images, **entry.arguments(config))
+    loss = entry.load()(images, **entry.arguments(config))
+    if not isinstance(loss, nn.Module):
+        raise ConfigError(Fault(f"'{config.loss}' must return an nn.Module, but got {loss!r}", "loss"))
     return loss
 
 
@@ -95,7 +101,7 @@ class _OneHotMSE(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = _smoothed(_shares(labels, logits), self._smoothing)
-        return F.mse_loss(logits, targets.to(logits.dtype))
+        return F.mse_loss(logits.float(), targets)
 
 
 def _shares(labels: Tensor, logits: Tensor) -> Tensor:

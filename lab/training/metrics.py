@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lab import registry
 from lab.config import TrialConfig, logged_name
-from lab.errors import ConfigError, Fault, LabWarning
+from lab.errors import ConfigError, Fault, LabError, LabWarning
 from lab.extras import require
 from lab.torchvision_import import import_torchvision
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["Metrics", "build_metrics", "check_installed", "require_torchmetrics"]
+__all__ = ["Metrics", "build_metrics", "require_torchmetrics"]
 
 # Probabilities that are kept before the metrics see them. One update with many images, not one per batch: many of
 # torchmetrics' updates make the host wait for the device, and each is dozens of small operations.
 _MOST_KEPT = 2**22
+
+_TRIED = 64  # made-up images on which metrics are tried out
 
 
 class Metrics:
@@ -101,16 +103,6 @@ def require_torchmetrics() -> None:
     require("torchmetrics", "torchmetrics", "The setting `metrics`")
 
 
-def check_installed(config: TrialConfig) -> None:
-    """Check that there is what the metrics of `config` need, without importing it.
-
-    Raises:
-        LabError: torchmetrics is not installed.
-    """
-    if config.metrics and importlib.util.find_spec("torchmetrics") is None:
-        require_torchmetrics()
-
-
 def build_metrics(config: TrialConfig, classes: int, device: torch.device) -> Metrics | None:
     """Return the metrics of `config` for a number of classes, or None if it chooses none.
 
@@ -121,8 +113,8 @@ def build_metrics(config: TrialConfig, classes: int, device: torch.device) -> Me
 
     Raises:
         LabError: torchmetrics is not installed.
-        ConfigError: a metric is no torchmetrics.Metric, or gives more than one number; or it does not fit the number
-            of classes.
+        ConfigError: a metric is no torchmetrics.Metric, fails, or gives more than one number; or it does not fit the
+            number of classes.
     """
     if not config.metrics:
         return None
@@ -143,7 +135,8 @@ def _build(name: str, config: TrialConfig, classes: int) -> Metric:
         options["num_classes"] = classes
     if "validate_args" in taken:
         options["validate_args"] = False  # the checks of torchmetrics make the host wait for the device
-    metric = build(**options)
+    with _explained(name):
+        metric = build(**options)
     if not isinstance(metric, Metric):
         message = f"'{name}' must be a torchmetrics.Metric or a function that returns one, but it gives a"
         raise ConfigError(Fault(f"{message} {type(metric).__name__}", "metrics"))
@@ -151,22 +144,26 @@ def _build(name: str, config: TrialConfig, classes: int) -> Metric:
 
 
 def _try_out(metrics: Mapping[str, Metric], classes: int, device: torch.device) -> None:
-    """Compute every metric on two made-up images, to refuse before training what is not a single number."""
-    labels = torch.arange(2, device=device) % classes
-    probabilities = torch.full((2, classes), 1 / classes, device=device)
+    """Compute every metric on made-up images, to refuse before training what fails or is not a single number."""
+    labels = torch.arange(_TRIED, device=device) % min(classes, _TRIED // 4)
+    probabilities = F.one_hot(labels, classes).float().softmax(1)
     for name, metric in metrics.items():
-        result = None
-        with (
-            warnings.catch_warnings(),
-            torch.inference_mode(),
-            suppress(Exception),
-        ):  # too few images for some
+        with warnings.catch_warnings(), torch.inference_mode(), _explained(name):
             warnings.simplefilter("ignore")
             metric.update(probabilities, labels)
-            result = metric.compute()
+            _as_number(name, metric.compute())
         metric.reset()
-        if result is not None:
-            _as_number(name, result)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn whatever a metric raises into an error that names it."""
+    try:
+        yield
+    except LabError:
+        raise
+    except Exception as error:
+        raise ConfigError(Fault(f"'{name}' fails: {type(error).__name__}: {error}", "metrics")) from error
 
 
 def _as_number(name: str, result: Any) -> Tensor:

@@ -19,8 +19,9 @@ class Muon(Optimizer):
     """Orthogonalises the updates of hidden weights (Jordan 2024, https://kellerjordan.github.io/posts/muon).
 
     torch's Muon takes matrices only. The kernel of a convolution is one here, with a row for each filter, as in
-    Jordan's own code. Biases, norms and the head are left to AdamW, as he recommends. Both use one learning rate, since
-    Muon's updates are scaled to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982).
+    Jordan's own code. Biases, norms, embeddings (of positions, [1, N, D]) and the head are left to AdamW, as he
+    recommends. Both use one learning rate, since Muon's updates are scaled to the size of AdamW's (Liu et al. 2025,
+    arXiv:2502.16982).
 
     Its groups contain the parameters as they are, for whatever clips, unscales or schedules; each belongs to an
     optimizer of torch's that does the work.
@@ -108,9 +109,14 @@ def _groups(params: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> list[d
 def _halves(group: dict[str, Any], kept: set[int]) -> Iterator[dict[str, Any]]:
     """Yield the parameters of a group that are hidden weights, and the others, as groups."""
     for matrices in (True, False):
-        half = [p for p in group["params"] if (p.ndim >= 2 and id(p) not in kept) is matrices]
+        half = [p for p in group["params"] if (_is_matrix(p) and id(p) not in kept) is matrices]
         if half:
             yield {**group, "params": half, "matrices": matrices}
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix or a convolution's kernel, and not a vector in such a shape, [1, N] or [C, 1, 1, 1]."""
+    return parameter.ndim in (2, 4) and 1 < len(parameter) < parameter.numel()
 
 
 def _matrix(tensor: Tensor, like: Tensor) -> Tensor:

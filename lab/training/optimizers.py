@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.errors import ConfigError, Fault
 from lab.extras import require
 from lab.torchvision_import import import_torchvision
 
@@ -28,6 +29,10 @@ def build_optimizer(
         config: names the optimizer and its settings.
         parameters: to optimize; or groups of them, each of which may have its own `lr`.
         head: those of the last layer, for an optimizer that treats it differently.
+
+    Raises:
+        ConfigError: a plug-in gives something else.
+        LabError: a package that the optimizer needs is not installed.
     """
     entry = registry.optimizers[config.optimizer]
     optimizer = entry.load()
@@ -37,7 +42,10 @@ def build_optimizer(
         options["fused"] = True  # one kernel for all parameters instead of several per parameter
     if "head" in taken:
         options["head"] = head
-    built: Optimizer = optimizer(parameters, lr=config.lr, **options)
+    built = optimizer(parameters, lr=config.lr, **options)
+    if not isinstance(built, Optimizer):
+        message = f"'{config.optimizer}' must return a torch.optim.Optimizer, but got {built!r}"
+        raise ConfigError(Fault(message, "optimizer"))
     return built
 
 

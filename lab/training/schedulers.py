@@ -11,6 +11,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from lab import registry
 from lab.config import TrialConfig, rises
+from lab.errors import ConfigError, Fault
 
 __all__ = [
     "Schedule",
@@ -116,16 +117,31 @@ def build_schedule(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: i
         config: names the scheduler and its settings.
         optimizer: whose rates change; each of its groups starts at its own rate.
         steps_per_epoch: optimizer steps of an epoch.
+
+    Raises:
+        ConfigError: a plug-in gives something else.
     """
+    built = _built(config, optimizer, steps_per_epoch)
+    epochs = config.warmup_epochs
+    schedule = WarmedUp(built, optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch) if epochs else built
+    # torch warns if a schedule moves before this optimizer's first step, as it does in a trial that continues at the
+    # end of its first epoch, and if the first step overflowed in fp16
+    optimizer._opt_called = True  # type: ignore[attr-defined]
+    return schedule
+
+
+def _built(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
     entry = registry.schedulers[config.scheduler]
-    schedule: Schedule
-    if entry.plain:
-        schedule = Schedule(entry.load()(optimizer, **entry.arguments(config)))
-    else:
-        schedule = entry.load()(config, optimizer, steps_per_epoch)
-    if config.warmup_epochs == 0:
+    if not entry.plain:
+        schedule: Schedule = entry.load()(config, optimizer, steps_per_epoch)
         return schedule
-    return WarmedUp(schedule, optimizer, epochs=config.warmup_epochs, steps_per_epoch=steps_per_epoch)
+    scheduler = entry.load()(optimizer, **entry.arguments(config))
+    by_metric = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
+    if by_metric or not isinstance(scheduler, lr_scheduler.LRScheduler):
+        message = f"'{config.scheduler}' must return an LRScheduler that moves by epochs"
+        got = f"got {type(scheduler).__name__}" + (", which moves by a metric" if by_metric else "")
+        raise ConfigError(Fault(f"{message}, but {got}", "scheduler"))
+    return Schedule(scheduler)
 
 
 def constant(config: TrialConfig, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:

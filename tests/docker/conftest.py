@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import os
 import shutil
 import subprocess
 import time
@@ -21,6 +20,8 @@ from lab.errors import StudyError
 from lab.study import study_status
 from tests.chromium import chromium, driver, open_page
 from tests.servers import free_port
+
+from .wheels import PACKAGE, write_wheel
 
 __all__ = ["chromium", "driver", "open_page"]  # fixtures
 
@@ -48,10 +49,12 @@ class Stack:
             if source.exists():  # not a deleted file that is still in the index
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
+        write_wheel(self.folder / "docker" / "packages", "1.0")
         self._output("make", "secrets")
         with (self.folder / ".env").open("a") as settings:
             settings.write(
                 f"COMPOSE_PROJECT_NAME={self.project}\nLAB_IMAGE={IMAGE}\n"
+                f"LAB_EXTRA_PACKAGES={PACKAGE}==1.0\n"
                 f"LAB_MLFLOW_PORT={self.port}\nLAB_POSTGRES_PORT={self.postgres_port}\n"
                 f"LAB_DASHBOARD_PORT={self.dashboard_port}\n"
             )
@@ -154,22 +157,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             stack.up("--build")
             yield stack
         finally:
-            subprocess.run(
-                [
-                    "docker",
-                    "compose",
-                    "--profile",
-                    "*",
-                    "down",
-                    "--volumes",
-                    "--remove-orphans",
-                    "--timeout",
-                    "1",
-                ],
-                cwd=stack.folder,
-                env={**os.environ},
-                capture_output=True,
-            )
+            down = ["compose", "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1"]
+            of_project = f"label=com.docker.compose.project={stack.project}"
+            # also those of compose.tls.yaml, which `down` does not know
+            networks = ["network", "prune", "--force", "--filter", of_project]
+            for words in (down, networks):
+                subprocess.run(["docker", *words], cwd=stack.folder, capture_output=True)
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,18 @@ from typing import Any
 import pytest
 import torch
 
+from lab import plugins
 from lab.config import TrialConfig, load_grid
 from lab.data import load_data
 from lab.models import build_model, pretrained_weights
 from lab.plugins import kept
 from lab.study import feasible_cells
+from lab.torchvision_import import import_torchvision
 from lab.training import Trainer
 from tests.conftest import SHARED_DATA
 from tests.once import made_once
+
+import_torchvision("torchvision")  # before torchmetrics does it itself
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -43,7 +47,7 @@ def _without_their_plugins() -> Iterator[None]:
     yield
     for module in ("my_nets", "my_parts"):
         if module in sys.modules:
-            kept._take_out(module, None)
+            kept._take_out(module)
 
 
 def script(name: str) -> ModuleType:
@@ -155,7 +159,8 @@ def test_the_unbalanced_digits_have_a_long_tail(tmp_path_factory: pytest.TempPat
 
 def test_the_own_parts_compute_what_they_say() -> None:
     pytest.importorskip("torchmetrics")
-    parts = script("my_parts")
+    plugins.use(str(EXAMPLES / "my_parts.py"))  # the fixture takes its names out again
+    parts = sys.modules["my_parts"]
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
     shares = torch.nn.functional.one_hot(labels, 3).float()

@@ -6,15 +6,17 @@ import inspect
 import re
 import shlex
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from lab import registry
+from lab import plugins, registry
 from lab.cli import main
-from lab.config import PRESETS, TrialConfig, load_grid
+from lab.config import PRESETS, SECTIONS, TrialConfig, load_grid
 from lab.config.search import SearchFile
 from lab.engines import engine_keys, find_profile
 from lab.plugins import kept
@@ -47,6 +49,14 @@ def test_the_reference_tells_what_the_code_does(name: str, field: object) -> Non
     assert " ".join(TrialConfig.model_fields[name].description.split()) in row  # type: ignore[union-attr]
 
 
+def test_the_settings_have_the_sections_of_the_help() -> None:
+    sections = re.findall(r"^### (.*)\n\n\| setting .*\n.*\n\| `(\w+)` \|", REFERENCE, re.MULTILINE)
+    assert dict(sections) == SECTIONS
+    shown = CliRunner().invoke(main, ["train", "--help"]).stdout
+    begun = re.findall(r"^(\w.*):\n  --([\w-]+)", shown, re.MULTILINE)
+    assert [(title, option) for title, option in begun if title in SECTIONS] == sections
+
+
 @pytest.mark.parametrize("engine", engine_keys.ENGINES)
 def test_every_key_of_a_profile_is_in_the_reference(engine: str) -> None:
     if engine == "slurm":
@@ -69,40 +79,57 @@ def _anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def _blocks(document: str, language: str) -> list[str]:
+    """Return the blocks of code in one language; "" for commands, which have none."""
+    fenced = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+    return [block for of, block in fenced if of == language]
+
+
 def _commands(document: str) -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    return re.findall(r"^\s*(?:docker compose run --rm )?lab (\w+ .*)", "\n".join(blocks), re.MULTILINE)
+    blocks = "\n".join(_blocks(document, ""))
+    return re.findall(r"^\s*(?:docker compose run --rm )?lab ([\w-]+ .*)", blocks, re.MULTILINE)
 
 
+@pytest.fixture
+def _without_the_examples() -> Iterator[None]:
+    yield
+    for module in {"my_nets", "my_parts"} & sys.modules.keys():
+        kept._take_out(module)
+
+
+@pytest.mark.usefixtures("_without_the_examples")
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_in_the_documents_exist(document: str) -> None:
-    for line in _commands(document):
+def test_commands_in_the_documents_exist(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    commands = _commands(document)
+    assert commands or document in {"docs/REFERENCE.md", "docs/BENCHMARKS.md", "docs/RESULTS.md"}
+    for line in commands:
         name, *arguments = shlex.split(line.replace("…", ""), comments=True)
-        known = {option for param in main.commands[name].params for option in param.opts}
-        given = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
-        assert given <= known, f"lab {line}"
+        given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+        if "--use" in given:
+            plugins.use(arguments[arguments.index("--use") + 1])
+        command = main.commands[name]
+        known = {option for param in command.get_params(click.Context(command)) for option in param.opts}
+        assert set(given) <= known, f"lab {line}"
 
 
 def yaml_blocks() -> list[str]:
-    texts = [(ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/OWN.md")]
-    return [block for text in texts for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    documents = ("README.md", "CONTRIBUTING.md", "docs/OWN.md")
+    return [block for document in documents for block in _blocks(document, "yaml")]
 
 
 @pytest.mark.parametrize("block", yaml_blocks())
+@pytest.mark.usefixtures("_without_the_examples")
 def test_the_grids_in_the_documents_are_right(block: str, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(block)
     shutil.copy(ROOT / "examples" / "my_nets.py", tmp_path)
-    try:
-        assert load_grid(tmp_path / "grid.yaml").space.size > 0
-    finally:
-        kept._take_out("my_nets", None)
+    assert load_grid(tmp_path / "grid.yaml").space.size > 0
 
 
 def test_the_profiles_in_the_documents_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "CLUSTER.md").read_text(), re.DOTALL)
-    Path("lab.yaml").write_text("".join(blocks))
+    Path("lab.yaml").write_text("".join(_blocks("docs/CLUSTER.md", "yaml")))
     assert [find_profile(name).engine for name in ("gpu", "rays")] == ["slurm", "ray"]
 
 

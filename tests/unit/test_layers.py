@@ -1,11 +1,18 @@
-"""No modules of lab import each other in a circle; layers and other contracts are import-linter's."""
+"""No modules of lab import each other in a circle, and pyproject.toml declares every package that is imported.
+
+Layers and other contracts are import-linter's.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grimp
@@ -14,6 +21,9 @@ import pytest
 import lab
 
 ROOT = Path(lab.__file__).parents[1]
+OURS = ("lab", "tests", "benchmarks", "examples", "docker")
+OPTIONAL = {"pillow-heif"}  # a plug-in of Pillow's, used if it is there
+ABSENT = {"pynvml": ["nvidia-ml-py"]}  # distributions of packages that may not be installed here
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -25,6 +35,39 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_what_is_imported_through_a_face_is_found_behind_it() -> None:
     assert "lab.tracking.base" in dependencies()["lab.objective.trial"]
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {spelt(re.split(r"[^\w.-]", each)[0]) for group in wanted for each in group}
+    distributions = ABSENT | dict(packages_distributions())
+    lacking = {}
+    for file in (file for folder in OURS for file in (ROOT / folder).rglob("*.py")):
+        for package in third_party(ast.parse(file.read_text())):
+            names = {spelt(each) for each in distributions.get(package, [package])}
+            if not names & (declared | OPTIONAL):
+                lacking[package] = str(file)
+    assert lacking == {}
+
+
+def spelt(name: str) -> str:
+    """Return the one spelling of a distribution's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def third_party(tree: ast.AST) -> Iterator[str]:
+    """Yield the packages of others that a module imports, also by their names as text."""
+    for node in ast.walk(tree):
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules = [node.module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "require")):
+            modules = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        packages = {str(module).partition(".")[0] for module in modules}
+        yield from packages - sys.stdlib_module_names - {*OURS, "my_nets"}
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     yield written
     for module in loading.loaded_plugins.keys() - before.keys():
-        kept._take_out(module, None)
+        kept._take_out(module)
 
 
 def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
@@ -209,13 +210,14 @@ def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
     [
         (
             "lr: float = 1",
-            r"has a parameter lr, which is a setting of lab \(Learning rate.*options=\['lr'\]",
+            r"has a parameter lr, but lab has a setting of that name: Learning rate.*options=\['lr'\]",
         ),
+        ("beta: float = Field(1.0)", "the default of beta must be a value; .*beta: Annotated"),
         ("beta: dict = {}", "beta must be of int, float, bool, str, Literal, tuple or None"),
     ],
 )
 def test_a_parameter_that_cannot_be_a_setting(write: Write, parameter: str, message: str) -> None:
-    write(f"import lab\n@lab.loss\ndef odd(images, *, {parameter}): ...")
+    write(f"import lab\nfrom pydantic import Field\n@lab.loss\ndef odd(images, *, {parameter}): ...")
     plugins.use("own_nets")
     with pytest.raises(ConfigError, match=message):
         TrialConfig(loss="odd")
@@ -231,11 +233,31 @@ def test_two_that_mean_different_things_by_a_name(write: Write) -> None:
         TrialConfig(loss="steep")
 
 
+def test_each_has_its_own_range_for_a_shared_name(write: Write) -> None:
+    write()
+    steep = "*, alpha: Annotated[float, Field(ge=1)] = 2.0): ..."
+    write(
+        f"import lab\nfrom typing import Annotated\nfrom pydantic import Field\n@lab.loss\ndef steep(images, {steep}",
+        "own_losses",
+    )
+    plugins.use("own_nets", "own_losses")
+    assert TrialConfig(loss="steep", alpha=3.0).alpha == 3.0
+    assert TrialConfig(architecture="own_mlp", alpha=0.3).alpha == 0.3
+    with pytest.raises(ConfigError, match=r"alpha: must be less than 1 for 'own_mlp', but got 3\.0$"):
+        parse_config({"architecture": "own_mlp", "alpha": 3.0})
+    with pytest.raises(
+        ConfigError, match=r"alpha: must be greater than or equal to 1 for 'steep', but got 0\.3$"
+    ):
+        parse_config({"loss": "steep", "alpha": 0.3})
+    with pytest.raises(ConfigError, match="'own_mlp' and 'steep' need a value for alpha"):
+        parse_config({"architecture": "own_mlp", "loss": "steep"})
+
+
 def test_a_study_brings_its_code_along(write: Write) -> None:
     file = write()
     plugins.use("own_nets")
     brought, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
-    kept._take_out("own_nets", None)
+    kept._take_out("own_nets")
     file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
     with plugins.installed(brought, allowed=True):
         assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
@@ -262,6 +284,33 @@ def test_two_studies_bring_different_code_of_one_name(write: Write) -> None:
     assert TrialConfig(architecture="own_mlp") == now
 
 
+def test_code_that_is_known_needs_no_permission_and_other_code_does(write: Write) -> None:
+    write()
+    plugins.use("own_nets")
+    (brought,) = plugins.records(["own_nets"])
+    kept._take_out("own_nets")
+    with plugins.installed([brought], allowed=False, known=[brought["digest"]]):
+        assert "own_mlp" in registry.architectures
+    other = {**brought, "text": "raise SystemExit('must not run')", "digest": "0" * 16}
+    with (
+        pytest.raises(plugins.UnusableError, match=r"brings code of its own"),
+        plugins.installed([other], allowed=False, known=[brought["digest"]]),
+    ):
+        pass
+
+
+def test_code_that_does_not_work_here_is_one_error() -> None:
+    broken = plugins.Plugin("own_broken", "0" * 16, "import no_such_package")
+    with (
+        pytest.raises(
+            plugins.UnusableError,
+            match=r"^has a plug-in that does not work here: own_broken cannot be loaded .*line 1.*no_such_package'$",
+        ),
+        plugins.installed([broken.__dict__], allowed=True),
+    ):
+        pass
+
+
 def test_a_package_must_have_the_version_of_the_study() -> None:
     plugin = plugins.Plugin("numpy", "0" * 16, package="numpy", version="0.1")
     with (
@@ -277,6 +326,20 @@ def test_a_package_must_have_the_version_of_the_study() -> None:
             plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
         ),
         plugins.installed([absent.__dict__], allowed=False),
+    ):
+        pass
+    disguised = replace(plugin, module="subprocess", version=metadata.version("numpy"))
+    with (
+        pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
+        plugins.installed([disguised.__dict__], allowed=False),
+    ):
+        pass
+    undeclared = replace(disguised, module="numpy")
+    with (
+        pytest.raises(
+            plugins.UnusableError, match=r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"
+        ),
+        plugins.installed([undeclared.__dict__], allowed=False),
     ):
         pass
 
@@ -335,6 +398,34 @@ def test_torchs_schedulers_are_named_by_their_path() -> None:
         ConfigError, match="must be given lr_lambda, which no config can hold: wrap it in a function"
     ):
         parse_config({"scheduler": "torch.optim.lr_scheduler:LambdaLR"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "message"),
+    [
+        (
+            "loss",
+            "torch:load",
+            "is no torch.nn.Module: wrap it in a function of yours, registered with @lab.loss",
+        ),
+        ("dataset", "torch.hub:load_state_dict_from_url", "is no torch.utils.data.Dataset: wrap it"),
+        (
+            "scheduler",
+            "torch.utils.collect_env:run_and_read_all",
+            "is no torch.optim.lr_scheduler.LRScheduler",
+        ),
+        ("activation", "lab:sweep", "is no torch.nn.Module"),
+        ("augment", "torch:flip", "is no plug-in: wrap it"),
+        (
+            "optimizer",
+            "torch.nothing:Adam",
+            "torch.nothing cannot be imported: No module named 'torch.nothing'",
+        ),
+    ],
+)
+def test_of_torch_only_classes_of_the_kind_are_named(setting: str, path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{path}'.*{message}"):
+        parse_config({setting: [path] if setting == "augment" else path})
 
 
 def test_what_is_registered_can_be_named_by_its_path_too(write: Write) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lab import registry
 from lab.config import TrialConfig
 from lab.data.augment.mixing import Mixing, mix
-from lab.errors import Fault
+from lab.errors import ConfigError, Fault
 
 __all__ = ["Augmentation", "LabelledMixing", "augmentation_faults", "build_augmentations", "build_mixing"]
 
@@ -27,7 +27,7 @@ LabelledMixing: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Te
 
 def build_augmentations(config: TrialConfig) -> tuple[Augmentation, ...]:
     """Return those augmentations of `config.augment` that change images, in order, with their options."""
-    return tuple(_bind(name, config) for name in config.augment if not _mixes(name))
+    return tuple(_bind(name, config, _checked) for name in config.augment if not _mixes(name))
 
 
 def build_mixing(config: TrialConfig, classes: int) -> LabelledMixing | None:
@@ -35,7 +35,9 @@ def build_mixing(config: TrialConfig, classes: int) -> LabelledMixing | None:
 
     Of several, each image gets one, all equally likely.
     """
-    mixings: tuple[Mixing, ...] = tuple(_bind(name, config) for name in config.augment if _mixes(name))
+    mixings: tuple[Mixing, ...] = tuple(
+        _bind(name, config, _checked_mixing) for name in config.augment if _mixes(name)
+    )
     return partial(mix, mixings=mixings, classes=classes) if mixings else None
 
 
@@ -65,6 +67,38 @@ def _mixes(name: str) -> bool:
     return "labels" in inspect.signature(registry.augmentations[name].load()).parameters
 
 
-def _bind(name: str, config: TrialConfig) -> Any:
+def _bind(name: str, config: TrialConfig, checked: Callable[[Any, str], Any]) -> Any:
+    """Return an augmentation with its options; a plug-in's is checked at each batch, which no batch waits for."""
     entry = registry.augmentations[name]
-    return partial(entry.load(), **entry.arguments(config))
+    bound = partial(entry.load(), **entry.arguments(config))
+    return checked(bound, name) if not isinstance(entry.target, str) else bound
+
+
+def _checked(augment: Augmentation, name: str) -> Augmentation:
+    def checked(images: Tensor, generator: torch.Generator) -> Tensor:
+        changed = augment(images, generator)
+        _require_alike(changed, images, f"'{name}' must return images as it gets them")
+        return changed
+
+    return checked
+
+
+def _checked_mixing(mixing: Mixing, name: str) -> Mixing:
+    def checked(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        mixed, shares = mixing(images, labels, generator)
+        _require_alike(mixed, images, f"'{name}' must return images as it gets them")
+        _require_alike(shares, labels, f"'{name}' must return labels as it gets them")
+        return mixed, shares
+
+    return checked
+
+
+def _require_alike(found: Any, given: Tensor, rule: str) -> None:
+    if _described(found) != _described(given):
+        raise ConfigError(Fault(f"{rule}, {_described(given)}, but got {_described(found)}", "augment"))
+
+
+def _described(found: Any) -> str:
+    if not isinstance(found, Tensor):
+        return type(found).__name__
+    return f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)} on {found.device}"

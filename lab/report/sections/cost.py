@@ -107,10 +107,7 @@ def _energy(source: Source, tracker: Tracker, seconds: pd.Series[float]) -> tupl
 def _mean_power(tracker: Tracker, runs: pd.DataFrame, metric: str) -> pd.Series[float]:
     """Return the mean of what each run logged as `metric`, in watts; NaN where it logged nothing."""
     logged = runs.loc[runs[f"metrics.{metric}"].notna(), "run_id"]
-    histories = tracker.histories(list(logged), metric)
-    means = {
-        run_id: math.fsum(values.values()) / len(values) for run_id, values in histories.items() if values
-    }
+    means = tracker.curves(list(logged), [metric]).groupby("run_id")["value"].mean()
     return runs["run_id"].map(means).astype("float64")
 
 

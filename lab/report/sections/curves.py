@@ -55,14 +55,29 @@ def curves(source: Source, tracker: Tracker) -> Curves:
     places = [int(source.cells.index.get_loc(label)) for label in source.finished.index[:_MOST_CELLS]]
     members = {place: source.members(place) for place in places}
     run_ids = [run_id for ids in members.values() for run_id in ids]
+    metrics = list(dict.fromkeys((source.metric, *_LOSSES)))
+    read = _read(tracker, run_ids, metrics) if run_ids else {}
     panels = []
-    for metric in dict.fromkeys((source.metric, *_LOSSES)):
-        histories = tracker.histories(run_ids, metric) if run_ids else {}
-        found = (_curve(source, place, [histories.get(i, {}) for i in ids]) for place, ids in members.items())
+    for metric in metrics:
+        found = (
+            _curve(source, place, [read.get((run_id, metric), {}) for run_id in ids])
+            for place, ids in members.items()
+        )
         drawn = tuple(curve for curve in found if len(curve.steps) > 1)
         if drawn:
             panels.append(CurvePanel(metric, drawn))
     return Curves(tuple(panels), _note(source, len(places), any(len(ids) > 1 for ids in members.values())))
+
+
+def _read(
+    tracker: Tracker, run_ids: Sequence[str], metrics: Sequence[str]
+) -> dict[tuple[str, str], dict[int, float]]:
+    """Return the values by step of each run and metric."""
+    found = tracker.curves(run_ids, metrics).groupby(["run_id", "metric"], sort=False)
+    return {
+        (str(run_id), str(metric)): dict(zip(points["step"], points["value"], strict=True))
+        for (run_id, metric), points in found
+    }
 
 
 def _note(source: Source, shown: int, repeated: bool) -> str:

@@ -20,7 +20,7 @@ from lab.errors import ConfigError, StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
 from lab.study.distributions import search_codec
-from lab.study.earlier import searched_images
+from lab.study.earlier import searched_files
 from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
@@ -194,7 +194,7 @@ class Searcher:
             return False
         self._in_vain = 0
         label = self._grid.label(suggestion.point)
-        self._queue.describe(trial_id, searched_images(self._queue, config), label)
+        self._queue.describe(trial_id, searched_files(self._queue, config), label)
         return True
 
     def _config(self, suggestion: _Suggestion) -> tuple[TrialConfig | None, str]:

@@ -13,7 +13,7 @@ def test_it_suggests_a_rate_and_keeps_the_curve(lab: Any) -> None:
     assert result.exit_code == 0
     assert "Suggestion: lr=" in result.stdout
     assert "Browse it: mlflow server" in result.stdout
-    run = lab.runs("lab").iloc[0]
+    run = lab.runs("lab", "lr_range").iloc[0]
     assert (run["name"], run["status"], run["tags.lab.kind"]) == ("find-lr", "FINISHED", "lr_range")
     assert (run["params.width"], run["params.lr_steps"]) == ("6", "30")
     assert f"{run['metrics.suggested_lr']:.1e}" in result.stdout
@@ -38,16 +38,18 @@ def test_a_mistake_is_reported_once_and_costs_nothing(bare_lab: Any, args: list[
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_there_is_of_the_curve(lab: Any) -> None:
-    process = lab.start("find-lr", "config.yaml", "--steps", "20000", "--from", "1e-7", "--to", "1e-5")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step"):
-            break
+    steps = 20_000
+    process = lab.start("find-lr", "config.yaml", "--steps", steps, "--from", "1e-7", "--to", "1e-5")
+    assert next(iter(process.stdout)).startswith("step  1000")
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "what there is of the curve is kept" in errors
-    assert "run " in out
-    run = lab.runs("lab").iloc[0]
-    assert run["status"] == "KILLED"
-    assert run["metrics.loss"] > 0
+    assert errors.strip() == (
+        "Stopping at the next step; the curve until then is kept. Press Ctrl-C again to end at once."
+    )
+    runs = lab.runs("lab", "lr_range")
+    assert runs["status"].tolist() == ["KILLED"]
+    done = len(lab.tracker.history(runs.iloc[0]["run_id"], "smoothed_loss"))
+    assert 1000 <= done < steps
+    assert f"Stopped after {done} of {steps} steps at lr " in out
+    assert f"run {runs.iloc[0]['run_id']}" in out

@@ -81,7 +81,10 @@ def test_a_plan_of_an_existing_study(swept: Any) -> None:
     )
     changed = " ".join(lab("plan", "tiny.yaml", "--set", "epochs=3").stdout.split())
     assert "3 new cells, 0 already in the study (0 complete), 3 in the study only" in changed
-    assert "If you changed `base` on purpose, use another `name` to keep the two apart" in changed
+    assert (
+        "If you changed `base` or the code of a plug-in on purpose, use another `name` to keep the two apart"
+        in changed
+    )
     part = lab("plan", "tiny.yaml", "--only", "lr=0.03").stdout
     assert "2 new cells, 0 already in the study (0 complete)\n" in part
 

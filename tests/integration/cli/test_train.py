@@ -104,6 +104,13 @@ def test_it_starts_from_another_runs_model_and_freezes_it(lab: Any) -> None:
     assert "features.conv1.weight is 4×3×3×3, this one's is 6×3×3×3" in refused.stderr
 
 
+def test_without_a_best_epoch_it_says_which_weights_were_tested(lab: Any) -> None:
+    result = lab("train", "--config", "config.yaml", "--optimizer", "sgd", "--lr", "1e30")
+    assert result.exit_code == 0
+    assert "diverged, no val_accuracy in any epoch; test accuracy " in result.stdout
+    assert "% with the last weights\n" in result.stdout
+
+
 def test_a_missing_run_cannot_be_resumed(lab: Any) -> None:
     result = lab("train", "--resume", "nope")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.config import Grid
+from lab.config import Grid, parse_grid
 from lab.engines import Stores, serve, submit, sweep
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
@@ -44,6 +44,17 @@ def test_a_sweep_stops_starting_trials_when_its_time_is_up(stores: Stores, make_
     assert sweep(make_grid(), stores, launcher=InlineLauncher()).ending == "done"
 
 
+def test_a_sweep_ends_once_too_many_cells_have_failed(stores: Stores, make_grid: MakeGrid) -> None:
+    text = make_grid(more="max_failures: 1").text
+    varied = text.replace("lr: [0.01, 0.02, 0.03]", "dataset: [synthetic, mnist], lr: [0.01, 0.02]")
+    failing = parse_grid(varied, "tiny.yaml")  # MNIST is not here
+    result = sweep(failing, stores, launcher=InlineLauncher())
+    assert (result.ending, result.states) == ("too_many_failures", {"complete": 2, "failed": 1, "waiting": 1})
+    assert study_status(stores) == ["FAILED"]
+    again = sweep(failing, stores, launcher=InlineLauncher())
+    assert (again.ending, again.states) == ("done", {"complete": 2, "failed": 2})
+
+
 def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(
     stores: Stores, make_grid: MakeGrid
 ) -> None:
@@ -53,7 +64,7 @@ def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(
     assert (served.done, served.failed, served.broken) == (4, 0, set())
     queue = queue_of(stores)
     assert states(queue) == ["complete", "waiting", "waiting"]
-    assert queue.is_out_of_time()
+    assert queue.held_back() == "out_of_time"
     assert queue.record().concluded
     assert (study_status(stores), study_status(stores, "free")) == (["KILLED"], ["FINISHED"])
     submit(make_grid(more=BRIEF), stores)  # gives it that time again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 from lab.config import Grid, load_grid
 from lab.engines import Stores, submit
 from lab.plugins import kept
-from lab.study import TrialEnded, WorkerFailed, find_queue, work
+from lab.study import StudyKey, TrialEnded, WorkerFailed, find_queue, work
 from tests.programs import start_lab
 
 NET = """
@@ -71,7 +72,7 @@ def write(tmp_path: Path) -> Iterator[Write]:
 
 
 def forget() -> None:
-    kept._take_out("narrow_nets", None)
+    kept._take_out("narrow_nets")
 
 
 def test_a_worker_elsewhere_trains_with_the_code_of_the_study(
@@ -82,11 +83,12 @@ def test_a_worker_elsewhere_trains_with_the_code_of_the_study(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "narrow_nets.py").write_text("raise SystemExit('another file of this name')")
-    words = ("worker", "--study", "own", "--idle-exit", "0.1", "--workers", "1")
-    refused = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words, "--no-allow-code")
+    words = ("worker", "--study", "own", "--idle-exit", "0.1", "--workers")
+    refused = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words, "2", "--no-allow-code")
     assert refused.wait(120) == 1
-    assert "own' brings code of its own, the plug-in narrow_nets" in (elsewhere / "log.txt").read_text()
-    worker = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words)
+    log = (elsewhere / "log.txt").read_text()
+    assert log.count("own' brings code of its own, the plug-in narrow_nets") == 1  # of two workers
+    worker = start_lab(elsewhere, stores.storage, stores.tracking_uri, *words, "1")
     assert worker.wait(240) == 0, (elsewhere / "log.txt").read_text()
     queue = find_queue(stores.storage, "own")
     assert queue is not None
@@ -106,6 +108,44 @@ def test_other_code_is_other_cells_and_ends_those_that_wait(write: Write, stores
     assert sum(isinstance(event, TrialEnded) for event in events) == 4
 
 
+def test_the_code_stays_while_trials_need_it(write: Write, stores: Stores, tmp_path: Path) -> None:
+    queue = submit(write(NET + LOSS), stores)[-1].queue
+    before = queue.record().code
+    part = tmp_path / "part.yaml"
+    part.write_text("{name: own, base: {epochs: 1}, grid: {lr: [0.1]}}")
+    submit(load_grid(part), stores)
+    assert queue.record().code == before
+    for record in queue.records(TrialState.WAITING):
+        queue.storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
+        queue.complete(record.trial_id, 0.5)
+    submit(load_grid(part), stores)
+    assert queue.record().code == ()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"text": "import os"}, {"module": "../narrow_nets"}, {"version": 1}, {"more": ""}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_code_that_is_not_what_was_kept_is_not_run(
+    write: Write, stores: Stores, damage: dict[str, object]
+) -> None:
+    queue = submit(write(NET + LOSS), stores)[-1].queue
+    forget()
+    (kept,) = queue.record().code
+    queue.note(StudyKey.CODE, [{**kept, **damage}])
+    events: list[object] = []
+    work(stores.for_worker("own"), events.append, lambda: False)
+    (failed,) = events
+    assert isinstance(failed, WorkerFailed)
+    assert (
+        "'own' cannot be trained: what it has kept of its plug-ins is malformed; submit its grid"
+        in failed.error
+    )
+    submit(write(NET + LOSS), stores)
+    assert queue.record().code == (kept,)
+
+
 def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write, stores: Stores) -> None:
     queue = submit(write(NET + LOSS), stores)[-1].queue
     forget()
@@ -116,3 +156,22 @@ def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write,
     assert isinstance(failed, WorkerFailed)
     assert "brings code of its own" in failed.error
     assert {trial.state for trial in queue.trials()} == {TrialState.WAITING}
+
+
+def test_a_worker_without_a_package_leaves_its_trials_to_others(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lion.yaml"
+    file.write_text("{base: {epochs: 1}, grid: {optimizer: [lion]}}")
+    queue = submit(load_grid(file), stores)[-1].queue
+    monkeypatch.setitem(sys.modules, "timm", None)
+    events: list[object] = []
+    work(stores.for_worker("lion"), events.append, lambda: False)
+    failed = events[-1]
+    assert isinstance(failed, WorkerFailed)
+    assert (
+        "The optimizer lion needs timm, which is not installed here: pip install 'lab[timm]'" in failed.error
+    )
+    assert [
+        (trial.state, record.run_id) for trial, record in zip(queue.trials(), queue.records(), strict=True)
+    ] == [(TrialState.WAITING, None)]

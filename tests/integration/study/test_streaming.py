@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,7 +22,6 @@ from lab.tracking import connect
 GRID = """
 name: {name}
 base:
-  dataset: image_folder
   data_dir: {photos}
   image_size: 12
   data_in_memory: {in_memory}
@@ -29,9 +30,12 @@ base:
   patience: none
   batch_size: 16
   depth: 1
+  width: 2
   checkpoint_every_n_steps: 2
 grid:
-  width: [2, 3]
+  data:
+    table: {{dataset: image_csv, group_column: patient, folds: 4, fold: 3}}
+    parquet: {{dataset: parquet, folds: 4, fold: 0, sampler: balanced}}
 """
 
 
@@ -42,12 +46,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_grid(tmp_path: Path) -> Callable[..., Grid]:
+    """Return a function that makes grids of a table with groups, and of a Parquet file, both in folds."""
     rng = np.random.default_rng(3)
+    lines, rows = ["path,label,patient"], []
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(40):
             pixels = rng.integers(0, 200, (14, 16, 3), dtype=np.uint8) + 50 * label
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / name / f"{number}.jpg")
+            file = tmp_path / "photos" / name / f"{number}.jpg"
+            Image.fromarray(pixels.astype(np.uint8)).save(file)
+            lines.append(f"{name}/{number}.jpg,{name},{number // 3}")
+            rows.append({"image": file.read_bytes(), "label": name})
+    (tmp_path / "photos" / "photos.csv").write_text("\n".join(lines))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "photos" / "photos.parquet")
 
     def make(name: str, in_memory: bool, epochs: int = 3) -> Grid:
         values = {"name": name, "photos": tmp_path / "photos", "in_memory": in_memory, "epochs": epochs}

@@ -46,7 +46,7 @@ class Settled(JournaledTracker):
     """A journaled tracker that waits, before it is read, until the store has everything."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("runs", "history", "download", "find_runs", "files", "delete_files"):
+        if name in ("runs", "history", "curves", "download", "find_runs", "files", "delete_files"):
             super().__getattribute__("settle")()
         return super().__getattribute__(name)
 
@@ -239,6 +239,37 @@ def test_values_that_are_no_numbers_do_not_break_a_batch(tracker: Tracker, exper
     kept = row(tracker, experiment)
     assert math.isnan(kept["metrics.nan"])
     assert kept["metrics.up"] == INFINITY
+
+
+def test_curves_of_many_runs_are_read_at_once(tracker: Tracker, experiment: str) -> None:
+    runs = [open_run(tracker, experiment) for _ in range(3)]
+    for number, run in enumerate(runs[:2]):
+        run.log_history(
+            {2: {"loss": 0.5 + number, "accuracy": 0.9}, 1: {"loss": math.nan}, 10: {"loss": INFINITY}}
+        )
+        run.log_metrics({"other": 1.0}, 1)
+        run.end(RunStatus.FINISHED)
+    second, first, empty = (run.run_id for run in (runs[1], runs[0], runs[2]))
+    frame = tracker.curves([second, first, empty, "no-such-run"], ["loss", "accuracy", "unknown"])
+    assert [str(frame[name].dtype) for name in ("step", "value")] == ["int64", "float64"]
+    assert frame.drop(columns="value").values.tolist() == [
+        [run_id, metric, step]
+        for run_id in (second, first)
+        for metric, step in (("loss", 1), ("loss", 2), ("loss", 10), ("accuracy", 2))
+    ]
+    assert frame["value"].fillna(-1.0).tolist() == [-1.0, 1.5, INFINITY, 0.9, -1.0, 0.5, INFINITY, 0.9]
+    assert list(tracker.curves([], ["loss"])) == list(tracker.curves([first], [])) == list(frame)
+
+
+def test_curves_longer_than_an_answer_are_whole(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(server_url)
+    experiment = store.experiment(f"long {uuid.uuid4().hex}")
+    runs = [open_run(store, experiment) for _ in range(3)]
+    for run in runs:
+        run.log_history({step: {"loss": float(step)} for step in range(1, 6)})
+    monkeypatch.setattr("lab.tracking.curves._MOST_POINTS", 4)  # so each answer may have been cut off
+    frame = store.curves([run.run_id for run in runs], ["loss"])
+    assert frame["value"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0] * 3
 
 
 def test_history_of_more_than_a_batch(tracker: Tracker, experiment: str) -> None:
@@ -693,3 +724,55 @@ def test_a_deleted_run_that_a_registered_model_came_from_is_not_offered(
     for run in (by_run, by_model):
         store._client.delete_run(run.run_id)
     assert not {by_run.run_id, by_model.run_id} & set(tracker.deleted_runs()["run_id"])
+
+
+def _with_model(tracker: Tracker, experiment: str) -> str:
+    """Return the id of a finished run with a model, for `register`."""
+    run = open_run(tracker, experiment)
+    run.log_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 1, 2, 2))
+    run.end(RunStatus.FINISHED)
+    inner(tracker)
+    return run.run_id
+
+
+def test_a_run_is_registered_once_and_found_by_version_and_alias(tracker: Tracker, experiment: str) -> None:
+    first, second = (_with_model(tracker, experiment) for _ in range(2))
+    name = f'it\'s "{uuid.uuid4().hex}"'
+    made = tracker.register(first, name, aliases=["champion", "old"], description="# Card")
+    assert (made.name, made.version, made.is_new, made.uri) == (name, "1", True, f"models:/{name}/1")
+    again = tracker.register(first, name, aliases=["champion"], description="# Newer card")
+    assert (again.version, again.is_new) == ("1", False)
+    other = tracker.register(second, name, aliases=["champion"])
+    assert (other.version, other.is_new) == ("2", True)
+    assert [tracker.model_run(f"models:/{name}{end}") for end in ("@champion", "@old", "/1", "/2")] == [
+        *(second, first),
+        *(first, second),
+    ]
+    store = inner(tracker)
+    if isinstance(store, MlflowTracker):
+        version = store._client.get_model_version(name, "1")
+        assert version.description == "# Newer card"
+        (model,) = store._client.search_logged_models([experiment], f"source_run_id = '{first}'")
+        assert json.loads(model.tags["mlflow.modelVersions"])[0]["name"] == name  # the UI links them
+        assert store.model_run(model.model_uri) == first
+
+
+def test_what_cannot_be_registered_is_an_error(tracker: Tracker, experiment: str) -> None:
+    bare = open_run(tracker, experiment).run_id
+    inner(tracker)
+    with pytest.raises(TrackingError, match=f"Run {bare} has no model"):
+        tracker.register(bare, "bare")
+    with pytest.raises(TrackingError, match="models:/bare@none"):
+        tracker.model_run("models:/bare@none")
+    with pytest.raises(TrackingError, match="models:/bare/1"):
+        tracker.model_run("models:/bare/1")
+    wrong = {"a b": "only letters, digits, _ and -", "Latest": "MLflow's own", "v3": "MLflow's own"}
+    for alias, message in wrong.items():
+        with pytest.raises(TrackingError, match=message):
+            tracker.register(bare, "bare", aliases=[alias])
+    if isinstance(inner(tracker), MlflowTracker):
+        run_id = _with_model(tracker, experiment)
+        with pytest.raises(TrackingError, match="Names cannot contain '/' or ':'"):
+            tracker.register(run_id, "a/b")
+        with pytest.raises(TrackingError, match="models:/bare names no version: give models:/NAME/VERSION"):
+            tracker.model_run("models:/bare")

@@ -493,11 +493,12 @@ def test_overrides_of_the_files_own_keys():
         "name": "other",
         "repeats": 1,
         "max_retries": 0,
+        "max_failures": 2,
         "budget.trials": 1,
         "budget.seconds": None,
     }
     grid = grid_of(text, overrides=overrides)
-    assert (grid.name, grid.space.size, grid.max_retries) == ("other", 2, 0)
+    assert (grid.name, grid.space.size, grid.max_retries, grid.max_failures) == ("other", 2, 0, 2)
     assert grid.budget == Budget(trials=1)
     assert grid.overrides == overrides
     assert grid_of(text, overrides={"repeats": [7, 8]}).space.size == 4

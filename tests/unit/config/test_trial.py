@@ -262,7 +262,7 @@ def test_where_weights_may_come_from(origin: str) -> None:
         ),
         (
             {"folds": 5},
-            r"folds: folds=5 needs fold: one of 0 to 4, or all in a grid, fold: \[0, 1, 2, 3, 4\]",
+            r"folds: folds=5 needs fold: one of 0 to 4, or all of them in a grid: fold: \[0, 1, 2, 3, 4\]",
         ),
         ({"fold": 2}, "fold: fold=2 needs folds, the number of folds, e.g. folds: 5"),
         ({"folds": 5, "fold": 5}, "fold: must be from 0 to 4 with folds=5, but got 5"),

@@ -13,7 +13,7 @@ from lab.data import (
     LabelledMixing,
     MemorySplit,
     balanced_order,
-    count_batches,
+    batch_sizes,
     epoch_batches,
     normalise,
     shuffled_order,
@@ -72,7 +72,7 @@ def test_every_image_comes_once_with_its_label(count: int, batch_size: int, seed
 @given(st.integers(1, 70), st.integers(1, 20), st.one_of(st.none(), st.just(0)))
 def test_batches_are_counted_and_as_large_as_asked_for(count: int, batch_size: int, seed: int | None) -> None:
     sizes = [len(labels) for _, labels in _epoch(_split(count), batch_size, seed)]
-    assert len(sizes) == count_batches(count, batch_size, shuffled=seed is not None)
+    assert sizes == batch_sizes(count, batch_size, shuffled=seed is not None)
     assert all(size == batch_size for size in sizes[:-2])
     if seed is not None and batch_size > 1 and count > 1:
         assert min(sizes) > 1

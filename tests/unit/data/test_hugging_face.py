@@ -119,7 +119,7 @@ def test_what_save_to_disk_writes(saved: Path) -> None:
     dataset = load_data(config)
     assert _reds(dataset) == [list(range(8)), [8, 9], [10, 11]]
     assert dataset.classes == ("dog", "cat")
-    assert "left out: extra, which are none of train, val and test" in data_notes(config)
+    assert "left out: extra, which are not train, val or test" in data_notes(config)
     assert _reds(load_data(_config(saved / "train", dataset="hf", val_fraction=0.25, test_fraction=0.25)))[1]
 
 
@@ -171,7 +171,7 @@ def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
     pq.write_table(table(range(4), label=[0, -1, 7, None]), folder / "data" / "train-00000-of-00002.parquet")
     assert _error(folder).splitlines()[1:] == [
         "data/train-00000-of-00002.parquet, row 1: has no label",
-        "data/train-00000-of-00002.parquet, row 2: label 7 is none of the 2 classes",
+        "data/train-00000-of-00002.parquet, row 2: label 7 is not one of the 2 classes",
         "data/train-00000-of-00002.parquet, row 3: has no label",
     ]
 
@@ -182,7 +182,7 @@ def test_images_that_cannot_be_read(folder: Path) -> None:
     message = _error(folder)
     assert "2 of 11 files" in message
     assert "train-00000-of-00002.parquet, row 2: not an image of a format that Pillow knows" in message
-    assert "train-00000-of-00002.parquet, row 3: there are no bytes" in message
+    assert "train-00000-of-00002.parquet, row 3: there are no bytes, at most a path" in message
     clear_cache()
     assert _reds(load_data(_config(folder, skip_unreadable=True)))[0] == [0, 1, 5, 6, 7]
 
@@ -209,7 +209,7 @@ def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) ->
     assert "written by save_to_disk: read it with dataset=hf" in _error(saved, MissingDataError)
     assert "Parquet files: read them with dataset=parquet" in _error(folder, MissingDataError, dataset="hf")
     (folder / "data" / "more.parquet").write_bytes(b"PAR1")
-    assert "the names of data/more.parquet say none of train, val and test" in _error(folder)
+    assert "the names of data/more.parquet do not say train, val or test" in _error(folder)
     (folder / "data" / "more.parquet").rename(folder / "data" / "test-1.parquet")
     assert "test-1.parquet cannot be read: Parquet" in _error(folder)
     (saved / "train" / "state.json").write_text("{}")
@@ -226,6 +226,30 @@ def test_what_is_trained_on_identifies_it(folder: Path, tmp_path: Path) -> None:
     pq.write_table(table((8, 11)), copy / "data" / "validation-00000-of-00001.parquet")
     assert identified(_config(copy)).cell_hash != first.cell_hash
     assert any("in several splits" in note for note in data_notes(_config(copy)))
+
+
+def test_the_order_of_the_classes_identifies_it_too(folder: Path) -> None:
+    """It numbers them, so that another order trains other weights."""
+    first = identified(_config(folder))
+    for file in (folder / "data").iterdir():
+        found = pq.read_table(file)
+        turned = [1 - label for label in found["label"].to_pylist()]
+        metadata = table([0], names=("cat", "dog")).schema.metadata
+        kept = found.set_column(1, "label", pa.array(turned)).replace_schema_metadata(metadata)
+        pq.write_table(kept, file)
+    assert describe(_config(folder)).classes == ("cat", "dog")
+    assert identified(_config(folder)).data_digest != first.data_digest
+
+
+def test_a_test_split_without_labels_is_left_out(folder: Path) -> None:
+    file = folder / "data" / "test-00000-of-00001.parquet"
+    pq.write_table(table((10, 11), label=[-1, -1]), file)
+    assert "left out: data/test-00000-of-00001.parquet, since no row has a label" in data_notes(
+        _config(folder)
+    )
+    assert len(load_data(_config(folder, test_fraction=0.25)).test) == 2
+    pq.write_table(table((10, 11), label=[-1, 1]), file)
+    assert "test-00000-of-00001.parquet, row 0: has no label" in _error(folder)
 
 
 def test_classes_that_no_row_has_are_left_out(folder: Path) -> None:

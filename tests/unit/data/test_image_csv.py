@@ -81,13 +81,13 @@ def test_all_faults_are_told_with_their_lines(folder: Path) -> None:
     lines[2] = lines[2].replace(",cat,", ",,")
     lines[4] = lines[4].replace("train", "fold 3")
     lines[6] += ",more"
-    lines[8] = lines[7]
+    lines[8] = f"./{lines[7]}"
     (folder / "all.csv").write_text("\n".join([*lines, "", ",dog,train,"]))
     assert _error(folder, split_column="part", group_column="patient").splitlines()[1:] == [
         "all.csv:3: has no label",
-        "all.csv:5: split 'fold 3' means none of train, val and test",
+        "all.csv:5: split 'fold 3' does not mean train, val or test",
         "all.csv:7: has 5 columns, but the header has 4",
-        "all.csv:9: img/06.png is in line 8 already",
+        "all.csv:9: ./img/06.png is in line 8 already",
         "all.csv:15: has no path",
         "all.csv:15: has no group",
     ]
@@ -112,6 +112,14 @@ def test_missing_and_broken_images_are_faults_or_left_out(folder: Path) -> None:
     assert any(note.startswith("left out: 2 files that cannot be read") for note in dataset.notes)
 
 
+def test_a_header_that_is_cut_off_and_paths_of_windows(folder: Path) -> None:
+    text = (folder / "all.csv").read_text()
+    (folder / "all.csv").write_text(text.replace("img/03", r"img\03"))
+    assert r"line 5: img\03.png: No such file or directory (folders are separated by /)" in _error(folder)
+    (folder / "all.csv").write_text(f'"{text}')
+    assert "has a header that cannot be read: unexpected end of data" in _error(folder)
+
+
 def test_columns_are_found_or_named(folder: Path) -> None:
     assert (
         "has no column 'patent' (group_column). Did you mean 'patient'? Its columns: Path, label"
@@ -130,13 +138,17 @@ def test_numbers_are_classes_in_their_order(folder: Path) -> None:
     rows = [f"img/{at:02}.png,{at}" for at in range(12)]
     (folder / "all.csv").write_text("\n".join(["file,class", *rows]))
     assert describe(_config(folder)).classes == tuple(map(str, range(12)))
+    rows[0] = "img/00.png,01"
+    (folder / "all.csv").write_text("\n".join(["file,class", *rows]))
+    assert describe(_config(folder)).classes[:3] == ("01", "1", "2")  # in every process
 
 
 def test_which_csv_file(folder: Path) -> None:
     (folder / "other.csv").write_text("file,class\nimg/00.png,a\nimg/01.png,b\n")
     assert "contains 2 .csv files; name one with --csv-file" in _error(folder)
     assert describe(_config(folder, csv_file="other.csv")).classes == ("a", "b")
-    assert "there is no file" in _error(folder, MissingDataError, csv_file="third.csv")
+    for name in ("third.csv", "x" * 5000):
+        assert "there is no file" in _error(folder, MissingDataError, csv_file=name)
     assert "there is no folder" in _error(folder / "nowhere", MissingDataError)
 
 
@@ -158,7 +170,7 @@ def test_a_changed_table_is_noticed(folder: Path) -> None:
 
 
 def test_folds_contradict_a_validation_split_of_the_table(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="this image_csv has validation images of its own; leave out folds"):
+    with pytest.raises(ConfigError, match="this image_csv has one of its own; leave out folds"):
         describe(_config(folder, split_column="part", folds=2, fold=0))
 
 

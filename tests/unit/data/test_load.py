@@ -85,7 +85,7 @@ def test_folds_contradict_validation_images_of_ones_own(tmp_path: Path) -> None:
             Image.new("RGB", (8, 8)).save(tmp_path / part / name / "0.png")
     config = TrialConfig(dataset="image_folder", data_dir=str(tmp_path), folds=2, fold=0)
     with pytest.raises(
-        ConfigError, match="folds: folds=2 makes each fold the validation images, but this image_f"
+        ConfigError, match="folds: folds=2 makes each fold the validation split once, but this image_f"
     ):
         describe(config)
 

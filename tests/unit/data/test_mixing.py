@@ -15,6 +15,7 @@ from lab import registry
 from lab.config import TrialConfig
 from lab.data import LabelledMixing, build_augmentations, build_mixing
 from lab.data.augment.mixing import Mixing, cutmix, mixup
+from lab.errors import ConfigError
 from lab.torchvision_import import import_torchvision
 
 _CLASSES = 5
@@ -183,6 +184,39 @@ def test_one_of_a_users_own_mixes_if_it_takes_labels(monkeypatch: pytest.MonkeyP
     mixed, shares = _labelled("halved")(images, labels, _seeded(0))
     assert mixed.flatten().tolist() == [1.0, 1.0]
     assert shares.tolist() == [[0, 0.5, 0, 0.5, 0]] * 2
+
+
+def _augmented(name: str) -> None:
+    images, labels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([1, 3])
+    for augment in build_augmentations(TrialConfig(augment=(name,))):
+        augment(images, _seeded(0))
+    _labelled(name)(images.float(), labels, _seeded(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        (
+            "scaled",
+            lambda images, generator: images / 255,
+            r"augment: 'scaled' must return images as it gets them, uint8 \[2, 3, 4, 4\] on cpu, but got float32 ",
+        ),
+        ("cut", lambda images, generator: images[:, :, 1:], r"but got uint8 \[2, 3, 3, 4\] on cpu"),
+        ("nothing", lambda images, generator: None, "but got NoneType"),
+        (
+            "swapped",
+            lambda images, labels, generator: (images, labels.argmax(1)),
+            r"'swapped' must return labels as it gets them, float32 \[2, 5\] on cpu, but got int64 \[2\] on cpu",
+        ),
+    ],
+)
+def test_what_a_users_own_returns_is_checked(
+    name: str, target: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.augmentations, "_entries", dict(registry.augmentations._entries))
+    registry.augmentations.register(name, target)
+    with pytest.raises(ConfigError, match=message):
+        _augmented(name)
 
 
 @pytest.mark.gpu

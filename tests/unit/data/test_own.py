@@ -71,7 +71,7 @@ def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     loaded(SQUARES)
     yield loaded
     if "own_data" in plugins.loaded():
-        kept._take_out("own_data", None)
+        kept._take_out("own_data")
     registry.datasets._entries.clear()
     registry.datasets._entries.update(before)
     clear_cache()

@@ -275,7 +275,7 @@ def test_what_takes_more_than_a_quarter_of_the_free_memory_streams(
     )  # a quarter of it: 72 images of 192 bytes are 13,824
     dataset = load(folder, in_memory=None)
     assert isinstance(dataset.train, StreamSplit) == streams
-    told = "images: decoded for every batch, since 0.0 MB of them are more than a quarter of the free memory (0.0 MB)"
+    told = "every batch, because all of them (0.0 MB) take more than a quarter of the free memory (0.0 MB)"
     assert any(told in note for note in dataset.notes) == streams
 
 

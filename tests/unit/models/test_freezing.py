@@ -147,6 +147,18 @@ def test_the_blocks_of_a_model_of_other_parts_are_its_children() -> None:
         freeze(model, 3)
 
 
+def test_norms_without_weights_keep_their_statistics_with_what_is_before_them() -> None:
+    norms = [nn.BatchNorm2d(channels, affine=False) for channels in (1, 2, 2)]
+    model = nn.Sequential(
+        *(norms[0], nn.Conv2d(1, 2, 3), nn.ReLU(), norms[1]),
+        nn.Sequential(nn.Conv2d(2, 2, 3), norms[2]),
+        *(nn.Flatten(), nn.Linear(32, 3)),
+    )
+    assert frozen_modules(model, 1) == [norms[0], model[1], norms[1]]
+    assert frozen_modules(model, "all_but_head") == [norms[0], model[1], norms[1], model[4]]
+    assert freezable_blocks(model)[1] == [model[4]]
+
+
 def test_a_model_that_is_only_a_head_has_no_blocks() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     assert freeze(model, "none") == []

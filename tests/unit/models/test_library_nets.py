@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def test_images_that_a_net_cannot_take_are_an_error() -> None:
     ):
         summarize_config(net("torchvision/vit_b_16"), (3, 50, 50), 10)
     with pytest.raises(
-        ConfigError, match="architecture: must give one value for each of 10 classes, but gives"
+        ConfigError,
+        match=r"architecture: must give one value for each of 10 classes, but gives .*, like an encoder",
     ):
         summarize_config(net("timm/mobilenetv5_300m_enc", dataset="mnist"), (3, 256, 256), 10)
 
@@ -280,6 +282,7 @@ def test_the_file_of_another_net_is_one_error(
     [
         (b"not a file of weights", "it is not a file of torch.save"),
         ({"epoch": 3}, "it holds no state dict"),
+        ({}, "it holds no state dict"),
         ({"state_dict": {"a": print}}, "more than tensors and plain values"),
     ],
 )
@@ -290,6 +293,17 @@ def test_a_file_that_holds_no_weights_is_one_error(contents: Any, message: str, 
     else:
         torch.save(contents, file)
     with pytest.raises(ConfigError, match=f"pretrained: The weights {file} can.*{message}"):
+        check_weights(with_digest(of_file("timm/test_vit", file)), COLOUR, 5)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_is_cut_off_is_one_error(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"w{suffix}"
+    saved("timm/test_vit", file)
+    file.write_bytes(file.read_bytes()[:20_000])
+    with pytest.raises(
+        ConfigError, match=rf"{file} cannot be read: .*\. If the file is damaged, copy it here"
+    ):
         check_weights(with_digest(of_file("timm/test_vit", file)), COLOUR, 5)
 
 
@@ -314,6 +328,8 @@ def test_another_file_is_another_trial_and_another_name_is_not(tmp_path: Path) -
         pretrained_weights(planned, COLOUR, 5)
     with pytest.raises(MissingDataError, match=r"There is no file of weights .*/gone\.pth"):
         with_digest(of_file("timm/test_vit", tmp_path / "gone.pth"))
+    with pytest.raises(MissingDataError, match=r"There is no file of weights .*/WEIGHTS$"):
+        with_digest(net("timm/test_vit", pretrained="WEIGHTS"))
 
 
 @pytest.mark.parametrize(
@@ -361,6 +377,30 @@ def test_a_download_comes_from_the_address_of_the_weights(
     monkeypatch.setattr(type(library), "source", lambda self, config: (source / "net.pth").as_uri())
     config = net("torchvision/squeezenet1_1", weights="DEFAULT")
     assert fetch_weights(config, download=True) == hub / "checkpoints" / "net.pth"
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        ({"architecture": "timm/test_vit", "pretrained": True}, "/timm/test_vit.r160_in1k"),
+        ({"architecture": "torchvision/resnet18", "weights": "DEFAULT"}, "/resnet18-f37072fd.pth"),
+    ],
+)
+def test_a_download_without_a_network_ends_at_once(
+    values: dict[str, Any], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr("urllib.request._opener", None)  # it would remember an earlier proxy
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    began = time.monotonic()
+    setting = next(reversed(values))
+    with pytest.raises(
+        MissingDataError, match=rf"{address} cannot be downloaded: .*refused. Try again; .* set {setting} to"
+    ):
+        fetch_weights(parse_config(values), download=True)
+    assert time.monotonic() - began < 20  # huggingface_hub would try each of its files for half a minute
 
 
 @pytest.mark.parametrize(

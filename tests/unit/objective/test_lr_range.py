@@ -11,6 +11,7 @@ from lab.errors import ConfigError
 from lab.objective import LrRange, find_lr
 from lab.tracking import MemoryTracker, RunStatus
 from lab.tracking.tags import Tag
+from lab.training import RatePoint
 
 TINY: dict[str, Any] = {"dataset": "synthetic", "image_size": 8, "depth": 1, "width": 4, "threads": 1}
 
@@ -47,6 +48,19 @@ def test_what_there_is_when_it_is_stopped_is_kept() -> None:
     assert len(curve.points) == 12
     assert len(tracker.history(runs[0].run_id, "loss")) == 12
     assert tracker.status(runs[0].run_id) is RunStatus.KILLED
+
+
+def test_a_test_that_was_ended_at_once_is_killed() -> None:
+    tracker = MemoryTracker()
+    runs: list[Any] = []
+
+    def press(point: RatePoint) -> None:
+        raise KeyboardInterrupt("pressed again")
+
+    with pytest.raises(KeyboardInterrupt, match="pressed again"):
+        find_lr(TrialConfig(**TINY), tracker, LrRange(), on_start=runs.append, on_step=press)
+    assert tracker.status(runs[0].run_id) is RunStatus.KILLED
+    assert Tag.ERROR not in tracker.tags(runs[0].run_id)
 
 
 def test_an_error_fails_the_run() -> None:

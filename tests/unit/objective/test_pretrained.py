@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError, MissingDataError, OtherDataError
@@ -39,10 +41,14 @@ def tracker() -> MemoryTracker:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
+    return saved("timm/test_vit", tmp_path)
+
+
+def saved(architecture: str, folder: Path) -> Path:
     torch.manual_seed(7)
-    model = build_model(TrialConfig(architecture="timm/test_vit"), (3, 32, 32), 4)
-    torch.save(model.state_dict(), tmp_path / "weights.pth")
-    return tmp_path / "weights.pth"
+    model = build_model(TrialConfig(architecture=architecture), (3, 32, 32), 4)
+    torch.save(model.state_dict(), folder / "weights.pth")
+    return folder / "weights.pth"
 
 
 def start(weights: Path, tracker: MemoryTracker, tmp_path: Path, **values: Any) -> TrialResult:
@@ -70,10 +76,12 @@ def test_everything_but_the_head_learns_as_slowly_as_told(
     assert result.history[0]["lr"] == 0.01
 
 
-def test_a_trial_that_was_stopped_continues_to_the_last_bit_without_the_file(
-    weights: Path, tracker: MemoryTracker, tmp_path: Path
+def test_a_trial_that_was_stopped_in_an_epoch_continues_to_the_last_bit_without_the_file(
+    tracker: MemoryTracker, tmp_path: Path
 ) -> None:
-    whole = start(weights, tracker, tmp_path, backbone_lr_factor=0.1)
+    weights = saved("timm/mobilenetv3_small_050", tmp_path)
+    values = {"architecture": "timm/mobilenetv3_small_050", "freeze": 2, "backbone_lr_factor": 0.1}
+    whole = start(weights, tracker, tmp_path, **values)
     config, asked = whole.config, iter([False] * 4)
     placement = Placement(checkpoint_dir=tmp_path / "other")
     started: list[str] = []
@@ -85,11 +93,32 @@ def test_a_trial_that_was_stopped_continues_to_the_last_bit_without_the_file(
             on_start=lambda run: started.append(run.run_id),
             should_stop=lambda: next(asked, True),
         )
+    _check_frozen_norms(torch.load(weights, weights_only=True), whole.model.model.state_dict())
     weights.unlink()
     continued = train(config, tracker, placement=replace(placement, run_id=started[0]))
     for name, tensor in whole.model.model.state_dict().items():
         assert torch.equal(continued.model.model.state_dict()[name], tensor), name
     assert analyse_run(tracker, started[0]).accuracy == pytest.approx(continued.test.accuracy)
+
+
+def _check_frozen_norms(stored: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    kept = {name for name, tensor in stored.items() if torch.equal(tensor, state[name])}
+    frozen = {name for name in stored if name.startswith(("conv_stem.", "bn1.", "blocks.0."))}
+    assert {"bn1.running_mean", "blocks.0.0.bn1.running_var"} <= frozen <= kept
+    assert {"blocks.1.0.bn1.running_mean", "blocks.1.0.bn1.running_var"}.isdisjoint(kept)
+
+
+def test_the_run_says_which_published_file_it_began_with(
+    tracker: MemoryTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    saved("torchvision/squeezenet1_1", tmp_path).rename(file)
+    values = {**TINY, "architecture": "torchvision/squeezenet1_1", "epochs": 1}
+    result = train(TrialConfig(**values, weights="DEFAULT"), tracker)
+    noted = tracker.tags(result.run_id)["lab.weights_digest"]
+    assert noted == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
 
 
 def test_a_trial_without_its_file_or_with_another_does_not_begin(

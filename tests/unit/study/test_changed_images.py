@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from optuna.storages import RDBStorage
 from PIL import Image
 
@@ -18,11 +19,13 @@ from lab import plugins, registry
 from lab.config import TrialConfig, parse_grid
 from lab.data import clear_cache, identified, load_data
 from lab.errors import OtherDataError, StudyError
+from lab.models import build_model, with_digest
 from lab.study import Earlier, Submission, compare, feasible_cells, open_storage, plan, submit
-from lab.study.earlier import searched_images
+from lab.study.earlier import end_stale, searched_files
 from lab.study.events import WorkerFailed
 from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
+from lab.torchvision_import import import_torchvision
 from lab.tracking import MemoryTracker, prepare
 
 HEAD = (
@@ -210,6 +213,47 @@ def test_a_search_is_of_one_set_of_images(study: Study) -> None:
         study.submit(SEARCH)
 
 
+@pytest.fixture
+def weights(study: Study) -> Path:
+    """Files of weights, `before.pth` and `after.pth`, and `net.pth`, a copy of the first."""
+    import_torchvision("torchvision")  # before timm does it itself
+    pytest.importorskip("timm")
+    for seed, name in enumerate(("before", "after")):
+        torch.manual_seed(seed)
+        model = build_model(TrialConfig(architecture="timm/test_vit"), (3, 32, 32), 2)
+        torch.save(model.state_dict(), f"{name}.pth")
+    return Path(shutil.copy("before.pth", "net.pth"))
+
+
+OF_WEIGHTS: dict[str, Any] = {"architecture": "timm/test_vit", "pretrained": "net.pth", "image_size": 32}
+
+
+def test_a_search_is_of_one_file_of_weights(study: Study, weights: Path) -> None:
+    queue = study.submit(SEARCH, **OF_WEIGHTS).queue
+    config = TrialConfig(dataset="image_folder", data_dir="photos", **OF_WEIGHTS)
+    assert searched_files(queue, config) == with_digest(identified(config))
+    shutil.copy("after.pth", weights)
+    with pytest.raises(
+        OtherDataError, match=r"net\.pth are not those of this trial: their digest is sha256:"
+    ):
+        searched_files(queue, config)
+    study.submit(SEARCH, **OF_WEIGHTS)  # nothing has begun
+    assert searched_files(queue, config) == with_digest(identified(config))
+    queue.note_trial(queue.records()[0].trial_id, "run_id", "r")
+    shutil.copy("before.pth", weights)
+    with pytest.raises(StudyError, match="The weights have changed since the search 's' began"):
+        study.submit(SEARCH, **OF_WEIGHTS)
+
+
+def test_what_waits_for_weights_that_are_gone_is_not_begun(study: Study, weights: Path) -> None:
+    queue = study.submit(**OF_WEIGHTS).queue
+    shutil.copy("after.pth", weights)
+    submission = study.submit(**OF_WEIGHTS)
+    assert (submission.added, submission.gone) == (2, 0)
+    weights.unlink()  # another machine may have it
+    assert (end_stale(queue, study.tracker), list(queue.states().values())) == (0, ["waiting"] * 2)
+
+
 def test_a_search_among_the_settings_of_a_users_dataset(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +268,7 @@ def test_a_search_among_the_settings_of_a_users_dataset(
     )
     submission = study.submit(text)
     one, other = (
-        searched_images(submission.queue, TrialConfig(dataset="shades", shade=shade)) for shade in (1, 2)
+        searched_files(submission.queue, TrialConfig(dataset="shades", shade=shade)) for shade in (1, 2)
     )
     assert one.data_digest != other.data_digest
 

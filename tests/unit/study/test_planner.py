@@ -299,19 +299,26 @@ def test_submitting_again_notes_the_budget_and_gives_its_time_again(study: Study
     assert queue.claim() is not None
     queue.note(StudyKey.BEGAN, 0.0)
     queue.note(StudyKey.CONCLUDED, True)
-    assert (queue.waits(), queue.is_out_of_time()) == (False, True)
+    assert (queue.waits(), queue.held_back()) == (False, "out_of_time")
     assert study.submit(text).added == 0
-    assert (queue.waits(), queue.is_out_of_time(), queue.record().concluded) == (True, False, False)
+    assert (queue.waits(), queue.held_back(), queue.record().concluded) == (True, None, False)
     study.submit("grid: {lr: [0.1, 0.2]}")
     assert (queue.record().seconds, queue.record().gpu_memory) == (None, None)
 
 
-def test_what_a_cells_metrics_need_is_missed_before_anything_is_queued(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("grid", "needs"),
+    [
+        ("metrics: [[f1], [ece]]", "The metric f1 needs torchmetrics"),
+        ("optimizer: [adam, lion]", "The optimizer lion needs timm"),
+        ("architecture: [cnn, timm/convnext_atto]", "The architecture timm/convnext_atto needs timm"),
+    ],
+)
+def test_what_a_cell_needs_is_missed_before_anything_is_queued(
+    study: Study, monkeypatch: pytest.MonkeyPatch, grid: str, needs: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    with pytest.raises(
-        LabError, match=r"`metrics` needs torchmetrics, which is not installed here: pip install"
-    ):
-        study.submit("grid: {metrics: [[f1], [ece]]}")
+    for package in ("timm", "torchmetrics"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(LabError, match=rf"{needs}, which is not installed here: pip install 'lab\[t"):
+        study.submit(f"grid: {{{grid}}}")
     assert study.submit("grid: {lr: [0.1]}").added == 1

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Barrier, Thread
 
 import pytest
 from optuna.trial import TrialState
 
-from lab.study import StudyKey, TrialKey, TrialQueue, requeue_failed
+from lab.study import (
+    StudyKey,
+    TrialKey,
+    TrialQueue,
+    TrialRecord,
+    open_storage,
+    requeue_dead,
+    requeue_failed,
+    worker_name,
+)
 
 MakeQueue = Callable[[int], TrialQueue]
 
 
 def standing(queue: TrialQueue) -> tuple[bool, int, bool, bool]:
-    return queue.waits(), queue.waiting(), queue.is_over(), queue.is_out_of_time()
+    return queue.waits(), queue.waiting(), queue.is_over(), queue.held_back() == "out_of_time"
 
 
 def late(queue: TrialQueue) -> None:
@@ -92,15 +102,104 @@ def test_retrying_gives_a_study_its_time_again_if_that_was_up(make_queue: MakeQu
     assert queue.claim() is not None
 
 
+def fail_next(queue: TrialQueue) -> bool:
+    claim = queue.claim()
+    if claim is None:
+        return False
+    queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+    queue.fail(claim.trial_id)
+    return True
+
+
+def test_after_too_many_failures_nothing_starts_and_what_runs_ends(make_queue: MakeQueue) -> None:
+    queue = make_queue(5)
+    queue.note(StudyKey.MAX_FAILURES, 2)
+    running = queue.claim()
+    assert running is not None
+    assert [fail_next(queue) for _ in range(3)] == [True, True, False]
+    assert (queue.waits(), queue.waiting(), queue.is_over(), queue.held_back()) == (
+        False,
+        0,
+        False,
+        "too_many_failures",
+    )
+    queue.complete(running.trial_id, 0.5)
+    assert queue.is_over()
+    queue.resume()
+    assert (queue.waiting(), queue.is_over(), queue.held_back()) == (2, False, None)
+    assert [fail_next(queue) for _ in range(2)] == [True, True]
+    assert queue.held_back() is None  # nothing is left that could start
+
+
+def test_retrying_forgives_failures(make_queue: MakeQueue) -> None:
+    queue = make_queue(3)
+    queue.note(StudyKey.MAX_FAILURES, 2)
+    assert [fail_next(queue) for _ in range(3)] == [True, True, False]
+    assert requeue_failed(queue) == 2
+    assert [fail_next(queue) for _ in range(3)] == [True, True, False]
+    assert sorted(queue.states().values()) == ["failed", "failed", "waiting"]
+
+
+def test_a_trial_whose_worker_died_is_a_failure_once_it_is_not_retried(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    queue.note(StudyKey.MAX_FAILURES, 1)
+    queue.note(StudyKey.MAX_RETRIES, 1)
+    for failures in (0, 1):
+        claim = queue.claim()
+        assert claim is not None
+        queue.note_trial(claim.trial_id, TrialKey.RETRIES, failures)
+        assert len(requeue_dead(queue, [worker_name()])) == queue.failed() == failures
+    assert queue.claim() is None
+
+
+def test_a_failure_during_a_claim_takes_it_back(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    queue.note(StudyKey.MAX_FAILURES, 1)
+    running = queue.claim()
+    assert running is not None
+
+    def fits(_record: TrialRecord) -> bool:
+        queue.note_trial(running.trial_id, TrialKey.OUTCOME, "failed")
+        queue.fail(running.trial_id)  # in another worker, at this moment
+        return True
+
+    assert queue.claim(fits=fits) is None
+    assert sorted(queue.states().values()) == ["failed", "waiting"]
+
+
+def test_several_workers_start_nothing_after_the_last_failure_that_is_allowed(
+    url: str, make_queue: MakeQueue
+) -> None:
+    workers, most = 4, 3
+    make_queue(30).note(StudyKey.MAX_FAILURES, most)
+    barrier, failed, began = Barrier(workers), list[float](), list[float]()
+
+    def work() -> None:
+        queue = TrialQueue(open_storage(url), "s")
+        barrier.wait()
+        while (asked := time.monotonic()) and fail_next(queue):
+            began.append(asked)
+            failed.append(time.monotonic())
+
+    threads = [Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most <= len(failed) < most + workers
+    assert max(began) < sorted(failed)[most - 1]
+    assert TrialQueue(open_storage(url), "s").waiting() == 0
+
+
 def test_an_exhausted_search_is_over_and_not_out_of_time(make_queue: MakeQueue) -> None:
     queue = make_queue(0)
     queue.draft("slot-0")
     late(queue)
     queue.note(StudyKey.SEARCH, {"text": "a"})
     queue.note(StudyKey.EXHAUSTED, {"text": "b"})  # of an earlier file
-    assert (queue.is_exhausted(), queue.is_out_of_time()) == (False, True)
+    assert (queue.is_exhausted(), queue.held_back()) == (False, "out_of_time")
     queue.note(StudyKey.EXHAUSTED, {"text": "a"})
-    assert (queue.is_exhausted(), queue.is_out_of_time(), queue.is_over()) == (True, False, True)
+    assert (queue.is_exhausted(), queue.held_back(), queue.is_over()) == (True, None, True)
 
 
 def test_what_ran_out_of_memory_waits_for_a_worker_with_a_gpu_to_itself(make_queue: MakeQueue) -> None:

@@ -38,6 +38,9 @@ def test_why_nothing_starts(url: str, make_queue: Callable[[int], TrialQueue]) -
     queue.note(StudyKey.SECONDS, 60)
     queue.note(StudyKey.BEGAN, 0.0)
     assert study_status(url, "s").out_of_time
+    queue.note(StudyKey.MAX_FAILURES, 0)
+    status = study_status(url, "s")
+    assert (status.out_of_time, status.too_many_failures) == (False, True)
     queue.cancel()
     assert study_status(url, "s").cancelled
     assert study_status(url, "s").states == {"cancelled": 1}

@@ -126,3 +126,18 @@ def test_own_and_unknown_errors_pass() -> None:
         raise ZeroDivisionError("by zero")
     with pytest.raises(TrackingError, match=r"^mine$"), translated(URI, "x"):
         raise TrackingError("mine")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("path", ["registered-models/create", "model-versions/search"])
+def test_a_store_without_a_registry(status: int, path: str) -> None:
+    endpoint = f"/api/2.0/mlflow/{path}"
+    error = MlflowException(
+        f"API request to endpoint {endpoint} failed with error code {status} != 200. Response body: 'Not Found'"
+    )
+    assert str(told(error)).endswith("this store has no model registry")
+
+
+def test_a_store_that_lacks_one_model_has_a_registry() -> None:
+    missing = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Registered model alias none not found."}
+    assert "alias none not found" in str(told(RestException(missing)))

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lab.config import TrialConfig
-from lab.data import load_data
-from lab.training import Trainer, evaluate
+from lab import registry
+from lab.errors import ConfigError
+from lab.registry import Entry
+from lab.training import Interrupted, Trainer, evaluate
 from lab.training.accumulation import Part, count_steps, parts
+from tests.trainers import finish, new_trainer
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -28,14 +30,7 @@ TINY: dict[str, Any] = {
 
 
 def trainer(**values: Any) -> Trainer:
-    config = TrialConfig(**{**TINY, **values})
-    return Trainer(config, load_data(config))
-
-
-def finish(trained: Trainer) -> Trainer:
-    for _ in trained.epochs():
-        pass
-    return trained
+    return new_trainer(**{**TINY, **values})
 
 
 def test_parts_of_steps() -> None:
@@ -71,6 +66,14 @@ def test_a_clipped_gradient_moves_the_weights_by_no_more() -> None:
     assert 0 < sum(moved).sqrt().item() <= 9 * 0.001 * 1.0001  # nine steps of lr 1
 
 
+def test_a_loss_per_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Entry("each", lambda images: torch.nn.CrossEntropyLoss(reduction="none"))
+    monkeypatch.setattr(registry.losses, "_entries", {**registry.losses._entries, "each": own})
+    message = r"loss: 'each' must give a single number, .* but it gives a tensor of shape \[200\]"
+    with pytest.raises(ConfigError, match=message):
+        finish(trainer(loss="each"))
+
+
 def test_the_average_is_torchs_and_is_what_is_evaluated_and_kept() -> None:
     trained = trainer(ema_decay=0.8, norm="batch")
     expected = AveragedModel(trained.model, multi_avg_fn=get_ema_multi_avg_fn(0.8), use_buffers=True)
@@ -90,10 +93,13 @@ def test_the_average_is_torchs_and_is_what_is_evaluated_and_kept() -> None:
             assert torch.allclose(tensor, weights[name]), name
         else:
             assert tensor.item() == 18  # steps, not an average of their numbers
-    trained.patience.best_epoch = 2
-    trained.restore_best()
     assert trained._best_weights is not None
     assert trained._best_weights.keys() == trained.model.state_dict().keys()
+    trained._best_weights = None  # as if no epoch had been the best, for want of its `monitor`
+    trained.restore_best()
+    assert torch.equal(
+        trained.model.state_dict()["features.conv1.weight"], trained._learner.kept["features.conv1.weight"]
+    )
 
 
 def test_the_state_of_what_is_used_must_be_there() -> None:
@@ -107,9 +113,8 @@ def test_the_state_of_what_is_used_must_be_there() -> None:
 @pytest.mark.parametrize("wrong", [None, {"features.conv1.weight": torch.zeros(3)}, {"nothing": None}])
 def test_gradients_are_there_between_batches_and_only_then(wrong: Any) -> None:
     asked = iter([False, True])
-    config = TrialConfig(**{**TINY, "accumulate": 2})
-    stopped = Trainer(config, load_data(config), lambda: next(asked))
-    with pytest.raises(Exception, match="asked to stop"):
+    stopped = new_trainer(lambda: next(asked), **TINY, accumulate=2)
+    with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)
     state = stopped.state_dict()
     trainer(accumulate=2).load_state_dict(state)
@@ -142,9 +147,8 @@ def test_a_compiled_model_learns_the_same_and_continues_to_the_last_bit(values: 
     if not values.get("dropout"):  # compiled, it draws others
         assert whole.history[0]["val_loss"] == pytest.approx(plain.history[0]["val_loss"], rel=1e-3)
     asked = iter([False] * 7 + [True])
-    config = TrialConfig(**{**TINY, **values})
-    stopped = Trainer(config, load_data(config), lambda: next(asked))
-    with pytest.raises(Exception, match="asked to stop"):
+    stopped = new_trainer(lambda: next(asked), **{**TINY, **values})
+    with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)  # only the smaller batch is left
     state = stopped.state_dict()
     torch.manual_seed(999)

@@ -16,6 +16,7 @@ from lab.config import TrialConfig
 from lab.data import load_data
 from lab.registry import optimizers, schedulers
 from lab.training import Interrupted, Outcome, Trainer, evaluate, load_checkpoint, save_checkpoint
+from tests.trainers import finish, new_trainer
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -31,20 +32,13 @@ TINY: dict[str, Any] = {
 
 
 def trainer(**values: Any) -> Trainer:
-    config = TrialConfig(**{**TINY, **values})
-    return Trainer(config, load_data(config))
+    return new_trainer(**{**TINY, **values})
 
 
 def curves(trained: Trainer) -> list[dict[str, float]]:
     """Return the metrics that do not depend on the clock."""
     clock = ("epoch_seconds", "images_per_second", "mined_seconds")
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
-
-
-def finish(trained: Trainer) -> Trainer:
-    for _ in trained.epochs():
-        pass
-    return trained
 
 
 def test_it_learns() -> None:
@@ -101,7 +95,18 @@ EXACT = [
     {"precision": "fp16", "clip_grad_norm": 1.0, "accumulate": 2, "optimizer": "radam"},
     {"optimizer": "muon", "clip_grad_norm": 0.1, "dense": (16,), "precision": "fp16", "weight_decay": 0.1},
     *({"warmup_epochs": 1, "scheduler": name} for name in sorted(schedulers)),
-    {"warmup_epochs": 2, "accumulate": 2, "scheduler": "cosine", "optimizer": "muon", "ema_decay": 0.8},
+    {
+        "augment": ("random_resized_crop", "randaugment", "random_erasing", "mixup", "cutmix"),
+        "label_smoothing": 0.1,
+        "optimizer": "muon",
+        "warmup_epochs": 2,
+        "scheduler": "cosine",
+        "accumulate": 2,
+        "clip_grad_norm": 1.0,
+        "ema_decay": 0.8,
+        "sampler": "balanced",
+        "metrics": ("f1",),
+    },
     {
         "metrics": ("auroc", "ece"),
         "monitor": "val_auroc",
@@ -135,9 +140,8 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
 
 def stopped_after(asked: int, values: dict[str, Any]) -> Trainer:
     """Return a trainer that was told to stop after `asked` steps."""
-    config = TrialConfig(**{**TINY, **values})
     answers = iter([False] * asked + [True])
-    stopped = Trainer(config, load_data(config), lambda: next(answers))
+    stopped = new_trainer(lambda: next(answers), **{**TINY, **values})
     with pytest.raises(Interrupted, match="asked to stop"):
         finish(stopped)
     return stopped

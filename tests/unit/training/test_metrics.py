@@ -200,6 +200,11 @@ class PerClass(Weighted):
         return torch.zeros(self.num_classes)
 
 
+class Failing(Weighted):
+    def compute(self) -> Any:
+        raise KeyError("weights")
+
+
 class Several(Weighted):
     def compute(self) -> Any:
         return {"a": 1.0}
@@ -226,6 +231,8 @@ def test_an_own_metric_is_one_like_all_others(own: registry.Registry) -> None:
     ("target", "message"),
     [
         (PerClass, r"'mine' must give a single number, .* but it gives a tensor of shape \[10\]"),
+        (Failing, "metrics: 'mine' fails: KeyError: 'weights'"),
+        (lambda num_classes: Weighted(top=3), "metrics: 'mine' fails: TypeError: .*'top'"),
         (Several, r"'mine' must give a single number, .* but it gives a dict"),
         (
             lambda: {},
@@ -233,7 +240,7 @@ def test_an_own_metric_is_one_like_all_others(own: registry.Registry) -> None:
         ),
     ],
 )
-def test_what_is_not_one_number_is_refused_before_training(
+def test_what_fails_or_is_not_one_number_is_refused_before_training(
     own: registry.Registry, target: Any, message: str
 ) -> None:
     own.register("mine", target, higher_is_better=True)

@@ -38,6 +38,15 @@ def test_hidden_weights_are_muons_and_all_others_adamws() -> None:
     assert optimizer.param_groups[0]["params"] == [model[0].weight]
 
 
+@pytest.mark.parametrize(
+    ("shape", "hidden"),
+    [((4, 3), True), ((4, 1, 7, 7), True), ((1, 9, 4), False), ((1, 4), False), ((4, 1, 1, 1), False)],
+)
+def test_an_embedding_or_a_vector_is_no_matrix(shape: tuple[int, ...], hidden: bool) -> None:
+    (group,) = Muon([nn.Parameter(torch.ones(shape))], 0.01, **SETTINGS).param_groups  # type: ignore[arg-type]
+    assert group["matrices"] is hidden
+
+
 def test_a_matrix_moves_as_with_torchs_muon() -> None:
     mine, its = nn.Linear(6, 4, bias=False), nn.Linear(6, 4, bias=False)
     its.load_state_dict(mine.state_dict())

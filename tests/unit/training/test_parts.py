@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +15,57 @@ from torch.nn import functional as F
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError
-from lab.registry import losses, optimizers, schedulers
+from lab.registry import Entry, losses, optimizers, registry_of, schedulers
 from lab.training import device, resolve_device, use_threads
 from lab.training.losses import build_loss
 from lab.training.optimizers import build_optimizer
 from lab.training.outcome import at_chance
 from lab.training.schedulers import build_schedule
+
+
+def build(config: TrialConfig) -> None:
+    build_loss(config, torch.ones(2))
+    build_schedule(config, build_optimizer(config, one_parameter()), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "message"),
+    [
+        ("loss", lambda images: 3, "loss: 'mine' must return an nn.Module, but got 3"),
+        (
+            "optimizer",
+            lambda params, lr: None,
+            r"optimizer: 'mine' must return a torch\.optim\.Optimizer, but got None",
+        ),
+        (
+            "scheduler",
+            lambda optimizer: None,
+            "scheduler: 'mine' must return an LRScheduler that moves by epochs, but got NoneType",
+        ),
+        (
+            "scheduler",
+            torch.optim.lr_scheduler.ReduceLROnPlateau,
+            "but got ReduceLROnPlateau, which moves by a metric",
+        ),
+    ],
+)
+def test_what_a_plugin_gives_is_checked(
+    kind: str, target: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = registry_of(kind)
+    monkeypatch.setattr(names, "_entries", {**names._entries, "mine": Entry("mine", target, plain=True)})
+    with pytest.raises(ConfigError, match=message):
+        build(TrialConfig(**{kind: "mine"}))
+
+
+@pytest.mark.parametrize("values", [{}, {"warmup_epochs": 1}, {"scheduler": "one_cycle"}], ids=str)
+def test_a_schedule_may_move_before_the_optimizers_first_step(values: dict[str, Any]) -> None:
+    """As in a trial that continues at the end of its first epoch, of which torch would warn."""
+    config = TrialConfig(**values)
+    schedule = build_schedule(config, build_optimizer(config, one_parameter()), 2)
+    with warnings.catch_warnings(action="error"):
+        schedule.after_step()
+        schedule.after_epoch({})
 
 
 def one_parameter() -> list[nn.Parameter]:

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from lab.config import TrialConfig
-from lab.data import load_data
 from lab.errors import ConfigError
 from lab.training import Outcome, Trainer, fitting_weights
+from tests.trainers import finish, new_trainer
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -28,14 +27,7 @@ TINY: dict[str, Any] = {
 
 
 def trainer(**values: Any) -> Trainer:
-    config = TrialConfig(**{**TINY, **values})
-    return Trainer(config, load_data(config))
-
-
-def finish(trained: Trainer) -> Trainer:
-    for _ in trained.epochs():
-        pass
-    return trained
+    return new_trainer(**{**TINY, **values})
 
 
 def weights(trained: Trainer) -> dict[str, torch.Tensor]:

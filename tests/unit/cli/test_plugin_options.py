@@ -1,0 +1,74 @@
+"""Plug-ins on the command line: their settings are options, and `--help` knows their names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lab import plugins
+from lab.cli import main
+from lab.config import parse_config
+from lab.plugins import kept, loading
+
+CODE = """
+import lab
+
+
+@lab.activation
+def bent(*, bend: float = 0.5):
+    raise AssertionError("nothing is built here")
+"""
+METADATA = {
+    "METADATA": "Metadata-Version: 2.1\nName: bent-things\nVersion: 1.2\n",
+    "RECORD": "bent_things.py,,\n",
+    "entry_points.txt": "[lab.plugins]\nthings = bent_things\n",
+}
+
+
+def write_package(folder: Path) -> None:
+    """Write what pip leaves of an installed package with a plug-in."""
+    (folder / "bent_things.py").write_text(CODE)
+    about = folder / "bent_things-1.2.dist-info"
+    about.mkdir()
+    for name, text in METADATA.items():
+        (about / name).write_text(text)
+
+
+def forget_installed() -> None:
+    loading.use_installed.cache_clear()
+    loading._distributions.cache_clear()
+
+
+@pytest.fixture
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    write_package(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    forget_installed()
+    yield
+    if "bent_things" in sys.modules:
+        kept._take_out("bent_things")
+    forget_installed()
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_config_knows_what_is_installed_and_a_study_may_use_it() -> None:
+    config = parse_config({"activation": "bent", "bend": 0.7})
+    assert (config.own_values(), config.use) == ((("bend", 0.7),), ("bent_things",))
+    brought = plugins.records(config.use)
+    kept._take_out("bent_things")
+    with plugins.installed(brought, allowed=False):
+        assert parse_config(config.as_values()) == config
+    assert parse_config(config.as_values()) == config  # of a package, it stays
+
+
+@pytest.mark.usefixtures("_installed")
+def test_what_is_installed_needs_no_use() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["train", "--help"]).stdout.split())
+    assert "[known: bent, celu," in shown
+    assert "--bend VALUE [default: 0.5] [of activation 'bent']" in shown
+    result = CliRunner().invoke(main, ["train", "--activation", "bent", "--bend", "high"])
+    assert result.stderr == "Error: bend: must be a valid number, but got 'high'\n"
