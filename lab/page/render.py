@@ -12,7 +12,7 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from plotly.offline.offline import get_plotlyjs
 
 from lab.page import figures
 from lab.page.figures import DASHES, Figure
@@ -74,6 +74,7 @@ def render_page(report: Report) -> str:
             scripts=scripts,
             hashes=" ".join(map(_hash, scripts)),
         )
+        .lstrip()
     )
 
 

@@ -30,10 +30,9 @@ class Common:
 
 def common(sources: Sequence[Source]) -> Common:
     """Return the cells of all `sources` in one leaderboard."""
-    metrics = {source.study: source.metric for source in sources}
-    directions = {source.descending for source in sources}
-    if len(set(metrics.values())) > 1 or len(directions) > 1:
-        said = ", ".join(f"{study} by {metric}" for study, metric in metrics.items())
+    kinds = {(source.metric, source.descending) for source in sources}
+    if len(kinds) > 1:
+        said = ", ".join(f"{source.study} by {source.metric}" for source in sources)
         return Common(
             None, f"There is no common leaderboard: the studies are ranked by different metrics ({said})."
         )
@@ -65,11 +64,11 @@ def _row(metric: str, columns: Sequence[BoardColumn], rank: int, row: Mapping[An
 
 def _data_note(sources: Sequence[Source]) -> str:
     """Return that the studies are of different data, if they are."""
-    data = {
-        source.study: sorted({str(value) for value in column(source.runs, "params.dataset").dropna()})
+    data = [
+        (source.study, sorted({str(value) for value in column(source.runs, "params.dataset").dropna()}))
         for source in sources
-    }
-    if len({tuple(found) for found in data.values()}) < 2:
+    ]
+    if len({tuple(found) for _, found in data}) < 2:
         return ""
-    said = ", ".join(f"{study} on {' and '.join(found) or 'nothing yet'}" for study, found in data.items())
+    said = ", ".join(f"{study} on {' and '.join(found) or 'nothing yet'}" for study, found in data)
     return f"The studies are of different data ({said}), so their values do not say which model is better."

@@ -52,7 +52,7 @@ def curves(source: Source, tracker: Tracker) -> Curves:
     Raises:
         TrackingError: the store fails.
     """
-    places = [int(source.cells.index.get_loc(label)) for label in source.finished.index[:_MOST_CELLS]]
+    places = source.best(_MOST_CELLS)
     members = {place: source.members(place) for place in places}
     run_ids = [run_id for ids in members.values() for run_id in ids]
     metrics = list(dict.fromkeys((source.metric, *_LOSSES)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -73,7 +74,7 @@ def _verdict(source: Source) -> str:
     return f"{which}: {metric} {value}{_spread(source, best)}; {_against_second(source)}."
 
 
-def _spread(source: Source, row: pd.Series[object]) -> str:
+def _spread(source: Source, row: pd.Series[Any]) -> str:
     if "n" not in row:
         return ""
     text = spread(source.metric, row)
@@ -84,17 +85,20 @@ def _spread(source: Source, row: pd.Series[object]) -> str:
 
 def _against_second(source: Source) -> str:
     """Return whether the best cell can be told apart from the second, paired by their repeats."""
-    places = [int(source.cells.index.get_loc(label)) for label in source.finished.index[:2]]
     name = source.finished.iloc[1]["name"]
-    first, second = (_by_repeat(source, place) for place in places)
+    first, second = (_by_repeat(source, place) for place in source.best(2))
     shared = first.index.intersection(second.index)
     if len(shared) < FEWEST:
         n = min(len(first), len(second))
         return f"with n={n} nobody can say whether it is really better than the second, {name}"
     found = difference([*first[shared]], [*second[shared]], pairs="seed", metric=source.metric)
     if not found.is_clear:
-        return f"it cannot be told apart from the second, {name} (paired t-test, p = {found.p:.2g})"
-    return f"it is better than the second, {name} (paired t-test, p = {found.p:.2g})"
+        return f"it cannot be told apart from the second, {name} ({found.test}, {_p(found.p)})"
+    return f"it is better than the second, {name} ({found.test}, {_p(found.p)})"
+
+
+def _p(p: float) -> str:
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
 def _by_repeat(source: Source, place: int) -> pd.Series[float]:

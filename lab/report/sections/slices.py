@@ -108,9 +108,7 @@ def _map(source: Source, down: str, across: str) -> HeatMap:
     )
 
 
-def _part(
-    table: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], missing: float
-) -> list[list[float]]:
+def _part(table: pd.DataFrame, rows: list[str], columns: list[str], missing: float) -> list[list[float]]:
     found: list[list[float]] = table.reindex(index=rows, columns=columns).fillna(missing).to_numpy().tolist()
     return found
 

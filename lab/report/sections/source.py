@@ -66,8 +66,9 @@ class Source:
             return pd.Series(0, index=self.trials.index, dtype="int64")
         groups = self.trials.groupby(names, dropna=False, sort=False).ngroup()
         places = {run_id: place for place, run_id in enumerate(self.cells["run_id"])}
-        firsts = self.trials["run_id"].map(places).dropna()  # the best repeat of each cell
-        return groups.map({groups[row]: int(place) for row, place in firsts.items()})
+        firsts = self.trials["run_id"].map(places)  # of the best repeat of each cell
+        known = firsts.notna()
+        return groups.map(dict(zip(groups[known], firsts[known].astype("int64"), strict=True)))
 
     @cached_property
     def trusted(self) -> pd.Series[float]:
@@ -79,7 +80,12 @@ class Source:
     @cached_property
     def finished(self) -> pd.DataFrame:
         """The cells that have a finite value."""
-        return self.cells[self.cells["best_value"].astype("float64").map(math.isfinite)]
+        return self.cells[self.cells["best_value"].astype("float64").map(math.isfinite).astype(bool)]
+
+    def best(self, most: int) -> list[int]:
+        """Return the places in `cells` of the best ones that have a finite value."""
+        finite = self.cells["best_value"].astype("float64").map(math.isfinite)
+        return [place for place, is_finite in enumerate(finite) if is_finite][:most]
 
     def members(self, place: int) -> list[str]:
         """Return the ids of the runs of the cell at `place`."""
