@@ -13,7 +13,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart ui test install-test lint format unit \
+.PHONY: help install quickstart ui test install-test lint format unit reference docs \
 	test-slow test-gpu test-browser test-postgres test-slurm test-ray test-docker secrets user remove-user backup restore constraints clean
 
 help:  ## list the targets
@@ -77,6 +77,16 @@ test-ray: install-test  ## install Ray, and run the tests that need it
 test-docker: install-test  ## run the tests that need a Docker engine
 	$(call tier,docker)
 
+# ---- documents
+
+reference: install-test  ## write the tables of docs/reference from the code
+	$(BIN)/cog -r -P -I docs -p 'from tables import *' docs/reference/*.md
+
+docs: install-test  ## build the site of the documents in site/
+	@rm -rf site
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs site
+	@echo 'Open site/index.html'
+
 # ---- the service of docker/compose.yaml
 
 secrets:  ## create passwords and .env for the service; then: docker compose up -d
@@ -104,7 +114,7 @@ constraints: install-test  ## write the versions installed in .venv to constrain
 	@mv constraints.new constraints.txt
 
 clean:  ## remove .venv and all caches; runs and studies in .lab stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -120,5 +130,5 @@ $(VENV)/.installed: $(PINS) | $(BIN)/python
 
 $(VENV)/.installed-test: $(PINS) | $(BIN)/python
 	@echo "Installing into $(VENV) with the test tools; the first time takes a minute or two"
-	@$(PIP_INSTALL) --editable '.[postgres,serve,slurm,test]'
+	@$(PIP_INSTALL) --editable '.[docs,postgres,serve,slurm,test]'
 	@touch $(VENV)/.installed $@

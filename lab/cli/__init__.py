@@ -22,6 +22,7 @@ from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
 from lab.cli.importance import importance
+from lab.cli.list import list_studies
 from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.register import register
@@ -51,6 +52,7 @@ _GROUPS = {
         plan,
         watch,
         ui,
+        list_studies,
         status,
         best,
         effects,

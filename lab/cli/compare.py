@@ -51,7 +51,7 @@ def compare(a: str, b: str, metric: str, form: str, tracking_uri: str | None, st
     for name, count in zip((found.a, found.b), found.left_out, strict=True):
         if count:
             click.echo(f"Left out of {name}: {count:,} without a finite value, or diverged")
-    link = engines.compare_link(stores.tracking_uri, compared.experiments, found.best_runs)
+    link = engines.curves_link(stores.tracking_uri, compared.experiments, found.best_runs, found.monitor)
     click.echo(
         f"The curves of the best runs over each other: {', then '.join(filter(None, (link.command, link.url)))}"
     )

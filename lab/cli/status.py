@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from lab import engines, study, tracking
+from lab.cli.all_studies import show_all
 from lab.cli.messages import unclear, undelivered, why_held_back
 from lab.cli.options import format_option, store_options, stores_from, study_argument
 from lab.errors import printable
@@ -42,7 +42,7 @@ Examples:
 def status(name: str | None, waiting: bool, form: str, tracking_uri: str | None, storage: str | None) -> None:
     """Show the progress of STUDY: its trials by state, which worker trains what, and the best trial so far.
 
-    Without STUDY, show one line for each study.
+    Without STUDY, list all studies, as `lab list` does.
     """
     stores = stores_from(tracking_uri, storage)
     if waiting:
@@ -50,20 +50,16 @@ def status(name: str | None, waiting: bool, form: str, tracking_uri: str | None,
         return
     missing = engines.MissingRuns(stores.tracking_uri)
     if name is None:
-        found = study.statuses(stores.storage, missing)
+        show_all(stores, form)
     else:
         study.existing_study(stores.storage, name)
-        found = [study.study_status(stores.storage, name, missing)]
-    if form == "json":
-        values = [one.as_dict() for one in found]
-        click.echo(json.dumps(values if name is None else values[0], indent=2))
-        return
-    if name is None:
-        _print_all(found, stores)
-    else:
-        _print(found[0])
-        _print_details(found[0])
-    _print_stores(missing, stores)
+        found = study.study_status(stores.storage, name, missing)
+        if form == "json":
+            click.echo(json.dumps(found.as_dict(), indent=2))
+        else:
+            _print(found)
+    if form == "table":
+        _print_stores(missing, stores)
 
 
 def _print_waiting(stores: Stores, name: str | None) -> None:
@@ -78,16 +74,6 @@ def _print_waiting(stores: Stores, name: str | None) -> None:
     click.echo(count)
 
 
-def _print_all(found: Sequence[StudyStatus], stores: Stores) -> None:
-    if not found:
-        click.echo("No studies yet: `lab sweep GRID` creates one")
-    for one in found:
-        _print(one)
-    others = study.known_studies(stores.storage).others
-    if others:
-        click.echo(f"not lab's: {', '.join(others)}")
-
-
 def _print_stores(missing: MissingRuns, stores: Stores) -> None:
     if missing.trouble:
         click.echo(unclear(missing.trouble))
@@ -97,9 +83,6 @@ def _print_stores(missing: MissingRuns, stores: Stores) -> None:
 
 
 def _print(status: StudyStatus) -> None:
-    if status.trouble and not status.states:
-        click.echo(f"{status.name}: {status.trouble}")
-        return
     counts = ", ".join(f"{number:,} {state}" for state, number in status.states.items())
     best = (
         f"; best {status.monitor} {status.best_value:.4f} ({status.best_label})" if status.best_label else ""
@@ -109,6 +92,7 @@ def _print(status: StudyStatus) -> None:
         click.echo(f"  cannot be trained: {status.trouble}")
     if status.states.get("deleted"):
         click.echo(f"  deleted in MLflow: requeue these cells with `lab retry {status.name} --deleted`")
+    _print_details(status)
 
 
 def _print_details(status: StudyStatus) -> None:

@@ -79,7 +79,7 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
     show_default=True,
     envvar="LAB_LOG_FORMAT",
     show_envvar=True,
-    help="Plain text, or one JSON object per line for a log collector; docs/REFERENCE.md lists its fields.",
+    help="Plain text, or one JSON object per line for a log collector; docs/reference/running.md lists its fields.",
 )
 @click.option(
     "--metrics",

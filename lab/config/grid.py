@@ -122,11 +122,11 @@ class GridFile(BaseModel):
     search: SearchFile | None = None
     """What a sampler chooses, instead of every combination."""
     when: dict[str, dict[str, Any]] = {}
-    """Conditions under which a dimension is part of a cell."""
+    """Conditions under which a dimension is part of a cell, as `{momentum: {optimizer: sgd}}`."""
     exclude: list[dict[str, Any]] = []
     """Combinations to leave out."""
     constraints: list[str] = []
-    """Limits on what is counted before training."""
+    """Limits on what is counted before training: `params`, `trainable_params`, `mult_adds` and numeric settings."""
     repeats: Any = 1
     """Number of seeds for every cell, or a list of seeds."""
     epochs: Any = None

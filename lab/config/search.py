@@ -44,17 +44,20 @@ class SearchFile(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 
     sampler: Any = "tpe"
-    """What chooses the points: a name, or a mapping of a name and Optuna's options."""
+    """What chooses the points: a name, or `{name: tpe, seed: 1}` with Optuna's own options. `grid` tries every point of
+    choices and stepped ranges once, in order, and needs no budget."""
     pruner: Any = "none"
-    """What stops unpromising trials, given like the sampler."""
+    """What stops unpromising trials, given like the sampler; consulted after every epoch, for a single objective."""
     space: dict[str, Any] = {}
-    """What is searched: ranges, choices and variants."""
+    """What is searched: `{low, high, log, step}` is a range of a numeric setting; a list (or `{choices: …}`) is
+    choices; labels with values are variants. Ranges and choices can have a `when`, like the file's own."""
     objectives: Any = None
-    """Metrics to optimise (default: the monitored one), by name or as {metric: maximize or minimize}."""
+    """Metrics to optimise (default: the monitored one), by name or as `{metric: maximize}`; several seek the Pareto
+    front."""
     enqueue: list[dict[str, Any]] = []
     """Points to try first; the sampler chooses what a point leaves out."""
     target: Any = None
-    """Value of the single objective at which the search ends."""
+    """Value of the single objective; no new trial starts once one has reached it."""
 
     @property
     def tries_every_point(self) -> bool:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["SECTIONS", "Settings"]
 
-#: The sections of the settings in `--help` and docs/REFERENCE.md, each with its first setting.
+#: The sections of the settings in `--help` and docs/reference, each with its first setting.
 SECTIONS: Final[Mapping[str, str]] = {
     "Data": "dataset",
     "Augmentation and sampling": "augment",
@@ -35,7 +35,7 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 class Settings(BaseModel):
     """The settings of a trial, each checked by itself; `TrialConfig` checks and resolves all of them together.
 
-    Users see the docstring of a setting in `lab train --help` and in docs/REFERENCE.md.
+    Users see the docstring of a setting in `lab train --help` and in docs/reference.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)

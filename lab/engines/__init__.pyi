@@ -17,7 +17,7 @@ from .leaderboards import study_effects as study_effects
 from .leaderboards import study_experiment as study_experiment
 from .leaderboards import study_importance as study_importance
 from .leaderboards import write_results as write_results
-from .links import compare_link as compare_link
+from .links import curves_link as curves_link
 from .links import link as link
 from .links import public_address as public_address
 from .missing import MissingRuns as MissingRuns

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab import study, tracking
 
-__all__ = ["Link", "compare_link", "link", "public_address"]
+__all__ = ["Link", "curves_link", "link", "public_address"]
 
 _UI = "http://127.0.0.1:5000"  # default address of `lab ui`
 
@@ -34,15 +34,16 @@ def public_address(tracking_uri: str) -> str:
     return os.environ.get("LAB_PUBLIC_URL") or study.display_url(tracking_uri)
 
 
-def compare_link(tracking_uri: str, experiments: Sequence[str], runs: Sequence[str]) -> Link:
-    """Return the page that shows several runs side by side, with their curves in one chart.
+def curves_link(tracking_uri: str, experiments: Sequence[str], runs: Sequence[str], metric: str) -> Link:
+    """Return the page that shows the curves of several runs over each other.
 
     Args:
         tracking_uri: of the tracking store.
         experiments: ids of their experiments.
         runs: their ids.
+        metric: that they log after every epoch.
     """
-    return _link(tracking_uri, tracking.compare_page(experiments, runs))
+    return _link(tracking_uri, tracking.curves_page(experiments, runs, metric))
 
 
 def link(tracking_uri: str, experiment: str | None = None, run_id: str | None = None) -> Link:

@@ -1,6 +1,7 @@
 from .comparison import Comparison as Comparison
 from .comparison import Side as Side
 from .comparison import compare as compare
+from .durations import ago as ago
 from .durations import duration as duration
 from .effects import effects as effects
 from .importance import StudyImportance as StudyImportance

@@ -68,6 +68,7 @@ class Comparison:
         a: name of A.
         b: name of B.
         metric: that was compared.
+        monitor: that A monitors.
         descending: whether its highest value is the best.
         whole: the comparison of all that A and B have in common.
         of: what `whole` compares: the `repeats` (means over the cells that both have), these `cells` where there are
@@ -84,6 +85,7 @@ class Comparison:
     a: str
     b: str
     metric: str
+    monitor: str
     descending: bool
     whole: Difference
     of: str
@@ -137,6 +139,7 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
         a=a.name,
         b=b.name,
         metric=meant,
+        monitor=a.monitor,
         descending=descending,
         whole=found.whole,
         of=found.of,

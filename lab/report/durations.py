@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["duration"]
+from lab.wording import counted
+
+__all__ = ["ago", "duration"]
 
 
 def duration(seconds: float) -> str:
@@ -16,3 +18,14 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, as people say it: `now`, `3 min ago`, `5 h ago`, `40 days ago`."""
+    if seconds < 60:
+        return "now"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min ago"
+    hours = minutes // 60
+    return f"{hours} h ago" if hours < 24 else f"{counted(hours // 24, 'day')} ago"

@@ -24,6 +24,10 @@ from .lookup import existing_study as existing_study
 from .lookup import unknown_study as unknown_study
 from .opening import open_storage as open_storage
 from .origins import check_stored_origins as check_stored_origins
+from .overview import Overview as Overview
+from .overview import StudyState as StudyState
+from .overview import StudySummary as StudySummary
+from .overview import overview as overview
 from .planner import Cell as Cell
 from .planner import PlannedCell as PlannedCell
 from .planner import PlanSummary as PlanSummary
@@ -51,7 +55,6 @@ from .status import StudyStatus as StudyStatus
 from .status import find_queue as find_queue
 from .status import known_studies as known_studies
 from .status import run_ids as run_ids
-from .status import statuses as statuses
 from .status import study_names as study_names
 from .status import study_status as study_status
 from .status import winner as winner

@@ -380,6 +380,12 @@ class TrialRecord:
         return self._text(TrialKey.ERROR)
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it has failed for good: it raised, or its worker died too often. A later trial may retry its cell."""
+        told = self.outcome == Outcome.FAILED or TrialKey.GIVEN_UP in self
+        return self.trial.state is TrialState.FAIL and told
+
+    @property
     def failure(self) -> str:
         """Why it failed."""
         return self.error or _DIED

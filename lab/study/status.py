@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.errors import StudyError
 from lab.study.addresses import database_exists, display_url
-from lab.study.faults import reason
 from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
-from lab.study.record import State, TrialRecord
-from lab.study.storage import PatientStorage
+from lab.study.record import State, StudyRecord, TrialRecord
 from lab.study.studies import StudyNames, not_labs, study_names_in
 from lab.training import Outcome, rank
 
 __all__ = [
     "StudyStatus",
+    "best_of",
     "find_queue",
     "known_studies",
     "run_ids",
-    "statuses",
     "study_names",
     "study_status",
     "winner",
@@ -37,8 +35,7 @@ class StudyStatus:
     trials another program has added, which count for nothing. A study is `out_of_time` while trials wait that do not
     start because its budget's seconds have passed, and has `too_many_failures` while that is because `max_failures`
     of them have failed. `engine` is what the engine that runs its workers says about them
-    now, and on which machine, a line each. `trouble` says what keeps the study from being trained, or from being
-    shown: then the rest is empty.
+    now, and on which machine, a line each. `trouble` says what keeps the study from being trained.
     """
 
     name: str
@@ -103,21 +100,6 @@ def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> 
     return _status(queue, missing)
 
 
-def statuses(url: str, missing: Missing = lambda run_ids: ()) -> list[StudyStatus]:
-    """Return the progress of each of lab's studies in a database; of one that cannot be read, why."""
-    if not database_exists(url):
-        return []
-    storage = open_storage(url)
-    return [_status_or_trouble(storage, name, missing) for name in study_names_in(storage).own]
-
-
-def _status_or_trouble(storage: PatientStorage, name: str, missing: Missing) -> StudyStatus:
-    try:
-        return _status(TrialQueue(storage, name), missing)
-    except Exception as error:  # noqa: BLE001  # whatever is wrong with one study, the others are shown
-        return StudyStatus(name, trouble=f"cannot be shown: {reason(error)}")
-
-
 def _status(queue: TrialQueue, missing: Missing) -> StudyStatus:
     gone = missing(run_ids(queue))
     newest = queue.newest(gone).values()
@@ -157,9 +139,13 @@ def winner(queue: TrialQueue, missing: Collection[str] = ()) -> TrialRecord | No
         queue: of the study.
         missing: ids of the runs that no longer exist: a trial without its run does not win.
     """
-    newest, study = queue.newest(missing).values(), queue.record()
-    finished = [record for record in newest if record.state is State.COMPLETE]
-    finished = [record for record in finished if record.cell in study.planned] or finished
+    return best_of(queue.newest(missing).values(), queue.record())
+
+
+def best_of(newest: Iterable[TrialRecord], study: StudyRecord) -> TrialRecord | None:
+    """Return the best of the newest trials of a study's cells, as `winner` does."""
+    finished, planned = [record for record in newest if record.state is State.COMPLETE], set(study.planned)
+    finished = [record for record in finished if record.cell in planned] or finished
 
     def place(record: TrialRecord) -> tuple[int, float, float, int]:
         outcome = record.outcome or Outcome.COMPLETED

@@ -33,6 +33,6 @@ from .provenance import version_of as version_of
 from .rebase import follow as follow
 from .run import Run as Run
 from .system_metrics import LoadMonitor as LoadMonitor
-from .views import compare_page as compare_page
+from .views import curves_page as curves_page
 from .views import run_page as run_page
 from .views import study_page as study_page

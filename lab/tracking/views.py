@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from lab.tracking.tags import Tag
 
-__all__ = ["compare_page", "run_page", "study_page", "view_tag"]
+__all__ = ["curves_page", "run_page", "study_page", "view_tag"]
 
 _KEY = "leaderboard"
 _NAME = "Leaderboard"
@@ -44,13 +44,22 @@ def run_page(experiment: str, run_id: str) -> str:
     return f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning&workspace=default"
 
 
-def compare_page(experiments: Sequence[str], runs: Sequence[str]) -> str:
-    """Return the path of the page in the UI that shows several runs side by side, with their curves in one chart."""
-    listed = {"runs": runs, "experiments": list(dict.fromkeys(experiments))}
+def curves_page(experiments: Sequence[str], runs: Sequence[str], metric: str) -> str:
+    """Return the path of the page in the UI that shows the curves of several runs over each other.
+
+    It leads on to the one that compares their params and metrics.
+
+    Args:
+        experiments: ids of the runs' experiments.
+        runs: their ids.
+        metric: that they log after every epoch.
+    """
+    values = {"runs": runs, "metric": metric, "experiments": list(dict.fromkeys(experiments))}
+    listed = {**values, "plot_metric_keys": [metric]}
     query = "&".join(
-        f"{name}={quote(json.dumps(ids, separators=(',', ':')))}" for name, ids in listed.items()
+        f"{name}={quote(json.dumps(value, separators=(',', ':')))}" for name, value in listed.items()
     )
-    return f"/#/compare-runs?{query}&workflowType=machine_learning&workspace=default"
+    return f"/#/metric?{query}&x_axis=step&workflowType=machine_learning&workspace=default"
 
 
 def view_tag(

@@ -9,15 +9,34 @@ __all__ = ["Interrupted", "Outcome", "at_chance"]
 
 
 class Outcome(StrEnum):
-    """How a trial ended, as in its run's tag."""
+    """How a trial ended, as in its run's tag; `meaning` says it in words, with names as in Markdown."""
 
-    COMPLETED = "completed"
-    EARLY_STOPPED = "early_stopped"
-    NOT_CONVERGED = "not_converged"
-    DIVERGED = "diverged"
-    PRUNED = "pruned"
-    FAILED = "failed"
-    KILLED = "killed"
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Outcome:
+        """Return the member whose value is `value`."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    COMPLETED = "completed", "All epochs were trained."
+    EARLY_STOPPED = "early_stopped", "`patience` epochs in a row brought no improvement."
+    NOT_CONVERGED = (
+        "not_converged",
+        "It never did better than always predicting the most common class, allowing three standard errors.",
+    )
+    DIVERGED = (
+        "diverged",
+        "The loss was NaN or infinite, or exploded (to ten times that of the first step) and the net learnt nothing; "
+        "`diverged_step` is the step.",
+    )
+    PRUNED = (
+        "pruned",
+        "A pruner stopped it (searches only); its best weights are tested and kept like those of a finished trial.",
+    )
+    FAILED = "failed", "It raised an exception; `traceback.txt` has it."
+    KILLED = "killed", "It was asked to stop; it continues from its checkpoint."
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the trial was asked to stop and can continue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.tracking import curves_page
 from tests.chromium import DRAWN_CURVES, LAST_IMAGE, Page
 
 from .conftest import Study
@@ -58,6 +59,14 @@ def test_run_draws_its_curves(study: Study, open_page: Callable[[str], Page]) ->
     page.search("Search metric charts", "loss")
     page.shows("train_loss", "val_loss", "test_loss")
     page.until(lambda: page.ask(DRAWN_CURVES) == [1, 1], "the curves of the two losses")
+
+
+def test_curves_of_two_runs_are_drawn_over_each_other(study: Study, open_page: Callable[[str], Page]) -> None:
+    best, worst = study.best, study.leaderboard.iloc[-1]
+    page = open_page(
+        study.url + curves_page([study.experiment], [best["run_id"], worst["run_id"]], "val_accuracy")
+    )
+    page.shows("val_accuracy", "2/2", best["name"], worst["name"])
 
 
 @pytest.mark.parametrize(("image", "width"), [("confusion_matrix.png", 300), ("curves.png", 900)])

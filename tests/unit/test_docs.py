@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import cogapp
 import pytest
 from click.testing import CliRunner
 
@@ -23,17 +24,27 @@ from lab.plugins import kept
 from lab.registry import Registry
 from lab.study import PRUNERS, SAMPLERS
 from lab.training import Outcome
+from tests.blocks import blocks
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = (ROOT / "docs" / "REFERENCE.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = sorted((DOCS / "reference").glob("*.md"))
+REFERENCE = "\n".join(page.read_text() for page in PAGES)
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("REFERENCE", "OWN", "SERVICE", "CLUSTER", "BENCHMARKS", "RESULTS", "kubernetes/README")
-    ),
+    *sorted(str(file.relative_to(ROOT)) for file in DOCS.rglob("*.md") if file.parent.name != "results"),
 ]
+#: Each of these has commands, so a change of how blocks are written cannot leave them unread.
+COMMANDS = (
+    "README",
+    "CONTRIBUTING",
+    "docs/OWN",
+    "docs/SERVICE",
+    "docs/CLUSTER",
+    "docs/tutorial/results",
+    "docs/howto/resume",
+)
 NAMES = [name for value in vars(registry).values() if isinstance(value, Registry) for name in value]
 SEARCHES = (*SAMPLERS, *PRUNERS, *SearchFile.model_fields)
 
@@ -43,18 +54,34 @@ def test_every_name_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in REFERENCE
 
 
-@pytest.mark.parametrize(("name", "field"), TrialConfig.model_fields.items())
-def test_the_reference_tells_what_the_code_does(name: str, field: object) -> None:
-    row = next(line for line in REFERENCE.splitlines() if line.startswith(f"| `{name}` |"))
-    assert " ".join(TrialConfig.model_fields[name].description.split()) in row  # type: ignore[union-attr]
+def test_the_tables_of_the_reference_are_those_of_the_code(capfd: pytest.CaptureFixture[str]) -> None:
+    check = [
+        "cog",
+        "--check",
+        "--diff",
+        "-P",
+        "-I",
+        str(DOCS),
+        "-p",
+        "from tables import *",
+        *map(str, PAGES),
+    ]
+    assert cogapp.Cog().main(check) == 0, f"Run `make reference`:\n{capfd.readouterr().out}"
 
 
 def test_the_settings_have_the_sections_of_the_help() -> None:
-    sections = re.findall(r"^### (.*)\n\n\| setting .*\n.*\n\| `(\w+)` \|", REFERENCE, re.MULTILINE)
+    page = (DOCS / "reference" / "settings.md").read_text()
+    sections = re.findall(r"^## (.*)\n\n<!--.*\n\| setting .*\n.*\n\| `(\w+)` \|", page, re.MULTILINE)
     assert dict(sections) == SECTIONS
     shown = CliRunner().invoke(main, ["train", "--help"]).stdout
     begun = re.findall(r"^(\w.*):\n  --([\w-]+)", shown, re.MULTILINE)
     assert [(title, option) for title, option in begun if title in SECTIONS] == sections
+
+
+def test_every_how_to_page_is_in_the_overviews() -> None:
+    pages = {file.stem for file in (DOCS / "howto").glob("*.md")} - {"README"}
+    assert set(re.findall(r"\]\(([\w-]+)\.md\)", (DOCS / "howto" / "README.md").read_text())) == pages
+    assert set(re.findall(r"^howto/([\w-]+)$", (DOCS / "index.md").read_text(), re.MULTILINE)) == pages
 
 
 @pytest.mark.parametrize("engine", engine_keys.ENGINES)
@@ -81,35 +108,41 @@ def _anchors(file: Path) -> set[str]:
 
 def _blocks(document: str, language: str) -> list[str]:
     """Return the blocks of code in one language; "" for commands, which have none."""
-    fenced = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
-    return [block for of, block in fenced if of == language]
+    return [block.text for block in blocks(ROOT / document) if block.language == language]
 
 
 def _commands(document: str) -> list[str]:
-    blocks = "\n".join(_blocks(document, ""))
-    return re.findall(r"^\s*(?:docker compose run --rm )?lab ([\w-]+ .*)", blocks, re.MULTILINE)
+    text = "\n".join(_blocks(document, ""))
+    return re.findall(r"^\s*(?:docker compose run --rm )?lab ([\w-]+ .*)", text, re.MULTILINE)
 
 
 @pytest.fixture
 def _without_the_examples() -> Iterator[None]:
     yield
-    for module in {"my_nets", "my_parts"} & sys.modules.keys():
+    for module in {"my_nets", "my_parts", "my_mlp"} & sys.modules.keys():
         kept._take_out(module)
 
 
 @pytest.mark.usefixtures("_without_the_examples")
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_in_the_documents_exist(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_commands_in_the_documents_exist(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / document):
+        if block.file:
+            Path(block.file).write_text(block.text)
     commands = _commands(document)
-    assert commands or document in {"docs/REFERENCE.md", "docs/BENCHMARKS.md", "docs/RESULTS.md"}
+    assert commands or document.removesuffix(".md") not in COMMANDS
     for line in commands:
         name, *arguments = shlex.split(line.replace("…", ""), comments=True)
         given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
         if "--use" in given:
             plugins.use(arguments[arguments.index("--use") + 1])
         command = main.commands[name]
-        known = {option for param in command.get_params(click.Context(command)) for option in param.opts}
+        params = command.get_params(click.Context(command))
+        known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         assert set(given) <= known, f"lab {line}"
 
 

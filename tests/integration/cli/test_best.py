@@ -10,7 +10,7 @@ from typing import Any
 
 def test_a_finished_study(swept: Any) -> None:
     lab = swept
-    assert "tiny: 3 complete; best val_accuracy 0." in lab("status").stdout
+    assert "tiny: 3 complete; best val_accuracy 0." in lab("status", "tiny").stdout
     status = json.loads(lab("status", "tiny", "--format", "json").stdout)
     assert (status["name"], status["states"], status["running"]) == ("tiny", {"complete": 3}, [])
 

@@ -17,7 +17,8 @@ def test_two_cells_with_one_run_each(swept: Any) -> None:
     assert "the two models, of one seed each, recognise" in verdict
     assert "exact McNemar test, p" in verdict
     assert "activation" in rest
-    assert "/#/compare-runs?runs=%5B%22" in rest
+    assert "/#/metric?runs=%5B%22" in rest
+    assert "&plot_metric_keys=%5B%22val_accuracy%22%5D&" in rest
 
     found = json.loads(swept("compare", RELU, TANH, "--format", "json").stdout)
     assert found["verdict"] == verdict

@@ -1,8 +1,11 @@
-"""`lab status`, also before there is any study."""
+"""`lab status` and `lab list`, also before there is any study."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from typing import Any
 
 
@@ -15,3 +18,20 @@ def test_before_there_is_a_study(bare_lab: Any) -> None:
         assert (result.exit_code, result.stdout) == (1, "")
         assert "There is no study 'nope'. There are no studies yet" in result.stderr
     assert not (bare_lab.home / ".lab").exists()
+
+
+def test_all_studies_in_one_table(swept: Any) -> None:
+    shown = swept("list").stdout
+    assert re.fullmatch(
+        r" *study +state +done +failed +best +active *\n *tiny +done +3/3 +– +val_accuracy 0\.\d{4} +\S.*\n",
+        shown,
+    )
+    assert swept("status").stdout == shown
+    (listed,) = json.loads(swept("list", "--format", "json").stdout)
+    assert json.loads(swept("status", "--format", "json").stdout) == [listed]
+    status = json.loads(swept("status", "tiny", "--format", "json").stdout)
+    assert listed.items() >= {key: status[key] for key in ("name", "monitor", "best_value", "states")}.items()
+    (row,) = csv.DictReader(io.StringIO(swept("list", "--format", "csv").stdout))
+    assert row == {
+        key: "" if value is None else str(value) for key, value in listed.items() if key != "states"
+    }

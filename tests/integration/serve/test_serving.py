@@ -243,7 +243,7 @@ def test_what_a_folder_has_already_is_imported(serving: Serving) -> None:
     assert serving.run("status").stdout == "No studies yet: `lab sweep GRID` creates one\n"
     imported = serving.run("serve", "--import", ".lab")
     assert imported.stdout.startswith("Imported 1 study (tiny) with 2 trials"), imported.stderr
-    assert serving.run("status").stdout == "tiny: 2 waiting\n"
+    assert serving.run("status", "tiny").stdout == "tiny: 2 waiting\n"
     again = serving.run("serve", "--import", ".lab", "--detach")  # changes nothing while the server runs
     assert again.returncode == 2
     assert "was imported before" in again.stderr

@@ -20,8 +20,8 @@ from lab.study import (
     known_studies,
     open_storage,
     open_study,
+    overview,
     requeue_dead,
-    statuses,
     study_status,
 )
 from lab.study.keys import is_lab_study, noted
@@ -71,7 +71,7 @@ def test_another_programs_study_is_seen_as_such_and_left_alone(url: str) -> None
     assert [queue.name for queue in studies.ready()] == ["labs"]
     for queue in studies.queues():
         requeue_dead(queue)
-    assert [status.name for status in statuses(url)] == ["labs"]
+    assert [status.name for status in overview(url).studies] == ["labs"]
     for ask in (
         lambda: find_queue(url, "foreign"),
         lambda: open_study(open_storage(url), "foreign", ["minimize"]),
@@ -183,7 +183,7 @@ def test_a_trial_that_cannot_be_read_waits_and_the_others_are_claimed(
         queue.claim()
     waiting = queue.rows(sa.text("SELECT number FROM trials WHERE state = 'WAITING' AND study_id = 2"))
     assert [number for (number,) in waiting] == [0]
-    assert [status.name for status in statuses(url)] == ["healthy", "poisoned"]
+    assert [status.name for status in overview(url).studies] == ["healthy", "poisoned"]
 
 
 BROKEN = {
@@ -202,7 +202,7 @@ def test_a_broken_study_is_named_with_its_reason_and_the_others_go_on(url: str, 
     studies = Studies(url, on_broken=lambda name, error: told.update({name: str(error)}))
     assert [queue.name for queue in studies.ready()] == ["healthy"]
     assert told.keys() == {"broken"}
-    healthy, broken = sorted(statuses(url), key=lambda status: status.name != "healthy")
+    healthy, broken = sorted(overview(url).studies, key=lambda status: status.name != "healthy")
     assert (healthy.states, healthy.trouble) == ({"waiting": 1}, "")
     assert broken.trouble
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from lab.pictures import size_figure, time_figure, values_figure
@@ -37,6 +39,23 @@ def test_accuracy_is_drawn_against_time() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training time (s)", "test accuracy")
     assert axes.lines[0].get_xydata().tolist() == [[3.0, 0.98], [5.0, 0.99]]
     assert {"a", "b"} <= {text.get_text() for text in axes.texts}
+
+
+def test_two_repeats_are_drawn_as_two_points_and_more_with_their_interval() -> None:
+    low, high = [float("nan"), 0.97], [float("nan"), 0.995]
+    spread = {
+        "test_ci95_low": low,
+        "test_ci95_high": high,
+        "test_worst": [0.96, 0.96],
+        "test_best": [0.999, 1.0],
+    }
+    frame = board(seconds=[3.0, 5.0], n=[2, 3]).assign(**spread)
+    (axes,) = time_figure(frame).axes
+    dots = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == "."]
+    assert [found[~np.isnan(found).any(axis=1)].tolist() for found in dots] == [[[3.0, 0.96]], [[3.0, 0.999]]]
+    (bars,) = [found for found in axes.collections if isinstance(found, LineCollection)]
+    ends = [np.asarray(segment)[:, 1].tolist() for segment in bars.get_segments() if len(segment)]
+    assert ends == [pytest.approx([0.97, 0.995])]
 
 
 def test_values_of_one_dimension_are_drawn_in_their_order() -> None:

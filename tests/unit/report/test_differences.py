@@ -57,6 +57,14 @@ def test_samples_that_are_not_paired_by_welch() -> None:
     assert not found.is_clear
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_sample_without_spread_is_no_warning() -> None:
+    found = difference([0.9, 0.9, 0.9], [0.8, 0.81, 0.82])
+    assert found.test == "Welch's t-test"
+    # with one variance of 0, it is the test of a single sample against 0.9
+    assert found.p == pytest.approx(stats.ttest_1samp([0.8, 0.81, 0.82], 0.9).pvalue)
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [([0.1], [0.2]), ([0.1, 0.2], [0.3, 0.4]), ([0.1, 0.2, 0.3], [0.4, 0.5])]
 )

@@ -14,7 +14,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, find_queue, known_studies, open_storage, statuses, study_runs
+from lab.study import TrialQueue, find_queue, known_studies, open_storage, overview, study_runs
 from lab.study.faults import DatabaseError, MalformedError, Retry, is_denied, reason, translated
 from lab.study.storage import PatientStorage
 
@@ -173,7 +173,7 @@ def test_no_error_of_the_database_leaks(spoilt: str) -> None:
     for ask in (
         lambda: known_studies(spoilt),
         lambda: find_queue(spoilt, "s"),
-        lambda: statuses(spoilt),
+        lambda: overview(spoilt),
         lambda: study_runs(spoilt),
         queue.record,
         queue.is_cancelled,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from lab.tracking.views import view_tag
+from lab.tracking.views import curves_page, view_tag
 
 
 def view(*metrics: str) -> dict[str, Any]:
@@ -24,3 +25,12 @@ def test_chosen_metrics_have_a_column_and_a_chart() -> None:
     )  # after lr, best_value, test_accuracy
     names = [[chart["displayName"] for chart in state["compareRunCharts"]] for state in (plain, measured)]
     assert set(names[1]) - set(names[0]) == {"val_auroc"}
+
+
+def test_the_page_with_the_curves_names_runs_and_each_experiment_once() -> None:
+    page = urlsplit(curves_page(["1", "1"], ["a", "b"], "val_accuracy").removeprefix("/#"))
+    values = parse_qs(page.query)
+    assert page.path == "/metric"
+    assert [
+        json.loads(values[name][0]) for name in ("runs", "experiments", "metric", "plot_metric_keys")
+    ] == [*(["a", "b"], ["1"], "val_accuracy", ["val_accuracy"])]
