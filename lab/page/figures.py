@@ -237,7 +237,7 @@ def heat_figure(found: HeatMap, metric: str, descending: bool) -> Figure:
         "xaxis": {"type": "category", "title": {"text": _text(found.across)}, "automargin": True},
         "yaxis": {
             "type": "category",
-            "title": {"text": _text(found.down)},
+            "title": {"text": _text(found.down), "standoff": 12},
             "automargin": True,
             "autorange": "reversed",
         },

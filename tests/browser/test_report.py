@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from lab.page import render_page
 from lab.report import report_of
@@ -60,8 +61,6 @@ def opened(driver: Any, file: Path) -> Iterator[Any]:
 
 
 def wait_until_drawn(driver: Any) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
     WebDriverWait(driver, 60).until(lambda _: driver.execute_script(DRAWN) == "true")
 
 
@@ -81,8 +80,7 @@ def test_it_is_drawn_without_an_error(opened: Any, width: int, theme: str) -> No
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}[theme]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
 def test_axe_finds_nothing_serious(opened: Any, width: int, theme: str) -> None:
     source = axe_core()
     driver = opened(width, theme)
@@ -140,8 +138,6 @@ def test_a_command_is_selected_where_the_clipboard_is_closed(opened: Any) -> Non
     )
     button = driver.find_element(By.CSS_SELECTOR, "tr:nth-child(2) [data-copy]")
     driver.execute_script("arguments[0].click()", button)
-    from selenium.webdriver.support.ui import WebDriverWait
-
     WebDriverWait(driver, 10).until(lambda _: button.text in ("Copied", "Selected"))
     if button.text == "Selected":
         assert driver.execute_script("return getSelection().toString()").startswith("lab train --")

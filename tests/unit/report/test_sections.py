@@ -96,7 +96,7 @@ def test_the_board_has_what_a_reader_sorts_by(source: Source) -> None:
             "0.01",
             "gelu",
             "90.00%",
-            "87.20% to 92.24%",
+            "87.23% to 92.22%",
             "85.00%",
             "4,000",
             "50,000",
