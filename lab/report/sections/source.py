@@ -59,15 +59,15 @@ class Source:
     @cached_property
     def cell_numbers(self) -> pd.Series[int]:
         """For each row of `trials` the place of its cell in `cells`, from 0."""
-        names = [name for name in compared(self.trials.attrs["varied"]) if name in self.trials]
-        if len(self.cells) == len(self.trials):
-            return pd.Series(range(len(self.trials)), index=self.trials.index, dtype="int64")
-        if not names:
-            return pd.Series(0, index=self.trials.index, dtype="int64")
-        groups = self.trials.groupby(names, dropna=False, sort=False).ngroup()
         places = {run_id: place for place, run_id in enumerate(self.cells["run_id"])}
         firsts = self.trials["run_id"].map(places)  # of the best repeat of each cell
         known = firsts.notna()
+        if known.all():  # nothing is repeated
+            return firsts.astype("int64")
+        names = [name for name in compared(self.trials.attrs["varied"]) if name in self.trials]
+        if not names:
+            return pd.Series(0, index=self.trials.index, dtype="int64")
+        groups = self.trials.groupby(names, dropna=False, sort=False).ngroup()
         return groups.map(dict(zip(groups[known], firsts[known].astype("int64"), strict=True)))
 
     @cached_property
