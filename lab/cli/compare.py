@@ -8,7 +8,7 @@ import click
 
 from lab import engines, report
 from lab.cli.console import plain_json, terminal
-from lab.cli.options import format_option, store_options, stores_from
+from lab.cli.options import complete_study, format_option, store_options, stores_from
 
 __all__ = ["compare"]
 
@@ -23,8 +23,8 @@ Examples:
   lab compare 3f2c 81d0                                      (runs)
   lab compare best:baseline best:augmented --metric test_accuracy""",
 )
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_study)
+@click.argument("b", shell_complete=complete_study)
 @click.option("--metric", default="best_value", show_default=True, help="Metric to compare.")
 @format_option("table", "json")
 @store_options

@@ -9,7 +9,7 @@ import click
 from lab import engines, report
 from lab.cli.console import plain_json, terminal
 from lab.cli.messages import tell_left_out
-from lab.cli.options import all_option, format_option, store_options, stores_from
+from lab.cli.options import all_option, format_option, store_options, stores_from, study_argument
 
 __all__ = ["importance"]
 
@@ -21,7 +21,7 @@ Examples:
   lab importance quickstart
   lab importance quickstart_search --metric test_accuracy""",
 )
-@click.argument("name", metavar="STUDY")
+@study_argument()
 @click.option("--metric", default="best_value", show_default=True, help="Metric that they mattered for.")
 @format_option("table", "json")
 @all_option

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_option",
+    "complete_study",
     "config_options",
     "format_option",
     "grid_from",
@@ -84,11 +85,12 @@ def study_argument(*, required: bool = True) -> Callable[[Command], Command]:
         "name",
         metavar="STUDY" if required else "[STUDY]",
         required=required,
-        shell_complete=_complete_study,
+        shell_complete=complete_study,
     )
 
 
-def _complete_study(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_study(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the studies in the database that begin with `incomplete`, for a shell to complete."""
     with ctx.scope(cleanup=False), suppress(LabError):
         stores = stores_from(ctx.params.get("tracking_uri"), ctx.params.get("storage"), only_look=True)
         return [name for name in study.study_names(stores.storage) if name.startswith(incomplete)]
