@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lab import engines
-from lab.cli.options import store_options, stores_from
+from lab.cli.options import complete_study, store_options, stores_from
 
 __all__ = ["report"]
 
@@ -19,7 +19,7 @@ Examples:
   lab report quickstart
   lab report quickstart quickstart_search --out reports/digits.html""",
 )
-@click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
+@click.argument("studies", metavar="STUDY...", nargs=-1, required=True, shell_complete=complete_study)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
