@@ -4,7 +4,9 @@ from .config import TrialConfig as TrialConfig
 from .config import load_config as load_config
 from .config import load_grid as load_grid
 from .engines import Stores as Stores
+from .engines import Study as Study
 from .engines import SweepResult as SweepResult
+from .engines import load_study as load_study
 from .engines import sweep as sweep
 from .errors import LabError as LabError
 from .objective import Placement as Placement

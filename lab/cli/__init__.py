@@ -21,6 +21,7 @@ from lab.cli.errors import errors
 from lab.cli.export import export
 from lab.cli.find_lr import find_lr
 from lab.cli.gc import gc
+from lab.cli.import_runs import import_runs
 from lab.cli.importance import importance
 from lab.cli.list import list_studies
 from lab.cli.plan import plan
@@ -65,7 +66,7 @@ _GROUPS = {
     ),
     "Use a model": (register, predict, export),
     "Control": (cancel, resume, retry),
-    "Stores": (serve, sync, doctor, gc),
+    "Stores": (serve, sync, import_runs, doctor, gc),
     "Editor and shell": (schema, completion),
 }
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lab import engines
 from lab.cli.console import terminal
+from lab.cli.estimate import estimate_table, estimated
 from lab.cli.live import unverified
 from lab.cli.messages import data_lines, unclear
 from lab.cli.options import (
@@ -33,7 +34,7 @@ from lab.wording import counted
 
 if TYPE_CHECKING:
     from lab.config import Grid
-    from lab.engines import GridPlan, SearchPlan
+    from lab.engines import GridPlan, SearchPlan, Stores
     from lab.study import PlannedCell, PlanSummary
 
 __all__ = ["plan"]
@@ -46,6 +47,7 @@ _ROWS = 200  # of the table, unless --limit is given
     epilog="""\b
 Examples:
   lab plan grids/quickstart.yaml
+  lab plan grids/quickstart.yaml --estimate --workers 8 --price 2.50
   lab plan grids/quickstart.yaml --format json | jq '.[] | select(.feasible) | .params'
   lab plan grids/cifar10_models.yaml --set data_dir=photos --format csv > plan.csv""",
 )
@@ -56,6 +58,24 @@ Examples:
     type=click.IntRange(min=1),
     help=f"Maximum number of cells to show.  [default: {_ROWS} in a table, else all]",
 )
+@click.option(
+    "--estimate",
+    "with_estimate",
+    is_flag=True,
+    help="Also say how long a sweep would take here, judging by finished trials of the study, or by timing a few "
+    "steps of each kind of work; takes seconds. With --format json, print only this.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of workers of the estimate.  [default: as many as `lab sweep` starts here]",
+)
+@click.option(
+    "--price",
+    type=click.FloatRange(min=0),
+    metavar="PER_HOUR",
+    help="Price of an hour of a GPU, or of a core where there is no GPU: the estimate has the cost.",
+)
 @only_option
 @overrides_option
 @use_option
@@ -64,6 +84,9 @@ def plan(
     grid: Path,
     form: str,
     limit: int | None,
+    with_estimate: bool,
+    workers: int | None,
+    price: float | None,
     only: tuple[str, ...],
     overrides: tuple[str, ...],
     tracking_uri: str | None,
@@ -74,8 +97,27 @@ def plan(
     If the study already exists, the last line counts the cells that are new to it, already in it, and in it but no
     longer in GRID. For a search, show its space, sampler, pruner, objectives, budget and the state of its trials.
     """
+    _check_estimate(with_estimate, form, workers, price)
     loaded = grid_from(grid, overrides, only)
     stores = stores_from(tracking_uri, storage)
+    if with_estimate and form == "json":
+        click.echo(json.dumps(estimated(loaded, stores, workers).as_dict(price), indent=2))
+        return
+    _print_plan(loaded, stores, form, limit)
+    if with_estimate:
+        terminal().print(estimate_table(loaded, estimated(loaded, stores, workers), price))
+
+
+def _check_estimate(with_estimate: bool, form: str, workers: int | None, price: float | None) -> None:
+    """Refuse options of the estimate without it, and a format that it has not."""
+    if not with_estimate and (workers is not None or price is not None):
+        name = "--workers" if workers is not None else "--price"
+        raise click.UsageError(f"{name} is an option of the estimate; add --estimate")
+    if with_estimate and form == "csv":
+        raise click.UsageError("--estimate has no CSV format; use --format table or json")
+
+
+def _print_plan(loaded: Grid, stores: Stores, form: str, limit: int | None) -> None:
     if loaded.search is not None:
         _print_search(engines.plan_search(loaded, loaded.search, stores), form)
         return

@@ -45,6 +45,7 @@ from .text import parse_values as parse_values
 from .trial import TrialConfig as TrialConfig
 from .trial import check_value as check_value
 from .trial import parse_config as parse_config
+from .workload import workload as workload
 from .yaml import Document as Document
 from .yaml import composed as composed
 from .yaml import parse_yaml as parse_yaml

@@ -6,9 +6,14 @@ from .control import Counts as Counts
 from .control import cancel as cancel
 from .control import resume as resume
 from .control import retry as retry
+from .costs import CellCost as CellCost
+from .costs import Estimate as Estimate
+from .costs import estimate as estimate
 from .detaching import Detached as Detached
 from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
+from .foreign import ImportedRuns as ImportedRuns
+from .foreign import import_runs as import_runs
 from .leaderboards import ImportantSettings as ImportantSettings
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects
@@ -44,6 +49,10 @@ from .profiles import Profile as Profile
 from .profiles import find_profile as find_profile
 from .progress import Progress as Progress
 from .progress import Running as Running
+from .progress_table import progress_lines as progress_lines
+from .progress_table import progress_table as progress_table
+from .reading import Study as Study
+from .reading import load_study as load_study
 from .reporting import write_report as write_report
 from .seats import memory_size as memory_size
 from .serving import Served as Served
@@ -55,5 +64,8 @@ from .single import new_single as new_single
 from .single import resumed_single as resumed_single
 from .stores import Stores as Stores
 from .sweeping import sweep as sweep
+from .tables import study_curves as study_curves
+from .tables import study_trials as study_trials
+from .tables import write_study as write_study
 from .watching import progress_of as progress_of
 from .watching import watch as watch

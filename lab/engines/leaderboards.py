@@ -55,7 +55,7 @@ class StudyBoard:
     @property
     def best_run(self) -> str | None:
         """Id of the best run that has kept a model, None where there is none."""
-        if self.frame.empty:
+        if self.frame.empty or self.frame.attrs["imported"]:
             return None
         outcomes = self.frame["outcome"]
         with_model = self.frame[outcomes.notna() & ~outcomes.isin(["failed", "killed"])]

@@ -122,8 +122,13 @@ class Needs:
     own_overrides: Mapping[str, Any]
 
 
-def plan_grid(grid: Grid, stores: Stores) -> GridPlan:
+def plan_grid(grid: Grid, stores: Stores, indices: Iterable[int] | None = None) -> GridPlan:
     """Return the cells of `grid`; nothing is trained, queued or written.
+
+    Args:
+        grid: from `load_grid`.
+        stores: with its study, if there is one.
+        indices: of the only cells to plan, in rising order; all if None.
 
     Raises:
         ConfigError: a grid file that it needs is missing or wrong.
@@ -132,7 +137,7 @@ def plan_grid(grid: Grid, stores: Stores) -> GridPlan:
     queue, missing = find_queue(stores.storage, grid.name), MissingRuns(stores.tracking_uri)
     states = queue.states(missing(run_ids(queue))) if queue else {}
     earlier = Earlier(queue, lambda: connected(stores)) if queue else None
-    return GridPlan(grid, plan(grid, states, earlier), states, missing.trouble, earlier)
+    return GridPlan(grid, plan(grid, states, earlier, indices), states, missing.trouble, earlier)
 
 
 def plan_search(grid: Grid, search: Search, stores: Stores) -> SearchPlan:

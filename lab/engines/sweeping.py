@@ -11,6 +11,7 @@ from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, requeue_dead
 from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
+from lab.engines.notebook import notebook_progress
 from lab.engines.planning import Planned, check, open_tracker
 from lab.engines.processes import ProcessLauncher
 from lab.engines.progress import Progress
@@ -54,7 +55,7 @@ def sweep(
     retry_failed: bool = False,
     on_data: Callable[[Dataset], None] = lambda dataset: None,
     on_plan: Callable[[Submission, Progress], None] = lambda submission, progress: None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] | None = None,
     on_queued: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
@@ -73,7 +74,8 @@ def sweep(
         retry_failed: also train again what failed before.
         on_data: called with the data of each study's first cell, before anything is queued.
         on_plan: called once all cells of a study are queued, before the first is trained.
-        on_progress: called when something has happened, and twice a second.
+        on_progress: called when something has happened, and twice a second; in a notebook, the progress is shown if
+            None.
         on_queued: called while cells are queued, with how many are and how many will be.
         should_stop: asked twice a second; True lets running trials checkpoint and returns them to the queue.
 
@@ -85,6 +87,7 @@ def sweep(
         LabError: the data is missing, a store cannot be used, or a worker could not go on.
     """
     stores = stores or Stores()
+    on_progress = on_progress or notebook_progress() or (lambda progress: None)
     planned = check(grid)
     launcher = ProcessLauncher() if launcher is None else launcher  # its imports run while this process plans
     sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)

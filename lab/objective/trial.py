@@ -31,6 +31,7 @@ def train(
     tracker: Tracker | None = None,
     *,
     placement: Placement | None = None,
+    dataset: Dataset | None = None,
     download: bool = False,
     on_start: Callable[[Run], None] = lambda run: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
@@ -45,6 +46,7 @@ def train(
         config: the trial's settings.
         tracker: from `lab.connect`; in memory only if None.
         placement: the run's experiment, name and tags, and where its checkpoints are kept.
+        dataset: on the trial's device, in place of the one that `config` names.
         download: whether missing data and pretrained weights may be downloaded.
         on_start: called with the open run before training.
         on_epoch: called after every epoch, once it is logged; first with the last epoch of the checkpoint if continued.
@@ -66,7 +68,7 @@ def train(
     run = _open_run(config, tracker, placement, hold)
     checkpoints = _checkpoints(tracker, placement, run, hold)
     attempt = _Attempt(
-        config, tracker, run, placement, checkpoints, hold, on_epoch, should_stop, should_prune
+        config, tracker, run, placement, dataset, checkpoints, hold, on_epoch, should_stop, should_prune
     )
     return attempt.run_to_end(on_start, download, retry_out_of_memory)
 
@@ -98,6 +100,7 @@ class _Attempt:
     tracker: Tracker
     run: Run
     placement: Placement
+    dataset: Dataset | None
     checkpoints: TrialCheckpoints | None
     hold: Hold
     on_epoch: Callable[[EpochResult], None]
@@ -157,7 +160,8 @@ class _Attempt:
 
     def _train(self, download: bool) -> TrialResult:
         """Train from the start, or from the last checkpoint, and log everything but the run's end."""
-        dataset = load_data(self.config, device=resolve_device(self.config), download=download)
+        device = resolve_device(self.config)
+        dataset = self.dataset or load_data(self.config, device=device, download=download)
         if self.placement.run_id is not None:
             self._check_images(dataset)
         trainer = Trainer(self.config, dataset, self._must_stop)

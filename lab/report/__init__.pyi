@@ -33,3 +33,5 @@ from .study_report import Report as Report
 from .study_report import StudyReport as StudyReport
 from .study_report import read_source as read_source
 from .study_report import report_of as report_of
+from .table import curve_table as curve_table
+from .table import trial_table as trial_table

@@ -12,7 +12,8 @@ follow best_value, the same with `test_` follow test_accuracy, and run_id is tha
 `attrs` of a leaderboard has monitor (the metric that best_value is a value of), metric (ranked by), descending (whether
 its highest value is the best), maximized (the study's direction), varied (the parameters that differ), ranges (those
 from which a sampler chooses, by name, as plain values), left_out (the number of trials that are not from the newest
-file), other (the settings of these, in words) and orphans (the number of runs that no trial names).
+file), other (the settings of these, in words), orphans (the number of runs that no trial names)
+and imported (where the runs of another program are from, else empty).
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ def _board(
         "ranges": {} if newest is None else newest.ranges,
         "left_out": len(runs) - len(shown),
         "other": in_words(others) if len(others) < _MOST_OTHERS else "",
+        "imported": parent.get(f"tags.{Tag.IMPORTED}") or "",
     }
     return frame
 

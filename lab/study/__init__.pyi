@@ -15,6 +15,8 @@ from .events import event_values as event_values
 from .faults import DatabaseError as DatabaseError
 from .faults import is_denied as is_denied
 from .faults import reason as reason
+from .forecast import Forecast as Forecast
+from .foreign import optuna_study as optuna_study
 from .health import StorageProbe as StorageProbe
 from .keys import StudyKey as StudyKey
 from .keys import TrialKey as TrialKey

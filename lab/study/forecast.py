@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from lab.config import TrialConfig
+from lab.config import TrialConfig, parse_config, workload
+from lab.errors import ConfigError
 from lab.study.faults import translated
 from lab.study.keys import OWN_TRIAL, TrialKey, noted
 from lab.study.queue import TrialQueue
@@ -31,11 +34,21 @@ _ENDED = sa.text(
 
 
 class _Ended(NamedTuple):
-    """A trial that has ended: what its last worker took for it, and how many epochs it might have had."""
+    """A trial that has ended: what its last worker took for it, and the values of its config."""
 
     seconds: float
-    epochs: int
+    config: Any
     continued: bool
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs its config allowed."""
+        return _epochs(self.config)
+
+    @property
+    def pace(self) -> float:
+        """Seconds for each of them."""
+        return self.seconds / self.epochs
 
 
 class Forecast:
@@ -51,9 +64,9 @@ class Forecast:
 
     def __init__(self, queue: TrialQueue) -> None:
         found = _ended(queue)
-        whole = [each for each in found if not each.continued] or found
-        self._pace = statistics.median([each.seconds / each.epochs for each in whole]) if whole else None
-        self._epochs = statistics.median([each.epochs for each in whole]) if whole else 0.0
+        self._whole = [each for each in found if not each.continued] or found
+        self._pace = statistics.median([each.pace for each in self._whole]) if self._whole else None
+        self._epochs = statistics.median([each.epochs for each in self._whole]) if self._whole else 0.0
 
     def seconds(self, record: TrialRecord) -> float | None:
         """Return how long a waiting trial will take from where it is continued; None if nothing tells."""
@@ -62,12 +75,28 @@ class Forecast:
         planned = self._epochs if record.is_draft else _epochs(record.config or {})
         return self._pace * max(0.0, planned - record.epoch)
 
+    def like(self, config: TrialConfig) -> float | None:
+        """Return how long a trial of `config` will take, judging by those that were as much work an epoch.
+
+        None if none of them was: see `lab.config.workload`.
+        """
+        paces = self._paces.get(workload(config))
+        return statistics.median(paces) * config.epochs if paces else None
+
+    @cached_property
+    def _paces(self) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for each in self._whole:
+            with suppress(ConfigError):  # of plug-ins that are not loaded
+                found.setdefault(workload(parse_config(each.config)), []).append(each.pace)
+        return found
+
 
 def _ended(queue: TrialQueue) -> Sequence[_Ended]:
     rows = queue.rows(_ENDED, most=_MOST)
     with translated(queue.storage.database):
         return [
-            _Ended(_between(row.began, row.ended), _epochs(json.loads(row.config)), bool(row.continued))
+            _Ended(_between(row.began, row.ended), json.loads(row.config), bool(row.continued))
             for row in rows
         ]
 

@@ -90,7 +90,10 @@ def compare(cells: Iterable[PlannedCell], states: Mapping[str, State]) -> PlanSu
 
 
 def plan(
-    grid: Grid, states: Mapping[str, State] | None = None, earlier: Earlier | None = None
+    grid: Grid,
+    states: Mapping[str, State] | None = None,
+    earlier: Earlier | None = None,
+    indices: Iterable[int] | None = None,
 ) -> Iterator[PlannedCell]:
     """Yield every cell of `grid` in order, without building a list of them.
 
@@ -98,6 +101,7 @@ def plan(
         grid: the grid file.
         states: state of each cell by cell hash, from `TrialQueue.states`.
         earlier: what the study has of image folders.
+        indices: of the only cells to yield, in rising order; all if None.
 
     Raises:
         ConfigError: a grid file that this one needs is missing or wrong.
@@ -106,7 +110,7 @@ def plan(
     """
     seen: dict[str, int] = {}
     trained, identify = trained_configs(load_needs(grid)), identifier()
-    for index in range(grid.space.size):
+    for index in range(grid.space.size) if indices is None else indices:
         cell = _check(grid, index, trained, identify)
         if cell.config is not None and cell.feasible:
             config, stale = earlier.recognise(cell.config) if earlier else (cell.config, False)

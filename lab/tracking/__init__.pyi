@@ -15,6 +15,10 @@ from .copying import RunCopy as RunCopy
 from .delivery import Delivered as Delivered
 from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
+from .foreign import ForeignRun as ForeignRun
+from .foreign import ForeignStudy as ForeignStudy
+from .foreign import keep_foreign as keep_foreign
+from .foreign_table import read_runs as read_runs
 from .frames import curve_frame as curve_frame
 from .frames import run_frame as run_frame
 from .health import ask as ask

@@ -18,6 +18,9 @@ class Tag:
     TRIAL: Final = "lab.trial"  # number of the trial in its study
     CELL: Final = "lab.cell"  # hash of the config
     STUDY_RUN: Final = "lab.study_run"  # of a sweep: the id of the study's run
+    IMPORTED: Final = (
+        "lab.imported"  # of another program's run: its key there; of their study: where it is from
+    )
     INIT_FROM_RUN: Final = "lab.init_from_run"  # the run whose model this one began with
 
     # of a study's run

@@ -35,7 +35,12 @@ class Command:
 
 
 def commands(source: Source) -> tuple[Command, ...]:
-    """Return the command of each row of the leaderboard of cells; of a path it has only the last part."""
+    """Return the command of each row of the leaderboard of cells; of a path it has only the last part.
+
+    Runs of other programs have none.
+    """
+    if source.trials.attrs["imported"]:  # lab cannot train what another program did
+        return ()
     runs = {run["run_id"]: params_of(run) for run in source.runs.to_dict("records")}
     rows = zip(source.cells["rank"], source.cells["name"], source.cells["run_id"], strict=True)
     spare: set[str] = set()

@@ -117,6 +117,7 @@ def _facts(source: Source) -> dict[str, str]:
         f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items()
     )
     found = {"Trials": f"{len(runs):,} in {counted(len(source.cells), 'cell')} ({outcomes})"}
+    found["Imported from"] = source.trials.attrs["imported"]
     found |= {heading: _values(column(runs, name)) for heading, name in _FACTS.items()}
     first, last = runs["start_time"].min(), runs["end_time"].fillna(runs["start_time"]).max()
     found["When"] = " to ".join(dict.fromkeys((f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")))

@@ -7,6 +7,8 @@ import io
 import json
 from typing import Any
 
+import pandas as pd
+
 
 def test_a_finished_study(swept: Any) -> None:
     lab = swept
@@ -57,3 +59,27 @@ def test_a_smoke_run_stays_apart(lab: Any) -> None:
     assert f"({board[0]['name']})" in lab("status", "tiny").stdout
     assert "Not shown: 3 trials" in result.stderr
     assert lab("effects", "tiny", "--all").stdout.count("epochs") == 1
+
+
+def test_a_study_is_exported_with_its_curves(swept: Any) -> None:
+    lab = swept
+    trials, curves = lab.home / "trials.csv", lab.home / "curves.parquet"
+    assert lab("export", "tiny", "--format", "csv", "--out", trials).stdout == f"Wrote {trials}: 3 trials\n"
+    board = json.loads(lab("best", "tiny", "--format", "json").stdout)
+    found = pd.read_csv(trials)
+    assert found["run_id"].tolist() == [row["run_id"] for row in board]
+    assert found["metrics.best_value"].tolist() == [row["best_value"] for row in board]
+    said = lab("export", "tiny", "--format", "parquet", "--curves", "--out", curves).stdout
+    points = pd.read_parquet(curves)
+    assert said == f"Wrote {curves}: {len(points)} points\n"
+    first = points[(points["run_id"] == board[0]["run_id"]) & (points["metric"] == "val_loss")]
+    assert dict(zip(first["step"], first["value"], strict=True)) == lab.tracker.history(
+        board[0]["run_id"], "val_loss"
+    )
+    for arguments, code, message in [
+        (["tinny", "--format", "csv", "--out", "x"], 1, "There is no study 'tinny'. Did you mean 'tiny'?"),
+        (["tiny", "--format", "csv", "--out", "no/x.csv"], 1, "Writing no/x.csv failed"),
+        (["tiny", "--format", "pt2", "--curves", "--out", "x"], 2, "--curves is about the trials of a study"),
+    ]:
+        result = lab("export", *arguments)
+        assert (result.exit_code, message in result.stderr) == (code, True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
 from typing import Any
+
+import pytest
 
 SIZES = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
 MILLION = (
@@ -103,3 +106,32 @@ def test_it_says_which_overrides_reach_needed_studies(bare_lab: Any) -> None:
         "Needs first (1 cell), which is trained first, as in its file\n"
         in bare_lab("plan", "second.yaml").stdout
     )
+
+
+def test_an_estimate_rests_on_finished_trials_or_on_a_few_steps(swept: Any) -> None:
+    lab = swept
+    (lab.home / "tiny.yaml").write_text(
+        (lab.home / "tiny.yaml").read_text().replace("lr: [0.01, 0.02]", "lr: [0.02, 0.03]")
+    )
+    text = lab("plan", "tiny.yaml", "--estimate", "--workers", "1", "--price", "3").stdout
+    assert "Estimate for 2 trials with 1 worker" in text
+    assert "known from  finished trials of the study for 2 trials" in text
+    assert re.search(r"^time +about [\d.]+ s *$", text, re.MULTILINE)
+    assert "cost        " in text
+    command = ["plan", "tiny.yaml", "--estimate", "--format", "json", "--set", "name=new", "--only"]
+    result = lab(*command, "activation=relu", "--workers", "1")
+    found = json.loads(result.stdout)
+    assert (found["trials"], found["from"]) == (2, {"timed": 2})
+    assert 0 < found["wall_seconds"]["at_least"] == found["wall_seconds"]["at_most"]  # no patience
+    assert found["core_hours"]["at_most"] == pytest.approx(found["wall_seconds"]["at_most"] / 3600)
+
+
+def test_options_of_an_estimate_need_it(bare_lab: Any) -> None:
+    for arguments, message in [
+        (["--price", "1"], "--price is an option of the estimate; add --estimate"),
+        (["--workers", "2"], "--workers is an option of the estimate"),
+        (["--estimate", "--format", "csv"], "--estimate has no CSV format; use --format table or json"),
+    ]:
+        result = bare_lab("plan", "tiny.yaml", *arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr

@@ -327,6 +327,14 @@ def test_a_command_is_quoted_and_tells_no_folders() -> None:
     assert "ann" not in found.text
 
 
+def test_runs_of_another_program_have_no_command() -> None:
+    study = small()
+    study.parent.set_tags({"lab.imported": "optuna.db#old"})
+    source = study.source()
+    assert commands(source) == ()
+    assert overview(source).facts["Imported from"] == "optuna.db#old"
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("varied", [(), ("lr",), ("lr", "seed"), ("seed",)])
 @pytest.mark.parametrize("value", [0.5, math.nan, None])

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from lab.config import TrialConfig, parse_grid
+from lab.config import TrialConfig, parse_config, parse_grid
 from lab.study import (
     Event,
     TrialEnded,
@@ -91,6 +91,17 @@ def test_a_draft_is_expected_to_be_like_the_others(make_queue: MakeQueue) -> Non
     completed(queue, 100)
     queue.draft("slot-0")
     assert Forecast(queue).seconds(waiting(queue)) == pytest.approx(100)
+
+
+def test_a_config_is_judged_by_trials_that_were_as_much_work(make_queue: MakeQueue) -> None:
+    queue = make_queue(3)
+    for seconds in (100, 900, 110):
+        completed(queue, seconds)
+    known = parse_config(queue.records()[0].config or {})
+    assert Forecast(queue).like(
+        known.model_copy(update={"lr": 0.5, "epochs": 2 * known.epochs})
+    ) == pytest.approx(220)
+    assert Forecast(queue).like(known.model_copy(update={"batch_size": 17})) is None
 
 
 def test_only_a_trial_that_fits_is_claimed_and_the_search_for_one_is_short(make_queue: MakeQueue) -> None:

@@ -1,0 +1,51 @@
+"""`lab import`: runs of other programs, to be read next to one's own."""
+
+from __future__ import annotations
+
+import click
+
+from lab import engines
+from lab.cli.options import store_options, stores_from
+from lab.wording import counted
+
+__all__ = ["import_runs"]
+
+
+@click.command(
+    "import",
+    short_help="Import runs of Optuna, MLflow, W&B or Neptune, to compare with.",
+    epilog="""\b
+Examples:
+  lab import optuna:sqlite:///theirs.db#tuning
+  lab import runs.csv --monitor test_accuracy
+  lab import wandb.csv --name theirs --metric accuracy --metric loss --monitor loss --minimize""",
+)
+@click.argument("source")
+@click.option("--name", help="Name of the study that the runs make up here.  [default: that of SOURCE]")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Column of the CSV file that is a metric."
+)
+@click.option("--monitor", metavar="METRIC", help="Metric of the CSV file that compares the runs.")
+@click.option("--minimize", is_flag=True, help="Lower values of it are better.")
+@store_options
+def import_runs(
+    source: str,
+    name: str | None,
+    metrics: tuple[str, ...],
+    monitor: str | None,
+    minimize: bool,
+    tracking_uri: str | None,
+    storage: str | None,
+) -> None:
+    """Import the runs of another program, which `lab best`, `effects`, `compare` and `export` then read.
+
+    SOURCE is optuna:URL#STUDY (a database of plain Optuna; #STUDY may be left out if there is one), or a CSV file with
+    a row for each run, as MLflow, lab, Neptune and W&B export it. It is only read. Importing again adds what is new.
+    What was imported cannot be trained.
+    """
+    stores = stores_from(tracking_uri, storage)
+    found = engines.import_runs(
+        source, stores, name=name, metrics=metrics, monitor=monitor, maximize=not minimize
+    )
+    click.echo(f"{found.study}: {counted(found.added, 'run')} imported, {found.known:,} already here")
+    click.echo(f"Read them: lab best {found.study}")

@@ -1,0 +1,63 @@
+"""Runs of other programs, imported to be read next to one's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.engines.stores import Stores
+from lab.errors import StudyError
+from lab.study import find_queue, optuna_study
+from lab.tracking import ForeignStudy, connect, keep_foreign, prepare, read_runs
+
+__all__ = ["ImportedRuns", "import_runs"]
+
+_OPTUNA = "optuna:"
+
+
+@dataclass(frozen=True)
+class ImportedRuns:
+    """What an import came to: the study that the runs are in now, how many are new and how many it had."""
+
+    study: str
+    added: int
+    known: int
+
+
+def import_runs(
+    source: str,
+    stores: Stores,
+    *,
+    name: str | None = None,
+    metrics: Sequence[str] = (),
+    monitor: str | None = None,
+    maximize: bool = True,
+) -> ImportedRuns:
+    """Import the runs of another program that have ended and are not here yet; the source is only read.
+
+    Args:
+        source: `optuna:URL#STUDY`, where URL is a database's, or a CSV file: see `lab.tracking.read_runs`.
+        stores: where they go.
+        name: of the study that they make up; by default that of the source.
+        metrics: of a CSV file, the columns that are metrics.
+        monitor: the metric that compares the runs, in place of the study's own.
+        maximize: of a CSV file, whether higher values of `monitor` are better.
+
+    Raises:
+        LabError: the source cannot be read, or there is a study of that name that was trained here.
+    """
+    if source.startswith(_OPTUNA):
+        url, _, chosen = source.removeprefix(_OPTUNA).partition("#")
+        found: ForeignStudy = optuna_study(url, chosen or None)
+        default = found.source.rpartition("#")[2]
+    else:
+        found = read_runs(Path(source), metrics, monitor, maximize=maximize)
+        default = Path(source).stem
+    study = name or re.sub(r"[^a-z0-9_-]+", "_", default.lower()).strip("_") or "imported"
+    if find_queue(stores.storage, study) is not None:
+        raise StudyError(f"'{study}' is a study that is trained here; import under another name with --name")
+    prepare(stores.tracking_uri)
+    added, known = keep_foreign(connect(stores.tracking_uri, stores.artifact_dir), study, found)
+    return ImportedRuns(study, added, known)

@@ -1,0 +1,62 @@
+"""The trials of a study and their curves as flat tables, for programs that know nothing of lab."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pandas as pd
+
+from lab.tracking import Tracker
+from lab.tracking.tags import Tag
+
+__all__ = ["curve_table", "trial_table"]
+
+_TAGS: Final = {"trial": Tag.TRIAL, "cell": Tag.CELL, "outcome": Tag.OUTCOME, "error": Tag.ERROR}
+_GROUPS: Final = ("params.", "metrics.")
+_SYSTEM: Final = "metrics.system/"  # the machine's load, which has points of its own
+
+
+def trial_table(board: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each trial of a leaderboard, in its order, with all that its run has.
+
+    Args:
+        board: from `leaderboard`, with a row for each trial.
+        runs: from `Tracker.runs`, with those of the board.
+
+    Returns:
+        Columns rank, run_id, name, trial (its number), cell (its hash), outcome, error, status, start_time and
+        end_time (UTC), then `params.NAME` for each setting (numbers where all values are) and `metrics.NAME` for the
+        last value of each metric.
+    """
+    found = board[["rank", "run_id"]].merge(runs, on="run_id", how="left")
+    nothing = pd.Series(None, index=found.index, dtype="object")
+    columns: dict[str, pd.Series[Any]] = {name: found[name] for name in ("rank", "run_id", "name")}
+    for name, tag in _TAGS.items():
+        columns[name] = _typed(found.get(f"tags.{tag}", nothing))
+    columns |= {name: found[name] for name in ("status", "start_time", "end_time")}
+    columns |= {name: _typed(found[name]) for name in map(str, found) if name.startswith(_GROUPS)}
+    return pd.DataFrame(columns)
+
+
+def curve_table(tracker: Tracker, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each point of the curves of `trials`, from `trial_table`.
+
+    What has a single value without a step, such as the test accuracy, is no curve, and the machine's load is left out.
+
+    Returns:
+        Columns run_id, name, trial, metric, step (the epoch from 1, or the iteration) and value.
+    """
+    names = [
+        name.removeprefix("metrics.")
+        for name in map(str, trials)
+        if name.startswith("metrics.") and not name.startswith(_SYSTEM)
+    ]
+    points = tracker.curves(list(trials["run_id"]), names)
+    stepped = points["metric"].isin(points.loc[points["step"] != 0, "metric"].unique())
+    return trials[["run_id", "name", "trial"]].merge(points[stepped], on="run_id")
+
+
+def _typed(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return texts as numbers if all of them are."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers if column.notna().any() and numbers.notna().equals(column.notna()) else column

@@ -1,0 +1,143 @@
+"""Runs that other programs have made, kept as those of a study that can be read and not be trained."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lab.errors import TrackingError
+from lab.tracking.base import RunStatus, Tracker
+from lab.tracking.run import Run
+from lab.tracking.tags import Tag
+from lab.wording import counted
+
+__all__ = ["ForeignRun", "ForeignStudy", "keep_foreign"]
+
+_UNNAMEABLE: Final = re.compile(r"[^\w\-. :/]")  # what MLflow takes in no name
+_ENDED: Final = {"failed": RunStatus.FAILED, "killed": RunStatus.KILLED, "pruned": RunStatus.KILLED}
+
+
+@dataclass(frozen=True)
+class ForeignRun:
+    """A run as another program has it.
+
+    Attributes:
+        key: what tells it from all others of its source.
+        name: for people.
+        params: its settings, as text.
+        metrics: the last, or the only, value of each metric.
+        curves: values by step.
+        outcome: how it ended, in lab's words.
+        began: in milliseconds since 1970, None if that is not known.
+        ended: likewise.
+    """
+
+    key: str
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    outcome: str = "completed"
+    began: int | None = None
+    ended: int | None = None
+
+
+@dataclass(frozen=True)
+class ForeignStudy:
+    """Runs that belong together.
+
+    Attributes:
+        source: where they are from: `optuna:sqlite:///x.db#study`, or the name of a file.
+        runs: those that have ended.
+        monitor: the metric that compares them.
+        maximize: whether higher values of it are better.
+    """
+
+    source: str
+    runs: Sequence[ForeignRun]
+    monitor: str
+    maximize: bool
+
+
+def keep_foreign(tracker: Tracker, name: str, study: ForeignStudy) -> tuple[int, int]:
+    """Keep the runs of `study` that the experiment `name` lacks; return how many these were, and how many it had.
+
+    The experiment then looks like that of a study of lab's, so that leaderboards, effects and comparisons can be made
+    of it.
+
+    Raises:
+        TrackingError: the experiment has runs that were trained here, or the store failed.
+    """
+    experiment = tracker.experiment(name)
+    known = _known(tracker, experiment, name)
+    new = [run for run in study.runs if run.key not in known]
+    if new:
+        parent = _parent(tracker, experiment, name, study)
+        for run in new:
+            _keep(tracker, experiment, name, study, parent, run)
+        parent.end(RunStatus.FINISHED)
+    return len(new), len(study.runs) - len(new)
+
+
+def _known(tracker: Tracker, experiment: str, name: str) -> set[str]:
+    """Return the keys of the runs that the experiment has."""
+    runs = tracker.runs(experiment, tags={Tag.KIND: "trial"})
+    keys = runs.get(f"tags.{Tag.IMPORTED}")
+    trained = len(runs) if keys is None else int(keys.isna().sum())
+    if trained:
+        raise TrackingError(
+            f"The experiment '{name}' has {counted(trained, 'run')} that lab trained; import into another with --name"
+        )
+    return set() if keys is None else set(keys)
+
+
+def _parent(tracker: Tracker, experiment: str, name: str, study: ForeignStudy) -> Run:
+    """Open the run that stands for the study, creating it the first time."""
+    found = tracker.find_runs(experiment, {Tag.KIND: "study"})
+    tags = {
+        Tag.KIND: "study",
+        Tag.STUDY: name,
+        Tag.IMPORTED: study.source,
+        Tag.MONITOR: study.monitor,
+        Tag.DIRECTION: "maximize" if study.maximize else "minimize",
+        Tag.VARIED: json.dumps(_varied(study.runs)),
+    }
+    return tracker.open_run(name=name, experiment=experiment, tags=tags, run_id=found[0] if found else None)
+
+
+def _varied(runs: Iterable[ForeignRun]) -> list[str]:
+    values: dict[str, set[str | None]] = {}
+    runs = list(runs)
+    for name in dict.fromkeys(name for run in runs for name in run.params):
+        values[_nameable(name)] = {run.params.get(name) for run in runs}
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def _keep(
+    tracker: Tracker, experiment: str, name: str, study: ForeignStudy, parent: Run, foreign: ForeignRun
+) -> None:
+    run = tracker.open_run(
+        name=foreign.name,
+        experiment=experiment,
+        tags={Tag.STUDY: name},
+        parent_run_id=parent.run_id,
+        timestamp=foreign.began,
+    )
+    run.log_params({_nameable(key): value for key, value in foreign.params.items()})
+    run.log_history({step: _named(values) for step, values in foreign.curves.items()})
+    best = {"best_value": foreign.metrics[study.monitor]} if study.monitor in foreign.metrics else {}
+    run.log_metrics({**_named(foreign.metrics), **best})
+    # last: a run without these, because this was broken off, does not count
+    run.set_tags({Tag.KIND: "trial", Tag.OUTCOME: foreign.outcome, Tag.IMPORTED: foreign.key})
+    run.end(_ENDED.get(foreign.outcome, RunStatus.FINISHED), timestamp=foreign.ended)
+
+
+def _named(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {_nameable(name): value for name, value in metrics.items()}
+
+
+def _nameable(name: str) -> str:
+    return _UNNAMEABLE.sub("_", name)

@@ -1,0 +1,64 @@
+"""Runs of other programs, imported and read like one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from lab.engines import Stores, import_runs, load_study, study_board
+from lab.engines.leaderboards import read_leaderboard
+from lab.errors import StudyError, TrackingError
+from lab.tracking import connect
+from tests.once import copy_of
+from tests.stores import stores_in
+
+
+@pytest.fixture
+def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
+    copy_of(fresh_databases, tmp_path / ".lab")
+    return stores_in(tmp_path / ".lab")
+
+
+def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'theirs.db'}"
+    study = optuna.create_study(study_name="theirs", storage=url, direction="minimize")
+    for lr in (0.5, 0.1):
+        study.enqueue_trial({"lr": lr, "kind": "a"})
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 0, 1)
+        trial.report(2 * lr, 1)
+        trial.suggest_categorical("kind", ["a", "b"])
+        return lr
+
+    study.optimize(objective, n_trials=2)
+    before = (tmp_path / "theirs.db").read_bytes()
+    found = import_runs(f"optuna:{url}", stores)
+    assert (found.study, found.added, found.known) == ("theirs", 2, 0)
+    assert (tmp_path / "theirs.db").read_bytes() == before
+    study.optimize(objective, n_trials=1)
+    found = import_runs(f"optuna:{url}#theirs", stores)
+    assert (found.added, found.known) == (1, 2)
+    board = read_leaderboard("theirs", stores, repeats="each")
+    assert sorted(board["best_value"]) == board["best_value"].tolist()
+    assert board["best_value"].tolist() == pytest.approx(board["lr"].astype(float).tolist())
+    assert study_board("theirs", stores).best_run is None  # there is no model to load
+    tracker = connect(stores.tracking_uri)
+    assert list(tracker.history(board["run_id"].iloc[0], "reported")) == [1]
+    with pytest.raises(StudyError, match=r"no study 'their' at .*Did you mean 'theirs'\? It has theirs"):
+        import_runs(f"optuna:{url}#their", stores)
+    with pytest.raises(StudyError, match="There is no database at"):
+        import_runs("optuna:sqlite:///none.db", stores)
+    with pytest.raises(StudyError, match=r"There is no study 'theirs'"):
+        load_study("theirs", stores)  # it is no study that could be trained
+
+
+def test_runs_that_were_trained_here_are_left_alone(stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("metrics.best_value,params.lr\n0.5,0.1\n")
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    tracker.open_run(name="own", experiment=tracker.experiment("own"), tags={"lab.kind": "trial"})
+    with pytest.raises(TrackingError, match=r"'own' has 1 run that lab trained; .* --name"):
+        import_runs(str(tmp_path / "own.csv"), stores)
+    assert import_runs(str(tmp_path / "own.csv"), stores, name="other").added == 1

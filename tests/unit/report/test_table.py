@@ -1,0 +1,34 @@
+"""The trials of a study and their curves as flat tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.report import curve_table, trial_table
+
+
+def test_settings_are_numbers_where_all_values_are(memory_study: Any) -> None:
+    study = memory_study(["lr", "patience"])
+    good = study.trial({"lr": 1e-3, "patience": "none"}, best_value=0.9, tags={"lab.trial": "1"})
+    poor = study.trial({"lr": 0.1, "patience": 5}, "diverged", best_value=0.1, tags={"lab.trial": "0"})
+    found = trial_table(study.board(repeats="each"), study.runs())
+    assert found["run_id"].tolist() == [good, poor]
+    assert found[["rank", "trial", "outcome"]].values.tolist() == [[1, 1, "completed"], [2, 0, "diverged"]]
+    assert found["params.lr"].tolist() == [0.001, 0.1]
+    assert found["params.patience"].tolist() == ["none", "5"]
+    assert found["metrics.best_value"].tolist() == [0.9, 0.1]
+    assert found["error"].isna().all()
+    assert list(found)[:3] == ["rank", "run_id", "name"]
+
+
+def test_curves_have_a_row_for_each_point_and_facts_have_none(memory_study: Any) -> None:
+    study = memory_study(["lr"])
+    run_id = study.trial({"lr": 0.1}, best_value=0.5, tags={"lab.trial": "7"})
+    run = study.tracker.attach(run_id)
+    run.log_history({1: {"val_loss": 2.0}, 2: {"val_loss": 1.0, "system/cpu": 3.0}})
+    points = curve_table(study.tracker, trial_table(study.board(repeats="each"), study.runs()))
+    assert list(points) == ["run_id", "name", "trial", "metric", "step", "value"]
+    assert points.values.tolist() == [
+        [run_id, "lr=0.1", 7, "val_loss", 1, 2.0],
+        [run_id, "lr=0.1", 7, "val_loss", 2, 1.0],
+    ]
