@@ -114,6 +114,7 @@ def driver(chromium: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
     ):
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=chromium["chromedriver"])
     browser = webdriver.Chrome(options=options, service=service)
     try:

@@ -30,6 +30,7 @@ from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.priority import priority
 from lab.cli.register import register
+from lab.cli.report import report
 from lab.cli.results import results
 from lab.cli.schema import schema
 from lab.cli.serve import serve
@@ -64,6 +65,7 @@ _GROUPS = {
         compare,
         diff,
         errors,
+        report,
         results,
     ),
     "Use a model": (register, predict, export),
@@ -147,6 +149,8 @@ def main() -> None:
       lab diff RUN_ID RUN_ID
       lab errors RUN_ID
       lab results grids/quickstart.yaml
+    Have all of it on one page, to keep or to send:
+      lab report quickstart
     Put the best model to use: under a name, on pictures, in other programs:
       lab register quickstart --name digits --alias champion
       lab predict models:/digits@champion photos/

@@ -62,9 +62,9 @@ def _lines(grid: Grid, found: Estimate, price: float | None) -> dict[str, str]:
 
 
 def _range(least: str, most: str) -> str:
-    return (
-        f"about {most}" if least == most else f"{least} if all trials stop as early as they can, up to {most}"
-    )
+    if least != most:
+        return f"{least} if all trials stop as early as they can, up to {most}"
+    return most if most.startswith("less") else f"about {most}"
 
 
 def _amount(value: float) -> str:

@@ -60,6 +60,7 @@ from .progress_table import progress_lines as progress_lines
 from .progress_table import progress_table as progress_table
 from .reading import Study as Study
 from .reading import load_study as load_study
+from .reporting import write_report as write_report
 from .seats import memory_size as memory_size
 from .serving import Served as Served
 from .serving import serve as serve

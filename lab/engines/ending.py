@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from lab import study
+from lab import page, study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
-from lab.report import leaderboard, publish_leaderboard
+from lab.report import publish_leaderboard, read_source
 from lab.study import State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
@@ -199,8 +199,9 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:
-        trials = leaderboard(tracker, experiment, study=queue.name, repeats="each", named=run_ids(queue))
-        board = publish_leaderboard(run, trials)
+        source = read_source(tracker, experiment, queue.name, run_ids(queue))
+        board = publish_leaderboard(run, source.trials)
+        page.log_report_if_quick(run, source, tracker)
     except UnavailableError as error:
         trouble, waits = str(error), True
     except Exception as error:  # noqa: BLE001  # the trials are done, even if a table or a figure cannot be made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from lab.engines.leaderboards import study_board, study_effects
 from lab.engines.missing import MissingRuns
+from lab.engines.reporting import write_report
 from lab.engines.stores import Stores
 from lab.engines.tables import study_curves, study_trials
 from lab.report import render
@@ -65,6 +67,16 @@ class Study(JupyterMixin):
             StudyError: no trial has such a metric.
         """
         return study_effects(self.name, self._stores, metric, of=of).table
+
+    def report(self, out: Path | str = "report.html") -> Path:
+        """Write its report to the file `out`, as `lab report` does, and return the file.
+
+        Raises:
+            ConfigError: the folder of `out` does not exist.
+            LabError: the file cannot be written, or a store fails.
+        """
+        write_report([self.name], self._stores, Path(out))
+        return Path(out)
 
     def status(self) -> StudyStatus:
         """Return its trials by state, those that are running and have failed, and the best value."""

@@ -1,3 +1,4 @@
+from .drawing import label as label
 from .drawing import log_figure as log_figure
 from .study_figures import effects_figure as effects_figure
 from .study_figures import size_figure as size_figure

@@ -12,6 +12,7 @@ from .markdown import results_document as results_document
 from .model_card import ModelCard as ModelCard
 from .model_card import model_card as model_card
 from .publish import publish_leaderboard as publish_leaderboard
+from .render import formatted as formatted
 from .render import render as render
 from .render import render_effects as render_effects
 from .render_comparison import render_comparison as render_comparison
@@ -23,9 +24,14 @@ from .results import GridResults as GridResults
 from .results import grid_results as grid_results
 from .run_difference import RunDifference as RunDifference
 from .run_difference import run_difference as run_difference
+from .sections.source import Source as Source
 from .statistics import accuracy_interval as accuracy_interval
 from .statistics import mean_interval as mean_interval
 from .statistics import pareto_front as pareto_front
 from .statistics import summaries as summaries
+from .study_report import Report as Report
+from .study_report import StudyReport as StudyReport
+from .study_report import read_source as read_source
+from .study_report import report_of as report_of
 from .table import curve_table as curve_table
 from .table import trial_table as trial_table

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
@@ -32,7 +33,7 @@ from lab.report.trials import ranked, trial_frame
 from lab.tracking import Tracker, pending_id
 from lab.tracking.tags import Tag
 
-__all__ = ["cells", "leaderboard"]
+__all__ = ["StudyRuns", "cells", "leaderboard", "study_runs"]
 
 _MOST_OTHERS = 500  # runs with other settings whose differences are worked out
 
@@ -71,15 +72,48 @@ def leaderboard(
     Raises:
         TrackingError: the experiment has no such study, or the store fails.
     """
+    found = study_runs(tracker, experiment, study, named)
+    frame = found.board(metric, repeats, of)
+    return frame.head(len(frame) if top is None else top)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRuns:
+    """The runs of a study.
+
+    Attributes:
+        parent: the study's own run, a row from `Tracker.runs`.
+        runs: those of its trials, by number.
+        newest: the file that was planned last; None for a study of an earlier version.
+        orphans: number of runs that no trial names.
+    """
+
+    parent: pd.Series[str]
+    runs: pd.DataFrame
+    newest: NewestFile | None
+    orphans: int
+
+    def board(
+        self,
+        metric: str = "best_value",
+        repeats: Literal["mean", "each"] = "mean",
+        of: Literal["newest", "all"] = "newest",
+    ) -> pd.DataFrame:
+        """Return the leaderboard of these runs: see `leaderboard`."""
+        frame = _board(self.runs, self.newest, self.parent, metric, of)
+        frame.attrs["orphans"] = self.orphans
+        return cells(frame) if repeats == "mean" else frame
+
+
+def study_runs(
+    tracker: Tracker, experiment: str, study: str, named: Collection[str] | None = None
+) -> StudyRuns:
+    """Return the runs of `study`; the arguments and errors are those of `leaderboard`."""
     parent = _parent(tracker, experiment, study)
-    # ties and unfinished trials are ordered here, so the store must not cut the list by the metric alone
+    # ties and unfinished trials are ordered later, so the store must not cut the list by the metric alone
     runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"})
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
-    newest = newest_file(tracker, str(parent["run_id"]))
-    frame = _board(known, newest, parent, metric, of)
-    frame.attrs["orphans"] = len(runs) - len(known)
-    frame = cells(frame) if repeats == "mean" else frame
-    return frame.head(len(frame) if top is None else top)
+    return StudyRuns(parent, known, newest_file(tracker, str(parent["run_id"])), len(runs) - len(known))
 
 
 def _board(

@@ -26,6 +26,8 @@ from lab.plugins import kept
 from tests.blocks import Block, blocks
 from tests.once import copy_of, made_once
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a loaded machine is slow
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 TUTORIAL = [DOCS / "tutorial" / f"{name}.md" for name in ("first-sweep", "results", "own-net", "machines")]
@@ -64,6 +66,7 @@ def run_block(block: Block) -> None:
         shell(f"{shlex.quote(sys.executable)} block.py")
     elif block.language == "":
         for line in block.lines:
+            print(f"$ {line}")
             run_line(line)
     else:
         assert block.language in ("text", "json", "yaml")
@@ -85,7 +88,7 @@ def run_line(line: str) -> None:
 
 
 def shell(command: str) -> None:
-    done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
@@ -94,8 +97,10 @@ def interrupted(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "lab", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as started:
         assert started.stdout is not None
-        assert started.stdout.readline()
-        os.killpg(started.pid, signal.SIGINT)
+        try:
+            assert started.stdout.readline()
+        finally:
+            os.killpg(started.pid, signal.SIGINT)
         assert started.wait(60) in (0, 130)
 
 
@@ -123,7 +128,6 @@ def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         kept._take_out("my_mlp")
 
 
-@pytest.mark.slow
 def test_the_tutorial_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for page in TUTORIAL:
@@ -149,7 +153,6 @@ def swept(folder: Path) -> None:
         os.chdir(here)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_a_how_to_page_does_what_it_says(
     page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -163,7 +166,6 @@ def test_a_how_to_page_does_what_it_says(
         run_block(block)
 
 
-@pytest.mark.slow
 def test_the_site_is_built_and_all_links_lead_somewhere(tmp_path: Path) -> None:
     pytest.importorskip("sphinx_click")
     build = [

@@ -108,7 +108,7 @@ def test_it_says_which_overrides_reach_needed_studies(bare_lab: Any) -> None:
     )
 
 
-def test_an_estimate_rests_on_finished_trials_or_on_a_few_steps(swept: Any) -> None:
+def test_an_estimate_rests_on_finished_trials(swept: Any) -> None:
     lab = swept
     (lab.home / "tiny.yaml").write_text(
         (lab.home / "tiny.yaml").read_text().replace("lr: [0.01, 0.02]", "lr: [0.02, 0.03]")
@@ -116,14 +116,17 @@ def test_an_estimate_rests_on_finished_trials_or_on_a_few_steps(swept: Any) -> N
     text = lab("plan", "tiny.yaml", "--estimate", "--workers", "1", "--price", "3").stdout
     assert "Estimate for 2 trials with 1 worker" in text
     assert "known from  finished trials of the study for 2 trials" in text
-    assert re.search(r"^time +about [\d.]+ s *$", text, re.MULTILINE)
-    assert "cost        " in text
-    command = ["plan", "tiny.yaml", "--estimate", "--format", "json", "--set", "name=new", "--only"]
-    result = lab(*command, "activation=relu", "--workers", "1")
-    found = json.loads(result.stdout)
+    assert re.search(r"^time +about \d", text, re.MULTILINE)  # no range: they say what early stopping saves
+    assert re.search(r"^cost +(about|less than) \d", text, re.MULTILINE)
+
+
+def test_an_estimate_rests_on_a_few_steps(bare_lab: Any) -> None:
+    command = ["plan", "tiny.yaml", "--estimate", "--format", "json", "--only", "activation=relu"]
+    found = json.loads(bare_lab(*command, "--workers", "1").stdout)
     assert (found["trials"], found["from"]) == (2, {"timed": 2})
     assert 0 < found["wall_seconds"]["at_least"] == found["wall_seconds"]["at_most"]  # no patience
     assert found["core_hours"]["at_most"] == pytest.approx(found["wall_seconds"]["at_most"] / 3600)
+    assert not (bare_lab.home / ".lab").exists()
 
 
 def test_options_of_an_estimate_need_it(bare_lab: Any) -> None:

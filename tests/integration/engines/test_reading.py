@@ -49,6 +49,13 @@ def test_a_notebook_shows_names_as_they_are(stores: Stores) -> None:
     assert "<i>" not in html
 
 
+def test_its_report_is_a_file(stores: Stores, tmp_path: Path) -> None:
+    page = lab.load_study("bold", stores).report(tmp_path / "bold.html").read_text(encoding="utf-8")
+    assert " is the best of 2 cells: val_accuracy" in page
+    assert "[b]&lt;i&gt;" in page
+    assert "&amp;amp;" in page
+
+
 def test_a_study_that_is_not_there(stores: Stores) -> None:
     with pytest.raises(StudyError, match=r"There is no study 'blod'\. Did you mean 'bold'\?"):
         lab.load_study("blod", stores)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
-from lab.config import TrialConfig, parse_grid, workload
-from lab.data import Sizes, expected_sizes, stand_in
-from lab.engines import CellCost, Estimate, Stores, estimate
+from lab.config import TrialConfig, workload
+from lab.data import Sizes
+from lab.engines import CellCost, Estimate
 from lab.engines.costs import _spread
-from lab.objective import Pace, rehearse
-from lab.tracking import MemoryTracker
-from lab.training import resolve_device
+from lab.objective import Pace
 
 SMALL = {"dataset": "synthetic", "image_size": 8, "width": 4, "depth": 1, "batch_size": 256, "threads": 1}
 
@@ -55,31 +52,3 @@ def test_a_pace_counts_training_evaluations_and_what_is_around() -> None:
     assert pace.seconds(TrialConfig(), sizes, 3) == pytest.approx(2 + 3 * (1 + 0.02) + 0.03)
     tested = TrialConfig(eval_test_every_epoch=True)
     assert pace.seconds(tested, sizes, 3) == pytest.approx(2 + 3 * (1 + 0.02 + 0.03) + 0.03)
-
-
-def test_a_trial_in_miniature_on_random_images() -> None:
-    config = TrialConfig(**{**SMALL, "lr": 1e6})  # such a trial diverges, which takes no time
-    assert expected_sizes(config) == Sizes(1800, 200, 333)
-    data = stand_in(config, 600, resolve_device(config))
-    assert (data.shape, len(data.classes)) == ((3, 8, 8), 10)
-    tracker = MemoryTracker()
-    pace = rehearse(config, data, tracker, seconds=60.0)
-    assert pace.image > 0
-    assert pace.evaluated >= 0
-    assert pace.around > 0
-    assert len(tracker.find_runs(None, {})) == 1
-    slow = rehearse(config, data, tracker, seconds=0.0)  # a step that takes too long is all that is timed
-    assert (slow.around, slow.evaluated) == (0.0, pytest.approx(slow.image / 3))
-
-
-def test_a_search_has_the_trials_of_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    grid = parse_grid(
-        "name: s\nbase: {dataset: mnist, epochs: 1, patience: none, width: 4, depth: 1}\n"
-        "search: {sampler: random, space: {lr: {low: 0.1, high: 0.2}}}\nbudget: {trials: 8}\n"
-    )
-    found = estimate(grid, Stores(), workers=2)
-    assert (found.trials, found.workers, found.kinds) == (8, 2, 1)
-    assert found.costs[0].seconds * 8 / 3600 <= found.hours[1]
-    assert found.random_data == ["mnist"]  # it is not here
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,45 @@
+"""What a sweep would take, timed on trials in miniature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.config import TrialConfig, parse_grid
+from lab.data import Sizes, expected_sizes, stand_in
+from lab.engines import Stores, estimate
+from lab.objective import rehearse
+from lab.tracking import MemoryTracker
+from lab.training import resolve_device
+
+SMALL = {"dataset": "synthetic", "image_size": 8, "width": 4, "depth": 1, "batch_size": 256, "threads": 1}
+
+
+def test_a_trial_in_miniature_on_random_images() -> None:
+    config = TrialConfig(**{**SMALL, "lr": 1e6})  # such a trial diverges, which takes no time
+    assert expected_sizes(config) == Sizes(1800, 200, 333)
+    data = stand_in(config, 600, resolve_device(config))
+    assert (data.shape, len(data.classes)) == ((3, 8, 8), 10)
+    tracker = MemoryTracker()
+    pace = rehearse(config, data, tracker, seconds=60.0)
+    assert pace.image > 0
+    assert pace.evaluated >= 0
+    assert pace.around > 0
+    assert len(tracker.find_runs(None, {})) == 1
+    slow = rehearse(config, data, tracker, seconds=0.0)  # a step that takes too long is all that is timed
+    assert (slow.around, slow.evaluated) == (0.0, pytest.approx(slow.image / 3))
+
+
+def test_a_search_has_the_trials_of_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAB_DATA_DIR", str(tmp_path / "none"))
+    grid = parse_grid(
+        "name: s\nbase: {dataset: mnist, epochs: 1, patience: none, width: 4, depth: 1}\n"
+        "search: {sampler: random, space: {lr: {low: 0.1, high: 0.2}}}\nbudget: {trials: 8}\n"
+    )
+    found = estimate(grid, Stores(), workers=2)
+    assert (found.trials, found.workers, found.kinds) == (8, 2, 1)
+    assert found.costs[0].seconds * 8 / 3600 <= found.hours[1]
+    assert found.random_data == ["mnist"]  # it is not here
+    assert not list(tmp_path.iterdir())
