@@ -15,6 +15,7 @@ import cogapp
 import pytest
 from click.testing import CliRunner
 
+import lab
 from lab import plugins, registry
 from lab.cli import main
 from lab.config import PRESETS, SECTIONS, TrialConfig, load_grid
@@ -76,6 +77,11 @@ def test_the_settings_have_the_sections_of_the_help() -> None:
     shown = CliRunner().invoke(main, ["train", "--help"]).stdout
     begun = re.findall(r"^(\w.*):\n  --([\w-]+)", shown, re.MULTILINE)
     assert [(title, option) for title, option in begun if title in SECTIONS] == sections
+
+
+def test_every_public_name_is_on_the_page_of_python() -> None:
+    page = (DOCS / "reference" / "python.md").read_text()
+    assert not [name for name in lab.__all__ if not re.search(rf"(:: |`lab\.){name}\b", page)]
 
 
 def test_every_how_to_page_is_in_the_overviews() -> None:
