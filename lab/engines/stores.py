@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class Stores:
     journal_dir: Path = Path(".lab/journal")
     server_file: Path | None = None
     allow_code: bool = True
-    known_code: Sequence[str] = ()
+    known_code: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("storage", "tracking_uri"):
@@ -62,7 +62,7 @@ class Stores:
         """Return the stores for workers of a sweep: of others' databases they run only the code that is loaded here."""
         if not self.allow_code or self.are_own:
             return self
-        digests = [kept["digest"] for kept in plugins.records(plugins.loaded())]
+        digests = tuple(kept["digest"] for kept in plugins.records(plugins.loaded()))
         return replace(self, allow_code=False, known_code=digests)
 
     def for_worker(self, study: str, *, alone: bool = True, only_alone: bool = False) -> WorkerSettings:

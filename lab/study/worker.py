@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ class WorkerSettings:
     alone: bool = True
     only_alone: bool = False
     allow_code: bool = True
-    known_code: Sequence[str] = ()
+    known_code: tuple[str, ...] = ()
     until: float | None = None
     rivals: Sequence[str] | None = None
     node: str = ""

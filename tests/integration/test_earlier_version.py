@@ -357,7 +357,17 @@ def test_cells_have_the_same_hashes(tmp_path: Path, code: Path) -> None:
     assert len(then) > 15
     assert now.keys() >= then.keys()
     for file, cells in then.items():
-        assert now[file] == cells, file
+        assert _known_then(now[file], cells) == cells, file
+
+
+def _known_then(now: Any, then: Any) -> Any:
+    """Return a plan without the settings that the earlier version did not have."""
+    if not isinstance(now, list) or len(now) != len(then):
+        return now
+    return [
+        row | {"config": {name: row["config"].get(name) for name in cell["config"]}}
+        for row, cell in zip(now, then, strict=True)
+    ]
 
 
 def plans(version: EarlierLab, code: Path, photos: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
+from sqlalchemy.orm import Session
 
 from lab.config import load_grid, parse_grid
 from lab.engines import Stores, submit, sweep
@@ -97,7 +98,7 @@ def in_a_transaction() -> None:
             session.flush()  # the rows are locked
             nap()
 
-    sa.event.listen(sa.orm.Session, "before_commit", begin)
+    sa.event.listen(Session, "before_commit", begin)
 
 
 MOMENTS: dict[str, Callable[[], None]] = {

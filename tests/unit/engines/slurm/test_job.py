@@ -91,5 +91,8 @@ def test_plain_values(tmp_path: Path) -> None:
     for what in (stores, stores.for_worker("tiny")):
         values = slurm_job.plain(asdict(what))
         assert values["checkpoint_dir"] == str(tmp_path)
-        assert {type(value) for value in values.values()} <= {str, bool, type(None)}
+        each = [
+            item for value in values.values() for item in (value if isinstance(value, tuple) else (value,))
+        ]
+        assert {type(item) for item in each} <= {str, bool, type(None)}
         assert type(what)(**slurm_job.from_plain(values)) == what
