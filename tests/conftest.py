@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from lab import registry
 
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
 settings.load_profile("lab")
@@ -28,6 +31,25 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _without_paths() -> Iterator[None]:
+    """Take out what a test names by path (`torch.optim:RAdam`), whose parameters are settings of its process."""
+    before = set(_paths())
+    yield
+    for known, path in set(_paths()) - before:
+        known.remove(path)
+
+
+def _paths() -> Iterator[tuple[registry.Registry, str]]:
+    return (
+        (known, name)
+        for known in vars(registry).values()
+        if isinstance(known, registry.Registry)
+        for name in known
+        if ":" in name
+    )
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ __all__ = ["completion"]
     short_help="Print what makes a shell complete commands and options.",
     epilog="""\b
 Examples:
+  lab completion fish > ~/.config/fish/completions/lab.fish
   echo 'eval "$(lab completion bash)"' >> ~/.bashrc
-  echo 'eval "$(lab completion zsh)"' >> ~/.zshrc
-  lab completion fish > ~/.config/fish/completions/lab.fish""",
+  echo 'eval "$(lab completion zsh)"' >> ~/.zshrc""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context

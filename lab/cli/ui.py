@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
-
 import click
 
 from lab import engines, serve, study
@@ -61,4 +59,6 @@ def ui(
 def _show(address: str, opens: bool) -> None:
     click.echo(address)
     if opens:
+        import webbrowser  # it imports subprocess, which help need not wait for
+
         webbrowser.open(address)

@@ -98,7 +98,7 @@ def _known(figure: Figure | None) -> list[Figure]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("lab.page", "."),
+        loader=PackageLoader(__package__, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -114,7 +114,7 @@ def _or_dash(value: float, metric: str) -> str:
 
 @cache
 def _own(name: str) -> Markup:
-    return Markup(resources.files("lab.page").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 @cache

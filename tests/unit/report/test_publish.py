@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -78,7 +79,8 @@ def test_names_of_variants_are_drawn_as_they_stand(
     for index, name in enumerate(("$x_$", "cost $5 or $\\frac{1", "_hidden", "[red]", "猫\n😀", "")):
         params = {"$dim_$": name, "other": index}
         study.trial(params, best_value=0.5, test_accuracy=index / 40, params=index + 1, seconds=index)
-    publish_leaderboard(study.parent, study.board(repeats="each"))
+    with caplog.at_level(logging.WARNING):
+        publish_leaderboard(study.parent, study.board(repeats="each"))
     assert set(study.tracker.artifacts(study.parent.run_id)) >= PICTURES
     assert not caplog.records
 
@@ -87,7 +89,8 @@ def test_what_cannot_be_drawn_costs_neither_the_tables_nor_the_others(
     studied: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("lab.pictures.size_figure", None)
-    publish_leaderboard(studied.parent, studied.board(repeats="each"))
+    with caplog.at_level(logging.WARNING):
+        publish_leaderboard(studied.parent, studied.board(repeats="each"))
     assert set(studied.tracker.artifacts(studied.parent.run_id)) >= PICTURES | {
         "leaderboard.json",
         "effects.csv",
