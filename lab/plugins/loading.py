@@ -37,6 +37,7 @@ __all__ = [
     "lock",
     "look",
     "module_name",
+    "origin",
     "trusted",
     "use",
     "use_installed",
@@ -126,6 +127,14 @@ def trusted(folder: str | Path | None = None) -> Iterator[None]:
 def loaded() -> list[str]:
     """Return the modules that are loaded as plug-ins."""
     return list(loaded_plugins)
+
+
+def origin(module: str) -> str:
+    """Return what makes `use` load a plug-in from here once more: the path of its file, or the module's name."""
+    if loaded_plugins[module].package:
+        return module
+    file, here = Path(str(sys.modules[module].__file__)), Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def _is_path(name: str) -> bool:
