@@ -133,6 +133,8 @@ def test_other_code_is_another_cell(write: Write) -> None:
         ConfigError, match=r"code_digest: the code of this trial has the digest .* it has changed since"
     ):
         parse_config(before.as_values())
+    with pytest.raises(ConfigError, match="but here none is used: it has changed since; restore it, or"):
+        parse_config({"code_digest": before.code_digest})
 
 
 def test_what_a_file_names_by_path_is_loaded_where_it_is_written(write: Write, tmp_path: Path) -> None:
