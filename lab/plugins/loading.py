@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -283,16 +283,12 @@ def _explained(name: str, error: BaseException, file: str) -> BaseException:
         return error
     if isinstance(error, LabError):
         return ConfigError(f"{name}: {error}")
-    line = next(
-        (
-            f", line {frame.lineno}"
-            for frame in reversed(inspect.getinnerframes(error.__traceback__))
-            if frame.filename == file
-        )
-        if error.__traceback__ is not None
-        else iter(()),
-        f", line {error.lineno}" if isinstance(error, SyntaxError) else "",
-    )
+    lines = [
+        number for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file
+    ]
+    if not lines and isinstance(error, SyntaxError) and error.lineno is not None:
+        lines = [error.lineno]
+    line = f", line {lines[-1]}" if lines else ""
     return ConfigError(f"{name} cannot be loaded ({file}{line}): {type(error).__name__}: {error}")
 
 

@@ -166,6 +166,7 @@ def test_what_nobody_here_wrote_is_not_loaded(write: Write) -> None:
             "own_nets cannot be loaded .*own_nets.py, line 2.: ZeroDivisionError: division by zero",
         ),
         ("def f(:", "own_nets.py, line 1.: SyntaxError"),
+        ("x = 1\0", r"own_nets.py\): (SyntaxError|ValueError): source code string cannot contain null bytes"),
         (
             "import lab\n@lab.loss\ndef l(images, *, beta=1): ...",
             "loss 'l': its parameter beta needs a type, as in",
