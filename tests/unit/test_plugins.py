@@ -314,35 +314,24 @@ def test_code_that_does_not_work_here_is_one_error() -> None:
         pass
 
 
-def test_a_package_must_have_the_version_of_the_study() -> None:
-    plugin = plugins.Plugin("numpy", "0" * 16, package="numpy", version="0.1")
-    with (
-        pytest.raises(
-            plugins.UnusableError, match=r"numpy 0.1, but version .* here: pip install 'numpy==0.1'"
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"version": "0.1"}, r"numpy 0.1, but version .* here: pip install 'numpy==0.1'"),
+        (
+            {"package": "no-such-package", "version": "0.1"},
+            r"no-such-package 0.1, but none is installed here: pip install",
         ),
-        plugins.installed([plugin.__dict__], allowed=False),
-    ):
-        pass
-    absent = replace(plugin, package="no-such-package")
+        ({"module": "subprocess"}, r"subprocess is of numpy, which has no such module here"),
+        ({}, r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"),
+    ],
+    ids=["other version", "absent", "disguised", "undeclared"],
+)
+def test_a_package_must_be_the_one_of_the_study(given: dict[str, str], message: str) -> None:
+    numpy = plugins.Plugin("numpy", "0" * 16, package="numpy", version=metadata.version("numpy"))
     with (
-        pytest.raises(
-            plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
-        ),
-        plugins.installed([absent.__dict__], allowed=False),
-    ):
-        pass
-    disguised = replace(plugin, module="subprocess", version=metadata.version("numpy"))
-    with (
-        pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
-        plugins.installed([disguised.__dict__], allowed=False),
-    ):
-        pass
-    undeclared = replace(disguised, module="numpy")
-    with (
-        pytest.raises(
-            plugins.UnusableError, match=r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"
-        ),
-        plugins.installed([undeclared.__dict__], allowed=False),
+        pytest.raises(plugins.UnusableError, match=message),
+        plugins.installed([replace(numpy, **given).__dict__], allowed=False),
     ):
         pass
 
