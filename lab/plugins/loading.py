@@ -181,10 +181,10 @@ def execute(plugin: Plugin, file: Path) -> None:
         ConfigError: another module has its name, or it raises an error.
     """
     name, other = plugin.module, sys.modules.get(plugin.module)
-    if other is not None and name not in loaded_plugins and not _is_of_file(other, file):
-        raise ConfigError(
-            f"{file} has the name of the module {name}, which is loaded already; rename the file"
-        )
+    is_loaded = other is not None and name not in loaded_plugins and not _is_of_file(other, file)
+    if is_loaded or name in _REQUIREMENTS or name in sys.stdlib_module_names:
+        why = "which is loaded already" if is_loaded else "which Python or lab may need later"
+        raise ConfigError(f"{file} has the name of the module {name}, {why}; rename the file")
     registry.forget(name)
     loaded_plugins.pop(name, None)
     spec = importlib.util.spec_from_file_location(name, file)

@@ -200,12 +200,22 @@ def test_one_that_is_not_there(write: Write, name: str, message: str) -> None:
         plugins.use(name)
 
 
-def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
-    write(name="json")
-    with pytest.raises(
-        ConfigError, match="has the name of the module json, which is loaded already; rename the file"
-    ):
-        plugins.use("./json.py")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("json", "is loaded already"),
+        ("wave", "Python or lab may need later"),
+        ("timm", "Python or lab may need later"),
+    ],
+)
+def test_a_file_that_has_the_name_of_another_module(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    if name != "json":
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    write(name=name)
+    with pytest.raises(ConfigError, match=f"has the name of the module {name}, which {why}; rename the file"):
+        plugins.use(f"./{name}.py")
 
 
 @pytest.mark.parametrize(
