@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import threading
+import tokenize
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,8 +167,9 @@ def _found(path: Path, folders: Iterable[Path]) -> Path | None:
 
 def _load_file(module: str, file: Path) -> None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with tokenize.open(file) as source:  # in the encoding that Python would read it in
+            text = source.read()
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
     plugin = Plugin(module, digest_of(text), text)
     if loaded_plugins.get(module) != plugin:

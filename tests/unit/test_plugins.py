@@ -70,6 +70,23 @@ def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
     assert registry.architectures["own-MLP"].module == "own_nets"
 
 
+def test_a_file_is_read_as_python_reads_it(write: Write) -> None:
+    file = write(f"# from an editor of Windows\n{NET}")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    plugins.use("own_nets")
+    before = loading.loaded_plugins["own_nets"]
+    write(f"# from an editor of Windows\n{NET}")
+    plugins.use("./own_nets.py")
+    assert loading.loaded_plugins["own_nets"] == before
+    file.write_bytes("# coding: latin-1\nname = 'Mädchen'\n".encode("latin-1"))
+    plugins.use("./own_nets.py")
+    assert sys.modules["own_nets"].name == "Mädchen"
+    for strange in (b"# \xff", b"# coding: klingon"):
+        file.write_bytes(strange)
+        with pytest.raises(ConfigError, match=r"own_nets\.py cannot be read: "):
+            plugins.use("./own_nets.py")
+
+
 def test_its_parameters_are_settings(write: Write) -> None:
     write()
     plugins.use("own_nets")
