@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lab.config import TrialConfig
 from lab.data.folder_notes import copied, some
 from lab.data.listed import Listing, unreadable
 from lab.data.listed_source import ListedSource
 from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
+from lab.data.shards import Shards, parquet_files, saved_files
 from lab.data.sizes import Sizes, size_note
-from lab.data.split_names import Role, split_name
+from lab.data.split_names import Role
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
 
 __all__ = ["HF", "PARQUET", "forget_rows"]
 
 _KEPT: Final = 2
-_ROLES: Final = ("train", "val", "test")
-_PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with a digest
 
 _Stamps = tuple[tuple[str, int, int, int], ...]
 _Key = tuple[object, ...]
-_Find = Callable[[Path, TrialConfig], "_Shards"]
+_Find = Callable[[Path, TrialConfig], Shards]
 _tables: dict[_Key, tuple[_Stamps, _Table]] = {}
 _lock = threading.Lock()
-
-
-class _Shards(NamedTuple):
-    """The files of a data set.
-
-    Attributes:
-        names: relative to its folder.
-        roles: the split that each is of.
-        left_out: names of splits that are none of train, val and test.
-        unlabelled: files for validation or testing that were left out, because none of their rows has a label.
-    """
-
-    names: tuple[str, ...]
-    roles: tuple[Role, ...]
-    left_out: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -69,7 +49,7 @@ class _Table:
 
     dataset: str
     root: Path
-    shards: _Shards
+    shards: Shards
     columns: str
     rows: Rows
     classes: tuple[str, ...]
@@ -172,7 +152,7 @@ def forget_rows() -> None:
         _tables.clear()
 
 
-def _stamps(dataset: str, root: Path, shards: _Shards) -> _Stamps:
+def _stamps(dataset: str, root: Path, shards: Shards) -> _Stamps:
     found = []
     for name, role in zip(shards.names, shards.roles, strict=True):
         try:
@@ -184,7 +164,7 @@ def _stamps(dataset: str, root: Path, shards: _Shards) -> _Stamps:
     return tuple(found)
 
 
-def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Table:
+def _read(dataset: str, config: TrialConfig, root: Path, shards: Shards) -> _Table:
     where = f"{dataset}: {printable(str(root))}"
     use, classes = _columns(config, root, shards, where)
     others = [key for key in ("label", "split", "group") if key in use]
@@ -210,7 +190,7 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     return _Table(dataset, root, shards, words, rows, known, unused, images, facts)
 
 
-def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> _Shards:
+def _labelled(shards: Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Shards:
     """Leave out the files without any label, such as the test split of a competition."""
     blank = {
         name
@@ -219,11 +199,11 @@ def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Seq
     }
     kept = [pair for pair in zip(shards.names, shards.roles, strict=True) if pair[0] not in blank]
     names, roles = zip(*kept, strict=True) if kept else ((), ())
-    return _Shards(names, roles, shards.left_out, tuple(sorted(blank)))
+    return Shards(names, roles, shards.left_out, tuple(sorted(blank)))
 
 
 def _columns(
-    config: TrialConfig, root: Path, shards: _Shards, where: str
+    config: TrialConfig, root: Path, shards: Shards, where: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return which columns are read, by their use, and the class names that the files give to numbers, if any.
 
@@ -312,98 +292,5 @@ def _is_blank(label: Any, classes: Sequence[str]) -> bool:
     return label in (None, "") or bool(classes and label == -1)  # how unlabelled images are marked
 
 
-def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
-    """Return the Parquet files in a folder and below, and what their names say."""
-    found = sorted(
-        file.relative_to(root).as_posix()
-        for file in root.rglob("*.parquet")
-        if not any(part.startswith(".") for part in file.relative_to(root).parts)
-    )
-    if not found:
-        saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
-        hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
-        raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
-    roles = [_role(name) for name in found]
-    if config.split_column is not None or not any(roles):
-        return _Shards(tuple(found), _all_train(found))
-    unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
-    if unclear:
-        raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
-            " do; rename or remove them, or give --split-column (`split_column`)"
-        )
-    return _Shards(tuple(found), tuple(role for role in roles if role is not None))
-
-
-def _role(name: str) -> Role | None:
-    """Return the split that a file's name says, or that of a folder that it is in; None if they say none."""
-    *folders, file = name.split("/")
-    for text in (_PART.sub("", os.path.splitext(file)[0]), *reversed(folders)):  # noqa: PTH122
-        found = split_name(text)
-        if found:
-            return found.role
-    return None
-
-
-def _saved_files(root: Path, config: TrialConfig) -> _Shards:
-    """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
-    where = f"hf: {printable(str(root))}"
-    if os.path.isfile(root / "state.json"):
-        files = _files_of(root, "", where)
-        return _Shards(tuple(files), _all_train(files))
-    if not os.path.isfile(root / "dataset_dict.json"):
-        hint = (
-            "; it contains Parquet files: read them with dataset=parquet"
-            if any(root.rglob("*.parquet"))
-            else ""
-        )
-        raise MissingDataError(
-            f"{where} contains neither dataset_dict.json nor state.json, which save_to_disk writes{hint}"
-        )
-    names, roles, left_out = list[str](), list[Role](), list[str]()
-    for split in _json(root / "dataset_dict.json", where).get("splits", []):
-        role = "train" if config.split_column is not None else role_of(split)
-        if role is None:
-            left_out.append(split)
-            continue
-        files = _files_of(root, split, where)
-        names += files
-        roles += [role] * len(files)
-    if not names:
-        raise DataError(f"{where}: its splits are {some(left_out) or 'none'}, but one must be train")
-    return _Shards(tuple(names), tuple(roles), tuple(left_out))
-
-
-def _all_train(files: Sequence[str]) -> tuple[Role, ...]:
-    return tuple("train" for _ in files)
-
-
-def _files_of(root: Path, split: str, where: str) -> list[str]:
-    state = _json(root / split / "state.json", where)
-    if state.get("_indices_data_files") or state.get("_indices_files"):
-        raise DataError(
-            f"{where} was saved as a selection of rows by an old version of datasets; save it again with a newer one"
-        )
-    try:
-        files = [str(each["filename"]) for each in state["_data_files"]]
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{where}: {split or '.'}/state.json names no files; save the data set again"
-        ) from None
-    return [f"{split}/{file}" if split else file for file in files]
-
-
-def _json(file: Path, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise MissingDataError(f"{where}: {printable(file.name)} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{where}: {printable(file.name)} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{where}: {printable(file.name)} is damaged")
-    return found
-
-
-PARQUET = ListedSource(partial(_table, "parquet", _parquet_files), _notes)
-HF = ListedSource(partial(_table, "hf", _saved_files), _notes)
+PARQUET = ListedSource(partial(_table, "parquet", parquet_files), _notes)
+HF = ListedSource(partial(_table, "hf", saved_files), _notes)
