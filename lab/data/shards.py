@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from lab.config import TrialConfig
@@ -18,7 +18,8 @@ from lab.errors import DataError, MissingDataError, printable
 __all__ = ["Shards", "parquet_files", "saved_files"]
 
 _ROLES: Final = ("train", "val", "test")
-_PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with a digest
+# one of several files: `train-00000-of-00001`, possibly with a digest, or `part-00000-…` and `part.0` of Spark and Dask
+_PART: Final = re.compile(r"-\d+-of-\d+.*|^part[-.]\d+.*")
 
 
 class Shards(NamedTuple):
@@ -42,7 +43,8 @@ def parquet_files(root: Path, config: TrialConfig) -> Shards:
     found = sorted(
         file.relative_to(root).as_posix()
         for file in root.rglob("*.parquet")
-        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+        if os.path.isfile(file)  # Spark and Dask write folders of this name
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
     )
     if not found:
         saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
@@ -62,8 +64,8 @@ def parquet_files(root: Path, config: TrialConfig) -> Shards:
 
 def _role(name: str) -> Role | None:
     """Return the split that a file's name says, or that of a folder that it is in; None if they say none."""
-    *folders, file = name.split("/")
-    for text in (_PART.sub("", os.path.splitext(file)[0]), *reversed(folders)):  # noqa: PTH122
+    path = PurePosixPath(name)
+    for text in (_PART.sub("", path.stem), *reversed(path.parent.parts)):
         found = split_name(text)
         if found:
             return found.role

@@ -114,6 +114,18 @@ def test_parquet_files_name_their_splits(folder: Path) -> None:
     )
 
 
+def test_folders_of_parts_as_spark_and_dask_write_them(tmp_path: Path) -> None:
+    fractions = {"val_fraction": 0.25, "test_fraction": 0.25}
+    for split, reds in {"train": range(8), "test": (10, 11)}.items():
+        (tmp_path / f"{split}.parquet").mkdir()
+        pq.write_table(table(reds), tmp_path / f"{split}.parquet" / "part-00000-5a3f.snappy.parquet")
+    assert _reds(load_data(_config(tmp_path, **fractions)))[2] == [10, 11]
+    parts = tmp_path / "train.parquet"
+    pq.write_table(table(range(8, 12)), parts / "part.1.parquet")
+    found = _reds(load_data(_config(parts, **fractions)))
+    assert sorted(red for part in found for red in part) == list(range(12))
+
+
 def test_what_save_to_disk_writes(saved: Path) -> None:
     config = _config(saved, dataset="hf")
     dataset = load_data(config)
