@@ -157,8 +157,9 @@ def _stamps(dataset: str, root: Path, shards: Shards) -> _Stamps:
     for name, role in zip(shards.names, shards.roles, strict=True):
         try:
             status = (root / name).stat()
-        except OSError as error:
-            message = f"{dataset}: {printable(str(root / name))} cannot be read: {error.strerror}"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            message = f"{dataset}: {printable(str(root / name))} cannot be read: {reason}"
             raise MissingDataError(message) from error
         found.append((f"{role} {name}", status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(found)

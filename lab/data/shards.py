@@ -88,7 +88,7 @@ def saved_files(root: Path, config: TrialConfig) -> Shards:
             f"{where} contains neither dataset_dict.json nor state.json, which save_to_disk writes{hint}"
         )
     names, roles, left_out = list[str](), list[Role](), list[str]()
-    for split in _json(root / "dataset_dict.json", where).get("splits", []):
+    for split in _splits_of(root, where):
         role = "train" if config.split_column is not None else role_of(split)
         if role is None:
             left_out.append(split)
@@ -105,6 +105,13 @@ def _all_train(files: Sequence[str]) -> tuple[Role, ...]:
     return tuple("train" for _ in files)
 
 
+def _splits_of(root: Path, where: str) -> list[str]:
+    splits = _json(root / "dataset_dict.json", where).get("splits")
+    if not isinstance(splits, list) or not all(isinstance(each, str) for each in splits):
+        raise DataError(f"{where}: dataset_dict.json names no splits; save the data set again")
+    return splits
+
+
 def _files_of(root: Path, split: str, where: str) -> list[str]:
     state = _json(root / split / "state.json", where)
     if state.get("_indices_data_files") or state.get("_indices_files"):
@@ -114,9 +121,11 @@ def _files_of(root: Path, split: str, where: str) -> list[str]:
     try:
         files = [str(each["filename"]) for each in state["_data_files"]]
     except (KeyError, TypeError):
+        files = []
+    if not files:
         raise DataError(
-            f"{where}: {split or '.'}/state.json names no files; save the data set again"
-        ) from None
+            f"{where}: {printable(split or '.')}/state.json names no files; save the data set again"
+        )
     return [f"{split}/{file}" if split else file for file in files]
 
 

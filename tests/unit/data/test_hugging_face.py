@@ -230,6 +230,26 @@ def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) ->
     assert "gone.arrow cannot be read" in _error(saved, MissingDataError, dataset="hf")
 
 
+@pytest.mark.parametrize("splits", ["null", "{}", '"train"', '["train", null]', "[1]"])
+def test_a_dict_of_splits_that_is_none(saved: Path, splits: str) -> None:
+    (saved / "dataset_dict.json").write_text(f'{{"splits": {splits}}}')
+    assert "dataset_dict.json names no splits; save the data set again" in _error(saved, dataset="hf")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ("[]", "train/state.json names no files; save the data set again"),
+        ("[1]", "train/state.json names no files"),
+        (r'[{"filename": "a\u0000b"}]', r"train/a\x00b cannot be read: embedded null byte"),
+    ],
+)
+def test_a_split_without_proper_files(saved: Path, files: str, message: str) -> None:
+    (saved / "train" / "state.json").write_text(f'{{"_data_files": {files}}}')
+    assert message in _error(saved, dataset="hf")
+    assert message.replace("train/state", "./state") in _error(saved / "train", dataset="hf")
+
+
 def test_what_is_trained_on_identifies_it(folder: Path, tmp_path: Path) -> None:
     first = identified(_config(folder))
     copy = tmp_path / "copy"
