@@ -111,8 +111,7 @@ def columns_of(file: Path) -> tuple[Column, ...]:
     Raises:
         DataError: it is no such file, or cannot be read.
     """
-    schema, told = _reading(file, _schema)
-    features = told.get("info", {}).get("features", {}) if isinstance(told, dict) else {}
+    schema, features = _reading(file, _schema)
     return tuple(_column(field, features.get(field.name)) for field in schema)
 
 
@@ -188,17 +187,24 @@ def _reading(file: Path, read: Any) -> Any:
         raise DataError(f"{printable(str(file))} cannot be read: {printable(reason)}") from error
 
 
-def _schema(file: Path) -> tuple[Any, Any]:
-    """Return a file's schema, and what the package `datasets` has noted in it."""
+def _schema(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a file's schema, and what the package `datasets` has noted about its columns, by their names."""
     if _is_parquet(file):
         schema = _parquet().read_schema(file)
     else:
         schema = _arrow().ipc.open_stream(_arrow().memory_map(str(file))).schema
-    return schema, json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return schema, _within(_within(told, "info"), "features")
+
+
+def _within(told: Any, key: str) -> dict[str, Any]:
+    """Return the dict under a key of a dict; empty if there is none."""
+    found = told.get(key) if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _column(field: Any, feature: Any) -> Column:
-    types, feature = _arrow().types, feature if isinstance(feature, dict) else {}
+    types = _arrow().types
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     struct = types.is_struct(kind) and any(
         part.name == _BYTES and _is_binary(part.type)
@@ -213,12 +219,17 @@ def _column(field: Any, feature: Any) -> Column:
         or types.is_large_string(kind)
     ):
         return Column(field.name, "")
-    names = (
-        feature.get("names", ()) if feature.get("_type") == "ClassLabel" and types.is_integer(kind) else ()
-    )
-    if isinstance(names, dict):  # by number, as in some versions
-        names = [names[number] for number in sorted(names, key=int)]
-    return Column(field.name, "text", tuple(map(str, names or ())))
+    return Column(field.name, "text", _class_names(feature) if types.is_integer(kind) else ())
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    """Return the names of a column's numbers; empty if it is not noted as one of classes."""
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return ()
+    names = feature.get("names")
+    if isinstance(names, dict) and all(number.isdecimal() for number in names):
+        names = [names[number] for number in sorted(names, key=int)]  # as in some versions
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _is_binary(kind: Any) -> bool:

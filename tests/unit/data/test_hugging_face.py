@@ -179,6 +179,26 @@ def test_plain_bytes_and_texts_as_labels(tmp_path: Path) -> None:
     assert sorted(red for part in _reds(dataset) for red in part) == list(range(8))
 
 
+@pytest.mark.parametrize(
+    ("told", "classes"),
+    [
+        ({"info": None}, ("0", "1")),
+        ({"info": {"features": []}}, ("0", "1")),
+        ({"info": {"features": {"label": "ClassLabel"}}}, ("0", "1")),
+        ({"info": {"features": {"label": {"_type": "ClassLabel", "names": 2}}}}, ("0", "1")),
+        ({"info": {"features": {"label": {"_type": "ClassLabel", "names": {"a": "dog"}}}}}, ("0", "1")),
+        (
+            {"info": {"features": {"label": {"_type": "ClassLabel", "names": {"1": "cat", "0": "dog"}}}}},
+            ("dog", "cat"),
+        ),
+    ],
+)
+def test_notes_of_other_programs_give_no_names(tmp_path: Path, told: Any, classes: tuple[str, ...]) -> None:
+    found = table(range(8)).replace_schema_metadata({"huggingface": json.dumps(told)})
+    pq.write_table(found, tmp_path / "photos.parquet")
+    assert describe(_config(tmp_path)).classes == classes
+
+
 def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
     pq.write_table(table(range(4), label=[0, -1, 7, None]), folder / "data" / "train-00000-of-00002.parquet")
     assert _error(folder).splitlines()[1:] == [
