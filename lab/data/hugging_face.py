@@ -17,7 +17,7 @@ from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_
 from lab.data.shards import Shards, parquet_files, saved_files
 from lab.data.sizes import Sizes, size_note
 from lab.data.split_names import Role
-from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
+from lab.data.table import LABELS, Rows, composed_text, find_column, is_usual, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
 
 __all__ = ["HF", "PARQUET", "forget_rows"]
@@ -211,54 +211,52 @@ def _columns(
     Raises:
         DataError: there is no such column, or the files differ in it.
     """
-    first, *others = ({each.name: each for each in columns_of(root / name)} for name in shards.names)
-    use = {"image": _image_column(config, first, where), "label": _label_column(config, first, where)}
+    first, *others = (columns_of(root / name) for name in shards.names)
+    names = [each.name for each in first]
+    found = {"image": _image_column(config, first, where), "label": _label_column(config, first, where)}
     for key in ("split", "group"):
         given = getattr(config, f"{key}_column")
         if given is not None:
-            use[key] = find_column(list(first), given, f"{key}_column", (), where)
-    for key, name in use.items():
-        if key != "image" and first[name].kind != "text":
+            found[key] = find_column(names, given, f"{key}_column", (), where)
+    use = {key: first[names.index(name)] for key, name in found.items()}
+    for key, column in use.items():
+        if key != "image" and column.kind != "text":
             raise DataError(
-                f"{where}: the column {printable(name)} ({key}_column) has neither texts nor whole numbers"
+                f"{where}: the column {printable(column.name)} ({key}_column) has neither texts nor whole numbers"
             )
-    for name, columns in zip(shards.names[1:], others, strict=True):
+    for file, columns in zip(shards.names[1:], others, strict=True):
         for column in use.values():
-            if columns.get(column) != first[column]:
+            if [each for each in columns if each.name == column.name] != [column]:
                 raise DataError(
-                    f"{where}: the column {printable(column)} of {printable(name)} is not as in"
+                    f"{where}: the column {printable(column.name)} of {printable(file)} is not as in"
                     f" {printable(shards.names[0])}; all files must have the same columns"
                 )
-    return use, tuple(map(composed_text, first[use["label"]].classes))
+    return found, tuple(map(composed_text, use["label"].classes))
 
 
-def _image_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
-    images = [name for name, each in columns.items() if each.kind == "image"]
-    given = config.image_column
+def _image_column(config: TrialConfig, columns: Sequence[Column], where: str) -> str:
+    images = list(dict.fromkeys(each.name for each in columns if each.kind == "image"))
+    given = config.image_column or (images[0] if len(images) == 1 else None)
     if given is not None:
-        name = find_column(list(columns), given, "image_column", (), where)
+        name = find_column([each.name for each in columns], given, "image_column", (), where)
         if name not in images:
             raise DataError(f"{where}: the column {printable(name)} (image_column) has no images as bytes")
         return name
-    if len(images) != 1:
-        found = (
-            f"several columns with images ({', '.join(map(printable, images))})"
-            if images
-            else "no column with images"
+    if images:
+        several = ", ".join(map(printable, images))
+        raise DataError(
+            f"{where} has several columns with images ({several}); name one with --image-column (`image_column`)"
         )
-        hint = (
-            "; name one with --image-column (`image_column`)" if images else ", as bytes or as {bytes, path}"
-        )
-        raise DataError(f"{where} has {found}{hint}")
-    return images[0]
+    raise DataError(f"{where} has no column with images, as bytes or as {{bytes, path}}")
 
 
-def _label_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
-    named = [name for name, each in columns.items() if each.classes]
-    usual = [name for name in columns if name.strip().lower() in LABELS]
-    if config.label_column is None and not usual and len(named) == 1:
+def _label_column(config: TrialConfig, columns: Sequence[Column], where: str) -> str:
+    names = [each.name for each in columns]
+    named = [each.name for each in columns if each.classes]
+    given = config.label_column
+    if given is None and len(named) == 1 and not any(is_usual(name, LABELS) for name in names):
         return named[0]
-    return find_column(list(columns), config.label_column, "label_column", LABELS, where)
+    return find_column(names, given, "label_column", LABELS, where)
 
 
 def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], classes: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ from lab.data.sizes import Sizes, size_note
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.data.tree import File
 from lab.errors import DataError, Fault, MissingDataError, printable
+from lab.wording import counted
 
 __all__ = ["IMAGE_CSV", "forget_tables"]
 
@@ -206,7 +207,7 @@ def _parse(config: TrialConfig, file: Path) -> tuple[str, Rows, dict[str, int]]:
     try:
         for line, cells in numbered:
             if len(cells) != len(header):
-                message = f"has {len(cells)} columns, but the header has {len(header)}"
+                message = f"has {counted(len(cells), 'column')}, but the header has {len(header)}"
                 rows.faults.append(_fault(file, line, message))
             else:
                 _take({use: cells[at].strip() for use, at in index.items()}, rows, lines, file, line)
@@ -232,9 +233,6 @@ def _columns(config: TrialConfig, header: list[str], where: str) -> dict[str, st
         given = getattr(config, f"{use}_column")
         if given is not None:
             found[use] = find_column(header, given, f"{use}_column", (), where)
-    twice = sorted({name for name in found.values() if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{where} has several columns {', '.join(map(printable, twice))}; rename all but one")
     return found
 
 

@@ -15,7 +15,7 @@ from lab.data.listed import Listing
 from lab.data.split_names import Role, split_name
 from lab.errors import DataError, printable
 
-__all__ = ["LABELS", "Rows", "find_column", "role_of", "table_notes"]
+__all__ = ["LABELS", "Rows", "composed_text", "find_column", "is_usual", "role_of", "table_notes"]
 
 #: Names of the column with the classes, unless label_column says otherwise.
 LABELS: Final = ("label", "class")
@@ -37,8 +37,15 @@ def find_column(
         where: the table, for errors, after the kind of dataset.
 
     Raises:
-        DataError: there is no such column, or several.
+        DataError: there is no such column, or several, perhaps of the same name.
     """
+    name = _named(columns, given, setting, usual, where)
+    if columns.count(name) > 1:
+        raise DataError(f"{where} has several columns {printable(name)}; rename all but one")
+    return name
+
+
+def _named(columns: Sequence[str], given: str | None, setting: str, usual: Sequence[str], where: str) -> str:
     has = ", ".join(printable(name) for name in columns)
     if given is not None:
         if given not in columns:
@@ -47,7 +54,7 @@ def find_column(
                 f"{where} has no column '{printable(given)}' ({setting}).{near} Its columns: {has}"
             )
         return given
-    found = [name for name in columns if name.strip().lower() in usual]
+    found = list(dict.fromkeys(name for name in columns if is_usual(name, usual)))
     if len(found) != 1:
         options = f"--{setting.replace('_', '-')} NAME (`{setting}`)"
         which = (
@@ -57,6 +64,11 @@ def find_column(
         )
         raise DataError(f"{where} {which}; name the one to use with {options}. Its columns: {has}")
     return found[0]
+
+
+def is_usual(name: str, usual: Sequence[str]) -> bool:
+    """Whether a column has one of the `usual` names, in any case."""
+    return name.strip().lower() in usual
 
 
 def role_of(text: str) -> Role | None:
@@ -139,7 +151,11 @@ class Rows:
     def _class_faults(self, classes: Sequence[str]) -> Iterator[str]:
         trained = {label for label, role in zip(self.labels, self.roles, strict=True) if role == "train"}
         if len(classes) < 2:
-            yield f"at least 2 classes are needed, but there is {classes[0] if classes else 'no image'}"
+            only = f"only {printable(classes[0])}" if classes else "no image"
+            yield f"at least 2 classes are needed, but there is {only}"
+        twice = [name for name, count in Counter(classes).items() if count > 1]
+        if twice:
+            yield f"every class needs a name of its own, but several are called {some(twice)}"
         missing = [name for name in classes if name not in trained]
         if missing and self.labels:
             yield f"every class needs training images, but there are none of {some(missing)}"

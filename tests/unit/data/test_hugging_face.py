@@ -236,6 +236,25 @@ def test_columns_that_cannot_be_used(folder: Path) -> None:
     assert "column label of data/train-00000-of-00002.parquet is not as in data/test" in _error(folder)
 
 
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_two_columns_of_one_name(folder: Path, column: str) -> None:
+    file = folder / "data" / "test-00000-of-00001.parquet"  # the first
+    found = table((10, 11))
+    pq.write_table(found.append_column(column, found[column]), file)
+    assert f"has several columns {column}; rename all but one" in _error(folder)
+    pq.write_table(found, file)
+    later = folder / "data" / "train-00000-of-00002.parquet"
+    pq.write_table(found.append_column(column, found[column]), later)
+    assert f"the column {column} of data/train-00000-of-00002.parquet is not as in" in _error(folder)
+
+
+def test_classes_that_cannot_be_used(tmp_path: Path) -> None:
+    pq.write_table(table(range(8), names=("cat", " cat")), tmp_path / "photos.parquet")
+    assert "every class needs a name of its own, but several are called cat" in _error(tmp_path)
+    pq.write_table(table(range(8), None, label=["\x1b[31m"] * 8), tmp_path / "photos.parquet")
+    assert r"at least 2 classes are needed, but there is only \x1b[31m" in _error(tmp_path)
+
+
 def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) -> None:
     assert "there is no folder" in _error(tmp_path / "nowhere", MissingDataError)
     assert "written by save_to_disk: read it with dataset=hf" in _error(saved, MissingDataError)

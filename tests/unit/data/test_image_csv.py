@@ -134,6 +134,18 @@ def test_columns_are_found_or_named(folder: Path) -> None:
     assert info.classes == ("cat", "dog")
 
 
+def test_two_columns_of_one_name(folder: Path) -> None:
+    text = (folder / "all.csv").read_text()
+    (folder / "all.csv").write_text(text.replace(",part,", ",label,"))
+    for values in ({}, {"label_column": "label"}):
+        assert "all.csv has several columns label; rename all but one" in _error(folder, **values)
+
+
+def test_a_line_of_one_column(folder: Path) -> None:
+    (folder / "all.csv").write_text("path,label\nimg/00.png\n")
+    assert "all.csv:2: has 1 column, but the header has 2" in _error(folder)
+
+
 def test_numbers_are_classes_in_their_order(folder: Path) -> None:
     rows = [f"img/{at:02}.png,{at}" for at in range(12)]
     (folder / "all.csv").write_text("\n".join(["file,class", *rows]))
