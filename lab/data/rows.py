@@ -22,6 +22,7 @@ from lab.data.chunks import by_chunks
 from lab.data.contents import content_digests
 from lab.data.probe import Probe, probe_content
 from lab.errors import DataError, printable
+from lab.wording import counted
 
 __all__ = ["Column", "Facts", "RowImages", "columns_of", "images_in", "read_columns"]
 
@@ -85,7 +86,10 @@ class RowImages:
     def read(self, at: int) -> bytes:
         """Return the bytes of an image; none if it has none. Raises OSError if the file cannot be read."""
         file, row = self.places[at].tolist()
-        return _bytes_in(_opened(self.files[file], self.column, _stamp(self.files[file])), row)
+        images = _images(self.files[file], self.column)
+        if row >= len(images):
+            raise OSError(f"{self.names[file]} has changed: it has only {counted(len(images), 'row')}")
+        return _bytes_in(images, row)
 
     def facts(self) -> list[Facts]:
         """Return what is known about each image; remembered between processes. Raises OSError as `read` does."""
@@ -246,6 +250,18 @@ def _stamp(file: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _images(file: str, column: str) -> Any:
+    """Return a column of an Arrow file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return _opened(file, column, _stamp(file))
+    except (KeyError, ValueError, _arrow().ArrowException) as error:
+        raise OSError(f"{printable(file)}: {printable(str(error))}") from error
+
+
 @functools.lru_cache(maxsize=_OPEN)
 def _opened(file: str, column: str, _stamp: tuple[int, int]) -> Any:
     return _table(file).column(column)
@@ -259,7 +275,7 @@ def _bytes_in(column: Any, row: int) -> bytes:
 
 
 def _copy(file: Path, digest: str, column: str) -> Path:
-    """Return the copy of a Parquet file's images in the cache; it is written if there is none.
+    """Return the copy of a Parquet file's images in the cache; it is written if there is none, or a damaged one.
 
     Raises:
         DataError: it cannot be written.
@@ -278,7 +294,7 @@ def _copy(file: Path, digest: str, column: str) -> Path:
 
     try:
         target = cache_dir() / "rows" / f"{key}.arrow"
-        if not target.exists():
+        if not _is_whole(target, source.metadata.num_rows):
             write_whole(target, write)
     except (OSError, RuntimeError) as error:
         raise DataError(
@@ -288,10 +304,18 @@ def _copy(file: Path, digest: str, column: str) -> Path:
     return target
 
 
+def _is_whole(copy: Path, rows: int) -> bool:
+    """Whether a copy is there, and has all rows: a full disk or a loss of power may have cut it off."""
+    try:
+        return len(_images(str(copy), _BYTES)) == rows
+    except OSError:
+        return False
+
+
 @functools.lru_cache(maxsize=_OPEN)
 def _facts(file: str, column: str, digest: str) -> tuple[Facts, ...]:
     key = hashlib.sha256(f"{_FORMAT} {PIL.__version__} {digest} {column!a}".encode()).hexdigest()
-    images = _opened(file, column, _stamp(file))
+    images = _images(file, column)
     known = recall("rows", key)
     if known is None or len(known) != len(images):
         with warnings.catch_warnings():

@@ -338,6 +338,30 @@ def test_a_cache_that_cannot_be_written(
     assert "its images cannot be copied into lab's cache" in _error(folder)
 
 
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_a_damaged_copy_is_written_again(folder: Path, tmp_path: Path, left: float) -> None:
+    whole = _reds(load_data(_config(folder)))
+    for copy in (tmp_path / "cache" / "rows").glob("*.arrow"):
+        content = copy.read_bytes()
+        copy.write_bytes(content[: left if isinstance(left, int) else int(left * len(content))])
+    clear_cache()
+    rows._facts.cache_clear()  # as another process
+    assert _reds(load_data(_config(folder))) == whole
+
+
+def test_a_file_that_changes_while_it_is_used(saved: Path) -> None:
+    name = "data-00000-of-00001.arrow"
+    found = rows.images_in(saved / "train", [name], "image", [8])
+    assert found.read(7) == picture(7)
+    (saved / "train" / name).write_bytes((saved / "test" / name).read_bytes())
+    assert found.read(1) == picture(11)
+    with pytest.raises(OSError, match=r"arrow has changed: it has only 2 rows"):
+        found.read(7)
+    (saved / "train" / name).write_bytes(b"no table")
+    with pytest.raises(OSError, match=r"00001\.arrow: "):
+        found.read(1)
+
+
 def test_images_are_pickled_without_their_bytes(folder: Path) -> None:
     found = rows.images_in(folder, ["data/train-00000-of-00002.parquet"], "image", [5])
     sent = pickle.dumps(found)
