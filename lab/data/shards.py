@@ -11,13 +11,12 @@ from typing import Any, Final, NamedTuple
 
 from lab.config import TrialConfig
 from lab.data.folder_notes import some
-from lab.data.split_names import Role, split_name
+from lab.data.split_names import ROLES, Role, split_name
 from lab.data.table import role_of
 from lab.errors import DataError, MissingDataError, printable
 
 __all__ = ["Shards", "parquet_files", "saved_files"]
 
-_ROLES: Final = ("train", "val", "test")
 # one of several files: `train-00000-of-00001`, possibly with a digest, or `part-00000-…` and `part.0` of Spark and Dask
 _PART: Final = re.compile(r"-\d+-of-\d+.*|^part[-.]\d+.*")
 
@@ -53,7 +52,7 @@ def parquet_files(root: Path, config: TrialConfig) -> Shards:
     roles = [_role(name) for name in found]
     if config.split_column is not None or not any(roles):
         return Shards(tuple(found), _all_train(found))
-    unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
+    unclear = [name for name, role in zip(found, roles, strict=True) if role not in ROLES]
     if unclear:
         raise DataError(
             f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"

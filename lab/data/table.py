@@ -12,7 +12,7 @@ from lab.config import TrialConfig, composed
 from lab.data.encoded import Encoded
 from lab.data.folder_notes import cut, in_classes, some
 from lab.data.listed import Listing
-from lab.data.split_names import Role, split_name
+from lab.data.split_names import ROLES, Role, split_name
 from lab.errors import DataError, printable
 
 __all__ = ["LABELS", "Rows", "composed_text", "find_column", "is_usual", "role_of", "table_notes"]
@@ -20,7 +20,6 @@ __all__ = ["LABELS", "Rows", "composed_text", "find_column", "is_usual", "role_o
 #: Names of the column with the classes, unless label_column says otherwise.
 LABELS: Final = ("label", "class")
 
-_ROLES: Final = ("train", "val", "test")
 _SHOWN = 20
 
 
@@ -74,7 +73,7 @@ def is_usual(name: str, usual: Sequence[str]) -> bool:
 def role_of(text: str) -> Role | None:
     """Return the split that a cell of a split column means; None if it means none of train, val and test."""
     name = split_name(text)
-    return name.role if name and not name.rest and name.role in _ROLES else None
+    return name.role if name and not name.rest and name.role in ROLES else None
 
 
 @dataclass
@@ -105,7 +104,7 @@ class Rows:
 
     def places(self) -> list[int]:
         """Return the indices of the rows: first those of the training images, then val's, then test's."""
-        return [at for role in _ROLES for at, mine in enumerate(self.roles) if mine == role]
+        return [at for role in ROLES for at, mine in enumerate(self.roles) if mine == role]
 
     def check(self, dataset: str, where: str, classes: Sequence[str]) -> None:
         """Raise a DataError that lists what is wrong with the table, if anything is.
@@ -166,7 +165,7 @@ class Rows:
             roles.setdefault(group, set()).add(role)
         for group, found in roles.items():
             if len(found) > 1:
-                names = " and ".join(sorted(found, key=_ROLES.index))
+                names = " and ".join(sorted(found, key=ROLES.index))
                 yield f"group {printable(group)} is in {names}, but no group may be in two splits"
 
 
