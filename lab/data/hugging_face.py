@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.config import TrialConfig
-from lab.data.folder_notes import copied, some
 from lab.data.listed import Listing, unreadable
 from lab.data.listed_source import ListedSource
+from lab.data.notes import copied, some
 from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
 from lab.data.shards import Shards, parquet_files, saved_files
 from lab.data.sizes import Sizes, size_note

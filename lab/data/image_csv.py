@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from lab.config import TrialConfig
 from lab.data.encoded import ImageFiles
-from lab.data.folder_notes import copied
 from lab.data.listed import Listing, unreadable
 from lab.data.listed_source import ListedSource
+from lab.data.notes import copied
 from lab.data.probe import Probe, copies, probe
 from lab.data.sizes import Sizes, size_note
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes

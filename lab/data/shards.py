@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from lab.config import TrialConfig
-from lab.data.folder_notes import some
+from lab.data.notes import some
 from lab.data.split_names import ROLES, Role, split_name
 from lab.data.table import role_of
 from lab.errors import DataError, MissingDataError, printable

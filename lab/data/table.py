@@ -10,8 +10,8 @@ from typing import Final
 from lab import registry
 from lab.config import TrialConfig, composed
 from lab.data.encoded import Encoded
-from lab.data.folder_notes import cut, in_classes, some
 from lab.data.listed import Listing
+from lab.data.notes import cut, in_classes, left_out_classes, some
 from lab.data.split_names import ROLES, Role, split_name
 from lab.errors import DataError, printable
 
@@ -179,9 +179,7 @@ def table_notes(listing: Listing, config: TrialConfig) -> list[str]:
             counts.setdefault(listing.split(at), Counter())[name] += 1
     lines = [f"{role}: {in_classes(Counter(dict(sorted(each.items()))))}" for role, each in counts.items()]
     lines += cut(counts, config)
-    dropped = [name for name in listing.classes if name not in kept]
-    if dropped:
-        lines.append(f"left out by `classes`: {some(dropped)}")
+    lines += left_out_classes(listing.classes, config)
     if listing.groups:
         sizes = Counter(listing.groups).values()
         lines.append(
