@@ -12,6 +12,7 @@ from lab.data.notes import SHOWN, copied, cut, in_classes, left_out_classes, som
 from lab.data.sizes import size_note
 from lab.data.tree import Folder
 from lab.errors import printable
+from lab.wording import counted
 
 __all__ = ["folder_notes"]
 
@@ -101,5 +102,5 @@ def _lacking(found: Survey) -> list[str]:
 def _files(paths: Iterable[str]) -> str:
     paths = list(paths)
     kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122
-    count = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
-    return f"{count} ({some(paths if len(paths) <= SHOWN else [kind or 'no extension' for kind in kinds])})"
+    which = paths if len(paths) <= SHOWN else [kind or "no extension" for kind in kinds]
+    return f"{counted(len(paths), 'file')} ({some(which)})"

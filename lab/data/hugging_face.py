@@ -19,6 +19,7 @@ from lab.data.sizes import Sizes, size_note
 from lab.data.split_names import Role
 from lab.data.table import LABELS, Rows, composed_text, find_column, is_usual, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
+from lab.wording import counted
 
 __all__ = ["HF", "PARQUET", "forget_rows"]
 
@@ -113,7 +114,8 @@ def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     if found.unused:
         lines.append(f"left out: classes that no row has: {some(found.unused)}")
     if found.faults:
-        lines.append(f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)")
+        rows = counted(len(found.faults), "row")
+        lines.append(f"left out: {rows} that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 

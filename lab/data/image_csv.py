@@ -121,7 +121,8 @@ def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     lines += table_notes(found.listing, config)
     lines.append(size_note(config, found.sizes, size))
     if found.faults:
-        lines.append(f"left out: {len(found.faults):,} files that cannot be read as images (skip_unreadable)")
+        files = counted(len(found.faults), "file")
+        lines.append(f"left out: {files} that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 

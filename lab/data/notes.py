@@ -8,6 +8,7 @@ from typing import Final
 
 from lab.config import TrialConfig
 from lab.errors import printable
+from lab.wording import counted
 
 __all__ = ["SHOWN", "copied", "cut", "in_classes", "left_out_classes", "some"]
 
@@ -24,7 +25,7 @@ def in_classes(counts: Counter[str]) -> str:
         each.append(
             f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,} images"
         )
-    return f"{counts.total():,} images ({', '.join(each)})"
+    return f"{counted(counts.total(), 'image')} ({', '.join(each)})"
 
 
 def cut(roles: Collection[str], config: TrialConfig) -> list[str]:
@@ -72,7 +73,7 @@ def copied(groups: Sequence[Sequence[tuple[str, str, str]]], roles: Collection[s
 
 
 def _copies(groups: Sequence[object]) -> str:
-    return "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
+    return counted(len(groups), "image is", "images are")
 
 
 def some(names: Sequence[str]) -> str:

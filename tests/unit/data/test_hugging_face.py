@@ -210,13 +210,18 @@ def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
 
 def test_images_that_cannot_be_read(folder: Path) -> None:
     images = [{"bytes": each, "path": None} for each in (picture(0), picture(1), b"no image", None)]
-    pq.write_table(table(range(4), image=images), folder / "data" / "train-00000-of-00002.parquet")
+    file = folder / "data" / "train-00000-of-00002.parquet"
+    pq.write_table(table(range(4), image=images), file)
     message = _error(folder)
     assert "2 of 11 files" in message
     assert "train-00000-of-00002.parquet, row 2: not an image of a format that Pillow knows" in message
     assert "train-00000-of-00002.parquet, row 3: there are no bytes, at most a path" in message
     clear_cache()
-    assert _reds(load_data(_config(folder, skip_unreadable=True)))[0] == [0, 1, 5, 6, 7]
+    config = _config(folder, skip_unreadable=True)
+    assert _reds(load_data(config))[0] == [0, 1, 5, 6, 7]
+    assert "left out: 2 rows that cannot be read as images (skip_unreadable)" in data_notes(config)
+    pq.write_table(table(range(4), image=images[:1] * 3 + images[2:3]), file)
+    assert "left out: 1 row that cannot be read as images (skip_unreadable)" in data_notes(config)
 
 
 def test_columns_that_cannot_be_used(folder: Path) -> None:
