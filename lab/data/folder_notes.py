@@ -101,6 +101,6 @@ def _lacking(found: Survey) -> list[str]:
 
 def _files(paths: Iterable[str]) -> str:
     paths = list(paths)
-    kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122
+    kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122  # of very many files
     which = paths if len(paths) <= SHOWN else [kind or "no extension" for kind in kinds]
     return f"{counted(len(paths), 'file')} ({some(which)})"
