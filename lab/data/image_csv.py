@@ -178,7 +178,8 @@ def _read(config: TrialConfig, root: Path, file: Path, known: _Table | None) -> 
     same = {} if known is None else {name for name, each in files.items() if known.files.get(name) == each}
     probes = {name: known.probes[name] for name in same} if known else {}
     probes |= probe(root, [each for name, each in files.items() if name not in same])
-    changed = _stamps({str(file), *(os.path.dirname(_join(root, name)) for name in files)})  # noqa: PTH120
+    folders = {os.path.dirname(_join(root, name)) for name in files}  # noqa: PTH120  # of very many files
+    changed = _stamps({str(file), *folders})
     settled = max(changed.values(), default=begun) < begun - _TICK
     return _Table(root, file, columns, rows, lines, files, probes, changed if settled else None)
 
@@ -278,8 +279,8 @@ def _stamps(paths: Iterable[str]) -> dict[str, int]:
     found = {}
     for path in paths:
         try:
-            found[path] = os.stat(path).st_mtime_ns  # noqa: PTH116
-        except OSError:
+            found[path] = Path(path).stat().st_mtime_ns
+        except (OSError, ValueError):  # a path with a null byte
             found[path] = -1
     return found
 

@@ -120,6 +120,14 @@ def test_a_header_that_is_cut_off_and_paths_of_windows(folder: Path) -> None:
     assert "has a header that cannot be read: unexpected end of data" in _error(folder)
 
 
+def test_paths_that_no_system_has(folder: Path) -> None:
+    text = (folder / "all.csv").read_text().replace("img/02.png", f"{'x' * 5000}/02.png")
+    (folder / "all.csv").write_text(text.replace("img/03.png", "img\0/03.png"))
+    message = _error(folder)
+    assert "/02.png: File name too long" in message
+    assert r"line 5: img\x00/03.png: embedded null byte" in message
+
+
 def test_columns_are_found_or_named(folder: Path) -> None:
     assert (
         "has no column 'patent' (group_column). Did you mean 'patient'? Its columns: Path, label"
