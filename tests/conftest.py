@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
-settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
+# without `explain`: it traces every line of a failing example, which takes minutes where a database is asked
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+settings.register_profile(
+    "lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50, phases=_PHASES
+)
 settings.load_profile("lab")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
