@@ -18,6 +18,7 @@ from lab.models import (
     summarize,
     summarize_config,
 )
+from lab.models.parts import parts_from_groups
 
 SHAPE = (1, 8, 8)
 VALUES = {
@@ -168,3 +169,10 @@ def test_the_head_of_a_model_without_a_linear_layer_is_its_last_convolution() ->
     assert frozen_modules(model, "all_but_head") == [model[0]]
     with pytest.raises(ConfigError, match=r"architecture: has no linear layer or convolution whose outputs"):
         head_modules(nn.Sequential(nn.BatchNorm2d(3)))
+
+
+def test_several_groups_within_one_module_are_as_many_stages() -> None:
+    groups = [["stem.w"], ["block.a"], ["block.b", "block.c"], ["block.d"], ["scale"], ["head.w"]]
+    parts = parts_from_groups(groups, ("head",))
+    assert [list(names) for names in parts.stages.values()] == groups[:-1]
+    assert list(parts.stages) == ["stem", "block", "block.b", "block.d", "scale"]
