@@ -45,7 +45,7 @@ def run_kept(tracker: Tracker, scratch: Path) -> Kept:
     def read() -> dict[str, bytes]:
         files = {
             name: tracker.download(run.run_id, f"checkpoints/{name}", scratch)
-            for name in ("last.pt", "spare.pt")
+            for name in ("last.pt", "spare.pt", "spare2.pt")
         }
         return {name: file.read_bytes() for name, file in files.items() if file}
 
@@ -147,7 +147,7 @@ def test_at_the_end_the_run_has_the_last_and_the_best(
     (tmp_path / "down").mkdir()
     found = {
         name: tracker.download(run.run_id, f"checkpoints/{name}.pt", tmp_path / "down")
-        for name in ("last", "best", "spare")
+        for name in ("last", "best", "spare", "spare2")
     }
     assert [name for name, file in found.items() if file] == ["last", "best"]
     assert epochs(RunCheckpoints(tracker, run)) == [3]
