@@ -91,21 +91,32 @@ class RunCheckpoints:
         self._known, self._newest = True, whole[0][1] if whole else None
         yield from (state for _, _, state in whole)
 
-    def conclude(self, file: Path) -> None:
-        """Keep only the checkpoint in `file`, as `last.pt`.
+    def conclude(self, file: Path | None) -> None:
+        """Keep only the checkpoint in `file`, as `last.pt`; without one, only the newest that there is.
 
         Raises:
             TrackingError: the store failed.
         """
-        if file.name == _LAST:
+        if file is None:
+            self._keep_newest()
+        elif file.name == _LAST:
             self._run.log_file(file, _FOLDER)
         else:
             self._log(file, _LAST)
-        self._newest = _LAST
         for place in _SPARES:
             if place in self._spares or not self._known:
                 with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
                     self._run.delete_file(f"{_FOLDER}/{place}")
+
+    def _keep_newest(self) -> None:
+        """Store the newest one as `last.pt`."""
+        if self._known and self._newest in (None, _LAST):
+            return
+        newest = next(self.load(lambda _: None), None)
+        if newest is not None and self._newest != _LAST:
+            with tempfile.TemporaryDirectory() as folder:
+                save_checkpoint(newest, Path(folder, _LAST))
+                self._run.log_file(Path(folder, _LAST), _FOLDER)
 
     def _log(self, file: Path, place: str) -> None:
         """Store the present contents of `file` as `place`, even if the file is replaced in the meantime."""
@@ -250,9 +261,7 @@ class TrialCheckpoints:
         """
         self._uploader.close()
         self._hold.confirm(anew=True)
-        newest = self.local.newest
-        if newest is not None:  # there is none if no epoch was finished
-            self.remote.conclude(newest)
+        self.remote.conclude(self.local.newest)  # there is none here if no epoch was trained here
 
     def leave(self) -> None:
         """Leave all of them as they are, because another worker has the trial."""
