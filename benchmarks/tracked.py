@@ -119,8 +119,7 @@ def _bare_loop(config: TrialConfig) -> Callable[[], None]:
     """Return one epoch, training and validation, of a loop with lab's settings and nothing else."""
     use_threads(config)
     dataset = load_data(config)
-    channels, height, width = dataset.shape
-    model = build_model(config, (channels, height, width), len(dataset.classes))
+    model = build_model(config, dataset.shape, len(dataset.classes))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum or 0.0, fused=True)
     generator = torch.Generator().manual_seed(0)

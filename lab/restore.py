@@ -117,6 +117,7 @@ def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] |
         ConfigError: `overrides` are invalid, or make it another trial.
     """
     with _artifact(tracker, run_id, "config.yaml") as file:
+        _check_is_trial(tracker, run_id)
         try:
             config = load_config(file, own=False)
         except ConfigError as error:
@@ -125,6 +126,12 @@ def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] |
     if changed.cell_hash != config.cell_hash:
         raise ConfigError("A run is continued with its own settings; start a new run to change them")
     return changed
+
+
+def _check_is_trial(tracker: Tracker, run_id: str) -> None:
+    kind = None if pending_key(run_id) else tracker.tags(run_id).get(Tag.KIND)
+    if kind not in (None, "trial"):
+        raise TrackingError(f"Run {run_id} is not a trial: its tag {Tag.KIND} is {kind}")
 
 
 @contextmanager

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from lab import registry
 
-settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50)
+# without `explain`: it traces every line of a failing example, which takes minutes where a database is asked
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+settings.register_profile(
+    "lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50, phases=_PHASES
+)
 settings.load_profile("lab")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +57,7 @@ class PluginCommand(InRun):
         """Load the plug-ins, and parse the arguments."""
         plugins.use_installed()
         plugins.use(*_parts(_given(args, "use")))
-        for file in map(Path, _given(args, "config")):
+        for file in map(Path, (*_given(args, "config"), *self._arguments(args))):
             if os.path.isfile(file):  # otherwise the command says so
                 with plugins.trusted(file.parent):
                     load_plugins(read_yaml(file))
@@ -65,6 +66,12 @@ class PluginCommand(InRun):
                 for path in (part for part in _parts(_given(args, name)) if ":" in part):
                     known.canonical(path)
         return super().parse_args(ctx, args)
+
+    def _arguments(self, args: Sequence[str]) -> list[str]:
+        """Return those of `args` that are no options, nor their values, as many as the command takes: files."""
+        flags = {word for param in self.params if getattr(param, "is_flag", False) for word in param.opts}
+        count = sum(isinstance(param, click.Argument) for param in self.params)
+        return list(itertools.islice(_no_options(args, {*flags, "--help"}), count))
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the options, those of plug-ins last."""
@@ -113,6 +120,16 @@ def _parts(names: Sequence[str]) -> list[str]:
 def _given(args: Sequence[str], name: str) -> list[str]:
     """Return the values that the arguments have for an option, as click would find them."""
     return list(_values(args, {f"--{name}", f"--{name.replace('_', '-')}"}))
+
+
+def _no_options(args: Sequence[str], flags: Collection[str]) -> Iterator[str]:
+    """Yield what is no option, nor the value of one: any but `flags` takes a value, also one that is not known yet."""
+    takes_value = False
+    for arg in args:
+        is_option = arg.startswith("--")
+        if not is_option and not takes_value:
+            yield arg
+        takes_value = is_option and "=" not in arg and arg not in flags
 
 
 def _values(args: Sequence[str], options: set[str]) -> Iterator[str]:

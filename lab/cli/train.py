@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from lab import engines, training
+from lab import engines, plugins, training
 from lab.cli.again import command_line
 from lab.cli.messages import browse
 from lab.cli.options import config_options, store_options, stores_from
@@ -108,9 +109,10 @@ def _train(
     except (training.Interrupted, KeyboardInterrupt):
         if not opened:
             raise
-        again = command_line(context, only={"tracking_uri"})
+        again, used = command_line(context, only={"tracking_uri"}), map(plugins.origin, single.config.use)
+        words = ["--use", ",".join(used)] if single.config.use else []
         click.echo("Stopped. All completed epochs are kept; resume with", err=True)
-        click.echo(f"  {again} --resume {opened[0]}", err=True)
+        click.echo(f"  {again} {shlex.join([*words, '--resume', opened[0]])}", err=True)
         sys.exit(stop.exit_code)
 
 

@@ -102,13 +102,9 @@ def _resolve_plugins(config: Settings, used: list[Entry], found: Contradictions)
     modules = sorted({entry.module for entry in used if entry.module})
     digest = plugins.code_digest(modules, (entry.code for entry in used if entry.code))
     if config.code_digest not in (None, digest):
-        of = (
-            f"what {', '.join(modules) or 'the program'} has here"
-            if digest
-            else "none, as no plug-in is used"
-        )
+        here = f"that of {', '.join(modules) or 'the program'} is {digest}" if digest else "none is used"
         found.add(
-            f"the code of this trial has the digest {config.code_digest}, but {of} is {digest}: it has changed since; "
+            f"the code of this trial has the digest {config.code_digest}, but here {here}: it has changed since; "
             "restore it, or leave out code_digest to train with the current one",
             "code_digest",
             "use",
@@ -254,9 +250,8 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
         given = getattr(config, name)
         resolved[name] = None if name not in used else default if given is None else given
     if config.loss == "mse" and not config.label_smoothing:
-        resolved["label_smoothing"] = (
-            None  # as in earlier versions, where it took none: its cells are the same
-        )
+        # as in earlier versions, where it took none: its cells are the same
+        resolved["label_smoothing"] = None
     for name in FOLDER_OPTIONS:
         resolved |= _unless(name in used, name)
     return resolved

@@ -32,6 +32,8 @@ _BOOLS: Final = {
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
 
+_PATHS: Final = frozenset({"use"})  # lists of paths, which may contain blanks: only commas separate them
+
 
 def parse_value(name: str, text: str) -> Any:
     """Return the value of the setting `name` that `text` means, for `TrialConfig(**{name: value})`.
@@ -55,7 +57,8 @@ def parse_value(name: str, text: str) -> Any:
         return _BOOLS.get(text.lower(), text)
     if tuple in kinds:
         item = str if takes_text(name) else _number  # the class `001` is not a number
-        return _items(text, item, one_is_scalar=not kinds <= {tuple, type(None)})
+        separator = "," if name in _PATHS else None
+        return _items(text, item, one_is_scalar=not kinds <= {tuple, type(None)}, separator=separator)
     number = _number(text)
     return text if str in kinds and not (int in kinds and type(number) is int) else number
 
@@ -138,11 +141,14 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _items(text: str, item: Callable[[str], Any], *, one_is_scalar: bool) -> Any:
+def _items(
+    text: str, item: Callable[[str], Any], *, one_is_scalar: bool, separator: str | None = None
+) -> Any:
+    """Return the items of a list: between commas if there are any, else between blanks, or by `separator` if given."""
     bracketed = text[0] + text[-1] in ("[]", "()")
     inner = text[1:-1].strip() if bracketed else text
     listed = bracketed or "," in inner
-    parts = inner.rstrip(",").split(",") if "," in inner else inner.split()
+    parts = inner.rstrip(",").split(",") if "," in inner else inner.split(separator)
     values = tuple(item(_unquoted(part)) for part in parts)
     return values[0] if one_is_scalar and not listed and len(values) == 1 else values
 

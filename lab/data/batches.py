@@ -38,26 +38,27 @@ def epoch_batches(
         only: numbers of the batches to yield, from 0, in this order; all if None.
         augment: augmentations, applied in order.
         mix: mixes images and labels at last.
-        augment_generator: the CPU generator they draw from.
+        augment_generator: the CPU generator that both draw from.
         memory_format: of the images in memory.
 
     Raises:
-        ValueError: augmentation has no generator, `order` has another length, or there is no such batch.
+        ValueError: there is no generator to draw from, `order` has another length, or there is no such batch.
     """
-    if (augment or mix) and augment_generator is None:
-        raise ValueError("augment needs an augment_generator")
+    if augment_generator is None:
+        if augment or mix:
+            raise ValueError("augment needs an augment_generator")
+        augment_generator = torch.Generator()  # nothing draws from it
     if order is not None and len(order) != len(split):
         raise ValueError(f"order must have one place for each of {len(split)} images, but has {len(order)}")
-    affine = _affine(
-        mean, std, split.shape[2], memory_format
-    )  # once: each operation is a kernel launch on a GPU
+    # once: each operation is a kernel launch on a GPU
+    affine = _affine(mean, std, split.shape[2], memory_format)
     bounds = _chosen(list(_bounds(len(split), batch_size, order is not None)), only)
     for images, labels in split.batches(bounds, order):
         for step in augment:
-            images = step(images, augment_generator)  # type: ignore[arg-type]  # not None: checked above
+            images = step(images, augment_generator)
         images = _apply(images, affine, memory_format)
         if mix is not None:
-            images, labels = mix(images, labels, augment_generator)  # type: ignore[arg-type]
+            images, labels = mix(images, labels, augment_generator)
         yield images, labels
 
 

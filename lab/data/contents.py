@@ -33,6 +33,7 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
     began = time.time_ns()
 
     def look(start: int, stop: int) -> list[_Known]:
+        # 60,000 Paths take a second
         return [_look(os.path.join(root, file), known.get(file)) for file in files[start:stop]]  # noqa: PTH118
 
     found = [entry for chunk in by_chunks(len(files), look, "Reading images") for entry in chunk]
@@ -47,11 +48,11 @@ def content_digests(root: Path, files: Sequence[str]) -> list[str]:
 
 
 def _look(file: str, known: _Known | None) -> _Known:
-    status = os.stat(file)  # noqa: PTH116  # 60,000 Paths take a second
+    status = os.stat(file)  # noqa: PTH116  # of very many files
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     if known is not None and known[:-1] == stamp:
         return known
-    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
+    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123  # the same
         return [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
 
 

@@ -25,6 +25,7 @@ from lab.data.loaders import Loaders
 from lab.data.room import too_large
 from lab.data.stream import StreamSplit
 from lab.errors import DataError, LabWarning, printable
+from lab.wording import counted
 
 __all__ = ["Decoder", "listing_digest", "load_listing"]
 
@@ -92,7 +93,7 @@ def load_listing(listing: Listing, config: TrialConfig, notes: tuple[str, ...]) 
     except OSError as error:
         raise DataError(f"{listing.dataset}: {listing.root} cannot be read: {error}") from error
     if len(read.labels) < count:
-        notes += (f"left out: {count - len(read.labels):,} damaged images (skip_unreadable)",)
+        notes += (f"left out: {counted(count - len(read.labels), 'damaged image')} (skip_unreadable)",)
     notes = (*notes, *filter(None, [too_large_for_memory]))
     white = white_levels(_looked(listing)[0], config.full_scale, listing.dataset)
     return replace(_splits(read, part, notes), white=white)

@@ -59,6 +59,7 @@ class ImageFiles:
 
     def read(self, at: int) -> bytes:
         """Return the bytes of an image, or raise OSError."""
+        # for every image of every epoch: a Path takes longer
         with open(os.path.join(self.root, self.paths[at]), "rb", buffering=0) as stream:  # noqa: PTH118, PTH123
             return stream.read()
 

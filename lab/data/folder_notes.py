@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from lab.config import TrialConfig
 from lab.data.listing import Survey
+from lab.data.notes import SHOWN, copied, cut, in_classes, left_out_classes, some
 from lab.data.sizes import size_note
 from lab.data.tree import Folder
 from lab.errors import printable
+from lab.wording import counted
 
-__all__ = ["copied", "cut", "folder_notes", "in_classes", "some"]
-
-_SHOWN = 5
-_CLASSES = 12  # with their counts
+__all__ = ["folder_notes"]
 
 
 def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ...]:
@@ -30,9 +29,7 @@ def folder_notes(found: Survey, config: TrialConfig, size: int) -> tuple[str, ..
     kept = config.classes or found.classes
     lines = [f"{role}: {_part(found, role, kept)}" for role in parts]
     lines += cut(parts, config)
-    dropped = [name for name in found.classes if name not in kept]
-    if dropped:
-        lines.append(f"left out by `classes`: {some(dropped)}")
+    lines += left_out_classes(found.classes, config)
     lines.append(size_note(config, found.sizes, size))
     same = [[(role, name, file.path) for role, name, file in group] for group in found.copies]
     return (
@@ -50,30 +47,6 @@ def _part(found: Survey, role: str, classes: Collection[str]) -> str:
     )
     path = found.layout.parts[role].path
     return f"{printable(path)}/, {in_classes(counts)}" if path else in_classes(counts)
-
-
-def in_classes(counts: Counter[str]) -> str:
-    """Return the number of images, and of each class: `12 images (cat 5, dog 7)`."""
-    each = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_CLASSES]]
-    if len(counts) > _CLASSES:
-        each.append(
-            f"… {len(counts):,} classes of {min(counts.values()):,} to {max(counts.values()):,} images"
-        )
-    return f"{counts.total():,} images ({', '.join(each)})"
-
-
-def cut(roles: Collection[str], config: TrialConfig) -> list[str]:
-    """Return which splits are not among the data's own `roles`, and where they come from instead."""
-    lines = []
-    if "val" not in roles:
-        if config.folds is not None:
-            taken = f"a fold of train (folds={config.folds})"
-        else:
-            taken = f"cut from train (val_fraction={config.val_fraction})"
-        lines.append(f"val: {taken if config.val_fraction else 'none (val_fraction=0)'}")
-    if "test" not in roles:
-        lines.append(f"test: cut from train (test_fraction={config.test_fraction})")
-    return lines
 
 
 def _left_out(found: Survey) -> list[str]:
@@ -126,42 +99,8 @@ def _lacking(found: Survey) -> list[str]:
     return lines
 
 
-def copied(groups: Sequence[Sequence[tuple[str, str, str]]], roles: Collection[str]) -> list[str]:
-    """Return how many files are identical to others, where that distorts training or evaluation.
-
-    Args:
-        groups: of split, class and path of identical files.
-        roles: the splits that the data has.
-    """
-    mixed = [group for group in groups if len({name for _, name, _ in group}) > 1]
-    shared = [group for group in groups if len({role for role, _, _ in group}) > 1]
-    repeated = [group for group in groups if len({(role, name) for role, name, _ in group}) < len(group)]
-    return [
-        f"{_copies(same)} {what}: {' = '.join(printable(path) for _, _, path in same[0][:3])}"
-        for same, what in (
-            (mixed, "in several classes"),
-            (shared, "in several splits, so the model is evaluated on images it was trained on"),
-            (
-                [] if {"val", "test"} <= set(roles) else repeated,
-                "in the same class more than once, and may end up in several splits",
-            ),
-        )
-        if same
-    ]
-
-
-def _copies(groups: Sequence[object]) -> str:
-    return "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
-
-
 def _files(paths: Iterable[str]) -> str:
     paths = list(paths)
-    kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122
-    count = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
-    return f"{count} ({some(paths if len(paths) <= _SHOWN else [kind or 'no extension' for kind in kinds])})"
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first few names."""
-    more = [f"… {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
-    return ", ".join([*map(printable, names[:_SHOWN]), *more])
+    kinds = Counter(os.path.splitext(path)[1].lower() for path in paths)  # noqa: PTH122  # of very many files
+    which = paths if len(paths) <= SHOWN else [kind or "no extension" for kind in kinds]
+    return f"{counted(len(paths), 'file')} ({some(which)})"

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lab.config import TrialConfig
-from lab.data.folder_notes import copied, some
 from lab.data.listed import Listing, unreadable
 from lab.data.listed_source import ListedSource
+from lab.data.notes import copied, some
 from lab.data.rows import Column, Facts, RowImages, columns_of, images_in, read_columns
+from lab.data.shards import Shards, parquet_files, saved_files
 from lab.data.sizes import Sizes, size_note
-from lab.data.split_names import Role, split_name
-from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
+from lab.data.split_names import Role
+from lab.data.table import LABELS, Rows, composed_text, find_column, is_usual, role_of, table_notes
 from lab.errors import DataError, MissingDataError, printable
+from lab.wording import counted
 
 __all__ = ["HF", "PARQUET", "forget_rows"]
 
 _KEPT: Final = 2
-_ROLES: Final = ("train", "val", "test")
-_PART: Final = re.compile(r"-\d+-of-\d+.*")  # `-00000-of-00001`, possibly with a digest
 
 _Stamps = tuple[tuple[str, int, int, int], ...]
 _Key = tuple[object, ...]
-_Find = Callable[[Path, TrialConfig], "_Shards"]
+_Find = Callable[[Path, TrialConfig], Shards]
 _tables: dict[_Key, tuple[_Stamps, _Table]] = {}
 _lock = threading.Lock()
-
-
-class _Shards(NamedTuple):
-    """The files of a data set.
-
-    Attributes:
-        names: relative to its folder.
-        roles: the split that each is of.
-        left_out: names of splits that are none of train, val and test.
-        unlabelled: files for validation or testing that were left out, because none of their rows has a label.
-    """
-
-    names: tuple[str, ...]
-    roles: tuple[Role, ...]
-    left_out: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -69,7 +50,7 @@ class _Table:
 
     dataset: str
     root: Path
-    shards: _Shards
+    shards: Shards
     columns: str
     rows: Rows
     classes: tuple[str, ...]
@@ -133,7 +114,8 @@ def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     if found.unused:
         lines.append(f"left out: classes that no row has: {some(found.unused)}")
     if found.faults:
-        lines.append(f"left out: {len(found.faults):,} rows that cannot be read as images (skip_unreadable)")
+        rows = counted(len(found.faults), "row")
+        lines.append(f"left out: {rows} that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 
@@ -172,19 +154,20 @@ def forget_rows() -> None:
         _tables.clear()
 
 
-def _stamps(dataset: str, root: Path, shards: _Shards) -> _Stamps:
+def _stamps(dataset: str, root: Path, shards: Shards) -> _Stamps:
     found = []
     for name, role in zip(shards.names, shards.roles, strict=True):
         try:
             status = (root / name).stat()
-        except OSError as error:
-            message = f"{dataset}: {printable(str(root / name))} cannot be read: {error.strerror}"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            message = f"{dataset}: {printable(str(root / name))} cannot be read: {reason}"
             raise MissingDataError(message) from error
         found.append((f"{role} {name}", status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(found)
 
 
-def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Table:
+def _read(dataset: str, config: TrialConfig, root: Path, shards: Shards) -> _Table:
     where = f"{dataset}: {printable(str(root))}"
     use, classes = _columns(config, root, shards, where)
     others = [key for key in ("label", "split", "group") if key in use]
@@ -210,7 +193,7 @@ def _read(dataset: str, config: TrialConfig, root: Path, shards: _Shards) -> _Ta
     return _Table(dataset, root, shards, words, rows, known, unused, images, facts)
 
 
-def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> _Shards:
+def _labelled(shards: Shards, labels: Mapping[str, Sequence[Any]], classes: Sequence[str]) -> Shards:
     """Leave out the files without any label, such as the test split of a competition."""
     blank = {
         name
@@ -219,65 +202,63 @@ def _labelled(shards: _Shards, labels: Mapping[str, Sequence[Any]], classes: Seq
     }
     kept = [pair for pair in zip(shards.names, shards.roles, strict=True) if pair[0] not in blank]
     names, roles = zip(*kept, strict=True) if kept else ((), ())
-    return _Shards(names, roles, shards.left_out, tuple(sorted(blank)))
+    return Shards(names, roles, shards.left_out, tuple(sorted(blank)))
 
 
 def _columns(
-    config: TrialConfig, root: Path, shards: _Shards, where: str
+    config: TrialConfig, root: Path, shards: Shards, where: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return which columns are read, by their use, and the class names that the files give to numbers, if any.
 
     Raises:
         DataError: there is no such column, or the files differ in it.
     """
-    first, *others = ({each.name: each for each in columns_of(root / name)} for name in shards.names)
-    use = {"image": _image_column(config, first, where), "label": _label_column(config, first, where)}
+    first, *others = (columns_of(root / name) for name in shards.names)
+    names = [each.name for each in first]
+    found = {"image": _image_column(config, first, where), "label": _label_column(config, first, where)}
     for key in ("split", "group"):
         given = getattr(config, f"{key}_column")
         if given is not None:
-            use[key] = find_column(list(first), given, f"{key}_column", (), where)
-    for key, name in use.items():
-        if key != "image" and first[name].kind != "text":
+            found[key] = find_column(names, given, f"{key}_column", (), where)
+    use = {key: first[names.index(name)] for key, name in found.items()}
+    for key, column in use.items():
+        if key != "image" and column.kind != "text":
             raise DataError(
-                f"{where}: the column {printable(name)} ({key}_column) has neither texts nor whole numbers"
+                f"{where}: the column {printable(column.name)} ({key}_column) has neither texts nor whole numbers"
             )
-    for name, columns in zip(shards.names[1:], others, strict=True):
+    for file, columns in zip(shards.names[1:], others, strict=True):
         for column in use.values():
-            if columns.get(column) != first[column]:
+            if [each for each in columns if each.name == column.name] != [column]:
                 raise DataError(
-                    f"{where}: the column {printable(column)} of {printable(name)} is not as in"
+                    f"{where}: the column {printable(column.name)} of {printable(file)} is not as in"
                     f" {printable(shards.names[0])}; all files must have the same columns"
                 )
-    return use, tuple(map(composed_text, first[use["label"]].classes))
+    return found, tuple(map(composed_text, use["label"].classes))
 
 
-def _image_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
-    images = [name for name, each in columns.items() if each.kind == "image"]
-    given = config.image_column
+def _image_column(config: TrialConfig, columns: Sequence[Column], where: str) -> str:
+    images = list(dict.fromkeys(each.name for each in columns if each.kind == "image"))
+    given = config.image_column or (images[0] if len(images) == 1 else None)
     if given is not None:
-        name = find_column(list(columns), given, "image_column", (), where)
+        name = find_column([each.name for each in columns], given, "image_column", (), where)
         if name not in images:
             raise DataError(f"{where}: the column {printable(name)} (image_column) has no images as bytes")
         return name
-    if len(images) != 1:
-        found = (
-            f"several columns with images ({', '.join(map(printable, images))})"
-            if images
-            else "no column with images"
+    if images:
+        several = ", ".join(map(printable, images))
+        raise DataError(
+            f"{where} has several columns with images ({several}); name one with --image-column (`image_column`)"
         )
-        hint = (
-            "; name one with --image-column (`image_column`)" if images else ", as bytes or as {bytes, path}"
-        )
-        raise DataError(f"{where} has {found}{hint}")
-    return images[0]
+    raise DataError(f"{where} has no column with images, as bytes or as {{bytes, path}}")
 
 
-def _label_column(config: TrialConfig, columns: dict[str, Column], where: str) -> str:
-    named = [name for name, each in columns.items() if each.classes]
-    usual = [name for name in columns if name.strip().lower() in LABELS]
-    if config.label_column is None and not usual and len(named) == 1:
+def _label_column(config: TrialConfig, columns: Sequence[Column], where: str) -> str:
+    names = [each.name for each in columns]
+    named = [each.name for each in columns if each.classes]
+    given = config.label_column
+    if given is None and len(named) == 1 and not any(is_usual(name, LABELS) for name in names):
         return named[0]
-    return find_column(list(columns), config.label_column, "label_column", LABELS, where)
+    return find_column(names, given, "label_column", LABELS, where)
 
 
 def _take(rows: Rows, name: str, role: Role, values: dict[str, list[Any]], classes: Sequence[str]) -> None:
@@ -312,98 +293,5 @@ def _is_blank(label: Any, classes: Sequence[str]) -> bool:
     return label in (None, "") or bool(classes and label == -1)  # how unlabelled images are marked
 
 
-def _parquet_files(root: Path, config: TrialConfig) -> _Shards:
-    """Return the Parquet files in a folder and below, and what their names say."""
-    found = sorted(
-        file.relative_to(root).as_posix()
-        for file in root.rglob("*.parquet")
-        if not any(part.startswith(".") for part in file.relative_to(root).parts)
-    )
-    if not found:
-        saved = any(os.path.isfile(root / name) for name in ("dataset_dict.json", "state.json"))
-        hint = "; it was written by save_to_disk: read it with dataset=hf" if saved else ""
-        raise MissingDataError(f"parquet: {printable(str(root))} contains no .parquet file{hint}")
-    roles = [_role(name) for name in found]
-    if config.split_column is not None or not any(roles):
-        return _Shards(tuple(found), _all_train(found))
-    unclear = [name for name, role in zip(found, roles, strict=True) if role not in _ROLES]
-    if unclear:
-        raise DataError(
-            f"parquet: {printable(str(root))}: the names of {some(unclear)} do not say train, val or test, as others"
-            " do; rename or remove them, or give --split-column (`split_column`)"
-        )
-    return _Shards(tuple(found), tuple(role for role in roles if role is not None))
-
-
-def _role(name: str) -> Role | None:
-    """Return the split that a file's name says, or that of a folder that it is in; None if they say none."""
-    *folders, file = name.split("/")
-    for text in (_PART.sub("", os.path.splitext(file)[0]), *reversed(folders)):  # noqa: PTH122
-        found = split_name(text)
-        if found:
-            return found.role
-    return None
-
-
-def _saved_files(root: Path, config: TrialConfig) -> _Shards:
-    """Return the Arrow files that `save_to_disk` has written, of one data set or of a dict of splits."""
-    where = f"hf: {printable(str(root))}"
-    if os.path.isfile(root / "state.json"):
-        files = _files_of(root, "", where)
-        return _Shards(tuple(files), _all_train(files))
-    if not os.path.isfile(root / "dataset_dict.json"):
-        hint = (
-            "; it contains Parquet files: read them with dataset=parquet"
-            if any(root.rglob("*.parquet"))
-            else ""
-        )
-        raise MissingDataError(
-            f"{where} contains neither dataset_dict.json nor state.json, which save_to_disk writes{hint}"
-        )
-    names, roles, left_out = list[str](), list[Role](), list[str]()
-    for split in _json(root / "dataset_dict.json", where).get("splits", []):
-        role = "train" if config.split_column is not None else role_of(split)
-        if role is None:
-            left_out.append(split)
-            continue
-        files = _files_of(root, split, where)
-        names += files
-        roles += [role] * len(files)
-    if not names:
-        raise DataError(f"{where}: its splits are {some(left_out) or 'none'}, but one must be train")
-    return _Shards(tuple(names), tuple(roles), tuple(left_out))
-
-
-def _all_train(files: Sequence[str]) -> tuple[Role, ...]:
-    return tuple("train" for _ in files)
-
-
-def _files_of(root: Path, split: str, where: str) -> list[str]:
-    state = _json(root / split / "state.json", where)
-    if state.get("_indices_data_files") or state.get("_indices_files"):
-        raise DataError(
-            f"{where} was saved as a selection of rows by an old version of datasets; save it again with a newer one"
-        )
-    try:
-        files = [str(each["filename"]) for each in state["_data_files"]]
-    except (KeyError, TypeError):
-        raise DataError(
-            f"{where}: {split or '.'}/state.json names no files; save the data set again"
-        ) from None
-    return [f"{split}/{file}" if split else file for file in files]
-
-
-def _json(file: Path, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise MissingDataError(f"{where}: {printable(file.name)} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{where}: {printable(file.name)} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{where}: {printable(file.name)} is damaged")
-    return found
-
-
-PARQUET = ListedSource(partial(_table, "parquet", _parquet_files), _notes)
-HF = ListedSource(partial(_table, "hf", _saved_files), _notes)
+PARQUET = ListedSource(partial(_table, "parquet", parquet_files), _notes)
+HF = ListedSource(partial(_table, "hf", saved_files), _notes)

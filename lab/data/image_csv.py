@@ -17,14 +17,15 @@ from typing import Any, Final
 
 from lab.config import TrialConfig
 from lab.data.encoded import ImageFiles
-from lab.data.folder_notes import copied
 from lab.data.listed import Listing, unreadable
 from lab.data.listed_source import ListedSource
+from lab.data.notes import copied
 from lab.data.probe import Probe, copies, probe
 from lab.data.sizes import Sizes, size_note
 from lab.data.table import LABELS, Rows, composed_text, find_column, role_of, table_notes
 from lab.data.tree import File
 from lab.errors import DataError, Fault, MissingDataError, printable
+from lab.wording import counted
 
 __all__ = ["IMAGE_CSV", "forget_tables"]
 
@@ -120,7 +121,8 @@ def _notes(found: _Table, config: TrialConfig, size: int) -> tuple[str, ...]:
     lines += table_notes(found.listing, config)
     lines.append(size_note(config, found.sizes, size))
     if found.faults:
-        lines.append(f"left out: {len(found.faults):,} files that cannot be read as images (skip_unreadable)")
+        files = counted(len(found.faults), "file")
+        lines.append(f"left out: {files} that cannot be read as images (skip_unreadable)")
     return (*lines, *(f"warning: {each}" for each in copied(found.copies, set(found.rows.roles))))
 
 
@@ -176,7 +178,8 @@ def _read(config: TrialConfig, root: Path, file: Path, known: _Table | None) -> 
     same = {} if known is None else {name for name, each in files.items() if known.files.get(name) == each}
     probes = {name: known.probes[name] for name in same} if known else {}
     probes |= probe(root, [each for name, each in files.items() if name not in same])
-    changed = _stamps({str(file), *(os.path.dirname(_join(root, name)) for name in files)})  # noqa: PTH120
+    folders = {os.path.dirname(_join(root, name)) for name in files}  # noqa: PTH120  # of very many files
+    changed = _stamps({str(file), *folders})
     settled = max(changed.values(), default=begun) < begun - _TICK
     return _Table(root, file, columns, rows, lines, files, probes, changed if settled else None)
 
@@ -206,7 +209,7 @@ def _parse(config: TrialConfig, file: Path) -> tuple[str, Rows, dict[str, int]]:
     try:
         for line, cells in numbered:
             if len(cells) != len(header):
-                message = f"has {len(cells)} columns, but the header has {len(header)}"
+                message = f"has {counted(len(cells), 'column')}, but the header has {len(header)}"
                 rows.faults.append(_fault(file, line, message))
             else:
                 _take({use: cells[at].strip() for use, at in index.items()}, rows, lines, file, line)
@@ -232,9 +235,6 @@ def _columns(config: TrialConfig, header: list[str], where: str) -> dict[str, st
         given = getattr(config, f"{use}_column")
         if given is not None:
             found[use] = find_column(header, given, f"{use}_column", (), where)
-    twice = sorted({name for name in found.values() if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{where} has several columns {', '.join(map(printable, twice))}; rename all but one")
     return found
 
 
@@ -279,8 +279,8 @@ def _stamps(paths: Iterable[str]) -> dict[str, int]:
     found = {}
     for path in paths:
         try:
-            found[path] = os.stat(path).st_mtime_ns  # noqa: PTH116
-        except OSError:
+            found[path] = Path(path).stat().st_mtime_ns
+        except (OSError, ValueError):  # a path with a null byte
             found[path] = -1
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from lab.config import composed
-from lab.data.split_names import Role, SplitName, split_name
+from lab.data.split_names import ROLES, Role, SplitName, split_name
 from lab.data.tree import File, Folder
 from lab.errors import DataError, printable
 
@@ -173,8 +173,8 @@ def _splits_of(folder: Folder, names: dict[Folder, SplitName], named: frozenset[
         by_role.setdefault(name.role, []).append(kid)
     unlabelled = by_role.pop("unlabelled", [])
     _check_roles(by_role, {name.rest for kid, name in names.items() if kid not in unlabelled})
-    found = {}
-    for role in ("train", "val", "test"):
+    found: dict[str, Part] = {}
+    for role in ROLES:
         for kid in by_role.get(role, ()):
             found[role] = _part(_inside(kid), named, root, needs_all=role == "train")
     _check_classes(found, root)

@@ -151,6 +151,7 @@ def _probes(root: Path, tree: Folder, layout: Layout) -> dict[str, Probe]:
 def _changed(root: Path, tree: Folder) -> dict[str, int]:
     """Return when each folder was last changed, by path; empty if one of them is gone."""
     try:
+        # whenever the folder is described: Paths take longer
         return {folder.path: os.stat(f"{root}/{folder.path}").st_mtime_ns for folder in tree.walk()}  # noqa: PTH116
     except OSError:
         return {}

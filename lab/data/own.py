@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from lab import plugins
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, Source, Split, make_split
-from lab.data.folder_notes import cut, in_classes, some
 from lab.data.loaders import Loaders
+from lab.data.notes import cut, in_classes, left_out_classes, some
 from lab.data.parts import ArrayPart, ItemPart, Part, Scan, item, parts_of, scan
 from lab.data.pixels import fitted
 from lab.data.progress import track
@@ -370,9 +370,7 @@ def _notes(found: _Found, config: TrialConfig, shape: tuple[int, int, int]) -> t
         )
         lines.append(f"{role}: {in_classes(Counter({name: counts[name] for name in kept if counts[name]}))}")
     lines += cut(found.scans, config)
-    dropped = [name for name in found.classes if name not in kept]
-    if dropped:
-        lines.append(f"left out by `classes`: {some(dropped)}")
+    lines += left_out_classes(found.classes, config)
     _, height, width = shape
     lines.append(size_note(config, found.sizes, width) if height == width else f"size: {width}x{height}")
     return tuple(lines)

@@ -17,11 +17,10 @@ from lab.config import composed
 from lab.data.pixels import pixels_of
 from lab.data.progress import track
 from lab.data.sizes import Sizes
+from lab.data.split_names import ROLES
 from lab.errors import DataError
 
-__all__ = ["ROLES", "ArrayPart", "ItemPart", "Part", "Scan", "parts_of", "scan"]
-
-ROLES: Final = ("train", "val", "test")
+__all__ = ["ArrayPart", "ItemPart", "Part", "Scan", "parts_of", "scan"]
 
 _EXPECTED: Final = (
     "must return (images, labels) or (images, labels, class names), a map-style torch Dataset, or a dict of these"
@@ -127,7 +126,7 @@ def parts_of(found: Any, background: str) -> tuple[dict[str, Part], tuple[str, .
     if unknown or "train" not in given:
         which = f"has the keys {', '.join(map(str, given))}" if given else "is empty"
         raise DataError(f"{_EXPECTED}, but its dict {which}")
-    parts = {role: _part(given[role], background) for role in ROLES if role in given}
+    parts: dict[str, Part] = {role: _part(given[role], background) for role in ROLES if role in given}
     names = {each for each in (*classes, *(part.classes for part in parts.values())) if each}
     if len(names) > 1:
         raise DataError("has different class names in different splits; give all splits the same")

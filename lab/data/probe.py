@@ -136,6 +136,7 @@ def copies(root: Path, files: Sequence[File]) -> list[list[int]]:
     by_content: list[tuple[bytes, int]] = []
     for places in by_size:
         for at in places:
+            # of very many files
             with suppress(OSError), open(_join(root, files[at]), "rb", buffering=0) as stream:  # noqa: PTH123
                 by_content.append((hashlib.sha256(stream.read()).digest(), at))
     return _grouped(by_content)

@@ -22,6 +22,7 @@ from lab.data.chunks import by_chunks
 from lab.data.contents import content_digests
 from lab.data.probe import Probe, probe_content
 from lab.errors import DataError, printable
+from lab.wording import counted
 
 __all__ = ["Column", "Facts", "RowImages", "columns_of", "images_in", "read_columns"]
 
@@ -85,7 +86,10 @@ class RowImages:
     def read(self, at: int) -> bytes:
         """Return the bytes of an image; none if it has none. Raises OSError if the file cannot be read."""
         file, row = self.places[at].tolist()
-        return _bytes_in(_opened(self.files[file], self.column, _stamp(self.files[file])), row)
+        images = _images(self.files[file], self.column)
+        if row >= len(images):
+            raise OSError(f"{self.names[file]} has changed: it has only {counted(len(images), 'row')}")
+        return _bytes_in(images, row)
 
     def facts(self) -> list[Facts]:
         """Return what is known about each image; remembered between processes. Raises OSError as `read` does."""
@@ -111,8 +115,7 @@ def columns_of(file: Path) -> tuple[Column, ...]:
     Raises:
         DataError: it is no such file, or cannot be read.
     """
-    schema, told = _reading(file, _schema)
-    features = told.get("info", {}).get("features", {}) if isinstance(told, dict) else {}
+    schema, features = _reading(file, _schema)
     return tuple(_column(field, features.get(field.name)) for field in schema)
 
 
@@ -188,17 +191,24 @@ def _reading(file: Path, read: Any) -> Any:
         raise DataError(f"{printable(str(file))} cannot be read: {printable(reason)}") from error
 
 
-def _schema(file: Path) -> tuple[Any, Any]:
-    """Return a file's schema, and what the package `datasets` has noted in it."""
+def _schema(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a file's schema, and what the package `datasets` has noted about its columns, by their names."""
     if _is_parquet(file):
         schema = _parquet().read_schema(file)
     else:
         schema = _arrow().ipc.open_stream(_arrow().memory_map(str(file))).schema
-    return schema, json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return schema, _within(_within(told, "info"), "features")
+
+
+def _within(told: Any, key: str) -> dict[str, Any]:
+    """Return the dict under a key of a dict; empty if there is none."""
+    found = told.get(key) if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _column(field: Any, feature: Any) -> Column:
-    types, feature = _arrow().types, feature if isinstance(feature, dict) else {}
+    types = _arrow().types
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     struct = types.is_struct(kind) and any(
         part.name == _BYTES and _is_binary(part.type)
@@ -213,12 +223,17 @@ def _column(field: Any, feature: Any) -> Column:
         or types.is_large_string(kind)
     ):
         return Column(field.name, "")
-    names = (
-        feature.get("names", ()) if feature.get("_type") == "ClassLabel" and types.is_integer(kind) else ()
-    )
-    if isinstance(names, dict):  # by number, as in some versions
-        names = [names[number] for number in sorted(names, key=int)]
-    return Column(field.name, "text", tuple(map(str, names or ())))
+    return Column(field.name, "text", _class_names(feature) if types.is_integer(kind) else ())
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    """Return the names of a column's numbers; empty if it is not noted as one of classes."""
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return ()
+    names = feature.get("names")
+    if isinstance(names, dict) and all(number.isdecimal() for number in names):
+        names = [names[number] for number in sorted(names, key=int)]  # as in some versions
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _is_binary(kind: Any) -> bool:
@@ -235,6 +250,18 @@ def _stamp(file: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _images(file: str, column: str) -> Any:
+    """Return a column of an Arrow file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return _opened(file, column, _stamp(file))
+    except (KeyError, ValueError, _arrow().ArrowException) as error:
+        raise OSError(f"{printable(file)}: {printable(str(error))}") from error
+
+
 @functools.lru_cache(maxsize=_OPEN)
 def _opened(file: str, column: str, _stamp: tuple[int, int]) -> Any:
     return _table(file).column(column)
@@ -248,7 +275,7 @@ def _bytes_in(column: Any, row: int) -> bytes:
 
 
 def _copy(file: Path, digest: str, column: str) -> Path:
-    """Return the copy of a Parquet file's images in the cache; it is written if there is none.
+    """Return the copy of a Parquet file's images in the cache; it is written if there is none, or a damaged one.
 
     Raises:
         DataError: it cannot be written.
@@ -267,7 +294,7 @@ def _copy(file: Path, digest: str, column: str) -> Path:
 
     try:
         target = cache_dir() / "rows" / f"{key}.arrow"
-        if not target.exists():
+        if not _is_whole(target, source.metadata.num_rows):
             write_whole(target, write)
     except (OSError, RuntimeError) as error:
         raise DataError(
@@ -277,10 +304,18 @@ def _copy(file: Path, digest: str, column: str) -> Path:
     return target
 
 
+def _is_whole(copy: Path, rows: int) -> bool:
+    """Whether a copy is there, and has all rows: a full disk or a loss of power may have cut it off."""
+    try:
+        return len(_images(str(copy), _BYTES)) == rows
+    except OSError:
+        return False
+
+
 @functools.lru_cache(maxsize=_OPEN)
 def _facts(file: str, column: str, digest: str) -> tuple[Facts, ...]:
     key = hashlib.sha256(f"{_FORMAT} {PIL.__version__} {digest} {column!a}".encode()).hexdigest()
-    images = _opened(file, column, _stamp(file))
+    images = _images(file, column)
     known = recall("rows", key)
     if known is None or len(known) != len(images):
         with warnings.catch_warnings():

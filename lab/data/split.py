@@ -48,9 +48,8 @@ def hold_out(
         sides = _by_groups(labels, groups, (1 - fraction, fraction), seed)
         _check_groups(labels, groups, sides, classes, f"{field}={fraction}", 0)
         return np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
-    from sklearn.model_selection import (
-        train_test_split,
-    )  # takes half a second, which planning must not wait for
+    # takes half a second, which planning must not wait for
+    from sklearn.model_selection import train_test_split
 
     _check(labels, fraction, classes, field)
     rest, held_out = train_test_split(
@@ -118,7 +117,7 @@ def _folds(labels: Indices, folds: int, seed: int, classes: tuple[str, ...]) -> 
 
 def _check(labels: Indices, fraction: float, classes: tuple[str, ...], field: str) -> None:
     counts = np.bincount(labels, minlength=len(classes)).tolist()
-    alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
+    alone = [printable(name) for name, count in zip(classes, counts, strict=True) if count == 1]
     if alone:
         raise DataError(
             f"{field}={fraction} needs at least 2 images per class, one for each side,"

@@ -12,7 +12,7 @@ import torch
 from lab import registry
 from lab.config import TrialConfig
 from lab.data.base import DataInfo, RawData, Split
-from lab.errors import DataError, Fault
+from lab.errors import DataError, Fault, printable
 
 __all__ = ["class_faults", "draw_sample", "sample_faults", "select_classes"]
 
@@ -48,15 +48,12 @@ def sample_faults(config: TrialConfig, info: DataInfo) -> list[Fault]:
     if info.train_images is None:
         return []
     if config.folds is not None:
-        left, held_out = (
-            info.train_images - info.train_images // config.folds,
-            f" less a fold of {config.folds}",
-        )
+        taken = info.train_images // config.folds
+        held_out = f" less a fold of {config.folds}"
     else:
-        left = info.train_images - math.ceil(
-            info.train_images * config.val_fraction
-        )  # as scikit-learn rounds
+        taken = math.ceil(info.train_images * config.val_fraction)  # as scikit-learn rounds
         held_out = f" less val_fraction={config.val_fraction}" if config.val_fraction else ""
+    left = info.train_images - taken
     if samples <= left:
         return []
     message = f"must be at most {left}, the training images of {config.dataset}{held_out}, but got {samples}"
@@ -117,7 +114,7 @@ def _relabel(split: Split, places: torch.Tensor, classes: tuple[str, ...], what:
 def _check(split: Split, asked: list[int], samples: int, classes: tuple[str, ...]) -> None:
     counts = torch.bincount(split.labels, minlength=len(classes)).tolist()
     short = [
-        f"{have} of {name} (needed: {need})"
+        f"{have} of {printable(name)} (needed: {need})"
         for name, have, need in zip(classes, counts, asked, strict=True)
         if have < need
     ]

@@ -10,17 +10,16 @@ from typing import Final
 from lab import registry
 from lab.config import TrialConfig, composed
 from lab.data.encoded import Encoded
-from lab.data.folder_notes import cut, in_classes, some
 from lab.data.listed import Listing
-from lab.data.split_names import Role, split_name
+from lab.data.notes import cut, in_classes, left_out_classes, some
+from lab.data.split_names import ROLES, Role, split_name
 from lab.errors import DataError, printable
 
-__all__ = ["LABELS", "Rows", "find_column", "role_of", "table_notes"]
+__all__ = ["LABELS", "Rows", "composed_text", "find_column", "is_usual", "role_of", "table_notes"]
 
 #: Names of the column with the classes, unless label_column says otherwise.
 LABELS: Final = ("label", "class")
 
-_ROLES: Final = ("train", "val", "test")
 _SHOWN = 20
 
 
@@ -37,8 +36,15 @@ def find_column(
         where: the table, for errors, after the kind of dataset.
 
     Raises:
-        DataError: there is no such column, or several.
+        DataError: there is no such column, or several, perhaps of the same name.
     """
+    name = _named(columns, given, setting, usual, where)
+    if columns.count(name) > 1:
+        raise DataError(f"{where} has several columns {printable(name)}; rename all but one")
+    return name
+
+
+def _named(columns: Sequence[str], given: str | None, setting: str, usual: Sequence[str], where: str) -> str:
     has = ", ".join(printable(name) for name in columns)
     if given is not None:
         if given not in columns:
@@ -47,7 +53,7 @@ def find_column(
                 f"{where} has no column '{printable(given)}' ({setting}).{near} Its columns: {has}"
             )
         return given
-    found = [name for name in columns if name.strip().lower() in usual]
+    found = list(dict.fromkeys(name for name in columns if is_usual(name, usual)))
     if len(found) != 1:
         options = f"--{setting.replace('_', '-')} NAME (`{setting}`)"
         which = (
@@ -59,10 +65,15 @@ def find_column(
     return found[0]
 
 
+def is_usual(name: str, usual: Sequence[str]) -> bool:
+    """Whether a column has one of the `usual` names, in any case."""
+    return name.strip().lower() in usual
+
+
 def role_of(text: str) -> Role | None:
     """Return the split that a cell of a split column means; None if it means none of train, val and test."""
     name = split_name(text)
-    return name.role if name and not name.rest and name.role in _ROLES else None
+    return name.role if name and not name.rest and name.role in ROLES else None
 
 
 @dataclass
@@ -93,7 +104,7 @@ class Rows:
 
     def places(self) -> list[int]:
         """Return the indices of the rows: first those of the training images, then val's, then test's."""
-        return [at for role in _ROLES for at, mine in enumerate(self.roles) if mine == role]
+        return [at for role in ROLES for at, mine in enumerate(self.roles) if mine == role]
 
     def check(self, dataset: str, where: str, classes: Sequence[str]) -> None:
         """Raise a DataError that lists what is wrong with the table, if anything is.
@@ -139,7 +150,11 @@ class Rows:
     def _class_faults(self, classes: Sequence[str]) -> Iterator[str]:
         trained = {label for label, role in zip(self.labels, self.roles, strict=True) if role == "train"}
         if len(classes) < 2:
-            yield f"at least 2 classes are needed, but there is {classes[0] if classes else 'no image'}"
+            only = f"only {printable(classes[0])}" if classes else "no image"
+            yield f"at least 2 classes are needed, but there is {only}"
+        twice = [name for name, count in Counter(classes).items() if count > 1]
+        if twice:
+            yield f"every class needs a name of its own, but several are called {some(twice)}"
         missing = [name for name in classes if name not in trained]
         if missing and self.labels:
             yield f"every class needs training images, but there are none of {some(missing)}"
@@ -150,7 +165,7 @@ class Rows:
             roles.setdefault(group, set()).add(role)
         for group, found in roles.items():
             if len(found) > 1:
-                names = " and ".join(sorted(found, key=_ROLES.index))
+                names = " and ".join(sorted(found, key=ROLES.index))
                 yield f"group {printable(group)} is in {names}, but no group may be in two splits"
 
 
@@ -164,9 +179,7 @@ def table_notes(listing: Listing, config: TrialConfig) -> list[str]:
             counts.setdefault(listing.split(at), Counter())[name] += 1
     lines = [f"{role}: {in_classes(Counter(dict(sorted(each.items()))))}" for role, each in counts.items()]
     lines += cut(counts, config)
-    dropped = [name for name in listing.classes if name not in kept]
-    if dropped:
-        lines.append(f"left out by `classes`: {some(dropped)}")
+    lines += left_out_classes(listing.classes, config)
     if listing.groups:
         sizes = Counter(listing.groups).values()
         lines.append(

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal, Optional, get_type_hints
 from pydantic import BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lab.config.reading.document import brief
-from lab.engines.missing_extras import submitit_slurm
 from lab.engines.wall_time import minutes
 from lab.errors import ConfigError, Fault
+from lab.extras import require
 from lab.registry import nearest
 
 __all__ = ["ENGINES", "Entry", "checked", "key_of", "takes_only_text"]
@@ -173,7 +173,7 @@ def _keys(engine: str) -> Mapping[str, Any]:
     """Return the keys of an engine's profiles, besides `engine`, with their types."""
     if engine != "slurm":
         return _LOCAL if engine == "local" else _RAY
-    slurm = submitit_slurm()
+    slurm = require("submitit.slurm.slurm", "slurm", "Slurm")
     types = get_type_hints(slurm._make_sbatch_string)
     return {**{name: _ours(types[name]) for name in slurm._get_default_parameters()}, **_SLURM}
 

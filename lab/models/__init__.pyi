@@ -1,10 +1,8 @@
 from .build import build_model as build_model
 from .build import skeleton as skeleton
 from .build import summarize_config as summarize_config
-from .freezing import freezable_blocks as freezable_blocks
 from .freezing import freeze as freeze
 from .freezing import frozen_modules as frozen_modules
-from .freezing import head_layer as head_layer
 from .freezing import head_modules as head_modules
 from .freezing import trained_parameters as trained_parameters
 from .library import Library as Library

@@ -12,6 +12,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.nn.parameter import is_lazy
 
 from lab import registry
 from lab.config import TrialConfig
@@ -81,6 +82,12 @@ def _build(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> nn
         raise ConfigError(
             Fault(f"'{config.architecture}' must return an nn.Module, but got {built!r}", "architecture")
         )
+    if not list(built.parameters()):
+        raise ConfigError(Fault(f"'{config.architecture}' has no parameters to train", "architecture"))
+    if any(map(is_lazy, built.parameters())):
+        with torch.no_grad():
+            built.eval()(torch.zeros(1, *shape))  # lazy layers get their sizes from a first image
+        built.train()
     return built
 
 
@@ -93,9 +100,10 @@ def skeleton(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> 
     try:
         with torch.device("meta"):
             return build_model(config, shape, classes)
-    except NotImplementedError:  # its constructor computes with values, which the meta device does not have
-        with torch.random.fork_rng(devices=[]), _parameters_on_meta():
-            return build_model(config, shape, classes)
+    except (RuntimeError, TypeError):  # its constructor may read values, which the meta device does not have
+        pass
+    with torch.random.fork_rng(devices=[]), _parameters_on_meta():
+        return build_model(config, shape, classes)
 
 
 @contextmanager

@@ -17,20 +17,9 @@ from lab.errors import ConfigError, Fault
 from lab.models.parts import Parts, last_classifier, parts_from_children, parts_of
 from lab.wording import counted
 
-__all__ = ["freezable_blocks", "freeze", "frozen_modules", "head_layer", "head_modules", "trained_parameters"]
+__all__ = ["freeze", "frozen_modules", "head_modules", "trained_parameters"]
 
 Block = TypeVar("Block")
-
-
-def freezable_blocks(model: nn.Module) -> list[list[nn.Module]]:
-    """Return the blocks of `model` from its input on: each is a conv or dense layer with its norm and what follows.
-
-    The blocks of a net of another library are its stages. The head, which is the last linear layer, belongs to none.
-    """
-    parts = _parts(model)
-    if parts is None:
-        return list(_named_blocks(model).values())
-    return [list(_wholly_of(model, set(names))) for names in parts.stages.values()]
 
 
 def frozen_modules(model: nn.Module, frozen: int | str) -> list[nn.Module]:
@@ -61,9 +50,8 @@ def freeze(model: nn.Module, frozen: int | str) -> list[nn.Module]:
     for module in modules:
         module.requires_grad_(False)
     parts = None if frozen == "none" else _parts(model)
-    if (
-        parts is not None
-    ):  # parameters such as position embeddings belong to no module that is frozen as a whole
+    if parts is not None:
+        # parameters such as position embeddings belong to no module that is frozen as a whole
         names = _frozen_names(parts, frozen)
         for name, parameter in model.named_parameters():
             if name in names:
@@ -99,21 +87,11 @@ def head_modules(model: nn.Module) -> dict[str, nn.Module]:
         ConfigError: there is none.
     """
     parts = parts_of(model)
-    if parts is None:
-        return dict([head_layer(model)])
-    return {name: model.get_submodule(name) for name in parts.head}
-
-
-def head_layer(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Return name and module of the last linear layer, whose outputs are the classes.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ConfigError(Fault("has no linear layer whose outputs are the classes", "architecture"))
-    return linear[-1]
+    names = last_classifier(model) if parts is None else parts.head
+    if not names:
+        message = "has no linear layer or convolution whose outputs are the classes"
+        raise ConfigError(Fault(message, "architecture"))
+    return {name: model.get_submodule(name) for name in names}
 
 
 def _parts(model: nn.Module) -> Parts | None:

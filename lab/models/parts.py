@@ -52,10 +52,8 @@ def parts_from_groups(groups: Iterable[Iterable[str]], head: tuple[str, ...]) ->
     for group in groups:
         names = tuple(name for name in group if not _is_in(name, head))
         if names:
-            title = _common(names)
-            stages[title if title and title not in stages else names[0].rpartition(".")[0] or names[0]] = (
-                names
-            )
+            titles = (_common(names), names[0].rpartition(".")[0], names[0])
+            stages[next(title for title in titles if title and title not in stages)] = names
     return Parts(stages, head)
 
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pickle
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def digest_of(file: Path) -> str:
     """
     try:
         status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # it may be a pipe that nobody writes to
+            raise DataError(f"The weights {_shown(file)} cannot be read: this is not a file")
         return _digest(str(file), status.st_size, status.st_mtime_ns, status.st_ino)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingDataError(f"There is no file of weights {_shown(file)}") from None
@@ -85,8 +88,8 @@ def fetched(url: str, download: bool) -> Path | None:
     """Return torch.hub's copy of a file, after downloading it if that is allowed; None if it is not here."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.exists() and download:
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(file), hash_prefix=_hash_in(file.name), progress=False)
         except (OSError, RuntimeError) as error:  # RuntimeError: another hash than the name says
             raise MissingDataError(f"{url} cannot be downloaded: {reason(error)}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +160,15 @@ def _create(config: TrialConfig, shape: tuple[int, int, int], classes: int, **mo
     """
     channels, height, width = shape
     create, name = _timm().create_model, _name(config)
+    size: Any = height if height == width else (height, width)
     try:
         if name not in _sizeless:
-            with suppress(_TakesNoSizeError):
-                return _sized(create, name, height, width, num_classes=classes, in_chans=channels, **more)
+            try:
+                return create(name, img_size=size, num_classes=classes, in_chans=channels, **more)
+            except TypeError as error:
+                if "img_size" not in str(error):
+                    raise
+                _sizeless.add(name)
         return create(name, num_classes=classes, in_chans=channels, **more)
     except _REFUSALS as error:
         if more:
@@ -172,20 +176,6 @@ def _create(config: TrialConfig, shape: tuple[int, int, int], classes: int, **mo
         images = "×".join(map(str, shape))
         message = f"{config.architecture} cannot be made for images of {images}: {reason(error)}"
         raise ConfigError(Fault(message, "architecture")) from None
-
-
-class _TakesNoSizeError(Exception):
-    pass
-
-
-def _sized(create: Any, name: str, height: int, width: int, **more: Any) -> Any:
-    try:
-        return create(name, img_size=height if height == width else (height, width), **more)
-    except TypeError as error:
-        if "img_size" not in str(error):
-            raise
-        _sizeless.add(name)
-        raise _TakesNoSizeError from None
 
 
 def _parts(net: Any) -> Parts:

@@ -56,9 +56,8 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
 def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) -> None:
     """Log the final metrics, the outcome, the figures and the model."""
     metrics = result.metrics()
-    if points.steps(
-        "seconds"
-    ):  # logged by an attempt that died just before its end: keep the time it measured
+    if points.steps("seconds"):
+        # logged by an attempt that died just before its end: keep the time it measured
         del metrics["seconds"]
     if trainer.diverged_step is not None:
         metrics["diverged_step"] = float(trainer.diverged_step)

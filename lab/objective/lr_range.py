@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab import pictures
 from lab.config import TrialConfig
 from lab.data import load_data, settled
-from lab.errors import LabError, OutOfMemoryError
+from lab.errors import OutOfMemoryError
 from lab.objective.beginning import begin_with_weights
-from lab.objective.continuing import MOST_CHARACTERS
+from lab.objective.ending import end_early
 from lab.objective.logged import log_description
 from lab.objective.out_of_memory import explain_out_of_memory
 from lab.tracking import Run, RunStatus, Tracker
@@ -70,26 +70,32 @@ def find_lr(
     config = settled(config)
     tags = {**provenance(), Tag.KIND: "lr_range"}
     run = tracker.open_run(name=name, experiment=tracker.experiment(experiment), tags=tags)
-    try:
+    with _ended_if_it_fails(run, config):
         on_start(run)
-        trainer = Trainer(
-            config, load_data(config, device=resolve_device(config), download=download), should_stop
-        )
+        dataset = load_data(config, device=resolve_device(config), download=download)
+        trainer = Trainer(config, dataset, should_stop)
         log_description(run, trainer, sweep.as_params())
         begin_with_weights(trainer, tracker, run, download=download)
         curve, stopped = _measure(trainer, sweep, on_step)
         _log(run, curve)
+    run.end(RunStatus.KILLED if stopped else RunStatus.FINISHED)
+    return curve
+
+
+@contextmanager
+def _ended_if_it_fails(run: Run, config: TrialConfig) -> Iterator[None]:
+    """End the run if an error or a KeyboardInterrupt ends the test."""
+    try:
+        yield
     except KeyboardInterrupt:
-        _end_early(run, RunStatus.KILLED)
+        end_early(run, RunStatus.KILLED, {})
         raise
     except BaseException as error:
         out_of_memory = explain_out_of_memory(error, config)
-        _end_early(run, RunStatus.FAILED, out_of_memory or f"{type(error).__name__}: {error}")
+        end_early(run, RunStatus.FAILED, {}, out_of_memory or f"{type(error).__name__}: {error}")
         if out_of_memory:
             raise OutOfMemoryError(out_of_memory) from None
         raise
-    run.end(RunStatus.KILLED if stopped else RunStatus.FINISHED)
-    return curve
 
 
 def _measure(trainer: Trainer, sweep: LrRange, on_step: Callable[[RatePoint], None]) -> tuple[LrCurve, bool]:
@@ -121,12 +127,3 @@ def _log(run: Run, curve: LrCurve) -> None:
     pictures.log_figure(
         run, "lr_range.png", lambda: pictures.lr_range(rates, losses, curve.smoothed, suggestion)
     )
-
-
-def _end_early(run: Run, status: RunStatus, why: str = "") -> None:
-    """End the run of a test that did not finish; never hides the reason with an error of its own."""
-    if why:
-        with suppress(LabError):  # the store may be the very reason
-            run.set_tags({Tag.ERROR: why[:MOST_CHARACTERS]})
-    with suppress(LabError):
-        run.end(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -12,7 +11,8 @@ from lab.data import Dataset, load_data, settled
 from lab.errors import LabError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
 from lab.objective.beginning import begin_with_weights
-from lab.objective.continuing import MOST_CHARACTERS, Points, catch_up, resume
+from lab.objective.continuing import Points, catch_up, resume
+from lab.objective.ending import end_early
 from lab.objective.logged import log_description, log_result
 from lab.objective.out_of_memory import explain_out_of_memory, free_memory
 from lab.objective.placement import Placement
@@ -139,11 +139,8 @@ class _Attempt:
             return self._train(download)
         except Lost:
             raise
-        except (
-            Interrupted,
-            KeyboardInterrupt,
-            StudyError,
-        ):  # the study's database is down, not the trial wrong
+        except (Interrupted, KeyboardInterrupt, StudyError):
+            # after a StudyError: the study's database is down, the trial is not wrong
             self._end_early(Outcome.KILLED)
             raise
         except BaseException as error:
@@ -238,11 +235,5 @@ class _Attempt:
         if self.checkpoints is not None:
             with suppress(LabError, OSError):  # the store or the disk may be the very reason
                 self.checkpoints.stop()
-        tags = {Tag.OUTCOME: outcome, **({Tag.ERROR: why[:MOST_CHARACTERS]} if why else {})}
-        with suppress(LabError):
-            self.run.set_tags(tags)
-        if outcome is Outcome.FAILED:
-            with suppress(LabError):
-                self.run.log_text(traceback.format_exc(), "traceback.txt")
-        with suppress(LabError):
-            self.run.end(RunStatus.FAILED if outcome is Outcome.FAILED else RunStatus.KILLED)
+        status = RunStatus.FAILED if outcome is Outcome.FAILED else RunStatus.KILLED
+        end_early(self.run, status, {Tag.OUTCOME: outcome}, why)

@@ -15,6 +15,7 @@ from .loading import Plugin as Plugin
 from .loading import loaded as loaded
 from .loading import look as look
 from .loading import module_name as module_name
+from .loading import origin as origin
 from .loading import trusted as trusted
 from .loading import use as use
 from .loading import use_installed as use_installed

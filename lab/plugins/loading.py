@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 import threading
+import tokenize
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ __all__ = [
     "lock",
     "look",
     "module_name",
+    "origin",
     "trusted",
     "use",
     "use_installed",
@@ -128,6 +130,14 @@ def loaded() -> list[str]:
     return list(loaded_plugins)
 
 
+def origin(module: str) -> str:
+    """Return what makes `use` load a plug-in from here once more: the path of its file, or the module's name."""
+    if loaded_plugins[module].package:
+        return module
+    file, here = Path(str(sys.modules[module].__file__)), Path.cwd()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
 def _is_path(name: str) -> bool:
     return name.endswith(".py") or os.sep in name
 
@@ -157,8 +167,9 @@ def _found(path: Path, folders: Iterable[Path]) -> Path | None:
 
 def _load_file(module: str, file: Path) -> None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with tokenize.open(file) as source:  # in the encoding that Python would read it in
+            text = source.read()
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
     plugin = Plugin(module, digest_of(text), text)
     if loaded_plugins.get(module) != plugin:
@@ -172,10 +183,10 @@ def execute(plugin: Plugin, file: Path) -> None:
         ConfigError: another module has its name, or it raises an error.
     """
     name, other = plugin.module, sys.modules.get(plugin.module)
-    if other is not None and name not in loaded_plugins and not _is_of_file(other, file):
-        raise ConfigError(
-            f"{file} has the name of the module {name}, which is loaded already; rename the file"
-        )
+    is_loaded = other is not None and name not in loaded_plugins and not _is_of_file(other, file)
+    if is_loaded or name in _REQUIREMENTS or name in sys.stdlib_module_names:
+        why = "which is loaded already" if is_loaded else "which Python or lab may need later"
+        raise ConfigError(f"{file} has the name of the module {name}, {why}; rename the file")
     registry.forget(name)
     loaded_plugins.pop(name, None)
     spec = importlib.util.spec_from_file_location(name, file)
@@ -274,16 +285,12 @@ def _explained(name: str, error: BaseException, file: str) -> BaseException:
         return error
     if isinstance(error, LabError):
         return ConfigError(f"{name}: {error}")
-    line = next(
-        (
-            f", line {frame.lineno}"
-            for frame in reversed(inspect.getinnerframes(error.__traceback__))
-            if frame.filename == file
-        )
-        if error.__traceback__ is not None
-        else iter(()),
-        f", line {error.lineno}" if isinstance(error, SyntaxError) else "",
-    )
+    lines = [
+        number for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file
+    ]
+    if not lines and isinstance(error, SyntaxError) and error.lineno is not None:
+        lines = [error.lineno]
+    line = f", line {lines[-1]}" if lines else ""
     return ConfigError(f"{name} cannot be loaded ({file}{line}): {type(error).__name__}: {error}")
 
 

@@ -25,8 +25,9 @@ from lab.training import CorruptCheckpoint, FolderCheckpoints, load_checkpoint, 
 __all__ = ["RunCheckpoints", "TrialCheckpoints", "Uploader"]
 
 _FOLDER = "checkpoints"
-# Written in turns, so that one of them is intact however the process ends; a run that ended keeps only `last.pt`.
-_LAST, _SPARE = "last.pt", "spare.pt"
+_LAST = "last.pt"  # written when the trial ends or stops, so that nothing that was under way before can overwrite it
+# Written in turns while it trains, so that one of them is intact however the process ends.
+_SPARES = ("spare.pt", "spare2.pt")
 
 
 class RunCheckpoints:
@@ -41,9 +42,9 @@ class RunCheckpoints:
     def __init__(self, tracker: Tracker, run: Run, *, empty: bool = False) -> None:
         self._tracker = tracker
         self._run = run
-        self._known = empty  # whether `_newest` is up to date
+        self._known = empty  # whether `_newest` and `_spares` are complete
         self._newest: str | None = None
-        self._alone = empty  # whether there is no spare
+        self._spares: set[str] = set()  # those that there are
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, and of the earlier ones only the newest: see `CheckpointStore.save`."""
@@ -61,8 +62,8 @@ class RunCheckpoints:
         if not self._known:
             for _ in self.load(lambda _: None):
                 pass
-        place = _SPARE if self._newest == _LAST else _LAST
-        self._alone = self._alone and place == _LAST
+        place = _SPARES[self._newest == _SPARES[0]]
+        self._spares.add(place)
         self._log(file, place)
         self._newest = place
 
@@ -74,10 +75,12 @@ class RunCheckpoints:
         """
         whole: list[tuple[tuple[int, int], str, dict[str, Any]]] = []
         with tempfile.TemporaryDirectory() as folder:
-            for place in (_LAST, _SPARE):
+            for place in (_LAST, *_SPARES):
                 file = self._tracker.download(self._run.run_id, f"{_FOLDER}/{place}", Path(folder))
                 if file is None:
                     continue
+                if place in _SPARES:
+                    self._spares.add(place)
                 try:
                     state = load_checkpoint(file)
                 except CorruptCheckpoint as error:
@@ -88,20 +91,32 @@ class RunCheckpoints:
         self._known, self._newest = True, whole[0][1] if whole else None
         yield from (state for _, _, state in whole)
 
-    def conclude(self, file: Path) -> None:
-        """Keep only the checkpoint in `file`, as `last.pt`.
+    def conclude(self, file: Path | None) -> None:
+        """Keep only the checkpoint in `file`, as `last.pt`; without one, only the newest that there is.
 
         Raises:
             TrackingError: the store failed.
         """
-        if file.name == _LAST:
+        if file is None:
+            self._keep_newest()
+        elif file.name == _LAST:
             self._run.log_file(file, _FOLDER)
         else:
             self._log(file, _LAST)
-        self._newest = _LAST
-        if not self._alone:
-            with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
-                self._run.delete_file(f"{_FOLDER}/{_SPARE}")
+        for place in _SPARES:
+            if place in self._spares or not self._known:
+                with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
+                    self._run.delete_file(f"{_FOLDER}/{place}")
+
+    def _keep_newest(self) -> None:
+        """Store the newest one as `last.pt`."""
+        if self._known and self._newest in (None, _LAST):
+            return
+        newest = next(self.load(lambda _: None), None)
+        if newest is not None and self._newest != _LAST:
+            with tempfile.TemporaryDirectory() as folder:
+                save_checkpoint(newest, Path(folder, _LAST))
+                self._run.log_file(Path(folder, _LAST), _FOLDER)
 
     def _log(self, file: Path, place: str) -> None:
         """Store the present contents of `file` as `place`, even if the file is replaced in the meantime."""
@@ -114,7 +129,7 @@ class RunCheckpoints:
                 os.link(file, copy)
             except OSError:  # no links on this file system
                 shutil.copyfile(file, copy)
-            self._run.log_file(copy, _FOLDER)
+            self._run.log_file(copy, _FOLDER, passing=place in _SPARES)
 
 
 def _progress(state: dict[str, Any]) -> tuple[int, int]:
@@ -246,9 +261,7 @@ class TrialCheckpoints:
         """
         self._uploader.close()
         self._hold.confirm(anew=True)
-        newest = self.local.newest
-        if newest is not None:  # there is none if no epoch was finished
-            self.remote.conclude(newest)
+        self.remote.conclude(self.local.newest)  # there is none here if no epoch was trained here
 
     def leave(self) -> None:
         """Leave all of them as they are, because another worker has the trial."""

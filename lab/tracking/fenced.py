@@ -1,7 +1,8 @@
 """The run in the store, as far as the attempt that writes to it may.
 
 Nothing of an attempt that has lost its trial is written, except metric values that the run lacks once it has ended:
-while it goes on elsewhere, the worker that trains it there logs all of them.
+while it goes on elsewhere, the worker that trains it there logs all of them. A request that was under way when its
+process fell asleep is completed when that wakes up; so what is deleted at the end of a run is then deleted again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lab.tracking.journal import RunJournal
 from lab.tracking.pending import pending_id, pending_key, pending_name, run_in_store
 from lab.tracking.run import Run
 from lab.tracking.tags import Tag
-from lab.tracking.writes import Dataset, Metrics, Open, Write
+from lab.tracking.writes import Dataset, File, Metrics, Open, Write
 
 __all__ = ["FencedRun"]
 
@@ -74,6 +75,8 @@ class FencedRun:
             self._journal.note("attempt", self._fence.attempt)
         elif self._fence.is_lost and isinstance(write, Metrics):
             self._put_missing(write)
+        elif self._fence.is_lost and isinstance(write, File) and write.passing:
+            self._take_back(write)
         self._fence.answered()
 
     def _put_held(self, write: Write) -> None:
@@ -89,6 +92,8 @@ class FencedRun:
         except DeniedError:
             if not write.is_optional:
                 raise
+        if isinstance(write, File) and write.passing:  # the process may have slept within the request
+            self._fence.confirm()
 
     def _open(self, write: Open) -> None:
         """Open the run; one whose creation was not acknowledged is found by its tag."""
@@ -155,11 +160,27 @@ class FencedRun:
 
     def _put_missing(self, write: Metrics) -> None:
         """Write the values of a lost attempt to a run that has ended elsewhere and lacks them."""
+        run = self._ended_elsewhere()
+        if run is not None:
+            run.write(replace(write, only_missing=True))
+
+    def _take_back(self, write: File) -> None:
+        """Delete the file of a lost attempt that may have reached its run only after that had ended elsewhere.
+
+        While the run goes on elsewhere, the worker that ends it deletes the file.
+        """
+        run = self._ended_elsewhere()
+        if run is not None:
+            with suppress(DeniedError):
+                run.delete_file(write.path)
+
+    def _ended_elsewhere(self) -> Run | None:
+        """Return the run of a lost attempt, None while it goes on elsewhere, or if there is none."""
         run_id = self._journal.known_id or self._find(pending_id(self._journal.key))
         if run_id is None or self._tracker.status(run_id) is RunStatus.RUNNING:
-            return
+            return None
         self._journal.note("run_id", run_id)
-        self._tracker.attach(run_id).write(replace(write, only_missing=True))
+        return self._tracker.attach(run_id)
 
     def _find(self, run_id: str) -> str | None:
         return run_in_store(self._tracker, run_id)

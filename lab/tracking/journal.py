@@ -133,7 +133,7 @@ class RunJournal:
             self._know(value)
 
     def add(self, write: Write) -> int:
-        """Keep a write; return its number. An undelivered one that it replaces is dropped.
+        """Keep a write; return its number. Undelivered and refused ones that it replaces are dropped.
 
         Raises:
             ResourceError: the journal cannot be written.
@@ -262,8 +262,8 @@ class RunJournal:
             return self._db.execute(query, values).fetchall()
 
     def _replaced(self, path: str) -> list[tuple[int, str]]:
-        query = "SELECT id, file FROM operations WHERE path = ? AND state = ?"
-        rows = self._rows(query, path, State.WAITING)
+        query = "SELECT id, file FROM operations WHERE path = ? AND state IN (?, ?)"
+        rows = self._rows(query, path, State.WAITING, State.REFUSED)
         return [(number, file) for number, file in rows if number not in self._sending]
 
     def _delete(self, numbers: Iterator[int]) -> None:

@@ -24,6 +24,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 from lab.data import Intake
+from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.export import example_batch, exporting, portable
@@ -168,15 +169,15 @@ class MlflowRun(Run):
 
         It is in the format pt2, a graph without Python's code. The metrics without steps are linked to it.
         """
+        described = _description(folder)
         with self._doing("logging the model"):
             logged = self._client.create_logged_model(
                 self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
             )
             try:
-                described = ModelFile.load(str(folder))
                 described.artifact_path, described.run_id = logged.artifact_location, self._run_id
                 described.model_uuid = described.model_id = logged.model_id
-                described.save(str(folder / "MLmodel"))
+                _describe(folder, described)
                 self._client.log_model_artifacts(logged.model_id, str(folder))
                 self._hold.confirm(anew=True)  # it took a while
             except Lost:
@@ -323,6 +324,23 @@ def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake |
         )
     if intake is not None:
         add_pictures(folder, intake)
+
+
+def _description(folder: Path) -> ModelFile:
+    try:
+        return ModelFile.load(str(folder))
+    except Exception as error:  # noqa: BLE001  # MLflow does not check it: an empty one has no attribute "copy"
+        raise TrackingError(
+            f"The model in {folder} is damaged: its MLmodel cannot be read ({error}). Its weights are in the run's"
+            " checkpoints"
+        ) from None
+
+
+def _describe(folder: Path, described: ModelFile) -> None:
+    # replaced as a whole: the folder may be in a journal, which is delivered later if this process is killed here
+    partial = folder.with_name(f"{folder.name}.partial")
+    described.save(str(partial))
+    partial.replace(folder / "MLmodel")
 
 
 def _requirements() -> list[str]:

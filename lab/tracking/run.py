@@ -126,14 +126,20 @@ class Run(ABC):
         """Store `text` (UTF-8) as the artifact `path`, replacing an older one."""
         self.write(File(artifact_path(path), text.encode()))
 
-    def log_file(self, file: Path, folder: str = "") -> None:
-        """Store a local file under its own name in the artifact folder `folder`, replacing an older one."""
+    def log_file(self, file: Path, folder: str = "", *, passing: bool = False) -> None:
+        """Store a local file under its own name in the artifact folder `folder`, replacing an older one.
+
+        Args:
+            file: the local file.
+            folder: of the artifacts; the topmost one by default.
+            passing: whether it is only of use until the run ends: who writes it deletes it then.
+        """
         if not file.is_file():
             raise TrackingError(
                 f"Storing {file.name} (run {self.run_id}) failed on this machine: No such file: {file}"
             )
         path = f"{artifact_path(folder)}/{file.name}" if folder else file.name
-        self.write(File(path, file))
+        self.write(File(path, file, passing=passing))
 
     def delete_file(self, path: str) -> None:
         """Delete the artifact `path`; nothing happens if there is none."""

@@ -266,6 +266,7 @@ class File(Write):
         path: of the artifact.
         source: the local file, or the contents.
         table: whether the UI shows it as a table.
+        passing: whether it is only of use until the run ends: who writes it deletes it then.
     """
 
     kind: ClassVar[str] = "file"
@@ -274,6 +275,7 @@ class File(Write):
     path: str
     source: Path | bytes
     table: bool = False
+    passing: bool = False
 
     def put(self, run: RunStore) -> None:
         """Write this to a run in a store."""
@@ -281,13 +283,14 @@ class File(Write):
 
     def payload(self) -> dict[str, Any]:
         """Return the values for a journal."""
-        return {"path": self.path, "table": self.table}
+        passing = {"passing": True} if self.passing else {}  # which earlier versions' journals lack
+        return {"path": self.path, "table": self.table, **passing}
 
     @classmethod
     def read(cls, payload: Mapping[str, Any], file: Path | None = None) -> Self:
         """Return the write with this payload and file."""
         assert file is not None
-        return cls(payload["path"], file, payload["table"])
+        return cls(payload["path"], file, payload["table"], payload.get("passing", False))
 
     @property
     def replaces(self) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lab.training.loop import Trainer
 
-__all__ = ["LrCurve", "RatePoint", "range_test"]
+__all__ = ["LrCurve", "RatePoint", "range_test", "rates"]
 
 _MEMORY = 0.9  # weight of the past in the running mean that tells whether the loss has diverged
 _DIVERGED = 4.0  # times the lowest running mean
@@ -37,11 +37,11 @@ class LrCurve:
     @property
     def smoothed(self) -> list[float]:
         """The loss of each point, averaged over its neighbours on both sides, so that the curve is not shifted."""
+        if not self.points:
+            return []
         losses = np.array([point.loss for point in self.points])
         half = max(1, round(self.planned * _WINDOW / 2))
         weights = np.bartlett(2 * half + 3)[1:-1]  # a triangle
-        if not len(losses):
-            return []
         sums = np.convolve(losses, weights)[half : half + len(losses)]
         shares = np.convolve(np.ones_like(losses), weights)[half : half + len(losses)]
         smoothed: list[float] = (sums / shares).tolist()

@@ -40,9 +40,8 @@ class Metrics:
     def __init__(self, metrics: Mapping[str, Metric], device: torch.device) -> None:
         self._metrics = metrics
         self._device = device
-        self._kept: list[
-            tuple[Tensor, Tensor]
-        ] = []  # probabilities [B, classes] and labels [B] of each batch
+        # probabilities [B, classes] and labels [B] of each batch
+        self._kept: list[tuple[Tensor, Tensor]] = []
         self._warned: set[str] = set()
 
     def add(self, logits: Tensor, labels: Tensor) -> None:

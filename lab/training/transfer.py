@@ -32,11 +32,13 @@ def fitting_weights(model: nn.Module, weights: Mapping[str, Tensor], *, new_head
     Raises:
         ConfigError: a tensor is missing on one side, or has another shape; names it and both shapes.
     """
-    head = tuple(f"{name}." for name in head_modules(model))
-    here = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
-    there = {name: tensor for name, tensor in weights.items() if not name.startswith(head)}
-    if not new_head:
-        here, there = dict(model.state_dict()), dict(weights)
+    here, there = dict(model.state_dict()), dict(weights)
+    if new_head:
+        head = tuple(f"{name}." for name in head_modules(model))
+        here, there = (
+            {name: tensor for name, tensor in both.items() if not name.startswith(head)}
+            for both in (here, there)
+        )
     different = first_difference(here, there)
     if different:
         raise ConfigError(Fault(f"the trained model does not fit: {different}", "init_from"))

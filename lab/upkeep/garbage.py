@@ -23,10 +23,8 @@ _DELETED = "artifacts of a deleted run"
 _CONTINUING = "checkpoints of a finished run"
 _LOCAL = "local checkpoints"
 _FOLDER = "checkpoints"
-_TO_GO_ON = (
-    f"{_FOLDER}/last.pt",
-    f"{_FOLDER}/spare.pt",
-)  # never `best.pt`: other trials may begin with it
+# never `best.pt`: other trials may begin with it
+_TO_GO_ON = tuple(f"{_FOLDER}/{name}" for name in ("last.pt", "spare.pt", "spare2.pt"))
 _DAY = 86_400.0
 
 

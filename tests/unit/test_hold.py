@@ -224,6 +224,37 @@ def test_what_a_lost_attempt_has_in_its_journal_is_dropped(world: World, tmp_pat
         run.log_metrics({"loss": 0.5}, step=4)
 
 
+@pytest.mark.parametrize("passing", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_request_that_was_under_way_while_the_process_slept(
+    ended: bool, passing: bool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is deleted at the end of a run is gone, even if it arrives later; any other stays."""
+    store = MemoryTracker()
+    sleeping, other = (JournaledTracker(store, tmp_path / name) for name in ("sleeping", "other"))
+    run = sleeping.open_run(name="t", experiment=sleeping.experiment("x"), tags={}, hold=world.hold())
+    sleeping._couriers.flush(time.monotonic() + 5)
+    (run_id,) = store._runs
+    real = MemoryRun.log_artifact
+
+    def sleepy(self: MemoryRun, path: str, source: Path | bytes, *, table: bool = False) -> None:
+        world.mine = False
+        world.wall += 95
+        again = other.open_run(name="t", experiment="", tags={}, run_id=run_id)
+        if ended:
+            again.end(RunStatus.FINISHED)
+        assert not other.flush()
+        real(store.attach(run_id), path, source, table=table)
+
+    monkeypatch.setattr(MemoryRun, "log_artifact", sleepy)
+    (tmp_path / "spare.pt").write_bytes(b"of an earlier epoch")
+    run.log_file(tmp_path / "spare.pt", "checkpoints", passing=passing)
+    assert not sleeping.flush()
+    kept = store._runs[run_id]
+    assert kept.status == ("FINISHED" if ended else "RUNNING")
+    assert list(kept.artifacts) == ([] if ended and passing else ["checkpoints/spare.pt"])
+
+
 class Restarting(MemoryTracker):
     """A store that does not answer once."""
 

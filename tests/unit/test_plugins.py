@@ -70,6 +70,23 @@ def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
     assert registry.architectures["own-MLP"].module == "own_nets"
 
 
+def test_a_file_is_read_as_python_reads_it(write: Write) -> None:
+    file = write(f"# from an editor of Windows\n{NET}")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    plugins.use("own_nets")
+    before = loading.loaded_plugins["own_nets"]
+    write(f"# from an editor of Windows\n{NET}")
+    plugins.use("./own_nets.py")
+    assert loading.loaded_plugins["own_nets"] == before
+    file.write_bytes("# coding: latin-1\nname = 'Mädchen'\n".encode("latin-1"))
+    plugins.use("./own_nets.py")
+    assert sys.modules["own_nets"].name == "Mädchen"
+    for strange in (b"# \xff", b"# coding: klingon"):
+        file.write_bytes(strange)
+        with pytest.raises(ConfigError, match=r"own_nets\.py cannot be read: "):
+            plugins.use("./own_nets.py")
+
+
 def test_its_parameters_are_settings(write: Write) -> None:
     write()
     plugins.use("own_nets")
@@ -133,6 +150,8 @@ def test_other_code_is_another_cell(write: Write) -> None:
         ConfigError, match=r"code_digest: the code of this trial has the digest .* it has changed since"
     ):
         parse_config(before.as_values())
+    with pytest.raises(ConfigError, match="but here none is used: it has changed since; restore it, or"):
+        parse_config({"code_digest": before.code_digest})
 
 
 def test_what_a_file_names_by_path_is_loaded_where_it_is_written(write: Write, tmp_path: Path) -> None:
@@ -164,6 +183,7 @@ def test_what_nobody_here_wrote_is_not_loaded(write: Write) -> None:
             "own_nets cannot be loaded .*own_nets.py, line 2.: ZeroDivisionError: division by zero",
         ),
         ("def f(:", "own_nets.py, line 1.: SyntaxError"),
+        ("x = 1\0", r"own_nets.py\): (SyntaxError|ValueError): source code string cannot contain null bytes"),
         (
             "import lab\n@lab.loss\ndef l(images, *, beta=1): ...",
             "loss 'l': its parameter beta needs a type, as in",
@@ -197,12 +217,22 @@ def test_one_that_is_not_there(write: Write, name: str, message: str) -> None:
         plugins.use(name)
 
 
-def test_a_file_that_has_the_name_of_another_module(write: Write) -> None:
-    write(name="json")
-    with pytest.raises(
-        ConfigError, match="has the name of the module json, which is loaded already; rename the file"
-    ):
-        plugins.use("./json.py")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("json", "is loaded already"),
+        ("wave", "Python or lab may need later"),
+        ("timm", "Python or lab may need later"),
+    ],
+)
+def test_a_file_that_has_the_name_of_another_module(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    if name != "json":
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    write(name=name)
+    with pytest.raises(ConfigError, match=f"has the name of the module {name}, which {why}; rename the file"):
+        plugins.use(f"./{name}.py")
 
 
 @pytest.mark.parametrize(
@@ -311,35 +341,24 @@ def test_code_that_does_not_work_here_is_one_error() -> None:
         pass
 
 
-def test_a_package_must_have_the_version_of_the_study() -> None:
-    plugin = plugins.Plugin("numpy", "0" * 16, package="numpy", version="0.1")
-    with (
-        pytest.raises(
-            plugins.UnusableError, match=r"numpy 0.1, but version .* here: pip install 'numpy==0.1'"
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"version": "0.1"}, r"numpy 0.1, but version .* here: pip install 'numpy==0.1'"),
+        (
+            {"package": "no-such-package", "version": "0.1"},
+            r"no-such-package 0.1, but none is installed here: pip install",
         ),
-        plugins.installed([plugin.__dict__], allowed=False),
-    ):
-        pass
-    absent = replace(plugin, package="no-such-package")
+        ({"module": "subprocess"}, r"subprocess is of numpy, which has no such module here"),
+        ({}, r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"),
+    ],
+    ids=["other version", "absent", "disguised", "undeclared"],
+)
+def test_a_package_must_be_the_one_of_the_study(given: dict[str, str], message: str) -> None:
+    numpy = plugins.Plugin("numpy", "0" * 16, package="numpy", version=metadata.version("numpy"))
     with (
-        pytest.raises(
-            plugins.UnusableError, match=r"no-such-package 0.1, but none is installed here: pip install"
-        ),
-        plugins.installed([absent.__dict__], allowed=False),
-    ):
-        pass
-    disguised = replace(plugin, module="subprocess", version=metadata.version("numpy"))
-    with (
-        pytest.raises(plugins.UnusableError, match=r"subprocess is of numpy, which has no such module here"),
-        plugins.installed([disguised.__dict__], allowed=False),
-    ):
-        pass
-    undeclared = replace(disguised, module="numpy")
-    with (
-        pytest.raises(
-            plugins.UnusableError, match=r"takes numpy for a plug-in, .* numpy does not say .*--allow-code"
-        ),
-        plugins.installed([undeclared.__dict__], allowed=False),
+        pytest.raises(plugins.UnusableError, match=message),
+        plugins.installed([replace(numpy, **given).__dict__], allowed=False),
     ):
         pass
 

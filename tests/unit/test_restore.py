@@ -10,10 +10,10 @@ import torch
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError, TrackingError
-from lab.objective import Placement, TrialResult, analyse_run, train
+from lab.objective import LrRange, Placement, TrialResult, analyse_run, find_lr, train
 from lab.report import leaderboard
 from lab.restore import Saved, find_run, restore, restore_config, whole_id
-from lab.tracking import MemoryTracker, RunStatus
+from lab.tracking import MemoryTracker, Run, RunStatus
 from lab.tracking.planned import Planned, log_planned
 
 TRIAL = {"lab.kind": "trial"}
@@ -202,3 +202,10 @@ def test_a_config_may_be_continued_elsewhere_but_not_changed(tracker: MemoryTrac
         restore_config(tracker, result.run_id, {"lr": 0.5})
     with pytest.raises(ConfigError, match="threads"):
         restore_config(tracker, result.run_id, {"threads": -1})
+
+
+def test_a_range_test_cannot_be_continued_as_a_trial(tracker: MemoryTracker) -> None:
+    opened: list[Run] = []
+    find_lr(TrialConfig(**TINY), tracker, LrRange(steps=10), on_start=opened.append)
+    with pytest.raises(TrackingError, match=r"is not a trial: its tag lab\.kind is lr_range$"):
+        restore_config(tracker, opened[0].run_id)

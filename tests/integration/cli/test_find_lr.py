@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from lab.plugins import kept
+
 
 def test_it_suggests_a_rate_and_keeps_the_curve(lab: Any) -> None:
     result = lab("find-lr", "config.yaml", "--steps", "30", "--from", "1e-5", "--to", "0.1", "--width", "6")
@@ -34,6 +36,18 @@ def test_a_mistake_is_reported_once_and_costs_nothing(bare_lab: Any, args: list[
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (bare_lab.home / ".lab").exists()
+
+
+def test_the_settings_of_the_files_plug_ins_are_options(bare_lab: Any) -> None:
+    code = "import lab\n@lab.activation\ndef bowed(*, bow: float = 0.5): ..."
+    (bare_lab.home / "bowed_things.py").write_text(code)
+    (bare_lab.home / "bowed.yaml").write_text("{use: [bowed_things.py], activation: bowed}")
+    try:
+        for args in (["bowed.yaml", "--bow", "x"], ["--download", "--bow", "-1", "bowed.yaml", "--bow", "x"]):
+            result = bare_lab("find-lr", *args)
+            assert result.stderr == "Error: bow: must be a valid number, but got 'x'\n"
+    finally:
+        kept._take_out("bowed_things")
 
 
 @pytest.mark.slow

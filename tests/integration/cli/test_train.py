@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 from typing import Any
 
 import pytest
+
+from lab.plugins import kept
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
@@ -136,3 +139,26 @@ def test_a_resumed_run_matches_an_undisturbed_one(lab: Any, number: int, code: i
     assert continued["run_id"].tolist() == [run["run_id"]]
     assert continued["status"].tolist() == ["FINISHED"]
     assert lab.curves(run["run_id"]) == lab.curves(calm["run_id"])
+
+
+@pytest.mark.slow
+def test_what_it_says_to_resume_with_loads_the_plug_ins(lab: Any) -> None:
+    folder = lab.home / "my things"
+    folder.mkdir()
+    code = (
+        "import lab, torch\n@lab.activation\ndef bowed(*, bow: float = 0.5): return torch.nn.LeakyReLU(bow)\n"
+    )
+    (folder / "bowed_things.py").write_text(code)
+    config = (lab.home / "config.yaml").read_text()
+    (folder / "bowed.yaml").write_text(f"{config}use: [bowed_things.py]\nactivation: bowed\nepochs: 150\n")
+    process = lab.start("train", "--config", folder / "bowed.yaml")
+    read_until(process, "epoch   3/150")
+    process.send_signal(signal.SIGINT)
+    again = process.communicate(timeout=60)[1].splitlines()[-1]
+    try:
+        assert "--use 'my things/bowed_things.py' --resume " in again
+        result = lab(*shlex.split(again)[1:])
+        assert result.exit_code == 0, result.stderr
+    finally:
+        kept._take_out("bowed_things")
+    assert lab.runs("lab")["status"].tolist() == ["FINISHED"]

@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
             with suppress(UpdateFinishedTrialError):
                 self.queue.complete(claim.trial_id, 0.25)
         else:
-            self.queue.put_back(claim.trial_id)
+            self.queue.put_back(claim.trial_id, worker=GONE)
         after = self.state_of(claim)
         if before is TrialState.RUNNING:
             assert after is (TrialState.COMPLETE if completes else TrialState.WAITING)

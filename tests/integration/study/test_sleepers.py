@@ -106,7 +106,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "before a run is made": lambda: nap_around(MlflowClient, "create_run"),
     "after a run was made": lambda: nap_around(MlflowClient, "create_run", after=True),
     "before an upload": lambda: nap_around(
-        MlflowRun, "log_artifact", lambda _, path, *more: path.endswith(("last.pt", "spare.pt"))
+        MlflowRun, "log_artifact", lambda _, path, *more: path.startswith("checkpoints/")
     ),
     "after points were sent": lambda: nap_around(MlflowClient, "log_batch", nth(4), after=True),
     "in a transaction": in_a_transaction,

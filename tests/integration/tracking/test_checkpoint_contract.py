@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def run_kept(tracker: Tracker, scratch: Path) -> Kept:
     def read() -> dict[str, bytes]:
         files = {
             name: tracker.download(run.run_id, f"checkpoints/{name}", scratch)
-            for name in ("last.pt", "spare.pt")
+            for name in ("last.pt", "spare.pt", "spare2.pt")
         }
         return {name: file.read_bytes() for name, file in files.items() if file}
 
@@ -131,24 +133,45 @@ def test_a_process_that_has_not_looked_does_not_overwrite_the_newest(kept: Kept)
     assert epochs(kept.reopened()) == [3, 2]
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "server"])
-def test_at_the_end_the_run_has_the_last_and_the_best(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Uploader, "pause", 0.0)
-    tracker = make_tracker(kind, request, tmp_path)
-    run = new_run(tracker)
-    trial = TrialCheckpoints(tmp_path / "run", tracker, run, fresh=True)
-    for epoch in range(1, 4):
+@pytest.fixture(params=["memory", "sqlite", "server"])
+def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> Tracker:
+    return make_tracker(request.param, request, tmp_path)
+
+
+def train(trial: TrialCheckpoints, last: int) -> None:
+    """Save and upload a checkpoint after each of some epochs."""
+    for epoch in range(1, last + 1):
         trial.save(state(epoch))
         while trial._uploader._offered.is_set():
-            pass
+            time.sleep(0.001)
+
+
+def test_at_the_end_the_run_has_the_last_and_the_best(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Uploader, "pause", 0.0)
+    run = new_run(tracker)
+    trial = TrialCheckpoints(tmp_path / "run", tracker, run, fresh=True)
+    train(trial, 3)
     trial.finish({"a": torch.ones(3)})
-    (tmp_path / "down").mkdir()
-    found = {
-        name: tracker.download(run.run_id, f"checkpoints/{name}.pt", tmp_path / "down")
-        for name in ("last", "best", "spare")
-    }
-    assert [name for name, file in found.items() if file] == ["last", "best"]
+    assert tracker.files(run.run_id, "checkpoints").keys() == {"checkpoints/last.pt", "checkpoints/best.pt"}
     assert epochs(RunCheckpoints(tracker, run)) == [3]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("uploaded", [0, 1, 2, 3])
+def test_who_takes_over_a_trial_that_has_nothing_left_to_train_leaves_the_last_and_the_best(
+    uploaded: int, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Uploader, "pause", 0.0)
+    run = new_run(tracker)
+    first = TrialCheckpoints(tmp_path / "first", tracker, run, fresh=True)
+    train(first, uploaded)
+    first.leave()
+    other = TrialCheckpoints(tmp_path / "other", tracker, run, fresh=False)
+    found = [each["epoch"] for each in islice(other.load(pytest.fail), 1)]
+    assert found == ([uploaded] if uploaded else [])
+    other.finish({"a": torch.ones(3)})
+    last = {"checkpoints/last.pt"} if uploaded else set()
+    assert tracker.files(run.run_id, "checkpoints").keys() == {"checkpoints/best.pt", *last}
+    assert epochs(RunCheckpoints(tracker, run)) == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow.models import Model as ModelFile
 from torch import nn
 
-from lab.tracking import JournaledTracker, MemoryTracker, Run, RunStatus, Tracker, connect
+from lab.errors import TrackingError
+from lab.tracking import JournaledTracker, MemoryTracker, Run, RunStatus, Tracker, connect, deliver
 from lab.tracking.base import Metric
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.tags import Tag
@@ -214,3 +217,53 @@ def test_a_reopened_run_keeps_its_curves(tracker: Tracker, run: Run, only_missin
     assert store.history(run.run_id, "fact") == {0: 5.0 if only_missing and not journaled else 6.0}
     again.end(RunStatus.FINISHED)
     tracker.flush()
+
+
+@pytest.fixture
+def model(database: Path, saved: Callable[[Tracker], Path], tmp_path: Path) -> tuple[Tracker, Path]:
+    """A store in SQLite, and a model as it saves it, in a folder of its own."""
+    store = connect(f"sqlite:///{database}/mlflow.db", database / "artifacts")
+    return store, Path(shutil.copytree(saved(store), tmp_path / "model"))
+
+
+def test_a_model_stays_whole_if_the_process_is_killed_while_it_is_logged(
+    model: tuple[Tracker, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = model
+
+    def killed(self: ModelFile, path: str) -> None:
+        Path(path).write_bytes(b"")
+        raise OSError("killed")
+
+    monkeypatch.setattr(ModelFile, "save", killed)
+    with pytest.raises(TrackingError, match="killed"):
+        open_run(store).write(Model(folder))
+    assert ModelFile.load(str(folder)).flavors.keys() == {"python_function", "pytorch"}
+
+
+def test_a_damaged_model_in_a_journal_gives_way_to_the_next_one(
+    model: tuple[Tracker, Path], tmp_path: Path
+) -> None:
+    """As a process of an earlier version left one that was killed while it logged the model."""
+    store, folder = model
+    journals, damaged = tmp_path / "journal", tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "MLmodel").write_bytes(b"")
+    tracker = JournaledTracker(store, journals)
+    run = open_run(tracker)
+    run.write(Model(damaged))
+    tracker._couriers.flush(time.monotonic() + 60)
+    with pytest.raises(TrackingError, match="its MLmodel cannot be read"):
+        run.end(RunStatus.KILLED)
+    assert tracker.flush().refused == 1
+    (refused,) = deliver(store, journals, retry_refused=True).refused
+    assert "its MLmodel cannot be read" in refused.reason
+    (run_id,) = store.find_runs(
+        store.experiment("writes"), {"mlflow.runName": "trial", "lab.journal": refused.folder.name}
+    )
+    again = JournaledTracker(store, journals)
+    other = again.open_run(name="trial", experiment="", tags={}, run_id=run_id)
+    other.write(Model(folder))
+    other.end(RunStatus.FINISHED)
+    assert not again.flush()
+    assert json.loads(seen(store, other))["models"] == ["READY"]

@@ -21,7 +21,7 @@ from lab.tracking import RunStatus, Tracker, connect
 from lab.upkeep import find_garbage, remove
 from tests.servers import MlflowServer
 
-CHECKPOINTS = ("last.pt", "spare.pt", "best.pt")
+CHECKPOINTS = ("last.pt", "spare.pt", "spare2.pt", "best.pt")
 DAY = 86_400_000
 
 

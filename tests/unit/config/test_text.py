@@ -103,6 +103,8 @@ def configs(draw: st.DrawFn) -> TrialConfig:
         ("kernel_size", "3,5", (3, 5)),
         ("dropout", "0.2, 0", (0.2, 0)),
         ("augment", "random_crop,'horizontal flip'", ("random_crop", "horizontal flip")),
+        ("use", "my things/nets.py", ("my things/nets.py",)),
+        ("use", "nets, my things/losses.py", ("nets", "my things/losses.py")),
         ("nesterov", "1", True),
         ("nesterov", "yes", True),
         ("eval_test_every_epoch", "FALSE", False),

@@ -114,6 +114,18 @@ def test_parquet_files_name_their_splits(folder: Path) -> None:
     )
 
 
+def test_folders_of_parts_as_spark_and_dask_write_them(tmp_path: Path) -> None:
+    fractions = {"val_fraction": 0.25, "test_fraction": 0.25}
+    for split, reds in {"train": range(8), "test": (10, 11)}.items():
+        (tmp_path / f"{split}.parquet").mkdir()
+        pq.write_table(table(reds), tmp_path / f"{split}.parquet" / "part-00000-5a3f.snappy.parquet")
+    assert _reds(load_data(_config(tmp_path, **fractions)))[2] == [10, 11]
+    parts = tmp_path / "train.parquet"
+    pq.write_table(table(range(8, 12)), parts / "part.1.parquet")
+    found = _reds(load_data(_config(parts, **fractions)))
+    assert sorted(red for part in found for red in part) == list(range(12))
+
+
 def test_what_save_to_disk_writes(saved: Path) -> None:
     config = _config(saved, dataset="hf")
     dataset = load_data(config)
@@ -167,6 +179,26 @@ def test_plain_bytes_and_texts_as_labels(tmp_path: Path) -> None:
     assert sorted(red for part in _reds(dataset) for red in part) == list(range(8))
 
 
+@pytest.mark.parametrize(
+    ("told", "classes"),
+    [
+        ({"info": None}, ("0", "1")),
+        ({"info": {"features": []}}, ("0", "1")),
+        ({"info": {"features": {"label": "ClassLabel"}}}, ("0", "1")),
+        ({"info": {"features": {"label": {"_type": "ClassLabel", "names": 2}}}}, ("0", "1")),
+        ({"info": {"features": {"label": {"_type": "ClassLabel", "names": {"a": "dog"}}}}}, ("0", "1")),
+        (
+            {"info": {"features": {"label": {"_type": "ClassLabel", "names": {"1": "cat", "0": "dog"}}}}},
+            ("dog", "cat"),
+        ),
+    ],
+)
+def test_notes_of_other_programs_give_no_names(tmp_path: Path, told: Any, classes: tuple[str, ...]) -> None:
+    found = table(range(8)).replace_schema_metadata({"huggingface": json.dumps(told)})
+    pq.write_table(found, tmp_path / "photos.parquet")
+    assert describe(_config(tmp_path)).classes == classes
+
+
 def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
     pq.write_table(table(range(4), label=[0, -1, 7, None]), folder / "data" / "train-00000-of-00002.parquet")
     assert _error(folder).splitlines()[1:] == [
@@ -178,13 +210,18 @@ def test_all_faults_are_told_with_their_rows(folder: Path) -> None:
 
 def test_images_that_cannot_be_read(folder: Path) -> None:
     images = [{"bytes": each, "path": None} for each in (picture(0), picture(1), b"no image", None)]
-    pq.write_table(table(range(4), image=images), folder / "data" / "train-00000-of-00002.parquet")
+    file = folder / "data" / "train-00000-of-00002.parquet"
+    pq.write_table(table(range(4), image=images), file)
     message = _error(folder)
     assert "2 of 11 files" in message
     assert "train-00000-of-00002.parquet, row 2: not an image of a format that Pillow knows" in message
     assert "train-00000-of-00002.parquet, row 3: there are no bytes, at most a path" in message
     clear_cache()
-    assert _reds(load_data(_config(folder, skip_unreadable=True)))[0] == [0, 1, 5, 6, 7]
+    config = _config(folder, skip_unreadable=True)
+    assert _reds(load_data(config))[0] == [0, 1, 5, 6, 7]
+    assert "left out: 2 rows that cannot be read as images (skip_unreadable)" in data_notes(config)
+    pq.write_table(table(range(4), image=images[:1] * 3 + images[2:3]), file)
+    assert "left out: 1 row that cannot be read as images (skip_unreadable)" in data_notes(config)
 
 
 def test_columns_that_cannot_be_used(folder: Path) -> None:
@@ -204,6 +241,25 @@ def test_columns_that_cannot_be_used(folder: Path) -> None:
     assert "column label of data/train-00000-of-00002.parquet is not as in data/test" in _error(folder)
 
 
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_two_columns_of_one_name(folder: Path, column: str) -> None:
+    file = folder / "data" / "test-00000-of-00001.parquet"  # the first
+    found = table((10, 11))
+    pq.write_table(found.append_column(column, found[column]), file)
+    assert f"has several columns {column}; rename all but one" in _error(folder)
+    pq.write_table(found, file)
+    later = folder / "data" / "train-00000-of-00002.parquet"
+    pq.write_table(found.append_column(column, found[column]), later)
+    assert f"the column {column} of data/train-00000-of-00002.parquet is not as in" in _error(folder)
+
+
+def test_classes_that_cannot_be_used(tmp_path: Path) -> None:
+    pq.write_table(table(range(8), names=("cat", " cat")), tmp_path / "photos.parquet")
+    assert "every class needs a name of its own, but several are called cat" in _error(tmp_path)
+    pq.write_table(table(range(8), None, label=["\x1b[31m"] * 8), tmp_path / "photos.parquet")
+    assert r"at least 2 classes are needed, but there is only \x1b[31m" in _error(tmp_path)
+
+
 def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) -> None:
     assert "there is no folder" in _error(tmp_path / "nowhere", MissingDataError)
     assert "written by save_to_disk: read it with dataset=hf" in _error(saved, MissingDataError)
@@ -216,6 +272,26 @@ def test_files_that_cannot_be_used(folder: Path, saved: Path, tmp_path: Path) ->
     assert "train/state.json names no files" in _error(saved, dataset="hf")
     (saved / "train" / "state.json").write_text('{"_data_files": [{"filename": "gone.arrow"}]}')
     assert "gone.arrow cannot be read" in _error(saved, MissingDataError, dataset="hf")
+
+
+@pytest.mark.parametrize("splits", ["null", "{}", '"train"', '["train", null]', "[1]"])
+def test_a_dict_of_splits_that_is_none(saved: Path, splits: str) -> None:
+    (saved / "dataset_dict.json").write_text(f'{{"splits": {splits}}}')
+    assert "dataset_dict.json names no splits; save the data set again" in _error(saved, dataset="hf")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ("[]", "train/state.json names no files; save the data set again"),
+        ("[1]", "train/state.json names no files"),
+        (r'[{"filename": "a\u0000b"}]', r"train/a\x00b cannot be read: embedded null byte"),
+    ],
+)
+def test_a_split_without_proper_files(saved: Path, files: str, message: str) -> None:
+    (saved / "train" / "state.json").write_text(f'{{"_data_files": {files}}}')
+    assert message in _error(saved, dataset="hf")
+    assert message.replace("train/state", "./state") in _error(saved / "train", dataset="hf")
 
 
 def test_what_is_trained_on_identifies_it(folder: Path, tmp_path: Path) -> None:
@@ -265,6 +341,30 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "file"))
     assert "its images cannot be copied into lab's cache" in _error(folder)
+
+
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_a_damaged_copy_is_written_again(folder: Path, tmp_path: Path, left: float) -> None:
+    whole = _reds(load_data(_config(folder)))
+    for copy in (tmp_path / "cache" / "rows").glob("*.arrow"):
+        content = copy.read_bytes()
+        copy.write_bytes(content[: left if isinstance(left, int) else int(left * len(content))])
+    clear_cache()
+    rows._facts.cache_clear()  # as another process
+    assert _reds(load_data(_config(folder))) == whole
+
+
+def test_a_file_that_changes_while_it_is_used(saved: Path) -> None:
+    name = "data-00000-of-00001.arrow"
+    found = rows.images_in(saved / "train", [name], "image", [8])
+    assert found.read(7) == picture(7)
+    (saved / "train" / name).write_bytes((saved / "test" / name).read_bytes())
+    assert found.read(1) == picture(11)
+    with pytest.raises(OSError, match=r"arrow has changed: it has only 2 rows"):
+        found.read(7)
+    (saved / "train" / name).write_bytes(b"no table")
+    with pytest.raises(OSError, match=r"00001\.arrow: "):
+        found.read(1)
 
 
 def test_images_are_pickled_without_their_bytes(folder: Path) -> None:

@@ -120,6 +120,14 @@ def test_a_header_that_is_cut_off_and_paths_of_windows(folder: Path) -> None:
     assert "has a header that cannot be read: unexpected end of data" in _error(folder)
 
 
+def test_paths_that_no_system_has(folder: Path) -> None:
+    text = (folder / "all.csv").read_text().replace("img/02.png", f"{'x' * 5000}/02.png")
+    (folder / "all.csv").write_text(text.replace("img/03.png", "img\0/03.png"))
+    message = _error(folder)
+    assert "/02.png: File name too long" in message
+    assert r"line 5: img\x00/03.png: embedded null byte" in message
+
+
 def test_columns_are_found_or_named(folder: Path) -> None:
     assert (
         "has no column 'patent' (group_column). Did you mean 'patient'? Its columns: Path, label"
@@ -132,6 +140,18 @@ def test_columns_are_found_or_named(folder: Path) -> None:
     )
     info = describe(_config(folder, path_column="id", label_column="what"))
     assert info.classes == ("cat", "dog")
+
+
+def test_two_columns_of_one_name(folder: Path) -> None:
+    text = (folder / "all.csv").read_text()
+    (folder / "all.csv").write_text(text.replace(",part,", ",label,"))
+    for values in ({}, {"label_column": "label"}):
+        assert "all.csv has several columns label; rename all but one" in _error(folder, **values)
+
+
+def test_a_line_of_one_column(folder: Path) -> None:
+    (folder / "all.csv").write_text("path,label\nimg/00.png\n")
+    assert "all.csv:2: has 1 column, but the header has 2" in _error(folder)
 
 
 def test_numbers_are_classes_in_their_order(folder: Path) -> None:

@@ -196,7 +196,7 @@ def test_damaged_images_are_named_by_decoding_and_left_out_where_that_is_asked_f
         dataset = _load(folder, skip_unreadable=True, val_fraction=0.0, monitor="train_accuracy")
         assert [len(dataset.train), len(dataset.test)] == [20, 20]
         assert dataset.test.images[:, 0, 0, 0].tolist() == [*range(10), *range(40, 50)]
-        assert "left out: 1 damaged images (skip_unreadable)" in dataset.notes
+        assert "left out: 1 damaged image (skip_unreadable)" in dataset.notes
 
 
 def test_a_decompression_bomb_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,6 @@ def test_the_areas_of_cutmix_are_as_large_as_torchvisions() -> None:
 
 
 def _torchvisions_areas(count: int) -> Tensor:
-
     transform = import_torchvision("torchvision.transforms.v2").CutMix(num_classes=2)
     image = torch.zeros(1, 1, 32, 32)
     return torch.tensor([transform.make_params([image])["lam_adjusted"] for _ in range(count)])

@@ -71,6 +71,11 @@ def test_a_class_with_one_image_cannot_be_split() -> None:
         _cut(_labels([5, 1, 5]), 0.5)
 
 
+def test_a_class_is_named_without_control_characters() -> None:
+    with pytest.raises(DataError, match=r"only 1 of \\x1b\[2J; add images"):
+        hold_out(_labels([5, 1]), fraction=0.5, seed=0, classes=("a", "\x1b[2J"), field="val_fraction")
+
+
 def test_too_small_a_fraction_is_to_be_raised() -> None:
     with pytest.raises(
         DataError, match=r"of 12 images leaves 2 on one side, .* 3 classes; raise val_fraction"

@@ -188,7 +188,7 @@ def test_a_damaged_file_is_told_of_as_it_is_in_memory(folder: Path) -> None:
     skipped = [load(folder, in_memory=there, skip_unreadable=True) for there in (False, True)]
     assert skipped[0].digest == skipped[1].digest
     assert len(skipped[0].train) + len(skipped[0].val or ()) == 35
-    assert "left out: 1 damaged images (skip_unreadable)" in skipped[0].notes
+    assert "left out: 1 damaged image (skip_unreadable)" in skipped[0].notes
 
 
 def test_what_only_a_function_of_this_test_can_decode_is_an_error() -> None:

@@ -230,6 +230,11 @@ def test_as_many_samples_as_there_are_is_all_of_them() -> None:
     assert load_data(_config(train_samples=1_800)).digest == load_data(_config()).digest
 
 
+def test_a_class_is_named_without_control_characters() -> None:
+    with pytest.raises(DataError, match=r"only 1 of \\x1b\[2J \(needed: 2\)"):
+        draw_sample(_split([0, 0, 1]), samples=4, seed=0, classes=("a", "\x1b[2J"))
+
+
 def test_samples_that_only_loading_can_count_are_refused_then() -> None:
     config = _config(classes=("pattern0", "pattern1"), train_samples=1_000)
     describe(config)

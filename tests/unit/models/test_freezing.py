@@ -12,13 +12,13 @@ from lab.config import TrialConfig
 from lab.errors import ConfigError
 from lab.models import (
     build_model,
-    freezable_blocks,
     freeze,
     frozen_modules,
-    head_layer,
+    head_modules,
     summarize,
     summarize_config,
 )
+from lab.models.parts import parts_from_groups
 
 SHAPE = (1, 8, 8)
 VALUES = {
@@ -48,14 +48,9 @@ def _names(model: nn.Module, modules: list[nn.Module]) -> list[str]:
     return [names[module] for module in modules]
 
 
-def test_a_block_is_a_layer_with_what_belongs_to_it() -> None:
-    model = _model()
-    assert [_names(model, block) for block in freezable_blocks(model)] == BLOCKS
-
-
 def test_blocks_and_the_head_are_all_parameters_once() -> None:
     model = _model()
-    parts = [*(module for block in freezable_blocks(model) for module in block), head_layer(model)[1]]
+    parts = [*frozen_modules(model, "all_but_head"), *head_modules(model).values()]
     assert sorted(id(p) for part in parts for p in part.parameters()) == sorted(
         id(p) for p in model.parameters()
     )
@@ -79,10 +74,11 @@ def test_none_is_frozen_by_default() -> None:
 @pytest.mark.parametrize("architecture", ["cnn", "resnet18"])
 def test_all_but_the_head_leaves_the_last_linear_layer(architecture: str) -> None:
     model = build_model(TrialConfig(architecture=architecture, freeze="all_but_head"), SHAPE, 10)
-    name, head = head_layer(model)
+    ((name, head),) = head_modules(model).items()
     assert name == "classifier.dense1"
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained == [f"{name}.weight", f"{name}.bias"]
+    assert isinstance(head, nn.Linear)
     assert head.out_features == 10
 
 
@@ -110,14 +106,14 @@ def test_a_frozen_block_in_evaluation_mode_stays_as_it_is() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=0.1)
     for module in model.train() and frozen_modules(model, 4):
         module.eval()
-    head = head_layer(model)[1].weight.clone()
+    head = model.get_parameter("classifier.dense3.weight").clone()
     for _ in range(2):
         optimizer.zero_grad()
         model(torch.randn(4, *SHAPE)).square().sum().backward()
         optimizer.step()
     for module, state in zip(modules, before, strict=True):
         assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
-    assert not torch.equal(head, head_layer(model)[1].weight)
+    assert not torch.equal(head, model.get_parameter("classifier.dense3.weight"))
 
 
 @pytest.mark.parametrize("frozen", ["none", "all_but_head", 1, 4])
@@ -133,14 +129,15 @@ def test_parts_without_parameters_are_no_block() -> None:
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU()
     )  # named by position
     model = nn.Sequential(OrderedDict(features=features, classifier=nn.Sequential(nn.Linear(2, 3))))
-    assert freezable_blocks(model) == [[features[0]], [features[2]]]
+    assert frozen_modules(model, 1) == [features[0]]
+    assert frozen_modules(model, "all_but_head") == [features[0], features[2]]
 
 
 def test_the_blocks_of_a_model_of_other_parts_are_its_children() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5), nn.Linear(5, 3)
     )
-    assert freezable_blocks(model) == [[model[0], model[1]], [model[4]]]
+    assert frozen_modules(model, 2) == [model[0], model[1], model[4]]
     assert freeze(model, 1) == [model[0], model[1]]
     assert [parameter.requires_grad for parameter in model.parameters()] == [False] * 4 + [True] * 4
     with pytest.raises(ConfigError, match=r"freeze: must be at most 2: .* 2 blocks .* \(0, 4\), but got 3"):
@@ -156,7 +153,7 @@ def test_norms_without_weights_keep_their_statistics_with_what_is_before_them() 
     )
     assert frozen_modules(model, 1) == [norms[0], model[1], norms[1]]
     assert frozen_modules(model, "all_but_head") == [norms[0], model[1], norms[1], model[4]]
-    assert freezable_blocks(model)[1] == [model[4]]
+    assert frozen_modules(model, 2) == frozen_modules(model, "all_but_head")
 
 
 def test_a_model_that_is_only_a_head_has_no_blocks() -> None:
@@ -166,6 +163,16 @@ def test_a_model_that_is_only_a_head_has_no_blocks() -> None:
         freeze(model, 1)
 
 
-def test_a_model_without_a_linear_layer_has_no_head() -> None:
-    with pytest.raises(ConfigError, match=r"architecture: has no linear layer whose outputs are the classes"):
-        head_layer(nn.Sequential(nn.Conv2d(1, 10, 3)))
+def test_the_head_of_a_model_without_a_linear_layer_is_its_last_convolution() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 10, 1))
+    assert head_modules(model) == {"2": model[2]}
+    assert frozen_modules(model, "all_but_head") == [model[0]]
+    with pytest.raises(ConfigError, match=r"architecture: has no linear layer or convolution whose outputs"):
+        head_modules(nn.Sequential(nn.BatchNorm2d(3)))
+
+
+def test_several_groups_within_one_module_are_as_many_stages() -> None:
+    groups = [["stem.w"], ["block.a"], ["block.b", "block.c"], ["block.d"], ["scale"], ["head.w"]]
+    parts = parts_from_groups(groups, ("head",))
+    assert [list(names) for names in parts.stages.values()] == groups[:-1]
+    assert list(parts.stages) == ["stem", "block", "block.b", "block.d", "scale"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from lab.models import (
     build_model,
     check_weights,
     fetch_weights,
-    freezable_blocks,
+    frozen_modules,
     head_modules,
     pretrained_weights,
     summarize_config,
@@ -155,7 +157,7 @@ def test_stages_and_head_are_all_parameters_once(architecture: str) -> None:
     model = build_model(net(architecture, freeze="all_but_head"), COLOUR, 5)
     head = {id(p) for module in head_modules(model).values() for p in module.parameters()}
     assert {id(p) for p in model.parameters() if p.requires_grad} == head
-    assert len(freezable_blocks(model)) > 2
+    assert len(frozen_modules(model, 3)) > len(frozen_modules(model, 2))  # there are at least three stages
 
 
 def test_freezing_stops_after_the_stages_that_it_names() -> None:
@@ -296,6 +298,13 @@ def test_a_file_that_holds_no_weights_is_one_error(contents: Any, message: str, 
         check_weights(with_digest(of_file("timm/test_vit", file)), COLOUR, 5)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_weights_that_are_not_a_file_are_one_error(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"The weights .*/w\.pth cannot be read: this is not a file$"):
+        with_digest(of_file("timm/test_vit", tmp_path / "w.pth"))
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_file_that_is_cut_off_is_one_error(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"w{suffix}"
@@ -377,6 +386,18 @@ def test_a_download_comes_from_the_address_of_the_weights(
     monkeypatch.setattr(type(library), "source", lambda self, config: (source / "net.pth").as_uri())
     config = net("torchvision/squeezenet1_1", weights="DEFAULT")
     assert fetch_weights(config, download=True) == hub / "checkpoints" / "net.pth"
+
+
+def test_a_download_that_has_nowhere_to_go_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hub").write_text("a file, not a folder")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    message = (
+        r"resnet18-f37072fd\.pth cannot be downloaded: Not a directory\. Try again; or get the file from"
+    )
+    with pytest.raises(MissingDataError, match=message):
+        fetch_weights(net("torchvision/resnet18", weights="DEFAULT"), download=True)
 
 
 @pytest.mark.parametrize(

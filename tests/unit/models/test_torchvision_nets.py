@@ -10,7 +10,7 @@ from torch import nn
 
 from lab.config import TrialConfig
 from lab.errors import ConfigError
-from lab.models import build_model, freezable_blocks, summarize_config
+from lab.models import build_model, frozen_modules, summarize_config
 from lab.torchvision_import import import_torchvision
 
 RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101"]
@@ -65,7 +65,9 @@ def test_the_stem_keeps_the_size_of_small_images_or_as_told(stem: str, size: int
 def test_the_blocks_that_can_be_frozen(architecture: str, blocks: int) -> None:
     with torch.device("meta"):
         model = build_model(TrialConfig(architecture=architecture), (3, 32, 32), 10)
-    assert len(freezable_blocks(model)) == blocks
+    assert frozen_modules(model, blocks) == frozen_modules(model, "all_but_head")
+    with pytest.raises(ConfigError, match=f"must be at most {blocks}: the model has {blocks} blocks"):
+        frozen_modules(model, blocks + 1)
 
 
 def test_vgg19_has_the_dense_part_of_the_config() -> None:

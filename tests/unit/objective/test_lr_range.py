@@ -70,3 +70,4 @@ def test_an_error_fails_the_run() -> None:
         find_lr(TrialConfig(**TINY, freeze=9), tracker, LrRange(), on_start=runs.append)
     assert tracker.status(runs[0].run_id) is RunStatus.FAILED
     assert "must be at most" in tracker.tags(runs[0].run_id)[Tag.ERROR]
+    assert b"ConfigError" in tracker.artifacts(runs[0].run_id)["traceback.txt"]

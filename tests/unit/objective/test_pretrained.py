@@ -85,7 +85,7 @@ def test_a_trial_that_was_stopped_in_an_epoch_continues_to_the_last_bit_without_
     config, asked = whole.config, iter([False] * 4)
     placement = Placement(checkpoint_dir=tmp_path / "other")
     started: list[str] = []
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="asked to stop"):
         train(
             config,
             tracker,

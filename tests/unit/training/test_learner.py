@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lab import registry
 from lab.errors import ConfigError
 from lab.registry import Entry
-from lab.training import Interrupted, Trainer, evaluate
+from lab.training import Trainer, evaluate
 from lab.training.accumulation import Part, count_steps, parts
-from tests.trainers import finish, new_trainer
+from tests.trainers import finish, new_trainer, stopped_after
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -112,11 +112,7 @@ def test_the_state_of_what_is_used_must_be_there() -> None:
 
 @pytest.mark.parametrize("wrong", [None, {"features.conv1.weight": torch.zeros(3)}, {"nothing": None}])
 def test_gradients_are_there_between_batches_and_only_then(wrong: Any) -> None:
-    asked = iter([False, True])
-    stopped = new_trainer(lambda: next(asked), **TINY, accumulate=2)
-    with pytest.raises(Interrupted, match="asked to stop"):
-        finish(stopped)
-    state = stopped.state_dict()
+    state = stopped_after(1, **TINY, accumulate=2).state_dict()
     trainer(accumulate=2).load_state_dict(state)
     with pytest.raises(ValueError, match=r"the checkpoint's gradients.* is malformed"):
         trainer(accumulate=2).load_state_dict(state | {"gradients": wrong})
@@ -146,11 +142,7 @@ def test_a_compiled_model_learns_the_same_and_continues_to_the_last_bit(values: 
     assert whole.model.state_dict().keys() == plain.model.state_dict().keys()
     if not values.get("dropout"):  # compiled, it draws others
         assert whole.history[0]["val_loss"] == pytest.approx(plain.history[0]["val_loss"], rel=1e-3)
-    asked = iter([False] * 7 + [True])
-    stopped = new_trainer(lambda: next(asked), **{**TINY, **values})
-    with pytest.raises(Interrupted, match="asked to stop"):
-        finish(stopped)  # only the smaller batch is left
-    state = stopped.state_dict()
+    state = stopped_after(7, **{**TINY, **values}).state_dict()  # only the smaller batch is left
     torch.manual_seed(999)
     again = trainer(**values)
     again.load_state_dict(state)

@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from lab import registry
-from lab.config import TrialConfig
-from lab.data import load_data
 from lab.registry import optimizers, schedulers
-from lab.training import Interrupted, Outcome, Trainer, evaluate, load_checkpoint, save_checkpoint
-from tests.trainers import finish, new_trainer
+from lab.training import Outcome, Trainer, evaluate, load_checkpoint, save_checkpoint
+from tests.trainers import finish, new_trainer, stopped_after
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -39,6 +37,13 @@ def curves(trained: Trainer) -> list[dict[str, float]]:
     """Return the metrics that do not depend on the clock."""
     clock = ("epoch_seconds", "images_per_second", "mined_seconds")
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
+
+
+def assert_same(one: Trainer, other: Trainer) -> None:
+    assert curves(one) == curves(other)
+    assert one.step_history == other.step_history
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 def test_it_learns() -> None:
@@ -132,19 +137,7 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
     second = trainer(**values)
     second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
     finish(second)
-    assert curves(second) == curves(whole)
-    assert second.step_history == whole.step_history
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
-
-
-def stopped_after(asked: int, values: dict[str, Any]) -> Trainer:
-    """Return a trainer that was told to stop after `asked` steps."""
-    answers = iter([False] * asked + [True])
-    stopped = new_trainer(lambda: next(answers), **{**TINY, **values})
-    with pytest.raises(Interrupted, match="asked to stop"):
-        finish(stopped)
-    return stopped
+    assert_same(second, whole)
 
 
 @pytest.mark.parametrize("values", EXACT, ids=str)
@@ -153,7 +146,7 @@ def test_it_continues_within_an_epoch_to_the_last_bit(
     values: dict[str, Any], asked: int, tmp_path: Path
 ) -> None:
     whole = finish(trainer(**values))
-    first = stopped_after(asked, values)
+    first = stopped_after(asked, **TINY | values)
     assert first.is_settled
     save_checkpoint(first.state_dict(), tmp_path / "last.pt")
     torch.manual_seed(999)  # whatever happens in between
@@ -161,10 +154,7 @@ def test_it_continues_within_an_epoch_to_the_last_bit(
     second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
     assert (second.epoch, second.step) == (first.epoch, first.step)
     finish(second)
-    assert curves(second) == curves(whole)
-    assert second.step_history == whole.step_history
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert_same(second, whole)
 
 
 def test_a_checkpoint_is_due_every_so_many_steps_of_an_epoch() -> None:
@@ -179,7 +169,9 @@ def test_a_checkpoint_is_due_every_so_many_steps_of_an_epoch() -> None:
 
 def test_while_batches_are_mined_nothing_can_be_continued() -> None:
     mining = {"hard_mining_from": 1, "hard_mining_fraction": 0.5}
-    assert not stopped_after(9, mining).is_settled  # seven steps, the end of the epoch, and one mined step
+    assert not stopped_after(
+        9, **TINY, **mining
+    ).is_settled  # seven steps, the end of the epoch, and one mined step
 
 
 @pytest.mark.parametrize(
@@ -188,7 +180,7 @@ def test_while_batches_are_mined_nothing_can_be_continued() -> None:
     ids=str,
 )
 def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
-    state = stopped_after(3, {}).state_dict()
+    state = stopped_after(3, **TINY).state_dict()
     state["under_way"] |= wrong
     with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
         trainer().load_state_dict(state)
@@ -196,7 +188,7 @@ def test_an_epoch_under_way_that_is_none_is_refused(wrong: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("place", [-1, 1800])
 def test_a_balanced_order_under_way_that_is_none_is_refused(place: int) -> None:
-    state = stopped_after(3, {"sampler": "balanced"}).state_dict()
+    state = stopped_after(3, **TINY, sampler="balanced").state_dict()
     state["under_way"]["order"][5] = place
     with pytest.raises(ValueError, match="the checkpoint's under_way is malformed"):
         trainer(sampler="balanced").load_state_dict(state)
@@ -307,11 +299,7 @@ def test_learning_nothing_is_an_outcome() -> None:
 
 
 def test_it_stops_between_two_steps() -> None:
-    config = TrialConfig(**TINY)
-    asked = iter([False] * 10 + [True] * 100)
-    stopped = Trainer(config, load_data(config), lambda: next(asked))
-    with pytest.raises(Interrupted, match="asked to stop"):
-        finish(stopped)
+    stopped = stopped_after(10, **TINY)
     assert stopped.epoch == 1  # an epoch has seven steps
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from lab.config import TrialConfig
-from lab.data import load_data
-from lab.training import Interrupted, LrCurve, RatePoint, Trainer, range_test
+from lab.training import Interrupted, LrCurve, RatePoint, range_test
 from lab.training.lr_range import rates
+from tests.trainers import new_trainer
 
 TINY: dict[str, Any] = {
     "dataset": "synthetic",
@@ -31,8 +30,7 @@ def points(
     should_stop: Callable[[], bool] = lambda: False,
     **values: Any,
 ) -> list[RatePoint]:
-    config = TrialConfig(**{**TINY, **values})
-    trainer = Trainer(config, load_data(config), should_stop)
+    trainer = new_trainer(should_stop, **{**TINY, **values})
     return list(range_test(trainer, lowest=lowest, highest=highest, steps=steps))
 
 

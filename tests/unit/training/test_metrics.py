@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lab import registry
 from lab.config import TrialConfig, bounds, rises
-from lab.data import load_data
 from lab.errors import ConfigError, LabError, LabWarning
 from lab.objective.result import result_of
-from lab.training import Trainer, build_metrics
+from lab.training import build_metrics
 from lab.training.metrics import require_torchmetrics
+from tests.trainers import new_trainer
 
 require_torchmetrics()
 from torchmetrics import Metric  # noqa: E402  # needs the torchvision that lab makes usable
@@ -126,7 +126,7 @@ def test_no_batch_waits_for_the_device() -> None:
     with NoReads():
         for batch, truth in zip(logits.split(10), labels.split(10), strict=True):
             metrics.add(batch, truth)
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="_local_scalar_dense"):
             metrics.values()
 
 
@@ -219,9 +219,8 @@ def own(monkeypatch: pytest.MonkeyPatch) -> registry.Registry:
 def test_an_own_metric_is_one_like_all_others(own: registry.Registry) -> None:
     own.register("weighted", Weighted, ["top_k"])
     own.register("error", lambda num_classes: Weighted(), higher_is_better=False, bounds=(0.0, 2.0))
-    config = TrialConfig(**TINY, metrics=("Weighted", "error"), monitor="val_error", top_k=3)
-    assert (config.mode, rises("test_weighted"), bounds("val_error")) == ("min", True, (0.0, 2.0))
-    trained = Trainer(config, load_data(config))
+    trained = new_trainer(**TINY, metrics=("Weighted", "error"), monitor="val_error", top_k=3)
+    assert (trained.config.mode, rises("test_weighted"), bounds("val_error")) == ("min", True, (0.0, 2.0))
     for epoch in trained.epochs():
         assert epoch.metrics["val_weighted"] == epoch.metrics["val_error"]
     assert trained.patience.best_value == min(epoch["val_error"] for epoch in trained.history)
@@ -244,9 +243,8 @@ def test_what_fails_or_is_not_one_number_is_refused_before_training(
     own: registry.Registry, target: Any, message: str
 ) -> None:
     own.register("mine", target, higher_is_better=True)
-    config = TrialConfig(**TINY, metrics=("mine",))
     with pytest.raises(ConfigError, match=message):
-        Trainer(config, load_data(config))
+        new_trainer(**TINY, metrics=("mine",))
 
 
 def test_a_metric_without_value_is_no_divergence(own: registry.Registry) -> None:
@@ -255,9 +253,7 @@ def test_a_metric_without_value_is_no_divergence(own: registry.Registry) -> None
             return torch.tensor(torch.nan)
 
     own.register("nothing", Nothing)
-    values = {**TINY, "metrics": ("nothing",), "monitor": "val_nothing", "scheduler": "plateau"}
-    config = TrialConfig(**values)
-    trained = Trainer(config, load_data(config))
+    trained = new_trainer(**TINY, metrics=("nothing",), monitor="val_nothing", scheduler="plateau")
     with pytest.warns(LabWarning, match="The metric nothing is nan"):
         epochs = list(trained.epochs())
     assert len(epochs) == 2

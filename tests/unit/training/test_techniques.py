@@ -122,6 +122,19 @@ def test_fitting_looks_at_shapes_only() -> None:
         fitting_weights(here, there.state_dict(), new_head=False)
 
 
+def test_weights_fit_a_net_without_a_linear_layer() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 1))
+    assert fitting_weights(net, net.state_dict(), new_head=False).keys() == net.state_dict().keys()
+    assert fitting_weights(net, net.state_dict(), new_head=True).keys() == {"0.weight", "0.bias"}
+    headless = nn.Sequential(nn.BatchNorm2d(3))
+    assert (
+        fitting_weights(headless, headless.state_dict(), new_head=False).keys()
+        == headless.state_dict().keys()
+    )
+    with pytest.raises(ConfigError, match="has no linear layer or convolution whose outputs are the classes"):
+        fitting_weights(headless, headless.state_dict(), new_head=True)
+
+
 def test_a_net_that_an_exploding_loss_killed_has_diverged() -> None:
     values = {"optimizer": "sgd", "norm": "none", "epochs": 3, "batch_size": 100}
     trained = finish(trainer(**values, lr=30.0))

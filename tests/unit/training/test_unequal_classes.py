@@ -12,9 +12,10 @@ import torch
 
 from lab import registry
 from lab.config import TrialConfig
-from lab.data import DataInfo, RawData, load_data
+from lab.data import DataInfo, RawData
 from lab.data.synthetic import SYNTHETIC
 from lab.training import Outcome, Trainer, evaluate
+from tests.trainers import finish, new_trainer
 
 _COMMON = 2  # classes with all of their 200 images; of the others, a twentieth
 
@@ -28,9 +29,8 @@ class _Unequal:
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
         data = SYNTHETIC.load(config, root, download=download)
         labels = data.train.labels
-        kept = (labels < _COMMON) | (
-            torch.arange(len(labels)) < 100
-        )  # ten of each class are among the first 100
+        # ten of each class are among the first 100
+        kept = (labels < _COMMON) | (torch.arange(len(labels)) < 100)
         return replace(data, train=data.train.take(kept.nonzero().flatten()))
 
 
@@ -42,7 +42,7 @@ def unequal() -> Iterator[None]:
 
 
 def _trained(epochs: int, **values: Any) -> Trainer:
-    config = TrialConfig(
+    trainer = new_trainer(
         dataset="unequal",
         image_size=8,
         filters=(16, 16),
@@ -55,10 +55,7 @@ def _trained(epochs: int, **values: Any) -> Trainer:
         threads=1,
         **values,
     )
-    trainer = Trainer(config, load_data(config))
-    for _ in trainer.epochs():
-        pass
-    return trainer
+    return finish(trainer)
 
 
 def _rare(trainer: Trainer) -> float:
@@ -83,9 +80,8 @@ def test_focal_loss_learns_all_classes() -> None:
 
 def test_chance_is_an_equal_share_of_each_class_that_is_drawn() -> None:
     trainer = _trained(1, sampler="balanced")
-    trainer.history[-1]["train_accuracy"] = (
-        0.4  # as of a net that knows only one class, if the images were shuffled
-    )
+    # as of a net that knows only one class, if the images were shuffled
+    trainer.history[-1]["train_accuracy"] = 0.4
     assert trainer.outcome is Outcome.COMPLETED
     shuffled = _trained(1)
     shuffled.history[-1]["train_accuracy"] = 0.4
