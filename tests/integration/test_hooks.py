@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from lab.errors import ConfigError
+from lab.errors import ConfigError, LabError
 from lab.hooks import Message, hooks_of, own_sources
 from tests.hook_server import hanging_server, hook_server
 from tests.servers import free_port
@@ -55,6 +56,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CHAT_FILE", str(tmp_path))
     with pytest.raises(
         ConfigError, match=r"notify: \$CHAT \(CHAT_FILE\): the file cannot be read: Is a directory"
+    ):
+        hooks_of("$CHAT")
+
+
+def test_without_apprise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(
+        LabError, match=r"notify: \$CHAT needs apprise, which is not .*pip install 'lab\[notify\]'"
     ):
         hooks_of("$CHAT")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lab.config import Grid, parse_grid
+from lab.config import Grid, Notify, parse_grid
 from lab.engines import Stores, serve, submit, sweep
 from lab.engines.inline import InlineLauncher
+from lab.engines.notices import Notices
 from lab.errors import ConfigError, LabWarning
-from lab.study import find_queue
+from lab.study import TrialKey, find_queue
+from lab.tracking import connect
 from tests.hook_server import Received, hanging_server, hook_server
 from tests.servers import free_port
 
@@ -41,6 +44,7 @@ def with_failure(grid: Grid) -> Grid:
     return parse_grid(text, "tiny.yaml")  # MNIST is not here
 
 
+@pytest.mark.slow
 def test_a_sweep_with_two_workers_tells_once_and_waits_for_nobody(
     chat: Received, stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -66,6 +70,27 @@ def test_a_sweep_with_two_workers_tells_once_and_waits_for_nobody(
     assert titles(chat).count("tiny: done") == 1
 
 
+def test_a_link_for_everybody_and_one_message_to_each_address(
+    chat: Received, stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (submission,) = submit(make_grid(), stores)
+    monkeypatch.setenv("SAME", os.environ["CHAT"])
+    followed = {"tiny": Notify(("$CHAT", "$SAME"))}
+    tracker = connect(stores.tracking_uri)
+    with Notices(tracker, f"http://ann:{SECRET}@mlflow:5000", followed, pytest.fail) as notices:
+        claim = submission.queue.claim()
+        assert claim is not None
+        submission.queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+        submission.queue.note_trial(claim.trial_id, TrialKey.ERROR, "ValueError: no")
+        submission.queue.fail(claim.trial_id)
+        notices.hear(submission.queue)
+    ((kind, title, body),) = chat
+    assert (kind, title) == ("failure", "tiny: the first cell has failed")
+    assert body.startswith(
+        "Failed: lr=0.01: ValueError: no\n3 cells: 1 failed, 2 waiting\nhttp://ann:***@mlflow:5000/#/"
+    )
+
+
 def test_addresses_are_checked_before_anything_is_queued(stores: Stores, make_grid: MakeGrid) -> None:
     with pytest.raises(ConfigError, match=r"notify: \$NOBODY: the environment variable NOBODY is not set"):
         sweep(make_grid(more="notify: $NOBODY"), stores, launcher=InlineLauncher())
@@ -87,9 +112,8 @@ def test_a_service_tells_whom_a_study_names_if_it_trusts_it_and_whom_it_is_given
     assert served("own", allow_code=True) == ["own: done"]
     (trouble,) = troubles
     assert trouble.startswith("notify: $NOBODY: the environment variable NOBODY is not set")
-    assert served("others", allow_code=False) == []
     with hook_server() as (address, received):
         monkeypatch.setenv("LAB_NOTIFY", address)
-        assert served("all", allow_code=False) == []
-    assert "all: done" in titles(received)
+        assert served("others", allow_code=False) == []
+    assert "others: done" in titles(received)
     assert len(troubles) == 1
