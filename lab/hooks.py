@@ -21,7 +21,7 @@ from lab.errors import ConfigError
 from lab.extras import require
 from lab.places import absolute_path
 
-__all__ = ["OWN_SOURCE", "Hook", "Message", "hooks_of", "own_sources"]
+__all__ = ["OWN_SOURCE", "Hook", "Message", "hooks_of", "own_sources", "unlike"]
 
 #: Names the addresses that this machine, or this user, wants to have told of every study.
 OWN_SOURCE = "$LAB_NOTIFY"
