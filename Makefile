@@ -107,7 +107,7 @@ restore:  ## FROM=backups/…: restore a backup into an empty service
 # ---- upkeep
 
 constraints: install-test  ## write the versions installed in .venv to constraints.txt
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,onnx,postgres,ray,serve,service,slurm,timm,test]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[gpu,metrics,notify,onnx,postgres,ray,serve,service,slurm,timm,test]'
 	@{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(BIN)/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable \
 		| sed 's/+[a-z0-9.]*$$//'; } > constraints.new

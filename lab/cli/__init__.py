@@ -26,6 +26,7 @@ from lab.cli.import_runs import import_runs
 from lab.cli.importance import importance
 from lab.cli.list import list_studies
 from lab.cli.note import note
+from lab.cli.notify import notify
 from lab.cli.plan import plan
 from lab.cli.predict import predict
 from lab.cli.priority import priority
@@ -69,7 +70,7 @@ _GROUPS = {
         results,
     ),
     "Use a model": (register, predict, export),
-    "Control": (cancel, resume, retry, stop, priority),
+    "Control": (cancel, resume, retry, stop, priority, notify),
     "Tidy up": (tag, note, delete),
     "Stores": (serve, sync, import_runs, doctor, gc),
     "Editor and shell": (schema, completion),

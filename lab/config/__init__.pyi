@@ -21,6 +21,9 @@ from .metrics import logged_name as logged_name
 from .metrics import rises as rises
 from .needs import load_needs as load_needs
 from .needs import reaches_needs as reaches_needs
+from .notify import NOTIFY_EVENTS as NOTIFY_EVENTS
+from .notify import Notify as Notify
+from .notify import variable_of as variable_of
 from .own import NAMING as NAMING
 from .own import look_up_paths as look_up_paths
 from .own import own_fields as own_fields

@@ -29,6 +29,7 @@ An example::
     max_retries: 2                  # retries after a worker crash
     max_failures: 5                 # start no new trials once five cells have failed
     priority: 10                    # workers of several studies take those of higher priority first
+    notify: $TEAM_CHAT              # environment variables or files with the addresses of those who are told
     gpu_memory: 6GB                 # GPU memory that one trial needs; several trials then share a GPU
     needs: pretrain.yaml            # grid files, in the same folder, whose studies are swept first
     report: F. one factor at a time # which part of a report the study reproduces, and its figures
@@ -50,6 +51,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, mod
 from lab.config.constraint import Constraint
 from lab.config.dimension import Clause, token
 from lab.config.kinds import as_text
+from lab.config.notify import Notify
 from lab.config.search import Search, SearchFile
 from lab.config.space import Space
 from lab.config.trial import TrialConfig, parse_config
@@ -144,6 +146,9 @@ class GridFile(BaseModel):
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     """Workers of several studies take those of higher priority first (default: what it has, at first 0)."""
+    notify: Any = None
+    """Who is told when the study is over, a trial has failed, there is a new best or a worker is lost: environment
+    variables (`$NAME`) and files (`file:PATH`) that hold apprise URLs; or `{to: …, events: [done, failure]}`."""
     use: str | list[str] = []
     """Plug-ins to load first: modules of yours, or .py files, relative to this one. Short for `base.use`."""
     needs: str | list[str] = []
@@ -210,6 +215,7 @@ class Grid:
     max_retries: int = 2
     max_failures: int | None = None
     priority: int | None = None
+    notify: Notify | None = None
     gpu_memory: int | None = None  # bytes
     needs: tuple[str, ...] = ()
     report: str = ""

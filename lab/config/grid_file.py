@@ -13,6 +13,7 @@ from lab.config.reading.contradictions import check_despite_faults, check_first_
 from lab.config.reading.dimensions import Outline, constants_of, read_grid, read_overrides, read_repeats
 from lab.config.reading.document import Reading
 from lab.config.reading.keys import read_base, read_keys, read_name
+from lab.config.reading.notify import read_notify
 from lab.config.reading.search import read_search
 from lab.config.reading.searched import read_searched
 from lab.config.reading.selections import (
@@ -110,6 +111,7 @@ def _read(document: Document, stem: str, overrides: Mapping[str, Any], only: Map
     selected = read_only(reading, only, outline)
     reported = read_reported(reading, file, outline)
     constraints = read_constraints(reading, file)
+    notify = read_notify(reading, file)
     search = read_search(reading, file, outline, only)
     if reading.faults:
         check_despite_faults(reading, file, outline, base, exclude, selected)
@@ -128,6 +130,7 @@ def _read(document: Document, stem: str, overrides: Mapping[str, Any], only: Map
         max_retries=file.max_retries,
         max_failures=file.max_failures,
         priority=file.priority,
+        notify=notify,
         gpu_memory=None if file.gpu_memory is None else int(file.gpu_memory),
         needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
         report=file.report,

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lab.config.grid import GridFile
 from lab.config.kinds import takes_text
+from lab.config.notify import NOTIFY_EVENTS
 from lab.config.own import NAMING, own_fields, schema_of
 from lab.config.presets import PRESETS
 from lab.config.ranges import RANGE_KEYS
@@ -28,6 +29,7 @@ _VARIANTS: Final = {  # of a name that is no setting: labels, each with settings
 }
 _UNQUOTED: Final = ({"type": "number"}, {"type": "boolean"})  # what YAML makes of text such as 001 and no
 _PATH: Final = {"type": "string", "pattern": ":"}  # of a plug-in, such as torch.optim:RAdam
+_SOURCE: Final = {"type": "string", "pattern": r"^(\$\w+|\$\{\w+\}|file:.+)$"}  # of `notify`
 _PATHS: Final = {"anyOf": [_PATH, {"type": "array", "contains": _PATH}]}
 
 
@@ -46,6 +48,7 @@ def grid_schema() -> Schema:
     keys["repeats"]["anyOf"] = [{"type": "integer", "minimum": 1}, {"type": "array", "items": _of("seed")}]
     for short in ("epochs", "patience"):
         keys[short] |= _of(short)
+    keys["notify"]["anyOf"] = [*_some(_SOURCE), _notify(), {"type": "null"}]
     keys["gpu_memory"]["anyOf"] = [{"type": kind} for kind in ("string", "integer", "null")]
     schema["$defs"]["SearchFile"]["properties"]["space"]["properties"] = {
         name: {"anyOf": [{"$ref": "#/$defs/range"}, _listed(name)]} for name in settings
@@ -130,6 +133,16 @@ def _of(name: str) -> Schema:
 
 def _listed(name: str) -> Schema:
     return {"anyOf": [{"type": "array", "items": _of(name), "minItems": 1}, _of(name)]}
+
+
+def _notify() -> Schema:
+    parts = {"to": {"anyOf": _some(_SOURCE)}, "events": {"anyOf": _some({"enum": list(NOTIFY_EVENTS)})}}
+    return {"type": "object", "properties": parts, "required": ["to"], "additionalProperties": False}
+
+
+def _some(one: Schema) -> list[Schema]:
+    """Return the schemas of one thing, and of a list of such things."""
+    return [one, {"type": "array", "items": one, "minItems": 1}]
 
 
 def _range() -> Schema:

@@ -74,5 +74,6 @@ from .sweeping import sweep as sweep
 from .tables import study_curves as study_curves
 from .tables import study_trials as study_trials
 from .tables import write_study as write_study
+from .try_hooks import try_hooks as try_hooks
 from .watching import progress_of as progress_of
 from .watching import watch as watch

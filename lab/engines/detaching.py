@@ -10,6 +10,7 @@ from lab.data import Dataset, clear_cache, load_data
 from lab.engines import slurm
 from lab.engines.choosing import check_slurm, slurm_folder, slurm_options
 from lab.engines.node import Origin
+from lab.engines.notices import check_notify
 from lab.engines.planning import check, submit
 from lab.engines.profiles import Profile
 from lab.engines.stores import Stores
@@ -66,12 +67,15 @@ def detach(
         on_queued: called while cells are queued, with how many are and how many will be.
 
     Raises:
-        ConfigError: cells that cannot be trained, or an engine that cannot do this.
+        ConfigError: cells that cannot be trained, addresses of `notify` that are not there, or an engine that cannot do
+            this.
         LabError: the data is missing, or the engine or a store cannot be used.
     """
     check_detachable(profile)
     check_slurm(profile, stores)
-    for planned in check(grid):
+    every = check(grid)
+    check_notify(planned.grid.notify for planned in every)  # jobs have this environment
+    for planned in every:
         fetch_all_weights((cell.config for cell in planned.cells), download=download)
         on_data(load_data(planned.cells[0].config, download=download))
         clear_cache()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lab.engines.ending import conclude_if_over
 from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
+from lab.engines.notices import Notices, check_notify
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Sharing
 from lab.engines.setbacks import Setbacks
@@ -19,7 +20,17 @@ from lab.engines.stores import Stores, connected
 from lab.engines.supervisor import PAUSE_SECONDS, Supervisor
 from lab.engines.waking import Leftovers
 from lab.errors import LabError
-from lab.study import Event, Studies, TrialEnded, TrialQueue, TrialStarted, WorkerDied, WorkerFailed, reason
+from lab.study import (
+    EpochEnded,
+    Event,
+    Studies,
+    TrialEnded,
+    TrialQueue,
+    TrialStarted,
+    WorkerDied,
+    WorkerFailed,
+    reason,
+)
 from lab.tracking import Tracker, UnavailableError, prepare
 from lab.training import Outcome
 from lab.wording import counted
@@ -87,17 +98,20 @@ def serve(
         What came of it.
 
     Raises:
-        ConfigError: both `workers_per_gpu` and `gpu_memory` are given.
+        ConfigError: both `workers_per_gpu` and `gpu_memory` are given, or `LAB_NOTIFY` holds no address.
         LabError: a store cannot be opened at the start, or refuses these credentials.
     """
     launcher = ProcessLauncher() if launcher is None else launcher
     sharing = Sharing(launcher.devices(), workers, workers_per_gpu, gpu_memory)
+    check_notify(())
     tracker = _connect(stores, on_trouble)
+    # studies of others must not have this machine read files and send what they name
+    notices = Notices(tracker, stores.tracking_uri, None if stores.allow_code else {}, on_trouble)
     policy = _UntilIdle(
-        tracker, idle_exit, on_event, on_trouble, should_stop, elsewhere=elsewhere, rivals=studies
+        tracker, notices, idle_exit, on_event, on_trouble, should_stop, elsewhere=elsewhere, rivals=studies
     )
     policy.watch(Studies(stores.storage, studies, should_stop, policy.broke))
-    with _delivering(stores, tracker, on_delivered), telling() as noted:
+    with notices, _delivering(stores, tracker, on_delivered), telling() as noted:
         policy.pass_on(_Said(launcher, noted, on_note))
         Supervisor(launcher, sharing, stores, tracker, policy).run()
     return policy.served
@@ -128,6 +142,7 @@ class _UntilIdle:
     def __init__(
         self,
         tracker: Tracker,
+        notices: Notices,
         idle_exit: float | None,
         on_event: Callable[[TrialQueue, Event], None],
         on_trouble: Callable[[str], None],
@@ -141,6 +156,7 @@ class _UntilIdle:
         self.served = Served()
         self.should_stop = should_stop
         self._tracker = tracker
+        self._notices = notices
         self._idle_exit = math.inf if idle_exit is None else idle_exit
         self._on_event = on_event
         self._on_trouble = on_trouble
@@ -177,6 +193,7 @@ class _UntilIdle:
         result = conclude_if_over(queue, self._tracker)
         if result is None:
             return
+        self._notices.hear(queue)
         if result.ending == "too_many_failures":
             failed = counted(result.failed, "cell has failed", "cells have failed")
             self._on_trouble(
@@ -189,6 +206,8 @@ class _UntilIdle:
         """Count what has happened, pause a study whose worker could not go on, and pass it on."""
         if isinstance(event, TrialStarted | TrialEnded | WorkerDied):
             self._worked = time.monotonic()
+        if not isinstance(event, EpochEnded):
+            self._notices.hear(queue)
         if worker is not None and isinstance(event, TrialEnded | WorkerDied):
             self._training.pop(worker, None)
         if isinstance(event, TrialStarted):
@@ -224,6 +243,7 @@ class _UntilIdle:
         """Pass on what the launcher says, also to the studies that its workers train or that wait for these."""
         queues = {queue.name: queue for queue in (*self._ready, *self._training.values())}
         self._said((queue, self._setbacks[name].notes) for name, queue in queues.items())
+        self._notices.pass_on()
 
     def _is_news(self, study: str, message: str) -> bool:
         """Return whether this was not what was said last of a study that is broken, and note it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from lab.engines.ending import Ending, SweepResult, conclude, requeue_dead
 from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
 from lab.engines.notebook import notebook_progress
+from lab.engines.notices import Notices, check_notify
 from lab.engines.planning import Planned, check, open_tracker
 from lab.engines.processes import ProcessLauncher
 from lab.engines.progress import Progress
@@ -20,7 +22,7 @@ from lab.engines.setbacks import Setbacks
 from lab.engines.stores import Stores
 from lab.engines.supervisor import Supervisor
 from lab.engines.watching import progress_of
-from lab.errors import LabError
+from lab.errors import LabError, LabWarning
 from lab.models import fetch_all_weights
 from lab.study import (
     EpochEnded,
@@ -83,22 +85,39 @@ def sweep(
         How the study of `grid` ended, or the first of those it needs that was not completed.
 
     Raises:
-        ConfigError: cells that cannot be trained, or both `workers_per_gpu` and `gpu_memory`; no trial has started.
+        ConfigError: cells that cannot be trained, both `workers_per_gpu` and `gpu_memory`, or addresses of `notify`
+            that are not there; no trial has started.
         LabError: the data is missing, a store cannot be used, or a worker could not go on.
     """
     stores = stores or Stores()
     on_progress = on_progress or notebook_progress() or (lambda progress: None)
     planned = check(grid)
+    notifies = {each.grid.name: each.grid.notify for each in planned}
+    check_notify(notifies.values())
     launcher = ProcessLauncher() if launcher is None else launcher  # its imports run while this process plans
     sharing = _sharing(launcher, planned, workers, workers_per_gpu, gpu_memory)
     tracker = open_tracker(planned, stores)
     _load(planned, on_data, download=download)
     storage = open_storage(stores.storage, should_stop=should_stop)
     most = (workers or 1) if elsewhere else None
-    sweeper = _Sweeper(
-        stores.for_sweep(), tracker, launcher, sharing, most, retry_failed, on_plan, on_progress, should_stop
-    )
-    return sweeper.sweep_all(planned, storage, on_queued)
+    with Notices(tracker, stores.tracking_uri, notifies, _warn) as notices:
+        sweeper = _Sweeper(
+            stores.for_sweep(),
+            tracker,
+            launcher,
+            sharing,
+            notices,
+            most,
+            retry_failed,
+            on_plan,
+            on_progress,
+            should_stop,
+        )
+        return sweeper.sweep_all(planned, storage, on_queued)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, LabWarning, stacklevel=2)
 
 
 def _load(planned: Iterable[Planned], on_data: Callable[[Dataset], None], *, download: bool) -> None:
@@ -137,6 +156,7 @@ class _Sweeper:
     tracker: Tracker
     launcher: Launcher
     sharing: Sharing
+    notices: Notices
     elsewhere: int | None
     retry_failed: bool
     on_plan: Callable[[Submission, Progress], None]
@@ -163,12 +183,21 @@ class _Sweeper:
             end_stale(queue, self.tracker)
         progress = replace(progress_of(queue), running={}, ended=[], notes=[])
         self.on_plan(submission, progress)
+        if not queue.is_over():  # otherwise everybody was told
+            self.notices.hear(queue)
         setbacks = Setbacks(self.elsewhere)
         ending: Ending = "stopped"
         try:
             with telling() as noted:
                 policy = _UntilOver(
-                    queue, progress, self.launcher, noted, setbacks, self.on_progress, self.should_stop
+                    queue,
+                    progress,
+                    self.launcher,
+                    noted,
+                    self.notices,
+                    setbacks,
+                    self.on_progress,
+                    self.should_stop,
                 )
                 Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
             if policy.error is not None:
@@ -197,6 +226,7 @@ class _UntilOver:
     progress: Progress
     launcher: Launcher
     noted: EngineNotes
+    notices: Notices
     setbacks: Setbacks
     on_progress: Callable[[Progress], None]
     asked_to_stop: Callable[[], bool]
@@ -232,6 +262,8 @@ class _UntilOver:
         ):
             self.setbacks.clear()
         self.progress.take(worker, event)
+        if not isinstance(event, EpochEnded):
+            self.notices.hear(queue)
 
     def fail(self, queue: TrialQueue | None, error: Exception) -> None:
         """Fail the sweep, unless other workers can train."""
@@ -246,6 +278,7 @@ class _UntilOver:
         self.progress.notes = [*self.launcher.notes(), *self.setbacks.notes]
         self.noted.tell([(self.queue, self.progress.notes)])
         self.on_progress(self.progress)
+        self.notices.pass_on()
 
     def _bear(self, error: Exception, *, is_nodes: bool) -> None:
         """Bear with an error, or fail the sweep."""

@@ -25,6 +25,10 @@ from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
 from .liveness import worker_name as worker_name
 from .lookup import existing_study as existing_study
 from .lookup import unknown_study as unknown_study
+from .news import News as News
+from .news import Standing as Standing
+from .news import claim_news as claim_news
+from .news import news_for as news_for
 from .opening import open_storage as open_storage
 from .origins import check_stored_origins as check_stored_origins
 from .overview import Overview as Overview

@@ -52,6 +52,7 @@ class StudyKey:
     MAX_RETRIES: Final = "max_retries"
     MONITOR: Final = "monitor"
     NEEDS: Final = "needs"  # names of the studies that must be over first
+    NOTIFY: Final = "notify"  # who is told of the study: the names of their addresses, and of what
     OBJECTIVES: Final = "objectives"
     PLANNED: Final = "planned"  # hashes of the cells that were planned last
     PRIORITY: Final = "priority"
@@ -60,6 +61,7 @@ class StudyKey:
     SEARCHED_IMAGES: Final = "searched_images"  # digest of each folder that a search trains on
     SEARCHED_WEIGHTS: Final = "searched_weights"  # digest of each file of weights that a search starts from
     SECONDS: Final = "seconds"  # the budget's
+    TOLD: Final = "told"  # what was told of the study, by the name of the address
 
 
 class TrialKey:
@@ -107,6 +109,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.MAXIMIZE: (bool,),
     StudyKey.MONITOR: (str,),
     StudyKey.NEEDS: (list,),
+    StudyKey.NOTIFY: (dict,),
     StudyKey.OBJECTIVES: (list,),
     StudyKey.PLANNED: (list,),
     StudyKey.PRIORITY: (int,),
@@ -115,6 +118,7 @@ _STUDY_FORMS: Final[Mapping[str, tuple[type, ...]]] = {
     StudyKey.SEARCHED_IMAGES: (dict,),
     StudyKey.SEARCHED_WEIGHTS: (dict,),
     StudyKey.SECONDS: (int, float),
+    StudyKey.TOLD: (dict,),
 }
 #: What every earlier version notes in a study.
 OLD_IDENTITY: Final = (StudyKey.EXPERIMENT, StudyKey.RUN_ID, StudyKey.MONITOR)

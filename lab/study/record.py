@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from lab import plugins
+from lab.config import Notify
 from lab.study.keys import (
     DRAFT_PREFIX,
     HASH_LENGTH,
@@ -75,6 +76,8 @@ class StudyRecord:
         forgiven: how many of these had failed when a user last submitted, resumed or retried the study.
         priority: studies with a higher one are worked on first.
         cancelled: whether nothing of it may be claimed until it is resumed.
+        notify: who is told of it, and of what, as its grid file says.
+        told: what they were told, by the name of the address.
         code: the plug-ins of its trials, from `lab.plugins.records`.
         concluded: whether its leaderboard is made and its run has ended.
         planned: hashes of the cells that its grid file named last; of a search none.
@@ -105,6 +108,8 @@ class StudyRecord:
     forgiven: int = 0
     priority: int = 0
     cancelled: bool = False
+    notify: Notify | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
     code: tuple[Mapping[str, Any], ...] = ()
     concluded: bool = True  # earlier versions do not say; nothing is left to do
     planned: tuple[str, ...] = ()
@@ -144,6 +149,8 @@ class StudyRecord:
             forgiven=found.get(StudyKey.FORGIVEN, 0),
             priority=found.get(StudyKey.PRIORITY, 0),
             cancelled=found.get(StudyKey.CANCELLED, False),
+            notify=Notify.from_values(found.get(StudyKey.NOTIFY, {})),
+            told=found.get(StudyKey.TOLD, {}),
             code=tuple(filter(plugins.is_record, found.get(StudyKey.CODE, ()))),
             concluded=found.get(StudyKey.CONCLUDED, True),
             planned=tuple(map(str, found.get(StudyKey.PLANNED, ()))),

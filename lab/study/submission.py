@@ -282,6 +282,7 @@ def _open_run(grid: Grid, config: TrialConfig, queue: TrialQueue, tracker: Track
         StudyKey.SECONDS: grid.budget.seconds,
         StudyKey.BEGAN: None,
         StudyKey.GPU_MEMORY: grid.gpu_memory,
+        StudyKey.NOTIFY: None if grid.notify is None else grid.notify.as_values(),
         StudyKey.NEEDS: [needed.name for needed in load_needs(grid)],
     }
     if grid.priority is not None:  # otherwise it keeps what `lab priority` has said
