@@ -14,7 +14,7 @@ def test_it_suggests_a_rate_and_keeps_the_curve(lab: Any) -> None:
     result = lab("find-lr", "config.yaml", "--steps", "30", "--from", "1e-5", "--to", "0.1", "--width", "6")
     assert result.exit_code == 0
     assert "Suggestion: lr=" in result.stdout
-    assert "Browse it: mlflow server" in result.stdout
+    assert "Browse it: lab ui, then http://127.0.0.1:5000/#/experiments/" in result.stdout
     run = lab.runs("lab", "lr_range").iloc[0]
     assert (run["name"], run["status"], run["tags.lab.kind"]) == ("find-lr", "FINISHED", "lr_range")
     assert (run["params.width"], run["params.lr_steps"]) == ("6", "30")

@@ -25,7 +25,7 @@ def test_a_sweep_where_nobody_looks(swept: Any) -> None:
     assert trials[0].startswith("1/3  lr=0.01 relu  completed  val_accuracy 0.")
     assert [line[:3] for line in trials] == ["1/3", "2/3", "3/3"]
     assert "tiny: 3 complete" in lines
-    assert lines[-1].startswith("Browse it: mlflow server")
+    assert lines[-1].startswith("Browse it: lab ui, then http://127.0.0.1:5000/#/experiments/")
     assert "\x1b" not in stdout
 
     again = swept("sweep", "tiny.yaml")

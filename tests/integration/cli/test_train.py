@@ -24,7 +24,7 @@ def test_flags_win_over_the_file(lab: Any) -> None:
     result = lab("train", "--config", "config.yaml", "--epochs", "3", "--batch_size", "64", "--name", "mine")
     assert result.exit_code == 0
     assert "epoch 3/3" in result.stdout
-    assert "Browse it: mlflow server" in result.stdout
+    assert "Browse it: lab ui, then http://127.0.0.1:5000/#/experiments/" in result.stdout
     run = lab.runs("lab").iloc[0]
     assert (run["name"], run["status"], run["tags.lab.outcome"]) == ("mine", "FINISHED", "completed")
     assert (run["params.epochs"], run["params.batch_size"], run["params.width"]) == ("3", "64", "4")
