@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.report.differences import difference
 from lab.report.render import formatted, spread
-from lab.report.repeats import outcome_counts
+from lab.report.repeats import outcome_counts, repeat_names
 from lab.report.sections.source import Source, column
 from lab.report.statistics import FEWEST
 from lab.tracking.tags import Tag
@@ -91,7 +91,8 @@ def _against_second(source: Source) -> str:
     if len(shared) < FEWEST:
         n = min(len(first), len(second))
         return f"with n={n} nobody can say whether it is really better than the second, {name}"
-    found = difference([*first[shared]], [*second[shared]], pairs="seed", metric=source.metric)
+    pairs = str(shared[0]).partition("=")[0]
+    found = difference([*first[shared]], [*second[shared]], pairs=pairs, metric=source.metric)
     if not found.is_clear:
         return f"it cannot be told apart from the second, {name} ({found.test}, {_p(found.p)})"
     return f"it is better than the second, {name} ({found.test}, {_p(found.p)})"
@@ -102,11 +103,9 @@ def _p(p: float) -> str:
 
 
 def _by_repeat(source: Source, place: int) -> pd.Series[float]:
-    """Return the values of a cell by the seed and the fold of its runs."""
-    mine = source.cell_numbers == place
-    keys = [column(source.runs, f"params.{name}", "").fillna("").astype("str") for name in ("seed", "fold")]
-    values = source.trusted[mine]
-    return values.set_axis((keys[0] + " " + keys[1])[mine]).dropna()
+    """Return the values of a cell by the names of its repeats, in their order of the leaderboard."""
+    mine = source.trusted[source.cell_numbers == place].dropna()
+    return mine.groupby(repeat_names(source.runs), sort=False).mean()
 
 
 def _facts(source: Source) -> dict[str, str]:

@@ -64,6 +64,15 @@ def test_too_few_repeats_tell_nothing(seeds: int, said: str) -> None:
     assert said in overview(small(seeds).source()).verdict
 
 
+def test_folds_are_not_taken_for_independent_repeats() -> None:
+    study = MemoryStudy(("lr", "fold"))
+    for lr, mean in (("0.1", 0.8), ("0.2", 0.81)):
+        for fold, noise in enumerate((0.0, 0.01, -0.01, 0.004, -0.002)):
+            value = mean + noise * (1.6 if lr == "0.2" else 1)
+            study.trial({"lr": lr, "folds": 5, "fold": fold, "seed": 0}, best_value=value)
+    assert "(corrected t-test, p = " in overview(study.source()).verdict
+
+
 def test_equal_cells_cannot_be_told_apart() -> None:
     study = MemoryStudy(("lr", "seed"))
     for lr, values in {"0.1": (0.8, 0.9, 0.7), "0.2": (0.9, 0.7, 0.81)}.items():
