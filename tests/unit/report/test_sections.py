@@ -294,16 +294,37 @@ def test_energy_is_told_where_something_logged_it() -> None:
     ids = [
         study.trial({"lr": lr}, tags={"lab.device": "H100"}, best_value=0.5, seconds=3600.0) for lr in "12"
     ]
-    for run_id, watts in zip(ids, (300.0, 500.0), strict=True):
+    for hour, (run_id, watts) in enumerate(zip(ids, (300.0, 500.0), strict=True)):
         power = {step: {"system/gpu_0_power_usage_watts": watts + step} for step in (-10, 10)}
-        study.tracker.attach(run_id).log_history(power)
+        run = study.tracker.attach(run_id)
+        run.log_history(power)
+        run.end(RunStatus.FINISHED, timestamp=3_600_000 * (hour + 1))
     found = cost(study.source(), study.tracker)
     assert found.gpu_seconds == 7200
     assert found.kilowatt_hours == pytest.approx(0.8)
-    assert found.measured == "by NVML for whole GPUs, shared or not, of 2 of 2 trials"
+    assert found.measured == "by NVML for all GPUs of the machines while a trial ran, of 2 of 2 trials"
     study.tracker.attach(ids[0]).log_metrics({"energy_consumed": 0.25})
     by_codecarbon = cost(study.source(), study.tracker)
     assert (by_codecarbon.kilowatt_hours, by_codecarbon.measured) == (0.25, "by codecarbon, of 1 of 2 trials")
+
+
+def test_trials_at_once_do_not_take_the_energy_of_their_machine_each() -> None:
+    """Every one of them logs the power of all GPUs: here 100 and 300 W, for an hour and a half."""
+    study = MemoryStudy(("lr",))
+    for end, host in ((3600, "a"), (3600, "a"), (5400, "a"), (5400, "b")):
+        tags = {"lab.device": "H100", "lab.host": host}
+        run = study.tracker.attach(study.trial({"lr": end}, tags=tags, best_value=0.5, seconds=3600.0))
+        run.log_history({1: {f"system/gpu_{gpu}_power_usage_watts": 100 + 200.0 * gpu for gpu in (0, 1)}})
+        run.end(RunStatus.FINISHED, timestamp=1000 * end)
+    assert cost(study.source(), study.tracker).kilowatt_hours == pytest.approx(0.4 * 1.5 + 0.4)
+
+
+def test_time_on_an_unknown_device_is_not_that_of_a_gpu() -> None:
+    study = MemoryStudy(("lr",))
+    study.trial({"lr": 1}, best_value=0.5, seconds=60.0)
+    found = cost(study.source(), study.tracker)
+    assert (found.cpu_seconds, found.gpu_seconds) == (0, 0)
+    assert [(each.device, each.seconds) for each in found.devices] == [("unknown device", 60)]
 
 
 @pytest.mark.parametrize(
