@@ -286,8 +286,9 @@ class _Estimates:
 
 def _shares(names: Sequence[str], whole: Floats, drawn: Floats) -> dict[str, Share]:
     tail = (1 - _LEVEL) / 2
+    told = drawn[drawn.any(1)]  # without resamples that tell nothing: in these, no dimension is the largest
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    firsts = np.bincount(drawn.argmax(1), minlength=len(names)) / len(drawn)
+    firsts = np.bincount(told.argmax(1), minlength=len(names)) / len(drawn)
     return {
         name: Share(*map(float, found)) for name, *found in zip(names, whole, low, high, firsts, strict=True)
     }

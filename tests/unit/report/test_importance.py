@@ -9,12 +9,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from lab.errors import StudyError
 from lab.report import importance, importance_verdict, render_importance
-from lab.report.importance import StudyImportance
+from lab.report.importance import StudyImportance, _shares
 
 VARIED = ("lr", "net", "depth")
 
@@ -181,3 +182,10 @@ def test_nothing_varies_but_seeds(memory_study: Any) -> None:
         study.trial({"seed": seed}, best_value=seed / 10)
     with pytest.raises(StudyError, match="there are 0 such cells"):
         found(study)
+
+
+def test_resamples_that_tell_nothing_have_no_leader() -> None:
+    """fANOVA refuses resamples in which hardly any values differ: their shares are zeros."""
+    drawn = np.array([[0.0, 0.0]] * 96 + [[0.3, 0.7]] * 4)
+    found = _shares(["lr", "depth"], np.array([0.3, 0.7]), drawn)
+    assert (found["lr"].first, found["depth"].first) == (0.0, 0.04)
