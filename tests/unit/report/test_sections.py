@@ -400,6 +400,15 @@ def test_studies_by_one_metric_share_a_leaderboard(source: Source) -> None:
     assert found.note.startswith("The studies are of different data (")
 
 
+def test_what_diverged_comes_last_in_the_common_leaderboard_too(source: Source) -> None:
+    other = MemoryStudy(("lr",))
+    for lr, value, outcome in (("1", 0.99, "diverged"), ("2", 0.1, "completed")):
+        other.trial({"lr": lr}, outcome, best_value=value, test_accuracy=value, params=1, seconds=1)
+    board = common([source, other.source()]).board
+    assert board is not None
+    assert [row.name for row in board.rows[-2:]] == ["lr=2", "lr=1"]
+
+
 def test_studies_by_different_metrics_do_not(source: Source) -> None:
     other = MemoryStudy(("lr",), direction="minimize")
     other.parent.set_tags({"lab.monitor": "val_loss"})
