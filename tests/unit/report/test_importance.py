@@ -74,6 +74,8 @@ def test_an_interaction_is_told_from_two_effects(memory_study: Any) -> None:
     assert pair.is_clear
     assert not any(other.is_clear for other in result.interactions[1:])
     assert "net and depth" in said(result)
+    # neither explains anything of the variance by itself, so their shares are far from adding up to all of it
+    assert sum(each.overall.value for each in result.dimensions) < 0.5
 
 
 def test_the_f_test_of_a_balanced_grid_is_the_analysis_of_variance(memory_study: Any) -> None:
