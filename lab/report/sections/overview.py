@@ -55,15 +55,14 @@ def _question(source: Source) -> str:
 
 
 def _verdict(source: Source) -> str:
-    finished, metric = source.finished, source.metric
+    finished, metric = source.sound, source.metric
     if source.trials.empty:
         return "No trial has started yet."
     if finished.empty:
-        outcomes = ", ".join(
-            f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items()
-        )
-        trials = counted(len(source.trials), "trial")
-        return f"Nothing can be said yet: {trials} ({outcomes}), none of them with a finite {metric}."
+        trials = f"{counted(len(source.trials), 'trial')} ({_outcomes(source)})"
+        if not source.finished.empty:
+            return f"There is no best cell: every one with a finite {metric} diverged, of {trials}."
+        return f"Nothing can be said yet: {trials}, none of them with a finite {metric}."
     best = finished.iloc[0]
     value = formatted(metric, float(best["best_value"]))
     if len(finished) == 1:
@@ -85,7 +84,7 @@ def _spread(source: Source, row: pd.Series[Any]) -> str:
 
 def _against_second(source: Source) -> str:
     """Return whether the best cell can be told apart from the second, paired by their repeats."""
-    name = source.finished.iloc[1]["name"]
+    name = source.sound.iloc[1]["name"]
     first, second = (_by_repeat(source, place) for place in source.best(2))
     shared = first.index.intersection(second.index)
     if len(shared) < FEWEST:
@@ -112,15 +111,16 @@ def _facts(source: Source) -> dict[str, str]:
     runs = source.runs
     if runs.empty:
         return {}
-    outcomes = ", ".join(
-        f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items()
-    )
-    found = {"Trials": f"{len(runs):,} in {counted(len(source.cells), 'cell')} ({outcomes})"}
+    found = {"Trials": f"{len(runs):,} in {counted(len(source.cells), 'cell')} ({_outcomes(source)})"}
     found["Imported from"] = source.trials.attrs["imported"]
     found |= {heading: _values(column(runs, name)) for heading, name in _FACTS.items()}
     first, last = runs["start_time"].min(), runs["end_time"].fillna(runs["start_time"]).max()
     found["When"] = " to ".join(dict.fromkeys((f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")))
     return {heading: text for heading, text in found.items() if text}
+
+
+def _outcomes(source: Source) -> str:
+    return ", ".join(f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items())
 
 
 def _values(values: pd.Series[str]) -> str:

@@ -73,6 +73,18 @@ def test_folds_are_not_taken_for_independent_repeats() -> None:
     assert "(corrected t-test, p = " in overview(study.source()).verdict
 
 
+def test_what_diverged_is_neither_the_best_nor_the_second() -> None:
+    study = MemoryStudy(("lr",))
+    study.trial({"lr": 1}, "diverged", best_value=0.2)
+    assert overview(study.source()).verdict == (
+        "There is no best cell: every one with a finite val_accuracy diverged, of 1 trial (1 diverged)."
+    )
+    study.trial({"lr": 2}, best_value=0.1)
+    assert overview(study.source()).verdict == (
+        "The only cell with a result, lr=2, reaches val_accuracy 10.00%."
+    )
+
+
 def test_equal_cells_cannot_be_told_apart() -> None:
     study = MemoryStudy(("lr", "seed"))
     for lr, values in {"0.1": (0.8, 0.9, 0.7), "0.2": (0.9, 0.7, 0.81)}.items():
