@@ -189,8 +189,8 @@ def _corrected_t(found: Difference, differences: Floats) -> Difference:
     """Return the t-test of folds: what they share adds to the variance of their mean, as images tested to trained."""
     n = len(differences)
     error = math.sqrt((1 / n + 1 / (n - 1)) * differences.var(ddof=1))
-    half = error * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))
-    p = 2 * float(stats.t.sf(abs(found.value) / error, n - 1))
+    half = error * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))  # type: ignore[attr-defined]
+    p = 2 * float(stats.t.sf(abs(found.value) / error, n - 1))  # type: ignore[attr-defined]
     low, high = found.value - half, found.value + half
     return replace(found, low=low, high=high, p=p, test="corrected t-test")
 
