@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from lab.cli.options import stores_from
 from lab.engines import find_runs_to_delete
 from lab.errors import StudyError
 from lab.study import existing_study
-from tests.stores import stores_in
 
 
 def states(lab: Any) -> dict[str, int]:
@@ -35,7 +35,7 @@ def test_runs_are_deleted_and_their_cells_may_be_tried_again(swept: Any) -> None
 
 def test_what_is_to_be_continued_is_not_deleted(swept: Any) -> None:
     """Neither at first, nor once the user has agreed: a worker that continued it would fail."""
-    stores = stores_in(swept.home / ".lab")
+    stores = stores_from(None, None)  # as the commands do
     agreed = find_runs_to_delete("tiny", stores, ["lr=0.02"])
     queue = existing_study(stores.storage, "tiny")
     (run_id,) = agreed.runs
