@@ -34,7 +34,7 @@ def delete(
 
     They vanish from leaderboards and from the MLflow UI, whose list of deleted runs restores them until `lab gc` has
     freed their space. Their cells count as deleted: a sweep leaves them alone, `lab retry STUDY --deleted` tries them
-    again. A trial that is being trained is refused.
+    again. A trial that is being trained, or waits to be continued, is refused.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.find_runs_to_delete(name, stores, cells)

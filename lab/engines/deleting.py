@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.engines.single import find_stored
 from lab.engines.stores import Stores
 from lab.errors import StudyError, TrackingError
-from lab.study import State, TrialQueue, TrialRecord, existing_study, find_cells, find_queue
+from lab.study import State, TrialQueue, existing_study, find_cells, find_queue
 from lab.tracking import RunStatus, Tracker, connect
 from lab.tracking.tags import Tag
 
@@ -21,14 +21,22 @@ class Deletion:
 
     tracker: Tracker
     runs: Mapping[str, str]
-    study: str = ""
+    queue: TrialQueue | None = None
+
+    @property
+    def study(self) -> str:
+        """The name of their study; empty if they belong to none."""
+        return "" if self.queue is None else self.queue.name
 
     def carry_out(self) -> None:
         """Delete them: the store hides them, and keeps everything until its rubbish is collected.
 
         Raises:
+            StudyError: a trial has been queued again since, by somebody else.
             TrackingError: the store failed, or denies it to this account.
         """
+        if self.queue is not None:
+            _refuse_unended(self.runs, self.queue)  # again: a user may have taken an hour to agree
         for run_id in self.runs:
             self.tracker.delete_run(run_id)
 
@@ -42,7 +50,8 @@ def find_runs_to_delete(name: str, stores: Stores, cells: Sequence[str] = ()) ->
         cells: as `lab.study.find_cells` takes them.
 
     Raises:
-        StudyError: one is being trained, it is a study's own run, or there is no such study or cell.
+        StudyError: one is being trained, or waits to be continued; it is a study's own run; or there is no such study
+            or cell.
         TrackingError: there is no such run, or the store failed.
     """
     if cells:
@@ -61,31 +70,34 @@ def find_runs_to_delete(name: str, stores: Stores, cells: Sequence[str] = ()) ->
         )
     queue = find_queue(stores.storage, study) if study else None
     if queue is not None:
-        _refuse_running([one for one in queue.newest().values() if one.run_id == run_id], queue)
+        _refuse_unended([run_id], queue)
     elif record.status is RunStatus.RUNNING:
         raise TrackingError(
             f"Run {run_id} is running: stop it first (Ctrl-C where it runs). If its process is gone, delete it in the "
             "MLflow UI"
         )
-    return Deletion(tracker, {run_id: record.name}, study if queue else "")
+    return Deletion(tracker, {run_id: record.name}, queue)
 
 
 def _of_cells(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Deletion:
     chosen = find_cells(queue.newest(), cells, queue.name)
-    _refuse_running(chosen, queue)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
     runs = {record.run_id: record.label for record in chosen if record.run_id is not None}
+    _refuse_unended(runs, queue)
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
     for missing in tracker.missing_runs(runs):
         del runs[missing]
     if not runs:
         raise StudyError(f"No cell of study '{queue.name}' with {', '.join(cells)} has a run to delete")
-    return Deletion(tracker, runs, queue.name)
+    return Deletion(tracker, runs, queue)
 
 
-def _refuse_running(records: Sequence[TrialRecord], queue: TrialQueue) -> None:
-    running = [record for record in records if record.state in (State.RUNNING, State.INTERRUPTED)]
-    if running:
+def _refuse_unended(runs: Collection[str], queue: TrialQueue) -> None:
+    """Refuse runs that a worker writes to, or may at any moment: it would fail, and its sweep with it."""
+    theirs = (record for record in queue.newest().values() if record.run_id in runs)
+    unended = [one for one in theirs if one.state is State.INTERRUPTED or not one.trial.state.is_finished()]
+    if unended:
+        does = {State.WAITING: "waiting to be continued", State.CANCELLED: "cancelled and may be continued"}
         raise StudyError(
-            f"'{running[0].label}' is {running[0].state}; end it for good with `lab stop {queue.name} --cell "
-            f"{running[0].cell}`, or stop the study with `lab cancel {queue.name}`, and delete it then"
+            f"'{unended[0].label}' is {does.get(unended[0].state, unended[0].state)}; end it for good with "
+            f"`lab stop {queue.name} --cell {unended[0].cell}`, and delete it then"
         )

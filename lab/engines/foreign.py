@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.engines.stores import Stores
-from lab.errors import StudyError
+from lab.errors import ConfigError, StudyError
 from lab.study import find_queue, optuna_study
 from lab.tracking import ForeignStudy, connect, keep_foreign, prepare, read_runs
 
@@ -42,13 +42,19 @@ def import_runs(
         stores: where they go.
         name: of the study that they make up; by default that of the source.
         metrics: of a CSV file, the columns that are metrics.
-        monitor: the metric that compares the runs, in place of the study's own.
+        monitor: of a CSV file, the metric that compares the runs.
         maximize: of a CSV file, whether higher values of `monitor` are better.
 
     Raises:
+        ConfigError: what only a CSV file needs is given for a study of Optuna, which says itself what it optimizes.
         LabError: the source cannot be read, or there is a study of that name that was trained here.
     """
     if source.startswith(_OPTUNA):
+        if metrics or monitor or not maximize:
+            raise ConfigError(
+                "--metric, --monitor and --minimize are about a CSV file; a study of Optuna says itself what it "
+                "optimizes"
+            )
         url, _, chosen = source.removeprefix(_OPTUNA).partition("#")
         found: ForeignStudy = optuna_study(url, chosen or None)
         default = found.source.rpartition("#")[2]

@@ -15,7 +15,7 @@ from lab.config import rises, setting_names
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import StudyError
 from lab.report.differences import Difference, McNemar, corrected, difference, mcnemar
-from lab.report.repeats import is_averaged
+from lab.report.repeats import REPEATING, is_averaged, repeat_names
 from lab.report.statistics import FEWEST
 from lab.tracking import Tracker
 from lab.tracking.predictions import read_predictions
@@ -24,7 +24,6 @@ from lab.wording import counted
 
 __all__ = ["CellDifference", "Comparison", "Side", "compare"]
 
-_REPEATS: Final = ("seed", "fold")
 # what decides which images a model is tested on, and on which ones the monitored metric is measured
 _TEST_IMAGES: Final = (
     *("dataset", "data_digest", "classes", "label_column", "split_column", "group_column"),
@@ -172,7 +171,7 @@ class _Sample:
         values = pd.to_numeric(_column(runs, f"metrics.{metric}")).astype("float64")
         outcomes = pd.DataFrame({"outcome": _column(runs, f"tags.{Tag.OUTCOME}")})
         counts = values.map(math.isfinite) & is_averaged(outcomes, pd.Series(0, index=runs.index))
-        found = runs.assign(value=values, repeat=_repeats(runs))[counts]
+        found = runs.assign(value=values, repeat=repeat_names(runs))[counts]
         found = found.iloc[::-1].sort_values("start_time", kind="stable")  # the oldest first
         if found.empty:
             of = "" if metric == "best_value" else f" with a metric '{metric}'"
@@ -241,7 +240,7 @@ def _of_repeats(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Difference:
     shared = first.index.intersection(second.index)
     if len(shared) < min(len(first), len(second)):
         return difference([*first], [*second], metric=metric)
-    pairs = "fold" if any("fold" in repeat for repeat in shared) else "seed"
+    pairs = "fold" if len(shared) and shared[0].startswith("fold") else "seed"
     return difference([*first[shared]], [*second[shared]], pairs=pairs, metric=metric)
 
 
@@ -354,7 +353,7 @@ def _told_apart_by(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     keys = [
         name
         for name in _settings(a, b)
-        if name not in _REPEATS
+        if name not in REPEATING
         and any(_column(runs, f"params.{name}").nunique(dropna=False) > 1 for runs in (a, b))
     ]
     for name in [name for name in keys if _values(a, name) != _values(b, name)]:
@@ -382,15 +381,6 @@ def _labels(runs: pd.DataFrame, keys: Sequence[str]) -> pd.Series[str]:
     """Return a text for each run that is the same for equal values of `keys`."""
     texts = _column(runs, [f"params.{key}" for key in keys]).fillna("").astype("str")
     return texts.apply("\n".join, axis=1) if keys else pd.Series("", index=runs.index)
-
-
-def _repeats(runs: pd.DataFrame) -> pd.Series[str]:
-    """Return what tells each run from the other repeats of its cell: `seed=0`, `fold=1 seed=0`."""
-    texts = pd.Series("", index=runs.index)
-    for name in _REPEATS:
-        values = _column(runs, f"params.{name}")
-        texts = (f"{name}=" + values.astype("str") + " ").where(values.notna(), "") + texts
-    return texts.str.strip()
 
 
 def _column(runs: pd.DataFrame, name: Any) -> Any:

@@ -101,12 +101,15 @@ def difference(a: Sequence[float], b: Sequence[float], *, pairs: str = "", metri
     Pairs of cells are tested by Wilcoxon's signed ranks if there are at least six (Demšar 2006, JMLR 7, 1): cells are
     not alike, and one that fails would hide what all others say. Repeats of one cell are alike but few, and no
     signed-rank test of five pairs can reach 5 %: pairs of seeds are tested by the paired t-test, samples that are not
-    paired by Welch's (Colas et al. 2018, arXiv:1806.08295). The interval belongs to the test.
+    paired by Welch's (Colas et al. 2018, arXiv:1806.08295). Folds share most of their training images, so that the
+    t-test finds differences where there are none: pairs of folds are tested by Nadeau and Bengio's corrected one (2003,
+    Machine Learning 52, 239). The interval belongs to the test.
 
     Args:
         a: values of A.
         b: values of B; of pairs, in the same order.
-        pairs: what the pairs have in common (`seed`, `fold`, `cell`); empty if the samples are not paired.
+        pairs: what the pairs have in common (`seed`, `fold`, `cell`); empty if the samples are not paired. Of each fold
+            there is one pair.
         metric: that the values are of; the interval has only differences that it can have.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
@@ -175,9 +178,21 @@ def _paired(found: Difference, differences: Floats) -> Difference:
     by_cell = found.pairs == "cell" and len(differences) >= _FEWEST_RANKED
     if by_cell or np.ptp(differences) == 0:
         return _signed_ranks(found, differences)
+    if found.pairs == "fold":
+        return _corrected_t(found, differences)
     test = stats.ttest_rel(found.a, found.b)
     low, high = test.confidence_interval(_LEVEL)
     return replace(found, low=low, high=high, p=float(test.pvalue), test="paired t-test")
+
+
+def _corrected_t(found: Difference, differences: Floats) -> Difference:
+    """Return the t-test of folds: what they share adds to the variance of their mean, as images tested to trained."""
+    n = len(differences)
+    error = math.sqrt((1 / n + 1 / (n - 1)) * differences.var(ddof=1))
+    half = error * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))  # type: ignore[attr-defined]
+    p = 2 * float(stats.t.sf(abs(found.value) / error, n - 1))  # type: ignore[attr-defined]
+    low, high = found.value - half, found.value + half
+    return replace(found, low=low, high=high, p=p, test="corrected t-test")
 
 
 def _welch(found: Difference, a: Floats, b: Floats) -> Difference:

@@ -249,13 +249,17 @@ class _Estimates:
         self._random = np.random.default_rng(0)
 
     def ped_anova(self, resamples: int) -> dict[str, Share]:
-        """Return the share of each dimension by PED-ANOVA."""
+        """Return the share of each dimension by PED-ANOVA in what that finds for all of them."""
         top = min(max(_TOP, _FEWEST_TOP / len(self._trials)), 0.5)
         evaluator = PedAnovaImportanceEvaluator(target_quantile=top)
-        return _shares(self._names, *self._resampled(evaluator, self._names, resamples))
+        whole, drawn = self._resampled(evaluator, self._names, resamples)
+        return _shares(self._names, _relative(whole), _relative(drawn))
 
     def fanova(self, cells: pd.DataFrame, resamples: int) -> dict[str, Share]:
-        """Return the share of each dimension that all cells have by fANOVA; it takes no others."""
+        """Return the share of the variance by fANOVA of each dimension that all cells have; it takes no others.
+
+        The rest of the variance is what only several dimensions together explain.
+        """
         always = [name for name in self._names if cells[name].notna().all()]
         evaluator = FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_DEPTH, seed=0)
         found = dict.fromkeys(self._names, Share())
@@ -264,7 +268,7 @@ class _Estimates:
         return found
 
     def _resampled(self, evaluator: Any, names: Sequence[str], resamples: int) -> tuple[Floats, Floats]:
-        """Return the shares of `names`, [D], and those of each resample, [R, D]."""
+        """Return the importance of `names`, [D], and that of each resample, [R, D]."""
         everything = np.arange(len(self._trials))
         draws = (self._random.choice(everything, len(everything)) for _ in range(resamples))
         with _quiet():
@@ -280,14 +284,20 @@ class _Estimates:
         found: dict[str, float] = {}
         with suppress(RuntimeError):  # fANOVA's, for a resample in which hardly any values differ
             found = evaluator.evaluate(study, params=[name for name in names if name in known])
-        shares = np.array([max(float(found.get(name, 0.0)), 0.0) for name in names])
-        return shares / shares.sum() if shares.sum() > 0 else shares
+        return np.array([max(float(found.get(name, 0.0)), 0.0) for name in names])
+
+
+def _relative(importances: Floats) -> Floats:
+    """Return the share of each dimension, the last axis, in the sum; zeros where there is nothing to share."""
+    total = importances.sum(-1, keepdims=True)
+    return np.asarray(np.divide(importances, total, out=np.zeros_like(importances), where=total > 0))
 
 
 def _shares(names: Sequence[str], whole: Floats, drawn: Floats) -> dict[str, Share]:
     tail = (1 - _LEVEL) / 2
+    told = drawn[drawn.any(1)]  # without resamples that tell nothing: in these, no dimension is the largest
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    firsts = np.bincount(drawn.argmax(1), minlength=len(names)) / len(drawn)
+    firsts = np.bincount(told.argmax(1), minlength=len(names)) / len(drawn)
     return {
         name: Share(*map(float, found)) for name, *found in zip(names, whole, low, high, firsts, strict=True)
     }

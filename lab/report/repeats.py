@@ -12,20 +12,30 @@ import pandas as pd
 from lab.report.statistics import SPREAD, summaries
 from lab.report.trials import COUNTS, MEANS
 
-__all__ = ["averaged_over", "by_cell", "compared", "has_repeats", "is_averaged", "outcome_counts"]
+__all__ = [
+    "REPEATING",
+    "averaged_over",
+    "by_cell",
+    "compared",
+    "has_repeats",
+    "is_averaged",
+    "outcome_counts",
+    "repeat_names",
+]
 
-_REPEATING: Final = ("seed", "fold")  # the dimensions that repeats differ in
-_NAMED = re.compile(rf"(^|\s+)({'|'.join(_REPEATING)})=\d+(?!\S)")
+#: The dimensions that repeats differ in.
+REPEATING: Final = ("seed", "fold")
+_NAMED = re.compile(rf"(^|\s+)({'|'.join(REPEATING)})=\d+(?!\S)")
 
 
 def compared(varied: Iterable[str]) -> list[str]:
     """Return the dimensions among `varied` that cells differ in: those that trials are not averaged over."""
-    return [name for name in varied if name not in _REPEATING]
+    return [name for name in varied if name not in REPEATING]
 
 
 def averaged_over(varied: Iterable[str]) -> list[str]:
     """Return the dimensions among `varied` that the repeats of a cell differ in."""
-    return [name for name in varied if name in _REPEATING]
+    return [name for name in varied if name in REPEATING]
 
 
 def has_repeats(varied: Sequence[str]) -> bool:
@@ -112,6 +122,19 @@ def is_averaged(trials: pd.DataFrame, groups: pd.Series[int]) -> pd.Series[bool]
     """
     diverged = trials["outcome"] == "diverged"
     return ~diverged | diverged.groupby(groups).transform("all")
+
+
+def repeat_names(runs: pd.DataFrame) -> pd.Series[str]:
+    """Return what tells each run from the other repeats of its cell: `seed=0`, or `fold=1` if there are several folds.
+
+    What repeats a fold under another seed has the same name: it is of the same images, so it says nothing about others.
+
+    Args:
+        runs: from `Tracker.runs`.
+    """
+    by = "fold" if runs.get("params.fold", pd.Series(dtype="object")).nunique() > 1 else "seed"
+    values = runs.get(f"params.{by}", pd.Series(None, index=runs.index, dtype="object"))
+    return (f"{by}=" + values.astype("str")).where(values.notna(), "")
 
 
 def outcome_counts(outcomes: pd.Series[str]) -> dict[str, int]:

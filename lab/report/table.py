@@ -11,7 +11,11 @@ from lab.tracking.tags import Tag
 
 __all__ = ["curve_table", "trial_table"]
 
-_TAGS: Final = {"trial": Tag.TRIAL, "cell": Tag.CELL, "outcome": Tag.OUTCOME, "error": Tag.ERROR}
+_TEXTS: Final = {
+    "cell": Tag.CELL,
+    "outcome": Tag.OUTCOME,
+    "error": Tag.ERROR,
+}  # also where they look like numbers
 _GROUPS: Final = ("params.", "metrics.")
 _SYSTEM: Final = "metrics.system/"  # the machine's load, which has points of its own
 
@@ -31,8 +35,8 @@ def trial_table(board: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     found = board[["rank", "run_id"]].merge(runs, on="run_id", how="left")
     nothing = pd.Series(None, index=found.index, dtype="object")
     columns: dict[str, pd.Series[Any]] = {name: found[name] for name in ("rank", "run_id", "name")}
-    for name, tag in _TAGS.items():
-        columns[name] = _typed(found.get(f"tags.{tag}", nothing))
+    columns["trial"] = _typed(found.get(f"tags.{Tag.TRIAL}", nothing))
+    columns |= {name: found.get(f"tags.{tag}", nothing) for name, tag in _TEXTS.items()}
     columns |= {name: found[name] for name in ("status", "start_time", "end_time")}
     columns |= {name: _typed(found[name]) for name in map(str, found) if name.startswith(_GROUPS)}
     return pd.DataFrame(columns)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 import optuna
+import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import as_text
@@ -23,6 +24,9 @@ __all__ = ["optuna_study"]
 _OUTCOMES: Final = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _VALUE: Final = "value"  # of a study that has not named its objective
 _REPORTED: Final = "reported"  # the values that a trial reported by step
+_TABLES: Final = frozenset(
+    {"studies", "trials", "version_info", "alembic_version"}
+)  # that Optuna would create
 
 
 def optuna_study(url: str, name: str | None = None) -> ForeignStudy:
@@ -33,13 +37,15 @@ def optuna_study(url: str, name: str | None = None) -> ForeignStudy:
         name: of the study; None if there is only one.
 
     Raises:
-        StudyError: there is no such database or study, it cannot be read, or the study is lab's own.
+        StudyError: there is no such database or study, it is not Optuna's, it cannot be read, or the study is lab's
+            own.
     """
     database = display_url(url)
     if not database_exists(url):
         raise StudyError(f"There is no database at {database}")
     with translated(database, "opened", also=(sqlite3.Error, ImportError, RuntimeError, OSError)):
-        storage = optuna.storages.RDBStorage(url)
+        _check_optunas(url, database)
+        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
         study = optuna.load_study(study_name=_chosen(storage, name, database), storage=storage)
         if is_lab_study(study.study_name, study.user_attrs):
             raise StudyError(
@@ -52,6 +58,13 @@ def optuna_study(url: str, name: str | None = None) -> ForeignStudy:
     maximize = study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
     runs = [_run(trial, metrics) for trial in trials]
     return ForeignStudy(f"optuna:{database}#{study.study_name}", runs, metrics[0], maximize)
+
+
+def _check_optunas(url: str, database: str) -> None:
+    """Raise a `StudyError` if a database is another program's: Optuna would write its own tables into it."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    if not set(sa.inspect(engine).get_table_names()) >= _TABLES:
+        raise StudyError(f"{database} is no database of Optuna's: it has no table of studies")
 
 
 def _chosen(storage: optuna.storages.RDBStorage, name: str | None, database: str) -> str:

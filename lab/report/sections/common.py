@@ -10,6 +10,7 @@ import pandas as pd
 
 from lab.report.sections.board import Board, BoardColumn, BoardRow, Choice, entry, spread_columns
 from lab.report.sections.source import Source, column
+from lab.report.trials import ranked
 
 __all__ = ["Common", "common"]
 
@@ -37,12 +38,10 @@ def common(sources: Sequence[Source]) -> Common:
             None, f"There is no common leaderboard: the studies are ranked by different metrics ({said})."
         )
     frame = pd.concat([source.cells.assign(study=source.study) for source in sources], ignore_index=True)
-    frame = frame.sort_values(
-        "best_value", ascending=not sources[0].descending, kind="stable", na_position="last"
-    )
+    frame = ranked(frame, "best_value", sources[0].descending)
     metric = sources[0].metric
     columns = tuple(_columns(metric, sources[0].descending, frame))
-    rows = tuple(_row(metric, columns, rank, row) for rank, row in enumerate(frame.to_dict("records"), 1))
+    rows = tuple(_row(metric, columns, row) for row in frame.to_dict("records"))
     names = tuple(source.study for source in sources)
     return Common(Board(columns, rows, (Choice("study", names),)), _data_note(sources))
 
@@ -57,9 +56,11 @@ def _columns(metric: str, descending: bool, frame: pd.DataFrame) -> Iterator[Boa
         yield BoardColumn(name, heading, rises=rises)
 
 
-def _row(metric: str, columns: Sequence[BoardColumn], rank: int, row: Mapping[Any, Any]) -> BoardRow:
-    entries = tuple(entry(metric, column, {**row, "rank": rank}) for column in columns)
-    return BoardRow(rank, str(row["name"]), str(row["run_id"]), entries, {"study": str(row["study"])})
+def _row(metric: str, columns: Sequence[BoardColumn], row: Mapping[Any, Any]) -> BoardRow:
+    entries = tuple(entry(metric, column, row) for column in columns)
+    return BoardRow(
+        int(row["rank"]), str(row["name"]), str(row["run_id"]), entries, {"study": str(row["study"])}
+    )
 
 
 def _data_note(sources: Sequence[Source]) -> str:

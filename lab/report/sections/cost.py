@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from lab.report.sections.source import Source, column
@@ -16,6 +17,7 @@ __all__ = ["Cost", "DeviceTime", "cost"]
 _KILOWATT_HOURS = "metrics.energy_consumed"  # as codecarbon logs it
 _WATTS = re.compile(r"metrics\.(system/gpu_\d+_power_usage_watts)")  # as MLflow logs it by NVML
 _JOULES = 3.6e6  # in a kilowatt-hour
+_UNKNOWN = "unknown device"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Cost:
     Attributes:
         devices: time by device; trials on several devices at once do not exist.
         cpu_seconds: of training on CPUs.
-        gpu_seconds: of training on GPUs.
+        gpu_seconds: of training on GPUs; what was trained on an unknown device counts as neither.
         wall_seconds: from the first trial's start to the last one's end, pauses included.
         epochs: trained altogether.
         kilowatt_hours: energy; None if nothing logged it.
@@ -59,17 +61,16 @@ def cost(source: Source, tracker: Tracker) -> Cost:
     """
     runs = source.runs
     seconds = _numbers(runs, "metrics.seconds")
-    device = column(runs, f"tags.{Tag.DEVICE}").fillna("unknown device").astype("str")
+    device = column(runs, f"tags.{Tag.DEVICE}").fillna(_UNKNOWN).astype("str")
     devices = tuple(
         DeviceTime(str(name), len(group), float(group.sum()), float(group.mean()))
         for name, group in seconds.dropna().groupby(device)
     )
-    cpu = sum(each.seconds for each in devices if each.device == "cpu")
     energy, measured = _energy(source, tracker, seconds)
     return Cost(
         devices,
-        cpu,
-        sum(each.seconds for each in devices) - cpu,
+        sum(each.seconds for each in devices if each.device == "cpu"),
+        sum(each.seconds for each in devices if each.device not in ("cpu", _UNKNOWN)),
         _wall(runs),
         int(_numbers(runs, "metrics.epochs").sum()),
         energy,
@@ -86,21 +87,42 @@ def _wall(runs: pd.DataFrame) -> float:
 
 
 def _energy(source: Source, tracker: Tracker, seconds: pd.Series[float]) -> tuple[float | None, str]:
-    """Return the kilowatt-hours that codecarbon logged, or else the mean power that NVML logged times the seconds."""
+    """Return the kilowatt-hours that codecarbon logged, or else those of the GPUs whose power NVML logged."""
     logged = _numbers(source.runs, _KILOWATT_HOURS).dropna()
     if len(logged):
         return float(logged.sum()), f"by codecarbon, of {len(logged)} of {len(source.runs)} trials"
-    joules = pd.Series(0.0, index=source.runs.index)
-    known = pd.Series(False, index=source.runs.index)
+    joules, known = 0.0, pd.Series(False, index=source.runs.index)
     for name in map(str, source.runs):
         if found := _WATTS.fullmatch(name):
             watts = _mean_power(tracker, source.runs, found[1])
-            joules += (watts * seconds).fillna(0.0)
-            known |= (watts * seconds).notna()
+            told = watts.notna() & seconds.notna()
+            known |= told
+            joules += _joules(source.runs[told], watts[told], seconds[told])
     if not known.any():
         return None, ""
-    whose = "by NVML for whole GPUs, shared or not"
-    return float(joules.sum() / _JOULES), f"{whose}, of {int(known.sum())} of {len(source.runs)} trials"
+    whose = "by NVML for all GPUs of the machines while a trial ran"
+    return joules / _JOULES, f"{whose}, of {int(known.sum())} of {len(source.runs)} trials"
+
+
+def _joules(runs: pd.DataFrame, watts: pd.Series[float], seconds: pd.Series[float]) -> float:
+    """Return the energy of one GPU of each machine.
+
+    Every trial logs the power of all GPUs of its machine, whichever it uses. So where several ran at once, the mean of
+    what they logged counts once.
+    """
+    ended = runs["end_time"].fillna(runs["start_time"]).map(pd.Timestamp.timestamp)
+    frame = pd.DataFrame({"began": ended - seconds, "ended": ended, "watts": watts})
+    hosts = column(runs, f"tags.{Tag.HOST}").fillna("")
+    return sum(_of_one_machine(mine) for _, mine in frame.groupby(hosts))
+
+
+def _of_one_machine(trials: pd.DataFrame) -> float:
+    times = np.concatenate([trials["began"], trials["ended"]])
+    order = np.argsort(times, kind="stable")
+    turn = np.repeat([1, -1], len(trials))
+    running = np.cumsum(turn[order])[:-1]  # after each time, until the next
+    watts = np.cumsum((turn * np.tile(trials["watts"], 2))[order])[:-1]
+    return float((np.diff(times[order]) * watts / np.maximum(running, 1)).sum())
 
 
 def _mean_power(tracker: Tracker, runs: pd.DataFrame, metric: str) -> pd.Series[float]:

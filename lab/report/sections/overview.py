@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.report.differences import difference
 from lab.report.render import formatted, spread
-from lab.report.repeats import outcome_counts
+from lab.report.repeats import outcome_counts, repeat_names
 from lab.report.sections.source import Source, column
 from lab.report.statistics import FEWEST
 from lab.tracking.tags import Tag
@@ -55,15 +55,14 @@ def _question(source: Source) -> str:
 
 
 def _verdict(source: Source) -> str:
-    finished, metric = source.finished, source.metric
+    finished, metric = source.sound, source.metric
     if source.trials.empty:
         return "No trial has started yet."
     if finished.empty:
-        outcomes = ", ".join(
-            f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items()
-        )
-        trials = counted(len(source.trials), "trial")
-        return f"Nothing can be said yet: {trials} ({outcomes}), none of them with a finite {metric}."
+        trials = f"{counted(len(source.trials), 'trial')} ({_outcomes(source)})"
+        if not source.finished.empty:
+            return f"There is no best cell: every one with a finite {metric} diverged, of {trials}."
+        return f"Nothing can be said yet: {trials}, none of them with a finite {metric}."
     best = finished.iloc[0]
     value = formatted(metric, float(best["best_value"]))
     if len(finished) == 1:
@@ -85,13 +84,14 @@ def _spread(source: Source, row: pd.Series[Any]) -> str:
 
 def _against_second(source: Source) -> str:
     """Return whether the best cell can be told apart from the second, paired by their repeats."""
-    name = source.finished.iloc[1]["name"]
+    name = source.sound.iloc[1]["name"]
     first, second = (_by_repeat(source, place) for place in source.best(2))
     shared = first.index.intersection(second.index)
     if len(shared) < FEWEST:
         n = min(len(first), len(second))
         return f"with n={n} nobody can say whether it is really better than the second, {name}"
-    found = difference([*first[shared]], [*second[shared]], pairs="seed", metric=source.metric)
+    pairs = str(shared[0]).partition("=")[0]
+    found = difference([*first[shared]], [*second[shared]], pairs=pairs, metric=source.metric)
     if not found.is_clear:
         return f"it cannot be told apart from the second, {name} ({found.test}, {_p(found.p)})"
     return f"it is better than the second, {name} ({found.test}, {_p(found.p)})"
@@ -102,26 +102,25 @@ def _p(p: float) -> str:
 
 
 def _by_repeat(source: Source, place: int) -> pd.Series[float]:
-    """Return the values of a cell by the seed and the fold of its runs."""
-    mine = source.cell_numbers == place
-    keys = [column(source.runs, f"params.{name}", "").fillna("").astype("str") for name in ("seed", "fold")]
-    values = source.trusted[mine]
-    return values.set_axis((keys[0] + " " + keys[1])[mine]).dropna()
+    """Return the values of a cell by the names of its repeats, in their order of the leaderboard."""
+    mine = source.trusted[source.cell_numbers == place].dropna()
+    return mine.groupby(repeat_names(source.runs), sort=False).mean()
 
 
 def _facts(source: Source) -> dict[str, str]:
     runs = source.runs
     if runs.empty:
         return {}
-    outcomes = ", ".join(
-        f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items()
-    )
-    found = {"Trials": f"{len(runs):,} in {counted(len(source.cells), 'cell')} ({outcomes})"}
+    found = {"Trials": f"{len(runs):,} in {counted(len(source.cells), 'cell')} ({_outcomes(source)})"}
     found["Imported from"] = source.trials.attrs["imported"]
     found |= {heading: _values(column(runs, name)) for heading, name in _FACTS.items()}
     first, last = runs["start_time"].min(), runs["end_time"].fillna(runs["start_time"]).max()
     found["When"] = " to ".join(dict.fromkeys((f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")))
     return {heading: text for heading, text in found.items() if text}
+
+
+def _outcomes(source: Source) -> str:
+    return ", ".join(f"{count} {name}" for name, count in outcome_counts(source.trials["outcome"]).items())
 
 
 def _values(values: pd.Series[str]) -> str:

@@ -82,6 +82,11 @@ class Source:
         """The cells that have a finite value."""
         return self.cells[self.cells["best_value"].astype("float64").map(math.isfinite).astype(bool)]
 
+    @property
+    def sound(self) -> pd.DataFrame:
+        """Those of the cells with a finite value that have not diverged."""
+        return self.finished[self.finished["outcome"] != "diverged"]
+
     def best(self, most: int) -> list[int]:
         """Return the places in `cells` of the best ones that have a finite value."""
         finite = self.cells["best_value"].astype("float64").map(math.isfinite)

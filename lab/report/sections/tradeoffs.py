@@ -37,8 +37,7 @@ class Tradeoff:
 
 def tradeoffs(source: Source) -> tuple[Tradeoff, ...]:
     """Return the trade-offs of which both sides were measured and the cost differs between the cells."""
-    cells = source.finished[source.finished["outcome"] != "diverged"]
-    cells = cells.assign(mult_adds=source.cell_metric("mult_adds"))
+    cells = source.sound.assign(mult_adds=source.cell_metric("mult_adds"))
     accuracy = "test_accuracy" if cells["test_accuracy"].notna().any() else "best_value"
     if accuracy == "best_value" and not source.descending:
         return ()

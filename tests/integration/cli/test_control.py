@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from lab.cli.options import stores_from
+from lab.engines import find_runs_to_delete
+from lab.errors import StudyError
+from lab.study import existing_study
+
 
 def states(lab: Any) -> dict[str, int]:
     found: dict[str, int] = json.loads(lab("status", "tiny", "--format", "json").stdout)["states"]
@@ -24,6 +31,27 @@ def test_runs_are_deleted_and_their_cells_may_be_tried_again(swept: Any) -> None
     assert states(swept) == {"complete": 1, "deleted": 2}
     assert "2 deleted cells requeued" in swept("retry", "tiny", "--deleted").stdout
     assert states(swept) == {"complete": 1, "waiting": 2}
+
+
+def test_what_is_to_be_continued_is_not_deleted(swept: Any) -> None:
+    """Neither at first, nor once the user has agreed: a worker that continued it would fail."""
+    stores = stores_from(None, None)  # as the commands do
+    agreed = find_runs_to_delete("tiny", stores, ["lr=0.02"])
+    queue = existing_study(stores.storage, "tiny")
+    (run_id,) = agreed.runs
+    (record,) = [record for record in queue.newest().values() if record.run_id == run_id]
+    queue.enqueue(record.trial.params, record.trial.distributions, record.kept())
+    with pytest.raises(
+        StudyError, match=rf"is waiting to be continued; .* `lab stop tiny --cell {record.cell}`"
+    ):
+        agreed.carry_out()
+    for name in (("tiny", "--cell", "lr=0.02"), (run_id,)):
+        refused = swept("delete", *name, "--yes")
+        assert (refused.exit_code, "is waiting to be continued" in refused.stderr) == (1, True)
+    swept("cancel", "tiny")
+    assert "is cancelled and may be continued" in swept("delete", run_id, "--yes").stderr
+    swept("stop", "tiny", "--cell", record.cell)
+    assert "Deleted 1 run" in swept("delete", run_id, "--yes").stdout
 
 
 def test_what_is_not_deleted(swept: Any) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from lab.engines import Stores, import_runs, load_study, study_board
 from lab.engines.leaderboards import read_leaderboard
-from lab.errors import StudyError, TrackingError
+from lab.errors import ConfigError, StudyError, TrackingError
 from lab.tracking import connect
 from tests.once import copy_of
 from tests.stores import stores_in
@@ -53,6 +56,23 @@ def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path
         import_runs("optuna:sqlite:///none.db", stores)
     with pytest.raises(StudyError, match=r"There is no study 'theirs'"):
         load_study("theirs", stores)  # it is no study that could be trained
+
+
+def test_the_database_of_another_program_is_left_as_it_is(stores: Stores, tmp_path: Path) -> None:
+    file = tmp_path / "other.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE customers (name TEXT)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(StudyError, match=r"other\.db is no database of Optuna's: it has no table of studies"):
+        import_runs(f"optuna:sqlite:///{file}", stores)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [{"monitor": "loss"}, {"metrics": ["loss"]}, {"maximize": False}])
+def test_a_study_of_optuna_says_itself_what_it_optimizes(stores: Stores, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="are about a CSV file; a study of Optuna says itself"):
+        import_runs("optuna:sqlite:///theirs.db", stores, **given)
 
 
 def test_runs_that_were_trained_here_are_left_alone(stores: Stores, tmp_path: Path) -> None:

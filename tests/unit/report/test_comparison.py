@@ -96,6 +96,19 @@ def test_a_real_difference_is_found_by_pairs_of_seeds(runs: Runs) -> None:
     assert [each.cell for each in found.cells] == [{"lr": lr} for lr in ("0.1", "0.2", "0.3", "0.4")]
 
 
+def test_folds_are_pairs_whatever_their_seeds(runs: Runs) -> None:
+    """Folds repeated under other seeds are of the same images: that is no further evidence."""
+    for name, mean, seeds in (("a", 0.85, (0, 1)), ("b", 0.84, (7, 8, 9))):
+        for fold in range(5):
+            for seed in seeds:
+                noise = NOISE[fold] + (seed % 2 - 0.5) / 1000 + NOISE[(fold + len(seeds)) % 5] / 10
+                runs.add(name, {"folds": 5, "fold": fold, "seed": seed}, mean + noise)
+    found = runs.compared().whole
+    assert (found.pairs, found.test, len(found.a)) == ("fold", "corrected t-test", 5)
+    assert found.is_clear
+    assert "corrected t-test over 5 folds" in verdict(runs.compared())
+
+
 def test_lower_losses_are_better(runs: Runs) -> None:
     for seed in range(3):
         for side, loss in {"a": 0.5, "b": 0.4}.items():

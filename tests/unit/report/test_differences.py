@@ -49,6 +49,19 @@ def test_pairs_of_seeds_by_the_paired_t_test() -> None:
     assert found.p == pytest.approx(0.002833, abs=1e-6)
 
 
+def test_pairs_of_folds_by_the_corrected_t_test() -> None:
+    found, plain = difference(*SLEEP, pairs="fold"), difference(*SLEEP, pairs="seed")
+    assert found.test == "corrected t-test"
+    assert found.value == plain.value
+    # scikit-learn's example of comparing models: corrected_std = sqrt(var * (1 / k + n_test / n_train)), here 1 / 9
+    t = -4.062128 * math.sqrt(1 / 10 / (1 / 10 + 1 / 9))
+    assert found.p == pytest.approx(2 * stats.t.cdf(t, 9), abs=1e-6)
+    assert found.p > 7 * plain.p
+    assert (found.low, found.high) == pytest.approx(
+        (-1.58 + 2.262157 * 1.58 / t, -1.58 - 2.262157 * 1.58 / t)
+    )
+
+
 def test_samples_that_are_not_paired_by_welch() -> None:
     found = difference(*SLEEP)
     assert found.test == "Welch's t-test"

@@ -9,12 +9,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from lab.errors import StudyError
 from lab.report import importance, importance_verdict, render_importance
-from lab.report.importance import StudyImportance
+from lab.report.importance import StudyImportance, _shares
 
 VARIED = ("lr", "net", "depth")
 
@@ -73,6 +74,8 @@ def test_an_interaction_is_told_from_two_effects(memory_study: Any) -> None:
     assert pair.is_clear
     assert not any(other.is_clear for other in result.interactions[1:])
     assert "net and depth" in said(result)
+    # neither explains anything of the variance by itself, so their shares are far from adding up to all of it
+    assert sum(each.overall.value for each in result.dimensions) < 0.5
 
 
 def test_the_f_test_of_a_balanced_grid_is_the_analysis_of_variance(memory_study: Any) -> None:
@@ -181,3 +184,10 @@ def test_nothing_varies_but_seeds(memory_study: Any) -> None:
         study.trial({"seed": seed}, best_value=seed / 10)
     with pytest.raises(StudyError, match="there are 0 such cells"):
         found(study)
+
+
+def test_resamples_that_tell_nothing_have_no_leader() -> None:
+    """fANOVA refuses resamples in which hardly any values differ: their shares are zeros."""
+    drawn = np.array([[0.0, 0.0]] * 96 + [[0.3, 0.7]] * 4)
+    found = _shares(["lr", "depth"], np.array([0.3, 0.7]), drawn)
+    assert (found["lr"].first, found["depth"].first) == (0.0, 0.04)

@@ -64,6 +64,27 @@ def test_too_few_repeats_tell_nothing(seeds: int, said: str) -> None:
     assert said in overview(small(seeds).source()).verdict
 
 
+def test_folds_are_not_taken_for_independent_repeats() -> None:
+    study = MemoryStudy(("lr", "fold"))
+    for lr, mean in (("0.1", 0.8), ("0.2", 0.81)):
+        for fold, noise in enumerate((0.0, 0.01, -0.01, 0.004, -0.002)):
+            value = mean + noise * (1.6 if lr == "0.2" else 1)
+            study.trial({"lr": lr, "folds": 5, "fold": fold, "seed": 0}, best_value=value)
+    assert "(corrected t-test, p = " in overview(study.source()).verdict
+
+
+def test_what_diverged_is_neither_the_best_nor_the_second() -> None:
+    study = MemoryStudy(("lr",))
+    study.trial({"lr": 1}, "diverged", best_value=0.2)
+    assert overview(study.source()).verdict == (
+        "There is no best cell: every one with a finite val_accuracy diverged, of 1 trial (1 diverged)."
+    )
+    study.trial({"lr": 2}, best_value=0.1)
+    assert overview(study.source()).verdict == (
+        "The only cell with a result, lr=2, reaches val_accuracy 10.00%."
+    )
+
+
 def test_equal_cells_cannot_be_told_apart() -> None:
     study = MemoryStudy(("lr", "seed"))
     for lr, values in {"0.1": (0.8, 0.9, 0.7), "0.2": (0.9, 0.7, 0.81)}.items():
@@ -285,16 +306,37 @@ def test_energy_is_told_where_something_logged_it() -> None:
     ids = [
         study.trial({"lr": lr}, tags={"lab.device": "H100"}, best_value=0.5, seconds=3600.0) for lr in "12"
     ]
-    for run_id, watts in zip(ids, (300.0, 500.0), strict=True):
+    for hour, (run_id, watts) in enumerate(zip(ids, (300.0, 500.0), strict=True)):
         power = {step: {"system/gpu_0_power_usage_watts": watts + step} for step in (-10, 10)}
-        study.tracker.attach(run_id).log_history(power)
+        run = study.tracker.attach(run_id)
+        run.log_history(power)
+        run.end(RunStatus.FINISHED, timestamp=3_600_000 * (hour + 1))
     found = cost(study.source(), study.tracker)
     assert found.gpu_seconds == 7200
     assert found.kilowatt_hours == pytest.approx(0.8)
-    assert found.measured == "by NVML for whole GPUs, shared or not, of 2 of 2 trials"
+    assert found.measured == "by NVML for all GPUs of the machines while a trial ran, of 2 of 2 trials"
     study.tracker.attach(ids[0]).log_metrics({"energy_consumed": 0.25})
     by_codecarbon = cost(study.source(), study.tracker)
     assert (by_codecarbon.kilowatt_hours, by_codecarbon.measured) == (0.25, "by codecarbon, of 1 of 2 trials")
+
+
+def test_trials_at_once_do_not_take_the_energy_of_their_machine_each() -> None:
+    """Every one of them logs the power of all GPUs: here 100 and 300 W, for an hour and a half."""
+    study = MemoryStudy(("lr",))
+    for end, host in ((3600, "a"), (3600, "a"), (5400, "a"), (5400, "b")):
+        tags = {"lab.device": "H100", "lab.host": host}
+        run = study.tracker.attach(study.trial({"lr": end}, tags=tags, best_value=0.5, seconds=3600.0))
+        run.log_history({1: {f"system/gpu_{gpu}_power_usage_watts": 100 + 200.0 * gpu for gpu in (0, 1)}})
+        run.end(RunStatus.FINISHED, timestamp=1000 * end)
+    assert cost(study.source(), study.tracker).kilowatt_hours == pytest.approx(0.4 * 1.5 + 0.4)
+
+
+def test_time_on_an_unknown_device_is_not_that_of_a_gpu() -> None:
+    study = MemoryStudy(("lr",))
+    study.trial({"lr": 1}, best_value=0.5, seconds=60.0)
+    found = cost(study.source(), study.tracker)
+    assert (found.cpu_seconds, found.gpu_seconds) == (0, 0)
+    assert [(each.device, each.seconds) for each in found.devices] == [("unknown device", 60)]
 
 
 @pytest.mark.parametrize(
@@ -368,6 +410,15 @@ def test_studies_by_one_metric_share_a_leaderboard(source: Source) -> None:
     values = [row.entries[3].value for row in found.board.rows]
     assert values == sorted(values, key=lambda value: -float(str(value)))
     assert found.note.startswith("The studies are of different data (")
+
+
+def test_what_diverged_comes_last_in_the_common_leaderboard_too(source: Source) -> None:
+    other = MemoryStudy(("lr",))
+    for lr, value, outcome in (("1", 0.99, "diverged"), ("2", 0.1, "completed")):
+        other.trial({"lr": lr}, outcome, best_value=value, test_accuracy=value, params=1, seconds=1)
+    board = common([source, other.source()]).board
+    assert board is not None
+    assert [row.name for row in board.rows[-2:]] == ["lr=2", "lr=1"]
 
 
 def test_studies_by_different_metrics_do_not(source: Source) -> None:

@@ -32,3 +32,12 @@ def test_curves_have_a_row_for_each_point_and_facts_have_none(memory_study: Any)
         [run_id, "lr=0.1", 7, "val_loss", 1, 2.0],
         [run_id, "lr=0.1", 7, "val_loss", 2, 1.0],
     ]
+
+
+def test_a_hash_that_looks_like_a_number_stays_a_text(memory_study: Any) -> None:
+    study = memory_study(("lr",))
+    study.trial(
+        {"lr": 0.1}, tags={"lab.cell": "0123e45678901234", "lab.trial": "7", "lab.error": "404"}, best_value=1
+    )
+    found = trial_table(study.board(repeats="each"), study.runs()).iloc[0]
+    assert (found["cell"], found["error"], found["trial"]) == ("0123e45678901234", "404", 7)
