@@ -38,12 +38,12 @@ def import_runs(
     """Import the runs of another program that have ended and are not here yet; the source is only read.
 
     Args:
-        source: `optuna:URL#STUDY`, where URL is a database's, or a CSV file: see `lab.tracking.read_runs`.
+        source: `optuna:URL#STUDY`, where URL is a database's, or a CSV or JSON file: see `lab.tracking.read_runs`.
         stores: where they go.
         name: of the study that they make up; by default that of the source.
-        metrics: of a CSV file, the columns that are metrics.
+        metrics: of a file, the columns that are metrics.
         monitor: the metric that compares the runs, in place of the study's own.
-        maximize: of a CSV file, whether higher values of `monitor` are better.
+        maximize: of a file, whether higher values of `monitor` are better.
 
     Raises:
         LabError: the source cannot be read, or there is a study of that name that was trained here.
