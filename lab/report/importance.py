@@ -287,6 +287,8 @@ class _Estimates:
 def _shares(names: Sequence[str], whole: Floats, drawn: Floats) -> dict[str, Share]:
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    # a resample has some cells twice, which favours the strongest: its shares can all lie on one side of the estimate
+    low, high = np.minimum(low, whole), np.maximum(high, whole)
     firsts = np.bincount(drawn.argmax(1), minlength=len(names)) / len(drawn)
     return {
         name: Share(*map(float, found)) for name, *found in zip(names, whole, low, high, firsts, strict=True)

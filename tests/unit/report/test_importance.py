@@ -49,6 +49,8 @@ def test_what_matters_comes_first_and_what_does_not_is_said(memory_study: Any) -
     assert (first.name, second.name, third.name) == ("lr", "net", "depth")
     assert first.best.low <= first.best.value <= first.best.high <= 1
     assert first.overall.value > 0.8
+    for share in (share for each in result.dimensions for share in (each.best, each.overall)):
+        assert share.low <= share.value <= share.high
     assert (first.is_clear, second.is_clear, third.is_clear) == (True, True, False)
     assert (result.best_leader, result.overall_leader) == (None, first)
     verdict = importance_verdict(result)
