@@ -197,8 +197,8 @@ def _varying(cells: pd.DataFrame, dimensions: Sequence[str]) -> list[str]:
 def _check(metric: str, names: Sequence[str], values: Floats, trials: int) -> None:
     if len(values) < 2:
         raise StudyError(
-            f"Importance needs at least two cells with a finite {metric}, but there are "
-            f"{counted(len(values), 'such cell')} among {counted(trials, 'trial')}"
+            f"Importance needs at least two cells with a finite {metric}, but found {counted(len(values), 'cell')} "
+            f"among {counted(trials, 'trial')}"
         )
     if not names:
         raise StudyError(

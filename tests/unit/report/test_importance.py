@@ -159,13 +159,13 @@ def test_a_metric_that_falls(memory_study: Any) -> None:
     [
         (
             [],
-            "needs at least two cells with a finite val_accuracy, but there are 0 such cells among 0 trials",
+            "needs at least two cells with a finite val_accuracy, but found 0 cells among 0 trials",
         ),
         (
             [0.5],
-            "needs at least two cells with a finite val_accuracy, but there are 1 such cell among 1 trial",
+            "needs at least two cells with a finite val_accuracy, but found 1 cell among 1 trial",
         ),
-        ([math.nan, None, 0.5], "but there are 1 such cell among 3 trials"),
+        ([math.nan, None, 0.5], "but found 1 cell among 3 trials"),
         ([0.5, 0.5], "All 2 cells have the same val_accuracy, 0.5: nothing made a difference"),
     ],
 )
@@ -181,5 +181,5 @@ def test_nothing_varies_but_seeds(memory_study: Any) -> None:
     study = memory_study(("seed",))
     for seed in range(3):
         study.trial({"seed": seed}, best_value=seed / 10)
-    with pytest.raises(StudyError, match="there are 0 such cells"):
+    with pytest.raises(StudyError, match="found 0 cells"):
         found(study)
