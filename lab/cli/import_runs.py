@@ -18,14 +18,15 @@ __all__ = ["import_runs"]
 Examples:
   lab import optuna:sqlite:///theirs.db#tuning
   lab import runs.csv --monitor test_accuracy
+  lab import runs.jsonl --monitor accuracy
   lab import wandb.csv --name theirs --metric accuracy --metric loss --monitor loss --minimize""",
 )
 @click.argument("source")
 @click.option("--name", help="Name of the study that the runs make up here.  [default: that of SOURCE]")
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Column of the CSV file that is a metric."
+    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Column of the file that is a metric."
 )
-@click.option("--monitor", metavar="METRIC", help="Metric of the CSV file that compares the runs.")
+@click.option("--monitor", metavar="METRIC", help="Metric of the file that compares the runs.")
 @click.option("--minimize", is_flag=True, help="Lower values of it are better.")
 @store_options
 def import_runs(
@@ -39,9 +40,10 @@ def import_runs(
 ) -> None:
     """Import the runs of another program, which `lab best`, `effects`, `compare` and `export` then read.
 
-    SOURCE is optuna:URL#STUDY (a database of plain Optuna; #STUDY may be left out if there is one), or a CSV file with
-    a row for each run, as MLflow, lab, Neptune and W&B export it. It is only read. Importing again adds what is new.
-    What was imported cannot be trained.
+    SOURCE is optuna:URL#STUDY (a database of plain Optuna; #STUDY may be left out if there is one), a CSV file with
+    a row for each run, as MLflow, lab, Neptune and W&B export it, or JSON with an object for each run, on a line each
+    (.jsonl) or in a list (.json). It is only read. Importing again adds what is new. What was imported cannot be
+    trained.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.import_runs(

@@ -38,15 +38,15 @@ def import_runs(
     """Import the runs of another program that have ended and are not here yet; the source is only read.
 
     Args:
-        source: `optuna:URL#STUDY`, where URL is a database's, or a CSV file: see `lab.tracking.read_runs`.
+        source: `optuna:URL#STUDY`, where URL is a database's, or a CSV or JSON file: see `lab.tracking.read_runs`.
         stores: where they go.
         name: of the study that they make up; by default that of the source.
-        metrics: of a CSV file, the columns that are metrics.
-        monitor: of a CSV file, the metric that compares the runs.
-        maximize: of a CSV file, whether higher values of `monitor` are better.
+        metrics: of a file, the columns that are metrics.
+        monitor: of a file, the metric that compares the runs.
+        maximize: of a file, whether higher values of `monitor` are better.
 
     Raises:
-        ConfigError: what only a CSV file needs is given for a study of Optuna, which says itself what it optimizes.
+        ConfigError: what only a file needs is given for a study of Optuna, which says itself what it optimizes.
         LabError: the source cannot be read, or there is a study of that name that was trained here.
     """
     if source.startswith(_OPTUNA):

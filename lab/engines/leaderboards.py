@@ -165,6 +165,11 @@ def read_leaderboard(
         named=None if queue is None else run_ids(queue),
     )
     if not frame.empty and frame[metric].isna().all():
+        if metric == "best_value":
+            monitor = frame.attrs.get("monitor", metric)
+            raise StudyError(
+                f"No trial of {study} has a finite {monitor}; `lab best {study}` says how each ended"
+            )
         raise StudyError(
             f"No trial of {study} has a metric '{metric}' yet; use best_value or any metric that its runs log"
         )

@@ -273,15 +273,13 @@ def _heat(
 
 def curves_figure(panel: CurvePanel) -> Figure:
     """Return the curves of one metric, the mean of each cell's repeats within the band of all of them."""
-    traces = [
-        trace for place, curve in enumerate(panel.curves) for trace in _curve(place, curve, panel.metric)
-    ]
+    traces = [trace for place, curve in enumerate(panel.curves) for trace in _curve(place, curve, panel)]
     steps = max((curve.steps[-1] for curve in panel.curves), default=0)
     layout = {
         "height": 330,
         "showlegend": False,
         "hovermode": "closest",
-        "xaxis": {"title": {"text": "step"}, "automargin": True, **({"dtick": 1} if steps <= 12 else {})},
+        "xaxis": {"title": {"text": panel.step}, "automargin": True, **({"dtick": 1} if steps <= 12 else {})},
         "yaxis": {
             "title": {"text": _text(panel.metric)},
             "tickformat": _ticks_of(panel.metric),
@@ -289,10 +287,10 @@ def curves_figure(panel: CurvePanel) -> Figure:
         },
     }
     last = ", ".join(f"{curve.name} {_number(panel.metric, curve.means[-1])}" for curve in panel.curves)
-    return Figure(panel.metric, f"{panel.metric} by step; at the end: {last}.", traces, layout)
+    return Figure(panel.metric, f"{panel.metric} by {panel.step}; at the end: {last}.", traces, layout)
 
 
-def _curve(place: int, curve: Curve, metric: str) -> Iterable[Values]:
+def _curve(place: int, curve: Curve, panel: CurvePanel) -> Iterable[Values]:
     about = {
         "meta": {"color": place},
         "legendgroup": str(place),
@@ -316,7 +314,7 @@ def _curve(place: int, curve: Curve, metric: str) -> Iterable[Values]:
         "x": list(curve.steps),
         "y": _plain(curve.means),
         "line": {"width": 2, "dash": "solid" if place == 0 else DASHES[place]},
-        "hovertemplate": f"%{{fullData.name}}<br>step %{{x}}: %{{y:{_format(metric)}}}<extra></extra>",
+        "hovertemplate": f"%{{fullData.name}}<br>{panel.step} %{{x}}: %{{y:{_format(panel.metric)}}}<extra></extra>",
     }
 
 
@@ -330,6 +328,7 @@ def tradeoff_figure(found: Tradeoff) -> Figure:
             **_points(front, found),
             "mode": "lines+markers+text",
             "textposition": "top center",
+            "cliponaxis": False,  # the rank of the best is above the highest value
             "name": "Pareto front, with ranks",
             "line": {"shape": "hv", "width": 1.5},
             "marker": {"size": 10, "symbol": "diamond"},

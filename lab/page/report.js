@@ -10,8 +10,12 @@
   const figures = JSON.parse(byId("figures").textContent);
   const shades = 7;
 
-  const scale = (reversed) =>
-    Array.from({ length: shades }, (_, at) => [at / (shades - 1), colour(`s${reversed ? shades - 1 - at : at}`)]);
+  // from s0 to s6 with a step between s3 and s4: on the colours between them no text is easy to read
+  const scale = (reversed) => {
+    const order = [0, 1, 2, 3, 3, 4, 4, 5, 6].map((shade) => colour(`s${shade}`));
+    const places = [0, 1, 2, 3, 3.5, 3.5, 4, 5, 6].map((at) => at / (shades - 1));
+    return places.map((at, stop) => (reversed ? [1 - at, order[stop]] : [at, order[stop]])).sort((a, b) => a[0] - b[0]);
+  };
 
   const translucent = (hex, alpha) =>
     `rgba(${[1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)).join(",")},${alpha})`;

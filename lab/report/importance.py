@@ -197,8 +197,8 @@ def _varying(cells: pd.DataFrame, dimensions: Sequence[str]) -> list[str]:
 def _check(metric: str, names: Sequence[str], values: Floats, trials: int) -> None:
     if len(values) < 2:
         raise StudyError(
-            f"Importance needs at least two cells with a finite {metric}, but there are "
-            f"{counted(len(values), 'such cell')} among {counted(trials, 'trial')}"
+            f"Importance needs at least two cells with a finite {metric}, but found {counted(len(values), 'cell')} "
+            f"among {counted(trials, 'trial')}"
         )
     if not names:
         raise StudyError(
@@ -297,6 +297,8 @@ def _shares(names: Sequence[str], whole: Floats, drawn: Floats) -> dict[str, Sha
     tail = (1 - _LEVEL) / 2
     told = drawn[drawn.any(1)]  # without resamples that tell nothing: in these, no dimension is the largest
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    # a resample has some cells twice, which favours the strongest: its shares can all lie on one side of the estimate
+    low, high = np.minimum(low, whole), np.maximum(high, whole)
     firsts = np.bincount(told.argmax(1), minlength=len(names)) / len(drawn)
     return {
         name: Share(*map(float, found)) for name, *found in zip(names, whole, low, high, firsts, strict=True)

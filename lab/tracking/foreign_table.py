@@ -1,13 +1,14 @@
-"""Tables of runs that other programs export: MLflow, lab itself, Weights & Biases, Neptune."""
+"""Tables of runs that other programs export, as CSV or JSON: MLflow, lab itself, Weights & Biases, Neptune."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lab.errors import ConfigError, TrackingError
 from lab.registry import suggest
@@ -21,6 +22,8 @@ _PARAM: Final = re.compile(r"^(?:params|parameters|config)[./]")
 _KEYS: Final = ("run_id", "Run ID", "Id", "ID", "id", "sys/id")
 _NAMES: Final = ("name", "Name", "tags.mlflow.runName", "sys/name", "run_name")
 _STATES: Final = ("outcome", "status", "state", "State", "sys/failed")
+# bookkeeping of W&B among its settings and metrics
+_HIDDEN: Final = re.compile(r"^(?:config|summary)[./]_")
 # of the program's bookkeeping, not settings
 _OTHERS: Final = re.compile(
     r"^(?:tags\.|sys/|monitoring/|_|start_time|end_time|artifact_uri|experiment_id|rank$|trial$|cell$|error$"
@@ -34,20 +37,23 @@ _OUTCOMES: Final = {
     "pruned": "pruned",
     "diverged": "diverged",
 }
+_JSON: Final = frozenset({".json", ".jsonl", ".ndjson"})
 _UNENDED: Final = frozenset({"running", "pending", "scheduled", "queued"})
 
 
 def read_runs(
     file: Path, metrics: Sequence[str] = (), monitor: str | None = None, *, maximize: bool = True
 ) -> ForeignStudy:
-    """Return the runs of a CSV file, a row for each; those that have not ended are left out.
+    """Return the runs of a CSV or JSON file, a row for each; those that have not ended are left out.
 
     Columns called `metrics.NAME`, `metrics/NAME` and `summary/NAME` are metrics; `params.NAME`, `parameters/NAME` and
     `config/NAME` are settings, as in exports of MLflow, lab and Neptune. Of other columns, as in those of Weights &
-    Biases, those named in `metrics` are metrics, and the rest are settings, except for bookkeeping.
+    Biases, those named in `metrics` are metrics, and the rest are settings, except for bookkeeping. JSON is an object
+    for each run, on a line each or in a list; `{"config": {"lr": 0.1}}` is a column `config/lr`, and if any column says
+    that it is a setting, the others are none.
 
     Args:
-        file: with a header.
+        file: CSV with a header; JSON if its name ends in .json, .jsonl or .ndjson.
         metrics: columns that are metrics.
         monitor: the metric that compares the runs; may be left out if there is only one.
         maximize: whether higher values of it are better.
@@ -56,8 +62,9 @@ def read_runs(
         ConfigError: it does not say which columns are metrics, or which of them compares the runs.
         TrackingError: the file cannot be read.
     """
-    rows = _read(file)
-    columns = list(rows[0])
+    is_json = file.suffix.lower() in _JSON
+    rows = _read_json(file) if is_json else _read(file)
+    columns = [name for name in rows[0] if not _HIDDEN.match(name)]
     missing = [name for name in metrics if name not in columns]
     if missing:
         raise ConfigError(
@@ -65,7 +72,12 @@ def read_runs(
         )
     measured = {_METRIC.sub("", name): name for name in columns if _METRIC.match(name) or name in metrics}
     compared = _monitor(file, measured, monitor)
-    settings = {_PARAM.sub("", name): name for name in columns if _is_setting(name, measured.values())}
+    marked = is_json and any(map(_PARAM.match, columns))
+    settings = {
+        _PARAM.sub("", name): name
+        for name in columns
+        if (_PARAM.match(name) if marked else _is_setting(name, measured.values()))
+    }
     ended = [row for row in rows if _state(row) not in _UNENDED]
     runs = [_run(row, place, measured, settings) for place, row in enumerate(ended)]
     return ForeignStudy(file.name, runs, compared, maximize)
@@ -84,6 +96,37 @@ def _read(file: Path) -> list[dict[str, str]]:
     if None in rows[0]:
         raise TrackingError(f"{file} has a row with more values than its header has columns")
     return rows
+
+
+def _read_json(file: Path) -> list[dict[str, str]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        is_list = text.lstrip().startswith("[")
+        found = (
+            json.loads(text) if is_list else [json.loads(line) for line in text.splitlines() if line.strip()]
+        )
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+        raise TrackingError(
+            f"{file} cannot be read as JSON, an object for each run, on a line each or in a list: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from None
+    if not found or not all(isinstance(run, dict) for run in found):
+        what = "something else" if found else "nothing"
+        raise TrackingError(f"{file} has {what} where an object for each run is expected")
+    rows = [dict(_flat(run)) for run in found]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in columns} for row in rows]
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of nested objects as texts, under names such as `config/lr`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}/")
+        elif isinstance(value, list):
+            yield above + name, json.dumps(value)
+        else:
+            yield above + name, "" if value is None else str(value)
 
 
 def _is_setting(name: str, measured: Collection[str]) -> bool:

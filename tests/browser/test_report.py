@@ -32,6 +32,37 @@ EMPTY = """
 return [...document.querySelectorAll('.plot')].filter(plot =>
   !plot.querySelector('.point, .hm, .heatmaplayer image, .lines path, .js-line, .barlayer path')).map(plot => plot.id);
 """
+#: The lowest contrast (WCAG 2.2) of a text in a heat map with the colour under its middle.
+CONTRAST = """
+const done = arguments[arguments.length - 1];
+const light = (rgb) => {
+  const [r, g, b] = rgb.map(each => each / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+const middle = (of) => {
+  const { x, y, width, height } = of.getBoundingClientRect();
+  return [x + width / 2, y + height / 2];
+};
+const lowest = async (plot) => {
+  const shown = plot.querySelector('.heatmaplayer image'), drawn = new Image();
+  drawn.src = shown.getAttribute('xlink:href') || shown.getAttribute('href');
+  await drawn.decode();
+  const canvas = document.createElement('canvas'), place = shown.getBoundingClientRect();
+  [canvas.width, canvas.height] = [drawn.width, drawn.height];
+  const pen = canvas.getContext('2d');
+  pen.drawImage(drawn, 0, 0);
+  return [...plot.querySelectorAll('.heatmap-label text')].filter(text => text.textContent.trim()).map(text => {
+    const [x, y] = middle(text);
+    const at = [(x - place.x) / place.width * drawn.width, (y - place.y) / place.height * drawn.height].map(Math.floor);
+    const own = getComputedStyle(text).fill.match(/\\d+/g).map(Number);
+    return contrast(light(own), light([...pen.getImageData(...at, 1, 1).data].slice(0, 3)));
+  });
+};
+const maps = [...document.querySelectorAll('.plot')].filter(plot => plot.querySelector('.heatmaplayer image'));
+const told = (found) => done([found.flat().length, Math.min(...found.flat())]);
+Promise.all(maps.map(lowest)).then(told, error => done(String(error)));
+"""
 SHOWN = """
 const rows = [...document.querySelectorAll('.board tbody tr')].filter(row => !row.hidden);
 return rows.map(row => row.cells[arguments[0]].textContent);
@@ -92,6 +123,15 @@ def test_axe_finds_nothing_serious(opened: Any, width: int, theme: str) -> None:
     wait_until_drawn(driver)
     driver.execute_cdp_cmd("Runtime.evaluate", {"expression": source.read_text(encoding="utf-8")})
     assert driver.execute_async_script(AXE) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_in_heat_maps_can_be_read(opened: Any, theme: str) -> None:
+    driver = opened(1280, theme)
+    wait_until_drawn(driver)
+    texts, lowest = driver.execute_async_script(CONTRAST)
+    assert texts > 50
+    assert lowest > 4.5
 
 
 def axe_core() -> Path:

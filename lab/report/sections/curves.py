@@ -32,10 +32,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """The curves of one metric, those of the best cell first."""
+    """The curves of one metric against its steps, which are epochs in lab; those of the best cell first."""
 
     metric: str
     curves: tuple[Curve, ...]
+    step: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def curves(source: Source, tracker: Tracker) -> Curves:
     metrics = list(dict.fromkeys((source.metric, *_LOSSES)))
     read = _read(tracker, run_ids, metrics) if run_ids else {}
     panels = []
+    step = "step" if source.trials.attrs["imported"] else "epoch"
     for metric in metrics:
         found = (
             _curve(source, place, [read.get((run_id, metric), {}) for run_id in ids])
@@ -65,7 +67,7 @@ def curves(source: Source, tracker: Tracker) -> Curves:
         )
         drawn = tuple(curve for curve in found if len(curve.steps) > 1)
         if drawn:
-            panels.append(CurvePanel(metric, drawn))
+            panels.append(CurvePanel(metric, drawn, step))
     return Curves(tuple(panels), _note(source, len(places), any(len(ids) > 1 for ids in members.values())))
 
 

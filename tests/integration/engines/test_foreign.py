@@ -82,3 +82,16 @@ def test_runs_that_were_trained_here_are_left_alone(stores: Stores, tmp_path: Pa
     with pytest.raises(TrackingError, match=r"'own' has 1 run that lab trained; .* --name"):
         import_runs(str(tmp_path / "own.csv"), stores)
     assert import_runs(str(tmp_path / "own.csv"), stores, name="other").added == 1
+
+
+def test_a_study_without_a_finite_value_is_told_so(stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("metrics.best_value,metrics.loss,params.lr\n,0.1,0.1\nnan,0.2,0.2\n")
+    import_runs(str(tmp_path / "bad.csv"), stores)
+    with pytest.raises(
+        StudyError, match=r"^No trial of bad has a finite best_value; `lab best bad` says how"
+    ):
+        read_leaderboard("bad", stores, metric="best_value")
+    with pytest.raises(
+        StudyError, match=r"^No trial of bad has a metric 'accuracy' yet; use best_value or any"
+    ):
+        read_leaderboard("bad", stores, metric="accuracy")

@@ -50,6 +50,8 @@ def test_what_matters_comes_first_and_what_does_not_is_said(memory_study: Any) -
     assert (first.name, second.name, third.name) == ("lr", "net", "depth")
     assert first.best.low <= first.best.value <= first.best.high <= 1
     assert first.overall.value > 0.8
+    for share in (share for each in result.dimensions for share in (each.best, each.overall)):
+        assert share.low <= share.value <= share.high
     assert (first.is_clear, second.is_clear, third.is_clear) == (True, True, False)
     assert (result.best_leader, result.overall_leader) == (None, first)
     verdict = importance_verdict(result)
@@ -160,13 +162,13 @@ def test_a_metric_that_falls(memory_study: Any) -> None:
     [
         (
             [],
-            "needs at least two cells with a finite val_accuracy, but there are 0 such cells among 0 trials",
+            "needs at least two cells with a finite val_accuracy, but found 0 cells among 0 trials",
         ),
         (
             [0.5],
-            "needs at least two cells with a finite val_accuracy, but there are 1 such cell among 1 trial",
+            "needs at least two cells with a finite val_accuracy, but found 1 cell among 1 trial",
         ),
-        ([math.nan, None, 0.5], "but there are 1 such cell among 3 trials"),
+        ([math.nan, None, 0.5], "but found 1 cell among 3 trials"),
         ([0.5, 0.5], "All 2 cells have the same val_accuracy, 0.5: nothing made a difference"),
     ],
 )
@@ -182,7 +184,7 @@ def test_nothing_varies_but_seeds(memory_study: Any) -> None:
     study = memory_study(("seed",))
     for seed in range(3):
         study.trial({"seed": seed}, best_value=seed / 10)
-    with pytest.raises(StudyError, match="there are 0 such cells"):
+    with pytest.raises(StudyError, match="found 0 cells"):
         found(study)
 
 

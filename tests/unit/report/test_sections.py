@@ -239,7 +239,7 @@ def test_curves_are_means_within_the_band_of_the_repeats() -> None:
     found = curves(study.source(), study.tracker)
     (panel,) = found.panels
     (curve,) = panel.curves
-    assert (panel.metric, curve.n, curve.steps) == ("val_accuracy", 2, (1, 2))
+    assert (panel.metric, panel.step, curve.n, curve.steps) == ("val_accuracy", "epoch", 2, (1, 2))
     assert curve.means == pytest.approx((0.3, 0.6))
     assert (curve.lows, curve.highs) == ((0.2, 0.4), (0.4, 0.8))
     assert "as far as all repeats went" in found.note

@@ -55,3 +55,44 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path: Path) -> None:
         read(tmp_path, "a,b\n")
     with pytest.raises(TrackingError, match=r"none\.csv cannot be read as CSV: .*No such file"):
         read_runs(tmp_path / "none.csv")
+
+
+JSON = """{"id": "a1", "name": "calm-lake-1", "state": "finished", "user": "ana", "created_at": "2026-01-01",
+"config": {"lr": 0.01, "sizes": [3, 5], "net": {"depth": 2}, "_wandb": {"cli": "0.2"}},
+"summary": {"accuracy": 0.91, "_step": 9, "_wandb": {"runtime": 5}}}
+{"id": "b2", "name": "wild-moon-2", "state": "crashed", "config": {"lr": 0.1, "dropout": null},
+"summary": {"loss": NaN}}
+{"id": "c3", "name": "new-dawn-3", "state": "running", "config": {"lr": 0.1}, "summary": {"accuracy": 0.2}}
+""".replace(",\n", ", ")
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "runs.JSON"])
+def test_json_has_an_object_for_each_run(tmp_path: Path, name: str) -> None:
+    lines = JSON.strip().splitlines()
+    (tmp_path / name).write_text(JSON if name == "runs.jsonl" else f"[{','.join(lines)}]")
+    found = read_runs(tmp_path / name, monitor="accuracy")
+    first, second = found.runs  # the third has not ended
+    assert (first.key, first.name, first.outcome) == ("a1", "calm-lake-1", "completed")
+    assert first.params == {"lr": "0.01", "sizes": "[3, 5]", "net/depth": "2"}
+    assert first.metrics == {"accuracy": 0.91}
+    assert (second.key, second.params, second.metrics, second.outcome) == ("b2", {"lr": "0.1"}, {}, "failed")
+
+
+def test_flat_json_is_read_like_a_table(tmp_path: Path) -> None:
+    (tmp_path / "runs.json").write_text('[{"Name": "one", "lr": 0.1, "accuracy": 0.5}]')
+    (run,) = read_runs(tmp_path / "runs.json", ["accuracy"]).runs
+    assert (run.name, run.params, run.metrics) == ("one", {"lr": "0.1"}, {"accuracy": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{'lr': 1}", r"cannot be read as JSON, an object for each run, .*: Expecting property name"),
+        ("[1, 2]", r"has something else where an object for each run is expected"),
+        ("", r"has nothing where an object for each run is expected"),
+    ],
+)
+def test_json_that_has_no_runs_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "runs.jsonl").write_text(text)
+    with pytest.raises(TrackingError, match=message):
+        read_runs(tmp_path / "runs.jsonl")
