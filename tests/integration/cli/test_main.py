@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_output_to_a_full_disk() -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         result = subprocess.run(
             [sys.executable, "-m", "lab", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
