@@ -167,7 +167,7 @@ def _best_run(tracker: Tracker, study: str) -> str:
     parents = [] if experiment is None else tracker.find_runs(experiment, _tags(study, "study"))
     if experiment is None or not parents:
         raise TrackingError(
-            f"There is no study '{study}' at {tracker.uri}; sweep it first, or name it in `needs`"
+            f"There is no study '{study}' at {tracker.uri}; sweep it first (`needs` in a grid file does that)"
         )
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]
     maximize = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
+import sys
 from typing import Any
 
 import click
@@ -86,10 +89,20 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where an error can still be told
+            return result
         except LabError as error:
             _tell("\n".join(map(printable, str(error).split("\n"))))
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _give_up_output()
+            where = "The output" if error.filename is None else printable(str(error.filename))
+            _tell(f"{where} cannot be written: {error.strerror}. Free some space, and run the command again")
+            ctx.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         longest = max(map(len, self.commands))
@@ -99,6 +112,12 @@ class _Group(click.Group):
                     (f"{command.name:<{longest}}", command.get_short_help_str(200)) for command in commands
                 ]
                 formatter.write_dl(rows)
+
+
+def _give_up_output() -> None:
+    """Drop what stdout still holds: Python would try to write it at its exit, and tell of that by a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: str) -> None:

@@ -22,6 +22,7 @@ from lab.report.statistics import accuracy_interval
 from lab.tracking import RunRecord, Tracker, run_page
 from lab.tracking.markup import code, literal
 from lab.tracking.tags import Tag
+from lab.wording import counted
 
 __all__ = ["ModelCard", "model_card"]
 
@@ -137,7 +138,8 @@ def _sections(facts: _Facts, address: str) -> Iterator[str]:
     yield from _section("Figures", _figures(facts))
     yield from _section("Most confused", _confused(facts))
     yield from _section("Limits", _limits(facts))
-    yield "## Use\n\n" + _use(address)
+    if facts.intake is not None:  # without it, neither command knows what to do with a picture
+        yield "## Use\n\n" + _use(address)
     yield from _section("Made with", _made_with(facts))
 
 
@@ -176,7 +178,7 @@ def _figures(facts: _Facts) -> Iterator[str]:
 def _confused(facts: _Facts) -> Iterator[str]:
     for pair in facts.confused[:_MOST_PAIRS]:
         true, predicted = literal(str(pair["true"])), literal(str(pair["predicted"]))
-        yield f"{true} taken for {predicted}: {pair['count']:,} images, {pair['share']:.1%} of {true}"
+        yield f"{true} taken for {predicted}: {counted(pair['count'], 'image')}, {pair['share']:.1%} of {true}"
 
 
 def _limits(facts: _Facts) -> Iterator[str]:

@@ -113,6 +113,8 @@ class Pictures:
 
 def _file(folder: Path, path: str) -> bytes:
     """Return the contents of a file below `folder`; a request must not read others."""
+    if "\0" in path:
+        raise DataError(f"{path!r}: is no path")
     file = (folder / path).resolve()
     if not file.is_relative_to(folder.resolve()):
         raise DataError(f"{path}: is not below {folder}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,22 @@ def test_a_folder_that_cannot_be_written(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("Error: ") == 1
     assert "/proc/.lab" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_to_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "lab", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr == (
+        "Error: The output cannot be written: No space left on device. Free some space, and run the command again\n"
+    )
 
 
 def test_a_store_that_does_not_exist(bare_lab: Any) -> None:

@@ -113,7 +113,7 @@ def test_unreadable_files_are_told_and_the_others_predicted(swept: Any) -> None:
     [
         (["predict", "models:/digits@none", "pictures"], 1, "models:/digits@none"),
         (["predict", "models:/digits", "pictures"], 1, "models:/digits names no version"),
-        (["predict", "best:nothing", "pictures"], 1, "There is no study 'nothing'"),
+        (["predict", "best:nothing", "pictures"], 1, "There is no study 'nothing' at .*; sweep it first"),
         (["predict", "ffff0000", "pictures"], 1, "No trial at .* has a run id that begins with ffff0000"),
         (["predict", "best:tiny-digits", "nowhere.png"], 2, "'nowhere.png' does not exist"),
         (["register", "tiny-digits", "--name", "a/b"], 1, "Names cannot contain '/' or ':'"),

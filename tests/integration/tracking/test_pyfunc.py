@@ -94,6 +94,8 @@ def test_paths_are_read_below_a_folder_that_the_loader_names(
     for path in ("../b.png", "link.png", str(tmp_path / "b.png")):
         with pytest.raises(MlflowException, match="is not below"):
             of_files.predict(column(path))
+    with pytest.raises(MlflowException, match=r"'a\\x00.png': is no path"):
+        of_files.predict(column("a\0.png"))
     with pytest.raises(MlflowException, match=r"c.png: there is no such file below"):
         of_files.predict(column("c.png"))
     with pytest.raises(MlflowException, match=r"paths are read only if .* model_config"):
