@@ -28,11 +28,6 @@ _TRAIN_IMAGES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    clear_cache()
-
-
 def test_the_public_surface_is_sorted_and_there() -> None:
     assert data.__all__ == sorted(data.__all__)
     assert all(hasattr(data, name) for name in data.__all__)

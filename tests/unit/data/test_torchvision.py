@@ -26,11 +26,6 @@ from lab.torchvision_import import import_torchvision
 _TRAIN, _TEST = 60, 20
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    clear_cache()
-
-
 def _write_idx(file: Path, array: np.ndarray) -> None:
     header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     file.write_bytes(header + array.astype(np.uint8).tobytes())
