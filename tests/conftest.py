@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from lab.study import open_storage
+from lab.tracking import prepare
+from tests.once import made_once
+
 # without `explain`: it traces every line of a failing example, which takes minutes where a database is asked
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 settings.register_profile(
@@ -32,6 +36,17 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Empty databases to copy, because creating one takes MLflow seconds of migrations."""
+
+    def make(folder: Path) -> None:
+        open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
+        prepare(f"sqlite:///{folder / 'mlflow.db'}")
+
+    return made_once(tmp_path_factory, "databases", make)
 
 
 @pytest.fixture
