@@ -11,8 +11,8 @@ from torchmetrics.classification import MulticlassRecall
 import lab
 
 
-@lab.loss
-class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files say
+@lab.loss("poly")
+class Poly(nn.CrossEntropyLoss):
     """Cross entropy plus a linear term, epsilon (1 - p): Poly-1 of Leng et al. 2022, arXiv:2204.12511."""
 
     def __init__(
@@ -31,8 +31,8 @@ class poly(nn.CrossEntropyLoss):  # noqa: N801  # its name is what grid files sa
         return super().forward(logits, labels) + self.epsilon * (1 - p).mean()
 
 
-@lab.metric
-class worst_recall(MulticlassRecall):  # noqa: N801
+@lab.metric("worst_recall")
+class WorstRecall(MulticlassRecall):
     """The recall of the class that is recognised worst."""
 
     def __init__(self, num_classes: int) -> None:

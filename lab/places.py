@@ -33,7 +33,7 @@ def absolute_address(address: str) -> str:
     parts = _parts(address)
     if parts is None:
         return address
-    return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100
+    return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100  # links stay
 
 
 def absolute_path(folder: Path) -> Path:
@@ -42,7 +42,7 @@ def absolute_path(folder: Path) -> Path:
     Raises:
         ConfigError: the path has an unknown home folder or environment variable.
     """
-    return Path(os.path.abspath(_expanded(str(folder), str(folder))))  # noqa: PTH100  # without resolving links
+    return Path(os.path.abspath(_expanded(str(folder), str(folder))))  # noqa: PTH100  # links stay
 
 
 def sqlite_file(address: str) -> Path | None:

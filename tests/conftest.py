@@ -10,6 +10,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from lab import registry
+from lab.study import open_storage
+from lab.tracking import prepare
+from tests.once import made_once
 
 # without `explain`: it traces every line of a failing example, which takes minutes where a database is asked
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
@@ -54,6 +57,17 @@ def _paths() -> Iterator[tuple[registry.Registry, str]]:
         for name in known
         if ":" in name
     )
+
+
+@pytest.fixture(scope="session")
+def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Empty databases to copy, because creating one takes MLflow seconds of migrations."""
+
+    def make(folder: Path) -> None:
+        open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
+        prepare(f"sqlite:///{folder / 'mlflow.db'}")
+
+    return made_once(tmp_path_factory, "databases", make)
 
 
 @pytest.fixture

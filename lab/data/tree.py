@@ -162,7 +162,7 @@ class _Reader:
         except OSError as error:
             if not entry.is_symlink():
                 raise
-            target = printable(os.readlink(entry.path))  # noqa: PTH115
+            target = printable(os.readlink(entry.path))  # noqa: PTH115  # as it is spelt
             found.files.append(File(path, 0, 0, f"a broken link to {target} ({error.strerror})"))
             return
         if stat.S_ISDIR(status.st_mode):
@@ -177,5 +177,5 @@ class _Reader:
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)  # noqa: PTH116
+    status = os.stat(folder)  # noqa: PTH116  # of very many folders
     return status.st_dev, status.st_ino

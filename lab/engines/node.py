@@ -71,7 +71,7 @@ class Origin:
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
-            folder = os.getcwd()  # noqa: PTH109
+            folder = str(Path.cwd())
         return cls(
             *_versions(),
             socket.gethostname(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -37,7 +38,7 @@ class Surroundings:
         """
         folder = ""
         with suppress(FileNotFoundError):  # it was deleted
-            folder = os.getcwd()  # noqa: PTH109
+            folder = str(Path.cwd())
         return cls(folder, dict(os.environ), pickled_names())
 
     def enter(self) -> None:

@@ -123,7 +123,7 @@ def reason(error: BaseException) -> str:
 @functools.lru_cache(maxsize=64)
 def _digest(file: str, _size: int, _time: int, _inode: int) -> str:
     sha = hashlib.sha256()
-    with open(file, "rb") as stream:  # noqa: PTH123
+    with Path(file).open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             sha.update(chunk)
     return f"sha256:{sha.hexdigest()[:16]}"

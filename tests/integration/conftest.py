@@ -16,10 +16,9 @@ import sqlalchemy as sa
 
 from lab import children
 from lab.engines import Stores, processes
-from lab.study import open_storage
-from lab.tracking import connect, prepare
+from lab.tracking import connect
 from lab.tracking.mlflow import MlflowTracker
-from tests.once import copy_of, made_once
+from tests.once import copy_of
 from tests.servers import MlflowServer, free_port
 from tests.stores import stores_in
 
@@ -35,17 +34,6 @@ processes._PRELOADED += [
     "mlflow.pyfunc",
 ]
 children._preloaded.update(dict.fromkeys(processes._PRELOADED))
-
-
-@pytest.fixture(scope="session")
-def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Empty databases to copy, because creating one takes MLflow seconds of migrations."""
-
-    def make(folder: Path) -> None:
-        open_storage(f"sqlite:///{folder / 'optuna.db'}").engine.dispose()
-        prepare(f"sqlite:///{folder / 'mlflow.db'}")
-
-    return made_once(tmp_path_factory, "databases", make)
 
 
 @pytest.fixture

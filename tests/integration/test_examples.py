@@ -164,13 +164,13 @@ def test_the_own_parts_compute_what_they_say() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 3), torch.tensor([0, 0, 1, 1, 2, 2])
     shares = torch.nn.functional.one_hot(labels, 3).float()
-    loss = parts.poly(torch.tensor([2, 2, 2]), epsilon=2.0)
+    loss = parts.Poly(torch.tensor([2, 2, 2]), epsilon=2.0)
     missing = 1 - logits.softmax(1)[range(6), labels]
     expected = torch.nn.functional.cross_entropy(logits, labels) + 2 * missing.mean()
     assert loss(logits, labels).item() == pytest.approx(expected.item())
     assert loss(logits, shares).item() == pytest.approx(expected.item())
 
-    metric = parts.worst_recall(3)
+    metric = parts.WorstRecall(3)
     metric.update(shares[[0, 1, 2, 0, 4, 5]], labels)  # one of the two images of class 1 is taken for class 0
     assert metric.compute().item() == 0.5
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,14 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     yield written
     for module in loading.loaded_plugins.keys() - before.keys():
         kept._take_out(module)
+
+
+def refused(brought: dict[str, str], message: str, **permission: Any) -> None:
+    with (
+        pytest.raises(plugins.UnusableError, match=message),
+        plugins.installed([brought], **permission),
+    ):
+        pass
 
 
 def test_a_file_is_found_by_path_and_by_name(write: Write) -> None:
@@ -286,20 +295,14 @@ def test_each_has_its_own_range_for_a_shared_name(write: Write) -> None:
 def test_a_study_brings_its_code_along(write: Write) -> None:
     file = write()
     plugins.use("own_nets")
-    brought, digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
+    (brought,), digest = plugins.records(["own_nets"]), TrialConfig(architecture="own_mlp").code_digest
     kept._take_out("own_nets")
     file.write_text("raise SystemExit('must not run')")  # another file of the name, on another machine
-    with plugins.installed(brought, allowed=True):
+    with plugins.installed([brought], allowed=True):
         assert TrialConfig(architecture="own_mlp", alpha=0.3).code_digest == digest
     assert "own_mlp" not in registry.architectures
-    with (
-        pytest.raises(
-            plugins.UnusableError,
-            match=r"brings code of its own, the plug-in own_nets; if you trust .*--allow-code",
-        ),
-        plugins.installed(brought, allowed=False),
-    ):
-        pass
+    message = r"brings code of its own, the plug-in own_nets; if you trust .*--allow-code"
+    refused(brought, message, allowed=False)
 
 
 def test_two_studies_bring_different_code_of_one_name(write: Write) -> None:
@@ -322,23 +325,15 @@ def test_code_that_is_known_needs_no_permission_and_other_code_does(write: Write
     with plugins.installed([brought], allowed=False, known=[brought["digest"]]):
         assert "own_mlp" in registry.architectures
     other = {**brought, "text": "raise SystemExit('must not run')", "digest": "0" * 16}
-    with (
-        pytest.raises(plugins.UnusableError, match=r"brings code of its own"),
-        plugins.installed([other], allowed=False, known=[brought["digest"]]),
-    ):
-        pass
+    refused(other, r"brings code of its own", allowed=False, known=[brought["digest"]])
 
 
 def test_code_that_does_not_work_here_is_one_error() -> None:
     broken = plugins.Plugin("own_broken", "0" * 16, "import no_such_package")
-    with (
-        pytest.raises(
-            plugins.UnusableError,
-            match=r"^has a plug-in that does not work here: own_broken cannot be loaded .*line 1.*no_such_package'$",
-        ),
-        plugins.installed([broken.__dict__], allowed=True),
-    ):
-        pass
+    message = (
+        r"^has a plug-in that does not work here: own_broken cannot be loaded .*line 1.*no_such_package'$"
+    )
+    refused(broken.__dict__, message, allowed=True)
 
 
 @pytest.mark.parametrize(
@@ -356,11 +351,7 @@ def test_code_that_does_not_work_here_is_one_error() -> None:
 )
 def test_a_package_must_be_the_one_of_the_study(given: dict[str, str], message: str) -> None:
     numpy = plugins.Plugin("numpy", "0" * 16, package="numpy", version=metadata.version("numpy"))
-    with (
-        pytest.raises(plugins.UnusableError, match=message),
-        plugins.installed([replace(numpy, **given).__dict__], allowed=False),
-    ):
-        pass
+    refused(replace(numpy, **given).__dict__, message, allowed=False)
 
 
 def test_a_cell_of_a_notebook_can_be_run_again() -> None:

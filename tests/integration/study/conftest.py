@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,19 @@ def make_grid() -> Callable[..., Grid]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without tables; SQLite's has no folder, either."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'deep' / 'optuna.db'}"
     address: str = request.getfixturevalue("postgres").database()
     return address
+
+
+@pytest.fixture
+def url(bare_url: str, fresh_databases: Path) -> str:
+    """The address of a database without studies; SQLite's has its tables, which take a while to make."""
+    scheme, _, file = bare_url.partition(":///")
+    if scheme == "sqlite":
+        Path(file).parent.mkdir()
+        shutil.copy(fresh_databases / "optuna.db", file)
+    return bare_url

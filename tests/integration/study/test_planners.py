@@ -72,16 +72,16 @@ def cells_of(url: str, name: str) -> Counter[str]:
     return Counter(trial.user_attrs["lab:cell"] for trial in TrialQueue(open_storage(url), name).trials())
 
 
-def test_planners_of_new_studies_queue_each_cell_once(url: str, tracking_uri: str) -> None:
+def test_planners_of_new_studies_queue_each_cell_once(bare_url: str, tracking_uri: str) -> None:
     names = [f"s{number}" for number in range(ROUNDS)]  # the first in a database without tables
-    found = race([[grid_text(name, RATES) for name in names]] * PLANNERS, url, tracking_uri)
+    found = race([[grid_text(name, RATES) for name in names]] * PLANNERS, bare_url, tracking_uri)
     tracker = connect(tracking_uri)
     for number, name in enumerate(names):
-        assert set(cells_of(url, name).values()) == {1}
-        assert len(cells_of(url, name)) == len(RATES) == sum(added[number] for added, _ in found)
+        assert set(cells_of(bare_url, name).values()) == {1}
+        assert len(cells_of(bare_url, name)) == len(RATES) == sum(added[number] for added, _ in found)
         assert len({runs[number] for _, runs in found}) == 1
         assert len(tracker.find_runs(tracker.experiment(name), {"lab.kind": "study"})) == 1
-        numbers = [trial.number for trial in TrialQueue(open_storage(url), name).trials()]
+        numbers = [trial.number for trial in TrialQueue(open_storage(bare_url), name).trials()]
         assert numbers == list(range(len(RATES)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from lab.config import Grid, load_grid
 from lab.engines import Stores, submit
 from lab.plugins import kept
 from lab.study import StudyKey, TrialEnded, WorkerFailed, find_queue, work
+from tests.once import copy_of
 from tests.programs import start_lab
+from tests.stores import stores_in
 
 NET = """
 import lab
@@ -45,15 +48,10 @@ Write = Callable[[str], Grid]
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Stores:
+def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
     home = tmp_path / "stores"
-    return Stores(
-        storage=f"sqlite:///{home / 'optuna.db'}",
-        tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
-        artifact_dir=home / "artifacts",
-        checkpoint_dir=home / "checkpoints",
-        journal_dir=home / "journal",
-    )
+    copy_of(fresh_databases, home)
+    return replace(stores_in(home), journal_dir=home / "journal")
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ def test_a_worker_that_may_not_run_code_says_so_and_claims_nothing(write: Write,
     queue = submit(write(NET + LOSS), stores)[-1].queue
     forget()
     events: list[object] = []
-    settings = Stores(**{**stores.__dict__, "allow_code": False}).for_worker("own")
+    settings = replace(stores, allow_code=False).for_worker("own")
     work(settings, events.append, lambda: False)
     (failed,) = events
     assert isinstance(failed, WorkerFailed)

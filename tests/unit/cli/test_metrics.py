@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import requests
@@ -23,9 +22,8 @@ from lab.study import (
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> TrialQueue:
-    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
-    return open_study(storage, "tiny", ["maximize"])[0]
+def queue(url: str) -> TrialQueue:
+    return open_study(open_storage(url), "tiny", ["maximize"])[0]
 
 
 def read(url: str) -> dict[str, float]:

@@ -11,14 +11,8 @@ import pytest
 from PIL import Image
 
 from lab.config import TrialConfig
-from lab.data import clear_cache, data_notes, describe, load_data, settled
+from lab.data import data_notes, describe, load_data, settled
 from lab.errors import ConfigError, DataError
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture

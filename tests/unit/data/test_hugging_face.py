@@ -23,9 +23,7 @@ from lab.errors import DataError, LabError, MissingDataError
 
 
 @pytest.fixture(autouse=True)
-def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_share", Fraction(1, 10_000))  # one process: faster to start
 
 

@@ -10,12 +10,6 @@ from lab.data import Dataset, clear_cache, data_notes, describe, identified, loa
 from lab.errors import ConfigError, DataError, LabError, MissingDataError
 
 
-@pytest.fixture(autouse=True)
-def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Twelve images of two classes, each of its own colour; patients of two images each."""

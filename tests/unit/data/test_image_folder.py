@@ -18,10 +18,8 @@ from lab.data.progress import track
 from lab.errors import DataError, LabWarning
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "images"
 
 

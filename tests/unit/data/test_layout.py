@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lab.config import TrialConfig
-from lab.data import clear_cache, data_notes, describe, load_data
+from lab.data import data_notes, describe, load_data
 from lab.data.split_names import split_name
 from lab.errors import DataError
 
@@ -167,7 +167,6 @@ def test_folders_without_the_classes_to_train_on_are_refused(folders: str, tmp_p
 
 
 def test_the_validation_folder_is_the_validation_split(tmp_path: Path) -> None:
-    clear_cache()
     config = make(tmp_path, "train/cat:6 train/dog:6 valid/cat:2 valid/dog:2 test/cat:3 test/dog:4")
     dataset = load_data(config)
     assert dataset.val is not None

@@ -58,8 +58,6 @@ class Photos(Dataset):
 @pytest.fixture(autouse=True)
 def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Return what loads another text of the plug-in."""
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LAB_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(children, "_share", Fraction(1, 10_000))  # one process: faster to start
     before = dict(registry.datasets._entries)

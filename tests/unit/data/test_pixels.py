@@ -191,11 +191,6 @@ def levels(dataset: Dataset, row: int = SIZE - 1) -> set[int]:
     return set(deep[:, :, row].flatten().tolist())
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("kind", KNOWN)
 def test_deep_pixels_are_scaled_by_their_range(kind: str, tmp_path: Path) -> None:
     assert levels(loaded(tmp_path, KNOWN[kind]())) <= {63, 64, 100}

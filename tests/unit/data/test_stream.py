@@ -30,9 +30,7 @@ BOUNDS = [(0, 3), (3, 6), (6, 7)]
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    clear_cache()
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(children, "_share", Fraction(1, 10_000))  # one process: faster to start
     yield
     clear_cache()

@@ -10,16 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lab.config import TrialConfig
-from lab.data import DataInfo, Dataset, MemorySplit, RawData, clear_cache, describe, load_data, normalise
+from lab.data import DataInfo, Dataset, MemorySplit, RawData, describe, load_data, normalise
 from lab.data.subset import draw_sample, select_classes
 from lab.errors import ConfigError, DataError
 
 _NAMES = ("ant", "bee", "cat", "dog", "eel")
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    clear_cache()
 
 
 def _split(labels: list[int]) -> MemorySplit:

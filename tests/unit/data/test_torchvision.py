@@ -3,8 +3,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -24,11 +22,6 @@ from lab.errors import DataError
 from lab.torchvision_import import import_torchvision
 
 _TRAIN, _TEST = 60, 20
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    clear_cache()
 
 
 def _write_idx(file: Path, array: np.ndarray) -> None:
@@ -185,20 +178,6 @@ def test_svhn_arrays_from_a_mat_file_become_images(tmp_path: Path) -> None:
     assert split.images.shape == (5, 3, 32, 32)
     assert split.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(split.images, torch.from_numpy(pixels.transpose(3, 2, 0, 1).copy()))
-
-
-def test_the_import_works_in_a_fresh_process_and_nothing_else_imports_it() -> None:
-    code = (
-        "import sys, lab.data, lab.data.torchvision as source\n"
-        "assert 'torchvision' not in sys.modules\n"
-        "from lab.torchvision_import import import_torchvision\n"
-        "datasets = import_torchvision('torchvision.datasets')\n"
-        "models = import_torchvision('torchvision.models')\n"
-        "print(datasets.MNIST.__name__, models.resnet18().fc.out_features)\n"
-    )
-    root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["MNIST", "1000"]
 
 
 def test_an_absent_torchvision_is_explained() -> None:

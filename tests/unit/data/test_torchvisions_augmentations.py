@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -46,6 +46,7 @@ def test_the_operations_are_torchvisions_in_the_same_order(v2: ModuleType) -> No
 
 @pytest.mark.parametrize("number", range(len(OPERATIONS)), ids=OPERATIONS)
 @given(shape=_sizes, seed=_seeds, magnitude=st.integers(0, 30))
+@settings(max_examples=20)  # of each of 14 operations
 def test_an_operation_does_what_torchvisions_does(
     number: int, v2: ModuleType, shape: tuple[int, int, int], seed: int, magnitude: int
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,9 +21,9 @@ class Poisoned(MemoryTracker):
         raise ValueError("poison")
 
 
-def finished(tracker: MemoryTracker, folder: Path) -> TrialQueue:
+def finished(tracker: MemoryTracker, url: str) -> TrialQueue:
     grid = parse_grid("name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n", "s.yaml")
-    storage = open_storage(f"sqlite:///{folder}/optuna.db")
+    storage = open_storage(url)
     queue = submit(grid, feasible_cells(grid), storage, tracker).queue
     claim = queue.claim()
     assert claim is not None
@@ -32,20 +31,18 @@ def finished(tracker: MemoryTracker, folder: Path) -> TrialQueue:
     return queue
 
 
-def test_a_leaderboard_that_cannot_be_made_is_said_once_and_costs_the_study_nothing_else(
-    tmp_path: Path,
-) -> None:
+def test_a_leaderboard_that_cannot_be_made_is_said_once_and_costs_the_study_nothing_else(url: str) -> None:
     tracker = Poisoned()
-    queue = finished(tracker, tmp_path)
+    queue = finished(tracker, url)
     result = conclude_if_over(queue, tracker)
     assert result is not None
     assert (result.trouble, result.waits, result.status) == ("ValueError: poison", False, "FINISHED")
     assert conclude_if_over(queue, tracker) is None
 
 
-def test_a_studys_own_run_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+def test_a_studys_own_run_that_was_deleted_is_made_again(url: str) -> None:
     tracker = MemoryTracker()
-    queue = finished(tracker, tmp_path)
+    queue = finished(tracker, url)
     old = queue.record().run_id
     tracker.delete_run(old)
     result = conclude_if_over(queue, tracker)

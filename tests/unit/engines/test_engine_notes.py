@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -13,8 +12,8 @@ from lab.study import TrialQueue, open_storage, open_study
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> TrialQueue:
-    queue, _ = open_study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), "s", ["maximize"])
+def queue(url: str) -> TrialQueue:
+    queue, _ = open_study(open_storage(url), "s", ["maximize"])
     for key, value in {"experiment": "s", "monitor": "val_accuracy", "run_id": "0" * 32}.items():
         queue.note(key, value)
     queue.add(TrialConfig(lr=0.1), "lr=0.1", {"lr": 0.1}, {"lr": FloatDistribution(0.001, 10)})

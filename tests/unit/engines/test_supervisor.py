@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -230,12 +229,12 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Callable[..., Scene]:
+def scene(url: str) -> Callable[..., Scene]:
     def make(cells: int = 4, more: str = "") -> Scene:
         rates = ", ".join(f"0.0{number}" for number in range(1, cells + 1))
         text = f"name: s\nbase: {{dataset: digits, width: 4, depth: 1, epochs: 1}}\ngrid: {{lr: [{rates}]}}\n{more}"
         grid, tracker = parse_grid(text, "s.yaml"), MemoryTracker()
-        stores = Stores(storage=f"sqlite:///{tmp_path}/optuna.db")
+        stores = Stores(storage=url)
         storage = open_storage(stores.storage)
         return Scene(submit(grid, feasible_cells(grid), storage, tracker).queue, tracker, stores)
 

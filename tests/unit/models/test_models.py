@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.config import PRESETS, TrialConfig, parse_config
@@ -88,6 +88,7 @@ def test_what_collapses_names_the_layer(values: dict[str, object], message: str)
     dense=st.lists(st.integers(1, 16), max_size=2),
     head=st.sampled_from(["flatten", "global_avg_pool"]),
 )
+@settings(max_examples=25)
 def test_counts_without_allocating_are_those_of_the_model(
     depth: int, width: int, kernel: int, norm: str, dense: list[int], head: str
 ) -> None:

@@ -13,21 +13,6 @@ from lab.config import TrialConfig
 from lab.study import TrialQueue, open_storage, open_study
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without studies, to copy: making its tables takes a while."""
-    file = tmp_path_factory.mktemp("empty") / "optuna.db"
-    open_storage(f"sqlite:///{file}").engine.dispose()
-    return file
-
-
-@pytest.fixture
-def url(empty_database: Path, tmp_path: Path) -> str:
-    """The address of an empty database."""
-    shutil.copy(empty_database, tmp_path / "optuna.db")
-    return f"sqlite:///{tmp_path / 'optuna.db'}"
-
-
 @pytest.fixture
 def make_queue(url: str) -> Callable[[int], TrialQueue]:
     """Makes the study `s` with some cells, of which the first has lr=0.001."""
@@ -35,12 +20,12 @@ def make_queue(url: str) -> Callable[[int], TrialQueue]:
 
 
 @pytest.fixture(scope="session")
-def new_queue(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TrialQueue]:
+def new_queue(fresh_databases: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], TrialQueue]:
     """Makes such a study in a database of its own at each call."""
 
     def make(cells: int) -> TrialQueue:
         file = tmp_path_factory.mktemp("study") / "optuna.db"
-        shutil.copy(empty_database, file)
+        shutil.copy(fresh_databases / "optuna.db", file)
         return filled(f"sqlite:///{file}", cells)
 
     return make

@@ -26,7 +26,7 @@ from lab.study.events import WorkerFailed
 from lab.study.record import TrialRecord
 from lab.study.worker import WorkerSettings, work
 from lab.torchvision_import import import_torchvision
-from lab.tracking import MemoryTracker, prepare
+from lab.tracking import MemoryTracker
 
 HEAD = (
     "name: s\nbase: {dataset: image_folder, data_dir: photos, image_size: 8, width: 4, depth: 1, epochs: 1}\n"
@@ -92,13 +92,11 @@ class Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.setenv("LAB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+def study(tmp_path: Path, url: str) -> Study:
     clear_cache()
     for seed, name in enumerate(("cat", "dog")):
         paint(tmp_path / "photos" / name, seed)
-    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    return Study(open_storage(url))
 
 
 @pytest.fixture
@@ -185,13 +183,12 @@ def test_what_waits_for_images_that_are_gone_is_not_begun(study: Study) -> None:
     study.train(study.submit())
 
 
-def test_a_worker_trains_on_no_other_images_than_were_planned(study: Study, tmp_path: Path) -> None:
+def test_a_worker_trains_on_no_other_images_than_were_planned(
+    study: Study, url: str, tracking_uri: str, tmp_path: Path
+) -> None:
     queue = study.submit().queue
     replaced()
-    prepare(uri := f"sqlite:///{tmp_path / 'mlflow.db'}")
-    settings = WorkerSettings(
-        "s", f"sqlite:///{tmp_path / 'optuna.db'}", uri, tmp_path / "artifacts", tmp_path / "checkpoints"
-    )
+    settings = WorkerSettings("s", url, tracking_uri, tmp_path / "artifacts", tmp_path / "checkpoints")
     queue.note("run_id", "0" * 32)
     events: list[object] = []
     work(settings, events.append, lambda: False)

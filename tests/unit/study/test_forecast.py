@@ -27,7 +27,7 @@ from lab.study import (
 )
 from lab.study.forecast import Forecast
 from lab.study.record import TrialRecord
-from lab.tracking import connect, prepare
+from lab.tracking import connect
 
 MakeQueue = Callable[[int], TrialQueue]
 
@@ -120,12 +120,10 @@ def test_only_a_trial_that_fits_is_claimed_and_the_search_for_one_is_short(make_
 
 
 @pytest.fixture
-def settings(url: str, tmp_path: Path) -> WorkerSettings:
-    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    prepare(tracking)
+def settings(url: str, tracking_uri: str, tmp_path: Path) -> WorkerSettings:
     grid = parse_grid(GRID, "s.yaml")
-    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking, tmp_path / "artifacts"))
-    return WorkerSettings("s", url, tracking, tmp_path / "artifacts", tmp_path / "checkpoints")
+    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking_uri, tmp_path / "artifacts"))
+    return WorkerSettings("s", url, tracking_uri, tmp_path / "artifacts", tmp_path / "checkpoints")
 
 
 def worked(settings: WorkerSettings) -> tuple[int, int]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,18 +47,9 @@ def counts(submission: Submission) -> tuple[int, int, int, int]:
     return submission.added, submission.present, submission.skipped, submission.gone
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database to copy."""
-    file = tmp_path_factory.mktemp("planner") / "optuna.db"
-    open_storage(f"sqlite:///{file}").engine.dispose()
-    return file
-
-
 @pytest.fixture
-def study(database: Path, tmp_path: Path) -> Study:
-    shutil.copy(database, tmp_path / "optuna.db")
-    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+def study(url: str) -> Study:
+    return Study(open_storage(url))
 
 
 def states(text: str) -> list[tuple[bool, str]]:

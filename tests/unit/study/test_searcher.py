@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from pathlib import Path
 
 import pytest
 from optuna.storages import RDBStorage
@@ -67,17 +65,9 @@ class Study:
         return {state: states.count(state) for state in sorted(set(states))}
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("searcher") / "optuna.db"
-    open_storage(f"sqlite:///{file}").engine.dispose()
-    return file
-
-
 @pytest.fixture
-def study(database: Path, tmp_path: Path) -> Study:
-    shutil.copy(database, tmp_path / "optuna.db")
-    return Study(open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+def study(url: str) -> Study:
+    return Study(open_storage(url))
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc", "nsga2"])

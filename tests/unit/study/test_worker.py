@@ -25,7 +25,7 @@ from lab.study import (
     submit,
     work,
 )
-from lab.tracking import connect, prepare
+from lab.tracking import connect
 
 GRID = """
 name: s
@@ -60,12 +60,10 @@ def _hungry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(url: str, tmp_path: Path) -> WorkerSettings:
-    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    prepare(tracking)
-    settings = WorkerSettings("s", url, tracking, tmp_path / "artifacts", tmp_path / "checkpoints")
+def settings(url: str, tracking_uri: str, tmp_path: Path) -> WorkerSettings:
+    settings = WorkerSettings("s", url, tracking_uri, tmp_path / "artifacts", tmp_path / "checkpoints")
     grid = parse_grid(GRID, "s.yaml")
-    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking, tmp_path / "artifacts"))
+    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking_uri, tmp_path / "artifacts"))
     return settings
 
 
@@ -154,16 +152,14 @@ def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSet
 
 
 @pytest.fixture
-def without_data(url: str, tmp_path: Path) -> WorkerSettings:
+def without_data(url: str, tracking_uri: str, tmp_path: Path) -> WorkerSettings:
     """A study of data that this machine does not have."""
-    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    prepare(tracking)
     text = (
         "name: s\nbase: {dataset: mnist, data_dir: /nowhere, depth: 1, epochs: 1}\ngrid: {lr: [0.01, 0.02]}"
     )
     grid = parse_grid(text, "s.yaml")
-    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking, tmp_path / "artifacts"))
-    return WorkerSettings("s", url, tracking, tmp_path / "artifacts", tmp_path / "checkpoints")
+    submit(grid, feasible_cells(grid), open_storage(url), connect(tracking_uri, tmp_path / "artifacts"))
+    return WorkerSettings("s", url, tracking_uri, tmp_path / "artifacts", tmp_path / "checkpoints")
 
 
 def test_data_that_a_node_lacks_is_the_nodes_fault(without_data: WorkerSettings) -> None:
