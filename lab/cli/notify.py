@@ -18,8 +18,8 @@ __all__ = ["notify"]
     short_help="Send a test message to everybody who is told of studies.",
     epilog="""\b
 Examples:
-  LAB_NOTIFY=json://127.0.0.1:8000 lab notify
   lab notify grids/first.yaml
+  LAB_NOTIFY=json://127.0.0.1:8000 lab notify
 
 LAB_NOTIFY holds one or more apprise URLs, separated by spaces; LAB_NOTIFY_FILE names a file with them. They are told
 when any study that is trained from here is over, when its first cell fails, when it has a new best (at most every ten

@@ -238,7 +238,7 @@ def _resolve_options(config: Settings) -> dict[str, Any]:
         **_OPTION_DEFAULTS,
         "gamma": _GAMMA.get(config.scheduler),
         "momentum": _momentum(config),
-        "nesterov": _NESTEROV.get(config.optimizer, False),
+        "nesterov": _NESTEROV.get(config.optimizer, False) and _momentum(config) > 0,
         "label_smoothing": 0.0,
         "scheduler_monitor": config.monitor,
         "hard_mining_fraction": 0.1,

@@ -75,6 +75,9 @@ def test_what_cannot_begin_spends_nothing(files: Path, stores: Stores) -> None:
 
 def test_a_study_that_is_not_there_is_told_before_anything_is_queued(files: Path, stores: Stores) -> None:
     (files / "small.yaml").write_text(SMALL.replace("needs: source.yaml", ""))
-    with pytest.raises(TrackingError, match=r"There is no study 'source' .*name it in `needs`"):
+    with pytest.raises(
+        TrackingError,
+        match=r"There is no study 'source' .*; sweep it first \(`needs` in a grid file does that\)",
+    ):
         sweep(load_grid(files / "small.yaml"), stores, workers=1)
     assert connect(stores.tracking_uri).find_experiment("small") is None

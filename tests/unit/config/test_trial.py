@@ -131,6 +131,10 @@ def test_momentum_is_by_default_what_is_usual_for_the_optimizer(optimizer, momen
     assert (config.momentum, config.nesterov) == (momentum, nesterov)
 
 
+def test_without_momentum_there_is_no_nesterov():
+    assert TrialConfig(optimizer="muon", momentum=0.0).nesterov is False
+
+
 def test_own_values_lie_above_a_preset():
     assert TrialConfig(preset="lenet", lr=0.5).lr == 0.5
 

@@ -316,10 +316,10 @@ def test_checkpoints_go_to_the_run_while_it_trains_and_a_failure_is_only_a_warni
     held: list[bool] = []
 
     def wait(result: EpochResult) -> None:
-        deadline = time.monotonic() + 10
-        while "checkpoints/last.pt" not in tracker.artifacts(run[0].run_id) and time.monotonic() < deadline:
+        deadline, place = time.monotonic() + 10, "spare2.pt" if result.epoch == 2 else "spare.pt"
+        while f"checkpoints/{place}" not in tracker.artifacts(run[0].run_id) and time.monotonic() < deadline:
             time.sleep(0.01)
-        held.append("checkpoints/last.pt" in tracker.artifacts(run[0].run_id))
+        held.append(f"checkpoints/{place}" in tracker.artifacts(run[0].run_id))
 
     train(config, tracker, placement=placement, on_start=run.append, on_epoch=wait)
     assert held == [True] * 3

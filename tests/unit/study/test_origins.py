@@ -60,5 +60,8 @@ def test_a_model_of_an_earlier_run_must_fit(tmp_path: Path) -> None:
 
 
 def test_a_study_that_nobody_sweeps_first(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"There is no study 'gone' .* name it in `needs`"):
+    with pytest.raises(
+        TrackingError,
+        match=r"There is no study 'gone' at memory; sweep it first \(`needs` in a grid file does that\)",
+    ):
         check_stored_origins([config(init_from="best:gone")], [], MemoryTracker())
