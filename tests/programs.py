@@ -7,9 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["start_lab"]
+__all__ = ["activated", "start_lab"]
 
 _REPOSITORY = Path(__file__).parents[1]
+
+
+def activated() -> dict[str, str]:
+    """Return the environment variables of a shell in which the virtual environment of these tests is activated."""
+    programs = Path(sys.executable).parent
+    return {**os.environ, "PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
 
 
 def start_lab(home: Path, storage: str, tracking_uri: str, *words: str) -> subprocess.Popen[bytes]:

@@ -96,4 +96,4 @@ def test_model_has_its_metrics_and_its_signature(study: Study, open_page: Callab
     page.shows("About this logged model", "test_accuracy", "test_macro_f1", "synthetic (#", "Parameters (")
     page.click_text("Artifacts")
     page.click_text("MLmodel")
-    page.shows("signature:", "tensor-spec", "float32")
+    page.shows("signature:", '"binary", "name": "image"', '"string", "name": "label"', "probability")

@@ -25,6 +25,7 @@ from lab.cli import main
 from lab.plugins import kept
 from tests.blocks import Block, blocks
 from tests.once import copy_of, made_once
+from tests.programs import activated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a loaded machine is slow
 
@@ -116,12 +117,12 @@ def newest_run() -> str:
 
 @pytest.fixture(autouse=True)
 def _as_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have `lab` on the path, and forget the plug-ins of a page."""
+    """Have `lab` and `python` on the path, and forget the plug-ins of a page."""
     program = tmp_path / "bin" / "lab"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m lab "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{program.parent}:{activated()['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield
     if "my_mlp" in sys.modules:

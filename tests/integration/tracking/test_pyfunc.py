@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from lab.data import Intake
 from lab.tracking.mlflow_run import save_model
+from tests.programs import activated
 from tests.servers import free_port
 
 REPOSITORY = Path(__file__).parents[3]
@@ -131,7 +132,7 @@ def test_a_model_of_a_later_version_says_so(saved: Path, tmp_path: Path) -> None
 def test_mlflow_serves_labels(saved: Path, tmp_path: Path) -> None:
     port = free_port()
     command = ["models", "serve", "-m", str(saved), "--env-manager", "local", "--port", str(port)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**activated(), "PYTHONPATH": str(REPOSITORY), "MLFLOW_DISABLE_TELEMETRY": "true"}
     log = tmp_path / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(
