@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,7 +29,9 @@ from lab.objective import trial as objective
 from lab.study import TrialQueue, find_queue, work
 from lab.study.liveness import GRACE_SECONDS
 from lab.tracking import connect
+from lab.tracking.fenced import FencedRun
 from lab.tracking.mlflow_run import MlflowRun
+from lab.tracking.writes import Write
 from lab.training import load_checkpoint
 from lab.training.sums import Sums
 from tests.programs import start_lab
@@ -54,13 +57,31 @@ grid:
 """
 
 _naps: list[float] = []
+_putting = threading.RLock()  # held while a write is put to a run
 
 
 def nap() -> None:
-    """Stop all of this process, once, until somebody continues it."""
+    """Stop all of this process, once, until somebody continues it.
+
+    Other threads fall asleep between two of their writes: a request that was sent cannot be taken back, and arrives
+    whenever its process wakes up (see `lab.hold`). The moments below are those in which this thread writes.
+    """
     if not _naps:
         _naps.append(time.time())
+        is_idle = _putting.acquire(timeout=10)  # a thread may wait for what this one has locked
         os.kill(os.getpid(), signal.SIGSTOP)
+        if is_idle:
+            _putting.release()
+
+
+def put_one_at_a_time() -> None:
+    real = FencedRun.put
+
+    def put(self: FencedRun, write: Write) -> None:
+        with _putting:
+            real(self, write)
+
+    setattr(FencedRun, "put", put)  # noqa: B010  # of this process only, which ends with the test
 
 
 def nap_around(
@@ -121,6 +142,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
 
 def fall_asleep(moment: str, stores: Stores) -> None:
     """Work on the study, and fall asleep at `moment` of the first trial."""
+    put_one_at_a_time()
     MOMENTS[moment]()
     work(stores.for_worker("tiny"), lambda event: None, lambda: False)
 
