@@ -42,9 +42,10 @@ class RunCheckpoints:
     def __init__(self, tracker: Tracker, run: Run, *, empty: bool = False) -> None:
         self._tracker = tracker
         self._run = run
-        self._known = empty  # whether `_newest` and `_spares` are complete
+        self._known = empty  # whether `_newest` is up to date
         self._newest: str | None = None
-        self._spares: set[str] = set()  # those that there are
+        # spares that there may be: of a run that others had, any, as their last upload may still arrive
+        self._spares: set[str] = set() if empty else set(_SPARES)
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, and of the earlier ones only the newest: see `CheckpointStore.save`."""
@@ -79,8 +80,6 @@ class RunCheckpoints:
                 file = self._tracker.download(self._run.run_id, f"{_FOLDER}/{place}", Path(folder))
                 if file is None:
                     continue
-                if place in _SPARES:
-                    self._spares.add(place)
                 try:
                     state = load_checkpoint(file)
                 except CorruptCheckpoint as error:
@@ -103,10 +102,9 @@ class RunCheckpoints:
             self._run.log_file(file, _FOLDER)
         else:
             self._log(file, _LAST)
-        for place in _SPARES:
-            if place in self._spares or not self._known:
-                with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
-                    self._run.delete_file(f"{_FOLDER}/{place}")
+        for place in sorted(self._spares):
+            with suppress(TrackingError):  # a store may deny it; its epoch shows that it is the older one
+                self._run.delete_file(f"{_FOLDER}/{place}")
 
     def _keep_newest(self) -> None:
         """Store the newest one as `last.pt`."""

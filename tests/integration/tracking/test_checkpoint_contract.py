@@ -175,3 +175,17 @@ def test_who_takes_over_a_trial_that_has_nothing_left_to_train_leaves_the_last_a
     last = {"checkpoints/last.pt"} if uploaded else set()
     assert tracker.files(run.run_id, "checkpoints").keys() == {"checkpoints/best.pt", *last}
     assert epochs(RunCheckpoints(tracker, run)) == found
+
+
+def test_an_upload_that_arrives_while_another_machine_goes_on_is_deleted_at_the_end(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    run = new_run(tracker)
+    first = RunCheckpoints(tracker, run, empty=True)
+    other = TrialCheckpoints(tmp_path / "other", tracker, run, fresh=False)
+    assert epochs(other) == []
+    first.save(state(1))
+    other.save(state(2))
+    other.finish({"a": torch.ones(3)})
+    assert tracker.files(run.run_id, "checkpoints").keys() == {"checkpoints/last.pt", "checkpoints/best.pt"}
+    assert epochs(RunCheckpoints(tracker, run)) == [2]
