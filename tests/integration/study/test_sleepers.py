@@ -28,7 +28,7 @@ from lab.engines import Stores, submit, sweep
 from lab.objective import trial as objective
 from lab.study import TrialQueue, find_queue, work
 from lab.study.liveness import GRACE_SECONDS
-from lab.tracking import connect
+from lab.tracking import connect, deliver
 from lab.tracking.fenced import FencedRun
 from lab.tracking.mlflow_run import MlflowRun
 from lab.tracking.writes import Write
@@ -261,6 +261,10 @@ def facts(stores: Stores, study: str) -> dict[str, Any]:
 def check(night: Night, calm: Stores, points: Any) -> None:
     queue = find_queue(night.stores.storage, "tiny")
     assert queue is not None
+    for journals in night.home.glob(
+        "*/journal"
+    ):  # as `lab sync` does: of workers that ended before a slow server
+        assert not deliver(connect(night.stores.tracking_uri), journals).left
     done = queue.completed()
     assert len(done) == len({trial.user_attrs["lab:cell"] for trial in done}) == CELLS
     assert Counter(trial.state.name for trial in queue.trials()).keys() <= {"COMPLETE", "FAIL"}
