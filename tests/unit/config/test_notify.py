@@ -46,7 +46,7 @@ def test_an_address_is_refused_and_not_repeated(secret: str) -> None:
 
 
 def test_all_faults_are_told() -> None:
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError, match="unknown key") as raised:
         parsed("{too: [], events: [dome, done]}")
     told = str(raised.value)
     assert "notify.too: unknown key. Did you mean" in told
