@@ -141,7 +141,7 @@ class Notices:
             else:
                 self._open[queue.name] = queue
             self._send(queue.name, seen, news, followed)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # of a database, a tracking store or a library
             said = str(error) if isinstance(error, LabError) else reason(error)
             if self._said.get(queue.name) != said:
                 self._said[queue.name] = said

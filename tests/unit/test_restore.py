@@ -15,19 +15,9 @@ from lab.report import leaderboard
 from lab.restore import Saved, find_run, restore, restore_config, whole_id
 from lab.tracking import MemoryTracker, Run, RunStatus
 from lab.tracking.planned import Planned, log_planned
+from tests.tiny import TINY
 
 TRIAL = {"lab.kind": "trial"}
-TINY: dict[str, Any] = {
-    "dataset": "synthetic",
-    "image_size": 8,
-    "filters": (4, 4),
-    "norm": "batch",
-    "batch_size": 256,
-    "epochs": 2,
-    "patience": None,
-    "lr": 0.01,
-    "threads": 1,
-}
 
 
 @pytest.fixture

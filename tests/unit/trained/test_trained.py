@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,18 +18,7 @@ from lab.errors import ConfigError, DataError, LabError, TrackingError
 from lab.objective import Placement, TrialResult, analyse_run, train
 from lab.tracking import MemoryTracker
 from lab.trained import FORMATS, TrainedModel, export, find_pictures, load_trained, predict
-
-TINY: dict[str, Any] = {
-    "dataset": "synthetic",
-    "image_size": 8,
-    "filters": (4, 4),
-    "norm": "batch",
-    "batch_size": 256,
-    "epochs": 2,
-    "patience": None,
-    "lr": 0.01,
-    "threads": 1,
-}
+from tests.tiny import TINY
 
 
 @pytest.fixture(scope="module")
