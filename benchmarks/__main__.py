@@ -71,12 +71,13 @@ def stream(threads: int, rounds: int) -> None:
 
 
 @main.command()
+@click.option("--rounds", default=3, help="Rounds of lab against the careful script.")
 @click.option(
-    "--all", "every", is_flag=True, help="Run all 12 with `mlflow run`, instead of scaling up from 3."
+    "--slow/--no-slow", default=True, help="Also run Ray Tune and `mlflow run`, which take minutes."
 )
-def sweep(every: bool) -> None:
-    """A sweep of 12 short trials against `mlflow run`, one by one."""
-    _module("sweep").run(every)
+def sweep(rounds: int, slow: bool) -> None:
+    """A sweep of 48 short trials against a careful script, Ray Tune and `mlflow run`."""
+    _module("sweep").run(rounds, slow)
 
 
 @main.command()

@@ -1,98 +1,115 @@
-"""A grid with `lab sweep`, against one `mlflow run` after another."""
+"""A grid of short trials with `lab sweep`, against what people use instead: `benchmarks/rivals`."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.common import judged, show
+from benchmarks.common import judged, medians, show, take_turns
+from benchmarks.rivals import digits
 from lab.training import cores
 
 __all__ = ["run"]
 
 _PROJECT = Path(__file__).parents[1]
-_RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)
-_ACTIVATIONS = ("relu", "gelu")
-_BASE = {"dataset": "digits", "width": 16, "batch_size": 32, "epochs": 2}
-_SAMPLE = 3
+_BASE = {
+    "dataset": "digits",
+    "width": digits.WIDTH,
+    "batch_size": digits.BATCH_SIZE,
+    "epochs": digits.EPOCHS,
+}
+_LAB, _CAREFUL = f"lab sweep, {cores()} workers", "careful script, Optuna and MLflow"
+_SAMPLE = 3  # trials that are run with `mlflow run`
+_TARGET = 1.5
 
 
-def run(every: bool) -> None:
-    """Run the sweep and then the single runs, and print both times."""
-    trials = [(activation, rate) for activation in _ACTIVATIONS for rate in _RATES]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        swept = _time(
-            [sys.executable, "-m", "lab", "sweep", str(_grid_file(folder))], folder, _stores(folder)
-        )
-        measured = trials if every else trials[:: len(trials) // _SAMPLE][:_SAMPLE]
-        store = _store_of_runs(folder)
-        single = [_mlflow_run(activation, rate, folder, store) for activation, rate in measured]
-    total = sum(single) * len(trials) / len(single)
-    how = "all of them run" if every else f"{len(single)} of them run ({sum(single):.1f} s), and scaled up"
+def run(rounds: int, slow: bool) -> None:
+    """Run lab and the careful script in turns, and once what takes minutes, if `slow`; print their times."""
+    turns = take_turns({_LAB: partial(_timed, _sweep), _CAREFUL: partial(_timed, _careful)}, rounds)
+    own = statistics.median(turns[_LAB])
+    _, ratio, low, high = medians(turns, _LAB)[_CAREFUL]
     rows = [
-        [f"lab sweep, {cores()} workers", f"{swept:.1f}", f"{swept / len(trials):.2f}", "", ""],
-        [
-            "mlflow run, one after another",
-            f"{total:.1f}",
-            f"{total / len(trials):.2f}",
-            f"{total / swept:.1f}x",
-            judged(total / swept >= 5, "≥ 5x"),
-        ],
+        _row(_LAB, own, "", ""),
+        _row(_CAREFUL, statistics.median(turns[_CAREFUL]), f"{ratio:.2f}x ({low:.2f}–{high:.2f})", _TARGET),
     ]
+    if slow:
+        rows += [_row(name, seconds, f"{seconds / own:.1f}x", "") for name, seconds in _slow_rivals()]
     show(
-        f"{len(trials)} trials of {_BASE['epochs']} epochs on digits",
-        ["", "seconds", "per trial", "ratio", "target"],
+        f"{len(digits.cells())} trials of {digits.EPOCHS} epochs on digits",
+        ["", "seconds", "per trial", "of lab's", "target"],
         rows,
-        f"Whole commands, each starting with an empty store (SQLite); `--env-manager local`: {how}.",
+        f"Whole commands, each starting with empty stores (SQLite); medians of {rounds} rounds in turns. Ray Tune runs "
+        f"once; of `mlflow run` {_SAMPLE} trials run, and are scaled up.",
     )
 
 
-def _grid_file(folder: Path) -> Path:
+def _row(name: str, seconds: float, ratio: str, target: float | str) -> list[str]:
+    met = (
+        judged(float(ratio.partition("x")[0]) >= target, f"≥ {target}x") if isinstance(target, float) else ""
+    )
+    return [name, f"{seconds:.1f}", f"{seconds / len(digits.cells()):.2f}", ratio, met]
+
+
+def _slow_rivals() -> list[tuple[str, float]]:
+    found = []
+    if importlib.util.find_spec("ray"):
+        found.append((f"Ray Tune, {cores()} cores", _timed(partial(_rival, "ray_tune"))))
+    single = statistics.mean(_timed(partial(_mlflow_run, cell)) for cell in digits.cells()[::16][:_SAMPLE])
+    return [*found, ("mlflow run, one after another", single * len(digits.cells()))]
+
+
+def _timed(command: Callable[[Path], list[str]]) -> float:
+    """Return the seconds that `command` takes in a new folder with empty stores."""
+    with tempfile.TemporaryDirectory() as name:
+        words = command(Path(name))
+        started = perf_counter()
+        _run(words, Path(name))
+        return perf_counter() - started
+
+
+def _sweep(folder: Path) -> list[str]:
     base = ", ".join(f"{key}: {value}" for key, value in _BASE.items())
-    rates, activations = ", ".join(map(str, _RATES)), ", ".join(_ACTIVATIONS)
+    grid = "\n".join(f"  {key}: [{', '.join(map(str, values))}]" for key, values in digits.GRID.items())
     file = folder / "sweep.yaml"
-    file.write_text(f"base: {{{base}}}\ngrid:\n  activation: [{activations}]\n  lr: [{rates}]\n")
-    return file
+    file.write_text(f"base: {{{base}}}\ngrid:\n{grid}\n")
+    return [sys.executable, "-m", "lab", "sweep", str(file)]
 
 
-def _mlflow_run(activation: str, rate: float, folder: Path, stores: dict[str, str]) -> float:
-    values = {**_BASE, "activation": activation, "lr": rate}
-    given = [part for key, value in values.items() for part in ("-P", f"{key}={value}")]
-    mlflow = shutil.which("mlflow", path=_path()) or "mlflow"
-    command = [mlflow, "run", str(folder / "project"), "--env-manager", "local", *given]
-    return _time(command, folder, stores)
+def _careful(folder: Path) -> list[str]:
+    return _rival("careful", folder)
 
 
-def _store_of_runs(folder: Path) -> dict[str, str]:
-    """Return a separate store for the single runs, and copy the MLproject file.
+def _rival(name: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", f"benchmarks.rivals.{name}", str(folder)]
 
-    A run works in its project's folder and leaves artifacts and checkpoints there, so that must not be this checkout.
-    """
+
+def _mlflow_run(cell: dict[str, str | float], folder: Path) -> list[str]:
+    """Copy the project's file: a run leaves its artifacts in its project's folder, not in this checkout."""
     (folder / "project").mkdir()
     for name in ("MLproject", "python_env.yaml"):
         shutil.copy(_PROJECT / name, folder / "project" / name)
-    return {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/runs.db"}
+    given = [part for key, value in {**_BASE, **cell}.items() for part in ("-P", f"{key}={value}")]
+    mlflow = shutil.which("mlflow", path=_path()) or "mlflow"
+    return [mlflow, "run", str(folder / "project"), "--env-manager", "local", *given]
 
 
-def _stores(folder: Path) -> dict[str, str]:
-    return {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
-
-
-def _time(command: list[str], folder: Path, variables: dict[str, str]) -> float:
+def _run(command: list[str], folder: Path) -> None:
     unset = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "LAB_STORAGE"}
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
-    environment = {**inherited, "PATH": _path(), "PYTHONPATH": str(_PROJECT), **variables}
-    started = perf_counter()
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment = {**inherited, **store, "PATH": _path(), "PYTHONPATH": str(_PROJECT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return perf_counter() - started
 
 
 def _path() -> str:
