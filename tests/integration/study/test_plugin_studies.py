@@ -73,6 +73,7 @@ def forget() -> None:
     kept._take_out("narrow_nets")
 
 
+@pytest.mark.slow
 def test_a_worker_elsewhere_trains_with_the_code_of_the_study(
     write: Write, stores: Stores, tmp_path: Path
 ) -> None:
