@@ -1,4 +1,4 @@
-"""Imported by the server that workers are forked from: what they would import and set up before and in a first trial.
+"""Imported by the server that workers are forked from: what they would import before and in a first trial.
 
 They then start in milliseconds, and share the memory.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import io
 
 from lab.logs import inherit
 
@@ -15,6 +14,7 @@ __all__: list[str] = []
 
 _MODULES = (
     "lab.engines.worker_process",
+    "lab.pictures.trial_figures",
     "lab.study.worker",
     "lab.tracking.mlflow",
     "lab.tracking.saving",
@@ -26,25 +26,15 @@ _MODULES = (
 
 
 def _preload() -> None:
-    """Import all modules and draw a figure; garbage is not looked for in what stays."""
+    """Import all modules; garbage is not looked for in what stays."""
     inherit()  # first, so that warnings of the imports are logged
     gc.disable()
     try:
         for name in _MODULES:
             importlib.import_module(name)
-        _draw()
     finally:
         gc.freeze()  # collections in workers leave the pages alone that these share
         gc.enable()
-
-
-def _draw() -> None:
-    """Draw a figure: matplotlib finds its fonts and prepares its tick labels once."""
-    from lab.pictures.drawing import plain_style
-    from lab.pictures.trial_figures import confusion_matrix
-
-    with plain_style():
-        confusion_matrix([[1]], [""]).savefig(io.BytesIO(), format="png")
 
 
 _preload()
