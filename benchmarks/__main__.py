@@ -10,7 +10,7 @@ from lab.training import cores
 
 _NAMES = (
     *("throughput", "augment", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines"),
-    "stream",
+    *("stream", "ends"),
 )
 
 
@@ -119,6 +119,13 @@ def workers(fleets: tuple[int, ...], cells: int, rate: float, seconds: float) ->
 def engines(cells: int, rounds: int, workers: int) -> None:
     """What a worker and a trial cost on Slurm and on Ray, against local processes."""
     _module("engines").run(cells, rounds, workers)
+
+
+@main.command()
+@click.option("--rounds", default=3)
+def ends(rounds: int) -> None:
+    """A sweep's start and end, and the commands that only look: what a user waits for besides training."""
+    _module("ends").run(rounds)
 
 
 @main.command(name="all")

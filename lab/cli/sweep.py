@@ -121,6 +121,8 @@ def _again(ctx: click.Context) -> str:
 
 def _sweep(grid: Grid, stores: Stores, profile: Profile, stop: SignalStop, **options: Any) -> SweepResult:
     with SweepDisplay(stop) as display:
+        if profile.engine == "local":
+            engines.fork_server()
         outer = engines.OuterSweep(stores.tracking_uri, join_outer_run(stores))
 
         def planned(submission: Submission, progress: Progress) -> None:

@@ -21,6 +21,7 @@ from .detaching import detach as detach
 from .ending import SweepResult as SweepResult
 from .foreign import ImportedRuns as ImportedRuns
 from .foreign import import_runs as import_runs
+from .fork_server import fork_server as fork_server
 from .leaderboards import ImportantSettings as ImportantSettings
 from .leaderboards import StudyBoard as StudyBoard
 from .leaderboards import StudyEffects as StudyEffects

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from lab import page, study
+from lab import page, report, study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
-from lab.report import publish_leaderboard, read_source
 from lab.study import State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
@@ -31,6 +31,7 @@ __all__ = [
     "conclude",
     "conclude_if_over",
     "end_run",
+    "get_ready",
     "requeue_dead",
     "study_run",
 ]
@@ -188,6 +189,11 @@ def _is_missing(run_id: str, tracker: Tracker) -> bool:
         return False
 
 
+def get_ready() -> None:
+    """Import what `conclude` needs, in a thread: it takes a second, for which nobody should wait at the end."""
+    threading.Thread(target=lambda: page.log_report_if_quick, name="lab-get-ready", daemon=True).start()
+
+
 def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
     """Publish the leaderboard of a study to its run, and end the run unless another process still trains the study.
 
@@ -199,8 +205,8 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:
-        source = read_source(tracker, experiment, queue.name, run_ids(queue))
-        board = publish_leaderboard(run, source.trials)
+        source = report.read_source(tracker, experiment, queue.name, run_ids(queue))
+        board = report.publish_leaderboard(run, source.trials)
         page.log_report_if_quick(run, source, tracker)
     except UnavailableError as error:
         trouble, waits = str(error), True

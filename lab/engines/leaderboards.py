@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from lab import report  # asked for what it has only when that is needed: scikit-learn and scipy take a second
 from lab.config import Grid
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
-from lab.report import (
-    GridResults,
-    StudyImportance,
-    effects,
-    grid_results,
-    importance,
-    leaderboard,
-    results_document,
-)
 from lab.study import State, database_exists, find_queue, run_ids, unknown_study
 from lab.tracking import Tracker, connect
 from lab.tracking.tags import Tag
+
+if TYPE_CHECKING:
+    from lab.report import GridResults, StudyImportance
 
 __all__ = [
     "ImportantSettings",
@@ -101,7 +96,7 @@ def study_effects(
     """Return how the values of `study` compare; the arguments and errors are those of `study_board`."""
     trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
     monitored = trials.attrs["monitor"] if metric == "best_value" else metric
-    return StudyEffects(effects(trials, trials.attrs["varied"]), trials, monitored)
+    return StudyEffects(report.effects(trials, trials.attrs["varied"]), trials, monitored)
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ def study_importance(
         StudyError: as `study_board`, or there are too few cells to compare.
     """
     trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
-    return ImportantSettings(importance(trials, trials.attrs["varied"]), trials)
+    return ImportantSettings(report.importance(trials, trials.attrs["varied"]), trials)
 
 
 def study_experiment(study: str, stores: Stores) -> str:
@@ -154,7 +149,7 @@ def read_leaderboard(
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
     experiment = _experiment(tracker, study, stores)
     queue = find_queue(stores.storage, study)
-    frame = leaderboard(
+    frame = report.leaderboard(
         tracker,
         experiment,
         study=study,
@@ -193,7 +188,7 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
     found = _results(grids, stores)
     try:
         comments = _comments(grids, out.parent / "results")
-        text = results_document(zip(grids, found, strict=True), comments, generated_by)
+        text = report.results_document(zip(grids, found, strict=True), comments, generated_by)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -209,7 +204,7 @@ def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
     for grid in grids:
         experiment = tracker.find_experiment(grid.name)
         tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
-        found.append(grid_results(grid, tracker.runs(experiment, tags=tags)) if experiment else None)
+        found.append(report.grid_results(grid, tracker.runs(experiment, tags=tags)) if experiment else None)
     return found
 
 

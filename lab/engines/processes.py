@@ -8,8 +8,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lab import logs
-from lab.children import child_context, single_threaded_imports, without_script
+from lab.children import single_threaded_imports, without_script
 from lab.engines.devices import Device, devices_here
+from lab.engines.fork_server import fork_server
 from lab.engines.launcher import Exited
 from lab.engines.seats import Seat, share_of_machine
 from lab.engines.surroundings import Surroundings
@@ -18,17 +19,6 @@ from lab.study import Event, WorkerSettings
 
 __all__ = ["ProcessLauncher"]
 
-# Imported once by the server that workers are forked from: a worker then starts in milliseconds, not the
-# seconds that these take, and shares their memory.
-_PRELOADED = [
-    "lab.engines.inherit_logs",
-    "lab.engines.worker_process",
-    "lab.pictures.trial_figures",
-    "lab.tracking.mlflow",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "sklearn.model_selection",
-    "torch.export",
-]
 _DEATH_SECONDS = 10
 
 
@@ -54,7 +44,7 @@ class ProcessLauncher:
 
     def __init__(self, devices: Sequence[Device] | None = None) -> None:
         Surroundings.here()
-        self._context = child_context(_PRELOADED)
+        self._context = fork_server()
         self._devices = devices
         self._workers: dict[int, _Worker] = {}
         self._started = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
-from lab.engines.ending import Ending, SweepResult, conclude, requeue_dead
+from lab.engines.ending import Ending, SweepResult, conclude, get_ready, requeue_dead
 from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
 from lab.engines.notebook import notebook_progress
@@ -199,6 +199,7 @@ class _Sweeper:
                     self.on_progress,
                     self.should_stop,
                 )
+                get_ready()
                 Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
             if policy.error is not None:
                 raise policy.error

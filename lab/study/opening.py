@@ -20,6 +20,7 @@ from lab.study.faults import Retry, translated
 from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
 from lab.study.lock import locked
 from lab.study.storage import READING, PatientStorage
+from lab.tracking.schema import quickly_created
 
 __all__ = ["open_storage"]
 
@@ -61,29 +62,31 @@ def open_storage(
 
 def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
     options, sqlite = _engine_options(url), url.get_backend_name() == "sqlite"
-    if sqlite and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(url.database) if sqlite and url.database else None
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     setup = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options["connect_args"])
     # creating the tables, and following a copy, race with other processes that do the same
     ready = url.get_backend_name() == "postgresql" and _has_tables(setup)
     lock = nullcontext() if ready else locked(setup, "tables")
     with warnings.catch_warnings(), lock:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
-        if sqlite and url.database:
-            _refuse_anothers(Path(url.database))
-        storage = PatientStorage(
-            url.render_as_string(hide_password=False),
-            retry,
-            database,
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            skip_table_creation=ready,
-        )
+        if file is not None:
+            _refuse_anothers(file)
+        with nullcontext() if file is None else quickly_created(file, "optuna"):
+            storage = PatientStorage(
+                url.render_as_string(hide_password=False),
+                retry,
+                database,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                skip_table_creation=ready,
+            )
         if sqlite:
             _serialise_transactions(storage.engine)
-            if url.database:
-                follow_copy(storage, Path(url.database))
+            if file is not None:
+                follow_copy(storage, file)
         elif url.get_backend_name() == "postgresql":
             _break_off_sleepers(storage.engine)
     return storage

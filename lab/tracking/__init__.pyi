@@ -36,6 +36,7 @@ from .pending import run_in_store as run_in_store
 from .provenance import version_of as version_of
 from .rebase import follow as follow
 from .run import Run as Run
+from .saving import save_model as save_model
 from .system_metrics import LoadMonitor as LoadMonitor
 from .views import curves_page as curves_page
 from .views import run_page as run_page

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from lab.places import has_mark, mark
 from lab.tracking.rebase import locked_database
+from lab.tracking.schema import quickly_created
 
 __all__ = ["open_client"]
 
@@ -58,7 +59,8 @@ def _locked(database: Path | None) -> Iterator[None]:
         if stat.S_ISDIR(database.stat().st_mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder, not a database", str(database))
     with locked_database(database):
-        yield
+        with quickly_created(database, "mlflow"):
+            yield
         _write_ahead(database)
         if not has_mark(database):
             mark(database)

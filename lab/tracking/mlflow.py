@@ -20,6 +20,7 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import LifecycleStage, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
+from lab import tracking  # noqa: E402  # asked for `save_model` when that is needed: it imports torch
 from lab.errors import TrackingError  # noqa: E402
 from lab.hold import Hold, Lost  # noqa: E402
 from lab.tracking.artifacts import delete_files, files, places, registered_runs  # noqa: E402
@@ -38,7 +39,7 @@ from lab.tracking.curves import points_in_database, points_on_server  # noqa: E4
 from lab.tracking.database import in_parts  # noqa: E402
 from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
 from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
-from lab.tracking.mlflow_run import MlflowRun, save_model, true_value  # noqa: E402
+from lab.tracking.mlflow_run import MlflowRun, true_value  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
 from lab.tracking.registering import origin_of, register  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
@@ -353,7 +354,7 @@ class MlflowTracker:
         self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None
     ) -> None:
         """Write `model` to the new folder `folder`, as an MLflow model: see `Tracker.save_model`."""
-        save_model(model, example, folder, intake)
+        tracking.save_model(model, example, folder, intake)
 
     def flush(self, timeout: float = 10.0, patience: float = math.inf) -> Left:
         """Return that nothing is left: every write was acknowledged before it returned."""

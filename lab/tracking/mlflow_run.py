@@ -9,29 +9,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.pytorch
-import numpy as np
-import PIL
-import torch
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model as ModelFile
-from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.types import Schema, TensorSpec
-from torch import Tensor, nn
 
-from lab.data import Intake
+from lab import tracking  # asked for `save_model` when that is needed: it imports torch
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
-from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.frames import LARGEST
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
-from lab.tracking.pyfunc import add_pictures
 from lab.tracking.run import Run
 from lab.tracking.system_metrics import PREFIX, LoadMonitor, next_sample
 from lab.tracking.tags import Tag
@@ -39,12 +30,16 @@ from lab.tracking.translate import translated
 from lab.tracking.views import run_page
 from lab.tracking.writes import Dataset, Model, Write
 
-__all__ = ["MlflowRun", "save_model", "true_value"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lab.data import Intake
+
+__all__ = ["MlflowRun", "true_value"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
 _ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", Tag.COMMIT)
-_VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 class MlflowRun(Run):
@@ -223,7 +218,7 @@ class MlflowRun(Run):
 
     def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
         with self._doing("saving the model"):
-            save_model(model, example, folder, intake)
+            tracking.save_model(model, example, folder, intake)
 
     def _timed(self, metric: Metric) -> Metric:
         return metric._replace(timestamp=self._began) if metric.timestamp == FROM_THE_START else metric
@@ -303,29 +298,6 @@ def _dataset(dataset: Dataset) -> entities.Dataset:
     )
 
 
-def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None) -> None:
-    """Write `model` to `folder` as an MLflow model, without ids of a store; with `intake` also as one for pictures."""
-    twin, batch = portable(model), example_batch(example)
-    with torch.no_grad():
-        classes = twin(batch).shape[1:]
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *batch.shape[1:]))]),
-        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *classes))]),
-    )
-    with exporting():
-        mlflow.pytorch.save_model(
-            twin,
-            str(folder),
-            signature=signature,
-            # with a tensor, MLflow adds no face of its own for other programs
-            input_example=batch.numpy() if intake is None else batch,
-            pip_requirements=_requirements(),
-            serialization_format="pt2",
-        )
-    if intake is not None:
-        add_pictures(folder, intake)
-
-
 def _description(folder: Path) -> ModelFile:
     try:
         return ModelFile.load(str(folder))
@@ -341,9 +313,3 @@ def _describe(folder: Path, described: ModelFile) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     described.save(str(partial))
     partial.replace(folder / "MLmodel")
-
-
-def _requirements() -> list[str]:
-    # given here, because MLflow would find them by loading the model in another process, which takes seconds;
-    # without the `+cpu` of builds that PyPI does not have. Not lab itself: on PyPI, that is another package.
-    return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]

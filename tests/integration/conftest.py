@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from lab import children
-from lab.engines import Stores, processes
+from lab.engines import Stores
 from lab.tracking import connect
 from lab.tracking.mlflow import MlflowTracker
 from tests.once import copy_of
@@ -25,15 +25,8 @@ from tests.stores import stores_in
 _CLOCK = {"epoch_seconds", "images_per_second", "seconds"}
 _ACCOUNT = "postgres"  # the server refuses to run as root
 
-# One server of processes lives as long as the tests do. What a worker imports in its first trial it imports
-# beforehand: three seconds for each of the workers forked from it.
-processes._PRELOADED += [
-    "torch._dynamo",
-    "torch.fx.experimental.symbolic_shapes",
-    "networkx",
-    "mlflow.pyfunc",
-]
-children._preloaded.update(dict.fromkeys(processes._PRELOADED))
+# one server of processes lives as long as the tests do: whoever starts it, it is the one that workers need
+children._preloaded["lab.engines.preloaded"] = None
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a look at a study costs: it must not wait for libraries that training needs."""
+"""What commands that only look must not wait for: libraries that training and reports need."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 CODE = """
@@ -21,9 +23,26 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_status_needs_neither_torch_nor_mlflow(swept: Any) -> None:
+_TRAINING = {"torch", "sklearn", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "unneeded"),
+    [
+        (["status"], "tiny", _TRAINING | {"mlflow", "pandas"}),
+        (["status", "tiny"], "tiny: 3 complete; best val_accuracy 0.", _TRAINING | {"mlflow", "pandas"}),
+        (["best", "tiny"], "Load the best model", _TRAINING | {"scipy.stats"}),
+        # these build nets, to count their parameters
+        (["check", "tiny.yaml"], "ok  tiny.yaml: 4 cells, 3 feasible", {"mlflow", "pandas", "sklearn"}),
+        (["plan", "tiny.yaml"], "Study 'tiny': 0 new cells", {"mlflow", "pandas", "sklearn", "matplotlib"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_look_imports_only_what_it_shows(
+    swept: Any, command: list[str], said: str, unneeded: set[str]
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CODE, "status", "tiny"],
+        [sys.executable, "-c", CODE, *command],
         cwd=swept.home,
         env={"PYTHONPATH": str(REPOSITORY), "LAB_CACHE_DIR": str(swept.home / "cache")},
         capture_output=True,
@@ -31,6 +50,6 @@ def test_status_needs_neither_torch_nor_mlflow(swept: Any) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said, modules = done.stdout.splitlines()
-    assert said.startswith("tiny: 3 complete; best val_accuracy 0.")
-    assert not {"torch", "mlflow", "pandas", "matplotlib"} & set(json.loads(modules))
+    shown, _, modules = done.stdout.strip().rpartition("\n")
+    assert said in shown
+    assert not unneeded & set(json.loads(modules))

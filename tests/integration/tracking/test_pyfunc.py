@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lab.data import Intake
-from lab.tracking.mlflow_run import save_model
+from lab.tracking.saving import save_model
 from tests.programs import activated
 from tests.servers import free_port
 

@@ -1,0 +1,50 @@
+"""Writes a trained net as an MLflow model. Importing this imports torch, which looking at runs must not wait for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow.pytorch
+import numpy as np
+import PIL
+import torch
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import Tensor, nn
+
+from lab.data import Intake
+from lab.tracking.export import example_batch, exporting, portable
+from lab.tracking.pyfunc import add_pictures
+
+__all__ = ["save_model"]
+
+_VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__}
+
+
+def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None) -> None:
+    """Write `model` to `folder` as an MLflow model, without ids of a store; with `intake` also as one for pictures."""
+    twin, batch = portable(model), example_batch(example)
+    with torch.no_grad():
+        classes = twin(batch).shape[1:]
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *batch.shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *classes))]),
+    )
+    with exporting():
+        mlflow.pytorch.save_model(
+            twin,
+            str(folder),
+            signature=signature,
+            # with a tensor, MLflow adds no face of its own for other programs
+            input_example=batch.numpy() if intake is None else batch,
+            pip_requirements=_requirements(),
+            serialization_format="pt2",
+        )
+    if intake is not None:
+        add_pictures(folder, intake)
+
+
+def _requirements() -> list[str]:
+    # given here, because MLflow would find them by loading the model in another process, which takes seconds;
+    # without the `+cpu` of builds that PyPI does not have. Not lab itself: on PyPI, that is another package.
+    return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]
