@@ -28,7 +28,7 @@ from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.export import example_batch, exporting, portable
-from lab.tracking.frames import LARGEST
+from lab.tracking.frames import true_value
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.pyfunc import add_pictures
@@ -39,7 +39,7 @@ from lab.tracking.translate import translated
 from lab.tracking.views import run_page
 from lab.tracking.writes import Dataset, Model, Write
 
-__all__ = ["MlflowRun", "save_model", "true_value"]
+__all__ = ["MlflowRun", "save_model"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
@@ -262,11 +262,6 @@ class MlflowRun(Run):
     def _doing(self, action: str) -> Any:
         self._hold.confirm(anew=True)  # right before the request
         return translated(self._uri, f"{action} (run {self._run_id})")
-
-
-def true_value(value: float) -> float:
-    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
-    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
 
 
 @contextmanager
