@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from lab import report  # asked for what it has only when that is needed: scikit-learn and scipy take a second
 from lab.config import Grid
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
-from lab.report import (
-    GridResults,
-    StudyImportance,
-    StudyRuns,
-    effects,
-    grid_results,
-    importance,
-    results_document,
-    shown_metrics,
-    study_runs,
-)
 from lab.study import TrialRecord, database_exists, find_queue, unknown_study
 from lab.tracking import Reader, open_reader
 from lab.tracking.tags import Tag
+
+if TYPE_CHECKING:
+    from lab.report import GridResults, StudyImportance, StudyRuns
 
 __all__ = [
     "ImportantSettings",
@@ -88,7 +81,7 @@ def study_board(
     Raises:
         StudyError: there is no such study, or none of its trials has such a metric.
     """
-    read, missing = read_study(study, stores, shown_metrics(metric)), MissingRuns(stores.tracking_uri)
+    read, missing = read_study(study, stores, report.shown_metrics(metric)), MissingRuns(stores.tracking_uri)
     frame = read.board(metric, repeats=repeats, of=of)
     frame = frame.head(len(frame) if top is None else top)
     return StudyBoard(study, frame, read.count_deleted(missing), missing.trouble)
@@ -104,7 +97,7 @@ def study_effects(
     """Return how the values of `study` compare; the arguments and errors are those of `study_board`."""
     trials = _trials(study, stores, metric, of)
     monitored = trials.attrs["monitor"] if metric == "best_value" else metric
-    return StudyEffects(effects(trials, trials.attrs["varied"]), trials, monitored)
+    return StudyEffects(report.effects(trials, trials.attrs["varied"]), trials, monitored)
 
 
 @dataclass(frozen=True)
@@ -128,7 +121,7 @@ def study_importance(
         StudyError: as `study_board`, or there are too few cells to compare.
     """
     trials = _trials(study, stores, metric, of)
-    return ImportantSettings(importance(trials, trials.attrs["varied"]), trials)
+    return ImportantSettings(report.importance(trials, trials.attrs["varied"]), trials)
 
 
 def study_experiment(study: str, stores: Stores) -> str:
@@ -195,7 +188,7 @@ def read_study(study: str, stores: Stores, metrics: Collection[str] | None = Non
     queue = find_queue(stores.storage, study)
     newest = [] if queue is None else list(queue.newest().values())
     named = None if queue is None else _run_ids(newest)
-    return StudyRead(study, study_runs(reader, experiment, study, named, metrics), newest)
+    return StudyRead(study, report.study_runs(reader, experiment, study, named, metrics), newest)
 
 
 def _run_ids(newest: Sequence[TrialRecord]) -> set[str]:
@@ -203,7 +196,7 @@ def _run_ids(newest: Sequence[TrialRecord]) -> set[str]:
 
 
 def _trials(study: str, stores: Stores, metric: str, of: Literal["newest", "all"]) -> pd.DataFrame:
-    return read_study(study, stores, shown_metrics(metric)).board(metric, repeats="each", of=of)
+    return read_study(study, stores, report.shown_metrics(metric)).board(metric, repeats="each", of=of)
 
 
 def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
@@ -223,7 +216,7 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
     found = _results(grids, stores)
     try:
         comments = _comments(grids, out.parent / "results")
-        text = results_document(zip(grids, found, strict=True), comments, generated_by)
+        text = report.results_document(zip(grids, found, strict=True), comments, generated_by)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -239,7 +232,7 @@ def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
     for grid in grids:
         experiment = reader.find_experiment(grid.name)
         tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
-        found.append(grid_results(grid, reader.runs(experiment, tags=tags)) if experiment else None)
+        found.append(report.grid_results(grid, reader.runs(experiment, tags=tags)) if experiment else None)
     return found
 
 
