@@ -10,7 +10,7 @@ from lab.training import cores
 
 _NAMES = (
     *("throughput", "augment", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines"),
-    "stream",
+    *("stream", "board"),
 )
 
 
@@ -118,6 +118,14 @@ def workers(fleets: tuple[int, ...], cells: int, rate: float, seconds: float) ->
 def engines(cells: int, rounds: int, workers: int) -> None:
     """What a worker and a trial cost on Slurm and on Ray, against local processes."""
     _module("engines").run(cells, rounds, workers)
+
+
+@main.command()
+@click.option("--runs", default=5_000, help="Of the study, a multiple of 100.")
+@click.option("--rounds", default=3)
+def board(runs: int, rounds: int) -> None:
+    """Reading the runs of a large study, against MLflow's own search."""
+    _module("board").run(runs, rounds)
 
 
 @main.command(name="all")

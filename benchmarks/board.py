@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
-import mlflow
 import requests
 import sqlalchemy as sa
 
@@ -21,10 +22,12 @@ from benchmarks.common import judged, medians, show, take_turns
 from lab.config import TrialConfig, parse_grid
 from lab.engines import Stores, study_board
 from lab.study import TrialEnded, feasible_cells, open_storage, submit, work
-from lab.tracking import connect, prepare
+from lab.tracking import Reader, connect, open_reader, prepare
+from lab.tracking.mlflow import MlflowTracker
+from lab.tracking.tags import Tag
 from tests.servers import free_port
 
-__all__ = ["filled", "run"]
+__all__ = ["run"]
 
 _STUDY = "board"
 _GRID = """
@@ -39,10 +42,107 @@ repeats: 5
 epochs: 1
 """
 _PER_RATE = 100  # cells with the same learning rate
-_TIMES = 50  # as fast as MLflow's search, at least
+_AIM = 50  # times as fast as MLflow's search, on a database
+_OF_THE_BOARD = ("best_value", "test_*", "seconds", "best_epoch", "epochs", "params")
+_SEARCH = "MLflow's search_runs"
 
 
-def filled(folder: Path, cells: int) -> Stores:
+def run(runs: int, rounds: int) -> None:
+    """Fill a study with `runs` runs, read them in turns from SQLite and through a server, and print the times."""
+    with tempfile.TemporaryDirectory() as name:
+        stores = _filled(Path(name), runs)
+        database = {
+            _SEARCH: lambda: _search(stores.tracking_uri),
+            "lab, what a leaderboard needs": lambda: _read(open_reader(stores.tracking_uri), _OF_THE_BOARD),
+            "lab, everything": lambda: _read(open_reader(stores.tracking_uri)),
+            "`lab best`, without imports": lambda: _board(stores),
+        }
+        _measure(f"{runs:,} runs in SQLite", database, rounds, {"lab, what a leaderboard needs": _AIM})
+        with _server(Path(name)) as url:
+            through = {
+                _SEARCH: lambda: _search(url),
+                "lab, everything": lambda: _read(connect(url)),
+            }
+            _measure(f"{runs:,} runs through an MLflow server", through, rounds, {})
+
+
+def _measure(
+    title: str, variants: Mapping[str, Callable[[], object]], rounds: int, aims: Mapping[str, float]
+) -> None:
+    processor: dict[str, list[float]] = {name: [] for name in variants}
+
+    def timed(name: str) -> Callable[[], float]:
+        def measure() -> float:
+            began, used = perf_counter(), process_time()
+            variants[name]()
+            processor[name].append(process_time() - used)
+            return perf_counter() - began
+
+        return measure
+
+    times = take_turns({name: timed(name) for name in variants}, rounds)
+    rows = []
+    for name, (seconds, ratio, least, most) in medians(times, _SEARCH).items():
+        own = min(processor[name])
+        aim = judged(1 / ratio >= aims[name], f"≥ {aims[name]:.0f}x") if name in aims else ""
+        span = "" if name == _SEARCH else f"{1 / most:.1f}–{1 / least:.1f}"
+        rows.append([name, f"{seconds:.3f}", f"{own:.3f}", f"{1 / ratio:.1f}x", span, aim])
+    columns = ["", "seconds", "its own CPU", "times as fast", "in each round", "aim"]
+    show(title, columns, rows, f"Medians of {rounds} rounds, in turns after one to warm up.")
+
+
+def _search(uri: str) -> Sequence[object]:
+    """Return the study's runs as MLflow's client has them, page after page."""
+    tracker = MlflowTracker(uri)
+    tags = {Tag.STUDY: _STUDY, Tag.KIND: "trial"}
+    return tracker._search(tracker.find_experiment(_STUDY), tags, "attributes.start_time DESC")
+
+
+def _read(reader: Reader, metrics: Sequence[str] | None = None) -> None:
+    tags = {Tag.STUDY: _STUDY, Tag.KIND: "trial"}
+    reader.runs(reader.find_experiment(_STUDY), tags=tags, metrics=metrics)
+
+
+def _board(stores: Stores) -> None:
+    study_board(_STUDY, stores)
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """Run an MLflow server on the database in `folder`; yield its address."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
+        *("--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", f"{folder}/artifacts"),
+    ]
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        while not _answers(url):
+            if server.poll() is not None:
+                raise RuntimeError((folder / "server.log").read_text()[-3000:])
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def _filled(folder: Path, cells: int) -> Stores:
     """Return stores with a study of `cells` trials: one is trained, the others are copies with their own settings."""
     stores = Stores(
         storage=f"sqlite:///{folder}/optuna.db",
@@ -53,9 +153,9 @@ def filled(folder: Path, cells: int) -> Stores:
     )
     prepare(stores.tracking_uri)
     rates = ", ".join(f"{0.001 * number:.6f}" for number in range(1, cells // _PER_RATE + 1))
-    planned = feasible_cells(parse_grid(_GRID.format(rates=rates)))
+    grid = parse_grid(_GRID.format(rates=rates))
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    submit(parse_grid(_GRID.format(rates=rates)), planned, open_storage(stores.storage), tracker)
+    submit(grid, feasible_cells(grid), open_storage(stores.storage), tracker)
     done: list[TrialEnded] = []
     work(
         stores.for_worker(_STUDY),
@@ -87,7 +187,7 @@ def _copy(stores: Stores) -> None:
 
 
 def _pairs(connection: sa.Connection, query: str, of: object) -> dict[str, str]:
-    return {key: value for key, value in connection.execute(sa.text(query), {"of": of})}
+    return dict(connection.execute(sa.text(query), {"of": of}).tuples().all())
 
 
 def _copy_trial(
