@@ -35,7 +35,7 @@ def run_frame(records: Sequence[RunRecord], metrics: Collection[str] | None = No
     )
     for group, dicts in groups.items():
         missing = float("nan") if group == "metrics" else None
-        for name in sorted({name for values in dicts for name in values}):
+        for name in sorted(set[str]().union(*dicts)):
             if group == "metrics" and not _is_wanted(name, metrics):
                 continue
             columns[f"{group}.{name}"] = [values.get(name, missing) for values in dicts]

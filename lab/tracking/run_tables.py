@@ -100,9 +100,10 @@ class RunTables:
 
         With `deleted`, those that were deleted, also of deleted experiments.
         """
-        chosen = _chosen(experiment, tags, deleted).limit(limit)
-        wanted = _ordered(chosen, order_by, descending)
-        ids = sa.select(wanted.subquery().c.run_uuid)
+        every = _runs_of(experiment, deleted)
+        wanted = _ordered(_having(every, tags), order_by, descending).limit(limit)
+        # without a limit, reading some runs too many is quicker than looking for the tags again
+        ids = sa.select((every if limit is None else wanted).subquery().c.run_uuid)
         with connected(self._uri, _DOING) as connection:
             rows = connection.execute(wanted).all()
             params, noted = (_texts(connection, table, ids) for table in (_PARAMS, _TAGS))
@@ -131,7 +132,7 @@ def _is_known(connection: sa.Connection) -> bool:
     return not connection.execute(others).scalar()
 
 
-def _chosen(experiment: str | None, tags: Mapping[str, str], deleted: bool) -> sa.Select[Any]:
+def _runs_of(experiment: str | None, deleted: bool) -> sa.Select[Any]:
     columns = (_RUNS.c[name] for name in ("run_uuid", "name", "status", "start_time", "end_time"))
     query = sa.select(*columns).where(_RUNS.c.lifecycle_stage == ("deleted" if deleted else "active"))
     if experiment is not None:
@@ -139,6 +140,10 @@ def _chosen(experiment: str | None, tags: Mapping[str, str], deleted: bool) -> s
     elif not deleted:
         active = sa.select(_EXPERIMENTS.c.experiment_id).where(_EXPERIMENTS.c.lifecycle_stage == "active")
         query = query.where(_RUNS.c.experiment_id.in_(active))
+    return query
+
+
+def _having(query: sa.Select[Any], tags: Mapping[str, str]) -> sa.Select[Any]:
     for key, value in tags.items():
         having = sa.select(_TAGS.c.run_uuid).where(_TAGS.c.key == key, _TAGS.c.value == value)
         query = query.where(_RUNS.c.run_uuid.in_(having))
