@@ -10,7 +10,7 @@ from lab.training import cores
 
 _NAMES = (
     *("throughput", "augment", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines"),
-    *("stream", "ends"),
+    *("stream", "ends", "board"),
 )
 
 
@@ -126,6 +126,14 @@ def engines(cells: int, rounds: int, workers: int) -> None:
 def ends(rounds: int) -> None:
     """A sweep's start and end, and the commands that only look: what a user waits for besides training."""
     _module("ends").run(rounds)
+
+
+@main.command()
+@click.option("--runs", default=5_000, help="Of the study, a multiple of 100.")
+@click.option("--rounds", default=3)
+def board(runs: int, rounds: int) -> None:
+    """Reading the runs of a large study, against MLflow's own search."""
+    _module("board").run(runs, rounds)
 
 
 @main.command(name="all")

@@ -171,7 +171,7 @@ def _best_run(tracker: Tracker, study: str) -> str:
         )
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]
     maximize = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"
-    runs = tracker.runs(experiment, tags=_tags(study, "trial"))
+    runs = tracker.runs(experiment, tags=_tags(study, "trial"), metrics=("best_value", "params"))
     finished = runs[runs["status"] == RunStatus.FINISHED].to_dict("records")
     if not finished:
         raise TrackingError(f"No trial of the study '{study}' at {tracker.uri} has finished yet")

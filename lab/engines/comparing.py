@@ -10,7 +10,7 @@ import pandas as pd
 
 from lab import report
 from lab.config import as_text, parse_value
-from lab.engines.leaderboards import read_leaderboard
+from lab.engines.leaderboards import read_study
 from lab.engines.stores import Stores
 from lab.errors import ConfigError, LabError, StudyError, TrackingError
 from lab.registry import suggest
@@ -77,7 +77,7 @@ def _tracker(name: str, stores: Stores) -> Tracker:
 def _side(name: str, tracker: Tracker, stores: Stores, metric: str) -> Side:
     study, colon, cells = name.partition(":")
     if not name.startswith(_ORIGINS) and tracker.find_experiment(study) is not None:
-        return _of_study(name, study, cells if colon else None, tracker, stores, metric)
+        return _of_study(name, study, cells if colon else None, stores, metric)
     if not name.startswith(_ORIGINS) and not _RUN.fullmatch(name):
         raise unknown_study(stores.storage, study)
     return _of_run(name, tracker)
@@ -91,14 +91,12 @@ def _of_run(name: str, tracker: Tracker) -> Side:
     return Side(name, run_frame([record]), monitor, record.params.get("mode", "max") == "max")
 
 
-def _of_study(
-    name: str, study: str, cells: str | None, tracker: Tracker, stores: Stores, metric: str
-) -> Side:
-    board = read_leaderboard(study, stores, metric, repeats="each")
+def _of_study(name: str, study: str, cells: str | None, stores: Stores, metric: str) -> Side:
+    read = read_study(study, stores)
+    board = read.board(metric, repeats="each")
     if board.empty:
         raise StudyError(f"{name} has no finished trial yet")
-    experiment = tracker.find_experiment(study)
-    runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"})
+    runs = read.found.runs.iloc[::-1]  # the newest first, as a reader has them
     runs = runs[runs["run_id"].isin(board["run_id"])].reset_index(drop=True)
     if cells is not None:
         runs = _chosen(name, cells, runs, board.attrs["varied"])

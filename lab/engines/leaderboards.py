@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,18 +14,19 @@ from lab.config import Grid
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
-from lab.study import State, database_exists, find_queue, run_ids, unknown_study
-from lab.tracking import Tracker, connect
+from lab.study import TrialRecord, database_exists, find_queue, unknown_study
+from lab.tracking import Reader, open_reader
 from lab.tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from lab.report import GridResults, StudyImportance
+    from lab.report import GridResults, StudyImportance, StudyRuns
 
 __all__ = [
     "ImportantSettings",
     "StudyBoard",
     "StudyEffects",
-    "read_leaderboard",
+    "StudyRead",
+    "read_study",
     "study_board",
     "study_effects",
     "study_experiment",
@@ -80,10 +81,10 @@ def study_board(
     Raises:
         StudyError: there is no such study, or none of its trials has such a metric.
     """
-    frame = read_leaderboard(study, stores, metric, top=top, repeats=repeats, of=of)
-    queue, missing = find_queue(stores.storage, study), MissingRuns(stores.tracking_uri)
-    states = queue.states(missing(run_ids(queue))) if queue else {}
-    return StudyBoard(study, frame, list(states.values()).count(State.DELETED), missing.trouble)
+    read, missing = read_study(study, stores, report.shown_metrics(metric)), MissingRuns(stores.tracking_uri)
+    frame = read.board(metric, repeats=repeats, of=of)
+    frame = frame.head(len(frame) if top is None else top)
+    return StudyBoard(study, frame, read.count_deleted(missing), missing.trouble)
 
 
 def study_effects(
@@ -94,7 +95,7 @@ def study_effects(
     of: Literal["newest", "all"] = "newest",
 ) -> StudyEffects:
     """Return how the values of `study` compare; the arguments and errors are those of `study_board`."""
-    trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
+    trials = _trials(study, stores, metric, of)
     monitored = trials.attrs["monitor"] if metric == "best_value" else metric
     return StudyEffects(report.effects(trials, trials.attrs["varied"]), trials, monitored)
 
@@ -119,7 +120,7 @@ def study_importance(
     Raises:
         StudyError: as `study_board`, or there are too few cells to compare.
     """
-    trials = read_leaderboard(study, stores, metric, repeats="each", of=of)
+    trials = _trials(study, stores, metric, of)
     return ImportantSettings(report.importance(trials, trials.attrs["varied"]), trials)
 
 
@@ -129,46 +130,73 @@ def study_experiment(study: str, stores: Stores) -> str:
     Raises:
         StudyError: there is no such study.
     """
-    return _experiment(connect(stores.tracking_uri, stores.artifact_dir), study, stores)
+    return _experiment(open_reader(stores.tracking_uri, stores.artifact_dir), study, stores)
 
 
-def read_leaderboard(
-    study: str,
-    stores: Stores,
-    metric: str = "best_value",
-    *,
-    top: int | None = None,
-    repeats: Literal["mean", "each"] = "mean",
-    of: Literal["newest", "all"] = "newest",
-) -> pd.DataFrame:
-    """Return `lab.report.leaderboard` of a study, without runs that none of its trials names.
+@dataclass(frozen=True, eq=False)
+class StudyRead:
+    """A study as it was read once: its runs, and the newest trials of its cells (none of another database's study)."""
+
+    study: str
+    found: StudyRuns
+    newest: Sequence[TrialRecord]
+
+    def board(
+        self,
+        metric: str = "best_value",
+        *,
+        repeats: Literal["mean", "each"] = "mean",
+        of: Literal["newest", "all"] = "newest",
+    ) -> pd.DataFrame:
+        """Return the leaderboard; the arguments are those of `lab.report.leaderboard`.
+
+        Raises:
+            StudyError: no trial has such a metric.
+        """
+        frame = self.found.board(metric, repeats, of)
+        if not frame.empty and frame[metric].isna().all():
+            if metric == "best_value":
+                monitor = frame.attrs.get("monitor", metric)
+                raise StudyError(
+                    f"No trial of {self.study} has a finite {monitor}; `lab best {self.study}` says how each ended"
+                )
+            raise StudyError(
+                f"No trial of {self.study} has a metric '{metric}' yet; use best_value or any metric that its runs log"
+            )
+        return frame
+
+    def count_deleted(self, missing: MissingRuns) -> int:
+        """Return how many cells have ended and have lost their runs."""
+        gone = missing(_run_ids(self.newest))
+        ended = [one for one in self.newest if one.trial.state.is_finished() and not one.lacks_successor]
+        return sum(one.run_id in gone for one in ended)
+
+
+def read_study(study: str, stores: Stores, metrics: Collection[str] | None = None) -> StudyRead:
+    """Read a study, without runs that none of its trials names.
+
+    Args:
+        study: its name.
+        stores: where it is kept.
+        metrics: names of the only ones to read, as `Reader.runs` takes them.
 
     Raises:
-        StudyError: there is no such study, or none of its trials has such a metric.
+        StudyError: there is no such study.
     """
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    experiment = _experiment(tracker, study, stores)
+    reader = open_reader(stores.tracking_uri, stores.artifact_dir)
+    experiment = _experiment(reader, study, stores)
     queue = find_queue(stores.storage, study)
-    frame = report.leaderboard(
-        tracker,
-        experiment,
-        study=study,
-        metric=metric,
-        top=top,
-        repeats=repeats,
-        of=of,
-        named=None if queue is None else run_ids(queue),
-    )
-    if not frame.empty and frame[metric].isna().all():
-        if metric == "best_value":
-            monitor = frame.attrs.get("monitor", metric)
-            raise StudyError(
-                f"No trial of {study} has a finite {monitor}; `lab best {study}` says how each ended"
-            )
-        raise StudyError(
-            f"No trial of {study} has a metric '{metric}' yet; use best_value or any metric that its runs log"
-        )
-    return frame
+    newest = [] if queue is None else list(queue.newest().values())
+    named = None if queue is None else _run_ids(newest)
+    return StudyRead(study, report.study_runs(reader, experiment, study, named, metrics), newest)
+
+
+def _run_ids(newest: Sequence[TrialRecord]) -> set[str]:
+    return {record.run_id for record in newest if record.run_id is not None}
+
+
+def _trials(study: str, stores: Stores, metric: str, of: Literal["newest", "all"]) -> pd.DataFrame:
+    return read_study(study, stores, report.shown_metrics(metric)).board(metric, repeats="each", of=of)
 
 
 def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
@@ -199,12 +227,12 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
 def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
     if not database_exists(stores.tracking_uri):
         return [None] * len(grids)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    reader = open_reader(stores.tracking_uri, stores.artifact_dir)
     found: list[GridResults | None] = []
     for grid in grids:
-        experiment = tracker.find_experiment(grid.name)
+        experiment = reader.find_experiment(grid.name)
         tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
-        found.append(report.grid_results(grid, tracker.runs(experiment, tags=tags)) if experiment else None)
+        found.append(report.grid_results(grid, reader.runs(experiment, tags=tags)) if experiment else None)
     return found
 
 
@@ -213,8 +241,8 @@ def _comments(grids: Sequence[Grid], folder: Path) -> dict[str, str]:
     return {name: file.read_text(encoding="utf-8") for name, file in files.items() if file.exists()}
 
 
-def _experiment(tracker: Tracker, study: str, stores: Stores) -> str:
-    found = tracker.find_experiment(study) if database_exists(stores.tracking_uri) else None
+def _experiment(reader: Reader, study: str, stores: Stores) -> str:
+    found = reader.find_experiment(study) if database_exists(stores.tracking_uri) else None
     if found is None:
         raise unknown_study(stores.storage, study)
     return found

@@ -8,12 +8,11 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from lab.engines.leaderboards import read_leaderboard, study_experiment
+from lab.engines.leaderboards import read_study
 from lab.engines.stores import Stores
 from lab.errors import LabError
 from lab.report import curve_table, trial_table
 from lab.tracking import connect
-from lab.tracking.tags import Tag
 
 __all__ = ["TABLES", "study_curves", "study_trials", "write_study"]
 
@@ -33,10 +32,8 @@ def study_trials(
     Raises:
         StudyError: there is no such study, or none of its trials has such a metric.
     """
-    board = read_leaderboard(study, stores, metric, repeats="each", of=of)
-    tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    tags = {Tag.STUDY: study, Tag.KIND: "trial"}
-    return trial_table(board, tracker.runs(study_experiment(study, stores), tags=tags))
+    read = read_study(study, stores)
+    return trial_table(read.board(metric, repeats="each", of=of), read.found.runs)
 
 
 def study_curves(study: str, stores: Stores, *, of: Literal["newest", "all"] = "newest") -> pd.DataFrame:

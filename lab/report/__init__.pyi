@@ -6,8 +6,11 @@ from .durations import duration as duration
 from .effects import effects as effects
 from .importance import StudyImportance as StudyImportance
 from .importance import importance as importance
+from .leaderboard import StudyRuns as StudyRuns
 from .leaderboard import cells as cells
 from .leaderboard import leaderboard as leaderboard
+from .leaderboard import shown_metrics as shown_metrics
+from .leaderboard import study_runs as study_runs
 from .markdown import results_document as results_document
 from .model_card import ModelCard as ModelCard
 from .model_card import model_card as model_card

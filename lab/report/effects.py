@@ -52,7 +52,11 @@ def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) 
     groups = values.groupby(values, dropna=False, sort=False).ngroup()
     of = frame.attrs.get("monitor", "") if metric == "best_value" else metric
     trusted = frame[metric].astype("float64").where(is_averaged(frame, groups))
-    table = summaries(trusted, groups, descending=descending, metric=of)
+    alone = compared(frame.attrs.get("varied", ())) == [
+        dimension
+    ]  # so that a value's trials are one cell's repeats
+    folds = frame.get("fold") if alone else None
+    table = summaries(trusted, groups, descending=descending, metric=of, folds=folds)
     table["left_out"] = groups.value_counts().sort_index() - table["n"]
     table["dimension"] = dimension
     table["value"] = values.groupby(groups).first()

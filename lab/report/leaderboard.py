@@ -29,17 +29,17 @@ from lab.config import rises
 from lab.errors import TrackingError
 from lab.report.repeats import averaged_over, by_cell, has_repeats
 from lab.report.settings import NewestFile, differing, in_words, newest_file
-from lab.report.trials import ranked, trial_frame
-from lab.tracking import Tracker, pending_id
+from lab.report.trials import COUNTS, MEANS, ranked, trial_frame
+from lab.tracking import Reader, pending_id
 from lab.tracking.tags import Tag
 
-__all__ = ["StudyRuns", "cells", "leaderboard", "study_runs"]
+__all__ = ["StudyRuns", "cells", "leaderboard", "shown_metrics", "study_runs"]
 
 _MOST_OTHERS = 500  # runs with other settings whose differences are worked out
 
 
 def leaderboard(
-    tracker: Tracker,
+    tracker: Reader,
     experiment: str,
     *,
     study: str,
@@ -72,9 +72,14 @@ def leaderboard(
     Raises:
         TrackingError: the experiment has no such study, or the store fails.
     """
-    found = study_runs(tracker, experiment, study, named)
+    found = study_runs(tracker, experiment, study, named, shown_metrics(metric))
     frame = found.board(metric, repeats, of)
     return frame.head(len(frame) if top is None else top)
+
+
+def shown_metrics(metric: str) -> tuple[str, ...]:
+    """Return the metrics that a leaderboard ranked by `metric` is made from, as `Reader.runs` takes them."""
+    return (*MEANS, *COUNTS, "test_*", metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +111,16 @@ class StudyRuns:
 
 
 def study_runs(
-    tracker: Tracker, experiment: str, study: str, named: Collection[str] | None = None
+    tracker: Reader,
+    experiment: str,
+    study: str,
+    named: Collection[str] | None = None,
+    metrics: Collection[str] | None = None,
 ) -> StudyRuns:
-    """Return the runs of `study`; the arguments and errors are those of `leaderboard`."""
+    """Return the runs of `study`; the arguments and errors are those of `leaderboard` and of `Reader.runs`."""
     parent = _parent(tracker, experiment, study)
     # ties and unfinished trials are ordered later, so the store must not cut the list by the metric alone
-    runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"})
+    runs = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "trial"}, metrics=metrics)
     known = _in_order(runs if named is None else runs[_are_named(runs, named)])
     return StudyRuns(parent, known, newest_file(tracker, str(parent["run_id"])), len(runs) - len(known))
 
@@ -201,7 +210,7 @@ def _rises(metric: str, maximized: bool) -> bool:
     return maximized if said is None else said
 
 
-def _parent(tracker: Tracker, experiment: str, study: str) -> pd.Series[str]:
+def _parent(tracker: Reader, experiment: str, study: str) -> pd.Series[str]:
     found = tracker.runs(experiment, tags={Tag.STUDY: study, Tag.KIND: "study"}, limit=1)
     if found.empty:
         raise TrackingError(

@@ -69,7 +69,8 @@ def by_cell(
     dimensions = compared(varied)
     numbers = _numbered(trials, dimensions)
     averaged = is_averaged(trials, numbers)
-    means = _summarized(trials.select_dtypes("float64").where(averaged), numbers, descending, monitor)
+    metrics = trials.select_dtypes("float64").where(averaged)
+    means = _summarized(metrics, numbers, trials.get("fold"), descending, monitor)
     medians = {name: _median(trials[name].where(averaged), numbers) for name in COUNTS}
     first = trials.assign(cell=numbers).drop_duplicates("cell").set_index("cell")
     outcomes = trials["outcome"].groupby(numbers).agg(_outcomes)
@@ -77,12 +78,20 @@ def by_cell(
 
 
 def _summarized(
-    metrics: pd.DataFrame, cells: pd.Series[int], descending: bool, monitor: str
+    metrics: pd.DataFrame,
+    cells: pd.Series[int],
+    folds: pd.Series[str] | None,
+    descending: bool,
+    monitor: str,
 ) -> dict[str, pd.DataFrame]:
     """Return the `summaries` of every metric by its name."""
     return {
         name: summaries(
-            metrics[name], cells, descending=descending, metric=monitor if name == "best_value" else name
+            metrics[name],
+            cells,
+            descending=descending,
+            metric=monitor if name == "best_value" else name,
+            folds=folds,
         )
         for name in map(str, metrics)
     }

@@ -13,7 +13,7 @@ from lab.config import Dimension, Grid, as_text, parse_grid, parse_value, settin
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import LabError
 from lab.report.repeats import compared
-from lab.tracking import Tracker
+from lab.tracking import Reader
 from lab.tracking.planned import Planned, read_planned
 from lab.tracking.tags import Tag
 
@@ -64,7 +64,7 @@ class NewestFile:
         return self._expected[values]
 
 
-def newest_file(tracker: Tracker, run_id: str) -> NewestFile | None:
+def newest_file(tracker: Reader, run_id: str) -> NewestFile | None:
     """Return the file planned last into the study with the run `run_id`; None for a study of an earlier version.
 
     Raises:

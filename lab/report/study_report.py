@@ -19,7 +19,7 @@ from lab.report.sections.parallel import Parallel, parallel
 from lab.report.sections.slices import Slices, slices
 from lab.report.sections.source import Source
 from lab.report.sections.tradeoffs import Tradeoff, tradeoffs
-from lab.tracking import Tracker
+from lab.tracking import Reader, Tracker
 
 __all__ = ["Report", "StudyReport", "read_source", "report_of"]
 
@@ -51,9 +51,7 @@ class Report:
     common: Common | None = None
 
 
-def read_source(
-    tracker: Tracker, experiment: str, study: str, named: Collection[str] | None = None
-) -> Source:
+def read_source(tracker: Reader, experiment: str, study: str, named: Collection[str] | None = None) -> Source:
     """Return what the sections of a study's report are made from; the arguments are those of `leaderboard`.
 
     Raises:

@@ -1,5 +1,6 @@
 from .base import Left as Left
 from .base import Place as Place
+from .base import Reader as Reader
 from .base import Registered as Registered
 from .base import RunRecord as RunRecord
 from .base import RunStatus as RunStatus
@@ -9,6 +10,7 @@ from .base import public_uri as public_uri
 from .checkpoints import RunCheckpoints as RunCheckpoints
 from .connection import connect as connect
 from .connection import missing_runs as missing_runs
+from .connection import open_reader as open_reader
 from .connection import prepare as prepare
 from .copying import CopiedRuns as CopiedRuns
 from .copying import RunCopy as RunCopy

@@ -1,4 +1,4 @@
-"""What the rest of lab asks of a tracker: `Tracker` finds and opens runs (`lab.tracking.run.Run`).
+"""What the rest of lab asks of a tracker: `Tracker` finds and opens runs (`lab.tracking.run.Run`), `Reader` reads them.
 
 The words are MLflow's. Store failures raise `TrackingError`, from any method.
 """
@@ -31,6 +31,7 @@ __all__ = [
     "Left",
     "Metric",
     "Place",
+    "Reader",
     "Registered",
     "RunRecord",
     "RunStatus",
@@ -134,12 +135,47 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class Tracker(Protocol):
-    """A store of experiments and their runs; the argument `experiment` is always an experiment's id."""
+class Reader(Protocol):
+    """The runs of a store, read by the thousands; the argument `experiment` is always an experiment's id."""
 
     @property
     def uri(self) -> str:
         """The address of the store for display, without a password."""
+
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of the experiment called `name`, or None if there is none."""
+
+    def runs(
+        self,
+        experiment: str | None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        order_by: str | None = None,
+        descending: bool = True,
+        limit: int | None = None,
+        metrics: Collection[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return a row for each run that has all of `tags`; deleted runs do not count.
+
+        Args:
+            experiment: id of the experiment; None for all of them.
+            tags: that the runs must have.
+            order_by: metric to order by, NaN and missing last; newest first if None.
+            descending: whether its highest value comes first.
+            limit: most rows to return.
+            metrics: names of the only ones to return, where `test_*` stands for all that begin so; all if None.
+
+        Returns:
+            Columns run_id, name, status, start_time and end_time (UTC, NaT while running), then one for each
+            `params.*` (text), `metrics.*` (the last value) and `tags.*` (text) that any of the runs has.
+        """
+
+    def download(self, run_id: str, path: str, folder: Path) -> Path | None:
+        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
+
+
+class Tracker(Reader, Protocol):
+    """A store of experiments and their runs."""
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment called `name`, creating it if it does not exist.
@@ -147,9 +183,6 @@ class Tracker(Protocol):
         Raises:
             TrackingError: it was deleted (it can be restored), or the store failed.
         """
-
-    def find_experiment(self, name: str) -> str | None:
-        """Return the id of the experiment called `name`, or None if there is none."""
 
     def experiment_name(self, identity: str) -> str | None:
         """Return the name of the experiment with this id, None if there is none; a deleted one still has its name."""
@@ -288,29 +321,6 @@ class Tracker(Protocol):
             TrackingError: there is no such run, or the store failed.
         """
 
-    def runs(
-        self,
-        experiment: str | None,
-        *,
-        tags: Mapping[str, str] | None = None,
-        order_by: str | None = None,
-        descending: bool = True,
-        limit: int | None = None,
-    ) -> pd.DataFrame:
-        """Return a row for each run that has all of `tags`; deleted runs do not count.
-
-        Args:
-            experiment: id of the experiment; None for all of them.
-            tags: that the runs must have.
-            order_by: metric to order by, NaN and missing last; newest first if None.
-            descending: whether its highest value comes first.
-            limit: most rows to return.
-
-        Returns:
-            Columns run_id, name, status, start_time and end_time (UTC, NaT while running), then one for each
-            `params.*` (text), `metrics.*` (the last value) and `tags.*` (text) that any of the runs has.
-        """
-
     def delete_run(self, run_id: str) -> None:
         """Delete a run: it is no longer found, and can be restored until its files are deleted.
 
@@ -338,9 +348,6 @@ class Tracker(Protocol):
             Columns run_id, metric (both text), step (int64) and value (float64), with a row for each point, in the
             order of `run_ids`, then of `metrics`, then of the steps.
         """
-
-    def download(self, run_id: str, path: str, folder: Path) -> Path | None:
-        """Copy the file `path` of a run into `folder`, under its own name; return the copy, None if there is none."""
 
     def files(self, run_id: str, folder: str = "") -> dict[str, int]:
         """Return the size in bytes of each artifact of a run by its path, also for a deleted run.

@@ -9,13 +9,15 @@ from pathlib import Path
 from lab import tracking  # MLflow takes seconds to import: only when it is needed
 from lab.errors import LabWarning
 from lab.places import absolute_address, absolute_path
-from lab.tracking.base import Tracker
+from lab.tracking.base import Reader, Tracker
 from lab.tracking.journaled import JournaledTracker
 from lab.tracking.lifecycle import missing_in_database
 from lab.tracking.memory import MemoryTracker
+from lab.tracking.reader import DatabaseReader
 from lab.tracking.rebase import follow, own_folders
+from lab.tracking.run_tables import RunTables
 
-__all__ = ["connect", "missing_runs", "prepare"]
+__all__ = ["connect", "missing_runs", "open_reader", "prepare"]
 
 
 def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> Tracker:
@@ -35,14 +37,32 @@ def connect(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Pa
     tracking_uri = absolute_address(tracking_uri)
     artifact_dir = None if artifact_dir is None else absolute_path(artifact_dir)
     journal_dir = None if journal_dir is None else absolute_path(journal_dir)
-    happened = follow(tracking_uri, artifact_dir, journal_dir)
-    if happened:
-        warnings.warn(happened, LabWarning, stacklevel=2)
+    _follow(tracking_uri, artifact_dir, journal_dir)
     location = None if tracking_uri.startswith("http") or artifact_dir is None else str(artifact_dir)
     tracker = tracking.MlflowTracker(tracking_uri, location, own_folders(tracking_uri, artifact_dir))
     if journal_dir is None:
         return tracker
     return JournaledTracker(tracker, journal_dir, tracking.LoadMonitor)
+
+
+def open_reader(tracking_uri: str, artifact_dir: Path | None = None) -> Reader:
+    """Return what reads the runs at `tracking_uri`: their tables if they are at hand, without importing MLflow.
+
+    The arguments, and what happens to a SQLite database that was moved, are those of `connect`.
+    """
+    tracking_uri = absolute_address(tracking_uri)
+    artifact_dir = None if artifact_dir is None else absolute_path(artifact_dir)
+    tables = RunTables.of(tracking_uri)
+    if tables is None:
+        return connect(tracking_uri, artifact_dir)
+    _follow(tracking_uri, artifact_dir)
+    return DatabaseReader(tracking_uri, tables)
+
+
+def _follow(tracking_uri: str, artifact_dir: Path | None, journal_dir: Path | None = None) -> None:
+    happened = follow(tracking_uri, artifact_dir, journal_dir)
+    if happened:
+        warnings.warn(happened, LabWarning, stacklevel=3)
 
 
 def missing_runs(tracking_uri: str, run_ids: Collection[str]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from lab.errors import TrackingError
 from lab.tracking.base import UnavailableError, public_uri
 
-__all__ = ["in_parts", "is_absent", "rows_of"]
+__all__ = ["connected", "in_parts", "is_absent", "rows_of"]
 
 _PART = 500  # ids in one query: databases limit the number of values
 _PATIENCE = 8  # seconds for a connection
@@ -34,16 +34,28 @@ def rows_of(uri: str, query: sa.TextClause, run_ids: Sequence[str], doing: str, 
     """
     if not run_ids or is_absent(uri):
         return []
+    with connected(uri, doing) as connection:
+        return [
+            row
+            for part in in_parts(run_ids)
+            for row in connection.execute(query, {"ids": list(part), **values})
+        ]
+
+
+@contextmanager
+def connected(uri: str, doing: str) -> Iterator[sa.Connection]:
+    """Connect to the database at `uri`, which exists.
+
+    Raises:
+        UnavailableError: it cannot be reached.
+        TrackingError: a query failed in this block, such as one of a database that is not MLflow's.
+    """
     url = sa.make_url(uri)
     option = "timeout" if url.get_backend_name() == "sqlite" else "connect_timeout"
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={option: _PATIENCE})
         with closing(engine.connect()) as connection:
-            return [
-                row
-                for part in in_parts(run_ids)
-                for row in connection.execute(query, {"ids": list(part), **values})
-            ]
+            yield connection
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         kind = UnavailableError if isinstance(error, sa.exc.OperationalError) else TrackingError

@@ -84,7 +84,7 @@ def keep_foreign(tracker: Tracker, name: str, study: ForeignStudy) -> tuple[int,
 
 def _known(tracker: Tracker, experiment: str, name: str) -> set[str]:
     """Return the keys of the runs that the experiment has."""
-    runs = tracker.runs(experiment, tags={Tag.KIND: "trial"})
+    runs = tracker.runs(experiment, tags={Tag.KIND: "trial"}, metrics=())
     keys = runs.get(f"tags.{Tag.IMPORTED}")
     trained = len(runs) if keys is None else int(keys.isna().sum())
     if trained:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,20 +11,18 @@ import pandas as pd
 
 from lab.tracking.base import RunRecord, RunStatus
 
-__all__ = ["LARGEST", "Point", "curve_frame", "run_frame"]
+__all__ = ["Point", "curve_frame", "run_frame", "true_value"]
 
 #: Run, metric, step and value; None is NaN.
 Point = tuple[str, str, int, float | None]
 
-#: What MLflow's databases keep of an infinity.
-LARGEST: Final = 1.7976931348623157e308
-
+_LARGEST: Final = 1.7976931348623157e308  # what MLflow's databases keep of an infinity
 
 _COLUMNS = ("run_id", "name", "status", "start_time", "end_time")
 
 
-def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return a row for each record, in their order, with the columns that `Tracker.runs` promises."""
+def run_frame(records: Sequence[RunRecord], metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """Return a row for each record, in their order, with the columns that `Reader.runs` promises."""
     groups: dict[str, Sequence[Mapping[str, Any]]] = {
         "params": [record.params for record in records],
         "metrics": [record.metrics for record in records],
@@ -36,7 +35,9 @@ def run_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
     )
     for group, dicts in groups.items():
         missing = float("nan") if group == "metrics" else None
-        for name in sorted({name for values in dicts for name in values}):
+        for name in sorted(set[str]().union(*dicts)):
+            if group == "metrics" and not _is_wanted(name, metrics):
+                continue
             columns[f"{group}.{name}"] = [values.get(name, missing) for values in dicts]
     return pd.DataFrame(columns)
 
@@ -58,8 +59,20 @@ def curve_frame(points: Sequence[Point], run_ids: Sequence[str], metrics: Sequen
         key=lambda column: column.map(places[column.name]) if column.name in places else column,
         ignore_index=True,
     )
-    infinite = frame["value"].abs() >= LARGEST
+    infinite = frame["value"].abs() >= _LARGEST
     return frame.assign(value=frame["value"].mask(infinite, np.copysign(np.inf, frame["value"])))
+
+
+def true_value(value: float) -> float:
+    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
+    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+
+
+def _is_wanted(name: str, metrics: Collection[str] | None) -> bool:
+    """Return whether a metric is among those that `Reader.runs` is asked for."""
+    if metrics is None or name in metrics:
+        return True
+    return any(one.endswith("*") and name.startswith(one[:-1]) for one in metrics)
 
 
 def _times(milliseconds: Sequence[int | None]) -> pd.Series[pd.Timestamp]:

@@ -211,9 +211,12 @@ class JournaledTracker:
         order_by: str | None = None,
         descending: bool = True,
         limit: int | None = None,
+        metrics: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
-        return self.inner.runs(experiment, tags=tags, order_by=order_by, descending=descending, limit=limit)
+        """Return a row for each run that has all of `tags`: see `Reader.runs`."""
+        return self.inner.runs(
+            experiment, tags=tags, order_by=order_by, descending=descending, limit=limit, metrics=metrics
+        )
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run in the store, at once: see `Tracker.delete_run`."""

@@ -335,12 +335,13 @@ class MemoryTracker:
         order_by: str | None = None,
         descending: bool = True,
         limit: int | None = None,
+        metrics: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
+        """Return a row for each run that has all of `tags`: see `Reader.runs`."""
         found = self._matching(experiment, tags or {})[::-1]
         if order_by is not None:
             found.sort(key=_by_metric(order_by, descending))
-        return _frame(found[:limit])
+        return _frame(found[:limit], metrics)
 
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run."""
@@ -434,8 +435,8 @@ class MemoryTracker:
             ]
 
 
-def _frame(found: Sequence[_Stored]) -> pd.DataFrame:
-    return tracking.run_frame([_record(stored) for stored in found])
+def _frame(found: Sequence[_Stored], metrics: Collection[str] | None = None) -> pd.DataFrame:
+    return tracking.run_frame([_record(stored) for stored in found], metrics)
 
 
 def _record(stored: _Stored) -> RunRecord:

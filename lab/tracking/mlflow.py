@@ -37,11 +37,12 @@ from lab.tracking.base import (  # noqa: E402
 from lab.tracking.client import open_client  # noqa: E402
 from lab.tracking.curves import points_in_database, points_on_server  # noqa: E402
 from lab.tracking.database import in_parts  # noqa: E402
-from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
+from lab.tracking.frames import curve_frame, run_frame, true_value  # noqa: E402
 from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
-from lab.tracking.mlflow_run import MlflowRun, true_value  # noqa: E402
+from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
 from lab.tracking.registering import origin_of, register  # noqa: E402
+from lab.tracking.run_tables import RunTables  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
 from lab.tracking.views import view_tag  # noqa: E402
 from lab.wording import counted  # noqa: E402
@@ -61,6 +62,7 @@ _EXPERIMENT_TAGS = {
     "mlflow.experiment.primaryMetric.name": "best_value",
 }
 _PAGE = 1000
+_NEWEST = "attributes.start_time DESC"
 
 
 class MlflowTracker:
@@ -276,11 +278,11 @@ class MlflowTracker:
         order_by: str | None = None,
         descending: bool = True,
         limit: int | None = None,
+        metrics: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """Return a row for each run that has all of `tags`: see `Tracker.runs`."""
-        order = f"metrics.`{order_by}` {'DESC' if descending else 'ASC'}" if order_by else None
-        found = self._search(experiment, tags or {}, order or "attributes.start_time DESC", limit)
-        return run_frame([_record(run) for run in found])
+        """Return a row for each run that has all of `tags`: see `Reader.runs`."""
+        found = self._records(experiment, tags or {}, order_by, descending, limit, metrics)
+        return run_frame(found, metrics)
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run, which MLflow can restore: see `Tracker.delete_run`."""
@@ -289,10 +291,10 @@ class MlflowTracker:
 
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run of any experiment, unless a registered model came from it."""
-        found = self._search(None, {}, "attributes.start_time DESC", view=ViewType.DELETED_ONLY)
+        found = self._records(None, {}, deleted=True)
         with self._doing("looking up the registered models"):
             registered = registered_runs(self._client) if found else set()
-        return run_frame([_record(run) for run in found if run.info.run_id not in registered])
+        return run_frame([run for run in found if run.run_id not in registered])
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
         """Return those of `run_ids` that were deleted or no longer exist: see `Tracker.missing_runs`."""
@@ -301,9 +303,7 @@ class MlflowTracker:
         wanted = known_ids(run_ids)
         for part in in_parts(sorted(wanted)):
             chosen = f"attributes.run_id IN ({', '.join(map(repr, part))})"
-            wanted -= {
-                run.info.run_id for run in self._search(None, {}, "attributes.start_time DESC", chosen=chosen)
-            }
+            wanted -= {run.info.run_id for run in self._search(None, {}, _NEWEST, chosen=chosen)}
         return wanted
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
@@ -373,6 +373,31 @@ class MlflowTracker:
             return None
         folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
         return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
+
+    def _records(
+        self,
+        experiment: str | None,
+        tags: Mapping[str, str],
+        order_by: str | None = None,
+        descending: bool = True,
+        limit: int | None = None,
+        metrics: Collection[str] | None = None,
+        *,
+        deleted: bool = False,
+    ) -> list[RunRecord]:
+        """Return what is known of runs: from the database's tables or, of a server and others, by MLflow's search."""
+        if self._tables is not None:
+            return self._tables.records(
+                experiment, tags, order_by, descending, limit, metrics, deleted=deleted
+            )
+        order = f"metrics.`{order_by}` {'DESC' if descending else 'ASC'}" if order_by else _NEWEST
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+        return [_record(run) for run in self._search(experiment, tags, order, limit, view)]
+
+    @cached_property
+    def _tables(self) -> RunTables | None:
+        _ = self._client  # which creates the database
+        return RunTables.of(self._tracking_uri)
 
     def _search(
         self,

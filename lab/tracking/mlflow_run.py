@@ -20,7 +20,7 @@ from lab import tracking  # asked for `save_model` when that is needed: it impor
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
-from lab.tracking.frames import LARGEST
+from lab.tracking.frames import true_value
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.run import Run
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lab.data import Intake
 
-__all__ = ["MlflowRun", "true_value"]
+__all__ = ["MlflowRun"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
@@ -257,11 +257,6 @@ class MlflowRun(Run):
     def _doing(self, action: str) -> Any:
         self._hold.confirm(anew=True)  # right before the request
         return translated(self._uri, f"{action} (run {self._run_id})")
-
-
-def true_value(value: float) -> float:
-    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
-    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
 
 
 @contextmanager

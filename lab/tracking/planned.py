@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import TrackingError
-from lab.tracking.base import Tracker
+from lab.tracking.base import Reader
 from lab.tracking.run import Run
 
 __all__ = ["Planned", "log_planned", "read_planned"]
@@ -28,7 +28,7 @@ class Planned:
     cells: tuple[str, ...] = ()
 
 
-def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool = False) -> Planned:
+def log_planned(run: Run, tracker: Reader, planned: Planned, *, partial: bool = False) -> Planned:
     """Keep a plan in a study's `run`; return it, complete.
 
     Args:
@@ -50,7 +50,7 @@ def log_planned(run: Run, tracker: Tracker, planned: Planned, *, partial: bool =
     return planned
 
 
-def read_planned(tracker: Tracker, run_id: str) -> Planned | None:
+def read_planned(tracker: Reader, run_id: str) -> Planned | None:
     """Return the latest plan of the study with the run `run_id`, None if an earlier version of lab made it.
 
     Raises:

@@ -108,7 +108,7 @@ def find_garbage(
     tracker = _tracker(stores)
     known = study_runs(stores.storage)
     deleted = _rows(tracker.deleted_runs())
-    active = _rows(tracker.runs(None, tags={Tag.KIND: "trial"}))
+    active = _rows(tracker.runs(None, tags={Tag.KIND: "trial"}, metrics=()))
     _check_names(studies, known, [*deleted, *active])
     search = _Search(stores, tracker, known, time.time() - days * _DAY, frozenset(studies))
     chosen = [run for run in deleted if search.may_go(run)]

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from lab.engines import Stores, import_runs, load_study, study_board
-from lab.engines.leaderboards import read_leaderboard
+from lab.engines.leaderboards import read_study
 from lab.errors import ConfigError, StudyError, TrackingError
 from lab.tracking import connect
 from tests.once import copy_of
@@ -44,7 +44,7 @@ def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path
     study.optimize(objective, n_trials=1)
     found = import_runs(f"optuna:{url}#theirs", stores)
     assert (found.added, found.known) == (1, 2)
-    board = read_leaderboard("theirs", stores, repeats="each")
+    board = read_study("theirs", stores).board(repeats="each")
     assert sorted(board["best_value"]) == board["best_value"].tolist()
     assert board["best_value"].tolist() == pytest.approx(board["lr"].astype(float).tolist())
     assert study_board("theirs", stores).best_run is None  # there is no model to load
@@ -90,8 +90,8 @@ def test_a_study_without_a_finite_value_is_told_so(stores: Stores, tmp_path: Pat
     with pytest.raises(
         StudyError, match=r"^No trial of bad has a finite best_value; `lab best bad` says how"
     ):
-        read_leaderboard("bad", stores, metric="best_value")
+        read_study("bad", stores).board("best_value")
     with pytest.raises(
         StudyError, match=r"^No trial of bad has a metric 'accuracy' yet; use best_value or any"
     ):
-        read_leaderboard("bad", stores, metric="accuracy")
+        read_study("bad", stores).board("accuracy")

@@ -204,7 +204,7 @@ def test_seeds_of_a_grid_that_names_none_are_repeats(memory_study: Any) -> None:
     results = tracked.results()
     assert results.cells["n"].tolist() == [3]
     assert len(results.runs) == 3
-    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 % (50.00 % to 50.00 %)"
+    assert rows(tracked.document(), "Compared with the report")[2][2] == "50.00 %"
 
 
 def test_a_grid_of_one_cell(memory_study: Any) -> None:

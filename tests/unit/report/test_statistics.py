@@ -30,6 +30,7 @@ def test_without_bounds_the_interval_is_students(values: list[float]) -> None:
 @pytest.mark.parametrize("within", [(0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)])
 @given(values=st.lists(st.floats(0, 1), min_size=3, max_size=30))
 def test_no_interval_leaves_what_the_metric_can_be(within: tuple[float, float], values: list[float]) -> None:
+    assume(np.std(values) > 0)
     low, high = interval(values, within)
     assert within[0] <= low <= high <= within[1]
     assert low <= np.mean(values) + 1e-9
@@ -47,7 +48,32 @@ def test_the_interval_of_an_accuracy_is_that_of_svyciprop() -> None:
     half = 4.30265273 * 0.02 / math.sqrt(3) / (0.95 * 0.05)
     expected = [1 / (1 + math.exp(-(math.log(19) + sign * half))) for sign in (-1, 1)]
     assert interval([0.93, 0.95, 0.97], (0.0, 1.0)) == pytest.approx(expected)
-    assert interval([1.0, 1.0, 1.0], (0.0, 1.0)) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("within", [(0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)])
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_equal_values_have_no_interval(value: float, within: tuple[float, float]) -> None:
+    assert np.isnan(
+        interval([value] * 3, within)
+    ).all()  # of no width, it would be sure of what three seeds cannot tell
+
+
+def test_what_folds_share_widens_their_interval() -> None:
+    values = [0.90, 0.92, 0.94, 0.91, 0.93]
+    groups = pd.Series([0] * 5)
+    folds = summaries(pd.Series(values), groups, folds=pd.Series(list("01234"))).loc[0]
+    # Nadeau and Bengio: a fold of five is tested on a quarter of what it is trained on
+    half = 2.77644511 * np.std(values, ddof=1) * math.sqrt(1 / 5 + 1 / 4)
+    assert [folds["ci95_low"], folds["ci95_high"]] == pytest.approx([0.92 - half, 0.92 + half])
+    seeds = summaries(pd.Series(values), groups, folds=pd.Series(["0"] * 5)).loc[0]
+    assert seeds.to_dict() == summaries(pd.Series(values), groups).loc[0].to_dict()
+
+
+def test_a_fold_that_has_no_value_is_not_counted() -> None:
+    values, folds = pd.Series([0.90, 0.92, 0.94, math.nan]), pd.Series(list("0123"))
+    of_four = summaries(values, pd.Series([0] * 4), folds=folds)
+    of_three = summaries(values[:3], pd.Series([0] * 3), folds=folds[:3])
+    pd.testing.assert_frame_equal(of_four, of_three)
 
 
 def test_two_values_have_no_interval() -> None:
