@@ -16,9 +16,9 @@ from lab.study.earlier import Earlier, end_stale, keep_to_files
 from lab.study.keys import StudyKey
 from lab.study.lock import locked
 from lab.study.planner import Cell
-from lab.study.queue import TrialQueue
+from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.rescue import requeue
+from lab.study.rescue import requeued
 from lab.study.search.budget import drop_search, fill_budget
 from lab.study.storage import PatientStorage
 from lab.study.studies import open_study
@@ -28,7 +28,7 @@ from lab.tracking.tags import Tag
 
 __all__ = ["Submission", "submit"]
 
-_TURN = 20  # cells queued before other processes that want the study's lock get it
+_TURN = 200  # cells queued before other processes that want the study's lock get it
 _PAUSE = 0.002
 
 
@@ -201,17 +201,16 @@ class _Turns:
             mine = [cell for cell in cells if cell.hash not in self.since]
             if mine:
                 codec = accept_grid(self.grid.space, self.queue)
-                for cell in mine:
-                    self._add(cell, codec)
+                self.queue.enqueue(self._queued(cell, codec) for cell in mine)
                 self.queue.note(StudyKey.CONCLUDED, False)
         return len(mine)
 
-    def _add(self, cell: Cell, codec: Codec) -> None:
+    def _queued(self, cell: Cell, codec: Codec) -> Queued:
         if cell.hash in self.known:
-            requeue(self.queue, self.known[cell.hash])
-            return
+            return requeued(self.known[cell.hash])
         params = codec.encode(cell.point)
-        self.queue.add(cell.config, cell.label, params, {name: codec.distributions[name] for name in params})
+        distributions = {name: codec.distributions[name] for name in params}
+        return Queued.cell(cell.config, cell.label, params, distributions)
 
 
 def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:

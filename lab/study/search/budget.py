@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 from lab.config import Grid, Search
 from lab.study.distributions import Codec, accept_search
 from lab.study.keys import DRAFT_PREFIX, StudyKey, TrialKey
-from lab.study.queue import TrialQueue
+from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.rescue import requeue
+from lab.study.rescue import requeued
 
 __all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]
 
@@ -46,12 +46,8 @@ def fill_budget(
     newest = queue.newest()
     missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
     failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
-    for done, name in enumerate(missing):
-        on_progress(done, len(missing))
-        if name in failed:
-            requeue(queue, failed[name])
-        else:
-            queue.draft(name)
+    on_progress(0, len(missing))
+    queue.enqueue(requeued(failed[name]) if name in failed else Queued.draft(name) for name in missing)
     if grid.search is not None:
         _assign_enqueued(grid.search, queue, codec)
     _void_surplus(queue, trials)
