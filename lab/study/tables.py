@@ -116,7 +116,9 @@ def add_trials(connection: sa.Connection, study_id: int, trials: Sequence[Frozen
         ValueError: Optuna refuses a parameter, because trials of the study have other choices for it.
     """
     # one after another adds trials to a study, as with Optuna: a number is how many there were before
-    connection.execute(sa.select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id).with_for_update())
+    connection.execute(
+        sa.select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id).with_for_update()
+    )
     _check(connection, study_id, trials)
     count = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id)
     first = connection.execute(count).scalar_one()

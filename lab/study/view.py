@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.study.faults import translated
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
-from lab.study.record import State, StudyRecord, TrialRecord
+from lab.study.record import State, StudyRecord, TrialRecord, newest_of
 from lab.study.storage import READING, PatientStorage
 from lab.training import Outcome
 
@@ -108,7 +108,7 @@ class StudyView:
 
     def newest(self, missing: Collection[str] = ()) -> dict[str, TrialRecord]:
         """Return each cell's newest trial by cell hash; of a search each draft's, without those that are void."""
-        return {record.cell: record for record in self.records(missing=missing) if not record.is_void}
+        return newest_of(self.records(missing=missing))
 
     def states(self, missing: Collection[str] = ()) -> dict[str, State]:
         """Return the state of each cell by cell hash.

@@ -8,7 +8,7 @@ not be trained is void: it does not count, and another one replaces it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import TrialState
@@ -23,17 +23,12 @@ from lab.study.rescue import requeued
 __all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]
 
 
-def fill_budget(
-    grid: Grid,
-    queue: TrialQueue,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[int, int]:
+def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
     """Queue the part of a search's budget that the study lacks; return how many drafts were added and were there.
 
     Args:
         grid: with a search.
         queue: of its study; nothing else may add trials at the same time.
-        on_progress: called with the number of drafts queued so far and their total.
 
     Raises:
         StudyError: a parameter changed in a way that the study cannot hold.
@@ -46,7 +41,6 @@ def fill_budget(
     newest = queue.newest()
     missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
     failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
-    on_progress(0, len(missing))
     queue.enqueue(requeued(failed[name]) if name in failed else Queued.draft(name) for name in missing)
     if grid.search is not None:
         _assign_enqueued(grid.search, queue, codec)
