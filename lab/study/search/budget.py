@@ -20,7 +20,7 @@ from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
 from lab.study.rescue import requeued
 
-__all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]
+__all__ = ["drop_search", "fill_budget", "is_exhausted", "note_if_exhausted"]
 
 
 def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
@@ -67,19 +67,6 @@ def note_if_exhausted(grid: Grid, queue: TrialQueue) -> bool:
     if exhausted:
         queue.note(StudyKey.EXHAUSTED, _saved(grid))  # with this file: a changed one may continue
     return exhausted
-
-
-def is_surplus(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
-    """Return whether a claimed draft is beyond the budget or a duplicate: two sweeps may have queued it at once."""
-    if record.draft_number >= budget:
-        return True
-    return any(
-        other.number < record.number
-        and other.cell == record.cell
-        and other.trial.state is not TrialState.FAIL
-        and not other.is_void
-        for other in queue.records()
-    )
 
 
 def _has_target(search: Search, queue: TrialQueue) -> bool:
