@@ -248,7 +248,10 @@ def test_what_waits_for_weights_that_are_gone_is_not_begun(study: Study, weights
     submission = study.submit(**OF_WEIGHTS)
     assert (submission.added, submission.gone) == (2, 0)
     weights.unlink()  # another machine may have it
-    assert (end_stale(queue, queue.records(), study.tracker), list(queue.states().values())) == (0, ["waiting"] * 2)
+    assert (end_stale(queue, queue.records(), study.tracker), list(queue.states().values())) == (
+        0,
+        ["waiting"] * 2,
+    )
 
 
 def test_a_search_among_the_settings_of_a_users_dataset(
