@@ -9,8 +9,8 @@ import click
 from lab.training import cores
 
 _NAMES = (
-    *("throughput", "augment", "tracked", "fixed", "sweep", "memory", "claim", "workers", "engines"),
-    *("stream", "ends", "board"),
+    *("throughput", "augment", "stream", "tracked", "fixed", "ends", "sweep", "memory"),
+    *("claim", "searches", "queueing", "board", "workers", "engines"),
 )
 
 
@@ -95,6 +95,23 @@ def claim(largest: int, claims: int) -> None:
     From studies of 100, 1,000 and 10,000 cells, in SQLite and in LAB_BENCHMARK_POSTGRES.
     """
     _module("claim").run((100, 1_000, largest), claims)
+
+
+@main.command()
+@click.option(
+    "--size", "sizes", type=int, multiple=True, default=(100, 1_000, 5_000), help="Finished trials."
+)
+@click.option("--claims", default=10, help="Claims to measure beside each number of them.")
+def searches(sizes: tuple[int, ...], claims: int) -> None:
+    """Claims of a search's trials beside many that have finished, with every sampler."""
+    _module("searches").run(sizes, claims)
+
+
+@main.command()
+@click.option("--cells", default=10_000)
+def queueing(cells: int) -> None:
+    """A large grid queued, and submitted again."""
+    _module("queueing").run(cells)
 
 
 @main.command()

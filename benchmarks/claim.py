@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +17,7 @@ from benchmarks.common import judged, show
 from lab.config import TrialConfig
 from lab.study import TrialQueue, open_storage, open_study
 
-__all__ = ["copy_trials", "run"]
+__all__ = ["copy_trials", "databases", "run"]
 
 _POSTGRES = (
     "LAB_BENCHMARK_POSTGRES"  # address of a database for this purpose, e.g. postgresql://lab@127.0.0.1/bench
@@ -38,10 +38,16 @@ _COPIES = (
 def run(sizes: tuple[int, ...], claims: int) -> None:
     """Fill a study of each size, then claim from them in turns, as a fresh worker does, and print both times."""
     with tempfile.TemporaryDirectory() as name:
-        _measure("SQLite", lambda: f"sqlite:///{Path(name) / uuid.uuid4().hex}.db", sizes, claims)
+        for database, address in databases(Path(name)):
+            _measure(database, address, sizes, claims)
+
+
+def databases(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield the name of each kind of database, and a function that returns the address of one; SQLite's are fresh."""
+    yield "SQLite", lambda: f"sqlite:///{folder / uuid.uuid4().hex}.db"
     postgres = os.environ.get(_POSTGRES)
     if postgres:
-        _measure("PostgreSQL", lambda: postgres, sizes, claims)
+        yield "PostgreSQL", lambda: postgres
 
 
 def _measure(database: str, address: Callable[[], str], sizes: tuple[int, ...], claims: int) -> None:

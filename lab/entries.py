@@ -231,8 +231,10 @@ class Registry:
 
     def _find(self, name: str) -> str | None:
         """Return the registered spelling of `name`; a path, `module:attribute`, is spelt as it is."""
+        if name in self._entries:  # at once: thousands of cells look up a dozen names each
+            return name
         if ":" in name:
-            return name if name in self._entries else None
+            return None
         return next((known for known in self._entries if _fold(known) == _fold(name)), None)
 
 

@@ -191,6 +191,8 @@ class TrialConfig(Settings):
 
     def _own_defaults(self) -> dict[str, Any]:
         """Return the defaults of the plug-ins' settings that the trial uses, as JSON has them."""
+        if not self.model_extra:
+            return {}
         used = used_by(lambda name: getattr(self, name))
         found = {name: default_for(name, used) for name, _ in self.own_values()}
         return {

@@ -135,8 +135,9 @@ def plan_grid(grid: Grid, stores: Stores, indices: Iterable[int] | None = None) 
         LabError: an image folder or the study cannot be read.
     """
     queue, missing = find_queue(stores.storage, grid.name), MissingRuns(stores.tracking_uri)
-    states = queue.states(missing(run_ids(queue))) if queue else {}
-    earlier = Earlier(queue, lambda: connected(stores)) if queue else None
+    newest = queue.newest(missing(run_ids(queue))) if queue else {}
+    states = {cell: record.state for cell, record in newest.items()}
+    earlier = Earlier(queue, newest, lambda: connected(stores)) if queue else None
     return GridPlan(grid, plan(grid, states, earlier, indices), states, missing.trouble, earlier)
 
 

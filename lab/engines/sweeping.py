@@ -11,6 +11,7 @@ from lab.config import Grid
 from lab.data import Dataset, clear_cache, load_data
 from lab.engines.ending import Ending, SweepResult, conclude, get_ready, requeue_dead
 from lab.engines.engine_notes import EngineNotes, telling
+from lab.engines.filling import Filler
 from lab.engines.launcher import Launcher
 from lab.engines.notebook import notebook_progress
 from lab.engines.notices import Notices, check_notify
@@ -27,6 +28,7 @@ from lab.models import fetch_all_weights
 from lab.study import (
     EpochEnded,
     Event,
+    Filling,
     Submission,
     TrialEnded,
     TrialQueue,
@@ -34,8 +36,8 @@ from lab.study import (
     end_stale,
     note_if_exhausted,
     open_storage,
+    open_submission,
     requeue_failed,
-    submit,
 )
 from lab.study.storage import PatientStorage
 from lab.tracking import Tracker
@@ -75,7 +77,8 @@ def sweep(
         download: whether missing data and pretrained weights may be downloaded.
         retry_failed: also train again what failed before.
         on_data: called with the data of each study's first cell, before anything is queued.
-        on_plan: called once all cells of a study are queued, before the first is trained.
+        on_plan: called once the first cells of a study are queued, before one is trained; the others are queued
+            meanwhile.
         on_progress: called when something has happened, and twice a second; in a notebook, the progress is shown if
             None.
         on_queued: called while cells are queued, with how many are and how many will be.
@@ -168,29 +171,34 @@ class _Sweeper:
     ) -> SweepResult:
         """Queue and train one study after another, until one does not come to its end."""
         for each in planned:
-            submission = submit(each.grid, each.cells, storage, self.tracker, on_queued)
-            result = self.sweep(each.grid, submission)
+            filling = open_submission(each.grid, each.cells, storage, self.tracker)
+            if filling.left:
+                on_queued(0, filling.total)
+                filling.take_turn()
+            result = self.sweep(each.grid, filling)
             if result.ending != "done":
                 break
         return result
 
-    def sweep(self, grid: Grid, submission: Submission) -> SweepResult:
-        """Train what waits in the study of `grid`, and conclude it."""
-        queue = submission.queue
+    def sweep(self, grid: Grid, filling: Filling) -> SweepResult:
+        """Train what waits in the study of `grid` while the rest of it is queued, and conclude it."""
+        submission, queue = filling.submission, filling.queue
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
             requeue_failed(queue)
-            end_stale(queue, self.tracker)
+            end_stale(queue, queue.records(), self.tracker)
         progress = replace(progress_of(queue), running={}, ended=[], notes=[])
+        progress.total += filling.left
         self.on_plan(submission, progress)
         if not queue.is_over():  # otherwise everybody was told
             self.notices.hear(queue)
         setbacks = Setbacks(self.elsewhere)
         ending: Ending = "stopped"
         try:
-            with telling() as noted:
+            with telling() as noted, Filler(filling) as filler:
                 policy = _UntilOver(
                     queue,
+                    filler,
                     progress,
                     self.launcher,
                     noted,
@@ -224,6 +232,7 @@ class _UntilOver:
     """The policy of a sweep: one study, until it is over or a failure stops it."""
 
     queue: TrialQueue
+    filler: Filler
     progress: Progress
     launcher: Launcher
     noted: EngineNotes
@@ -248,8 +257,12 @@ class _UntilOver:
         return [self.queue] if self._waits() and not self.setbacks.pauses else []
 
     def is_over(self) -> bool:
-        """Return whether no trial waits, nor one that a worker took along which was killed before it said so."""
-        return not self._waits() and not self.queue.is_disowned()
+        """Return whether no trial waits nor will, nor one that a worker took along which was killed before it said so.
+
+        Raises:
+            Exception: the cells cannot all be queued.
+        """
+        return self.filler.is_done() and not self._waits() and not self.queue.is_disowned()
 
     def settle(self, queue: TrialQueue) -> None:
         """Do nothing: the sweep concludes its study at the end."""

@@ -68,7 +68,9 @@ from .status import winner as winner
 from .studies import Studies as Studies
 from .studies import not_labs as not_labs
 from .studies import open_study as open_study
+from .submission import Filling as Filling
 from .submission import Submission as Submission
+from .submission import open_submission as open_submission
 from .submission import submit as submit
 from .view import HeldBack as HeldBack
 from .view import StudyView as StudyView

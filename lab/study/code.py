@@ -65,10 +65,12 @@ def _modules(record: TrialRecord) -> set[str]:
     return {module for module in found if isinstance(module, str)} if isinstance(found, list) else set()
 
 
-def end_outdated(queue: TrialQueue) -> int:
-    """End the waiting trials of plug-ins whose code has changed since; return how many."""
+def end_outdated(queue: TrialQueue, records: Iterable[TrialRecord]) -> int:
+    """End those of a study's trials that wait and whose plug-ins' code has changed since; return how many."""
     ended = 0
-    for record in queue.records(TrialState.WAITING):
+    for record in records:
+        if record.trial.state is not TrialState.WAITING:
+            continue
         digest, modules = (record.config or {}).get("code_digest"), _modules(record)
         if digest and modules <= set(plugins.loaded()) and digest != plugins.code_digest(modules):
             queue.void(record, "its code has changed since it was planned")

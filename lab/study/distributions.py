@@ -49,6 +49,11 @@ _STORED: Final = sa.text(
     "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
     f"WHERE t.study_id = :study AND p.param_name = :name AND {OWN_TRIAL} LIMIT 1"
 )
+_NEWEST: Final = sa.text(
+    "SELECT p.param_name, p.distribution_json FROM trial_params p WHERE p.param_id IN (SELECT MAX(q.param_id) "
+    "FROM trial_params q JOIN trials t ON t.trial_id = q.trial_id "
+    f"WHERE t.study_id = :study AND {OWN_TRIAL} GROUP BY q.param_name)"
+)
 _STORE: Final = sa.text(
     "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
     f"AND trial_id IN (SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND {OWN_TRIAL})"
@@ -246,7 +251,8 @@ def _accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) ->
 
 def _earlier(queue: TrialQueue) -> dict[str, BaseDistribution]:
     """Return the distribution of each parameter in the study's trials, the newest one's."""
-    return {name: found for trial in queue.trials() for name, found in trial.distributions.items()}
+    rows = queue.rows(_NEWEST)
+    return {name: json_to_distribution(text) for name, text in rows}
 
 
 def _kind(distribution: BaseDistribution) -> str:

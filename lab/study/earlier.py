@@ -49,17 +49,20 @@ class Earlier:
 
     Args:
         queue: of the study.
+        newest: trial of each of its cells, from `newest_of`.
         tracker: connects to the store of its runs; only called if there are cells of earlier versions.
 
     Attributes:
         unverified: number of recognised cells whose images are no longer known.
     """
 
-    def __init__(self, queue: TrialQueue, tracker: Callable[[], Tracker]) -> None:
+    def __init__(
+        self, queue: TrialQueue, newest: Mapping[str, TrialRecord], tracker: Callable[[], Tracker]
+    ) -> None:
         self.unverified = 0
         self._queue = queue
         self._tracker = tracker
-        self._newest = queue.newest()
+        self._newest = newest
         self._pinned: dict[str, str] = dict(queue.record().data_digests)
 
     def recognise(self, config: TrialConfig) -> tuple[TrialConfig, bool]:
@@ -121,11 +124,16 @@ def _was_trained_on(config: TrialConfig, tracker: Callable[[], Tracker], run_id:
         return False
 
 
-def end_stale(queue: TrialQueue, tracker: Tracker) -> int:
-    """End the waiting and interrupted trials whose images or file of weights are others now; return how many."""
+def end_stale(queue: TrialQueue, records: Iterable[TrialRecord], tracker: Tracker) -> int:
+    """End those of a study's trials that wait or were interrupted and whose images or file of weights are others now.
+
+    Returns how many.
+    """
     ended = 0
     others: dict[tuple[object, ...], bool] = {}
-    for record in queue.records(TrialState.WAITING, TrialState.RUNNING):
+    for record in records:
+        if record.trial.state.is_finished():
+            continue
         running, run_id = record.trial.state is TrialState.RUNNING, record.run_id
         changed = "" if running and not record.is_dead else _changed(record, tracker, others)
         if changed:

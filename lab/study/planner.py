@@ -34,6 +34,7 @@ class PlannedCell:
         summary: of its model; None without a config.
         reason: why it is not feasible; empty if it is.
         invalid: whether the file is wrong here, rather than leaving the cell out by `exclude` or `constraints`.
+        hash: of the config; empty unless the cell is feasible.
         state: of the cell in the study; `stale` if the study's trial is of images that the folder no longer holds.
     """
 
@@ -45,6 +46,7 @@ class PlannedCell:
     reason: str = ""
     invalid: bool = False
     state: State = State.NEW
+    hash: str = ""
 
     @property
     def feasible(self) -> bool:
@@ -80,7 +82,7 @@ def compare(cells: Iterable[PlannedCell], states: Mapping[str, State]) -> PlanSu
         cells: all of them, from `plan`.
         states: from `TrialQueue.states`.
     """
-    named = {cell.config.cell_hash: cell for cell in cells if cell.feasible and cell.config is not None}
+    named = {cell.hash: cell for cell in cells if cell.feasible}
     known = named.keys() & states.keys()
     done = sum(states[cell] is State.COMPLETE for cell in known)
     deleted = sum(states[cell] is State.DELETED for cell in known)
@@ -114,10 +116,11 @@ def plan(
         cell = _check(grid, index, trained, identify)
         if cell.config is not None and cell.feasible:
             config, stale = earlier.recognise(cell.config) if earlier else (cell.config, False)
-            first = seen.setdefault(config.cell_hash, index)
-            state = State.STALE if stale else (states or {}).get(config.cell_hash, State.NEW)
+            cell_hash = config.cell_hash
+            first = seen.setdefault(cell_hash, index)
+            state = State.STALE if stale else (states or {}).get(cell_hash, State.NEW)
             reason = f"the same trial as cell {first}" if first != index else ""
-            cell = replace(cell, config=config, reason=reason, state=state)
+            cell = replace(cell, config=config, reason=reason, state=state, hash=cell_hash)
         yield cell
 
 
@@ -175,7 +178,7 @@ def feasible_cells(grid: Grid) -> list[Cell]:
         note = f"{f'and {more} more. ' if more else ''}Leave them out with `exclude`, or change their values"
         raise ConfigError([*faults, Fault(note, file=str(grid.file or ""))])
     cells = [
-        Cell(cell.label, cell.point, cell.config, cell.config.cell_hash)
+        Cell(cell.label, cell.point, cell.config, cell.hash)
         for cell in planned
         if cell.feasible and cell.config is not None
     ]

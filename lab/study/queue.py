@@ -7,14 +7,14 @@ public API, so its own tools show the study too.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
@@ -27,7 +27,7 @@ from lab.study.storage import PatientStorage
 from lab.study.view import StudyView
 from lab.training import Outcome
 
-__all__ = ["Claim", "TrialQueue"]
+__all__ = ["Claim", "Queued", "TrialQueue"]
 
 # A process claims the next waiting trial, and once others have been quicker any one of so many. If all went for the
 # same trial, each would wait for all the others: with 60 of them, a claim took six seconds.
@@ -47,6 +47,54 @@ class Claim:
     run_id: str | None  # of the run to continue
     earlier_error: str = ""  # why an earlier attempt failed
     tried: bool = False  # whether a worker had it before, which may have been killed before it noted its run
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A trial to be queued.
+
+    Attributes:
+        params: Optuna's.
+        distributions: of each of these.
+        attributes: lab's, by their keys.
+        intermediate_values: what an earlier attempt has reported, by epoch.
+    """
+
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+    attributes: Mapping[str, Any]
+    intermediate_values: Mapping[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def cell(
+        cls,
+        config: TrialConfig,
+        label: str,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+    ) -> Self:
+        """Return a cell of a grid."""
+        attributes = {
+            TrialKey.CELL: config.cell_hash,
+            TrialKey.CONFIG: config.as_values(),
+            TrialKey.LABEL: label,
+        }
+        return cls(params, distributions, attributes)
+
+    @classmethod
+    def draft(cls, name: str, **attributes: Any) -> Self:
+        """Return a search's trial, whose parameters are chosen when it is claimed."""
+        return cls({}, {}, {TrialKey.CELL: name, TrialKey.LABEL: name, **attributes})
+
+    def frozen(self) -> FrozenTrial:
+        """Return it as Optuna has it."""
+        return create_trial(
+            state=TrialState.WAITING,
+            params=dict(self.params),
+            distributions=dict(self.distributions),
+            user_attrs={noted(key): value for key, value in self.attributes.items()},
+            intermediate_values=dict(self.intermediate_values),
+        )
 
 
 class TrialQueue(StudyView):
@@ -103,38 +151,22 @@ class TrialQueue(StudyView):
         distributions: Mapping[str, BaseDistribution],
     ) -> None:
         """Queue a cell."""
-        attributes = {
-            TrialKey.CELL: config.cell_hash,
-            TrialKey.CONFIG: config.as_values(),
-            TrialKey.LABEL: label,
-        }
-        self.enqueue(params, distributions, attributes)
+        self.enqueue([Queued.cell(config, label, params, distributions)])
 
     def draft(self, name: str, **attributes: Any) -> None:
         """Queue a draft: a search's trial whose parameters are chosen when it is claimed."""
-        self.enqueue({}, {}, {TrialKey.CELL: name, TrialKey.LABEL: name, **attributes})
+        self.enqueue([Queued.draft(name, **attributes)])
 
-    def enqueue(
-        self,
-        params: Mapping[str, Any],
-        distributions: Mapping[str, BaseDistribution],
-        attributes: dict[str, Any],
-        intermediate_values: Mapping[int, float] | None = None,
-    ) -> None:
-        """Add a waiting trial, with lab's attributes by their keys.
+    def enqueue(self, trials: Iterable[Queued]) -> None:
+        """Add waiting trials, all of them or none.
 
         Raises:
-            StudyError: Optuna refuses its parameters.
+            StudyError: Optuna refuses their parameters.
         """
-        trial = create_trial(
-            state=TrialState.WAITING,
-            params=dict(params),
-            distributions=dict(distributions),
-            user_attrs={noted(key): value for key, value in attributes.items()},
-            intermediate_values=dict(intermediate_values or {}),
-        )
+        frozen = [trial.frozen() for trial in trials]
         try:
-            self._study.add_trial(trial)
+            if frozen:
+                self.storage.add_trials(self.study_id, frozen)
         except ValueError as error:  # `accept` has made those of lab's trials fit
             raise StudyError(
                 f"Optuna rejects a trial of the study '{self.name}': {error}. Another program has added trials "

@@ -26,7 +26,7 @@ from lab.study.keys import (
 from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
-__all__ = ["State", "StudyRecord", "TrialRecord"]
+__all__ = ["State", "StudyRecord", "TrialRecord", "newest_of"]
 
 _DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _MAX_RETRIES = 2  # of a study that does not say
@@ -449,3 +449,12 @@ class TrialRecord:
     def _mapping(self, key: str) -> dict[str, Any] | None:
         found = self._value(key)
         return found if isinstance(found, dict) else None
+
+
+def newest_of(records: Iterable[TrialRecord]) -> dict[str, TrialRecord]:
+    """Return each cell's newest trial by cell hash; of a search each draft's, without those that are void.
+
+    Args:
+        records: of a study's own trials, by number.
+    """
+    return {record.cell: record for record in records if not record.is_void}

@@ -14,18 +14,18 @@ from optuna.trial import TrialState
 from lab.hold import Stopwatch
 from lab.study.keys import StudyKey, TrialKey
 from lab.study.liveness import HEARTBEAT_SECONDS
-from lab.study.queue import TrialQueue
+from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
 
 __all__ = [
     "is_left",
     "put_back_dead",
     "put_back_gone",
-    "requeue",
     "requeue_dead",
     "requeue_deleted",
     "requeue_failed",
     "requeue_interrupted",
+    "requeued",
 ]
 
 
@@ -78,7 +78,7 @@ def _requeue_dead(
                         queue.note_trial(record.trial_id, TrialKey.GIVEN_UP, True)
                     queue.fail(record.trial_id)
                     if record.may_retry:
-                        requeue(queue, record)
+                        queue.enqueue([requeued(record)])
                     else:
                         given_up.append(record)
         _requeue_interrupted(queue)
@@ -126,7 +126,7 @@ def requeue_failed(queue: TrialQueue, cells: Collection[str] | None = None) -> i
             failed = (one for one in queue.newest().values() if one.trial.state is TrialState.FAIL)
             chosen = _chosen(failed, cells)
             _let_start(queue, chosen)
-            return _requeue_all(queue, chosen, lambda record: requeue(queue, record, retries=0))
+            return _requeue_all(queue, chosen, lambda record: requeued(record, retries=0))
 
     return queue.storage.patiently(again)
 
@@ -145,7 +145,7 @@ def requeue_deleted(queue: TrialQueue, missing: Collection[str], cells: Collecti
             deleted = (one for one in queue.newest(missing).values() if one.is_deleted)
             chosen = _chosen(deleted, cells)
             _let_start(queue, chosen)
-            return _requeue_all(queue, chosen, lambda record: _requeue_anew(queue, record))
+            return _requeue_all(queue, chosen, _anew)
 
     return queue.storage.patiently(again)
 
@@ -160,11 +160,10 @@ def requeue_interrupted(queue: TrialQueue) -> int:
     return queue.storage.patiently(again)
 
 
-def requeue(queue: TrialQueue, record: TrialRecord, retries: int | None = None) -> None:
-    """Requeue a failed trial's cell, to continue the same run. The caller holds the study's lock.
+def requeued(record: TrialRecord, retries: int | None = None) -> Queued:
+    """Return a failed trial's cell, to be queued again to continue the same run, under the study's lock.
 
     Args:
-        queue: of the study.
         record: of the failed trial.
         retries: how often the cell was retried before; one more than `record` says if None.
     """
@@ -174,7 +173,7 @@ def requeue(queue: TrialQueue, record: TrialRecord, retries: int | None = None) 
         kept.pop(TrialKey.STOPPED, None)  # the user wants it after all
     kept[TrialKey.RETRIES] = record.retries + 1 if retries is None else retries
     trial = record.trial
-    queue.enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
+    return Queued(trial.params, trial.distributions, kept, trial.intermediate_values)
 
 
 def is_left(queue: TrialQueue, record: TrialRecord) -> bool:
@@ -186,20 +185,19 @@ def is_left(queue: TrialQueue, record: TrialRecord) -> bool:
 
 def _requeue_interrupted(queue: TrialQueue) -> int:
     left = [record for record in queue.newest().values() if record.lacks_successor]
-    return _requeue_all(queue, left, lambda record: requeue(queue, record))
+    return _requeue_all(queue, left, requeued)
 
 
-def _requeue_anew(queue: TrialQueue, record: TrialRecord) -> None:
-    """Requeue a cell, to begin a run of its own."""
-    queue.enqueue(record.trial.params, record.trial.distributions, record.kept(anew=True))
+def _anew(record: TrialRecord) -> Queued:
+    """Return a cell, to be queued again to begin a run of its own."""
+    return Queued(record.trial.params, record.trial.distributions, record.kept(anew=True))
 
 
 def _requeue_all(
-    queue: TrialQueue, records: Collection[TrialRecord], requeue_one: Callable[[TrialRecord], None]
+    queue: TrialQueue, records: Collection[TrialRecord], again: Callable[[TrialRecord], Queued]
 ) -> int:
-    for record in records:
-        requeue_one(record)
     if records:
+        queue.enqueue(map(again, records))
         queue.note(StudyKey.CONCLUDED, False)
     return len(records)
 

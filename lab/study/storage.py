@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from lab.hold import Stopwatch
 from lab.study.faults import Retry
 from lab.study.record import TrialRecord
+from lab.study.tables import TRIALS, add_trials, read_trials, trials_of
 
 __all__ = ["READING", "PatientStorage", "clock_ahead"]
 
@@ -89,7 +90,6 @@ class PatientStorage(RDBStorage):
     set_trial_user_attr = _patient(RDBStorage.set_trial_user_attr)
     set_trial_system_attr = _patient(RDBStorage.set_trial_system_attr)
     get_trial = _patient(RDBStorage.get_trial)
-    get_all_trials = _patient(RDBStorage.get_all_trials)
     get_best_trial = _patient(RDBStorage.get_best_trial)
     get_trial_id_from_study_id_trial_number = _patient(RDBStorage.get_trial_id_from_study_id_trial_number)
     get_trial_param = _patient(RDBStorage.get_trial_param)
@@ -102,6 +102,33 @@ class PatientStorage(RDBStorage):
     _set_trial_param = _patient(RDBStorage._set_trial_param)
     _get_trials = _patient(RDBStorage._get_trials)
     _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return a study's trials in any of `states`, by number; nothing else has them, so none is ever copied."""
+        chosen = trials_of(study_id)
+        if states is not None:
+            chosen = chosen.where(TRIALS.c.state.in_([state for state in TrialState if state in states]))
+        return self.trials(chosen)
+
+    def trials(self, chosen: sa.Select[Any]) -> list[FrozenTrial]:
+        """Return the trials that a statement chooses: see `read_trials`."""
+
+        def read() -> list[FrozenTrial]:
+            with self.engine.connect().execution_options(**READING) as connection:
+                return read_trials(connection, chosen)
+
+        return self.patiently(read)
+
+    def add_trials(self, study_id: int, trials: Sequence[FrozenTrial]) -> None:
+        """Add waiting trials to a study, all of them or none: see `add_trials`."""
+
+        def add() -> None:
+            with self.engine.begin() as connection:
+                add_trials(connection, study_id, trials)
+
+        self.patiently(add)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lab.config import Grid, TrialConfig, load_needs, logged_name
+from lab.config import Grid, Space, TrialConfig, load_needs, logged_name
 from lab.errors import StudyError, TrackingError
 from lab.study.code import end_outdated, keep_code
 from lab.study.distributions import Codec, accept_grid
@@ -16,9 +16,9 @@ from lab.study.earlier import Earlier, end_stale, keep_to_files
 from lab.study.keys import StudyKey
 from lab.study.lock import locked
 from lab.study.planner import Cell
-from lab.study.queue import TrialQueue
-from lab.study.record import TrialRecord
-from lab.study.rescue import requeue
+from lab.study.queue import Queued, TrialQueue
+from lab.study.record import TrialRecord, newest_of
+from lab.study.rescue import requeued
 from lab.study.search.budget import drop_search, fill_budget
 from lab.study.storage import PatientStorage
 from lab.study.studies import open_study
@@ -26,9 +26,9 @@ from lab.tracking import Run, Tracker
 from lab.tracking.planned import Planned, log_planned
 from lab.tracking.tags import Tag
 
-__all__ = ["Submission", "submit"]
+__all__ = ["Filling", "Submission", "open_submission", "submit"]
 
-_TURN = 20  # cells queued before other processes that want the study's lock get it
+_TURN = 200  # cells queued before other processes that want the study's lock get it
 _PAUSE = 0.002
 
 
@@ -70,7 +70,7 @@ def submit(
 ) -> Submission:
     """Open the study of `grid` and its run, and queue the cells that the study does not have yet.
 
-    Any number of processes may do so at once: each cell is queued once. They take turns, a few cells each.
+    Any number of processes may do so at once: each cell is queued once. They take turns, some hundred cells each.
 
     Args:
         grid: the grid file.
@@ -82,35 +82,45 @@ def submit(
     Raises:
         StudyError: a study of this name compares by another metric, or is cancelled.
     """
-    opened = storage.patiently(lambda: _open(grid, cells, storage, tracker, on_progress))
+    filling = open_submission(grid, cells, storage, tracker)
+    while filling.left:
+        on_progress(filling.total - filling.left, filling.total)
+        filling.take_turn()
+    return filling.submission
+
+
+def open_submission(grid: Grid, cells: Sequence[Cell], storage: PatientStorage, tracker: Tracker) -> Filling:
+    """Open the study of `grid` and its run; what the study lacks is queued by the turns of the result.
+
+    Raises:
+        StudyError: as `submit` does.
+    """
+    opened = storage.patiently(lambda: _open(grid, cells, storage, tracker))
     if isinstance(opened, Submission):
-        return opened
-    queue, run, newest, last = opened
+        return Filling(opened, grid.space)
+    queue, run, records, last = opened
     keep_code(queue, (cell.config for cell in cells))
-    if end_stale(queue, tracker) + end_outdated(queue):
-        newest = queue.newest()
-    earlier = Earlier(queue, lambda: tracker)
+    if end_stale(queue, records, tracker) + end_outdated(queue, records):
+        records = queue.records()
+    newest = newest_of(records)
+    earlier = Earlier(queue, newest, lambda: tracker)
     cells, stale = _recognised(cells, earlier)
     planned = Planned(grid.text, grid.overrides, tuple(cell.hash for cell in cells))
     planned = log_planned(run, tracker, planned, partial=grid.only is not None)
     queue.note(StudyKey.PLANNED, list(planned.cells))
     missing = [cell for cell in cells if cell.hash not in newest or newest[cell.hash].lacks_successor]
-    turns = _Turns(grid, queue, newest, last)
-    added = 0
-    for start in range(0, len(missing), _TURN):
-        on_progress(start, len(missing))
-        added += turns.take(missing[start : start + _TURN])
-    return Submission(
+    submission = Submission(
         queue,
         run,
-        added=added,
-        present=len(cells) - added,
+        added=len(missing),
+        present=len(cells) - len(missing),
         skipped=grid.space.size - len(cells),
         gone=0 if grid.only else len(newest.keys() - {cell.hash for cell in cells}),
         stale=stale,
         unverified=earlier.unverified,
         deleted=_deleted([newest[cell.hash] for cell in cells if cell.hash in newest], tracker),
     )
+    return Filling(submission, grid.space, missing, newest, last)
 
 
 def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], int]:
@@ -118,7 +128,7 @@ def _recognised(cells: Sequence[Cell], earlier: Earlier) -> tuple[list[Cell], in
     known = [earlier.recognise(cell.config) for cell in cells]
     earlier.pin()
     recognised = [
-        replace(cell, config=config, hash=config.cell_hash)
+        cell if config is cell.config else replace(cell, config=config, hash=config.cell_hash)
         for cell, (config, _) in zip(cells, known, strict=True)
     ]
     return recognised, sum(stale for _, stale in known)
@@ -143,13 +153,9 @@ def _with_every_point(grid: Grid, cells: Sequence[Cell]) -> Grid:
 
 
 def _open(
-    grid: Grid,
-    cells: Sequence[Cell],
-    storage: PatientStorage,
-    tracker: Tracker,
-    on_progress: Callable[[int, int], None],
-) -> Submission | tuple[TrialQueue, Run, dict[str, TrialRecord], int]:
-    """Open the study and its run; return them with the trials of its cells and the id of the newest.
+    grid: Grid, cells: Sequence[Cell], storage: PatientStorage, tracker: Tracker
+) -> Submission | tuple[TrialQueue, Run, list[TrialRecord], int]:
+    """Open the study and its run; return them with its trials and the id of the newest.
 
     A search is submitted here as a whole.
     """
@@ -162,7 +168,7 @@ def _open(
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
             queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
-            added, present = fill_budget(searched, queue, on_progress)
+            added, present = fill_budget(searched, queue)
             if queue.waits():
                 queue.note(StudyKey.CONCLUDED, False)
             deleted = _deleted(queue.newest().values(), tracker)
@@ -170,29 +176,52 @@ def _open(
         drop_search(queue)
         if queue.waits():
             queue.note(StudyKey.CONCLUDED, False)
-        _, last = queue.cells_since(0)
-        return queue, run, queue.newest(), last
+        records = queue.records()
+        return queue, run, records, records[-1].trial_id if records else 0
 
 
 @dataclass
-class _Turns:
-    """Queues cells in turns with other processes that queue the same ones.
+class Filling:
+    """Queues what a study lacks of a grid, in turns with other processes that queue the same cells.
 
-    `known` are the cells' trials up to the one with the id `last`, `since` the cells queued after it by anybody.
+    Workers may train the first cells while the others are queued. Were this process killed in between, the next one
+    that submits the grid would queue the rest.
+
+    Attributes:
+        submission: what is done once no cell is left.
+        space: of the grid.
+        missing: the cells that were not in the study when it was opened; fewer by each turn.
+        known: trials of the study's cells at that time.
+        last: id of the last trial that was looked at.
+        since: cells that anybody has queued meanwhile.
     """
 
-    grid: Grid
-    queue: TrialQueue
-    known: Mapping[str, TrialRecord]
-    last: int
+    submission: Submission
+    space: Space
+    missing: Sequence[Cell] = ()
+    known: Mapping[str, TrialRecord] = field(default_factory=dict)
+    last: int = 0
     since: set[str] = field(default_factory=set)
 
-    def take(self, cells: Sequence[Cell]) -> int:
-        """Queue those of `cells` that no other process has queued meanwhile; return how many."""
+    def __post_init__(self) -> None:
+        self.total = len(self.missing)
+        self.queue = self.submission.queue
+
+    @property
+    def left(self) -> int:
+        """How many cells are still to be queued."""
+        return len(self.missing)
+
+    def take_turn(self) -> None:
+        """Queue the next cells, except those that other processes have queued meanwhile."""
+        turn, rest = self.missing[:_TURN], self.missing[_TURN:]
         time.sleep(
             _PAUSE
         )  # or this process would take a file's lock again before those that wait for it wake up
-        return self.queue.storage.patiently(lambda: self._take(cells))
+        others = len(turn) - self.queue.storage.patiently(lambda: self._take(turn))
+        done = self.submission
+        self.submission = replace(done, added=done.added - others, present=done.present + others)
+        self.missing = rest
 
     def _take(self, cells: Sequence[Cell]) -> int:
         with self.queue.locked():
@@ -200,18 +229,17 @@ class _Turns:
             self.since |= cells_since
             mine = [cell for cell in cells if cell.hash not in self.since]
             if mine:
-                codec = accept_grid(self.grid.space, self.queue)
-                for cell in mine:
-                    self._add(cell, codec)
+                codec = accept_grid(self.space, self.queue)
+                self.queue.enqueue(self._queued(cell, codec) for cell in mine)
                 self.queue.note(StudyKey.CONCLUDED, False)
         return len(mine)
 
-    def _add(self, cell: Cell, codec: Codec) -> None:
+    def _queued(self, cell: Cell, codec: Codec) -> Queued:
         if cell.hash in self.known:
-            requeue(self.queue, self.known[cell.hash])
-            return
+            return requeued(self.known[cell.hash])
         params = codec.encode(cell.point)
-        self.queue.add(cell.config, cell.label, params, {name: codec.distributions[name] for name in params})
+        distributions = {name: codec.distributions[name] for name in params}
+        return Queued.cell(cell.config, cell.label, params, distributions)
 
 
 def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> TrialQueue:

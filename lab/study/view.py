@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.study.faults import translated
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
-from lab.study.record import State, StudyRecord, TrialRecord
+from lab.study.record import State, StudyRecord, TrialRecord, newest_of
 from lab.study.storage import READING, PatientStorage
+from lab.study.tables import TRIALS, trials_of
 from lab.training import Outcome
 
 __all__ = ["HeldBack", "StudyView"]
@@ -53,6 +54,14 @@ _CELLS_SINCE = sa.text(
     f"AND a.key IN ('{noted(TrialKey.CELL)}', '{TrialKey.CELL}') "
     f"AND {OWN_TRIAL} ORDER BY t.trial_id"
 )
+_FIRST_UNFINISHED = sa.text(
+    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after "
+    "AND t.state IN ('WAITING', 'RUNNING') ORDER BY t.trial_id LIMIT 1"
+)
+_BEGUN = sa.text(
+    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.trial_id > :after AND (t.state <> 'WAITING' "
+    "OR EXISTS (SELECT 1 FROM trial_intermediate_values v WHERE v.trial_id = t.trial_id))"
+)
 _FAILED = sa.text(
     "SELECT COUNT(DISTINCT t.trial_id) FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
     "WHERE t.study_id = :study AND t.state = 'FAIL' "
@@ -71,6 +80,8 @@ _FLAGS = (
     StudyKey.MAX_FAILURES,
     StudyKey.FORGIVEN,
 )
+
+_AT_ONCE = 500  # trials that are read by their ids in one statement
 
 
 class StudyView:
@@ -108,7 +119,7 @@ class StudyView:
 
     def newest(self, missing: Collection[str] = ()) -> dict[str, TrialRecord]:
         """Return each cell's newest trial by cell hash; of a search each draft's, without those that are void."""
-        return {record.cell: record for record in self.records(missing=missing) if not record.is_void}
+        return newest_of(self.records(missing=missing))
 
     def states(self, missing: Collection[str] = ()) -> dict[str, State]:
         """Return the state of each cell by cell hash.
@@ -188,13 +199,38 @@ class StudyView:
 
     def cells_since(self, trial_id: int) -> tuple[set[str], int]:
         """Return the cells (by hash) of the trials added after the one with `trial_id`, and the newest one's id."""
+        found = self.trials_since(trial_id)
+        return {cell for _, cell in found}, found[-1][0] if found else trial_id
+
+    def trials_since(self, trial_id: int) -> list[tuple[int, str]]:
+        """Return the id and the cell (its hash) of each trial added after the one with `trial_id`, by id."""
         rows = self.rows(_CELLS_SINCE, after=trial_id)
         with translated(self.storage.database):
-            return {json.loads(cell) for _, cell in rows}, rows[-1][0] if rows else trial_id
+            return [(int(added), json.loads(cell)) for added, cell in rows]
+
+    def first_unfinished(self, after: int) -> int | None:
+        """Return the id of the first trial after the one with the id `after` that has not ended, anybody's."""
+        rows = self.rows(_FIRST_UNFINISHED, after=after)
+        return int(rows[0][0]) if rows else None
+
+    def begun_since(self, after: int, known: Collection[int]) -> list[FrozenTrial]:
+        """Return the trials after the one with the id `after` that a worker has begun, anybody's, but for `known`."""
+        ids = [trial_id for (trial_id,) in self.rows(_BEGUN, after=after) if trial_id not in known]
+        chosen = trials_of(self.study_id)
+        parts = (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+        return [
+            trial
+            for part in parts
+            for trial in self.storage.trials(chosen.where(TRIALS.c.trial_id.in_(part)))
+        ]
 
     @cached_property
     def _maximizes_first(self) -> bool:
         return self._study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
+
+    def search(self) -> Mapping[str, Any] | None:
+        """Return the grid file of the study's search, as it is noted; None if the study is a grid's."""
+        return self._noted(StudyKey.SEARCH).search
 
     def _noted(self, *keys: str) -> StudyRecord:
         """Return the study's record as far as `keys` tell, without reading what may be long."""
@@ -230,7 +266,7 @@ class StudyView:
         """Return the rows of a query about the study, whose id is the parameter `study`."""
 
         def read() -> list[Any]:
-            with self.storage.engine.connect() as connection:
+            with self.storage.engine.connect().execution_options(**READING) as connection:
                 return list(connection.execute(query, {"study": self.study_id, **values}))
 
         return self.storage.patiently(read)

@@ -8,7 +8,7 @@ not be trained is void: it does not count, and another one replaces it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import TrialState
@@ -16,24 +16,19 @@ from optuna.trial import TrialState
 from lab.config import Grid, Search
 from lab.study.distributions import Codec, accept_search
 from lab.study.keys import DRAFT_PREFIX, StudyKey, TrialKey
-from lab.study.queue import TrialQueue
+from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.rescue import requeue
+from lab.study.rescue import requeued
 
-__all__ = ["drop_search", "fill_budget", "is_exhausted", "is_surplus", "note_if_exhausted"]
+__all__ = ["drop_search", "fill_budget", "is_exhausted", "note_if_exhausted"]
 
 
-def fill_budget(
-    grid: Grid,
-    queue: TrialQueue,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[int, int]:
+def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
     """Queue the part of a search's budget that the study lacks; return how many drafts were added and were there.
 
     Args:
         grid: with a search.
         queue: of its study; nothing else may add trials at the same time.
-        on_progress: called with the number of drafts queued so far and their total.
 
     Raises:
         StudyError: a parameter changed in a way that the study cannot hold.
@@ -46,12 +41,7 @@ def fill_budget(
     newest = queue.newest()
     missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
     failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
-    for done, name in enumerate(missing):
-        on_progress(done, len(missing))
-        if name in failed:
-            requeue(queue, failed[name])
-        else:
-            queue.draft(name)
+    queue.enqueue(requeued(failed[name]) if name in failed else Queued.draft(name) for name in missing)
     if grid.search is not None:
         _assign_enqueued(grid.search, queue, codec)
     _void_surplus(queue, trials)
@@ -77,19 +67,6 @@ def note_if_exhausted(grid: Grid, queue: TrialQueue) -> bool:
     if exhausted:
         queue.note(StudyKey.EXHAUSTED, _saved(grid))  # with this file: a changed one may continue
     return exhausted
-
-
-def is_surplus(record: TrialRecord, queue: TrialQueue, budget: int) -> bool:
-    """Return whether a claimed draft is beyond the budget or a duplicate: two sweeps may have queued it at once."""
-    if record.draft_number >= budget:
-        return True
-    return any(
-        other.number < record.number
-        and other.cell == record.cell
-        and other.trial.state is not TrialState.FAIL
-        and not other.is_void
-        for other in queue.records()
-    )
 
 
 def _has_target(search: Search, queue: TrialQueue) -> bool:

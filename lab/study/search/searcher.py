@@ -25,7 +25,8 @@ from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.search.budget import is_surplus, note_if_exhausted
+from lab.study.search.budget import note_if_exhausted
+from lab.study.search.memory import SearchMemory
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.training import Interrupted
 
@@ -41,7 +42,7 @@ def open_searcher(queue: TrialQueue, should_stop: Callable[[], bool]) -> Searche
     Raises:
         StudyError: the search is not stored in the form that lab writes.
     """
-    saved = queue.record().search
+    saved = queue.search()
     if not saved:
         return None
     try:
@@ -72,7 +73,7 @@ class StudySearch:
 
     def searcher(self) -> Searcher | None:
         """Return the current searcher; None if the study is a grid's."""
-        saved = self._queue.record().search
+        saved = self._queue.search()
         if saved != self._saved:
             self._searcher = open_searcher(self._queue, self._should_stop)
             self._saved = saved
@@ -123,7 +124,7 @@ class Searcher:
         self._search = search
         self._pruner = build_pruner(search.pruner)
         self._codec = search_codec(grid.space, queue)
-        self._storage = optuna.storages.get_storage(queue.storage)  # Optuna's cache of finished trials
+        self._memory = SearchMemory(queue, grid)
         self._in_vain = 0  # suggestions in a row that may not be trained
 
     @property
@@ -133,7 +134,7 @@ class Searcher:
 
     def is_exhausted(self) -> bool:
         """Return whether no new trials start; if so, note it in the study."""
-        return note_if_exhausted(self._grid, self._queue)
+        return self._memory.may_be_exhausted() and note_if_exhausted(self._grid, self._queue)
 
     def prepare(self, trial_id: int) -> bool:
         """Choose what to train in a claimed draft, and return whether it may be trained.
@@ -182,7 +183,7 @@ class Searcher:
                 chosen = Trial(self._study(RandomSampler()), trial_id)
                 self._note_constraints(chosen, TrialConfig(**record.config))
             return True
-        if is_surplus(record, self._queue, self._grid.budget.trials or 0):
+        if self._memory.is_surplus(record):
             self._queue.void(record, "a surplus draft")
             return False
         return self._choose(trial_id, record)
@@ -289,9 +290,9 @@ class Searcher:
         Each call loads it anew: a `Study` that does not create trials itself keeps showing samplers the first it saw.
         """
         study = optuna.load_study(
-            study_name=self._queue.name, storage=self._storage, sampler=sampler, pruner=self._pruner
+            study_name=self._queue.name, storage=self._memory, sampler=sampler, pruner=self._pruner
         )
-        study.get_trials(deepcopy=False)  # the cache must have a trial before its params can be set
+        self._memory.look()  # it must have a trial before the trial's params can be set
         return study
 
 

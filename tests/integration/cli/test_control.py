@@ -11,6 +11,7 @@ from lab.cli.options import stores_from
 from lab.engines import find_runs_to_delete
 from lab.errors import StudyError
 from lab.study import existing_study
+from lab.study.queue import Queued
 
 
 def states(lab: Any) -> dict[str, int]:
@@ -40,7 +41,7 @@ def test_what_is_to_be_continued_is_not_deleted(swept: Any) -> None:
     queue = existing_study(stores.storage, "tiny")
     (run_id,) = agreed.runs
     (record,) = [record for record in queue.newest().values() if record.run_id == run_id]
-    queue.enqueue(record.trial.params, record.trial.distributions, record.kept())
+    queue.enqueue([Queued(record.trial.params, record.trial.distributions, record.kept())])
     with pytest.raises(
         StudyError, match=rf"is waiting to be continued; .* `lab stop tiny --cell {record.cell}`"
     ):

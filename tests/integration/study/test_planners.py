@@ -107,8 +107,9 @@ def test_lost_cells_are_queued_again_once(url: str, tracking_uri: str) -> None:
 
 
 def test_workers_claim_while_cells_are_still_queued(url: str) -> None:
-    grid = parse_grid(grid_text("s", RATES), "s.yaml")
-    storage, claimed = open_storage(url), []
+    decays = [round(0.001 * number, 3) for number in range(10)]  # more cells than are queued at once
+    text = f"name: s\n{HEAD}grid: {{lr: {RATES}, weight_decay: {decays}}}\n"
+    grid, storage, claimed = parse_grid(text, "s.yaml"), open_storage(url), []
 
     def claim(done: int, total: int) -> None:
         if done:

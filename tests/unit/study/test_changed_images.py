@@ -67,7 +67,7 @@ class Study:
     def plan(self, **overrides: Any) -> tuple[list[str], tuple[int, int, int]]:
         """Return the states of the cells, and how many are new, known and stale."""
         queue = self.submit(f"{HEAD}grid: {{lr: [0.9]}}").queue  # a cell of its own, which opens the study
-        earlier = Earlier(queue, lambda: self.tracker)
+        earlier = Earlier(queue, queue.newest(), lambda: self.tracker)
         states = queue.states()
         cells = list(plan(parse_grid(TEXT, "s.yaml", overrides), states, earlier))
         compared = compare(cells, states)
@@ -248,7 +248,10 @@ def test_what_waits_for_weights_that_are_gone_is_not_begun(study: Study, weights
     submission = study.submit(**OF_WEIGHTS)
     assert (submission.added, submission.gone) == (2, 0)
     weights.unlink()  # another machine may have it
-    assert (end_stale(queue, study.tracker), list(queue.states().values())) == (0, ["waiting"] * 2)
+    assert (end_stale(queue, queue.records(), study.tracker), list(queue.states().values())) == (
+        0,
+        ["waiting"] * 2,
+    )
 
 
 def test_a_search_among_the_settings_of_a_users_dataset(
