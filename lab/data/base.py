@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ class Split(Protocol):
         """
 
     def take(self, index: Tensor, labels: Tensor | None = None) -> Split:
-        """Return the images at `index`, int64 [K] on `device`; in memory, as a copy.
+        """Return the images at `index`, int64 [K] on `device`; they are not copied.
 
         Args:
             index: of the images.
@@ -85,26 +86,45 @@ class Split(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemorySplit:
-    """A split whose images are all in memory, uint8 [N, C, H, W] (channels last if made by `make_split`)."""
+    """A split whose images are all in memory, which it shares with the splits that it was taken from.
 
-    images: Tensor
+    Args:
+        pixels: uint8 [M, C, H, W] (channels last if made by `make_split`).
+        labels: of its own images, int64 [N].
+        places: index of each of its images in `pixels`, int64 [N]; None if they are all of them, in order.
+        identity: what `pixels` are known by without looking at them; empty if they are not.
+    """
+
+    pixels: Tensor
     labels: Tensor
+    places: Tensor | None = None
+    identity: str = ""
+
+    @property
+    def images(self) -> Tensor:
+        """All of its images, uint8 [N, C, H, W]; copied if the split was taken from a larger one."""
+        return self.pixels if self.places is None else _gather(self.pixels, self.places)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of an image, [C, H, W]."""
-        _, channels, height, width = self.images.shape
+        _, channels, height, width = self.pixels.shape
         return channels, height, width
 
     @property
     def device(self) -> torch.device:
         """Where the images are."""
-        return self.images.device
+        return self.pixels.device
 
     @property
-    def fingerprint(self) -> None:
-        """None: looking at the pixels is fast."""
-        return
+    def fingerprint(self) -> str | None:
+        """Digest of the identity, and of which images these are with which labels; None without an identity."""
+        if not self.identity:
+            return None
+        sha = hashlib.sha256(self.identity.encode())
+        for part in (self.places, self.labels):
+            sha.update(b"all" if part is None else part.cpu().contiguous().numpy().data)
+        return sha.hexdigest()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -113,20 +133,25 @@ class MemorySplit:
         self, bounds: Sequence[tuple[int, int]], order: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels of each batch; see `Split`."""
+        places = self.places if order is None else self._places(order)
+        labels = self.labels if order is None else self.labels[order]
         for start, stop in bounds:
-            if order is None:
-                yield self.images[start:stop], self.labels[start:stop]
-            else:
-                index = order[start:stop]
-                yield _gather(self.images, index), self.labels.index_select(0, index)
+            images = self.pixels[start:stop] if places is None else _gather(self.pixels, places[start:stop])
+            yield images, labels[start:stop]
 
     def take(self, index: Tensor, labels: Tensor | None = None) -> MemorySplit:
-        """Return the images at `index` in new memory; see `Split`."""
-        return MemorySplit(_gather(self.images, index), self.labels[index] if labels is None else labels)
+        """Return the images at `index`, without copying one; see `Split`."""
+        labels = self.labels[index] if labels is None else labels
+        return MemorySplit(self.pixels, labels, self._places(index), self.identity)
 
     def to(self, device: torch.device) -> MemorySplit:
-        """Return the split on `device`, without a copy if it is there."""
+        """Return the split on `device`: itself if it is there, else a copy of its own images only."""
+        if device == self.device:
+            return self
         return MemorySplit(self.images.to(device), self.labels.to(device))
+
+    def _places(self, index: Tensor) -> Tensor:
+        return index if self.places is None else self.places[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,14 +242,15 @@ class Source(Protocol):
         """
 
 
-def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> MemorySplit:
-    """Return the split made of a source's arrays.
+def make_split(images: NDArray[Any], labels: Any, classes: int, what: str, identity: str = "") -> MemorySplit:
+    """Return the split made of a source's arrays; images that are [N, H, W, C] in memory are not copied.
 
     Args:
         images: uint8, [N, H, W] or [N, H, W, C].
         labels: N integers from 0 to `classes` - 1.
         classes: number of classes.
         what: names the data in errors.
+        identity: what the images are known by without looking at them; empty if they are not.
 
     Raises:
         DataError: the arrays do not have this form or do not fit each other.
@@ -244,7 +270,8 @@ def make_split(images: NDArray[Any], labels: Any, classes: int, what: str) -> Me
     hwc = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
     if not hwc.flags.writeable:  # torch has no read-only tensors
         hwc = hwc.copy()
-    return MemorySplit(torch.from_numpy(hwc).permute(0, 3, 1, 2), torch.from_numpy(numbers.copy()))
+    pixels = torch.from_numpy(hwc).permute(0, 3, 1, 2)
+    return MemorySplit(pixels, torch.from_numpy(numbers.copy()), identity=identity)
 
 
 def images_at(split: Split, index: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lab.config import TrialConfig
 from lab.data.base import RawData, Split, make_split
-from lab.data.cache import read_cache, recall, remember, write_cache
+from lab.data.cache import alone, mapped, read_cache, recall, remember, write_cache
 from lab.data.chunks import by_chunks
 from lab.data.decode import decode, examine
 from lab.data.encoded import Encoded
@@ -134,12 +134,11 @@ def _splits(listing: Listing, part: Callable[[int, int], Split], notes: tuple[st
 
 def _decode(listing: Listing, config: TrialConfig) -> tuple[Listing, Callable[[int, int], Split]]:
     """Return the readable images of a listing, and what makes splits of them in memory."""
-    listing, images = _images(listing, config, skip=config.skip_unreadable)
+    listing, images, key = _images(listing, config)
 
     def part(start: int, stop: int) -> Split:
-        # a copy: a view would keep all images in memory alongside those taken from train
-        chosen = images[start:stop] if stop - start == len(images) else images[start:stop].copy()
-        return make_split(chosen, listing.labels[start:stop], len(listing.classes), listing.dataset)
+        labels, identity = listing.labels[start:stop], f"{key} {start}:{stop}"
+        return make_split(images[start:stop], labels, len(listing.classes), listing.dataset, identity)
 
     return listing, part
 
@@ -183,18 +182,16 @@ class _ListedDecoder:
 
 def _damaged(listing: Listing, config: TrialConfig) -> NDArray[np.uint8]:
     """Return 1 for images that cannot be decoded, else 0, [N]; all are decoded if no process has done that yet."""
-    key = f"{_key(listing, config)}-damaged"
-    damaged = read_cache(key, (len(listing.labels),))
-    if damaged is None:
-        decoder = _decoder(listing, config)
+    decoder = _decoder(listing, config)
 
-        def check(start: int, stop: int) -> list[bool]:
-            return [bool(_fault(decoder, at)) for at in range(start, stop)]
+    def check(start: int, stop: int) -> list[bool]:
+        return [bool(_fault(decoder, at)) for at in range(start, stop)]
 
+    def check_all() -> NDArray[np.uint8]:
         found = by_chunks(len(listing.labels), check, "Looking for damaged images")
-        damaged = np.array([each for chunk in found for each in chunk], np.uint8)
-        write_cache(key, damaged)
-    return damaged
+        return np.array([each for chunk in found for each in chunk], np.uint8)
+
+    return mapped("damaged", _key(listing, config), check_all)
 
 
 def _fault(decoder: Decoder, at: int) -> str:
@@ -205,27 +202,42 @@ def _fault(decoder: Decoder, at: int) -> str:
     return ""
 
 
-def _images(listing: Listing, config: TrialConfig, *, skip: bool) -> tuple[Listing, NDArray[np.uint8]]:
-    """Return the images of a listing, [N, size, size, 3], and the listing; both without unreadable ones if `skip`."""
-    key, size, count = _key(listing, config), config.image_size, len(listing.labels)
-    assert size is not None
-    damaged = read_cache(f"{key}-damaged", (count,)) if skip else None
+_Images = tuple[Listing, NDArray[np.uint8], str]  # the readable images: listed, decoded, and their key
+
+
+def _images(listing: Listing, config: TrialConfig) -> _Images:
+    """Return a listing, its images, [N, size, size, 3], and their key; without unreadable ones if they are skipped."""
+    key = _key(listing, config)
+    found = _cached(listing, config, key)
+    if found is None:
+        with alone("images", key):  # one process decodes, the others wait for it
+            found = _cached(listing, config, key) or _decoded(listing, config, key)
+    return found
+
+
+def _cached(listing: Listing, config: TrialConfig, key: str) -> _Images | None:
+    """Return what `_images` does if some process has decoded the images before; `key` is that of all of them."""
+    damaged = read_cache("damaged", key) if config.skip_unreadable else None
     if damaged is not None:
-        return _images(listing.without(set(np.flatnonzero(damaged))), config, skip=False)
-    images = read_cache(key, (count, size, size, 3))
-    if images is None:
-        images, faults = _decode_all(listing, config, size)
-        if faults:
-            if not skip:
-                reasons = {listing.images.name(at): reason for at, reason in faults.items()}
-                raise DataError(unreadable(listing.dataset, listing.root, reasons, count))
-            damaged = np.zeros(count, np.uint8)
-            damaged[list(faults)] = 1
-            write_cache(f"{key}-damaged", damaged)
-            listing, images = listing.without(faults), images[damaged == 0]
-            key = _key(listing, config)
-        write_cache(key, images)
-    return listing, images
+        listing = listing.without(set(np.flatnonzero(damaged)))
+        key = _key(listing, config)
+    images = read_cache("images", key)
+    return None if images is None else (listing, images, key)
+
+
+def _decoded(listing: Listing, config: TrialConfig, key: str) -> _Images:
+    """Decode and cache what `_images` returns."""
+    images, faults = _decode_all(listing, config)
+    if faults:
+        if not config.skip_unreadable:
+            reasons = {listing.images.name(at): reason for at, reason in faults.items()}
+            raise DataError(unreadable(listing.dataset, listing.root, reasons, len(listing.labels)))
+        damaged = np.zeros(len(listing.labels), np.uint8)
+        damaged[list(faults)] = 1
+        write_cache("damaged", key, damaged)
+        listing, images = listing.without(faults), images[damaged == 0]
+        key = _key(listing, config)
+    return listing, write_cache("images", key, images), key
 
 
 def _key(listing: Listing, config: TrialConfig) -> str:
@@ -236,10 +248,10 @@ def _key(listing: Listing, config: TrialConfig) -> str:
     return hashlib.sha256(f"{how}\n{contents}".encode()).hexdigest()
 
 
-def _decode_all(listing: Listing, config: TrialConfig, size: int) -> tuple[NDArray[np.uint8], dict[int, str]]:
+def _decode_all(listing: Listing, config: TrialConfig) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Return the images, [N, size, size, 3], and why some of them cannot be read, by index."""
     decoder = _decoder(listing, config)
-    images = np.empty((len(listing.labels), size, size, 3), np.uint8)
+    images = np.empty((len(listing.labels), decoder.size, decoder.size, 3), np.uint8)
     faults: dict[int, str] = {}
 
     def decode_chunk(start: int, stop: int) -> dict[int, str]:

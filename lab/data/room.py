@@ -13,7 +13,7 @@ from lab.config import TrialConfig
 
 __all__ = ["too_large"]
 
-_PART = 4  # of the free memory: while splits are made, images are there twice; the net and other programs need some too
+_PART = 4  # of the free memory: the net and other programs need some, too
 _CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.data.cache import mapped
 from lab.errors import DataError, printable
 from lab.wording import counted
 
 __all__ = ["fold_out", "hold_out"]
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.integer]
 
 _SHUFFLES: Final = 8  # orders of the groups that are tried
 
@@ -48,14 +50,9 @@ def hold_out(
         sides = _by_groups(labels, groups, (1 - fraction, fraction), seed)
         _check_groups(labels, groups, sides, classes, f"{field}={fraction}", 0)
         return np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
-    # takes half a second, which planning must not wait for
-    from sklearn.model_selection import train_test_split
-
     _check(labels, fraction, classes, field)
-    rest, held_out = train_test_split(
-        np.arange(len(labels)), test_size=fraction, random_state=seed % 2**32, stratify=labels
-    )
-    return np.sort(rest), np.sort(held_out)
+    sides = _remembered(f"fraction {fraction} {seed}", labels, lambda: _drawn(labels, fraction, seed))
+    return np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
 
 
 def fold_out(
@@ -93,6 +90,23 @@ def fold_out(
     return np.flatnonzero(sides != fold), np.flatnonzero(sides == fold)
 
 
+def _remembered(how: str, labels: Indices, cut: Callable[[], Indices]) -> Indices:
+    """Return the side of each image that `cut` finds; the cache spares the second that scikit-learn takes to import."""
+    key = hashlib.sha256(f"{how}\n".encode() + labels.tobytes()).hexdigest()
+    return mapped("splits", key, cut)
+
+
+def _drawn(labels: Indices, fraction: float, seed: int) -> Indices:
+    """Return 1 for the images of a stratified random `fraction`, else 0."""
+    from sklearn.model_selection import train_test_split
+
+    sides = np.zeros(len(labels), np.int16)
+    every = np.arange(len(labels))
+    _, held_out = train_test_split(every, test_size=fraction, random_state=seed % 2**32, stratify=labels)
+    sides[held_out] = 1
+    return sides
+
+
 def _folds(labels: Indices, folds: int, seed: int, classes: tuple[str, ...]) -> Indices:
     """Return the fold of each image."""
     counts = np.bincount(labels, minlength=len(classes))
@@ -106,13 +120,17 @@ def _folds(labels: Indices, folds: int, seed: int, classes: tuple[str, ...]) -> 
             f"folds={folds} needs at least {folds} training images per class, but there are only {', '.join(few)};"
             " lower folds, or add images"
         )
-    from sklearn.model_selection import StratifiedKFold  # takes half a second
 
-    sides = np.empty(len(labels), np.int64)
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    for fold, (_, held_out) in enumerate(cut.split(labels, labels)):
-        sides[held_out] = fold
-    return sides
+    def cut() -> Indices:
+        from sklearn.model_selection import StratifiedKFold
+
+        sides = np.empty(len(labels), np.int16)
+        parts = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(labels, labels)
+        for fold, (_, held_out) in enumerate(parts):
+            sides[held_out] = fold
+        return sides
+
+    return _remembered(f"folds {folds} {seed}", labels, cut)
 
 
 def _check(labels: Indices, fraction: float, classes: tuple[str, ...], field: str) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.config import TrialConfig
-from lab.data.base import DataInfo, RawData, Split, make_split
+from lab.data.base import DataInfo, RawData, make_split
+from lab.data.cache import mapped
 
 __all__ = ["SYNTHETIC"]
 
@@ -19,6 +20,8 @@ _PATCHES = 4  # coloured patches per side of the pattern that makes a class
 _NOISE = 64
 _OTHER = 48  # maximum share of another class in an image, of 128
 _SEED = 20_240_229
+_AT_ONCE = 100  # images: limits the memory that the wider integers need
+_FORMAT = 1  # of the cached array; raise it when the images change
 
 
 class _Synthetic:
@@ -27,10 +30,11 @@ class _Synthetic:
         return DataInfo((3, size, size), _CLASSES, _TRAIN)
 
     def load(self, config: TrialConfig, root: Path, *, download: bool) -> RawData:
-        rng = np.random.default_rng(_SEED)
-        patterns = _patterns(rng, _size(config))
-        train = _draw(rng, patterns, _TRAIN)
-        test = _draw(rng, patterns, _TEST)
+        size = _size(config)
+        key = f"synthetic-{_FORMAT}-{size}"
+        images = mapped("images", key, lambda: _drawn(size))
+        train = make_split(images[:_TRAIN], _labels(_TRAIN), len(_CLASSES), "synthetic", f"{key} train")
+        test = make_split(images[_TRAIN:], _labels(_TEST), len(_CLASSES), "synthetic", f"{key} test")
         return RawData(train, test, _CLASSES, "synthetic")
 
 
@@ -45,17 +49,24 @@ def _patterns(rng: np.random.Generator, size: int) -> NDArray[np.int16]:
     return patterns
 
 
-def _draw(rng: np.random.Generator, patterns: NDArray[np.int16], count: int) -> Split:
-    """Draw `count` images, equally many per class: its pattern, shifted, mixed with another and noise.
+def _labels(count: int) -> NDArray[np.int64]:
+    """Return the labels of `count` images, equally many per class."""
+    return np.arange(count) % len(_CLASSES)
+
+
+def _drawn(size: int) -> NDArray[np.uint8]:
+    """Return the training images, then the test images: each its class's pattern, shifted, mixed and with noise.
 
     Integers throughout: rounding never differs between machines.
     """
-    labels = np.arange(count) % len(patterns)
-    images = np.empty((count, *patterns.shape[1:]), np.uint8)
-    for start in range(0, count, 100):  # limits the memory that the wider integers need
-        chosen = labels[start : start + 100]
-        images[start : start + 100] = _vary(rng, patterns, chosen)
-    return make_split(images, labels, len(patterns), "synthetic")
+    rng = np.random.default_rng(_SEED)
+    patterns = _patterns(rng, size)
+    labels = np.concatenate([_labels(_TRAIN), _labels(_TEST)])
+    images = np.empty((len(labels), size, size, 3), np.uint8)
+    for start in range(0, len(labels), _AT_ONCE):
+        chosen = labels[start : start + _AT_ONCE]
+        images[start : start + _AT_ONCE] = _vary(rng, patterns, chosen)
+    return images
 
 
 def _vary(rng: np.random.Generator, patterns: NDArray[np.int16], labels: NDArray[Any]) -> NDArray[np.int16]:

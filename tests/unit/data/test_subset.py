@@ -143,12 +143,20 @@ def test_statistics_and_digest_are_of_the_sample() -> None:
     assert dataset.digest != whole.digest
 
 
-def test_a_sample_and_a_subset_hold_no_memory_of_the_rest() -> None:
+def test_a_sample_and_a_subset_share_the_images_of_the_whole() -> None:
     dataset = load_data(_config(classes=("pattern0", "pattern1"), train_samples=10))
-    assert dataset.val is not None
-    for split in (dataset.train, dataset.val, dataset.test):
-        assert split.images.untyped_storage().nbytes() == split.images.numel()
-        assert split.images.is_contiguous(memory_format=torch.channels_last)
+    assert isinstance(dataset.val, MemorySplit)
+    assert dataset.train.pixels is dataset.val.pixels
+    assert len(dataset.train.pixels) == 2_000
+    assert dataset.train.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_on_another_device_a_sample_holds_its_own_images_only() -> None:
+    sample = load_data(_config(train_samples=10)).train
+    moved = sample.to(torch.device("meta"))
+    assert sample.to(torch.device("cpu")) is sample
+    assert moved.device.type == "meta"
+    assert moved.images.untyped_storage().nbytes() == sample.images.numel()
 
 
 @pytest.mark.parametrize(
