@@ -27,8 +27,8 @@ from lab.data import Intake
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
+from lab.tracking.database import true_value
 from lab.tracking.export import example_batch, exporting, portable
-from lab.tracking.frames import true_value
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.pyfunc import add_pictures
