@@ -66,7 +66,7 @@ def best(
         of="all" if everything else "newest",
     )
     if form == "csv":
-        click.echo(board.frame.to_csv(index=False), nl=False)
+        click.echo(report.without_formulas(board.frame).to_csv(index=False), nl=False)
     elif form == "json":
         click.echo(board.frame.to_json(orient="records", indent=2))
     else:

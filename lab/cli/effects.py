@@ -39,7 +39,7 @@ def effects(
     stores = stores_from(tracking_uri, storage)
     found = engines.study_effects(name, stores, metric, of="all" if everything else "newest")
     if form == "csv":
-        click.echo(found.table.to_csv(index=False), nl=False)
+        click.echo(report.without_formulas(found.table).to_csv(index=False), nl=False)
     elif form == "json":
         click.echo(found.table.to_json(orient="records", indent=2))
     elif found.table.empty:

@@ -14,6 +14,7 @@ from lab.config import Grid
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
+from lab.files import replacing
 from lab.study import TrialRecord, database_exists, find_queue, unknown_study
 from lab.tracking import Reader, open_reader
 from lab.tracking.tags import Tag
@@ -218,7 +219,8 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
         comments = _comments(grids, out.parent / "results")
         text = report.results_document(zip(grids, found, strict=True), comments, generated_by)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        with replacing(out) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error}") from None
     return [grid.name for grid, one in zip(grids, found, strict=True) if one is None]

@@ -9,6 +9,7 @@ from lab import page
 from lab.engines.leaderboards import study_experiment
 from lab.engines.stores import Stores
 from lab.errors import ConfigError, LabError, TrackingError
+from lab.files import replacing
 from lab.report import Report, Source, read_source, report_of
 from lab.study import find_queue, run_ids
 from lab.tracking import Tracker, connect
@@ -32,7 +33,8 @@ def write_report(studies: Sequence[str], stores: Stores, out: Path) -> dict[str,
     sources = [_source(study, stores, tracker) for study in studies]
     report = report_of(sources, tracker)
     try:
-        out.write_text(page.render_page(report), encoding="utf-8")
+        with replacing(out) as part:
+            part.write_text(page.render_page(report), encoding="utf-8")
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error.strerror}") from None
     return _kept(sources, report, tracker)

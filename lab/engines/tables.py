@@ -11,13 +11,14 @@ import pandas as pd
 from lab.engines.leaderboards import read_study
 from lab.engines.stores import Stores
 from lab.errors import LabError
-from lab.report import curve_table, trial_table
+from lab.files import replacing
+from lab.report import curve_table, trial_table, without_formulas
 from lab.tracking import connect
 
 __all__ = ["TABLES", "study_curves", "study_trials", "write_study"]
 
 _WRITERS: Final[Mapping[str, Callable[[pd.DataFrame, Path], object]]] = {
-    "csv": lambda frame, out: frame.to_csv(out, index=False),
+    "csv": lambda frame, out: without_formulas(frame).to_csv(out, index=False),
     "parquet": lambda frame, out: frame.to_parquet(out, index=False),
 }
 #: The formats of `write_study`.
@@ -65,7 +66,8 @@ def write_study(
     """
     frame = study_curves(study, stores, of=of) if curves else study_trials(study, stores, of=of)
     try:
-        _WRITERS[form](frame, out)
+        with replacing(out) as part:
+            _WRITERS[form](frame, part)
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error.strerror or error}") from None
     return len(frame)

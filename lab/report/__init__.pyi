@@ -38,3 +38,4 @@ from .study_report import read_source as read_source
 from .study_report import report_of as report_of
 from .table import curve_table as curve_table
 from .table import trial_table as trial_table
+from .table import without_formulas as without_formulas

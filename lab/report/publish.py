@@ -10,6 +10,7 @@ from lab import pictures
 from lab.report.effects import effects
 from lab.report.leaderboard import cells
 from lab.report.repeats import compared
+from lab.report.table import without_formulas
 from lab.tracking import Run
 
 __all__ = ["publish_leaderboard"]
@@ -29,7 +30,7 @@ def publish_leaderboard(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     table = effects(trials, [name for name in trials.attrs["varied"] if name in trials])
     for name, content in (("leaderboard", board), ("effects", table)):
         run.log_table(content, f"{name}.json")
-        run.log_text(content.to_csv(index=False), f"{name}.csv")
+        run.log_text(without_formulas(content).to_csv(index=False), f"{name}.csv")
     metric = trials.attrs["monitor"]
     pictures.log_figure(run, "effects.png", lambda: pictures.effects_figure(table, metric=metric))
     pictures.log_figure(run, "size.png", lambda: pictures.size_figure(board))

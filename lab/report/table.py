@@ -9,7 +9,7 @@ import pandas as pd
 from lab.tracking import Tracker
 from lab.tracking.tags import Tag
 
-__all__ = ["curve_table", "trial_table"]
+__all__ = ["curve_table", "trial_table", "without_formulas"]
 
 _TEXTS: Final = {
     "cell": Tag.CELL,
@@ -17,6 +17,7 @@ _TEXTS: Final = {
     "error": Tag.ERROR,
 }  # also where they look like numbers
 _GROUPS: Final = ("params.", "metrics.")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")  # how texts begin that spreadsheets compute
 _SYSTEM: Final = "metrics.system/"  # the machine's load, which has points of its own
 
 
@@ -58,6 +59,30 @@ def curve_table(tracker: Tracker, trials: pd.DataFrame) -> pd.DataFrame:
     points = tracker.curves(list(trials["run_id"]), names)
     stepped = points["metric"].isin(points.loc[points["step"] != 0, "metric"].unique())
     return trials[["run_id", "name", "trial"]].merge(points[stepped], on="run_id")
+
+
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table to be written as CSV: an apostrophe stands before each text that a spreadsheet would compute.
+
+    Such a text begins with one of `= + - @`, a tab or a line break, and is no number
+    (https://owasp.org/www-community/attacks/CSV_Injection).
+    """
+    texts = frame.select_dtypes(["object", "string"])
+    return frame.assign(**{str(name): texts[name].map(_harmless) for name in texts})
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _typed(column: pd.Series[Any]) -> pd.Series[Any]:

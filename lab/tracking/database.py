@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from lab.errors import TrackingError
 from lab.tracking.base import UnavailableError, public_uri
 
-__all__ = ["connected", "in_parts", "is_absent", "rows_of"]
+__all__ = ["LARGEST", "connected", "in_parts", "is_absent", "rows_of", "true_value"]
+
+LARGEST: Final = 1.7976931348623157e308  # what MLflow's databases keep of an infinity
 
 _PART = 500  # ids in one query: databases limit the number of values
 _PATIENCE = 8  # seconds for a connection
@@ -60,6 +63,11 @@ def connected(uri: str, doing: str) -> Iterator[sa.Connection]:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         kind = UnavailableError if isinstance(error, sa.exc.OperationalError) else TrackingError
         raise kind(f"{doing} failed at {public_uri(uri)}: {said}.") from None
+
+
+def true_value(value: float) -> float:
+    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
+    return math.copysign(math.inf, value) if abs(value) >= LARGEST else value
 
 
 def is_absent(uri: str) -> bool:

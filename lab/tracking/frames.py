@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lab.tracking.base import RunRecord, RunStatus
+from lab.tracking.database import LARGEST
 
-__all__ = ["Point", "curve_frame", "run_frame", "true_value"]
+__all__ = ["Point", "curve_frame", "run_frame"]
 
 #: Run, metric, step and value; None is NaN.
 Point = tuple[str, str, int, float | None]
 
-_LARGEST: Final = 1.7976931348623157e308  # what MLflow's databases keep of an infinity
 
 _COLUMNS = ("run_id", "name", "status", "start_time", "end_time")
 
@@ -59,13 +58,8 @@ def curve_frame(points: Sequence[Point], run_ids: Sequence[str], metrics: Sequen
         key=lambda column: column.map(places[column.name]) if column.name in places else column,
         ignore_index=True,
     )
-    infinite = frame["value"].abs() >= _LARGEST
+    infinite = frame["value"].abs() >= LARGEST
     return frame.assign(value=frame["value"].mask(infinite, np.copysign(np.inf, frame["value"])))
-
-
-def true_value(value: float) -> float:
-    """Return the value that a store's answer stands for: MLflow's databases keep an infinity as a large number."""
-    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
 
 
 def _is_wanted(name: str, metrics: Collection[str] | None) -> bool:

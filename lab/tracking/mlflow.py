@@ -36,8 +36,8 @@ from lab.tracking.base import (  # noqa: E402
 )
 from lab.tracking.client import open_client  # noqa: E402
 from lab.tracking.curves import points_in_database, points_on_server  # noqa: E402
-from lab.tracking.database import in_parts  # noqa: E402
-from lab.tracking.frames import curve_frame, run_frame, true_value  # noqa: E402
+from lab.tracking.database import in_parts, true_value  # noqa: E402
+from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
 from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402

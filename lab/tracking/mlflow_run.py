@@ -20,7 +20,7 @@ from lab import tracking  # asked for `save_model` when that is needed: it impor
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
-from lab.tracking.frames import true_value
+from lab.tracking.database import true_value
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.run import Run

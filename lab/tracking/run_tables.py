@@ -15,8 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lab.tracking.base import RunRecord, RunStatus
-from lab.tracking.database import connected, is_absent
-from lab.tracking.frames import true_value
+from lab.tracking.database import connected, is_absent, true_value
 
 __all__ = ["RunTables"]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lab.data import INTAKE
 from lab.errors import LabError
 from lab.extras import require
+from lab.files import replacing
 from lab.trained.model import TrainedModel
 
 __all__ = ["FORMATS", "export"]
@@ -64,10 +65,9 @@ def export(model: TrainedModel, form: str, out: Path) -> None:
         raise LabError(
             f"The model of run {model.run_id} cannot be exported as {form}: {type(error).__name__}: {first}"
         ) from error
-    part = out.with_name(f".{out.name}.part")  # so that nobody reads half a file
     try:
-        part.write_bytes(content)
-        part.replace(out)
+        with replacing(out) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise LabError(f"{out} cannot be written: {error.strerror or error}") from None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.report import curve_table, trial_table
+import pandas as pd
+
+from lab.report import curve_table, trial_table, without_formulas
 
 
 def test_settings_are_numbers_where_all_values_are(memory_study: Any) -> None:
@@ -41,3 +43,12 @@ def test_a_hash_that_looks_like_a_number_stays_a_text(memory_study: Any) -> None
     )
     found = trial_table(study.board(repeats="each"), study.runs()).iloc[0]
     assert (found["cell"], found["error"], found["trial"]) == ("0123e45678901234", "404", 7)
+
+
+def test_no_spreadsheet_computes_a_text() -> None:
+    texts = ["=cmd|'/C calc'!A0", "+1+1", "-a", "@SUM(1)", "\t=1", "-0.5", "+1e-3", "-inf", "a=1", "", None]
+    frame = pd.DataFrame({"text": texts, "number": range(-5, 6)})
+    written = without_formulas(frame)
+    assert written["text"].tolist()[:5] == [f"'{text}" for text in texts[:5]]
+    pd.testing.assert_frame_equal(written[5:], frame[5:])
+    pd.testing.assert_series_equal(written["number"], frame["number"])
