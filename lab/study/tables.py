@@ -28,13 +28,13 @@ __all__ = ["TRIALS", "add_trials", "read_trials", "trials_of"]
 Rows = Mapping[int, Sequence[Any]]  # by the id of their trial
 
 _IDS = 500  # in one statement; Optuna's own limit, below that of every database
-TRIALS: Final = models.TrialModel.__table__
-_PARAMS: Final = models.TrialParamModel.__table__
-_VALUES: Final = models.TrialValueModel.__table__
-_REPORTS: Final = models.TrialIntermediateValueModel.__table__
-_USER_ATTRIBUTES: Final = models.TrialUserAttributeModel.__table__
-_SYSTEM_ATTRIBUTES: Final = models.TrialSystemAttributeModel.__table__
-_STUDIES: Final = models.StudyModel.__table__
+TRIALS: Final[Any] = models.TrialModel.__table__
+_PARAMS: Final[Any] = models.TrialParamModel.__table__
+_VALUES: Final[Any] = models.TrialValueModel.__table__
+_REPORTS: Final[Any] = models.TrialIntermediateValueModel.__table__
+_USER_ATTRIBUTES: Final[Any] = models.TrialUserAttributeModel.__table__
+_SYSTEM_ATTRIBUTES: Final[Any] = models.TrialSystemAttributeModel.__table__
+_STUDIES: Final[Any] = models.StudyModel.__table__
 
 
 def trials_of(study_id: int) -> sa.Select[Any]:

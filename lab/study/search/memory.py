@@ -31,6 +31,7 @@ class SearchMemory(_CachedStorage):
         self._grid = grid
         self._floor = 0  # id of a trial: all up to it have ended, and are known
         self._ended: set[int] = set()  # ids of those after it that have ended, and are known
+        self._under_way: list[int] = []  # numbers of those that had begun at the last look, and not ended
         self._epochs: dict[str, int] = {}  # most that a trial of each draft has trained
         self._best: float | None = None  # first objective, the higher the better
         self._newest = 0  # id of the last trial whose draft is known
@@ -81,8 +82,9 @@ class SearchMemory(_CachedStorage):
             # first: whatever ends between the two is read again at the next look
             unfinished = self._queue.first_unfinished(self._floor)
             begun = self._queue.begun_since(self._floor, self._ended)
-            for number in [number for number, trial in study.trials.items() if not trial.state.is_finished()]:
-                del study.trials[number]  # it may have been put back
+            for number in self._under_way:
+                study.trials.pop(number, None)  # it may have been put back
+            self._under_way = [trial.number for trial in begun if not trial.state.is_finished()]
             self._add_trials_to_cache(study_id, begun)
             for trial in begun:
                 self._learn(trial)

@@ -226,7 +226,6 @@ class Searcher:
 
         def choose(dimension: Dimension) -> Any:
             nonlocal outdated
-            self._queue.beat(trial_id)
             param = self._codec.suggest(trial, dimension.name)
             try:
                 return self._codec.decode_value(dimension.name, param)
