@@ -44,6 +44,8 @@ What is deleted once it is older than --older-than days:
   - checkpoints/last.pt, spare.pt and spare2.pt of finished and pruned runs, which nothing resumes.
     best.pt stays: transfer learning (`init_from`) starts from it.
   - folders in .lab/checkpoints whose trial is finished or whose run was deleted.
+  - decoded images in the data cache (LAB_CACHE_DIR) that no trial has read since; not with --study. They are decoded
+    again when they are needed.
 
 Anything that can be resumed is left alone: waiting, running, failed and cancelled trials, killed and failed runs.
 Interrupting lab gc does no harm; run the same command again to finish.""",
@@ -56,7 +58,7 @@ Interrupting lab gc does no harm; run the same command again to finish.""",
     default=7.0,
     show_default=True,
     metavar="DAYS",
-    help="Minimum age, counted from the end of a run or from when a local checkpoint was written.",
+    help="Minimum age, counted from the end of a run, or from when a local checkpoint was written or an image read.",
 )
 @click.option(
     "--study",
@@ -75,7 +77,7 @@ def gc(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Delete the artifacts of deleted runs, and old checkpoints.
+    """Delete the artifacts of deleted runs, old checkpoints and unused decoded images.
 
     Without --delete, only list them.
     """

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 
 from lab.errors import LabWarning
 
-__all__ = ["alone", "cache_dir", "mapped", "read_cache", "recall", "remember", "write_cache", "write_whole"]
+__all__ = [
+    "alone",
+    "cache_dir",
+    "cached_arrays",
+    "mapped",
+    "read_cache",
+    "recall",
+    "remember",
+    "write_cache",
+    "write_whole",
+]
 
 _CHECKSUM = 64  # characters of a SHA-256: in front of a value, behind an array
 _MOST_SECONDS = 600.0  # that one process may make the others wait
@@ -92,6 +102,15 @@ def write_cache(kind: str, key: str, array: NDArray[Any]) -> NDArray[Any]:
             stacklevel=2,
         )
     return array
+
+
+def cached_arrays() -> Iterator[tuple[Path, int, float]]:
+    """Yield the file of each cached array, its size in bytes, and when it was last read or written (since 1970)."""
+    for pattern in ("*.npy", "*.npz"):  # the second by earlier versions
+        for file in sorted(cache_dir().glob(f"*/{pattern}")):
+            with contextlib.suppress(OSError):  # deleted just now
+                status = file.stat()
+                yield file, status.st_size, max(status.st_atime, status.st_mtime)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Files that can be deleted: artifacts of deleted runs, and checkpoints that no trial will be continued from."""
+"""Files that can be deleted: of deleted runs, checkpoints that nothing is continued from, images that nobody reads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from lab.data.cache import cached_arrays
 from lab.engines import Stores
 from lab.errors import ResourceError, StudyError
 from lab.study import StudyRuns, database_exists, study_runs
@@ -22,6 +23,7 @@ __all__ = ["Garbage", "as_dict", "find_garbage", "remove", "total"]
 _DELETED = "artifacts of a deleted run"
 _CONTINUING = "checkpoints of a finished run"
 _LOCAL = "local checkpoints"
+_CACHED = "cached data"
 _FOLDER = "checkpoints"
 # never `best.pt`: other trials may begin with it
 _TO_GO_ON = tuple(f"{_FOLDER}/{name}" for name in ("last.pt", "spare.pt", "spare2.pt"))
@@ -30,12 +32,12 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Garbage:
-    """Files of one run that can be deleted.
+    """Files of one run that can be deleted, or a file of the data cache.
 
     Args:
         kind: what they are.
-        where: id of the run, or a local folder.
-        run: name of the run.
+        where: id of the run, or a local folder or file.
+        run: name of the run; empty for the data cache.
         study: its study; empty if it has none.
         files: number of files.
         size: their total size in bytes.
@@ -52,8 +54,8 @@ class Garbage:
 
     @property
     def is_local(self) -> bool:
-        """Whether `where` is a local folder."""
-        return self.kind == _LOCAL
+        """Whether `where` is a local folder or file."""
+        return self.kind in (_LOCAL, _CACHED)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the paths as plain values."""
@@ -91,11 +93,11 @@ def find_garbage(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_strange: Callable[[str, str], None] = lambda run, place: None,
 ) -> Iterator[Garbage]:
-    """Yield what can be deleted from the tracking store and this machine's checkpoint folder; changes nothing.
+    """Yield what can be deleted from the tracking store and this machine's checkpoints and data cache; changes nothing.
 
     Args:
         stores: the stores to search.
-        days: minimum age, since a run's end or since a local checkpoint was written.
+        days: minimum age, since a run's end, or since a local checkpoint was written or cached data read.
         studies: names of the studies to search; if empty all, and files that belong to no study.
         on_progress: called with the number of runs searched and the number of all runs.
         on_strange: called with a run whose artifacts are left alone, and their place: they are outside the folders of
@@ -123,6 +125,8 @@ def find_garbage(
         yield from search.deleted(run) if done < len(chosen) else search.finished(run)
     on_progress(total, total)
     yield from search.local(deleted, active)
+    if not studies:  # all of them share it
+        yield from search.cached()
 
 
 def total(found: Sequence[Garbage]) -> tuple[int, int]:
@@ -141,13 +145,16 @@ def remove(garbage: Garbage, stores: Stores) -> None:
 
     Raises:
         TrackingError: the tracking store fails.
-        ResourceError: the local folder cannot be deleted.
+        ResourceError: the local folder or file cannot be deleted.
     """
     if not garbage.is_local:
         _tracker(stores).delete_files(garbage.where, garbage.paths)
         return
     try:
-        shutil.rmtree(garbage.where)
+        if garbage.kind == _CACHED:
+            Path(garbage.where).unlink()
+        else:
+            shutil.rmtree(garbage.where)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -205,6 +212,12 @@ class _Search:
                 continue
             if self._is_unneeded(folder.name, run, gone):
                 yield from self._folder(folder, run, study)
+
+    def cached(self) -> Iterator[Garbage]:
+        """Yield the arrays of the data cache; whatever is deleted is made again when it is needed."""
+        for file, size, used in cached_arrays():
+            if used <= self.before:
+                yield Garbage(_CACHED, str(file), "", "", 1, size)
 
     def _is_broken(self, study: str) -> bool:
         """Whether a study cannot be read, so that any of its trials may still be continued."""

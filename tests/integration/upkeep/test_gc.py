@@ -11,10 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from lab.data.cache import cache_dir, mapped, read_cache
 from lab.engines import Stores
 from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, Tracker, connect
@@ -163,6 +165,27 @@ def test_it_goes_on_where_it_was_stopped(world: World) -> None:
     remove(local, world.stores)
     remove(local, world.stores)
     assert local not in list(find_garbage(world.stores, days=0))
+
+
+def test_decoded_images_go_once_nobody_has_read_them_for_long(home: Path, lab: Any) -> None:
+    stores = World(home).stores
+    mapped("images", "key", lambda: np.zeros((2, 8, 8, 3), np.uint8))
+    (file,) = cache_dir().rglob("*.npy")
+    ten_days_ago = time.time() - 10 * 86_400
+    os.utime(file, (ten_days_ago, ten_days_ago))
+    (found,) = find_garbage(stores, days=7)
+    assert (found.kind, found.where, found.files, found.size) == (
+        "cached data",
+        str(file),
+        1,
+        file.stat().st_size,
+    )
+    assert list(find_garbage(stores, days=11)) == []
+    assert read_cache("images", "key") is not None  # which counts as use
+    assert list(find_garbage(stores, days=7)) == []
+    assert lab("gc", "--older-than", 0, "--delete").exit_code == 0
+    assert not file.exists()
+    remove(found, stores)  # as after an interruption
 
 
 def test_age_counts_from_the_end(lab: Any, home: Path) -> None:
