@@ -28,7 +28,8 @@ def test_a_text_is_where_and_what_matplotlib_draws(text: str, angle: int) -> Non
     ours, theirs = drawn(LetteringCanvas, text, **style), drawn(FigureCanvasAgg, text, **style)
     # within a pixel: it begins at a whole one
     shifts = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    assert min(np.abs(np.roll(ours, shift, (0, 1)) - theirs).mean() for shift in shifts) < 0.6
+    differs = min(np.abs(np.roll(ours, shift, (0, 1)) - theirs).mean() for shift in shifts)
+    assert differs <= 0.5 * (255 - theirs).mean()  # another text of the same letters: 0.97 and more
     assert ours.sum() == pytest.approx(theirs.sum(), rel=0.001)
 
 
