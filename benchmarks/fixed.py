@@ -95,7 +95,7 @@ def run(trials: int, epochs: int) -> None:
         rows,
         f"digits, {epochs} epochs, SQLite for MLflow and Optuna, one worker; {trials} trials after one to warm up "
         f"({1000 * events.fixed[0]:,.0f} ms).",
-        judged(median < 0.5, "< 500 ms"),
+        judged(median <= 0.12, "≤ 120 ms"),
     )
 
 

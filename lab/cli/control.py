@@ -113,7 +113,7 @@ def stop(name: str, cells: tuple[str, ...], tracking_uri: str | None, storage: s
     """End the trials of some cells of STUDY for good, on any machine; workers go on with the other cells.
 
     Their outcome is `pruned`, as if a pruner had stopped them. Waiting trials end at once. Running ones end after their
-    current epoch; their best weights are tested and kept. No sweep tries them again.
+    current epoch; their best weights are kept, but not tested. No sweep tries them again.
     """
     if not cells:
         raise click.UsageError("Say which cells with --cell. `lab cancel STUDY` stops the whole study.")

@@ -137,8 +137,11 @@ def _print_result(result: TrialResult, single: Single) -> None:
     if result.best_value is not None:
         best = f", best {result.config.monitor} {result.best_value:.4f} in epoch {result.best_epoch}"
         weights = "the weights of that epoch"
-    chosen = "".join(f", {name} {value:.4f}" for name, value in result.test.metrics.items())
-    click.echo(f"{result.outcome}{best}; test accuracy {result.test.accuracy:.2%}{chosen} with {weights}")
+    tested = ""
+    if result.test is not None:
+        chosen = "".join(f", {name} {value:.4f}" for name, value in result.test.metrics.items())
+        tested = f"; test accuracy {result.test.accuracy:.2%}{chosen} with {weights}"
+    click.echo(f"{result.outcome}{best}{tested}")
     run_id, experiment = single.stored(result.run_id)
     click.echo(f"run {run_id}  ({result.summary.params:,} params)")
     click.echo(browse(single.stores.tracking_uri, experiment, run_id))

@@ -8,10 +8,11 @@ from functools import partial
 
 import torch
 import yaml
+from torch import nn
 
 from lab import pictures
 from lab.config import TrialConfig, logged_name
-from lab.data import INTAKE, Dataset, Intake, images_at
+from lab.data import INTAKE, Dataset, Intake
 from lab.errors import printable
 from lab.models import summarize_config
 from lab.objective.continuing import Points
@@ -21,7 +22,7 @@ from lab.tracking import Run
 from lab.tracking.tags import Tag
 from lab.training import Trainer
 
-__all__ = ["log_description", "log_result"]
+__all__ = ["log_description", "log_model", "log_result"]
 
 
 def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> None:
@@ -54,7 +55,7 @@ def log_description(run: Run, trainer: Trainer, params: Mapping[str, str]) -> No
 
 
 def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) -> None:
-    """Log the final metrics, the outcome, the figures and the model."""
+    """Log the final metrics and the outcome; unless the trial was pruned, also its figures and its model."""
     metrics = result.metrics()
     if points.steps("seconds"):
         # logged by an attempt that died just before its end: keep the time it measured
@@ -63,21 +64,29 @@ def log_result(run: Run, result: TrialResult, trainer: Trainer, points: Points) 
         metrics["diverged_step"] = float(trainer.diverged_step)
     run.log_metrics(metrics)
     run.set_tags({Tag.OUTCOME: result.outcome})
+    run.log_text(Intake.of(result.config, trainer.dataset).to_json(), INTAKE)  # read without the model, too
+    if result.errors is not None:
+        _log_curves(run, result, trainer.step_history)
+        log_error_analysis(run, result.errors, trainer.dataset.test)
+        log_model(run, result.model, result.config, trainer.dataset)
+
+
+def log_model(run: Run, model: nn.Module, config: TrialConfig, dataset: Dataset) -> None:
+    """Log `model`, which takes float32 [B, C, H, W] in 0..1, trained with `config` on `dataset`."""
+    intake = Intake.of(config, dataset)
+    example = torch.zeros(2, *dataset.shape)
+    run.log_model(model, example, intake if intake.takes_pictures else None)
+
+
+def _log_curves(run: Run, result: TrialResult, steps: Mapping[int, Mapping[str, float]]) -> None:
     history = _columns(result.history)
     pictures.log_figure(run, "curves.png", lambda: pictures.curves(history, result.best_epoch))
     chosen = [logged_name(name) for name in result.config.metrics]
     if chosen:
         draw = partial(pictures.metric_curves, history, chosen, result.best_epoch)
         pictures.log_figure(run, "metrics.png", draw)
-    if trainer.step_history:
-        steps = trainer.step_history
+    if steps:
         pictures.log_figure(run, "iteration_curves.png", lambda: pictures.iteration_curves(steps))
-    test = trainer.dataset.test
-    log_error_analysis(run, result.errors, test)
-    intake = Intake.of(result.config, trainer.dataset)
-    run.log_text(intake.to_json(), INTAKE)  # read without the model, too
-    example = images_at(test, range(min(2, len(test)))).float() / 255
-    run.log_model(result.model, example, intake if intake.takes_pictures else None)
 
 
 def _data_text(dataset: Dataset) -> str:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from lab.config import TrialConfig, bounds
 from lab.models import Summary, summarize_config
-from lab.objective.analysis import analyse_test
-from lab.training import ErrorAnalysis, Evaluation, Outcome, Trainer, evaluate
+from lab.training import ErrorAnalysis, Evaluation, Outcome, Trainer, analyse, evaluate
 
-__all__ = ["TrialResult", "result_of"]
+__all__ = ["TrialResult", "result_of", "test_metrics"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,9 @@ class TrialResult:
     """The result of a trial.
 
     `best_value` is the monitored metric after `best_epoch` (counted from 1; both None if no epoch was finished),
-    `history` has the metrics of each epoch, `test` is the evaluation of the best weights on the test split, and `model`
-    has these weights (float32 [B, C, H, W] in 0..1 -> logits [B, classes]).
+    `history` has the metrics of each epoch, and `model` the best weights (float32 [B, C, H, W] in 0..1 -> logits
+    [B, classes]). `test` is their evaluation on the test split, and `errors` their mistakes there; both are None for a
+    pruned trial, which is not tested.
     """
 
     config: TrialConfig
@@ -31,8 +31,8 @@ class TrialResult:
     best_value: float | None
     best_epoch: int | None
     history: tuple[Mapping[str, float], ...]
-    test: Evaluation
-    errors: ErrorAnalysis
+    test: Evaluation | None
+    errors: ErrorAnalysis | None
     summary: Summary
     model: nn.Module
 
@@ -50,17 +50,22 @@ class TrialResult:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that a finished run logs once."""
-        metrics = {
-            "test_loss": self.test.loss,
-            "test_accuracy": self.test.accuracy,
-            "accuracy_per_million_params": self.test.accuracy / (self.summary.params / 1e6),
-            **self.errors.metrics(),
-            "epochs": float(len(self.history)),
-            "seconds": self.seconds,
-        }
+        metrics = {"epochs": float(len(self.history)), "seconds": self.seconds}
+        if self.test is not None and self.errors is not None:
+            metrics |= test_metrics(self.test, self.errors, self.summary)
         if self.best_value is not None and self.best_epoch is not None:
             metrics |= {"best_value": self.best_value, "best_epoch": float(self.best_epoch)}
         return metrics
+
+
+def test_metrics(test: Evaluation, errors: ErrorAnalysis, summary: Summary) -> dict[str, float]:
+    """Return the metrics of a model on the test split."""
+    return {
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "accuracy_per_million_params": test.accuracy / (summary.params / 1e6),
+        **errors.metrics(),
+    }
 
 
 class Normalized(nn.Module):
@@ -81,20 +86,24 @@ class Normalized(nn.Module):
         return logits
 
 
-def result_of(trainer: Trainer, run_id: str) -> TrialResult:
-    """Evaluate the best weights of a finished trainer on the test split, and return the result."""
+def result_of(trainer: Trainer, run_id: str, *, pruned: bool = False) -> TrialResult:
+    """Evaluate the best weights of a trainer on the test split unless the trial was pruned; return the result."""
     config, dataset = trainer.config, trainer.dataset
     trainer.restore_best()
-    test = evaluate(trainer.model, dataset.test, dataset, config, top_k=config.top_k, metrics=trainer.metrics)
+    test = None
+    if not pruned:
+        test = evaluate(
+            trainer.model, dataset.test, dataset, config, top_k=config.top_k, metrics=trainer.metrics
+        )
     return TrialResult(
         config=config,
         run_id=run_id,
-        outcome=trainer.outcome,
+        outcome=Outcome.PRUNED if pruned else trainer.outcome,
         best_value=trainer.patience.best_value,
         best_epoch=trainer.patience.best_epoch,
         history=tuple(trainer.history),
         test=test,
-        errors=analyse_test(dataset, test),
+        errors=None if test is None else analyse(dataset.test.labels, test, dataset.classes),
         summary=summarize_config(config, dataset.shape, len(dataset.classes)),
         model=Normalized(trainer.model.eval(), dataset.mean, dataset.std),
     )

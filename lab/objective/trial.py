@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lab.config import TrialConfig
 from lab.data import Dataset, load_data, settled
@@ -51,8 +51,8 @@ def train(
         on_start: called with the open run before training.
         on_epoch: called after every epoch, once it is logged; first with the last epoch of the checkpoint if continued.
         should_stop: asked at every step; True stops the trial there.
-        should_prune: asked after every epoch but the last; True ends the trial with the outcome `pruned`. It has all
-            that a finished trial has, but its run is KILLED.
+        should_prune: asked after every epoch but the last; True ends the trial with the outcome `pruned`. Its run is
+            KILLED, and keeps curves, checkpoints and best weights; it is not tested, and has no figures and no model.
         hold: on the trial, if others may be given it; confirmed before every write.
         retry_out_of_memory: whether running out of memory leaves the run KILLED, to be continued, instead of FAILED.
 
@@ -218,8 +218,7 @@ class _Attempt:
             self.checkpoints.save(trainer.state_dict())
 
     def _finish(self, trainer: Trainer, points: Points, pruned: bool) -> TrialResult:
-        result = result_of(trainer, self.run.run_id)
-        result = replace(result, outcome=Outcome.PRUNED) if pruned else result
+        result = result_of(trainer, self.run.run_id, pruned=pruned)
         log_result(self.run, result, trainer, points)
         if self.checkpoints is not None:
             self.checkpoints.finish(dict(trainer.model.state_dict()))

@@ -10,14 +10,15 @@ import io
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from lab.pictures.lettering import LetteringCanvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,7 @@ __all__ = [
     "ORANGE",
     "TITLE_AT",
     "finish_axes",
+    "framed",
     "label",
     "log_figure",
     "new_figure",
@@ -50,6 +52,8 @@ _OTHER_SCRIPTS = (  # whichever of these is installed draws the letters that _FO
 )
 _MOST_REASON = 200  # characters of the reason why a figure was not drawn
 _LOCK = threading.RLock()  # matplotlib's settings are global to the process
+_FRAMES: dict[Hashable, Figure] = {}
+_MOST_FRAMES = 16
 
 
 def log_figure(run: Run, path: str, draw: Callable[[], Figure]) -> None:
@@ -65,6 +69,7 @@ def log_figure(run: Run, path: str, draw: Callable[[], Figure]) -> None:
     try:
         image = _png(draw)
     except Exception as error:  # noqa: BLE001  # libraries raise anything for values and texts that they do not take
+        _FRAMES.clear()  # one of them may be in any state
         reason = label(f"{type(error).__name__}: {error}", _MOST_REASON)
         _LOGGER.warning("%s was not drawn: %s", path, reason)
         with suppress(Exception):  # matplotlib itself may be broken
@@ -89,7 +94,25 @@ def plain_style() -> Iterator[None]:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of `width` x `height` inches."""
     figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
+    LetteringCanvas(figure)
+    return figure
+
+
+def framed(build: Callable[..., Figure], *key: Hashable) -> Figure:
+    """Return the empty figure `build(*key)`, that of the last call if there was one: it is in use until the next.
+
+    To make axes with their ticks takes longer than to draw them. Whatever was added to these is removed: lines, bars,
+    images, texts and legends. Titles, labels and ticks stay, so `build` or every caller sets them.
+    """
+    figure = _FRAMES.pop((build, *key), None)
+    if figure is None:
+        figure = build(*key)
+    else:
+        for axes in figure.axes:
+            _empty(axes)
+    _FRAMES[build, *key] = figure  # the last one again
+    if len(_FRAMES) > _MOST_FRAMES:
+        del _FRAMES[next(iter(_FRAMES))]
     return figure
 
 
@@ -114,8 +137,18 @@ def label(value: Any, most: int) -> str:
 def _png(draw: Callable[[], Figure]) -> bytes:
     image = io.BytesIO()
     with plain_style():
-        draw().savefig(image, format="png")
+        # all of it costs less than compressing better would
+        draw().savefig(image, format="png", pil_kwargs={"compress_level": 1})
     return image.getvalue()
+
+
+def _empty(axes: Axes) -> None:
+    legend = axes.get_legend()
+    added = [*axes.lines, *axes.patches, *axes.images, *axes.texts, *([legend] if legend else [])]
+    for artist in added:
+        artist.remove()
+    axes.relim()
+    axes.autoscale()
 
 
 def _note(text: str) -> Figure:

@@ -13,10 +13,23 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import FigureImage
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.transforms import Affine2D
 from PIL import Image
 
-from lab.pictures.drawing import BLUE, DPI, GREEN, GREY, ORANGE, TITLE_AT, finish_axes, label, new_figure
+from lab.pictures.drawing import (
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    ORANGE,
+    TITLE_AT,
+    finish_axes,
+    framed,
+    label,
+    new_figure,
+)
 from lab.wording import counted
 
 if TYPE_CHECKING:
@@ -52,12 +65,12 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
             left out; NaN and infinities leave gaps.
         best_epoch: the epoch, counted from 1, whose weights were kept; marked in both.
     """
-    figure, panels = _loss_and_accuracy()
-    for metric, axes in panels.items():
+    figure = framed(_loss_and_accuracy, "epoch")
+    for metric, axes in zip(("loss", "accuracy"), figure.axes, strict=True):
         for split, color in _COLORS.items():
             _curve(axes, history.get(f"{split}_{metric}", ()), split, color, best_epoch)
         _mark_best(axes, best_epoch)
-        _finish(axes, metric.capitalize(), x="epoch")
+        _add_legend(axes)
     return figure
 
 
@@ -80,6 +93,7 @@ def metric_curves(
             _curve(axes, history.get(f"{name}_{metric}", ()), split, _COLORS[split], best_epoch)
         _mark_best(axes, best_epoch)
         _finish(axes, metric, x="epoch")
+        _add_legend(axes)
     for axes in panels[len(metrics) :]:
         axes.set_visible(False)
     height = 3.4 * rows
@@ -95,12 +109,11 @@ def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
     Args:
         history: `step_loss` and `step_accuracy` by iteration; NaN and infinities leave gaps.
     """
-    figure, panels = _loss_and_accuracy()
+    figure = _loss_and_accuracy("iteration")
     iterations = sorted(history)
-    for metric, axes in panels.items():
+    for metric, axes in zip(("loss", "accuracy"), figure.axes, strict=True):
         line = _with_gaps([history[at].get(f"step_{metric}", math.nan) for at in iterations])
         axes.plot(iterations, line, color=_COLORS["train"], linewidth=1.0)
-        _finish(axes, metric.capitalize(), x="iteration")
         if metric == "loss" and _spans_decades(line):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
@@ -155,15 +168,8 @@ def confusion_matrix(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # of each true class; [C, C]
     hidden = np.eye(len(classes), dtype=bool) & (not diagonal)  # [C, C]
     shown = np.where(hidden, 0.0, shares)
-    cells = 0.42 * max(len(classes), 6) if numbered else 6.0  # inches
-    bar_width = 0.0 if numbered else 0.9
-    margin = 1.1 if _slanted(classes) else 0.65  # for the class names
-    width, height = (
-        cells + margin + 0.2 + 1.6 * bar_width,
-        cells + margin + 0.4,
-    )  # 1.6: the bar and its labels
-    figure = new_figure(width, height)
-    axes = figure.add_axes((margin / width, margin / height, (cells + bar_width) / width, cells / height))
+    figure = framed(_matrix, tuple(classes)) if numbered else _matrix(classes)
+    axes = figure.axes[0]
     top = 1.0 if diagonal else max(float(shown.max()), 1e-9)
     image = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=top)
     if numbered:
@@ -172,7 +178,6 @@ def confusion_matrix(
         bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=PercentFormatter(1.0))
         bar.ax.tick_params(labelsize=8)
         bar.set_label("share of the true class", fontsize=8)
-    _name_classes(axes, classes)
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     axes.set_title(f"{title} · accuracy {accuracy:.2%}", fontsize=10, loc="left", y=TITLE_AT)
     return figure
@@ -194,20 +199,13 @@ def errors_per_class(
     counts = _counts(matrix, classes)  # [C, C]
     images = counts.sum(axis=1)  # [C]
     errors = images - np.diagonal(counts)  # [C]
-    figure = new_figure(min(max(0.5 * len(classes), 6.0), 12.0), 4.8)
-    number, share = figure.subplots(2, 1)
-    _bars(number, errors, [f"{n}" for n in errors], "errors")
+    figure = framed(_two_bar_charts, tuple(classes))
+    number, share = figure.axes
+    _bars(number, errors, [f"{n}" for n in errors])
     shares = errors / np.maximum(images, 1)  # [C]
-    _bars(share, shares, [f"{part:.1%}" for part in shares], "share of the class")
-    share.yaxis.set_major_formatter(PercentFormatter(1.0))
-    number.set_xticks([])
-    places, names = _tick_names(classes)
-    share.set_xticks(places, names, **_tick_style(classes))
+    _bars(share, shares, [f"{part:.1%}" for part in shares])
     summary = f"{errors.sum():,} of {counted(int(images.sum()), 'image')}"
     number.set_title(f"{title} · {summary}", fontsize=10, loc="left", y=TITLE_AT)
-    inches = figure.get_figwidth()
-    bottom = 0.19 if _slanted(classes) else 0.08
-    figure.subplots_adjust(left=0.72 / inches, right=1 - 0.1 / inches, bottom=bottom, top=0.93, hspace=0.14)
     return figure
 
 
@@ -234,16 +232,44 @@ def most_confused(
             page[top : top + _TILE, left : left + _TILE, :3] = _tile(images[example.index])
             _caption(figure, left, top, example)
     # one image for the whole page: an axes for each of 40 images takes four times as long
-    figure.figimage(page)
+    figure.images.append(_Page(figure, page))
     return figure
 
 
-def _loss_and_accuracy() -> tuple[Figure, dict[str, Axes]]:
+class _Page(FigureImage):
+    """The pixels of a whole figure, RGBA [H, W, 4], drawn as they are: matplotlib would resample them."""
+
+    def __init__(self, figure: Figure, pixels: npt.NDArray[np.uint8]) -> None:
+        super().__init__(figure)
+        self.set_array(pixels)
+        self._pixels = pixels
+
+    def make_image(self, *_: Any, **__: Any) -> tuple[npt.NDArray[np.uint8], float, float, Affine2D]:
+        """Return the pixels from the bottom up, and where they go."""
+        return self._pixels[::-1], 0.0, 0.0, Affine2D()
+
+
+def _loss_and_accuracy(x: str) -> Figure:
     figure = new_figure(9.6, 3.8)
     loss, accuracy = figure.subplots(1, 2)
+    _finish(loss, "Loss", x=x)
+    _finish(accuracy, "Accuracy", x=x)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.90, wspace=0.2)
-    return figure, {"loss": loss, "accuracy": accuracy}
+    return figure
+
+
+def _matrix(classes: Sequence[str]) -> Figure:
+    numbered = len(classes) <= _MOST_NUMBERED
+    cells = 0.42 * max(len(classes), 6) if numbered else 6.0  # inches
+    bar_width = 0.0 if numbered else 0.9
+    margin = 1.1 if _slanted(classes) else 0.65  # for the class names
+    # 1.6: the bar and its labels
+    width, height = cells + margin + 0.2 + 1.6 * bar_width, cells + margin + 0.4
+    figure = new_figure(width, height)
+    axes = figure.add_axes((margin / width, margin / height, (cells + bar_width) / width, cells / height))
+    _name_classes(axes, classes)
+    return figure
 
 
 def _counts(matrix: npt.ArrayLike, classes: Sequence[str]) -> npt.NDArray[Any]:
@@ -283,6 +309,9 @@ def _mark_best(axes: Axes, best_epoch: int | None) -> None:
 def _finish(axes: Axes, title: str, *, x: str) -> None:
     finish_axes(axes, title, x=x)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _add_legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, frameon=False)
 
@@ -295,7 +324,26 @@ def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.fl
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
-def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], title: str) -> None:
+def _two_bar_charts(classes: Sequence[str]) -> Figure:
+    inches = min(max(0.5 * len(classes), 6.0), 12.0)
+    figure = new_figure(inches, 4.8)
+    number, share = figure.subplots(2, 1)
+    for axes, title in ((number, "errors"), (share, "share of the class")):
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=axes is number))
+        axes.set_ylabel(title, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, axis="y")
+        axes.spines[["top", "right"]].set_visible(False)
+    share.yaxis.set_major_formatter(PercentFormatter(1.0))
+    number.set_xticks([])
+    places, names = _tick_names(classes)
+    share.set_xticks(places, names, **_tick_style(classes))
+    bottom = 0.19 if _slanted(classes) else 0.08
+    figure.subplots_adjust(left=0.72 / inches, right=1 - 0.1 / inches, bottom=bottom, top=0.93, hspace=0.14)
+    return figure
+
+
+def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str]) -> None:
     places = np.arange(len(values))
     # one outline that drops to 0 between the bars: 100 rectangles nearly double the drawing time
     outline = np.insert(values.astype(float), np.arange(1, len(values)), 0.0)
@@ -307,11 +355,6 @@ def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str], title: s
                 number, (at, value), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
             )
     axes.set(xlim=(-0.7, len(values) - 0.3), ylim=(0, 1.18 * max(float(np.max(values, initial=0)), 0.01)))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=values.dtype.kind == "i"))
-    axes.set_ylabel(title, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.25, axis="y")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _write(figure: Figure, left: float, below: float, text: str, **style: Any) -> None:

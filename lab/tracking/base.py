@@ -39,6 +39,7 @@ __all__ = [
     "UnavailableError",
     "artifact_path",
     "check_aliases",
+    "no_model",
     "public_uri",
 ]
 
@@ -422,3 +423,11 @@ def check_aliases(aliases: Sequence[str]) -> None:
             raise TrackingError(f"An alias has only letters, digits, _ and -, but got {alias!r}")
         if _RESERVED.fullmatch(alias):
             raise TrackingError(f"The alias {alias!r} is MLflow's own; choose another, such as champion")
+
+
+def no_model(run_id: str) -> TrackingError:
+    """Return an error that says why a run has no model, and how it gets one."""
+    return TrackingError(
+        f"Run {run_id} has no model: only finished trials of a study or of `lab train` have one. If it was pruned,"
+        f" `lab errors {run_id}` tests it and logs its model"
+    )

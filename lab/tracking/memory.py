@@ -23,6 +23,7 @@ from lab.tracking.base import (
     RunStatus,
     artifact_path,
     check_aliases,
+    no_model,
 )
 from lab.tracking.known import Known
 from lab.tracking.lifecycle import known_ids
@@ -285,7 +286,7 @@ class MemoryTracker:
         check_aliases(aliases)
         with self._lock:
             if "model/data/model.pt2" not in self._stored(run_id).artifacts:
-                raise TrackingError(f"Run {run_id} has no model")
+                raise no_model(run_id)
             runs = self._registered.setdefault(name, [])
             is_new = run_id not in runs
             if is_new:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from lab.errors import TrackingError
 from lab.tracking.artifacts import models
-from lab.tracking.base import Registered
+from lab.tracking.base import Registered, no_model
 from lab.tracking.writes import Model
 
 __all__ = ["origin_of", "register"]
@@ -76,9 +76,7 @@ def _model(client: MlflowClient, run_id: str) -> LoggedModel:
     run = client.get_run(run_id)
     found = [model for model in models(client, run) if model.name == Model.name and model.status == "READY"]
     if not found:
-        raise TrackingError(
-            f"Run {run_id} has no model: only finished trials of a study or of `lab train` have one"
-        )
+        raise no_model(run_id)
     return max(found, key=lambda model: model.creation_timestamp)
 
 

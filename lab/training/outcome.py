@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     )
     PRUNED = (
         "pruned",
-        "A pruner or `lab stop` ended it early; its best weights are tested and kept like those of a finished trial.",
+        "A pruner or `lab stop` ended it early; its best weights are kept, but not tested: `lab errors RUN` does that.",
     )
     FAILED = "failed", "It raised an exception; `traceback.txt` has it."
     KILLED = "killed", "It was asked to stop; it continues from its checkpoint."

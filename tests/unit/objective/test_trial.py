@@ -23,6 +23,7 @@ from lab.tracking import MemoryTracker, Run
 from lab.tracking.base import Metric
 from lab.tracking.checkpoints import RunCheckpoints, Uploader
 from lab.tracking.memory import MemoryRun
+from lab.trained import load_trained
 from lab.training import (
     EpochResult,
     Interrupted,
@@ -96,6 +97,27 @@ def test_chosen_metrics_are_logged_by_epoch_at_the_end_and_by_a_later_analysis(
     assert "metrics.png" in tracker.artifacts(run["run_id"])
     later = analyse_run(tracker, run["run_id"])
     assert later.metrics()["test_auroc"] == pytest.approx(run["metrics.test_auroc"])
+
+
+def test_a_pruned_trial_keeps_its_best_weights_and_is_tested_only_when_asked(
+    tracker: MemoryTracker, placement: Placement, tmp_path: Path
+) -> None:
+    result = train(TrialConfig(**TINY), tracker, placement=placement, should_prune=lambda: True)
+    run = tracker.record(result.run_id)
+    assert (run.status, result.outcome, result.test, result.errors) == ("KILLED", Outcome.PRUNED, None, None)
+    assert run.metrics["best_value"] == result.best_value
+    assert not [name for name in run.metrics if name.startswith("test_")]
+    kept = {"config.yaml", "intake.json", "model.txt", "checkpoints/best.pt", "checkpoints/last.pt"}
+    assert set(tracker.artifacts(result.run_id)) == kept
+    assert load_trained(tracker, result.run_id).run_id == result.run_id
+    with pytest.raises(TrackingError, match=f"`lab errors {result.run_id}` tests it and logs its model"):
+        tracker.register(result.run_id, "net")
+
+    errors = analyse_run(tracker, result.run_id)
+    run = tracker.record(result.run_id)
+    assert (run.status, run.metrics["test_accuracy"]) == ("KILLED", errors.accuracy)
+    assert kept | {"confusion_matrix.png", "predictions.parquet"} <= set(tracker.artifacts(result.run_id))
+    assert tracker.register(result.run_id, "net").is_new
 
 
 def test_the_logged_config_makes_the_same_trial(tracker: MemoryTracker) -> None:

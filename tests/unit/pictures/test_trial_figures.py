@@ -214,6 +214,29 @@ def test_long_names_keep_both_ends() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("draw", "other"),
+    [
+        (lambda: curves(HISTORY, 2), lambda: curves({"val_loss": [1e6, 1e-6] * 40}, 70)),
+        (lambda: curves({}), lambda: curves(HISTORY, 2)),
+        (
+            lambda: confusion_matrix([[8, 2], [0, 10]], ["cat", "dog"]),
+            lambda: confusion_matrix([[1, 2222], [3, 0]], ["cat", "dog"], diagonal=False, title="Others"),
+        ),
+        (
+            lambda: errors_per_class([[8, 2], [0, 10]], ["cat", "dog"]),
+            lambda: errors_per_class([[1, 222], [3, 0]], ["cat", "dog"], title="Others"),
+        ),
+    ],
+)
+def test_a_figure_does_not_depend_on_those_drawn_before(
+    draw: Callable[[], Figure], other: Callable[[], Figure]
+) -> None:
+    first = png(draw())
+    drawn_between = png(other())
+    assert png(draw()) == first != drawn_between
+
+
 def test_figures_leave_no_pyplot_state() -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     before = pyplot.get_fignums() if pyplot else []

@@ -123,7 +123,11 @@ def test_a_trial_that_a_user_ends_is_pruned_after_its_epoch(
     assert (record.state, record.epoch, record.outcome) == ("pruned", 1, "pruned")
     tracker = connect(settings.tracking_uri)
     run = tracker.record(record.run_id or "")
-    assert (run.status, run.tags["lab.outcome"], "test_accuracy" in run.metrics) == ("KILLED", "pruned", True)
+    assert (run.status, run.tags["lab.outcome"], "test_accuracy" in run.metrics) == (
+        "KILLED",
+        "pruned",
+        False,
+    )
 
 
 def test_a_worker_gives_way_to_a_study_of_higher_priority_between_two_trials(
