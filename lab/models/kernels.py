@@ -23,20 +23,24 @@ class Flatten(nn.Flatten):
     def forward(self, images: Tensor) -> Tensor:
         """Return the flattened maps."""
         if images.requires_grad and not torch.compiler.is_compiling():  # a compiler chooses the order itself
-            images.register_hook(_channels_last)
+            images.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         return super().forward(images)
 
 
 def avoid_slow_kernels(model: nn.Module) -> None:
     """Let depthwise convolutions of `model` compute in fp32 under autocast on a CPU, unless they are fast there.
 
-    oneDNN 3.12 has no fast kernel for the gradient of a strided depthwise convolution in bf16: what it does instead takes
-    thirty times as long as fp32. Its kernel for the weights of larger windows takes twice as long.
+    oneDNN 3.12 has no fast kernel for the gradient of a strided depthwise convolution in bf16: what it does instead
+    takes thirty times as long as fp32. Its kernel for the weights of larger windows takes twice as long.
     """
     for module in model.modules():
-        depthwise = type(module) is nn.Conv2d and module.groups == module.in_channels > 1
-        if depthwise and (module.kernel_size, module.stride) != _FAST:
+        if type(module) is nn.Conv2d and _is_slow(module):
             module.__class__ = _Float32Conv2d
+
+
+def _is_slow(convolution: nn.Conv2d) -> bool:
+    depthwise = convolution.groups == convolution.in_channels > 1
+    return depthwise and (convolution.kernel_size, convolution.stride) != _FAST
 
 
 class _Float32Conv2d(nn.Conv2d):
