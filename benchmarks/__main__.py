@@ -9,7 +9,7 @@ import click
 from lab.training import cores
 
 _NAMES = (
-    *("throughput", "augment", "stream", "tracked", "fixed", "ends", "sweep", "memory"),
+    *("throughput", "kernels", "augment", "stream", "tracked", "fixed", "ends", "sweep", "memory"),
     *("claim", "searches", "queueing", "board", "workers", "engines"),
 )
 
@@ -68,6 +68,14 @@ def fixed(trials: int, epochs: int) -> None:
 def stream(threads: int, rounds: int) -> None:
     """Images decoded for every batch against the same images in memory."""
     _module("stream").run(threads, rounds)
+
+
+@main.command()
+@click.option("--images", default=1_280, help="Images per epoch; each variant trains one epoch per round.")
+@click.option("--rounds", default=3)
+def kernels(images: int, rounds: int) -> None:
+    """Training of each net against the machine's matrix peak, and what takes the time."""
+    _module("kernels").run(images, rounds)
 
 
 @main.command()

@@ -19,6 +19,7 @@ from lab.config import TrialConfig
 from lab.errors import ConfigError, Fault
 from lab.models.freezing import freeze
 from lab.models.init import initialize
+from lab.models.kernels import avoid_slow_kernels
 from lab.models.reading import reason
 from lab.models.summary import Summary, summarize
 
@@ -68,6 +69,7 @@ def build_model(config: TrialConfig, shape: tuple[int, int, int], classes: int) 
     """
     model = _build(config, shape, classes)
     initialize(model, config.init)
+    avoid_slow_kernels(model)
     freeze(model, config.freeze)
     return model
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from lab import registry
 from lab.config import TrialConfig
+from lab.models.kernels import Flatten
 
 __all__ = ["with_dense"]
 
@@ -25,7 +26,7 @@ def with_dense(
     """
     channels, height, width = shape
     if config.head == "flatten":
-        head: nn.Module = nn.Flatten()
+        head: nn.Module = Flatten()
         inputs = channels * height * width
     else:
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -116,7 +116,7 @@ def test_conv_layers_keep_the_names_of_earlier_checkpoints() -> None:
     config = TrialConfig(depth=2, norm="batch", conv_dropout=0.1, dense=(4,), pool=(2, 1))
     features, _, classifier = build_model(config, (1, 8, 8), 10).children()
     assert [name for name, _ in features.named_children()] == [
-        *("conv1", "norm1", "activation1", "pool1", "dropout1"),
+        *("conv1", "norm1", "pool1", "activation1", "dropout1"),
         *("conv2", "norm2", "activation2", "dropout2"),
     ]
     assert list(classifier.state_dict()) == ["dense1.weight", "dense1.bias", "dense2.weight", "dense2.bias"]
@@ -125,18 +125,18 @@ def test_conv_layers_keep_the_names_of_earlier_checkpoints() -> None:
 def test_what_follows_a_block_has_its_number() -> None:
     config = TrialConfig(filters=(4, 8), block=("conv", "residual"), pool=2, conv_dropout=0.1)
     names = [name for name, _ in build_model(config, (1, 8, 8), 10).features.named_children()]
-    assert names == ["conv1", "activation1", "pool1", "dropout1", "block2", "pool2", "dropout2"]
+    assert names == ["conv1", "pool1", "activation1", "dropout1", "block2", "pool2", "dropout2"]
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_a_run_of_preact_blocks_ends_with_norm_and_activation_before_its_pooling(norm) -> None:
+def test_a_run_of_preact_blocks_ends_with_norm_and_activation_around_its_pooling(norm) -> None:
     config = TrialConfig(filters=(4,) * 4, block=("preact", "preact", "conv", "preact"), norm=norm, pool=2)
     names = [name for name, _ in build_model(config, (1, 16, 16), 10).features.named_children()]
     expected = [
         *("block1", "pool1"),
-        *("block2", "norm2", "activation2", "pool2"),
-        *("conv3", "norm3", "activation3", "pool3"),
-        *("block4", "norm4", "activation4", "pool4"),
+        *("block2", "norm2", "pool2", "activation2"),
+        *("conv3", "norm3", "pool3", "activation3"),
+        *("block4", "norm4", "pool4", "activation4"),
     ]
     assert names == [name for name in expected if norm == "batch" or not name.startswith("norm")]
 

@@ -31,7 +31,7 @@ VALUES = {
     "dropout": 0.5,
 }
 BLOCKS = [
-    ["features.conv1", "features.norm1", "features.activation1", "features.pool1"],
+    ["features.conv1", "features.norm1", "features.pool1", "features.activation1"],
     ["features.block2"],
     ["features.block3", "features.norm3", "features.activation3"],
     ["classifier.dense1", "classifier.norm1", "classifier.activation1"],

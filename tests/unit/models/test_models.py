@@ -32,7 +32,7 @@ def test_every_activation_builds_in_both_parts(activation: str) -> None:
 def test_conv_and_dense_activations_are_chosen_separately() -> None:
     config = TrialConfig(depth=1, activation="relu", dense=(16,), dense_activation="leaky relu")
     types = [layer.type for layer in summarize_config(config, (1, 8, 8), 10).layers]
-    assert types == ["Conv2d", "ReLU", "MaxPool2d", "Flatten", "Linear", "LeakyReLU", "Linear"]
+    assert types == ["Conv2d", "MaxPool2d", "ReLU", "Flatten", "Linear", "LeakyReLU", "Linear"]
 
 
 def test_norm_and_dropout_stand_where_they_belong() -> None:
@@ -40,7 +40,7 @@ def test_norm_and_dropout_stand_where_they_belong() -> None:
         depth=1, norm="batch", conv_dropout=0.1, dense=(16,), dense_norm="batch", dropout=0.5
     )
     types = [layer.type for layer in summarize_config(config, (1, 8, 8), 10).layers]
-    conv = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Dropout2d"]
+    conv = ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU", "Dropout2d"]
     assert types == [*conv, "Flatten", "Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]
 
 
