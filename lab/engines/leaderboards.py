@@ -20,6 +20,7 @@ from lab.report import (
     grid_results,
     importance,
     leaderboard,
+    raw_rows,
     results_document,
 )
 from lab.study import State, database_exists, find_queue, run_ids, unknown_study
@@ -179,7 +180,8 @@ def read_leaderboard(
 def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
     """Write the results document of `grids` to `out`; return the names of those that were not run here.
 
-    Comments on a study are read from `results/NAME.md` in the document's folder.
+    Comments on a study are read from `results/NAME.md` in the document's folder; its runs are written to
+    `results/NAME.csv` there.
 
     Args:
         grids: from `load_grid`.
@@ -191,10 +193,12 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
         LabError: the document cannot be written, or a comment not be read.
     """
     found = _results(grids, stores)
+    folder = out.parent / "results"
     try:
-        comments = _comments(grids, out.parent / "results")
-        text = results_document(zip(grids, found, strict=True), comments, generated_by)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        text = results_document(zip(grids, found, strict=True), _comments(grids, folder), generated_by)
+        folder.mkdir(parents=True, exist_ok=True)
+        for results in filter(None, found):
+            raw_rows(results).to_csv(folder / f"{results.grid.name}.csv", index=False, lineterminator="\n")
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error}") from None

@@ -1,6 +1,6 @@
 """Do the claims of a report hold here? Each is judged by the test accuracy of the study's own runs.
 
-Every claim says that something lies in a region: a difference above zero, or within a margin; an accuracy below a bound.
+Every claim says that something lies in a region: a difference above zero or within a margin, an accuracy below a bound.
 It holds if the 95 % interval lies inside the region, it does not if the interval lies outside, and otherwise it cannot
 be told. For a margin this is the test of equivalence by two one-sided tests (Schuirmann 1987, J. Pharmacokinet.
 Biopharm. 15, 657), each at 2.5 %. A claim of several comparisons holds only if all of them do, for which no correction
@@ -121,7 +121,9 @@ def _differences(claim: Claim, sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]
     found = [_paired(*pair) for pair in sides]
     strict = iter(corrected([one.whole for one in found if isinstance(one, Paired)]))
     return [
-        _difference(name, one, next(strict), _region(claim)) if isinstance(one, Paired) else Finding(one, name)
+        _difference(name, one, next(strict), _region(claim))
+        if isinstance(one, Paired)
+        else Finding(one, name)
         for name, one in zip(names, found, strict=True)
     ]
 
@@ -140,11 +142,10 @@ def _difference(cells: str, found: Paired, strict: Difference, region: Region) -
     """Return what a difference says; `strict` is the same with a p value that is corrected for the number of them."""
     whole = found.whole
     verdict = _verdict(whole.low, whole.high, region)
-    clear = strict.is_clear if verdict is Verdict.NO else whole.is_clear
-    if 0.0 in region and not clear:  # then test and interval must agree
-        verdict = Verdict.UNKNOWN
+    # where the region ends at zero, the test must agree with the interval
+    is_sure = strict.is_clear if verdict is Verdict.NO else region[0] != 0 or whole.is_clear
     return Finding(
-        verdict,
+        verdict if is_sure else Verdict.UNKNOWN,
         cells,
         f"{whole.value * 100:+.2f}",
         _values(whole) if math.isnan(whole.low) else f"{whole.low * 100:+.2f} to {whole.high * 100:+.2f}",
@@ -171,12 +172,11 @@ def _count(found: Paired) -> str:
 def _below(claim: Claim, cells: pd.DataFrame) -> Iterator[Finding]:
     for _, row in cells[cells[_METRIC].notna()].iterrows():
         low, high = row["test_ci95_low"], row["test_ci95_high"]
-        mean = formatted(_METRIC, row[_METRIC])
         yield Finding(
             _verdict(low, high, _region(claim)),
             str(row["name"]),
-            mean,
-            spread(_METRIC, row, "test_") or mean,
+            formatted(_METRIC, row[_METRIC]),
+            spread(_METRIC, row, "test_"),
             counted(int(row["n"]), "repeat"),
             _room(low, high, _region(claim)),
         )
@@ -187,7 +187,9 @@ def _outcome(claim: Claim, runs: pd.DataFrame) -> Finding:
     cells = str(claim.cells) or "all cells"
     if runs.empty:
         return Finding(Verdict.NOT_RUN, cells)
-    column: pd.Series[Any] = runs.get(f"tags.{Tag.OUTCOME}", pd.Series(None, index=runs.index, dtype="object"))
+    column: pd.Series[Any] = runs.get(
+        f"tags.{Tag.OUTCOME}", pd.Series(None, index=runs.index, dtype="object")
+    )
     ended = column[column.notna() & ~column.isin(_NOT_ENDED)]
     so, n = int((ended == claim.outcome).sum()), len(ended)
     if n < FEWEST:

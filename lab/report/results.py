@@ -40,10 +40,11 @@ class Comparison:
 class GridResults:
     """The results of a grid's cells.
 
-    `runs` has the newest run of every cell and seed (the newest that finished, if any did), as from `Tracker.runs`, all
-    with the same settings, by cell and seed; `expected` has the params that the file gives each of them, by run id; `cells` has the
-    columns of `leaderboard` for cells, ranked by test accuracy. `left_out` is the number of runs of these cells with
-    other settings, and `other` these settings in words.
+    `runs` has the newest run of every cell and seed (the newest that finished, if any did), as from `Tracker.runs`, in
+    the order of the cells and all with the same settings; `expected` has the params that the file gives each of them,
+    by run id; `cells` has the columns of `leaderboard` for cells, ranked by test accuracy; `claims` are those of the
+    grid, judged. `left_out` is the number of runs of these cells with other settings, and `other` these settings in
+    words.
     """
 
     grid: Grid
@@ -84,7 +85,7 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
         return None
     different = _changes(every, points)
     alike = _of_one_kind(every, different)
-    runs = _newest(every[alike], grid)
+    runs = _newest(every[alike])
     found = points.loc[runs["point"]]
     return GridResults(
         grid=grid,
@@ -143,13 +144,14 @@ def _of_one_kind(runs: pd.DataFrame, different: Sequence[dict[str, str]]) -> npt
     return np.array([found == reported for found in different])
 
 
-def _newest(runs: pd.DataFrame, grid: Grid) -> pd.DataFrame:
-    """Return one run for each point and seed: the newest that finished, or the newest if none did."""
-    keys = ["point", *(["params.seed"] if "params.seed" in runs else [])]
-    order = runs.assign(finished=runs["status"] == "FINISHED").sort_values(
+def _newest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one run for each point and seed, in their order: the newest that finished, or the newest if none did."""
+    seeds = pd.to_numeric(runs.get("params.seed", pd.Series(0, index=runs.index)))
+    order = runs.assign(finished=runs["status"] == "FINISHED", seed=seeds).sort_values(
         ["finished", "start_time"], ascending=False, kind="stable"
     )
-    return order.drop_duplicates(keys).drop(columns="finished").sort_values("point", kind="stable")
+    newest = order.drop_duplicates(["point", "seed"]).sort_values(["point", "seed"], kind="stable")
+    return newest.drop(columns=["finished", "seed"])
 
 
 def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:

@@ -447,19 +447,31 @@ def test_a_claim_is_one_comparison_for_each_value_of_its_sides():
     assert pairs_of(beats) == [("net=b", "net=a")]
     assert (pairs_of(every), every.limit) == ([("net=b", "net=a"), ("net=b", "net=c")], 0.01)
     assert pairs_of(restricted) == [("net=b, lr=0.1|0.2", "lr=0.1|0.2, net=a")]
-    assert pairs_of(rising) == [("net=a|b, lr=0.3", "net=a|b, lr=0.1"), ("net=a|b, lr=0.2", "net=a|b, lr=0.3")]
+    assert pairs_of(rising) == [
+        ("net=a|b, lr=0.3", "net=a|b, lr=0.1"),
+        ("net=a|b, lr=0.2", "net=a|b, lr=0.3"),
+    ]
     assert (str(below.cells), below.limit, below.pairs) == ("net=c", 0.2, ())
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{claim: A, cells: {lr: 0.1}}", "must have one of beats, same_as, no_better_than, rising, below, outcome"),
+        (
+            "{claim: A, cells: {lr: 0.1}}",
+            "must have one of beats, same_as, no_better_than, rising, below, outcome",
+        ),
         ("{claim: A, below: 0.1, outcome: diverged}", "must have one of beats"),
         ("{cells: {lr: 0.1}, beats: {lr: 0.2}}", "claim.*Field required"),
         ("{claim: A, beats: {lr: 0.2}}", "must name the cells on both sides, under cells and under beats"),
-        ("{claim: A, cells: {lr: 0.1}, same_as: {lr: 0.2}}", "must have within with same_as and no_better_than"),
-        ("{claim: A, cells: {lr: 0.1}, beats: {lr: 0.2}, within: 0.1}", "must have within with.*and only there"),
+        (
+            "{claim: A, cells: {lr: 0.1}, same_as: {lr: 0.2}}",
+            "must have within with same_as and no_better_than",
+        ),
+        (
+            "{claim: A, cells: {lr: 0.1}, beats: {lr: 0.2}, within: 0.1}",
+            "must have within with.*and only there",
+        ),
         ("{claim: A, rising: {lr: 0.1}}", "rising: needs two values or more, in order"),
         ("{claim: A, rising: {lr: [0.1, 0.2], depth: [1, 2]}}", "must have one key under rising"),
         ("{claim: A, below: 20}", "below: must be less than 1"),
