@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from lab.config import Claim, Selection
+from lab.config import Claim, Grid, Selection
 from lab.errors import StudyError
 from lab.report.comparison import Paired, Side, paired
 from lab.report.differences import Difference, corrected
 from lab.report.render import formatted, spread
+from lab.report.repeats import REPEATING
 from lab.report.statistics import FEWEST, accuracy_interval
 from lab.tracking.tags import Tag
 from lab.wording import counted
@@ -71,13 +72,15 @@ class JudgedClaim:
 
 def judge(
     claim: Claim,
+    grid: Grid,
     runs: Callable[[Selection], pd.DataFrame],
     cells: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> JudgedClaim:
     """Judge a claim.
 
     Args:
-        claim: from a grid.
+        claim: one of those of `grid`.
+        grid: the grid file.
         runs: returns the runs that a selection chooses, as from `Tracker.runs`.
         cells: returns the cells of runs, with the columns of `leaderboard`.
     """
@@ -87,7 +90,9 @@ def judge(
     elif claim.says == "below":
         findings = [*_below(claim, cells(chosen))] if len(chosen) else []
     else:
-        findings = _differences(claim, [(runs(a), runs(b)) for a, b in claim.pairs])
+        others = [_others(grid, a, b) for a, b in claim.pairs]
+        found = [_paired(runs(a), runs(b), names) for (a, b), names in zip(claim.pairs, others, strict=True)]
+        findings = _differences(claim, found)
     return _judged(claim, findings)
 
 
@@ -116,9 +121,28 @@ def _region(claim: Claim) -> Region:
     return (lowest[claim.says], claim.limit) if claim.says in lowest else (0.0, math.inf)
 
 
-def _differences(claim: Claim, sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]]) -> list[Finding]:
+def _others(grid: Grid, a: Selection, b: Selection) -> list[str]:
+    """Return the dimensions that neither side is about, so that cells are paired by their values."""
+    keys = {key for side in (a, b) for key, _ in side.clauses}
+    dimensions = (one for one in grid.space.dimensions if one.name not in REPEATING)
+    return [one.name for one in dimensions if keys.isdisjoint((one.name, *one.fields))]
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame, others: Iterable[str]) -> Paired | Verdict:
+    if a.empty or b.empty:
+        return Verdict.NOT_RUN
+    for column in (f"params.{name}" for name in others):
+        if all(column in side and side[column].notna().any() for side in (a, b)):
+            a, b = a[a[column].isin(b[column])], b[b[column].isin(a[column])]
+    first, second = (Side("", side, _METRIC, True) for side in (a, b))
+    try:
+        return paired(first, second, _METRIC) or Verdict.UNKNOWN
+    except StudyError:  # one side has no finished run of these cells
+        return Verdict.UNKNOWN
+
+
+def _differences(claim: Claim, found: Sequence[Paired | Verdict]) -> list[Finding]:
     names = [f"{a} against {b}" for a, b in claim.pairs]
-    found = [_paired(*pair) for pair in sides]
     strict = iter(corrected([one.whole for one in found if isinstance(one, Paired)]))
     return [
         _difference(name, one, next(strict), _region(claim))
@@ -126,16 +150,6 @@ def _differences(claim: Claim, sides: Iterable[tuple[pd.DataFrame, pd.DataFrame]
         else Finding(one, name)
         for name, one in zip(names, found, strict=True)
     ]
-
-
-def _paired(a: pd.DataFrame, b: pd.DataFrame) -> Paired | Verdict:
-    if a.empty or b.empty:
-        return Verdict.NOT_RUN
-    first, second = (Side("", runs, _METRIC, True) for runs in (a, b))
-    try:
-        return paired(first, second, _METRIC) or Verdict.UNKNOWN
-    except StudyError:  # one side has no finished run
-        return Verdict.UNKNOWN
 
 
 def _difference(cells: str, found: Paired, strict: Difference, region: Region) -> Finding:

@@ -27,10 +27,10 @@ The grids' results compared with the reported figures. This file is generated fr
 write comments on a study to `results/NAME.md` next to it. In brackets is the 95 % interval of the mean over `n` repeats
 (Student's t, on a scale on which it stays possible) or, where there are only two, the two values. The rows of all runs
 are in `results/NAME.csv`."""
-_CLAIMS = """What the reports claim, judged by the test accuracy of the runs here: a difference is that of the same cells
-and seeds, tested as by `lab compare`. Of a claim that makes several comparisons, the one that decides is shown. *Cannot
-be told*: the interval allows both, or there are fewer than three repeats and fewer than three cells; then the values
-stand in place of the interval. The reference has [the rules](reference/grid-files.md#claims)."""
+_CLAIMS = """What the reports claim, judged by the test accuracy of the runs here: a difference is that of the same
+cells and seeds, tested as by `lab compare`. Of a claim that makes several comparisons, the one that decides is shown.
+*Cannot be told*: the interval allows both, or there are fewer than three repeats and fewer than three cells; then the
+values stand in place of the interval."""
 _MISSING = "–"
 
 

@@ -178,7 +178,7 @@ def _judge(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, claim: Claim) -
     def chosen(selection: Selection) -> pd.DataFrame:
         return runs[runs["point"].isin(_selected(grid, points, selection))]
 
-    return judge(claim, chosen, lambda of: _cells(grid, of))
+    return judge(claim, grid, chosen, lambda of: _cells(grid, of))
 
 
 def _selected(grid: Grid, points: pd.DataFrame, entry: Selection) -> Collection[int]:

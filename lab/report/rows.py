@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 
 from lab.report.repeats import REPEATING
@@ -9,7 +11,10 @@ from lab.report.results import GridResults
 from lab.report.trials import chosen_metrics, trial_frame
 from lab.tracking.tags import Tag
 
-__all__ = ["raw_rows"]
+__all__ = ["METRICS", "raw_rows"]
+
+#: What is measured of each run, in addition to what its `metrics` add.
+METRICS: Final = ("test_accuracy", "best_value", "best_epoch", "epochs", "params", "seconds")
 
 _COMMIT = 12  # digits that are shown
 
@@ -23,21 +28,9 @@ def raw_rows(results: GridResults) -> pd.DataFrame:
     """
     runs = results.runs
     varied = [dimension.name for dimension in results.grid.space.dimensions]
-    trials = trial_frame(
-        runs, [*varied, *(name for name in REPEATING if f"params.{name}" in runs)], "test_accuracy"
-    )
-    first = [name for name in varied if name not in REPEATING]
-    repeats = [name for name in REPEATING if name in trials and (name == "seed" or name in varied)]
-    measured = (
-        "test_accuracy",
-        *chosen_metrics(runs),
-        "best_value",
-        "best_epoch",
-        "epochs",
-        "params",
-        "seconds",
-    )
-    rows = trials[[*dict.fromkeys((*first, *repeats, *measured, "outcome"))]]
+    names = [*(name for name in varied if name not in REPEATING), *(set(varied) & {"fold"}), "seed"]
+    columns = dict.fromkeys((*names, "test_accuracy", *chosen_metrics(runs), *METRICS, "outcome"))
+    rows = trial_frame(runs, names, "test_accuracy")[[*columns]]
     rows.insert(0, "cell", _tag(runs, Tag.CELL))
     commits = _tag(runs, Tag.COMMIT).str[:_COMMIT]
     return rows.assign(commit=commits, started=runs["start_time"].dt.strftime("%Y-%m-%dT%H:%M:%S"))
