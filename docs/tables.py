@@ -13,13 +13,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lab.config import SECTIONS, TrialConfig, as_text
+from lab.config.claims import ClaimEntry
 from lab.config.grid import Budget, GridFile
 from lab.config.search import SearchFile
 from lab.entries import Entry
 from lab.registry import registry_of
 from lab.training import Outcome
 
-__all__ = ["grid_keys", "metrics", "names", "outcomes", "search_keys", "settings"]
+__all__ = ["claim_keys", "grid_keys", "metrics", "names", "outcomes", "search_keys", "settings"]
 
 
 def settings(section: str) -> None:
@@ -40,6 +41,11 @@ def grid_keys() -> None:
 def search_keys() -> None:
     """Print a row for each key of `search:`."""
     _fields("key", SearchFile.model_fields)
+
+
+def claim_keys() -> None:
+    """Print a row for each key of an entry of `claims:`."""
+    _fields("key", ClaimEntry.model_fields)
 
 
 def names(kind: str) -> None:

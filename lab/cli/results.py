@@ -38,7 +38,8 @@ def results(
 ) -> None:
     """Write a Markdown document with the results of each GRID, next to the published figures it lists as `reported`.
 
-    If results/NAME.md exists in the document's folder, its text follows the tables of the study NAME.
+    It begins with the `claims` of the grids: does each hold here? results/NAME.csv in the document's folder gets a row
+    for each run of the study NAME; if results/NAME.md exists there, its text follows the study's tables.
     """
     again = command_line(ctx, only={"grids", "out"})
     missing = engines.write_results(check_files(grids), stores_from(tracking_uri, storage), out, again)

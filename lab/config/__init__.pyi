@@ -1,3 +1,4 @@
+from .claims import Claim as Claim
 from .constraint import FACTS as FACTS
 from .constraint import Constraint as Constraint
 from .dimension import Dimension as Dimension
@@ -6,7 +7,6 @@ from .grid import Budget as Budget
 from .grid import Grid as Grid
 from .grid import GridFile as GridFile
 from .grid import Reported as Reported
-from .grid import Selection as Selection
 from .grid_file import check_files as check_files
 from .grid_file import load_grid as load_grid
 from .grid_file import parse_grid as parse_grid
@@ -38,6 +38,7 @@ from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective
 from .search import Search as Search
+from .selection import Selection as Selection
 from .settings import SECTIONS as SECTIONS
 from .space import Point as Point
 from .space import Space as Space

@@ -36,6 +36,8 @@ An example::
     reported:
       - {cells: {optimizer: sgd, lr: 0.001}, test_accuracy: 0.983, note: one epoch}
       - {cells: {net: plain}, outcome: not_converged}
+    claims:                         # judged by the test accuracy of the same cells and seeds
+      - {claim: Adam beats SGD, cells: {optimizer: adam}, beats: {optimizer: sgd}}
 """
 
 from __future__ import annotations
@@ -48,16 +50,17 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, model_validator
 
+from lab.config.claims import Claim, ClaimEntry
 from lab.config.constraint import Constraint
-from lab.config.dimension import Clause, token
 from lab.config.kinds import as_text
 from lab.config.notify import Notify
 from lab.config.search import Search, SearchFile
+from lab.config.selection import Selection
 from lab.config.space import Space
 from lab.config.trial import TrialConfig, parse_config
 from lab.errors import ConfigError, Fault
 
-__all__ = ["FILE_KEYS", "Budget", "Grid", "GridFile", "Reported", "ReportedEntry", "Selection"]
+__all__ = ["FILE_KEYS", "Budget", "Grid", "GridFile", "Reported", "ReportedEntry"]
 
 _STRICT: Final = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 _MAX_LABEL: Final = 250  # MLflow's run names
@@ -157,6 +160,8 @@ class GridFile(BaseModel):
     """Which part of which report the study reproduces."""
     reported: list[ReportedEntry] = []
     """The figures of the report, which `lab results` shows next to those of the study."""
+    claims: list[ClaimEntry] = []
+    """What the report claims, which `lab results` judges by the study's own trials."""
 
 
 #: The keys that hold one value each, which `--set` can replace in addition to the settings of `base`.
@@ -169,22 +174,6 @@ FILE_KEYS: Final = (
     "gpu_memory",
     *(f"budget.{name}" for name in Budget.model_fields),
 )
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A selection of cells: keys, and the values of which a cell must have one."""
-
-    clauses: tuple[Clause, ...]
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{key}={'|'.join(as_text(value) for value in allowed)}" for key, allowed in self.clauses
-        )
-
-    def matches(self, space: Space, point: Mapping[str, Any]) -> bool:
-        """Return whether `point` has one of the values for every key; an inactive dimension has none."""
-        return all(_has(space, point, key, allowed) for key, allowed in self.clauses)
 
 
 @dataclass(frozen=True)
@@ -220,6 +209,7 @@ class Grid:
     needs: tuple[str, ...] = ()
     report: str = ""
     reported: tuple[Reported, ...] = ()
+    claims: tuple[Claim, ...] = ()
     search: Search | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     text: str = field(default="", repr=False)
@@ -267,11 +257,3 @@ class Grid:
             value for dim in self.space.dimensions for value in dim.candidates if isinstance(value, str)
         )
         return frozenset({"none", *(text for text, count in texts.items() if count > 1)})
-
-
-def _has(space: Space, point: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> bool:
-    try:
-        seen = token(space.seen(key, point))
-    except KeyError:
-        return False
-    return any(token(value) == seen for value in allowed)

@@ -9,6 +9,7 @@ from typing import Any
 from lab import plugins
 from lab.config.grid import Budget, Grid, GridFile
 from lab.config.plugin_files import load_plugins
+from lab.config.reading.claims import read_claims
 from lab.config.reading.contradictions import check_despite_faults, check_first_cell
 from lab.config.reading.dimensions import Outline, constants_of, read_grid, read_overrides, read_repeats
 from lab.config.reading.document import Reading
@@ -110,6 +111,7 @@ def _read(document: Document, stem: str, overrides: Mapping[str, Any], only: Map
     exclude = read_exclude(reading, file, outline)
     selected = read_only(reading, only, outline)
     reported = read_reported(reading, file, outline)
+    claims = read_claims(reading, file, outline)
     constraints = read_constraints(reading, file)
     notify = read_notify(reading, file)
     search = read_search(reading, file, outline, only)
@@ -135,6 +137,7 @@ def _read(document: Document, stem: str, overrides: Mapping[str, Any], only: Map
         needs=(file.needs,) if isinstance(file.needs, str) else tuple(file.needs),
         report=file.report,
         reported=reported,
+        claims=claims,
         search=search,
         overrides={**reading.key_overrides, **settings},
         text=document.text,

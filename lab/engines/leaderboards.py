@@ -203,7 +203,8 @@ def _trials(study: str, stores: Stores, metric: str, of: Literal["newest", "all"
 def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
     """Write the results document of `grids` to `out`; return the names of those that were not run here.
 
-    Comments on a study are read from `results/NAME.md` in the document's folder.
+    Comments on a study are read from `results/NAME.md` in the document's folder; its runs are written to
+    `results/NAME.csv` there.
 
     Args:
         grids: from `load_grid`.
@@ -215,10 +216,13 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
         LabError: the document cannot be written, or a comment not be read.
     """
     found = _results(grids, stores)
+    folder = out.parent / "results"
     try:
-        comments = _comments(grids, out.parent / "results")
-        text = report.results_document(zip(grids, found, strict=True), comments, generated_by)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        text = report.results_document(zip(grids, found, strict=True), _comments(grids, folder), generated_by)
+        folder.mkdir(parents=True, exist_ok=True)
+        for results in filter(None, found):
+            with replacing(folder / f"{results.grid.name}.csv") as part:
+                report.raw_rows(results).to_csv(part, index=False, lineterminator="\n")
         with replacing(out) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -25,6 +25,7 @@ from .render_importance import importance_verdict as importance_verdict
 from .render_importance import render_importance as render_importance
 from .results import GridResults as GridResults
 from .results import grid_results as grid_results
+from .rows import raw_rows as raw_rows
 from .run_difference import RunDifference as RunDifference
 from .run_difference import run_difference as run_difference
 from .sections.source import Source as Source

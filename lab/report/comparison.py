@@ -22,7 +22,7 @@ from lab.tracking.predictions import read_predictions
 from lab.tracking.tags import Tag
 from lab.wording import counted
 
-__all__ = ["CellDifference", "Comparison", "Side", "compare"]
+__all__ = ["CellDifference", "Comparison", "Paired", "Side", "compare", "paired"]
 
 # what decides which images a model is tested on, and on which ones the monitored metric is measured
 _TEST_IMAGES: Final = (
@@ -150,6 +150,34 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
         others=dict(_others(found, keys, metric)),
         left_out=(first.left_out, second.left_out),
     )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The difference of the cells that two sides share, A minus B.
+
+    `shared` is the number of these cells, and `left_out` that of trials of both sides that do not count.
+    """
+
+    whole: Difference
+    shared: int
+    left_out: int
+
+
+def paired(a: Side, b: Side, metric: str) -> Paired | None:
+    """Compare two sides of one study as `compare` does; return None if no cell is part of both.
+
+    Args:
+        a: one side; its trials are of the same data as those of `b`.
+        b: the other.
+        metric: that the runs log once; its highest value is the best.
+
+    Raises:
+        StudyError: a side has no run with such a value.
+    """
+    first, second = (_Sample.of(side, metric) for side in (a, b))
+    found = _compare(first, second, _told_apart_by(a.runs, b.runs), True, metric)
+    return Paired(found.whole, found.shared, first.left_out + second.left_out) if found.shared else None
 
 
 def _better(found: Comparison, value: float, descending: bool) -> str:

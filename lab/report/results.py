@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lab.config import Grid, Point, Reported, as_text
+from lab.config import Claim, Grid, Point, Reported, Selection, as_text
 from lab.errors import ConfigError
+from lab.report.claims import JudgedClaim, judge
 from lab.report.repeats import by_cell
 from lab.report.settings import changes, in_words, params_of
 from lab.report.trials import ranked, trial_frame
@@ -39,10 +40,11 @@ class Comparison:
 class GridResults:
     """The results of a grid's cells.
 
-    `runs` has the newest run of every cell and seed (the newest that finished, if any did), as from `Tracker.runs`, all
-    with the same settings; `expected` has the params that the file gives each of them, by run id; `cells` has the
-    columns of `leaderboard` for cells, ranked by test accuracy. `left_out` is the number of runs of these cells with
-    other settings, and `other` these settings in words.
+    `runs` has the newest run of every cell and seed (the newest that finished, if any did), as from `Tracker.runs`, in
+    the order of the cells and all with the same settings; `expected` has the params that the file gives each of them,
+    by run id; `cells` has the columns of `leaderboard` for cells, ranked by test accuracy; `claims` are those of the
+    grid, judged. `left_out` is the number of runs of these cells with other settings, and `other` these settings in
+    words.
     """
 
     grid: Grid
@@ -50,6 +52,7 @@ class GridResults:
     expected: Mapping[str, Mapping[str, str]]
     cells: pd.DataFrame
     comparisons: tuple[Comparison, ...]
+    claims: tuple[JudgedClaim, ...] = ()
     left_out: int = 0
     other: str = ""
 
@@ -82,7 +85,7 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
         return None
     different = _changes(every, points)
     alike = _of_one_kind(every, different)
-    runs = _newest(every[alike], grid)
+    runs = _newest(every[alike])
     found = points.loc[runs["point"]]
     return GridResults(
         grid=grid,
@@ -90,6 +93,7 @@ def grid_results(grid: Grid, runs: pd.DataFrame) -> GridResults | None:
         expected=dict(zip(runs["run_id"], found["params"], strict=True)),
         cells=_cells(grid, runs),
         comparisons=tuple(_compare(grid, points, runs, entry) for entry in grid.reported),
+        claims=tuple(_judge(grid, points, runs, claim) for claim in grid.claims),
         left_out=int((~alike).sum()),
         other=in_words(found for found, kept in zip(different, alike, strict=True) if not kept),
     )
@@ -140,13 +144,14 @@ def _of_one_kind(runs: pd.DataFrame, different: Sequence[dict[str, str]]) -> npt
     return np.array([found == reported for found in different])
 
 
-def _newest(runs: pd.DataFrame, grid: Grid) -> pd.DataFrame:
-    """Return one run for each point and seed: the newest that finished, or the newest if none did."""
-    keys = ["point", *(["params.seed"] if "params.seed" in runs else [])]
-    order = runs.assign(finished=runs["status"] == "FINISHED").sort_values(
+def _newest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one run for each point and seed, in their order: the newest that finished, or the newest if none did."""
+    seeds = pd.to_numeric(runs.get("params.seed", pd.Series(0, index=runs.index)))
+    order = runs.assign(finished=runs["status"] == "FINISHED", seed=seeds).sort_values(
         ["finished", "start_time"], ascending=False, kind="stable"
     )
-    return order.drop_duplicates(keys).drop(columns="finished").sort_values("point", kind="stable")
+    newest = order.drop_duplicates(["point", "seed"]).sort_values(["point", "seed"], kind="stable")
+    return newest.drop(columns=["finished", "seed"])
 
 
 def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +174,14 @@ def _compare(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, entry: Report
     )
 
 
-def _selected(grid: Grid, points: pd.DataFrame, entry: Reported) -> Collection[int]:
+def _judge(grid: Grid, points: pd.DataFrame, runs: pd.DataFrame, claim: Claim) -> JudgedClaim:
+    def chosen(selection: Selection) -> pd.DataFrame:
+        return runs[runs["point"].isin(_selected(grid, points, selection))]
+
+    return judge(claim, grid, chosen, lambda of: _cells(grid, of))
+
+
+def _selected(grid: Grid, points: pd.DataFrame, entry: Selection) -> Collection[int]:
     """Return the numbers of the points that `entry` selects; if several are one trial, that of the trained one."""
     trained = points.groupby("cell", sort=False)["cell"].transform(lambda cell: cell.index[0])
 

@@ -14,6 +14,7 @@ from lab.config import Grid, TrialConfig, load_grid
 from lab.data import DataInfo, describe
 from lab.models import Summary, build_model, summarize_config
 from lab.study import plan
+from lab.training import Outcome
 
 ROOT = Path(__file__).parents[2]
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
@@ -56,6 +57,10 @@ def test_every_file_says_what_it_repeats_and_how(file: Path) -> None:
     if file.stem not in ("quickstart", "quickstart_search", "svhn_pretrain"):
         assert re.match(r"[A-F]\. ", grid.report)
         assert grid.reported
+    for claim in grid.claims:
+        assert claim.outcome in ("", *Outcome)
+        sides = [side for pair in claim.pairs for side in pair] or [claim.cells]
+        assert all(any(side.matches(grid.space, point) for point in grid.space) for side in sides), claim.text
 
 
 def slow_where_large(file: Path) -> Any:

@@ -7,10 +7,11 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
-from lab.config.grid import Grid, GridFile, Selection
+from lab.config.grid import Grid, GridFile
 from lab.config.kinds import doubtful
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
+from lab.config.selection import Selection
 from lab.config.space import Point
 from lab.config.trial import contradictions
 from lab.errors import ConfigError

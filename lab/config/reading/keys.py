@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from lab.config.claims import ClaimEntry
 from lab.config.foreign import recognised
 from lab.config.grid import Budget, GridFile, ReportedEntry
 from lab.config.own import is_setting
@@ -19,6 +20,7 @@ __all__ = ["read_base", "read_keys", "read_name"]
 
 _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "budget": Budget,
+    "claims": ClaimEntry,
     "reported": ReportedEntry,
     "search": SearchFile,
 }

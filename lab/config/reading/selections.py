@@ -7,12 +7,13 @@ from typing import Any
 
 from lab.config.constraint import Constraint, parse_constraint
 from lab.config.dimension import Clause, conditions_of
-from lab.config.grid import GridFile, Reported, ReportedEntry, Selection
+from lab.config.grid import GridFile, Reported, ReportedEntry
 from lab.config.own import is_setting
 from lab.config.presets import PRESETS
 from lab.config.problems import check_clause, find_problems
 from lab.config.reading.dimensions import Outline
 from lab.config.reading.document import Reading
+from lab.config.selection import Selection
 from lab.config.text import parse_value
 from lab.config.trial import check_value
 from lab.config.yaml import KeyPath, composed
@@ -21,6 +22,7 @@ from lab.registry import suggest
 
 __all__ = [
     "check_structure",
+    "read_clauses",
     "read_constraints",
     "read_exclude",
     "read_only",
@@ -55,7 +57,7 @@ def read_exclude(reading: Reading, file: GridFile, outline: Outline) -> tuple[Se
         if not entry:
             reading.fault(("exclude", index), "is empty and would exclude every cell")
     return tuple(
-        Selection(_clauses(reading, ("exclude", index), entry, outline))
+        Selection(read_clauses(reading, ("exclude", index), entry, outline))
         for index, entry in enumerate(file.exclude)
     )
 
@@ -64,13 +66,29 @@ def read_reported(reading: Reading, file: GridFile, outline: Outline) -> tuple[R
     """Return the figures of a report, each with the cells it is about."""
     return tuple(
         Reported(
-            _clauses(reading, ("reported", index, "cells"), entry.cells, outline),
+            read_clauses(reading, ("reported", index, "cells"), entry.cells, outline),
             _accuracy(entry),
             entry.outcome,
             entry.note,
         )
         for index, entry in enumerate(file.reported)
     )
+
+
+def read_clauses(
+    reading: Reading, place: KeyPath, entry: Mapping[str, Any], outline: Outline
+) -> tuple[Clause, ...]:
+    """Return keys and the values that each may have, checked against the dimensions."""
+    clauses = []
+    for key, raw in entry.items():
+        path: KeyPath = (*place, key)
+        known = len(reading.faults)
+        allowed = reading.any_of(path, key, raw)
+        if len(reading.faults) == known:
+            for message in check_clause(key, allowed, outline.dimensions, outline.constants):
+                reading.fault(path, message)
+        clauses.append((key, allowed))
+    return tuple(clauses)
 
 
 def read_only(reading: Reading, only: Mapping[str, list[str]], outline: Outline) -> Selection | None:
@@ -116,22 +134,6 @@ def _compared(file: GridFile) -> Iterator[KeyPath]:
     """Yield the path of each key that a condition or an exclusion looks at."""
     yield from (("when", dim, key) for dim, clauses in file.when.items() for key in clauses)
     yield from (("exclude", index, key) for index, entry in enumerate(file.exclude) for key in entry)
-
-
-def _clauses(
-    reading: Reading, place: KeyPath, entry: Mapping[str, Any], outline: Outline
-) -> tuple[Clause, ...]:
-    """Return keys and the values that each may have, checked against the dimensions."""
-    clauses = []
-    for key, raw in entry.items():
-        path: KeyPath = (*place, key)
-        known = len(reading.faults)
-        allowed = reading.any_of(path, key, raw)
-        if len(reading.faults) == known:
-            for message in check_clause(key, allowed, outline.dimensions, outline.constants):
-                reading.fault(path, message)
-        clauses.append((key, allowed))
-    return tuple(clauses)
 
 
 def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:

@@ -429,6 +429,62 @@ def test_wrong_figures_of_a_report(entry, message):
         grid_of(f"grid: {{lr: [0.1, 0.2]}}\nreported: [{entry}]")
 
 
+def pairs_of(claim):
+    return [(str(a), str(b)) for a, b in claim.pairs]
+
+
+def test_a_claim_is_one_comparison_for_each_value_of_its_sides():
+    beats, every, restricted, rising, below = grid_of("""
+        grid: {lr: [0.1, 0.2, 0.3], net: {a: {width: 4}, b: {width: 8}, c: {width: 16}}}
+        claims:
+          - {claim: B beats A, cells: {net: b}, beats: {net: a}, note: by far}
+          - {claim: B is the best, cells: {net: b}, same_as: {net: [a, c]}, within: 0.01}
+          - {claim: at low rates, cells: {net: b, lr: [0.1, 0.2]}, beats: {lr: [0.1, 0.2], net: a}}
+          - {claim: rates help, cells: {net: [a, b]}, rising: {lr: [0.1, 0.3, 0.2]}}
+          - {claim: C learns nothing, cells: {net: c}, below: 0.2}
+    """).claims
+    assert (beats.text, beats.says, beats.note) == ("B beats A", "beats", "by far")
+    assert pairs_of(beats) == [("net=b", "net=a")]
+    assert (pairs_of(every), every.limit) == ([("net=b", "net=a"), ("net=b", "net=c")], 0.01)
+    assert pairs_of(restricted) == [("net=b, lr=0.1|0.2", "lr=0.1|0.2, net=a")]
+    assert pairs_of(rising) == [
+        ("net=a|b, lr=0.3", "net=a|b, lr=0.1"),
+        ("net=a|b, lr=0.2", "net=a|b, lr=0.3"),
+    ]
+    assert (str(below.cells), below.limit, below.pairs) == ("net=c", 0.2, ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "{claim: A, cells: {lr: 0.1}}",
+            "must have one of beats, same_as, no_better_than, rising, below, outcome",
+        ),
+        ("{claim: A, below: 0.1, outcome: diverged}", "must have one of beats"),
+        ("{cells: {lr: 0.1}, beats: {lr: 0.2}}", "claim.*Field required"),
+        ("{claim: A, beats: {lr: 0.2}}", "must name the cells on both sides, under cells and under beats"),
+        (
+            "{claim: A, cells: {lr: 0.1}, same_as: {lr: 0.2}}",
+            "must have within with same_as and no_better_than",
+        ),
+        (
+            "{claim: A, cells: {lr: 0.1}, beats: {lr: 0.2}, within: 0.1}",
+            "must have within with.*and only there",
+        ),
+        ("{claim: A, rising: {lr: 0.1}}", "rising: needs two values or more, in order"),
+        ("{claim: A, rising: {lr: [0.1, 0.2], depth: [1, 2]}}", "must have one key under rising"),
+        ("{claim: A, below: 20}", "below: must be less than 1"),
+        ("{claim: A, cells: {lr: 0.3}, below: 0.2}", "cells.lr.*matches nothing: lr is 0.1, 0.2"),
+        ("{claim: A, cells: {lr: 0.1}, beats: {lr: 0.3}}", "beats.lr.*matches nothing: lr is 0.1, 0.2"),
+        ("{claim: A, outcom: diverged}", "unknown key.*Did you mean 'outcome'"),
+    ],
+)
+def test_wrong_claims(entry, message):
+    with pytest.raises(ConfigError, match=message):
+        grid_of(f"grid: {{lr: [0.1, 0.2]}}\nclaims: [{entry}]")
+
+
 def only(grid_text, **choice):
     return load_only(grid_text, {name: texts.split(",") for name, texts in choice.items()})
 
