@@ -40,6 +40,7 @@ _KEPT: Final = (
     TrialKey.RETRIES,
     TrialKey.EARLIER_ERROR,
     TrialKey.STOPPED,
+    TrialKey.PROMOTED,
 )
 
 
@@ -365,6 +366,12 @@ class TrialRecord:
         """How often it was requeued after its worker died, since it was queued or a user retried it."""
         found = self._value(TrialKey.RETRIES)
         return found if has_form(found, (int,)) and found > 0 else 0
+
+    @property
+    def promoted(self) -> int:
+        """The epoch at which the pruner `rungs` had stopped it before it let it go on; 0 if it has not."""
+        found = self._value(TrialKey.PROMOTED)
+        return found if has_form(found, (int,)) else 0
 
     @property
     def is_stopped(self) -> bool:

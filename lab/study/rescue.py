@@ -26,6 +26,7 @@ __all__ = [
     "requeue_deleted",
     "requeue_failed",
     "requeue_interrupted",
+    "requeue_pruned",
 ]
 
 
@@ -156,6 +157,28 @@ def requeue_interrupted(queue: TrialQueue) -> int:
     def again() -> int:
         with queue.locked():
             return _requeue_interrupted(queue)
+
+    return queue.storage.patiently(again)
+
+
+def requeue_pruned(
+    queue: TrialQueue, choose: Callable[[Collection[TrialRecord]], Collection[TrialRecord]]
+) -> int:
+    """Requeue the cells of pruned trials that are to go on, to continue the same run; return how many.
+
+    Args:
+        queue: of the study.
+        choose: returns those to requeue, given each cell's newest trial.
+    """
+
+    def promote(record: TrialRecord) -> None:
+        kept = {**record.kept(), TrialKey.PROMOTED: record.epoch}
+        trial = record.trial
+        queue.enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
+
+    def again() -> int:
+        with queue.locked():
+            return _requeue_all(queue, choose(queue.newest().values()), promote)
 
     return queue.storage.patiently(again)
 

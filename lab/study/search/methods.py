@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler
 from lab.config import GRID_SAMPLER, Grid, Method, parse_yaml
 from lab.errors import ConfigError
 from lab.registry import suggest
+from lab.study.search.rungs import RungsPruner
 
 __all__ = ["PRUNERS", "SAMPLERS", "Kind", "build_pruner", "build_sampler", "check_search"]
 
@@ -88,6 +89,7 @@ PRUNERS: Final[Mapping[str, Kind]] = {
     "hyperband": _kind(optuna.pruners.HyperbandPruner),
     "successive_halving": _kind(optuna.pruners.SuccessiveHalvingPruner),
     "patient": _kind(optuna.pruners.PatientPruner),
+    "rungs": _kind(RungsPruner),
 }
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -25,8 +26,10 @@ from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
+from lab.study.rescue import requeue_pruned
 from lab.study.search.budget import is_surplus, note_if_exhausted
 from lab.study.search.methods import build_pruner, build_sampler
+from lab.study.search.rungs import RungsPruner
 from lab.training import Interrupted
 
 __all__ = ["Searcher", "StudySearch", "open_searcher"]
@@ -82,6 +85,11 @@ class StudySearch:
         """Return whether the study is a search that starts no new trials."""
         searcher = self.searcher()
         return searcher is not None and searcher.is_exhausted()
+
+    def promote(self) -> bool:
+        """Requeue the pruned trials of a search that go on; return whether there are any."""
+        searcher = self.searcher()
+        return searcher is not None and searcher.promote()
 
     def prepare(self, trial_id: int) -> bool:
         """Choose what to train in a claimed draft, and return whether a claimed trial may be trained."""
@@ -159,8 +167,17 @@ class Searcher:
         study = self._study(RandomSampler())  # pruners only look at trials
         return self._pruner.prune(study, self._queue.storage.get_trial(trial_id))
 
+    def promote(self) -> bool:
+        """Requeue the pruned trials that go on, if the pruner has such and nothing waits; return whether there are any."""
+        study = self._queue.record()
+        if not isinstance(self._pruner, RungsPruner) or study.starts_none or self._queue.waits():
+            return False
+        choose = partial(self._pruner.promotable, maximize=self._search.objectives[0].direction == "maximize")
+        return requeue_pruned(self._queue, choose) > 0
+
     def finish(self, trial_id: int, result: TrialResult, *, pruned: bool) -> list[float]:
         """Tell the sampler how a trial ended, and return its values."""
+        self.promote()  # before the trial ends, or the study would seem to be over in between
         trial = self._queue.storage.get_trial(trial_id)
         if pruned:
             values = [trial.intermediate_values[max(trial.intermediate_values)]]  # as Optuna does
