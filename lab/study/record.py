@@ -341,6 +341,11 @@ class TrialRecord:
         """The monitored metric after that epoch."""
         return self.trial.intermediate_values.get(self.epoch)
 
+    def best_until(self, epoch: int, *, maximize: bool) -> float | None:
+        """Return the best value of the monitored metric in the epochs up to `epoch`; None if there is none."""
+        values = [value for at, value in self.trial.intermediate_values.items() if at <= epoch]
+        return (max if maximize else min)(values) if values else None
+
     @property
     def run_id(self) -> str | None:
         """The id of its run."""

@@ -15,7 +15,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from lab.config import GRID_SAMPLER, Grid, Method, parse_yaml
+from lab.config import AUTO_SAMPLER, GRID_SAMPLER, Grid, Method, parse_yaml
 from lab.errors import ConfigError
 from lab.registry import suggest
 from lab.study.search.rungs import RungsPruner
@@ -72,6 +72,8 @@ def _kind(target: Any, package: str = "") -> Kind:
 
 
 SAMPLERS: Final[Mapping[str, Kind]] = {
+    # a draft gets its point when it is claimed, before any sampler is asked (see `surrogate`)
+    AUTO_SAMPLER: _kind(optuna.samplers.RandomSampler),
     # every draft gets its point when it is queued, so nothing is left to choose
     GRID_SAMPLER: Kind(optuna.samplers.RandomSampler, {}),
     "random": _kind(optuna.samplers.RandomSampler),
@@ -109,6 +111,8 @@ def check_search(grid: Grid) -> None:
             problems.append(
                 (("pruner",), "a search with several objectives cannot prune; leave out the pruner")
             )
+        if search.is_automatic:
+            problems.append((("sampler",), "auto takes one objective; for several, use nsga2, tpe or gp"))
         if search.sampler.name == "cmaes":
             problems.append((("sampler",), "cmaes takes one objective; for several, use nsga2, tpe or gp"))
     if problems:

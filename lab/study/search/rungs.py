@@ -88,5 +88,4 @@ def _value(record: TrialRecord, rung: int, maximize: bool) -> float | None:
     state = record.trial.state
     if state is TrialState.FAIL or (state is not TrialState.COMPLETE and record.epoch < rung):
         return None
-    values = [value for epoch, value in record.trial.intermediate_values.items() if epoch <= rung]
-    return (max if maximize else min)(values) if values else None
+    return record.best_until(rung, maximize=maximize)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
@@ -30,6 +31,7 @@ from lab.study.rescue import requeue_pruned
 from lab.study.search.budget import is_surplus, note_if_exhausted
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.study.search.rungs import RungsPruner
+from lab.study.search.surrogate import next_point
 from lab.training import Interrupted
 
 __all__ = ["Searcher", "StudySearch", "open_searcher"]
@@ -139,6 +141,10 @@ class Searcher:
         """Whether there are; then Optuna has no pruned trials, and one that a user has ended is complete."""
         return len(self._search.objectives) > 1
 
+    @property
+    def _maximizes(self) -> bool:
+        return self._search.objectives[0].direction == "maximize"
+
     def is_exhausted(self) -> bool:
         """Return whether no new trials start; if so, note it in the study."""
         return note_if_exhausted(self._grid, self._queue)
@@ -168,11 +174,11 @@ class Searcher:
         return self._pruner.prune(study, self._queue.storage.get_trial(trial_id))
 
     def promote(self) -> bool:
-        """Requeue the pruned trials that go on, if the pruner has such and nothing waits; return whether there are any."""
+        """Requeue the pruned trials that go on, once nothing else waits; return whether there are any."""
         study = self._queue.record()
         if not isinstance(self._pruner, RungsPruner) or study.starts_none or self._queue.waits():
             return False
-        choose = partial(self._pruner.promotable, maximize=self._search.objectives[0].direction == "maximize")
+        choose = partial(self._pruner.promotable, maximize=self._maximizes)
         return requeue_pruned(self._queue, choose) > 0
 
     def finish(self, trial_id: int, result: TrialResult, *, pruned: bool) -> list[float]:
@@ -202,7 +208,27 @@ class Searcher:
         if is_surplus(record, self._queue, self._grid.budget.trials or 0):
             self._queue.void(record, "a surplus draft")
             return False
+        if self._search.is_automatic and record.enqueued is None:
+            if not self._aim(record):
+                self._queue.void(record, "every point of the space was tried")
+                return False
+            record = TrialRecord(self._queue.storage.get_trial(trial_id))
         return self._choose(trial_id, record)
+
+    def _aim(self, record: TrialRecord) -> bool:
+        """Note in a draft the most promising point, as the one to try; return False if none is left."""
+        seed = self._search.sampler.options.get("seed")
+        rng = np.random.default_rng(None if seed is None else [abs(seed), record.number])
+
+        def aim() -> bool:
+            with self._queue.locked():  # or two workers would choose the same
+                records = self._queue.records()
+                point = next_point(self._grid.space, self._codec, records, rng, maximize=self._maximizes)
+                if point is not None:
+                    self._queue.note_trial(record.trial_id, TrialKey.ENQUEUED, point)
+            return point is not None
+
+        return self._queue.storage.patiently(aim)
 
     def _choose(self, trial_id: int, record: TrialRecord) -> bool:
         """Choose the config of a draft, and return whether it may be trained."""
