@@ -54,6 +54,7 @@ class Progress:
         running = None if worker is None else self.running.get(worker)
         if isinstance(event, TrialStarted) and worker is not None:
             self.running[worker] = Running(event.label, event.epochs, host=host_elsewhere(event.worker))
+            self.done -= self._was_pruned(event.label)
         elif isinstance(event, EpochEnded) and running is not None:
             running.epoch = event.epoch
             running.value = event.metrics.get(self.monitor, running.value)
@@ -80,6 +81,11 @@ class Progress:
         pace = (time.monotonic() - self.started) / finished
         begun = sum(trial.epoch / (trial.epochs + 1) for trial in self.running.values())
         return pace * max(0.0, self.waiting + len(self.running) - begun)
+
+    def _was_pruned(self, label: str) -> bool:
+        """Return whether a trial had been pruned, so that it goes on because its pruner has promoted it."""
+        ended = next((event for event in reversed(self.ended) if event.label == label), None)
+        return ended is not None and ended.outcome == Outcome.PRUNED
 
     def _count(self, event: TrialEnded) -> None:
         self.ended.append(event)

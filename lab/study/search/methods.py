@@ -107,7 +107,7 @@ def check_search(grid: Grid) -> None:
     problems = _problems("sampler", SAMPLERS, search.sampler) or _building("sampler", search.sampler)
     problems += _problems("pruner", PRUNERS, search.pruner) or _building("pruner", search.pruner)
     if len(search.objectives) > 1:
-        if search.pruner.name != "none":
+        if search.pruner.name != "none" and not search.is_automatic:  # whose pruner nobody asked for
             problems.append(
                 (("pruner",), "a search with several objectives cannot prune; leave out the pruner")
             )
