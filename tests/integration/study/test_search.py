@@ -19,6 +19,7 @@ from lab.errors import LabError, StudyError
 from lab.objective import train
 from lab.study import TrialQueue, open_storage, study_status
 from lab.tracking import connect
+from lab.tracking.tags import Tag
 from lab.training import require_torchmetrics
 
 require_torchmetrics()
@@ -134,6 +135,9 @@ def test_the_best_trials_pause_and_go_on_as_if_they_had_not(stores: Stores) -> N
         curve = tracker.history(run["run_id"], "val_loss")
         undisturbed = train(grid.config({"lr": float(run["params.lr"])}).model_copy(update={"threads": 1}))
         assert list(curve.values()) == [epoch["val_loss"] for epoch in undisturbed.history]
+    assert not {f"tags.{Tag.RESTARTED}", f"tags.{Tag.CONTINUED}"} & set(
+        found.columns
+    )  # all from the last checkpoint
     epochs = sum(len(tracker.history(run_id, "val_loss")) for run_id in found["run_id"])
     assert epochs < 6 * 5
     assert sweep(grid, stores, workers=2).states == result.states
