@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
@@ -191,7 +191,7 @@ def _params(table: Table) -> list[dict[str, Any]]:
     return [dict(point) for point in table.points]
 
 
-def _distributions(table: Table) -> dict[str, CategoricalDistribution]:
+def _distributions(table: Table) -> dict[str, BaseDistribution]:
     names = table.points[0]
     return {
         name: CategoricalDistribution(tuple(dict.fromkeys(point[name] for point in table.points)))
