@@ -161,26 +161,15 @@ def requeue_interrupted(queue: TrialQueue) -> int:
     return queue.storage.patiently(again)
 
 
-def requeue_pruned(
-    queue: TrialQueue, choose: Callable[[Collection[TrialRecord]], Collection[TrialRecord]]
-) -> int:
-    """Requeue the cells of pruned trials that are to go on, to continue the same run; return how many.
-
-    Args:
-        queue: of the study.
-        choose: returns those to requeue, given each cell's newest trial.
-    """
+def requeue_pruned(queue: TrialQueue, records: Collection[TrialRecord]) -> int:
+    """Requeue the cells of pruned trials, to continue the same runs; return how many. The caller holds the lock."""
 
     def promote(record: TrialRecord) -> None:
         kept = {**record.kept(), TrialKey.PROMOTED: record.epoch}
         trial = record.trial
         queue.enqueue(trial.params, trial.distributions, kept, trial.intermediate_values)
 
-    def again() -> int:
-        with queue.locked():
-            return _requeue_all(queue, choose(queue.newest().values()), promote)
-
-    return queue.storage.patiently(again)
+    return _requeue_all(queue, records, promote)
 
 
 def requeue(queue: TrialQueue, record: TrialRecord, retries: int | None = None) -> None:

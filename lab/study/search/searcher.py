@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,7 @@ from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.rescue import requeue_pruned
-from lab.study.search.budget import is_surplus, note_if_exhausted
+from lab.study.search.budget import is_surplus, note_if_exhausted, promote
 from lab.study.search.methods import build_pruner, build_sampler
 from lab.study.search.rungs import RungsPruner
 from lab.study.search.surrogate import next_point
@@ -175,11 +173,14 @@ class Searcher:
 
     def promote(self) -> bool:
         """Requeue the pruned trials that go on, once nothing else waits; return whether there are any."""
-        study = self._queue.record()
-        if not isinstance(self._pruner, RungsPruner) or study.starts_none or self._queue.waits():
+        if not isinstance(self._pruner, RungsPruner) or self._queue.waits():
             return False
-        choose = partial(self._pruner.promotable, maximize=self._maximizes)
-        return requeue_pruned(self._queue, choose) > 0
+
+        def locked() -> int:
+            with self._queue.locked():
+                return promote(self._search, self._queue)
+
+        return self._queue.storage.patiently(locked) > 0
 
     def finish(self, trial_id: int, result: TrialResult, *, pruned: bool) -> list[float]:
         """Tell the sampler how a trial ended, and return its values."""

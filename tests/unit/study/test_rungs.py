@@ -152,6 +152,16 @@ def test_a_search_that_was_left_goes_on_as_if_it_had_not_been(url: str) -> None:
     assert sum(last - first for _, first, last in attempts) == 9 * 1 + 3 * 2 + 1 * 6
 
 
+def test_the_same_file_goes_on_where_workers_died_before_they_could_promote(url: str) -> None:
+    assert len(Study(url).work(most=len(LRS))) == len(LRS)
+    queue = Study(url).queue  # submits it again
+    assert sorted(record.trial.params["lr"] for record in queue.records(TrialState.WAITING)) == [
+        0.003,
+        0.005,
+        0.01,
+    ]
+
+
 def test_nothing_is_promoted_once_the_epochs_are_spent(url: str) -> None:
     study = Study(url, budget="budget: {epochs: 9}")
     assert len(study.work()) == len(LRS)
