@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import click
 
@@ -161,10 +162,27 @@ def board(runs: int, rounds: int) -> None:
     _module("board").run(runs, rounds)
 
 
+@main.command()
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/search-tables"),
+    help="Where the trained cells are kept; a second run only replays.",
+)
+@click.option("--seeds", default=10, help="Of each method on each table.")
+@click.option("--tables", default=1, help="Of each grid, each with another seed of its cells.")
+def search(folder: Path, seeds: int, tables: int) -> None:
+    """Epochs that searches need for what a grid finds.
+
+    On digits, MNIST and SVHN. Not part of `all`: training the cells takes half an hour the first time.
+    """
+    _module("search").run(folder, seeds, tables)
+
+
 @main.command(name="all")
 @click.pass_context
 def everything(context: click.Context) -> None:
-    """Run all benchmarks."""
+    """Run all benchmarks but `search`."""
     for name in _NAMES:
         context.invoke(main.commands[name])
 

@@ -34,6 +34,7 @@ from .presets import PRESETS as PRESETS
 from .ranges import Range as Range
 from .resolving import weights_file as weights_file
 from .schema import grid_schema as grid_schema
+from .search import AUTO_SAMPLER as AUTO_SAMPLER
 from .search import GRID_SAMPLER as GRID_SAMPLER
 from .search import Method as Method
 from .search import Objective as Objective

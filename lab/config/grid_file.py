@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,8 @@ def _space(document: Document, outline: Outline) -> Space:
 
 
 def _budget(file: GridFile, space: Space) -> Budget:
-    if file.budget.trials is None and file.search is not None and file.search.tries_every_point:
-        return file.budget.model_copy(update={"trials": space.size})
-    return file.budget
+    """Return the budget, which need not name the trials of a search in a finite space."""
+    if file.budget.trials is not None or file.search is None:
+        return file.budget
+    trials = space.size if file.search.tries_every_point else math.ceil(space.size / 2)
+    return file.budget.model_copy(update={"trials": trials})

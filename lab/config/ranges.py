@@ -51,6 +51,17 @@ class Range:
         exact_low, exact_step = Decimal(str(self.low)), Decimal(str(step))
         return [type(self.low)(exact_low + number * exact_step) for number in range(count)]
 
+    def at(self, share: float) -> int | float:
+        """Return the number that is a share (from 0 to 1) of the way from `low` to `high`, on the range's own scale."""
+        if self.log:
+            number = self.low * (self.high / self.low) ** share
+        elif (values := self.values()) is not None:
+            number = values[min(int(share * len(values)), len(values) - 1)]
+        else:
+            number = self.low + share * (self.high - self.low)
+        whole = isinstance(self.low, int)
+        return min(max(round(number) if whole else float(number), self.low), self.high)
+
     def holds(self, value: Any) -> bool:
         """Return whether `value` is a number from `low` to `high`, and on a step if there are steps."""
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -4,7 +4,8 @@ An example::
 
     search:
       sampler: tpe                          # or {name: tpe, seed: 1, n_startup_trials: 20}: with Optuna's options;
-                                            # `grid` tries every point once and needs no budget
+                                            # `grid` tries every point once and needs no budget; `auto` finds the
+                                            # best of them in a fraction of the epochs
       pruner: {name: median, n_warmup_steps: 2}
       space:
         lr: {low: 0.0001, high: 0.1, log: true}              # a range of a setting
@@ -30,10 +31,13 @@ from lab.config.constraint import FACTS
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable
 
-__all__ = ["GRID_SAMPLER", "Method", "Objective", "Search", "SearchFile", "objectives"]
+__all__ = ["AUTO_SAMPLER", "GRID_SAMPLER", "Method", "Objective", "Search", "SearchFile", "objectives"]
 
 #: The sampler that tries every point of a finite space once, in order.
 GRID_SAMPLER: Final = "grid"
+#: The sampler that chooses points by a model of the results so far; its trials pause and go on by the pruner `rungs`.
+AUTO_SAMPLER: Final = "auto"
+_PAUSING: Final = "rungs"
 
 Direction = Literal["maximize", "minimize"]
 
@@ -45,9 +49,11 @@ class SearchFile(BaseModel):
 
     sampler: Any = "tpe"
     """What chooses the points: a name, or `{name: tpe, seed: 1}` with Optuna's own options. `grid` tries every point of
-    choices and stepped ranges once, in order, and needs no budget."""
-    pruner: Any = "none"
-    """What stops unpromising trials, given like the sampler; consulted after every epoch, for a single objective."""
+    choices and stepped ranges once, in order, and needs no budget; `auto` needs none if there are only choices, of
+    whose points it tries half."""
+    pruner: Any = None
+    """What stops unpromising trials, given like the sampler (default: none, or `rungs` with the sampler `auto`);
+    consulted after every epoch, for a single objective."""
     space: dict[str, Any] = {}
     """What is searched: `{low, high, log, step}` is a range of a numeric setting; a list (or `{choices: …}`) is
     choices; labels with values are variants. Ranges and choices can have a `when`, like the file's own."""
@@ -62,8 +68,23 @@ class SearchFile(BaseModel):
     @property
     def tries_every_point(self) -> bool:
         """Whether the sampler is `grid`."""
-        name = self.sampler.get("name") if isinstance(self.sampler, dict) else self.sampler
-        return bool(name == GRID_SAMPLER)
+        return bool(self._sampler_name == GRID_SAMPLER)
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the sampler is `auto`."""
+        return bool(self._sampler_name == AUTO_SAMPLER)
+
+    @property
+    def chosen_pruner(self) -> Any:
+        """The pruner as written, or the one that suits the sampler."""
+        if self.pruner is not None:
+            return self.pruner
+        return _PAUSING if self.is_automatic else "none"
+
+    @property
+    def _sampler_name(self) -> Any:
+        return self.sampler.get("name") if isinstance(self.sampler, dict) else self.sampler
 
 
 def objectives(metrics: Iterable[str]) -> tuple[str, ...]:
@@ -114,6 +135,11 @@ class Search:
     def tries_every_point(self) -> bool:
         """Whether each point of the space is tried once, which leaves nothing for a sampler to choose."""
         return self.sampler.name == GRID_SAMPLER
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether lab's own model of the results chooses the points."""
+        return self.sampler.name == AUTO_SAMPLER
 
 
 def _text(value: Any) -> str:

@@ -43,6 +43,7 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     ended: list[TrialEnded] = field(default_factory=list)  # during this sweep, in order
     notes: list[str] = field(default_factory=list)  # what the engine says about its workers, a line each
+    _pruned: set[str] = field(default_factory=set)
 
     @property
     def waiting(self) -> int:
@@ -54,6 +55,9 @@ class Progress:
         running = None if worker is None else self.running.get(worker)
         if isinstance(event, TrialStarted) and worker is not None:
             self.running[worker] = Running(event.label, event.epochs, host=host_elsewhere(event.worker))
+            if event.label in self._pruned:  # its pruner lets it go on
+                self._pruned.remove(event.label)
+                self.done -= 1
         elif isinstance(event, EpochEnded) and running is not None:
             running.epoch = event.epoch
             running.value = event.metrics.get(self.monitor, running.value)
@@ -89,6 +93,8 @@ class Progress:
             self.failed += 1
         else:
             self.done += 1
+            if event.outcome == Outcome.PRUNED:
+                self._pruned.add(event.label)
             self.improve(event.label, event.value)
 
 

@@ -78,6 +78,7 @@ class TrialKey:
     LABEL: Final = "label"
     OUTCOME: Final = "outcome"
     PARAMS: Final = "params"  # number of its model's parameters
+    PROMOTED: Final = "promoted"  # the epoch of the rung at which it was pruned, before it was let go on
     PUT_BACK: Final = "put_back"
     RETRIES: Final = "retries"
     RUN_ID: Final = "run_id"

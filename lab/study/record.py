@@ -40,6 +40,7 @@ _KEPT: Final = (
     TrialKey.RETRIES,
     TrialKey.EARLIER_ERROR,
     TrialKey.STOPPED,
+    TrialKey.PROMOTED,
 )
 
 
@@ -340,6 +341,11 @@ class TrialRecord:
         """The monitored metric after that epoch."""
         return self.trial.intermediate_values.get(self.epoch)
 
+    def best_until(self, epoch: int, *, maximize: bool) -> float | None:
+        """Return the best value of the monitored metric in the epochs up to `epoch`; None if there is none."""
+        values = [value for at, value in self.trial.intermediate_values.items() if at <= epoch]
+        return (max if maximize else min)(values) if values else None
+
     @property
     def run_id(self) -> str | None:
         """The id of its run."""
@@ -365,6 +371,12 @@ class TrialRecord:
         """How often it was requeued after its worker died, since it was queued or a user retried it."""
         found = self._value(TrialKey.RETRIES)
         return found if has_form(found, (int,)) and found > 0 else 0
+
+    @property
+    def promoted(self) -> int:
+        """The epoch at which the pruner `rungs` had stopped it before it let it go on; 0 if it has not."""
+        found = self._value(TrialKey.PROMOTED)
+        return found if has_form(found, (int,)) else 0
 
     @property
     def is_stopped(self) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "requeue_deleted",
     "requeue_failed",
     "requeue_interrupted",
+    "requeue_pruned",
     "requeued",
 ]
 
@@ -158,6 +159,16 @@ def requeue_interrupted(queue: TrialQueue) -> int:
             return _requeue_interrupted(queue)
 
     return queue.storage.patiently(again)
+
+
+def requeue_pruned(queue: TrialQueue, records: Collection[TrialRecord]) -> int:
+    """Requeue the cells of pruned trials, to continue the same runs; return how many. The caller holds the lock."""
+    return _requeue_all(queue, records, _promoted)
+
+
+def _promoted(record: TrialRecord) -> Queued:
+    kept = {**record.kept(), TrialKey.PROMOTED: record.epoch}
+    return Queued(record.trial.params, record.trial.distributions, kept, record.trial.intermediate_values)
 
 
 def requeued(record: TrialRecord, retries: int | None = None) -> Queued:

@@ -130,6 +130,8 @@ def _claims(
         except Interrupted:
             return
         if claim is None:
+            if search.promote():
+                continue
             return
         yield claim
         if rivals is not None and rivals.outrank(queue):

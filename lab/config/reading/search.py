@@ -49,7 +49,7 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
     compared = _objectives(reading, file.search, outline.constants)
     search = Search(
         _method(reading, "sampler", file.search.sampler),
-        _method(reading, "pruner", file.search.pruner),
+        _method(reading, "pruner", file.search.chosen_pruner),
         compared,
         tuple(
             _enqueued(reading, index, point, outline.dimensions)
@@ -57,13 +57,16 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
         ),
         _target(reading, file.search.target, compared),
     )
-    _check_rest(reading, file, file.search, only)
+    _check_rest(reading, file, file.search, outline, only)
     return search
 
 
-def _check_rest(reading: Reading, file: GridFile, search: SearchFile, only: Mapping[str, Any]) -> None:
+def _check_rest(
+    reading: Reading, file: GridFile, search: SearchFile, outline: Outline, only: Mapping[str, Any]
+) -> None:
     """Report what in the rest of the file is incompatible with a search."""
-    if file.budget.trials is None and not search.tries_every_point:
+    finite = search.is_automatic and all(dim.range is None for dim in outline.dimensions)
+    if file.budget.trials is None and not search.tries_every_point and not finite:
         reading.fault(("budget",), "a search needs budget.trials, the number of points to try")
     if file.repeats != 1:
         reading.fault(("repeats",), "a search tries each point once; repeat the best ones in a grid")

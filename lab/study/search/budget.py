@@ -18,9 +18,11 @@ from lab.study.distributions import Codec, accept_search
 from lab.study.keys import DRAFT_PREFIX, StudyKey, TrialKey
 from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.rescue import requeued
+from lab.study.rescue import requeue_pruned, requeued
+from lab.study.search.methods import build_pruner
+from lab.study.search.rungs import RungsPruner
 
-__all__ = ["drop_search", "fill_budget", "is_exhausted", "note_if_exhausted"]
+__all__ = ["drop_search", "fill_budget", "is_exhausted", "note_if_exhausted", "promote"]
 
 
 def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
@@ -42,9 +44,10 @@ def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
     missing = [name for name in wanted if name not in newest or newest[name].lacks_successor]
     failed = {record.cell: record for record in queue.records(TrialState.FAIL)}
     queue.enqueue(requeued(failed[name]) if name in failed else Queued.draft(name) for name in missing)
+    _void_surplus(queue, trials)
     if grid.search is not None:
         _assign_enqueued(grid.search, queue, codec)
-    _void_surplus(queue, trials)
+        promote(grid.search, queue)  # its workers may have died before they could
     return len(missing), len(wanted) - len(missing)
 
 
@@ -53,6 +56,18 @@ def drop_search(queue: TrialQueue) -> None:
     if queue.record().search is not None:
         queue.note(StudyKey.SEARCH, None)
         _void_surplus(queue, 0)
+
+
+def promote(search: Search, queue: TrialQueue) -> int:
+    """Requeue the pruned trials that go on, once nothing else waits; return how many.
+
+    The caller holds the study's lock.
+    """
+    pruner = build_pruner(search.pruner)
+    if not isinstance(pruner, RungsPruner) or queue.record().starts_none or queue.waits():
+        return 0
+    maximize = search.objectives[0].direction == "maximize"
+    return requeue_pruned(queue, pruner.promotable(queue.newest().values(), maximize=maximize))
 
 
 def is_exhausted(grid: Grid, queue: TrialQueue) -> bool:

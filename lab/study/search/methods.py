@@ -15,9 +15,10 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from lab.config import GRID_SAMPLER, Grid, Method, parse_yaml
+from lab.config import AUTO_SAMPLER, GRID_SAMPLER, Grid, Method, parse_yaml
 from lab.errors import ConfigError
 from lab.registry import suggest
+from lab.study.search.rungs import RungsPruner
 
 __all__ = ["PRUNERS", "SAMPLERS", "Kind", "build_pruner", "build_sampler", "check_search"]
 
@@ -71,6 +72,8 @@ def _kind(target: Any, package: str = "") -> Kind:
 
 
 SAMPLERS: Final[Mapping[str, Kind]] = {
+    # a draft gets its point when it is claimed, before any sampler is asked (see `surrogate`)
+    AUTO_SAMPLER: _kind(optuna.samplers.RandomSampler),
     # every draft gets its point when it is queued, so nothing is left to choose
     GRID_SAMPLER: Kind(optuna.samplers.RandomSampler, {}),
     "random": _kind(optuna.samplers.RandomSampler),
@@ -88,6 +91,7 @@ PRUNERS: Final[Mapping[str, Kind]] = {
     "hyperband": _kind(optuna.pruners.HyperbandPruner),
     "successive_halving": _kind(optuna.pruners.SuccessiveHalvingPruner),
     "patient": _kind(optuna.pruners.PatientPruner),
+    "rungs": _kind(RungsPruner),
 }
 
 
@@ -103,10 +107,12 @@ def check_search(grid: Grid) -> None:
     problems = _problems("sampler", SAMPLERS, search.sampler) or _building("sampler", search.sampler)
     problems += _problems("pruner", PRUNERS, search.pruner) or _building("pruner", search.pruner)
     if len(search.objectives) > 1:
-        if search.pruner.name != "none":
+        if search.pruner.name != "none" and not search.is_automatic:  # whose pruner nobody asked for
             problems.append(
                 (("pruner",), "a search with several objectives cannot prune; leave out the pruner")
             )
+        if search.is_automatic:
+            problems.append((("sampler",), "auto takes one objective; for several, use nsga2, tpe or gp"))
         if search.sampler.name == "cmaes":
             problems.append((("sampler",), "cmaes takes one objective; for several, use nsga2, tpe or gp"))
     if problems:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
@@ -25,9 +26,11 @@ from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
-from lab.study.search.budget import note_if_exhausted
+from lab.study.search.budget import note_if_exhausted, promote
 from lab.study.search.memory import SearchMemory
 from lab.study.search.methods import build_pruner, build_sampler
+from lab.study.search.rungs import RungsPruner
+from lab.study.search.surrogate import next_point
 from lab.training import Interrupted
 
 __all__ = ["Searcher", "StudySearch", "open_searcher"]
@@ -84,6 +87,11 @@ class StudySearch:
         searcher = self.searcher()
         return searcher is not None and searcher.is_exhausted()
 
+    def promote(self) -> bool:
+        """Requeue the pruned trials of a search that go on; return whether there are any."""
+        searcher = self.searcher()
+        return searcher is not None and searcher.promote()
+
     def prepare(self, trial_id: int) -> bool:
         """Choose what to train in a claimed draft, and return whether a claimed trial may be trained."""
         searcher = self.searcher()
@@ -132,6 +140,10 @@ class Searcher:
         """Whether there are; then Optuna has no pruned trials, and one that a user has ended is complete."""
         return len(self._search.objectives) > 1
 
+    @property
+    def _maximizes(self) -> bool:
+        return self._search.objectives[0].direction == "maximize"
+
     def is_exhausted(self) -> bool:
         """Return whether no new trials start; if so, note it in the study."""
         return self._memory.may_be_exhausted() and note_if_exhausted(self._grid, self._queue)
@@ -157,11 +169,25 @@ class Searcher:
         """Return whether the pruner stops a trial, given what it has reported so far."""
         if self._search.pruner.name == "none":
             return False
-        study = self._study(RandomSampler())  # pruners only look at trials
-        return self._pruner.prune(study, self._queue.storage.get_trial(trial_id))
+        trial = self._queue.storage.get_trial(trial_id)
+        if isinstance(self._pruner, RungsPruner) and self._queue.waits():
+            return self._pruner.is_at_rung(trial)
+        return self._pruner.prune(self._study(RandomSampler()), trial)  # pruners only look at trials
+
+    def promote(self) -> bool:
+        """Requeue the pruned trials that go on, once nothing else waits; return whether there are any."""
+        if not isinstance(self._pruner, RungsPruner) or self._queue.waits():
+            return False
+
+        def locked() -> int:
+            with self._queue.locked():
+                return promote(self._search, self._queue)
+
+        return self._queue.storage.patiently(locked) > 0
 
     def finish(self, trial_id: int, result: TrialResult, *, pruned: bool) -> list[float]:
         """Tell the sampler how a trial ended, and return its values."""
+        self.promote()  # before the trial ends, or the study would seem to be over in between
         trial = self._queue.storage.get_trial(trial_id)
         if pruned:
             values = [trial.intermediate_values[max(trial.intermediate_values)]]  # as Optuna does
@@ -186,7 +212,29 @@ class Searcher:
         if self._memory.is_surplus(record):
             self._queue.void(record, "a surplus draft")
             return False
+        if self._search.is_automatic and record.enqueued is None:
+            if not self._aim(record):
+                self._queue.void(record, "every point of the space was tried")
+                return False
+            record = TrialRecord(self._queue.storage.get_trial(trial_id))
         return self._choose(trial_id, record)
+
+    def _aim(self, record: TrialRecord) -> bool:
+        """Note in a draft the most promising point, as the one to try; return False if none is left."""
+        seed = self._search.sampler.options.get("seed")
+        rng = np.random.default_rng(None if seed is None else [abs(seed), record.number])
+
+        def aim() -> bool:
+            with self._queue.locked():  # or two workers would choose the same
+                self._memory.look()
+                trials = self._memory.get_all_trials(self._queue.study_id, deepcopy=False)
+                records = [found for trial in trials if (found := TrialRecord(trial)).is_own]
+                point = next_point(self._grid.space, self._codec, records, rng, maximize=self._maximizes)
+                if point is not None:
+                    self._queue.note_trial(record.trial_id, TrialKey.ENQUEUED, point)
+            return point is not None
+
+        return self._queue.storage.patiently(aim)
 
     def _choose(self, trial_id: int, record: TrialRecord) -> bool:
         """Choose the config of a draft, and return whether it may be trained."""

@@ -16,8 +16,10 @@ from lab import registry
 from lab.config import Grid, parse_grid
 from lab.engines import Progress, Stores, sweep
 from lab.errors import LabError, StudyError
+from lab.objective import train
 from lab.study import TrialQueue, open_storage, study_status
 from lab.tracking import connect
+from lab.tracking.tags import Tag
 from lab.training import require_torchmetrics
 
 require_torchmetrics()
@@ -29,18 +31,20 @@ BASE = "dataset: synthetic, image_size: 8, depth: 1, batch_size: 256"
 def make(
     search: str = "",
     *,
-    trials: int = 6,
+    trials: int | None = 6,
     epochs: int = 1,
     space: str = "lr: {low: 0.001, high: 0.1, log: true}, width: {low: 2, high: 6}",
     budget: str = "",
     rest: str = "",
     patience: str = "none",
+    more: str = "",
 ) -> Grid:
     search = search or "sampler: {name: tpe, seed: 1, n_startup_trials: 3}"
+    limit = "" if trials is None else f"trials: {trials}"
     return parse_grid(
-        f"name: s\nbase: {{{BASE}, epochs: {epochs}, patience: {patience}}}\n"
+        f"name: s\nbase: {{{BASE}, epochs: {epochs}, patience: {patience}{', ' * bool(more)}{more}}}\n"
         f"search:\n  {search}\n  space: {{{space}}}\n"
-        f"budget: {{trials: {trials}{budget}}}\n{rest}\n",
+        f"budget: {{{limit}{budget}}}\n{rest}\n",
         "s.yaml",
     )
 
@@ -110,6 +114,43 @@ def test_a_pruned_trial_keeps_its_curves_and_its_best_value(stores: Stores) -> N
     assert trial.values == [curve[max(curve)]]
     assert trial.intermediate_values == curve
     assert sweep(grid, stores, workers=1).states == {"complete": 1, "pruned": 1}
+
+
+@pytest.mark.slow
+def test_the_best_trials_pause_and_go_on_as_if_they_had_not(stores: Stores) -> None:
+    space = "lr: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03]"
+    more = "dropout: 0.2, augment: [horizontal_flip]"
+    grid = make(
+        "sampler: grid\n  pruner: {name: rungs, reduction_factor: 2}", epochs=5, space=space, more=more
+    )
+    result = sweep(grid, stores, workers=2)
+    assert (result.ending, sum(result.states.values())) == ("done", 6)
+    assert result.states["complete"] >= 1
+    tracker = connect(stores.tracking_uri)
+    found = runs(stores)
+    assert len(found) == 6
+    whole = found[found["tags.lab.outcome"] == "completed"]
+    assert set(whole["status"]) == {"FINISHED"}
+    for _, run in whole.iterrows():
+        curve = tracker.history(run["run_id"], "val_loss")
+        undisturbed = train(grid.config({"lr": float(run["params.lr"])}).model_copy(update={"threads": 1}))
+        assert list(curve.values()) == [epoch["val_loss"] for epoch in undisturbed.history]
+    assert not {f"tags.{Tag.RESTARTED}", f"tags.{Tag.CONTINUED}"} & set(
+        found.columns
+    )  # all from the last checkpoint
+    epochs = sum(len(tracker.history(run_id, "val_loss")) for run_id in found["run_id"])
+    assert epochs < 6 * 5
+    assert sweep(grid, stores, workers=2).states == result.states
+
+
+def test_the_sampler_auto_tries_half_of_the_points_each_once(stores: Stores) -> None:
+    space = "lr: [0.001, 0.01, 0.1], width: [2, 3, 4, 5]"
+    grid = make("sampler: {name: auto, seed: 1}", trials=None, epochs=2, space=space)
+    assert grid.budget.trials == 6
+    result = sweep(grid, stores, workers=1)
+    assert (result.ending, sum(result.states.values()), len(runs(stores))) == ("done", 6, 6)
+    tried = {(trial.params["lr"], trial.params["width"]) for trial in trials(stores)}
+    assert len(tried) == 6
 
 
 def test_a_trial_that_patience_stops_is_complete(stores: Stores) -> None:

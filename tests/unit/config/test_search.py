@@ -237,6 +237,39 @@ def test_faults_of_the_rest(rest: str, message: str) -> None:
         with_search(rest=rest)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "share", "number"),
+    [
+        (Range(0.01, 1.0, log=True), 0.5, 0.1),
+        (Range(0.0, 1.0), 0.25, 0.25),
+        (Range(0.0, 0.4, step=0.2), 0.5, 0.2),
+        (Range(2, 8, step=2), 0.99, 8),
+        (Range(2, 8, step=2), 1.0, 8),
+        (Range(4, 64, log=True), 0.5, 16),
+        (Range(4, 64, log=True), 1.0, 64),
+    ],
+)
+def test_a_number_part_of_the_way(numbers: Range, share: float, number: float) -> None:
+    found = numbers.at(share)
+    assert found == pytest.approx(number)
+    assert type(found) is type(number)
+    assert numbers.holds(found)
+
+
+def test_auto_tries_half_of_a_finite_space_and_lets_the_best_go_on() -> None:
+    space = "{lr: [0.1, 0.2, 0.3], optimizer: [adam, sgd, adamw]}"
+    grid = with_search("sampler: auto", space, rest="")
+    assert grid.budget.trials == 5
+    assert grid.search is not None
+    assert grid.search.pruner == Method("rungs")
+    assert with_search("sampler: {name: auto, seed: 1}", space).budget.trials == 3
+    chosen = with_search("sampler: auto\n  pruner: none", space).search
+    assert chosen is not None
+    assert chosen.pruner == Method("none")
+    with pytest.raises(ConfigError, match=r"a search needs budget\.trials"):
+        with_search("sampler: auto", "{lr: {low: 0.1, high: 0.9}}", rest="")
+
+
 def test_what_only_a_search_has() -> None:
     with pytest.raises(ConfigError, match=r"budget.epochs: is for a search"):
         search_of("grid: {lr: [0.1]}\nbudget: {epochs: 3}")

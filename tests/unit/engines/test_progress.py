@@ -52,6 +52,19 @@ def test_every_outcome_but_failed_and_killed_is_done(outcome: str) -> None:
     assert progress.done == 1
 
 
+def test_a_pruned_trial_that_goes_on_counts_once() -> None:
+    progress = make()
+    progress.take(0, TrialStarted(0, "t0", 5))
+    progress.take(0, ended(0, "pruned"))
+    assert counts(progress) == (1, 0, 3, 0)
+    progress.take(0, TrialStarted(4, "t0", 5))
+    assert counts(progress) == (0, 1, 3, 0)
+    progress.take(0, WorkerDied(4, "t0", "its process was killed"))
+    progress.take(0, TrialStarted(5, "t0", 5))
+    progress.take(0, TrialEnded(5, "t0", "completed", 0.5))
+    assert counts(progress) == (1, 0, 3, 0)
+
+
 @pytest.mark.parametrize(("maximize", "best"), [(True, 0.9), (False, 0.1)])
 def test_the_best_so_far(maximize: bool, best: float) -> None:
     progress = make(maximize)

@@ -26,8 +26,9 @@ def check(sampler: str = "tpe", pruner: str = "none", more: str = "") -> None:
 
 
 def test_the_names_are_those_that_were_promised() -> None:
-    assert list(SAMPLERS) == ["grid", "random", "tpe", "gp", "cmaes", "qmc", "nsga2"]
-    assert list(PRUNERS) == ["none", "median", "percentile", "hyperband", "successive_halving", "patient"]
+    assert list(SAMPLERS) == ["auto", "grid", "random", "tpe", "gp", "cmaes", "qmc", "nsga2"]
+    pruners = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "rungs"]
+    assert list(PRUNERS) == pruners
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -74,7 +75,7 @@ def test_a_patient_pruner_wraps_another() -> None:
     [
         (
             {"sampler": "tpee"},
-            "s.yaml:2: search.sampler: Unknown sampler 'tpee'. Did you mean 'tpe'? Known: cmaes, gp",
+            "s.yaml:2: search.sampler: Unknown sampler 'tpee'. Did you mean 'tpe'? Known: auto, cmaes, gp",
         ),
         ({"sampler": "TPESampler"}, "Unknown sampler 'TPESampler'. Did you mean 'tpe'?"),
         ({"pruner": "medain"}, "s.yaml:3: search.pruner: Unknown pruner 'medain'. Did you mean 'median'?"),
@@ -94,6 +95,11 @@ def test_a_patient_pruner_wraps_another() -> None:
         ({"pruner": "{name: none, seed: 1}"}, "search.pruner.seed: none has no such option. It takes none"),
         ({"pruner": "{name: percentile, percentile: 200.0}"}, "Percentile must be between 0 and 100"),
         ({"pruner": "{name: patient, patience: 2, wrapped_pruner: medan}"}, "wrapped_pruner: Unknown pruner 'medan'"),
+        ({"pruner": "{name: rungs, reduction_factor: 1}"}, "reduction_factor must be at least 2, but got 1"),
+        (
+            {"sampler": "auto", "more": "  objectives: [val_accuracy, params]\n"},
+            "s.yaml:2: search.sampler: auto takes one objective; for several, use nsga2, tpe or gp",
+        ),
         (
             {"pruner": "median", "more": "  objectives: [val_accuracy, params]\n"},
             "s.yaml:3: search.pruner: a search with several objectives cannot prune",

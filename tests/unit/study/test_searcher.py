@@ -70,7 +70,7 @@ def study(url: str) -> Study:
     return Study(open_storage(url))
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc", "nsga2"])
+@pytest.mark.parametrize("sampler", ["auto", "random", "tpe", "gp", "qmc", "nsga2"])
 def test_every_sampler_fills_its_budget_with_different_points(study: Study, sampler: str) -> None:
     study.plan(
         f"sampler: {{name: {sampler}, seed: 1}}", budget="trials: 12", space=f"{LR}, optimizer: [adam, sgd]"
