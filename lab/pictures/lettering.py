@@ -33,8 +33,10 @@ class LetteringCanvas(FigureCanvasAgg):
         width, height = self.get_width_height(physical=True)
         key = width, height, self.figure.dpi
         if self._lastKey != key:
-            self.renderer, self._lastKey = _Renderer(width, height, self.figure.dpi), key
-        return self.renderer
+            self.renderer = _Renderer(width, height, self.figure.dpi)  # type: ignore[no-untyped-call]
+            self._lastKey = key
+        renderer: RendererAgg = self.renderer
+        return renderer
 
 
 class _Renderer(RendererAgg):
