@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 5000
-# test processes at a time: one per core, at most 8
-JOBS ?= auto
+# test processes at a time: one more than cores, since tests also wait; at most 8
+JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PIP_ARGS ?= $(if $(CI),--quiet)
 
 VENV := .venv

@@ -186,6 +186,8 @@ def _count(found: Paired) -> str:
 def _below(claim: Claim, cells: pd.DataFrame) -> Iterator[Finding]:
     for _, row in cells[cells[_METRIC].notna()].iterrows():
         low, high = row["test_ci95_low"], row["test_ci95_high"]
+        if row["n"] >= FEWEST and row["test_best"] == row["test_worst"]:  # all learnt as little, say
+            low = high = row[_METRIC]
         yield Finding(
             _verdict(low, high, _region(claim)),
             str(row["name"]),

@@ -143,6 +143,7 @@ def test_the_best_trials_pause_and_go_on_as_if_they_had_not(stores: Stores) -> N
     assert sweep(grid, stores, workers=2).states == result.states
 
 
+@pytest.mark.slow
 def test_the_sampler_auto_tries_half_of_the_points_each_once(stores: Stores) -> None:
     space = "lr: [0.001, 0.01, 0.1], width: [2, 3, 4, 5]"
     grid = make("sampler: {name: auto, seed: 1}", trials=None, epochs=2, space=space)

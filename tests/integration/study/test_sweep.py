@@ -252,6 +252,7 @@ def test_divergence_is_an_outcome(stores: Stores, make_grid: MakeGrid) -> None:
     assert (runs["metrics.diverged_step"] >= 1).all()
 
 
+@pytest.mark.slow
 def test_time_runs_out_between_trials(stores: Stores, make_grid: MakeGrid) -> None:
     text = make_grid().text + "budget: {seconds: 0.001}\n"
     result = sweep(parse_grid(text, "tiny.yaml"), stores, workers=1)

@@ -206,6 +206,7 @@ def test_a_killed_process_is_replaced() -> None:
     assert values(split) == whole
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_the_dataset(folder: Path) -> None:
     dataset = load(folder, in_memory=False)
     pids = loader_pids(dataset.train)

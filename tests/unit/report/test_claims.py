@@ -206,8 +206,15 @@ def test_no_interval_leaves_what_an_accuracy_can_be() -> None:
         low, high = ends(found)
         assert -100 <= low <= high <= 100
         runs = Runs("cells: {net: a}, below: 0.2").add("a", 0.1, values)
-        low, high = ends(runs.judged())
-        assert 0 <= low <= high <= 100
+        if len(set(values)) > 1:
+            low, high = ends(runs.judged())
+            assert 0 <= low <= high <= 100
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.1135, "**yes**"), (0.5, "**no**")])
+def test_equal_values_are_below_a_limit_or_not(value: float, verdict: str) -> None:
+    runs = Runs("cells: {net: a}, below: 0.2").add("a", 0.1, [value] * 3)
+    assert runs.row()[1] == verdict
 
 
 def ends(judged: JudgedClaim) -> tuple[float, float]:
