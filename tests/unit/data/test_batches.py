@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -214,3 +216,21 @@ def test_augmenting_without_a_generator_is_refused() -> None:
     batches = epoch_batches(_split(4), batch_size=2, mean=_MEAN, std=_STD, augment=[horizontal_flip])
     with pytest.raises(ValueError, match="needs an augment_generator"):
         next(batches)
+
+
+def test_a_batch_is_freed_before_the_next_is_made() -> None:
+    freed: list[bool] = []
+    previous: list[weakref.ref[Tensor]] = []
+
+    def look(images: Tensor, _generator: torch.Generator) -> Tensor:
+        freed.extend(batch() is None for batch in previous)
+        return images
+
+    batches = epoch_batches(
+        _split(6), batch_size=2, mean=_MEAN, std=_STD, augment=[look], augment_generator=_seeded(7)
+    )
+    for images, labels in batches:
+        previous[:] = [weakref.ref(images)]
+        del images, labels
+
+    assert freed == [True, True]
