@@ -135,9 +135,8 @@ class MemorySplit:
         """Yield images and labels of each batch; see `Split`."""
         places = self.places if order is None else self._places(order)
         labels = self.labels if order is None else self.labels[order]
-        for start, stop in bounds:
-            images = self.pixels[start:stop] if places is None else _gather(self.pixels, places[start:stop])
-            yield images, labels[start:stop]
+        for start, stop in bounds:  # no name holds a batch while the next one is made
+            yield self._at(slice(start, stop), places), labels[start:stop]
 
     def take(self, index: Tensor, labels: Tensor | None = None) -> MemorySplit:
         """Return the images at `index`, without copying one; see `Split`."""
@@ -149,6 +148,9 @@ class MemorySplit:
         if device == self.device:
             return self
         return MemorySplit(self.images.to(device), self.labels.to(device))
+
+    def _at(self, part: slice, places: Tensor | None) -> Tensor:
+        return self.pixels[part] if places is None else _gather(self.pixels, places[part])
 
     def _places(self, index: Tensor) -> Tensor:
         return index if self.places is None else self.places[index]

@@ -60,6 +60,7 @@ def epoch_batches(
         if mix is not None:
             images, labels = mix(images, labels, augment_generator)
         yield images, labels
+        del images, labels  # freed before the next ones are made
 
 
 def shuffled_order(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -100,59 +100,81 @@ def evaluate(
         ConfigError: a metric is not a single number.
     """
     device = split.device
+    # All that is kept is allocated before the first activations: kept between them, it would leave gaps into which the
+    # next ones do not fit, and a test of a small net took 370 MB more.
     loss = torch.zeros((), device=device)
-    predictions = []
-    details = None if top_k is None else _Details(top_k, len(dataset.classes))
+    predicted = torch.empty_like(split.labels)
+    details = None if top_k is None else _Details.of(split, top_k, len(dataset.classes))
     batch_size = evaluation_batch(device)
     training = model.training
     model.eval()
     collecting = [collector for collector in (details, metrics) if collector is not None]
+    done = 0
     with torch.inference_mode(), autocast(config, device):
         for images, labels in epoch_batches(split, batch_size=batch_size, mean=dataset.mean, std=dataset.std):
             logits = model(images)  # [B, classes]
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-            predictions.append(logits.argmax(1))
+            predicted[done : done + len(labels)] = logits.argmax(1)
+            done += len(labels)
             for collector in collecting:
                 collector.add(logits, labels)
+            del images, labels, logits  # before the next ones are made
         chosen = {} if metrics is None else metrics.values()
     model.train(training)
-    predicted = torch.cat(predictions)
     correct = (predicted == split.labels).sum()
     # the only reads come at the end: each waits for the device
     evaluation = Evaluation(loss.item() / len(split), correct.item() / len(split), predicted, metrics=chosen)
     return evaluation if details is None else details.added_to(evaluation)
 
 
+@dataclass
 class _Details:
-    """Collects what a `DetailedEvaluation` adds, batch by batch, on the device."""
+    """What a `DetailedEvaluation` adds, on the device; the first `done` images have theirs.
 
-    def __init__(self, top_k: int, classes: int) -> None:
-        self._top_k = top_k
-        self._ranked = top_k < classes
-        self._is_whole = classes <= _MOST_WHOLE
-        self._confidences: list[Tensor] = []  # each [B]
-        self._probabilities: list[Tensor] = []  # each [B, k]
-        self._likeliest: list[Tensor] = []  # each [B, k]
-        self._hits: list[Tensor] = []  # each [B]
+    `hits`, bool [N], tells whether an image's class is among the `top_k` most likely; None if there are no more.
+    """
+
+    top_k: int
+    confidences: Tensor
+    probabilities: Tensor
+    likeliest: Tensor | None
+    hits: Tensor | None
+    done: int = 0
+
+    @classmethod
+    def of(cls, split: Split, top_k: int, classes: int) -> Self:
+        """Return room for the details of each image of `split`."""
+        images, device = len(split), split.device
+        is_whole = classes <= _MOST_WHOLE
+        kept = (images, classes if is_whole else _LIKELIEST)
+        return cls(
+            top_k,
+            confidences=torch.empty(images, device=device),
+            probabilities=torch.empty(kept, device=device),
+            likeliest=None if is_whole else torch.empty(kept, dtype=torch.int64, device=device),
+            hits=torch.empty(images, dtype=torch.bool, device=device) if top_k < classes else None,
+        )
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Add the next batch: logits [B, classes] and labels, int64 [B]."""
+        added = slice(self.done, self.done + len(labels))
         probabilities = logits.float().softmax(1).nan_to_num(0.0)  # [B, classes]
-        self._confidences.append(probabilities.amax(1))
-        if not self._is_whole:
-            probabilities, likeliest = probabilities.topk(_LIKELIEST)  # [B, k] each
-            self._likeliest.append(likeliest)
-        self._probabilities.append(probabilities)
-        if self._ranked:
-            likeliest = logits.topk(self._top_k).indices  # [B, k]
-            self._hits.append((likeliest == labels[:, None]).any(1))
+        self.confidences[added] = probabilities.amax(1)
+        if self.likeliest is not None:
+            probabilities, self.likeliest[added] = probabilities.topk(_LIKELIEST)  # [B, k] each
+        self.probabilities[added] = probabilities
+        if self.hits is not None:
+            likeliest = logits.topk(self.top_k).indices  # [B, k]
+            self.hits[added] = (likeliest == labels[:, None]).any(1)
+        self.done = added.stop
 
     def added_to(self, evaluation: Evaluation) -> DetailedEvaluation:
-        accuracy = torch.cat(self._hits).double().mean().item() if self._ranked else None
+        """Return `evaluation` with the details of all images."""
         return DetailedEvaluation(
             **vars(evaluation),
-            confidences=torch.cat(self._confidences),
-            top_k=self._top_k,
-            top_k_accuracy=accuracy,
-            probabilities=torch.cat(self._probabilities),
-            likeliest=None if self._is_whole else torch.cat(self._likeliest),
+            confidences=self.confidences,
+            top_k=self.top_k,
+            top_k_accuracy=None if self.hits is None else self.hits.double().mean().item(),
+            probabilities=self.probabilities,
+            likeliest=self.likeliest,
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -214,3 +216,18 @@ def test_augmenting_without_a_generator_is_refused() -> None:
     batches = epoch_batches(_split(4), batch_size=2, mean=_MEAN, std=_STD, augment=[horizontal_flip])
     with pytest.raises(ValueError, match="needs an augment_generator"):
         next(batches)
+
+
+def test_pixels_are_freed_once_a_batch_is_made_of_them() -> None:
+    pixels: list[weakref.ref[Tensor]] = []
+
+    def look(images: Tensor, _generator: torch.Generator) -> Tensor:
+        pixels.append(weakref.ref(images))
+        return images
+
+    batches = epoch_batches(
+        _split(6), batch_size=2, mean=_MEAN, std=_STD, augment=[look], augment_generator=_seeded(7)
+    )
+    freed = [pixels[-1]() is None for _ in batches]
+
+    assert freed == [True, True, True]
