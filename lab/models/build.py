@@ -21,11 +21,12 @@ from lab.models.freezing import freeze
 from lab.models.init import initialize
 from lab.models.kernels import avoid_slow_kernels
 from lab.models.reading import reason
-from lab.models.summary import Summary, summarize
+from lab.models.summary import Summary, counts_by_layer, summarize
 
 __all__ = ["build_model", "skeleton", "summarize_config"]
 
 _COLOURS = 3
+_FEW_PARAMETERS = 10_000_000  # of a model that runs on a CPU in milliseconds
 
 # What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
@@ -129,7 +130,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
-    """Return the summary of a config's model without allocating it.
+    """Return the summary of a config's model without allocating it, unless it is small.
 
     Raises:
         ConfigError: as `build_model`, or the model cannot take such images, gives no value per class, or has batch
@@ -146,6 +147,8 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
 
 def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
     model = skeleton(config, shape, classes)
+    if counts_by_layer(model) and sum(p.numel() for p in model.parameters()) <= _FEW_PARAMETERS:
+        _allocate(model)  # on the meta device, torch imports its compiler to run it
     if registry.architectures[config.architecture].library is None:
         return summarize(model, shape, classes)
     try:
@@ -154,6 +157,12 @@ def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -
         raise
     except Exception as error:  # whatever another library raises for images that its net cannot take
         raise ConfigError(Fault(_refusal(config, shape, classes, error), "architecture")) from error
+
+
+def _allocate(model: nn.Module) -> None:
+    """Give a model of the meta device memory on the CPU, with any weights."""
+    empty = {name: torch.empty(meta.shape, dtype=meta.dtype) for name, meta in model.state_dict().items()}
+    model.load_state_dict(empty, assign=True)
 
 
 def _refusal(config: TrialConfig, shape: tuple[int, int, int], classes: int, error: Exception) -> str:

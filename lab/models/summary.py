@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lab.errors import ConfigError, Fault
 
-__all__ = ["Layer", "Summary", "summarize"]
+__all__ = ["Layer", "Summary", "counts_by_layer", "summarize"]
+
+# What these modules define computes no products but those of the convolutions and linear layers in it.
+_PLAIN: Final = frozenset(
+    {
+        "lab.models.blocks",
+        "lab.models.kernels",
+        *(
+            f"torch.nn.modules.{name}"
+            for name in (
+                *("activation", "batchnorm", "container", "conv", "dropout"),
+                *("flatten", "linear", "pooling"),
+            )
+        ),
+    }
+)
+_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d)
+_PRODUCTS: Final = (nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -73,9 +91,8 @@ class Summary:
 def summarize(model: nn.Module, shape: tuple[int, int, int], classes: int | None = None) -> Summary:
     """Return the summary of `model` for one image of `shape` [C, H, W].
 
-    Nothing is computed if the model is on the meta device, which is how plans count thousands of cells. Mult-adds are
-    those of convolutions and matrix products in the forward pass, without biases: half the FLOPs that
-    `torch.utils.flop_counter` counts.
+    Nothing is computed if the model is on the meta device. Mult-adds are those of convolutions and matrix products in
+    the forward pass, without biases: half the FLOPs that `torch.utils.flop_counter` counts.
 
     Args:
         model: in any mode; it is counted in evaluation mode.
@@ -91,15 +108,13 @@ def summarize(model: nn.Module, shape: tuple[int, int, int], classes: int | None
         for name, module in model.named_modules()
         if _computes(module)
     ]
-    device = next(model.parameters()).device
     training = model.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         model.eval()
         for parameter in trained:  # the counter cannot bear one that a module is called with
             parameter.requires_grad_(False)
-        with FlopCounterMode(display=False) as flops, torch.no_grad():
-            outputs = model(torch.zeros(1, *shape, device=device))  # [1, C, H, W]
+        outputs, mult_adds = _run(model, shape, layers)
     finally:
         model.train(training)
         for parameter in trained:
@@ -113,10 +128,39 @@ def summarize(model: nn.Module, shape: tuple[int, int, int], classes: int | None
         buffers=sum(
             b.numel() for name, b in model.named_buffers() if not name.endswith("num_batches_tracked")
         ),
-        mult_adds=flops.get_total_flops() // 2,
+        mult_adds=mult_adds,
         layers=tuple(layers),
         pointwise_norms=_pointwise_norms(model, layers),
     )
+
+
+def counts_by_layer(model: nn.Module) -> bool:
+    """Return whether the mult-adds of `model` are those of its convolutions and linear layers, and no others.
+
+    Their outputs' shapes then say how many there are. Torch's counter says it for all models, but imports its compiler
+    first: that takes longer than most commands that look.
+    """
+    return all(
+        type(module).__module__ in _PLAIN
+        and (isinstance(module, _PRODUCTS + _NORMS) or not [*module.parameters(recurse=False)])
+        for module in model.modules()
+    )
+
+
+def _run(model: nn.Module, shape: tuple[int, int, int], layers: list[Layer]) -> tuple[object, int]:
+    """Return the outputs for one image, and the mult-adds; `layers` are those that the model's hooks record."""
+    image = torch.zeros(1, *shape, device=next(model.parameters()).device)  # [1, C, H, W]
+    with torch.no_grad():
+        if counts_by_layer(model):
+            outputs = model(image)
+            return outputs, sum(_mult_adds(model.get_submodule(layer.name), layer) for layer in layers)
+        with FlopCounterMode(display=False) as flops:
+            outputs = model(image)
+    return outputs, flops.get_total_flops() // 2
+
+
+def _mult_adds(module: nn.Module, layer: Layer) -> int:
+    return math.prod(layer.output_shape) * module.weight[0].numel() if isinstance(module, _PRODUCTS) else 0
 
 
 def _check_outputs(outputs: object, classes: int | None) -> None:
@@ -134,7 +178,7 @@ def _pointwise_norms(model: nn.Module, layers: list[Layer]) -> tuple[str, ...]:
     trained = {
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        if isinstance(module, _NORMS)
         and any(p.requires_grad for p in module.parameters())  # a frozen one keeps its statistics
     }
     return tuple(

@@ -78,10 +78,13 @@ def find_queue(url: str, name: str) -> TrialQueue | None:
     Raises:
         StudyError: another program created it.
     """
-    names = known_studies(url)
+    if not database_exists(url):
+        return None
+    storage = open_storage(url)
+    names = study_names_in(storage)
     if name in names.others:
         raise StudyError(not_labs(name))
-    return TrialQueue(open_storage(url), name) if name in names.own else None
+    return TrialQueue(storage, name) if name in names.own else None
 
 
 def study_status(url: str, name: str, missing: Missing = lambda run_ids: ()) -> StudyStatus:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow.pytorch
@@ -10,6 +12,7 @@ import PIL
 import torch
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils import requirements_utils
 from torch import Tensor, nn
 
 from lab.data import Intake
@@ -30,7 +33,7 @@ def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake |
         inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *batch.shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *classes))]),
     )
-    with exporting():
+    with exporting(), _without_list_of_packages():
         mlflow.pytorch.save_model(
             twin,
             str(folder),
@@ -48,3 +51,16 @@ def _requirements() -> list[str]:
     # given here, because MLflow would find them by loading the model in another process, which takes seconds;
     # without the `+cpu` of builds that PyPI does not have. Not lab itself: on PyPI, that is another package.
     return [f"{name}=={version.partition('+')[0]}" for name, version in _VERSIONS.items()]
+
+
+@contextmanager
+def _without_list_of_packages() -> Iterator[None]:
+    """Keep MLflow from listing the files of all installed packages, to check that `_VERSIONS` are installed."""
+    known = (
+        requirements_utils._MODULES_TO_PACKAGES
+    )  # None until it has listed them, for requirements that it infers
+    requirements_utils._MODULES_TO_PACKAGES = known or {}  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        requirements_utils._MODULES_TO_PACKAGES = known or None

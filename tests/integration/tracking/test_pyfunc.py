@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import importlib_metadata
 import mlflow.pyfunc
 import mlflow.pytorch
 import numpy as np
@@ -22,6 +23,7 @@ import pytest
 import requests
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.utils import requirements_utils
 from PIL import Image
 from torch import Tensor, nn
 
@@ -70,6 +72,24 @@ def expected() -> list[float]:
     bright = PIXELS.mean() / 255
     scores = np.exp([1 - bright, bright, 0])
     return list(scores / scores.sum())
+
+
+def test_saving_lists_no_packages_but_leaves_that_to_whoever_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[object] = []
+    listing = importlib_metadata.packages_distributions
+
+    def counted() -> Any:
+        listed.append(None)
+        return listing()
+
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
+    monkeypatch.setattr(importlib_metadata, "packages_distributions", counted)
+    save_model(Net(), torch.zeros(2, 3, 6, 6), tmp_path / "model")
+    assert not listed
+    requirements_utils.warn_dependency_requirement_mismatches(["torch"])
+    assert len(listed) == 1  # as MLflow does it for others
 
 
 @pytest.mark.parametrize("given", [png(), base64.b64encode(png()).decode(), base64.b64encode(png())])

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from lab import registry
 from lab.config import PRESETS, TrialConfig
-from lab.models import summarize_config
+from lab.models import skeleton, summarize_config
+from lab.models.summary import counts_by_layer
 
 RGB32 = (3, 32, 32)
 DENSE_NORM = {"norm": "batch", "dense_norm": "batch"}
@@ -94,3 +99,43 @@ def test_the_mnist_net_has_the_reports_features() -> None:
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_fits_images_of_32_pixels(preset: str) -> None:
     assert summarize_config(TrialConfig(preset=preset), RGB32, 10).layers[-1].output_shape == (10,)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"preset": preset} for preset in sorted(PRESETS)),
+        *({"activation": name, "dense": (8,)} for name in sorted(registry.activations)),
+        {"conv_dropout": 0.1, "dropout": 0.1, "pool_type": "avg", "norm": "batch", "head": "global_avg_pool"},
+    ],
+    ids=lambda values: " ".join(map(str, values.values())),
+)
+def test_mult_adds_of_layers_are_those_of_torchs_counter(values: dict[str, Any]) -> None:
+    config = TrialConfig(**values)
+    model = skeleton(config, RGB32, 10).eval().requires_grad_(False)
+    assert counts_by_layer(model)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *RGB32, device="meta"))
+    assert summarize_config(config, RGB32, 10).mult_adds == counter.get_total_flops() // 2
+
+
+class _Product(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values @ values.T
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        nn.MultiheadAttention(4, 2),
+        nn.Bilinear(4, 4, 4),
+        nn.ConvTranspose2d(1, 1, 3),
+        nn.LSTM(4, 4),
+        nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+        _Product(),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_other_products_are_left_to_torchs_counter(hidden: nn.Module) -> None:
+    assert counts_by_layer(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    assert not counts_by_layer(nn.Sequential(nn.Linear(4, 4), hidden))
