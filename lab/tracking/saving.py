@@ -56,9 +56,8 @@ def _requirements() -> list[str]:
 @contextmanager
 def _without_list_of_packages() -> Iterator[None]:
     """Keep MLflow from listing the files of all installed packages, to check that `_VERSIONS` are installed."""
-    known = (
-        requirements_utils._MODULES_TO_PACKAGES
-    )  # None until it has listed them, for requirements that it infers
+    # None until it has listed them, for requirements that it infers
+    known = requirements_utils._MODULES_TO_PACKAGES
     requirements_utils._MODULES_TO_PACKAGES = known or {}  # type: ignore[assignment]
     try:
         yield
