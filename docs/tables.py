@@ -94,6 +94,8 @@ def _fields(what: str, fields: dict[str, FieldInfo]) -> None:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
     value: Any = field.get_default(call_default_factory=True)
     empty = value is None or value == "" or isinstance(value, BaseModel | dict | list)
     return "–" if empty else as_text(value)
