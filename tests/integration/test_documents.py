@@ -106,12 +106,16 @@ def interrupted(arguments: list[str]) -> None:
 
 
 def newest_run() -> str:
-    """Return the run of the trial that ended last; nothing before the first."""
+    """Return the run of the trial that ended last, rather not the best, which pages also name; "" before the first."""
     database = Path(".lab/mlflow.db")
     if not database.exists():
         return ""
     with closing(sqlite3.connect(database)) as connection:
-        query = "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) WHERE key = 'lab.outcome' ORDER BY end_time DESC"
+        query = (
+            "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) LEFT JOIN latest_metrics USING (run_uuid) "
+            "WHERE tags.key = 'lab.outcome' AND latest_metrics.key = 'best_value' "
+            "ORDER BY latest_metrics.value = MAX(latest_metrics.value) OVER (), end_time DESC"
+        )
         return str((connection.execute(query).fetchone() or [""])[0])
 
 
