@@ -19,7 +19,7 @@ from benchmarks.rivals import digits
 
 
 def main(folder: Path) -> None:
-    ray.init(include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
     data = ray.put(digits.load())
     tracking = MLflowLoggerCallback(
         tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="ray", save_artifact=True
