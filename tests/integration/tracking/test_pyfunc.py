@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import importlib_metadata
 import mlflow.pyfunc
 import mlflow.pytorch
 import numpy as np
@@ -78,14 +77,15 @@ def test_saving_lists_no_packages_but_leaves_that_to_whoever_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed: list[object] = []
-    listing = importlib_metadata.packages_distributions
+    metadata = requirements_utils.importlib_metadata
+    listing = metadata.packages_distributions
 
     def counted() -> Any:
         listed.append(None)
         return listing()
 
     monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
-    monkeypatch.setattr(importlib_metadata, "packages_distributions", counted)
+    monkeypatch.setattr(metadata, "packages_distributions", counted)
     save_model(Net(), torch.zeros(2, 3, 6, 6), tmp_path / "model")
     assert not listed
     requirements_utils.warn_dependency_requirement_mismatches(["torch"])
