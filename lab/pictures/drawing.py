@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lab.pictures.lettering import LetteringCanvas
 
@@ -102,7 +103,7 @@ def framed(build: Callable[..., Figure], *key: Hashable) -> Figure:
     """Return the empty figure `build(*key)`, that of the last call if there was one: it is in use until the next.
 
     To make axes with their ticks takes longer than to draw them. Whatever was added to these is removed: lines, bars,
-    images, texts and legends. Titles, labels and ticks stay, so `build` or every caller sets them.
+    cells, texts and legends. Titles, labels and ticks stay, so `build` or every caller sets them.
     """
     figure = _FRAMES.pop((build, *key), None)
     if figure is None:
@@ -137,14 +138,14 @@ def label(value: Any, most: int) -> str:
 def _png(draw: Callable[[], Figure]) -> bytes:
     image = io.BytesIO()
     with plain_style():
-        # all of it costs less than compressing better would
-        draw().savefig(image, format="png", pil_kwargs={"compress_level": 1})
+        # without transparency, which none has; all of it costs less than compressing better would
+        Image.fromarray(LetteringCanvas(draw()).page()).convert("RGB").save(image, "png", compress_level=1)
     return image.getvalue()
 
 
 def _empty(axes: Axes) -> None:
     legend = axes.get_legend()
-    added = [*axes.lines, *axes.patches, *axes.images, *axes.texts, *([legend] if legend else [])]
+    added = [*axes.lines, *axes.patches, *axes.collections, *axes.texts, *([legend] if legend else [])]
     for artist in added:
         artist.remove()
     axes.relim()

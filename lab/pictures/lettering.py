@@ -28,6 +28,11 @@ class _Lettering(NamedTuple):
 class LetteringCanvas(FigureCanvasAgg):
     """A canvas for files that keeps the texts it has drawn for the next figures."""
 
+    def page(self) -> npt.NDArray[np.uint8]:
+        """Draw the figure; return its pixels, RGBA [H, W, 4]."""
+        self.draw()  # type: ignore[no-untyped-call]
+        return np.asarray(self.buffer_rgba())  # type: ignore[no-untyped-call]
+
     def get_renderer(self) -> RendererAgg:
         """Return what draws on it."""
         width, height = self.get_width_height(physical=True)

@@ -86,7 +86,7 @@ def test_a_figure_that_cannot_be_drawn_costs_the_figure(caplog: pytest.LogCaptur
 
 
 def test_nor_does_one_that_breaks_while_it_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Figure, "savefig", None)  # a broken matplotlib
+    monkeypatch.setattr(Figure, "draw", None)  # a broken matplotlib
     assert logged(lambda: written("cat")) == {}
 
 

@@ -104,12 +104,12 @@ def test_confusion_matrix_counts_true_by_predicted() -> None:
     assert "accuracy 90.00%" in axes.get_title(loc="left")
     cells = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "8", (1, 0): "2", (1, 1): "10"}  # (predicted, true)
-    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.8, 0.2], [0.0, 1.0]]
+    assert np.asarray(axes.collections[0].get_array()).tolist() == [[0.8, 0.2], [0.0, 1.0]]
 
 
 def test_confusion_matrix_without_its_diagonal_shows_the_mistakes() -> None:
     figure = confusion_matrix([[8, 2], [0, 10]], ["cat", "dog"], diagonal=False)
-    assert np.asarray(figure.axes[0].images[0].get_array()).tolist() == [[0.0, 0.2], [0.0, 0.0]]
+    assert np.asarray(figure.axes[0].collections[0].get_array()).tolist() == [[0.0, 0.2], [0.0, 0.0]]
     assert [text.get_text() for text in figure.axes[0].texts] == ["2"]
     assert "accuracy 90.00%" in figure.axes[0].get_title(loc="left")
 
