@@ -163,7 +163,7 @@ class Reader(Protocol):
             tags: that the runs must have.
             order_by: metric to order by, NaN and missing last; newest first if None.
             descending: whether its highest value comes first.
-            limit: most rows to return.
+            limit: maximum number of rows to return.
             metrics: names of the only ones to return, where `test_*` stands for all that begin so; all if None.
 
         Returns:
