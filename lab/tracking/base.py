@@ -33,6 +33,7 @@ __all__ = [
     "Place",
     "Reader",
     "Registered",
+    "RunQuery",
     "RunRecord",
     "RunStatus",
     "Tracker",
@@ -134,6 +135,22 @@ class RunRecord:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunQuery:
+    """Which runs are wanted, in which order; see the arguments of `Reader.runs`.
+
+    With `deleted`, those that were deleted, also of deleted experiments.
+    """
+
+    experiment: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    order_by: str | None = None
+    descending: bool = True
+    limit: int | None = None
+    metrics: Collection[str] | None = None
+    deleted: bool = False
 
 
 class Reader(Protocol):

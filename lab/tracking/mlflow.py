@@ -28,6 +28,7 @@ from lab.tracking.base import (  # noqa: E402
     Left,
     Place,
     Registered,
+    RunQuery,
     RunRecord,
     RunStatus,
     artifact_path,
@@ -281,7 +282,7 @@ class MlflowTracker:
         metrics: Collection[str] | None = None,
     ) -> pd.DataFrame:
         """Return a row for each run that has all of `tags`: see `Reader.runs`."""
-        found = self._records(experiment, tags or {}, order_by, descending, limit, metrics)
+        found = self._records(RunQuery(experiment, tags or {}, order_by, descending, limit, metrics))
         return run_frame(found, metrics)
 
     def delete_run(self, run_id: str) -> None:
@@ -291,7 +292,7 @@ class MlflowTracker:
 
     def deleted_runs(self) -> pd.DataFrame:
         """Return a row for each deleted run of any experiment, unless a registered model came from it."""
-        found = self._records(None, {}, deleted=True)
+        found = self._records(RunQuery(deleted=True))
         with self._doing("looking up the registered models"):
             registered = registered_runs(self._client) if found else set()
         return run_frame([run for run in found if run.run_id not in registered])
@@ -374,25 +375,15 @@ class MlflowTracker:
         folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
         return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
 
-    def _records(
-        self,
-        experiment: str | None,
-        tags: Mapping[str, str],
-        order_by: str | None = None,
-        descending: bool = True,
-        limit: int | None = None,
-        metrics: Collection[str] | None = None,
-        *,
-        deleted: bool = False,
-    ) -> list[RunRecord]:
+    def _records(self, query: RunQuery) -> list[RunRecord]:
         """Return what is known of runs: from the database's tables or, of a server and others, by MLflow's search."""
         if self._tables is not None:
-            return self._tables.records(
-                experiment, tags, order_by, descending, limit, metrics, deleted=deleted
-            )
-        order = f"metrics.`{order_by}` {'DESC' if descending else 'ASC'}" if order_by else _NEWEST
-        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-        return [_record(run) for run in self._search(experiment, tags, order, limit, view)]
+            return self._tables.records(query)
+        direction = "DESC" if query.descending else "ASC"
+        order = f"metrics.`{query.order_by}` {direction}" if query.order_by else _NEWEST
+        view = ViewType.DELETED_ONLY if query.deleted else ViewType.ACTIVE_ONLY
+        found = self._search(query.experiment, query.tags, order, query.limit, view)
+        return [_record(run) for run in found]
 
     @cached_property
     def _tables(self) -> RunTables | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab import tracking
 from lab.errors import TrackingError
-from lab.tracking.base import artifact_path, public_uri
+from lab.tracking.base import RunQuery, artifact_path, public_uri
 from lab.tracking.rebase import local_path
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class DatabaseReader:
         metrics: Collection[str] | None = None,
     ) -> pd.DataFrame:
         """Return a row for each run that has all of `tags`: see `Reader.runs`."""
-        found = self._tables.records(experiment, tags or {}, order_by, descending, limit, metrics)
+        query = RunQuery(experiment, tags or {}, order_by, descending, limit, metrics)
+        found = self._tables.records(query)
         return tracking.run_frame(found, metrics)
 
     def download(self, run_id: str, path: str, folder: Path) -> Path | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lab.tracking.base import RunRecord, RunStatus
+from lab.tracking.base import RunQuery, RunRecord, RunStatus
 from lab.tracking.database import connected, is_absent, true_value
 
 __all__ = ["RunTables"]
@@ -84,29 +84,16 @@ class RunTables:
         with connected(self._uri, _DOING) as connection:
             return connection.execute(query).scalar()
 
-    def records(
-        self,
-        experiment: str | None,
-        tags: Mapping[str, str],
-        order_by: str | None = None,
-        descending: bool = True,
-        limit: int | None = None,
-        metrics: Collection[str] | None = None,
-        *,
-        deleted: bool = False,
-    ) -> list[RunRecord]:
-        """Return the runs that have all of `tags`; the arguments are those of `Reader.runs`.
-
-        With `deleted`, those that were deleted, also of deleted experiments.
-        """
-        every = _runs_of(experiment, deleted)
-        wanted = _ordered(_having(every, tags), order_by, descending).limit(limit)
+    def records(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that are wanted."""
+        every = _runs_of(query.experiment, query.deleted)
+        wanted = _ordered(_having(every, query.tags), query.order_by, query.descending).limit(query.limit)
         # without a limit, reading some runs too many is quicker than looking for the tags again
-        ids = sa.select((every if limit is None else wanted).subquery().c.run_uuid)
+        ids = sa.select((every if query.limit is None else wanted).subquery().c.run_uuid)
         with connected(self._uri, _DOING) as connection:
             rows = connection.execute(wanted).all()
             params, noted = (_texts(connection, table, ids) for table in (_PARAMS, _TAGS))
-            numbers = _numbers(connection, ids, metrics)
+            numbers = _numbers(connection, ids, query.metrics)
         return [
             RunRecord(
                 run_id,

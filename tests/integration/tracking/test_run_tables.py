@@ -18,6 +18,7 @@ from mlflow.store.db.utils import _get_latest_schema_revision
 
 from lab.errors import TrackingError
 from lab.tracking import RunRecord, RunStatus, connect, open_reader
+from lab.tracking.base import RunQuery
 from lab.tracking.mlflow import MlflowTracker, _record
 from lab.tracking.reader import DatabaseReader
 from lab.tracking.run_tables import _KNOWN, RunTables
@@ -114,10 +115,10 @@ def test_the_tables_say_what_the_search_says(stores: Callable[[str], tuple[str, 
         ({"experiment": None, "tags": {}, "deleted": True}, {"order": newest, "view": ViewType.DELETED_ONLY}),
     ]
     for asked, searched in questions:
-        found = tables.records(**asked)
+        found = tables.records(RunQuery(**asked))
         expected = [_record(run) for run in tracker._search(asked["experiment"], asked["tags"], **searched)]
         assert list(map(told, found)) == list(map(told, expected))
-    assert len(tables.records(experiment, {})) == 5
+    assert len(tables.records(RunQuery(experiment))) == 5
     assert tables.experiment("runs") == experiment
     assert tables.experiment("gone") is None is tables.experiment("never there")
 
