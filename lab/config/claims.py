@@ -54,8 +54,12 @@ class ClaimEntry(BaseModel):
     def _says_one_thing(self) -> ClaimEntry:
         if [getattr(self, name) is None for name in SAYINGS].count(False) != 1:
             raise ValueError(f"must have one of {', '.join(SAYINGS)}")
-        if (self.says in _WITH_MARGIN) != (self.within is not None):
-            raise ValueError(f"must have within with {' and '.join(_WITH_MARGIN)}, and only there")
+        if self.says in _WITH_MARGIN and self.within is None:
+            raise ValueError(
+                f"{self.says} needs within, the difference that does not matter: 0.01 is one point"
+            )
+        if self.says not in _WITH_MARGIN and self.within is not None:
+            raise ValueError(f"within only goes with {' and '.join(_WITH_MARGIN)}, not with {self.says}")
         if self.says in ("beats", *_WITH_MARGIN) and not (self.cells and getattr(self, self.says)):
             raise ValueError(f"must name the cells on both sides, under cells and under {self.says}")
         if self.rising is not None and len(self.rising) != 1:

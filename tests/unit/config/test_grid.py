@@ -466,11 +466,11 @@ def test_a_claim_is_one_comparison_for_each_value_of_its_sides():
         ("{claim: A, beats: {lr: 0.2}}", "must name the cells on both sides, under cells and under beats"),
         (
             "{claim: A, cells: {lr: 0.1}, same_as: {lr: 0.2}}",
-            "must have within with same_as and no_better_than",
+            "same_as needs within, the difference that does not matter",
         ),
         (
             "{claim: A, cells: {lr: 0.1}, beats: {lr: 0.2}, within: 0.1}",
-            "must have within with.*and only there",
+            "within only goes with same_as and no_better_than, not with beats",
         ),
         ("{claim: A, rising: {lr: 0.1}}", "rising: needs two values or more, in order"),
         ("{claim: A, rising: {lr: [0.1, 0.2], depth: [1, 2]}}", "must have one key under rising"),
