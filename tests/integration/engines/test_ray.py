@@ -187,7 +187,8 @@ def test_trials_of_killed_processes_and_of_lost_nodes_continue_elsewhere(
         ):
             done.append("lost")
             cluster.remove_node(lost)
-            shutil.rmtree(fallback("checkpoints"))  # another machine would not have them
+            # another machine would not have them; the worker that is left goes on writing its own
+            shutil.rmtree(fallback("checkpoints"), ignore_errors=True)
             add_node()
 
     launcher.__class__ = Telling
