@@ -39,8 +39,11 @@ def results(
     """Write a Markdown document with the results of each GRID, next to the published figures it lists as `reported`.
 
     It begins with the `claims` of the grids: does each hold here? results/NAME.csv in the document's folder gets a row
-    for each run of the study NAME; if results/NAME.md exists there, its text follows the study's tables.
+    for each run of the study NAME; if results/NAME.md exists there, its text follows the study's tables. A study
+    without runs in these stores keeps the section that the document has of it.
     """
     again = command_line(ctx, only={"grids", "out"})
-    missing = engines.write_results(check_files(grids), stores_from(tracking_uri, storage), out, again)
-    click.echo(f"Wrote {out}" + (f"; not run here: {', '.join(missing)}" if missing else ""))
+    kept, missing = engines.write_results(check_files(grids), stores_from(tracking_uri, storage), out, again)
+    absent = {"kept from before": kept, "not run here": missing}
+    notes = [f"; {what}: {', '.join(names)}" for what, names in absent.items() if names]
+    click.echo(f"Wrote {out}{''.join(notes)}")

@@ -200,11 +200,13 @@ def _trials(study: str, stores: Stores, metric: str, of: Literal["newest", "all"
     return read_study(study, stores, report.shown_metrics(metric)).board(metric, repeats="each", of=of)
 
 
-def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str) -> list[str]:
-    """Write the results document of `grids` to `out`; return the names of those that were not run here.
+def write_results(
+    grids: Sequence[Grid], stores: Stores, out: Path, generated_by: str
+) -> tuple[list[str], list[str]]:
+    """Write the results document of `grids` to `out`.
 
-    Comments on a study are read from `results/NAME.md` in the document's folder; its runs are written to
-    `results/NAME.csv` there.
+    A study without runs in these stores keeps the section that `out` has of it: its runs may be in others. Comments on
+    a study are read from `results/NAME.md` in the document's folder; its runs are written to `results/NAME.csv` there.
 
     Args:
         grids: from `load_grid`.
@@ -212,22 +214,34 @@ def write_results(grids: Sequence[Grid], stores: Stores, out: Path, generated_by
         out: file to write, in Markdown.
         generated_by: the command that writes it.
 
+    Returns:
+        The names of the studies whose sections were kept, and of those that have none.
+
     Raises:
-        LabError: the document cannot be written, or a comment not be read.
+        LabError: the document cannot be written, or it or a comment not be read.
     """
     found = _results(grids, stores)
     folder = out.parent / "results"
     try:
-        text = report.results_document(zip(grids, found, strict=True), _comments(grids, folder), generated_by)
+        earlier = out.read_text(encoding="utf-8") if out.exists() else ""
+        kept = {
+            grid.name: report.published(earlier, grid.name)
+            for grid, results in zip(grids, found, strict=True)
+            if results is None
+        }
+        studies = [(grid, results or kept[grid.name]) for grid, results in zip(grids, found, strict=True)]
+        text = report.results_document(studies, _comments(grids, folder), generated_by)
         folder.mkdir(parents=True, exist_ok=True)
         for results in filter(None, found):
             with replacing(folder / f"{results.grid.name}.csv") as part:
                 report.raw_rows(results).to_csv(part, index=False, lineterminator="\n")
         with replacing(out) as part:
             part.write_text(text, encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise LabError(f"{out} or a comment in {folder} is not text in UTF-8: {error}") from None
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error}") from None
-    return [grid.name for grid, one in zip(grids, found, strict=True) if one is None]
+    return [name for name in kept if kept[name]], [name for name in kept if not kept[name]]
 
 
 def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:

@@ -51,6 +51,11 @@ def test_a_finished_study(swept: Any) -> None:
     assert (swept.home / "docs" / "RESULTS.md").read_text() == text
     assert (comments / "tiny.csv").read_text() == rows
 
+    elsewhere = swept("results", "tiny.yaml", "other.yaml", "--tracking-uri", "sqlite:///elsewhere.db")
+    assert elsewhere.stdout == "Wrote docs/RESULTS.md; kept from before: tiny; not run here: other\n"
+    assert (swept.home / "docs" / "RESULTS.md").read_text() == text
+    assert (comments / "tiny.csv").read_text() == rows
+
 
 def test_before_there_is_a_study(bare_lab: Any) -> None:
     result = bare_lab("results", "tiny.yaml", "--out", "r.md")
@@ -67,3 +72,7 @@ def test_mistakes(bare_lab: Any) -> None:
     result = bare_lab("results", "tiny.yaml", "--out", "file/r.md")
     assert result.exit_code == 1
     assert "Error: Writing file/r.md failed: " in result.stderr
+    (bare_lab.home / "r.md").write_bytes(b"\xff")
+    result = bare_lab("results", "tiny.yaml", "--out", "r.md")
+    assert result.exit_code == 1
+    assert "Error: r.md or a comment in results is not text in UTF-8: " in result.stderr
