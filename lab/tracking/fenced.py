@@ -93,7 +93,7 @@ class FencedRun:
             if not write.is_optional:
                 raise
         if isinstance(write, File) and write.passing:  # the process may have slept within the request
-            self._fence.confirm()
+            self._fence.confirm(anew=True)
 
     def _open(self, write: Open) -> None:
         """Open the run; one whose creation was not acknowledged is found by its tag."""

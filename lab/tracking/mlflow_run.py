@@ -136,7 +136,7 @@ class MlflowRun(Run):
         """Store a file, or the contents of one, as the artifact `path`."""
         place = PurePosixPath(path)
         folder = None if str(place.parent) == "." else str(place.parent)
-        with self._doing(f"storing {path}"), _named(place.name, source) as file:
+        with self._translated(f"storing {path}"), _named(place.name, source) as file:
             self._hold.confirm(anew=True)
             self._files.log_artifact(str(file), folder)
         if table:
@@ -269,6 +269,9 @@ class MlflowRun(Run):
 
     def _doing(self, action: str) -> Any:
         self._hold.confirm(anew=True)  # right before the request
+        return self._translated(action)
+
+    def _translated(self, action: str) -> Any:
         return translated(self._uri, f"{action} (run {self._run_id})")
 
 
