@@ -37,9 +37,16 @@ def system() -> str:
 
 
 def process_name() -> str:
-    """Return `HOST:PID:CREATED`, with the time when this process started, and `:SYSTEM` if that is known."""
-    created = f"{psutil.Process().create_time():.2f}"
-    name = f"{socket.gethostname()}:{os.getpid()}:{created}"
+    """Return `HOST:PID:CREATED`, with the time when this process started, and `:SYSTEM` if that is known.
+
+    A process keeps its name, even if the host gets another one: its trials are known by it.
+    """
+    return _process_name(os.getpid())  # a fork is another process
+
+
+@cache
+def _process_name(pid: int) -> str:
+    name = f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
     return f"{name}:{system()}" if system() else name
 
 

@@ -44,6 +44,8 @@ class Courier:
     # seconds before the first and between later tries while the store is unreachable
     first_pause: ClassVar[float] = 1.0
     longest_pause: ClassVar[float] = 30.0
+    # seconds for which writes that fit into one request gather, unless another write or somebody waits for them
+    gathering: ClassVar[float] = 0.25
 
     def __init__(
         self, journal: RunJournal, tracker: Tracker, gate: Gate | None = None, *, fresh: bool = False
@@ -63,6 +65,7 @@ class Courier:
         self._stopped = False
         self._offered = threading.Event()
         self._again = threading.Event()  # do not wait for the pause to end
+        self._urgent = threading.Event()  # do not wait for more to gather
         self._thread: threading.Thread | None = None
 
     @property
@@ -120,6 +123,7 @@ class Courier:
             self._over, self._refusal, self._tries_before = False, None, self._tries
             self._opening = self._journal.add(self._marked(opening, attempt))
             self._journal.note("name", opening.name)
+            self._urgent.set()
         return attempt
 
     def await_opening(self, patience: float) -> None:
@@ -160,6 +164,8 @@ class Courier:
                     self._journal.add(write)
                 finally:
                     self._over = write.is_final
+                if not write.is_mergeable:
+                    self._urgent.set()
             return is_open
 
     def put_directly(self, write: Write) -> None:
@@ -215,6 +221,7 @@ class Courier:
             left = (min(deadline, unanswered) if self._gate.is_shut else deadline) - time.monotonic()
             if left <= 0:
                 return
+            self._urgent.set()
             self._again.set()
             with self._changed:
                 self._changed.wait(min(0.5, left))
@@ -223,6 +230,7 @@ class Courier:
         """Take and deliver nothing more; what is on its way may still arrive."""
         self._stopped = True
         self._offered.set()
+        self._urgent.set()
         self._again.set()
 
     def join(self, timeout: float) -> None:
@@ -251,11 +259,18 @@ class Courier:
                 if not delivered and self._ends():
                     return
                 if not delivered:
-                    self._offered.wait()
-                    self._offered.clear()
+                    self._gather()
         finally:
             self._journal.close()
             self._tell()
+
+    def _gather(self) -> None:
+        """Wait for a write, and then for more that fit into the same request."""
+        self._offered.wait()
+        if not self._over:
+            self._urgent.wait(self.gathering)
+        self._urgent.clear()
+        self._offered.clear()
 
     def _tell(self, *, tried: bool = False) -> None:
         with self._changed:

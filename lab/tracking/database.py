@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from lab.errors import TrackingError
 from lab.tracking.base import UnavailableError, public_uri
 
-__all__ = ["LARGEST", "connected", "in_parts", "is_absent", "rows_of", "true_value"]
+__all__ = ["LARGEST", "connected", "engine_of", "in_parts", "is_absent", "rows_of", "true_value"]
 
 LARGEST: Final = 1.7976931348623157e308  # what MLflow's databases keep of an infinity
 
@@ -46,23 +46,27 @@ def rows_of(uri: str, query: sa.TextClause, run_ids: Sequence[str], doing: str, 
 
 
 @contextmanager
-def connected(uri: str, doing: str) -> Iterator[sa.Connection]:
-    """Connect to the database at `uri`, which exists.
+def connected(uri: str, doing: str, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+    """Connect to the database at `uri`, which exists; by an `engine` that keeps its connections, if there is one.
 
     Raises:
         UnavailableError: it cannot be reached.
         TrackingError: a query failed in this block, such as one of a database that is not MLflow's.
     """
-    url = sa.make_url(uri)
-    option = "timeout" if url.get_backend_name() == "sqlite" else "connect_timeout"
     try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={option: _PATIENCE})
-        with closing(engine.connect()) as connection:
+        with closing((engine or engine_of(uri, poolclass=sa.NullPool)).connect()) as connection:
             yield connection
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         kind = UnavailableError if isinstance(error, sa.exc.OperationalError) else TrackingError
         raise kind(f"{doing} failed at {public_uri(uri)}: {said}.") from None
+
+
+def engine_of(uri: str, **options: Any) -> sa.Engine:
+    """Return an engine for the database at `uri` that is not patient for longer than some seconds."""
+    url = sa.make_url(uri)
+    patience = "timeout" if url.get_backend_name() == "sqlite" else "connect_timeout"
+    return sa.create_engine(url, connect_args={patience: _PATIENCE}, **options)
 
 
 def true_value(value: float) -> float:

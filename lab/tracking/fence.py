@@ -49,14 +49,14 @@ class Fence:
         """Note that the next writes are those of `attempt`."""
         self.attempt, self.is_taken_over = attempt, False
 
-    def confirm(self) -> None:
-        """Ask whether the trial is still held.
+    def confirm(self, *, anew: bool = False) -> None:
+        """Ask whether the trial is still held; a run asks `anew` right before every write.
 
         Raises:
             Lost: it is not.
         """
         hold = self.hold or _FREE
-        hold.confirm(anew=True)
+        hold.confirm(anew=anew)
         if not hold.is_certain or self._answered.seconds > _SURE_SECONDS:
             self.doubt()
 
@@ -88,16 +88,15 @@ class Fence:
 
     def yield_to(self, latest: str) -> None:
         """Note the attempt that the run carries: a later one has taken it over."""
-        self.is_taken_over = latest > self.attempt and not self._is_held  # they begin with the time
+        self.is_taken_over = latest > self.attempt and not self._is_held()  # they begin with the time
 
     def compare(self, latest: str | None) -> None:
         """Note the attempt that the run carries: any but the opener has taken it over."""
-        self.is_taken_over = latest is not None and latest != self.opener and not self._is_held
+        self.is_taken_over = latest is not None and latest != self.opener and not self._is_held()
 
-    @property
     def _is_held(self) -> bool:
-        """Whether the study has just said that the present attempt has the trial.
+        """Whether the study says, asked just now, that the present attempt has the trial.
 
         What has changed since then shows right before the write, when it is asked again.
         """
-        return self.hold is not None and self.hold.is_known
+        return self.hold is not None and not self.hold.is_lost(anew=True) and self.hold.is_known

@@ -7,18 +7,18 @@ process fell asleep is completed when that wakes up; so what is deleted at the e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
-from lab.tracking.base import DeniedError, RunStatus, Tracker
+from lab.tracking.base import DeniedError, Metric, RunStatus, Tracker
 from lab.tracking.fence import Fence
 from lab.tracking.journal import RunJournal
 from lab.tracking.pending import pending_id, pending_key, pending_name, run_in_store
 from lab.tracking.run import Run
 from lab.tracking.tags import Tag
-from lab.tracking.writes import Dataset, File, Metrics, Open, Write
+from lab.tracking.writes import Batch, Dataset, File, Metrics, Open, Write
 
 __all__ = ["FencedRun"]
 
@@ -73,8 +73,8 @@ class FencedRun:
             self._fence.lose()
         if self._fence.is_lost and isinstance(write, Open):
             self._journal.note("attempt", self._fence.attempt)
-        elif self._fence.is_lost and isinstance(write, Metrics):
-            self._put_missing(write)
+        elif self._fence.is_lost and isinstance(write, Metrics | Batch) and write.metrics:
+            self._put_missing(write.metrics)
         elif self._fence.is_lost and isinstance(write, File) and write.passing:
             self._take_back(write)
         self._fence.answered()
@@ -93,7 +93,7 @@ class FencedRun:
             if not write.is_optional:
                 raise
         if isinstance(write, File) and write.passing:  # the process may have slept within the request
-            self._fence.confirm()
+            self._fence.confirm(anew=True)
 
     def _open(self, write: Open) -> None:
         """Open the run; one whose creation was not acknowledged is found by its tag."""
@@ -158,11 +158,11 @@ class FencedRun:
         found = [metric for one in self._journal.delivered(Metrics) for metric in one.metrics]
         run.write(Metrics([metric for metric in found if metric.step == 0], only_missing=True))
 
-    def _put_missing(self, write: Metrics) -> None:
+    def _put_missing(self, metrics: Sequence[Metric]) -> None:
         """Write the values of a lost attempt to a run that has ended elsewhere and lacks them."""
         run = self._ended_elsewhere()
         if run is not None:
-            run.write(replace(write, only_missing=True))
+            run.write(Metrics(metrics, only_missing=True))
 
     def _take_back(self, write: File) -> None:
         """Delete the file of a lost attempt that may have reached its run only after that had ended elsewhere.

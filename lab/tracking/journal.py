@@ -160,8 +160,7 @@ class RunJournal:
             query = "SELECT id, kind, payload, file FROM operations WHERE state = ? ORDER BY id LIMIT ?"
             rows = self._rows(query, State.WAITING, _MOST)
             found = [self._operation(*row) for row in rows]
-            same = takewhile(lambda each: type(each.write) is type(found[0].write), found)
-            found = list(same) if found and found[0].write.is_mergeable else found[:1]
+            found = list(takewhile(lambda each: each.write.is_mergeable, found)) or found[:1]
             self._sending = {each.id for each in found}
         return found
 

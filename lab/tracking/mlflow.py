@@ -246,6 +246,9 @@ class MlflowTracker:
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
+        found = None if self._tables is None else self._tables.tags(run_id)
+        if found is not None:
+            return found
         with self._doing(f"looking up the run {run_id}"):
             return dict(self._client.get_run(run_id).data.tags)
 

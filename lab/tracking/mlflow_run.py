@@ -8,12 +8,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model as ModelFile
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from lab import tracking  # asked for `save_model` when that is needed: it imports torch
@@ -39,6 +40,7 @@ __all__ = ["MlflowRun"]
 
 _TABLES_TAG = "mlflow.loggedArtifacts"  # tells the UI which artifacts are tables
 _MODEL = Model.name
+_LOADER, _DUMPER = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "SafeDumper"))
 _ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", Tag.COMMIT)
 
 
@@ -63,6 +65,7 @@ class MlflowRun(Run):
         self._tables: list[dict[str, str]] = json.loads(run.data.tags.get(_TABLES_TAG, "[]"))
         self._origin = {name: run.data.tags[name] for name in _ORIGIN if name in run.data.tags}
         self._artifacts: str = run.info.artifact_uri
+        self._may_have_models = reopened
         self._began: int = run.info.start_time
         self._facts: dict[str, Metric] = {}  # the metrics without steps, which describe the model
         self._dataset: entities.Dataset | None = None
@@ -133,17 +136,16 @@ class MlflowRun(Run):
         """Store a file, or the contents of one, as the artifact `path`."""
         place = PurePosixPath(path)
         folder = None if str(place.parent) == "." else str(place.parent)
-        with self._doing(f"storing {path}"), _named(place.name, source) as file:
+        with self._translated(f"storing {path}"), _named(place.name, source) as file:
             self._hold.confirm(anew=True)
-            self._client.log_artifact(self._run_id, str(file), folder)
+            self._files.log_artifact(str(file), folder)
         if table:
             self._show_table(path)
 
     def delete_artifact(self, path: str) -> None:
         """Delete the artifact `path` if there is one."""
         with self._doing(f"deleting {path}"):
-            repository: Any = get_artifact_repository(self._artifacts, tracking_uri=self._uri)
-            repository.delete_artifacts(path)
+            self._files.delete_artifacts(path)
 
     def log_inputs(self, dataset: Dataset) -> None:
         """Record a dataset as an input of the run, as the UI's dataset column shows it."""
@@ -166,14 +168,15 @@ class MlflowRun(Run):
         """
         described = _description(folder)
         with self._doing("logging the model"):
+            is_first, self._may_have_models = not self._may_have_models, True
             logged = self._client.create_logged_model(
                 self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
             )
             try:
-                described.artifact_path, described.run_id = logged.artifact_location, self._run_id
-                described.model_uuid = described.model_id = logged.model_id
-                _describe(folder, described)
-                self._client.log_model_artifacts(logged.model_id, str(folder))
+                place, identity = logged.artifact_location, logged.model_id
+                own = {"artifact_path": place, "run_id": self._run_id}
+                _describe(folder, {**described, **own, "model_id": identity, "model_uuid": identity})
+                self._repository(place).log_artifacts(str(folder))
                 self._hold.confirm(anew=True)  # it took a while
             except Lost:
                 with suppress(Exception):  # the run's new worker may have done so already
@@ -187,6 +190,8 @@ class MlflowRun(Run):
             self._client.log_outputs(self._run_id, [entities.LoggedModelOutput(logged.model_id, step=0)])
             self._client.log_batch(self._run_id, metrics=self._linked(logged.model_id))
             self._hold.confirm(anew=True)
+            if is_first:
+                return
             # those of earlier attempts, even if the server never acknowledged their end
             mine = f"source_run_id = '{self._run_id}'"
             for other in self._client.search_logged_models([self._experiment], mine):
@@ -219,6 +224,14 @@ class MlflowRun(Run):
     def _save_model(self, model: nn.Module, example: Tensor, folder: Path, intake: Intake | None) -> None:
         with self._doing("saving the model"):
             tracking.save_model(model, example, folder, intake)
+
+    @cached_property
+    def _files(self) -> Any:
+        return self._repository(self._artifacts)
+
+    def _repository(self, place: str) -> Any:
+        """Return what stores files at `place`; MLflow's client would ask the store for every run where that is."""
+        return get_artifact_repository(place, tracking_uri=self._uri)
 
     def _timed(self, metric: Metric) -> Metric:
         return metric._replace(timestamp=self._began) if metric.timestamp == FROM_THE_START else metric
@@ -256,6 +269,9 @@ class MlflowRun(Run):
 
     def _doing(self, action: str) -> Any:
         self._hold.confirm(anew=True)  # right before the request
+        return self._translated(action)
+
+    def _translated(self, action: str) -> Any:
         return translated(self._uri, f"{action} (run {self._run_id})")
 
 
@@ -293,18 +309,18 @@ def _dataset(dataset: Dataset) -> entities.Dataset:
     )
 
 
-def _description(folder: Path) -> ModelFile:
+def _description(folder: Path) -> dict[str, Any]:
     try:
-        return ModelFile.load(str(folder))
-    except Exception as error:  # noqa: BLE001  # MLflow does not check it: an empty one has no attribute "copy"
+        return dict(yaml.load((folder / "MLmodel").read_text(encoding="utf-8"), _LOADER))
+    except Exception as error:  # noqa: BLE001  # whatever YAML says, or an empty file
         raise TrackingError(
             f"The model in {folder} is damaged: its MLmodel cannot be read ({error}). Its weights are in the run's"
             " checkpoints"
         ) from None
 
 
-def _describe(folder: Path, described: ModelFile) -> None:
+def _describe(folder: Path, described: Mapping[str, Any]) -> None:
     # replaced as a whole: the folder may be in a journal, which is delivered later if this process is killed here
     partial = folder.with_name(f"{folder.name}.partial")
-    described.save(str(partial))
+    partial.write_text(yaml.dump(dict(described), Dumper=_DUMPER), encoding="utf-8")
     partial.replace(folder / "MLmodel")

@@ -10,12 +10,13 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from lab.tracking.base import RunQuery, RunRecord, RunStatus
-from lab.tracking.database import connected, is_absent, true_value
+from lab.tracking.database import connected, engine_of, is_absent, true_value
 
 __all__ = ["RunTables"]
 
@@ -83,6 +84,21 @@ class RunTables:
         query = sa.select(_RUNS.c.artifact_uri).where(_RUNS.c.run_uuid == run_id)
         with connected(self._uri, _DOING) as connection:
             return connection.execute(query).scalar()
+
+    def tags(self, run_id: str) -> dict[str, str] | None:
+        """Return the tags of a run, deleted or not; None if it has none, or the database is on a server.
+
+        For a journal, which looks who has opened the run before each of its last writes: a connection is kept.
+        """
+        if not self._uri.startswith("sqlite"):  # a connection that is kept would not survive an outage
+            return None
+        query = sa.select(_TAGS.c.key, _TAGS.c.value).where(_TAGS.c.run_uuid == run_id)
+        with connected(self._uri, _DOING, self._engine) as connection:
+            return dict(connection.execute(query).tuples().all()) or None
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return engine_of(self._uri)
 
     def records(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that are wanted."""

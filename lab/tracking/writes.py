@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 from lab.errors import TrackingError
 from lab.tracking.base import Metric, RunStatus
 
 __all__ = [
     "WRITES",
+    "Batch",
     "Dataset",
     "Delete",
     "End",
@@ -36,8 +37,6 @@ __all__ = [
     "merged",
     "read_write",
 ]
-
-W = TypeVar("W", bound="Write")
 
 
 class RunStore(Protocol):
@@ -93,7 +92,7 @@ class Write:
     """One write to a run."""
 
     kind: ClassVar[str]  # its name in a journal
-    is_mergeable: ClassVar[bool] = False  # whether consecutive ones fit into one request
+    is_mergeable: ClassVar[bool] = False  # whether it fits into one request with others before and after it
     is_kept: ClassVar[bool] = False  # whether a journal keeps it after delivery, until the run is over
     is_vital: ClassVar[bool] = False  # whether the store must get it even if the journal has no room for it
     is_optional: ClassVar[bool] = False  # whether a store may deny it
@@ -234,6 +233,30 @@ class Tags(Write):
     def merge(cls, writes: Sequence[Self]) -> Self:
         """Return one write; the last value of a tag counts."""
         return cls({name: value for one in writes for name, value in one.tags.items()})
+
+
+@dataclass(frozen=True)
+class Batch(Write):
+    """Does what several params, metrics and tags do, in one request; never in a journal, which keeps each of them."""
+
+    kind: ClassVar[str] = "batch"
+
+    params: Mapping[str, str]
+    metrics: Sequence[Metric]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, writes: Sequence[Write]) -> Self:
+        """Return what `writes`, all of mergeable types, do one after another."""
+        return cls(
+            Params.merge([one for one in writes if isinstance(one, Params)]).params,
+            Metrics.merge([one for one in writes if isinstance(one, Metrics)]).metrics,
+            Tags.merge([one for one in writes if isinstance(one, Tags)]).tags,
+        )
+
+    def put(self, run: RunStore) -> None:
+        """Write this to a run in a store."""
+        run.log_batch(metrics=self.metrics, params=self.params, tags=self.tags)
 
 
 @dataclass(frozen=True)
@@ -481,9 +504,12 @@ def read_write(kind: str, payload: Mapping[str, Any], file: Path | None = None) 
     return known.read(payload, file)
 
 
-def merged(writes: Sequence[W]) -> W:
-    """Return one write that does what `writes`, all of one type, do: a single one, or several of a mergeable type."""
-    return writes[0] if len(writes) == 1 else type(writes[0]).merge(writes)
+def merged(writes: Sequence[Write]) -> Write:
+    """Return one write that does what `writes` do one after another: a single one, or several of mergeable types."""
+    kinds = {type(one) for one in writes}
+    if len(kinds) > 1:
+        return Batch.of(writes)
+    return writes[0] if len(writes) == 1 else kinds.pop().merge(writes)
 
 
 def _own(run_id: str, find: Callable[[str], str | None]) -> str:

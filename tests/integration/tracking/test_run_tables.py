@@ -155,6 +155,21 @@ def test_more_runs_take_no_more_queries(sqlite: str) -> None:
     assert len(asked) == 4 <= before
 
 
+def test_the_tags_of_a_run_are_read_anew_and_as_mlflow_has_them(sqlite: str) -> None:
+    tracker, other = MlflowTracker(sqlite), MlflowTracker(sqlite)
+    experiment = filled(tracker)
+    (run_id, *_) = tracker.find_runs(experiment, {"lab.study": STUDY})
+    tables = RunTables.of(sqlite)
+    assert tables is not None
+    assert tables.tags(run_id) == tracker.tags(run_id) == tracker._client.get_run(run_id).data.tags
+    other._client.set_tag(run_id, "new", "größe")
+    other.delete_run(run_id)
+    assert tables.tags(run_id) == tracker.tags(run_id) == tracker._client.get_run(run_id).data.tags
+    assert tables.tags("0" * 32) is None
+    with pytest.raises(TrackingError, match=f"id={'0' * 32} not found"):
+        tracker.tags("0" * 32)
+
+
 CODE = """
 import sys
 from pathlib import Path

@@ -193,6 +193,20 @@ def test_merged_writes_do_what_single_ones_do(
     tracker.flush()
 
 
+def test_params_metrics_and_tags_merged_do_what_single_ones_do(
+    tracker: Tracker, run: Run, saved: Callable[[Tracker], Path]
+) -> None:
+    other = open_run(store_of(tracker))  # a journal merges what waits by itself
+    mergeable = [kind for kind in KINDS if WRITES[kind].is_mergeable]
+    writes = [each for kind in mergeable for each in writes_of(kind, tracker, saved)]
+    for write in writes:
+        run.write(write)
+    for _ in range(2):
+        other.write(merged(writes))
+    assert seen(tracker, other) == seen(tracker, run)
+    tracker.flush()
+
+
 @pytest.mark.parametrize("only_missing", [False, True])
 def test_a_reopened_run_keeps_its_curves(tracker: Tracker, run: Run, only_missing: bool) -> None:
     run.log_metrics({"loss": 0.5}, 2, timestamp=2)
@@ -231,13 +245,14 @@ def test_a_model_stays_whole_if_the_process_is_killed_while_it_is_logged(
 ) -> None:
     store, folder = model
 
-    def killed(self: ModelFile, path: str) -> None:
-        Path(path).write_bytes(b"")
+    def killed(self: Path, *args: Any, **options: Any) -> None:
+        self.write_bytes(b"")
         raise OSError("killed")
 
-    monkeypatch.setattr(ModelFile, "save", killed)
+    run = open_run(store)
+    monkeypatch.setattr(Path, "write_text", killed)
     with pytest.raises(TrackingError, match="killed"):
-        open_run(store).write(Model(folder))
+        run.write(Model(folder))
     assert ModelFile.load(str(folder)).flavors.keys() == {"python_function", "pytorch"}
 
 

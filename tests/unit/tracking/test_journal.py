@@ -27,7 +27,7 @@ from lab.tracking.journals import journals
 from lab.tracking.lock import Lock
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
-from lab.tracking.writes import Params
+from lab.tracking.writes import WRITES, Batch, Metrics, Params
 
 ROOT = Path(__file__).parents[3]
 
@@ -52,7 +52,7 @@ class Store(MemoryTracker):
                 raise TrackingError(f"403 for {name}")
             self.asked.append(name)
             answer = call(*args, **kwargs)
-            if name == "metrics":
+            if method == "write" and isinstance(args[0], Metrics | Batch):
                 self.points += args[0].metrics
             if self.deaf:
                 self.deaf -= 1
@@ -235,6 +235,69 @@ def test_what_was_logged_during_an_outage_goes_in_few_requests(
     tracker.flush()
     assert store.asked.count("metrics") <= 3
     assert len(store.points) == 100
+
+
+def test_params_metrics_and_tags_go_in_one_request_and_never_pass_a_file(
+    tracker: JournaledTracker, store: Store
+) -> None:
+    run = new_run(tracker)
+    tracker.flush()
+    run = new_run(tracker, run_id=run.run_id)
+    store.away = True
+    time.sleep(0.03)
+    for step in (1, 2):
+        run.log_params({"lr": str(step)})
+        run.log_metrics({"loss": 1.0}, step=step)
+        run.set_tags({"a": str(step)})
+    run.log_text("text", "note.txt")
+    run.set_tags({"a": "3"})
+    run.log_metrics({"loss": 1.0}, step=3)
+    run.end(RunStatus.FINISHED)
+    store.asked.clear()
+    store.away = False
+    tracker.flush()
+    writes = [name for name in store.asked if name in {*WRITES, Batch.kind} - {"tags"}]  # also asked for
+    assert writes == ["batch", "file", "batch", "end"]
+    (kept,) = store._runs.values()
+    assert (kept.params, kept.tags["a"], kept.points["loss"].keys()) == ({"lr": "1"}, "3", {1, 2, 3})
+
+
+def test_of_a_refused_batch_only_what_is_refused_is_kept(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    run = new_run(tracker)
+    store.refused = {"batch", "tags"}
+    run.log_metrics({"loss": 1.0}, step=1)
+    run.set_tags({"a": "1"})
+    run.log_params({"lr": "1"})
+    undelivered = tracker.flush()
+    assert (undelivered.writes, undelivered.refused) == (1, 1)
+    (kept,) = store._runs.values()
+    assert (kept.params, kept.points, "a" in kept.tags) == ({"lr": "1"}, {"loss": {1: 1.0}}, False)
+    store.refused = set()
+    assert not deliver(store, folder, retry_refused=True).left
+    assert store.tags(kept.run_id)["a"] == "1"
+
+
+def test_writes_gather_but_nobody_waits_for_that(
+    tracker: JournaledTracker, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Courier, "gathering", 3600.0)
+    run = new_run(tracker)
+    run.log_metrics({"loss": 1.0}, step=1)
+    time.sleep(0.1)
+    assert store.points == []
+    tracker._couriers.flush(time.monotonic() + 60)
+    assert len(store.points) == 1
+    run.set_tags({"a": "1"})  # may go at once: the flush has just asked for that
+    time.sleep(0.1)
+    run.log_metrics({"loss": 1.0}, step=2)
+    run.end(RunStatus.FINISHED)
+    deadline = time.monotonic() + 60
+    while journals(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(store.points) == 2
 
 
 def test_of_an_artifact_only_the_newest_is_kept(

@@ -76,6 +76,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "end": st.builds(End, st.sampled_from(RunStatus), times),
 }
 puts = st.one_of(*(strategy for kind, strategy in KINDS.items() if kind != "open"))
+batched = st.one_of(*(strategy for kind, strategy in KINDS.items() if WRITES[kind].is_mergeable))
 
 
 def through_a_journal(write: Write, folder: Path) -> Write:
@@ -139,6 +140,11 @@ def test_what_is_put_twice_is_put_once(writes: list[Write]) -> None:
 @given(data=st.data())
 def test_merged_writes_do_what_single_ones_do(kind: str, data: st.DataObject) -> None:
     writes = data.draw(st.lists(KINDS[kind], min_size=1, max_size=4))
+    assert stored([merged(writes)]) == stored(writes)
+
+
+@given(st.lists(batched, min_size=1, max_size=6))
+def test_writes_of_several_kinds_merged_do_what_single_ones_do(writes: list[Write]) -> None:
     assert stored([merged(writes)]) == stored(writes)
 
 
