@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lab.pictures.lettering import LetteringCanvas
+from lab.pictures.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,6 +147,7 @@ def _png(draw: Callable[[], Figure]) -> bytes:
 def _empty(axes: Axes) -> None:
     legend = axes.get_legend()
     added = [*axes.lines, *axes.patches, *axes.collections, *axes.texts, *([legend] if legend else [])]
+    added += [artist for artist in axes.artists if isinstance(artist, Words)]
     for artist in added:
         artist.remove()
     axes.relim()
