@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import RendererAgg
 
-__all__ = ["keep_drawn"]
+__all__ = ["inked", "keep_drawn"]
 
 
 class _Drawn(NamedTuple):
@@ -49,9 +49,14 @@ def _draw(axis: Axis, limits: tuple[float, ...], renderer: RendererAgg) -> _Draw
     axis.set_visible(True)
     axis.draw(page)
     axis.set_visible(False)
-    pixels = np.asarray(page.buffer_rgba())[::-1]  # from the bottom up
+    return _Drawn(limits, *inked(page))
+
+
+def inked(page: RendererAgg) -> tuple[npt.NDArray[np.uint8], int, int]:
+    """Return what was drawn on an empty page: RGBA [H, W, 4] from the bottom up, its left and its lower edge."""
+    pixels = np.asarray(page.buffer_rgba())[::-1]
     rows, columns = (np.flatnonzero(pixels[..., 3].any(axis=side)) for side in (1, 0))
     if not rows.size:
-        return _Drawn(limits, np.zeros((1, 1, 4), dtype=np.uint8), 0, 0)
-    inked = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
-    return _Drawn(limits, inked, int(columns[0]), int(rows[0]))
+        return np.zeros((1, 1, 4), dtype=np.uint8), 0, 0
+    part = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+    return part, int(columns[0]), int(rows[0])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import FigureImage
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import Affine2D
 from PIL import Image
@@ -31,10 +31,13 @@ from lab.pictures.drawing import (
     new_figure,
 )
 from lab.pictures.keeping import keep_drawn
+from lab.pictures.legend import keep_legend
+from lab.pictures.ticks import draw_ticks_at_once
+from lab.pictures.words import Word, Words
 from lab.wording import counted
 
 if TYPE_CHECKING:
-    from lab.training.analysis import ConfusedPair, Example
+    from lab.training.analysis import ConfusedPair
 
 __all__ = [
     "confusion_matrix",
@@ -66,12 +69,11 @@ def curves(history: Mapping[str, Sequence[float]], best_epoch: int | None = None
             left out; NaN and infinities leave gaps.
         best_epoch: the epoch, counted from 1, whose weights were kept; marked in both.
     """
-    figure = framed(_loss_and_accuracy, "epoch")
+    figure = framed(_by_epoch)
     for metric, axes in zip(("loss", "accuracy"), figure.axes, strict=True):
         for split, color in _COLORS.items():
             _curve(axes, history.get(f"{split}_{metric}", ()), split, color, best_epoch)
         _mark_best(axes, best_epoch)
-        _add_legend(axes)
     return figure
 
 
@@ -227,30 +229,38 @@ def most_confused(
     width, height = _NAMES + max(columns, 3) * _COLUMN, _HEAD + len(pairs) * _ROW
     figure = new_figure(width / DPI, height / DPI)
     page = np.full((height, width, 4), 255, dtype=np.uint8)  # opaque white
-    _write(figure, 12, 22, "Most confused · the most confidently misclassified images", fontsize=10)
+    title = [Word(12, 22, "Most confused · the most confidently misclassified images")]
+    names, notes, captions = [], [], []
     for row, pair in enumerate(pairs):
         top = _HEAD + row * _ROW
-        _describe(figure, top, pair, classes)
+        true, predicted = label(classes[pair.true], 22), label(classes[pair.predicted], 20)
+        names += [Word(12, top + 28, true), Word(12, top + 48, f"→ {predicted}")]
+        share = f"{counted(pair.count, 'image')}, {pair.share:.1%} of its class"
+        notes.append(Word(12, top + 68, share, GREY))
         for column, example in enumerate(pair.examples):
             left = _NAMES + column * _COLUMN
-            page[top : top + _TILE, left : left + _TILE, :3] = _tile(images[example.index])
-            _caption(figure, left, top, example)
+            _paste(page, left, top, images[example.index])
+            place = left + _TILE / 2, top + _TILE + 14
+            captions.append(Word(*place, f"{example.confidence:.1%}", GREY))
     # one image for the whole page: an axes for each of 40 images takes four times as long
-    figure.images.append(_Page(figure, page))
+    figure.add_artist(_Page(page))
+    figure.patch.set_visible(False)
+    _write(figure, title, size=10)
+    _write(figure, names, size=9, weight="bold")
+    _write(figure, notes, size=8)
+    _write(figure, captions, size=8, ha="center")
     return figure
 
 
-class _Page(FigureImage):
+class _Page(Artist):
     """The pixels of a whole figure, RGBA [H, W, 4], drawn as they are: matplotlib would resample them."""
 
-    def __init__(self, figure: Figure, pixels: npt.NDArray[np.uint8]) -> None:
-        super().__init__(figure)
-        self.set_array(pixels)
-        self._pixels = pixels
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        super().__init__()
+        self.pixels = pixels
 
-    def make_image(self, *_: Any, **__: Any) -> tuple[npt.NDArray[np.uint8], float, float, Affine2D]:
-        """Return the pixels from the bottom up, and where they go."""
-        return self._pixels[::-1], 0.0, 0.0, Affine2D()
+    def draw(self, renderer: Any) -> None:
+        renderer.draw_image(renderer.new_gc(), 0, 0, self.pixels[::-1])
 
 
 def _loss_and_accuracy(x: str) -> Figure:
@@ -260,8 +270,15 @@ def _loss_and_accuracy(x: str) -> Figure:
     _finish(accuracy, "Accuracy", x=x)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.14, top=0.90, wspace=0.2)
-    for axes in (loss, accuracy):
+    return figure
+
+
+def _by_epoch() -> Figure:
+    figure = _loss_and_accuracy("epoch")
+    for axes in figure.axes:
         keep_drawn(axes.xaxis)
+        draw_ticks_at_once(axes.yaxis)
+        keep_legend(axes)
     return figure
 
 
@@ -326,10 +343,11 @@ def _add_legend(axes: Axes) -> None:
 
 def _number_cells(axes: Axes, counts: npt.NDArray[Any], depth: npt.NDArray[np.floating]) -> None:
     size = 9 if counts.max(initial=0) < 1000 else 7
-    for row, column in np.argwhere(counts > 0):
-        color = "white" if depth[row, column] > 0.55 else "#222222"
-        text = str(int(counts[row, column]))
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
+    words = [
+        Word(column, row, f"{counts[row, column]:.0f}", "white" if depth[row, column] > 0.55 else "#222222")
+        for row, column in np.argwhere(counts > 0)
+    ]
+    axes.add_artist(Words(words, axes.transData, size=size, ha="center", va="center"))
 
 
 def _two_bar_charts(classes: Sequence[str]) -> Figure:
@@ -349,6 +367,8 @@ def _two_bar_charts(classes: Sequence[str]) -> Figure:
     bottom = 0.19 if _slanted(classes) else 0.08
     figure.subplots_adjust(left=0.72 / inches, right=1 - 0.1 / inches, bottom=bottom, top=0.93, hspace=0.14)
     keep_drawn(share.xaxis)
+    draw_ticks_at_once(number.yaxis)
+    draw_ticks_at_once(share.yaxis)
     return figure
 
 
@@ -359,51 +379,34 @@ def _bars(axes: Axes, values: npt.NDArray[Any], numbers: Sequence[str]) -> None:
     edges = np.stack([places - 0.375, places + 0.375], axis=1).ravel()
     axes.stairs(outline, edges, fill=True, color=_COLORS["train"])
     if len(values) <= _MOST_NUMBERED:
-        for at, value, number in zip(places, values, numbers, strict=True):
-            axes.annotate(
-                number, (at, value), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7
-            )
+        words = [
+            Word(float(at), float(value), number)
+            for at, value, number in zip(places, values, numbers, strict=True)
+        ]
+        above = axes.transData + Affine2D().translate(0, 2 * DPI / 72)  # by 2 points
+        axes.add_artist(Words(words, above, size=7, ha="center", va="bottom"))
     axes.set(xlim=(-0.7, len(values) - 0.3), ylim=(0, 1.18 * max(float(np.max(values, initial=0)), 0.01)))
 
 
-def _write(figure: Figure, left: float, below: float, text: str, **style: Any) -> None:
-    """Write `text` `left` pixels from the left edge, with its baseline `below` pixels under the top edge."""
-    width, height = figure.get_size_inches() * DPI
-    figure.text(left / width, 1 - below / height, text, **style)
+def _write(figure: Figure, words: Sequence[Word], **style: Any) -> None:
+    """Write words whose places are pixels from the left and from the top edge."""
+    height = figure.get_size_inches()[1] * DPI
+    figure.add_artist(Words(words, Affine2D().scale(1, -1).translate(0, height), **style))
 
 
-def _describe(figure: Figure, top: int, pair: ConfusedPair, classes: Sequence[str]) -> None:
-    true, predicted = label(classes[pair.true], 22), label(classes[pair.predicted], 20)
-    _write(figure, 12, top + 28, true, fontsize=9, weight="bold")
-    _write(figure, 12, top + 48, f"→ {predicted}", fontsize=9, weight="bold")
-    _write(
-        figure,
-        12,
-        top + 68,
-        f"{counted(pair.count, 'image')}, {pair.share:.1%} of its class",
-        fontsize=8,
-        color=GREY,
-    )
-
-
-def _caption(figure: Figure, left: int, top: int, example: Example) -> None:
-    text = f"{example.confidence:.1%}"
-    _write(figure, left + _TILE / 2, top + _TILE + 14, text, fontsize=8, ha="center", color=GREY)
-
-
-def _tile(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an image [C, H, W] as RGB [_TILE, _TILE, 3], padded with white if it is not square."""
-    channels, height, width = image.shape
-    rgb = np.broadcast_to(image[:3] if channels >= 3 else image[:1], (3, height, width)).transpose(1, 2, 0)
+def _paste(page: npt.NDArray[np.uint8], left: int, top: int, image: npt.NDArray[np.uint8]) -> None:
+    """Put an image [C, H, W] into the middle of a tile of a page, RGBA [H, W, 4]."""
+    _, height, width = image.shape
+    # small images keep sharp pixels
     scale = _TILE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    # small images keep sharp pixels
     filtered = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    small = np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize(size, filtered))
-    tile = np.full((_TILE, _TILE, 3), 255, dtype=np.uint8)
-    top, left = (_TILE - size[1]) // 2, (_TILE - size[0]) // 2
-    tile[top : top + size[1], left : left + size[0]] = small
-    return tile
+    shown = image[:3].transpose(1, 2, 0) if len(image) >= 3 else image[0]
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(shown)).resize(size, filtered))
+    top, left = top + (_TILE - size[1]) // 2, left + (_TILE - size[0]) // 2
+    page[top : top + size[1], left : left + size[0], :3] = (
+        small if small.ndim == 3 else small[..., np.newaxis]
+    )
 
 
 def _slanted(classes: Sequence[str]) -> bool:

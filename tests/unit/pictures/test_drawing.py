@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lab.pictures import iteration_curves, log_figure
 from lab.pictures.drawing import label, new_figure, plain_style
+from lab.pictures.lettering import LetteringCanvas
 from lab.tracking import MemoryTracker
 
 NAMES = (
@@ -52,6 +56,14 @@ def test_a_name_is_written_as_it_stands(name: str, caplog: pytest.LogCaptureFixt
         warnings.simplefilter("error")
         assert logged(lambda: written(label(name, 40)))["a.png"].startswith(b"\x89PNG")
     assert not caplog.records
+
+
+def test_the_image_is_what_was_drawn() -> None:
+    figure = written("cat")
+    figure.patch.set_facecolor("#204080")
+    with Image.open(io.BytesIO(logged(lambda: figure)["a.png"])) as image:
+        assert image.mode == "RGB"
+        assert (np.asarray(image) == LetteringCanvas(figure).page()[..., :3]).all()
 
 
 def test_a_name_between_dollars_takes_as_much_room_as_another() -> None:
