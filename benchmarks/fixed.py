@@ -51,6 +51,7 @@ _STEPS: tuple[tuple[Any, str, str], ...] = (
     (TrialQueue, "claim", "claim (Optuna)"),
     (TrialQueue, "report", "report epochs (Optuna)"),
     (TrialQueue, "note_trial", "attributes (Optuna)"),
+    (TrialQueue, "note_facts", "attributes (Optuna)"),
     (TrialQueue, "complete", "tell (Optuna)"),
     (JournaledTracker, "experiment", "open the run"),
     (JournaledTracker, "open_run", "open the run"),

@@ -19,7 +19,6 @@ _MODULES = (
     "lab.tracking.mlflow",
     "lab.tracking.saving",
     "mlflow.store.tracking.sqlalchemy_store",
-    "sklearn.model_selection",
     "torch._dynamo",
     "torch.export._trace",
 )

@@ -123,6 +123,10 @@ class TrialQueue(StudyView):
         """Note something about a trial under a `TrialKey` or the name of a metric."""
         self.storage.set_trial_user_attr(trial_id, noted(key), value)
 
+    def note_facts(self, trial_id: int, facts: Mapping[str, Any]) -> None:
+        """Note several things about a trial at once: see `note_trial`."""
+        self.storage.set_trial_user_attrs(trial_id, {noted(key): value for key, value in facts.items()})
+
     def cancel(self) -> None:
         """Keep workers from claiming trials until the study is resumed."""
         self.note(StudyKey.CANCELLED, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.hold import Stopwatch
 from lab.study.faults import Retry
 from lab.study.record import TrialRecord
-from lab.study.tables import TRIALS, add_trials, read_trials, trials_of
+from lab.study.tables import TRIALS, add_trials, read_trials, set_attributes, state_of, trials_of
 
 __all__ = ["READING", "PatientStorage", "clock_ahead"]
 
@@ -129,6 +129,17 @@ class PatientStorage(RDBStorage):
                 add_trials(connection, study_id, trials)
 
         self.patiently(add)
+
+    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Set several of a trial's attributes, all of them or none; otherwise as `set_trial_user_attr`."""
+
+        def note() -> None:
+            with self.engine.begin() as connection:
+                if state_of(connection, trial_id).is_finished():
+                    raise UpdateFinishedTrialError(f"The trial with the id {trial_id} has already finished")
+                set_attributes(connection, trial_id, attributes)
+
+        self.patiently(note)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

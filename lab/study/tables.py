@@ -1,7 +1,8 @@
-"""Many trials at once, read from Optuna's tables and written to them.
+"""Many trials at once, read from Optuna's tables and written to them, and many attributes of one.
 
-Optuna's storage reads a trial through its object mapper in 0.3 ms, and adds one in 4 ms and in a transaction of its
-own. A study may have thousands, so this does the same in a few statements for all of them.
+Optuna's storage reads a trial through its object mapper in 0.3 ms, adds one in 4 ms, and sets an attribute in 0.7 ms,
+each in a transaction of its own. A study may have thousands of trials, and a trial has a dozen results, so this does
+the same in a few statements for all of them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["TRIALS", "add_trials", "read_trials", "trials_of"]
+__all__ = ["TRIALS", "add_trials", "read_trials", "set_attributes", "state_of", "trials_of"]
 
 Rows = Mapping[int, Sequence[Any]]  # by the id of their trial
 
@@ -34,6 +36,7 @@ _VALUES: Final[Any] = models.TrialValueModel.__table__
 _REPORTS: Final[Any] = models.TrialIntermediateValueModel.__table__
 _USER_ATTRIBUTES: Final[Any] = models.TrialUserAttributeModel.__table__
 _SYSTEM_ATTRIBUTES: Final[Any] = models.TrialSystemAttributeModel.__table__
+_INSERTS: Final[Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _STUDIES: Final[Any] = models.StudyModel.__table__
 
 
@@ -137,6 +140,34 @@ def add_trials(connection: sa.Connection, study_id: int, trials: Sequence[Frozen
     ):
         if values := list(children):
             connection.execute(table.insert(), values)
+
+
+def state_of(connection: sa.Connection, trial_id: int) -> TrialState:
+    """Return the state of a trial.
+
+    Raises:
+        KeyError: there is no such trial.
+    """
+    state: TrialState | None = connection.scalar(
+        sa.select(TRIALS.c.state).where(TRIALS.c.trial_id == trial_id)
+    )
+    if state is None:
+        raise KeyError(f"there is no trial with the id {trial_id}")
+    return state
+
+
+def set_attributes(connection: sa.Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of a trial, new ones and others that it has."""
+    insert = _INSERTS[connection.dialect.name](_USER_ATTRIBUTES)
+    upsert = insert.on_conflict_do_update(
+        index_elements=[_USER_ATTRIBUTES.c.trial_id, _USER_ATTRIBUTES.c.key],
+        set_={"value_json": insert.excluded.value_json},
+    )
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+    connection.execute(upsert, rows)
 
 
 def _check(connection: sa.Connection, study_id: int, trials: Iterable[FrozenTrial]) -> None:

@@ -298,8 +298,7 @@ class _Attempt:
             **result.metrics(),
             TrialKey.PARAMS: result.summary.params,
         }
-        for key, value in facts.items():
-            self.queue.note_trial(self.claim.trial_id, key, value)
+        self.queue.note_facts(self.claim.trial_id, facts)
         if self.searcher is not None:
             self._tell(self.searcher, result)
         elif result.outcome is Outcome.PRUNED:  # a user has ended it
@@ -318,8 +317,8 @@ class _Attempt:
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        self.queue.note_trial(self.claim.trial_id, TrialKey.OUTCOME, str(Outcome.FAILED))
-        self.queue.note_trial(self.claim.trial_id, TrialKey.ERROR, reason[:1000])
+        facts = {TrialKey.OUTCOME: str(Outcome.FAILED), TrialKey.ERROR: reason[:1000]}
+        self.queue.note_facts(self.claim.trial_id, facts)
         self.queue.fail(self.claim.trial_id)
         self.emit(TrialEnded(self.claim.number, self.claim.label, Outcome.FAILED, error=reason))
 

@@ -45,9 +45,11 @@ _SIGNATURE: Final = ModelSignature(
 )
 
 
-def add_pictures(folder: Path, intake: Intake) -> None:
-    """Add this face to the MLflow model in `folder`, which `mlflow.pytorch.save_model` has written."""
-    (folder / INTAKE).write_text(intake.to_json())
+def add_pictures(folder: Path) -> None:
+    """Add this face to the MLflow model in `folder`, which `mlflow.pytorch.save_model` has written.
+
+    It reads the model's intake from the file `INTAKE` there.
+    """
     described = ModelFile.load(str(folder))
     described.signature = _SIGNATURE
     mlflow.pyfunc.add_to_model(

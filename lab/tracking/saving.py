@@ -15,18 +15,43 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils import requirements_utils
 from torch import Tensor, nn
 
-from lab.data import Intake
+from lab.data import INTAKE, Intake
 from lab.tracking.export import example_batch, exporting, portable
 from lab.tracking.pyfunc import add_pictures
+from lab.tracking.templates import Template, likeness
 
 __all__ = ["save_model"]
 
+_MOST = 32  # templates to keep: of small nets, each takes 60 KiB
+_templates: dict[tuple[object, ...], Template] = {}
 _VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake | None = None) -> None:
     """Write `model` to `folder` as an MLflow model, without ids of a store; with `intake` also as one for pictures."""
     twin, batch = portable(model), example_batch(example)
+    kind = likeness(twin)
+    key = (kind, batch.shape, intake is None)
+    template = _templates.get(key)
+    if template is not None:
+        with exporting():
+            template.write(folder, twin)
+    else:
+        _trace(twin, batch, folder, pictures=intake is not None)
+        if kind is not None:
+            _keep(key, Template.of(folder, twin))
+    if intake is not None:
+        (folder / INTAKE).write_text(intake.to_json())
+
+
+def _keep(key: tuple[object, ...], template: Template | None) -> None:
+    if len(_templates) >= _MOST:
+        _templates.pop(list(_templates)[0], None)  # noqa: RUF015  # in one step: other threads save models, too
+    if template is not None:
+        _templates[key] = template
+
+
+def _trace(twin: nn.Module, batch: Tensor, folder: Path, *, pictures: bool) -> None:
     with torch.no_grad():
         classes = twin(batch).shape[1:]
     signature = ModelSignature(
@@ -39,12 +64,12 @@ def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake |
             str(folder),
             signature=signature,
             # with a tensor, MLflow adds no face of its own for other programs
-            input_example=batch.numpy() if intake is None else batch,
+            input_example=batch if pictures else batch.numpy(),
             pip_requirements=_requirements(),
             serialization_format="pt2",
         )
-    if intake is not None:
-        add_pictures(folder, intake)
+    if pictures:
+        add_pictures(folder)
 
 
 def _requirements() -> list[str]:

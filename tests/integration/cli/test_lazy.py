@@ -59,3 +59,27 @@ def test_a_look_imports_only_what_it_shows(
     shown, _, modules = done.stdout.strip().rpartition("\n")
     assert said in shown
     assert not unneeded & set(json.loads(modules))
+
+
+_ERRORS = """
+import sys
+import torch
+import lab.engines.preloaded
+from lab.training.analysis import analyse
+from lab.training.evaluate import DetailedEvaluation
+
+found = torch.tensor([0, 1, 1])
+analyse(found, DetailedEvaluation(1.0, 1.0, found, torch.ones(3), 1, 1.0, torch.ones(3, 2)), ["a", "b"])
+assert "sklearn" not in sys.modules
+"""
+
+
+def test_workers_begin_and_score_without_scikit_learn() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ERRORS],
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lab.config import TrialConfig
@@ -80,6 +82,32 @@ def test_a_trial_put_back_is_claimed_again_with_its_run(url: str) -> None:
     again = TrialQueue(queue.storage, "s").claim()
     assert again is not None
     assert (again.number, again.run_id) == (0, "r1")
+
+
+def test_several_facts_are_noted_at_once_new_ones_and_others(url: str) -> None:
+    queue = make_queue(url, 2)
+    claim, other = queue.claim(), queue.claim()
+    assert claim is not None
+    assert other is not None
+    queue.note_trial(claim.trial_id, "outcome", "killed")
+    before = queue.storage.get_trial(claim.trial_id).user_attrs
+    queue.note_facts(claim.trial_id, {"outcome": "completed", "test_accuracy": 0.5, "loss": math.nan})
+    noted = queue.storage.get_trial(claim.trial_id).user_attrs
+    assert math.isnan(noted.pop("lab:loss"))
+    assert noted == {**before, "lab:outcome": "completed", "lab:test_accuracy": 0.5}
+    assert "lab:outcome" not in queue.storage.get_trial(other.trial_id).user_attrs
+
+
+def test_nothing_is_noted_about_a_trial_that_has_ended_or_is_not_there(url: str) -> None:
+    queue = make_queue(url, 1)
+    claim = queue.claim()
+    assert claim is not None
+    queue.complete(claim.trial_id, 0.5)
+    with pytest.raises(UpdateFinishedTrialError, match="has already finished"):
+        queue.note_facts(claim.trial_id, {"outcome": "failed"})
+    assert "lab:outcome" not in queue.storage.get_trial(claim.trial_id).user_attrs
+    with pytest.raises(KeyError, match="no trial with the id 99"):
+        queue.note_facts(99, {"outcome": "failed"})
 
 
 def test_a_living_workers_trial_is_left_alone(url: str) -> None:

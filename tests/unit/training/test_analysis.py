@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 from torch import Tensor
 
 from lab.training.analysis import ErrorAnalysis, analyse
@@ -49,6 +50,12 @@ def test_the_numbers_are_those_of_scikit_learn(answers: list[tuple[int, int, flo
     assert found.confusion.tolist() == expected.tolist()
     assert found.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro", zero_division=0))
     assert found.accuracy == pytest.approx(np.mean(np.equal(true, predicted)))
+    with warnings.catch_warnings(action="ignore"):  # of classes without images
+        table = precision_recall_fscore_support(true, predicted, labels=range(CLASSES), zero_division=0)
+    scores = [(each.precision, each.accuracy, each.f1, each.images) for each in found.per_class]
+    assert [tuple(0 if math.isnan(value) else value for value in row) for row in scores] == list(
+        zip(*table, strict=True)
+    )
 
 
 @given(ANSWERS)
