@@ -23,7 +23,7 @@ from lab.study import TrialQueue, WorkerSettings, find_queue, work
 from lab.tracking import connect
 from tests.programs import start_lab
 
-CELLS = 48
+CELLS = 80  # so many that a fast machine is not done before all kills
 KILLS = 64
 PATIENCE = 400  # seconds for a whole study; a loaded machine is slow
 
@@ -43,7 +43,7 @@ grid:
   lr: [0.005, 0.01, 0.02, 0.03]
   activation: [relu, tanh]
   optimizer: [adam, sgd]
-  seed: [0, 1, 2]
+  seed: [0, 1, 2, 3, 4]
 """
 
 Points = Callable[[str, str], dict[str, dict[str, list[tuple[int, float]]]]]
@@ -97,7 +97,7 @@ class Machine:
         while not over():
             assert time.monotonic() < end, f"not over after {dict(self.kills)} kills:\n{self.log()}"
             # of Optuna's and MLflow's databases, checkpoints, claims and endings every moment has its turn
-            time.sleep(self.random.uniform(0.1, 1.5))
+            time.sleep(self.random.uniform(0.05, 1.0))
             if self.kills.total() >= KILLS:
                 continue
             if self.kills.total() in (KILLS // 4, KILLS // 2, 3 * KILLS // 4):
