@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import pandas as pd
 
-from lab.config import Grid, as_text
+from lab.config import Grid, Point, as_text
 from lab.report import grid_results, results_document
 from lab.report.rows import METRICS
 
@@ -33,12 +34,11 @@ def tables_of_rows(grid: Grid, csv: str) -> list[str]:
 def runs_of(grid: Grid, csv: str) -> pd.DataFrame:
     """Return the runs of which `csv` has the rows, as far as they can be told, as from `Tracker.runs`."""
     rows = pd.read_csv(io.StringIO(csv), dtype="str", keep_default_na=False).replace("", None)
-    points = {_key(grid, {k: as_text(v) for k, v in point.items()}): point for point in grid.space}
+    points = {_key(grid, _params(grid, point)): point for point in grid.space}
     runs = []
     for number, row in enumerate(rows.to_dict("records")):
         point = points[_key(grid, row)]
-        params = {**{k: as_text(v) for k, v in point.items()}, **grid.config(point).as_params()}
-        params |= {"seed": row["seed"]}
+        params = _params(grid, point) | {"seed": row["seed"]}
         started = pd.Timestamp(row["started"], tz="UTC")
         runs.append(
             {"run_id": str(number), "name": grid.label(point), "status": "FINISHED", "start_time": started}
@@ -53,5 +53,10 @@ def runs_of(grid: Grid, csv: str) -> pd.DataFrame:
     return pd.DataFrame(runs)
 
 
-def _key(grid: Grid, values: dict[str, str | None]) -> tuple[str | None, ...]:
+def _params(grid: Grid, point: Point) -> dict[str, str]:
+    """Return what a run at `point` logs; of a dimension that does not apply there, the setting's default."""
+    return {**{name: as_text(value) for name, value in point.items()}, **grid.config(point).as_params()}
+
+
+def _key(grid: Grid, values: Mapping[str, str | None]) -> tuple[str | None, ...]:
     return tuple(values.get(dimension.name) for dimension in grid.space.dimensions)
