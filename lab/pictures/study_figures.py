@@ -176,6 +176,7 @@ def _pairs(table: pd.DataFrame, prefix: str = "") -> list[pd.Series[float]]:
 
 def _name_points(axes: Axes, x: str, frame: pd.DataFrame) -> None:
     """Write names next to the points, on the side with more room; a name that would cover another is left out."""
+    axes.autoscale_view()  # matplotlib would do that only when it draws
     edges = axes.transAxes.transform([(0, 0), (1, 1)])  # all positions here are in pixels
     placed: list[tuple[float, float, float]] = []  # left and right end, height
     for point, name in zip(frame[[x, "test_accuracy"]].to_numpy(float), _labels(frame["name"]), strict=True):

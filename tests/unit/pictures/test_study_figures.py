@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,20 @@ def test_accuracy_is_drawn_against_time() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training time (s)", "test accuracy")
     assert axes.lines[0].get_xydata().tolist() == [[3.0, 0.98], [5.0, 0.99]]
     assert {"a", "b"} <= {text.get_text() for text in axes.texts}
+
+
+@pytest.mark.parametrize("draw", [time_figure, size_figure])
+def test_names_lie_within_the_axes(draw: Callable[[pd.DataFrame], Figure]) -> None:
+    frame = board(seconds=[3.0, 9.0], params=[10_000, 20_000_000])
+    figure = draw(frame.assign(name=["the name of a fast cell", "the name of a slow cell"]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    edges = axes.get_window_extent()
+    assert len(axes.texts) == 2
+    for name in axes.texts:
+        extent = name.get_window_extent()
+        assert edges.x0 < extent.x0
+        assert extent.x1 < edges.x1
 
 
 def test_two_repeats_are_drawn_as_two_points_and_more_with_their_interval() -> None:
