@@ -177,14 +177,17 @@ def test_trials_of_killed_processes_and_of_lost_nodes_continue_elsewhere(
                 events.append((number, event))
                 yield number, event
 
+    def training() -> set[int]:
+        """Return the workers that have trained since the first of them died."""
+        deaths = [at for at, (_, event) in enumerate(events) if isinstance(event, WorkerDied)]
+        since = events[deaths[0] :] if deaths else []
+        return {number for number, event in since if isinstance(event, EpochEnded)}
+
     def disturb(progress: Progress) -> None:
-        epochs = sum(isinstance(event, EpochEnded) for _, event in events)
-        if not done and epochs >= 3:
+        if not done and sum(isinstance(event, EpochEnded) for _, event in events) >= 3:
             done.append("killed")
             os.kill(next(iter(launcher._workers.values())).place.pid, signal.SIGKILL)
-        elif (
-            done == ["killed"] and any(isinstance(event, WorkerDied) for _, event in events) and epochs >= 12
-        ):
+        elif done == ["killed"] and len(training()) == 2:  # so both nodes have a worker
             done.append("lost")
             cluster.remove_node(lost)
             # another machine would not have them; the worker that is left goes on writing its own
