@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from lab.tracking.templates import Template, likeness
 __all__ = ["save_model"]
 
 _MOST = 32  # templates to keep: of small nets, each takes 60 KiB
-_templates: dict[tuple[object, ...], Template] = {}
+_templates: OrderedDict[tuple[object, ...], Template] = OrderedDict()
 _VERSIONS = {"torch": str(torch.__version__), "numpy": np.__version__, "pillow": PIL.__version__}
 
 
@@ -45,10 +46,10 @@ def save_model(model: nn.Module, example: Tensor, folder: Path, intake: Intake |
 
 
 def _keep(key: tuple[object, ...], template: Template | None) -> None:
-    if len(_templates) >= _MOST:
-        _templates.pop(list(_templates)[0], None)  # noqa: RUF015  # in one step: other threads save models, too
     if template is not None:
         _templates[key] = template
+        if len(_templates) > _MOST:
+            _templates.popitem(last=False)
 
 
 def _trace(twin: nn.Module, batch: Tensor, folder: Path, *, pictures: bool) -> None:

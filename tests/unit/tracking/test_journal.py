@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ import torch
 from torch import nn
 
 from lab.errors import ResourceError, TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, RunStatus, UnavailableError, deliver, left, lock
+from lab.tracking import (
+    JournaledTracker,
+    MemoryTracker,
+    Run,
+    RunStatus,
+    UnavailableError,
+    deliver,
+    left,
+    lock,
+)
 from lab.tracking.base import Metric
 from lab.tracking.courier import Courier
 from lab.tracking.gate import Gate
@@ -220,19 +230,26 @@ def test_a_lost_acknowledgement_of_the_creation_makes_no_second_run(
     assert stored(store) == calm
 
 
-def test_what_was_logged_during_an_outage_goes_in_few_requests(
-    tracker: JournaledTracker, store: Store
-) -> None:
+@contextmanager
+def logged_in_an_outage(tracker: JournaledTracker, store: Store) -> Iterator[Run]:
+    """Yield a run; what is written to it is delivered afterwards, and `store.asked` has the requests of that."""
     run = new_run(tracker)
     tracker.flush()
     run = new_run(tracker, run_id=run.run_id)
     store.away = True
     time.sleep(0.03)
-    for epoch in range(1, 101):
-        run.log_metrics({"loss": 1.0}, step=epoch)
+    yield run
     store.asked.clear()
     store.away = False
     tracker.flush()
+
+
+def test_what_was_logged_during_an_outage_goes_in_few_requests(
+    tracker: JournaledTracker, store: Store
+) -> None:
+    with logged_in_an_outage(tracker, store) as run:
+        for epoch in range(1, 101):
+            run.log_metrics({"loss": 1.0}, step=epoch)
     assert store.asked.count("metrics") <= 3
     assert len(store.points) == 100
 
@@ -240,22 +257,15 @@ def test_what_was_logged_during_an_outage_goes_in_few_requests(
 def test_params_metrics_and_tags_go_in_one_request_and_never_pass_a_file(
     tracker: JournaledTracker, store: Store
 ) -> None:
-    run = new_run(tracker)
-    tracker.flush()
-    run = new_run(tracker, run_id=run.run_id)
-    store.away = True
-    time.sleep(0.03)
-    for step in (1, 2):
-        run.log_params({"lr": str(step)})
-        run.log_metrics({"loss": 1.0}, step=step)
-        run.set_tags({"a": str(step)})
-    run.log_text("text", "note.txt")
-    run.set_tags({"a": "3"})
-    run.log_metrics({"loss": 1.0}, step=3)
-    run.end(RunStatus.FINISHED)
-    store.asked.clear()
-    store.away = False
-    tracker.flush()
+    with logged_in_an_outage(tracker, store) as run:
+        for step in (1, 2):
+            run.log_params({"lr": str(step)})
+            run.log_metrics({"loss": 1.0}, step=step)
+            run.set_tags({"a": str(step)})
+        run.log_text("text", "note.txt")
+        run.set_tags({"a": "3"})
+        run.log_metrics({"loss": 1.0}, step=3)
+        run.end(RunStatus.FINISHED)
     writes = [name for name in store.asked if name in {*WRITES, Batch.kind} - {"tags"}]  # also asked for
     assert writes == ["batch", "file", "batch", "end"]
     (kept,) = store._runs.values()

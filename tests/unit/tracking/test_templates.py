@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ _NETS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _nothing_saved_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_templates", {})
+    monkeypatch.setattr(saving, "_templates", OrderedDict())
 
 
 def save(model: nn.Module, folder: Path, intake: Intake | None = _INTAKE) -> Path:
