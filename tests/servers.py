@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -124,6 +125,7 @@ class Network:
 
     def __init__(self, port: int) -> None:
         self._server = port
+        self.unanswered: set[bytes] = set()  # beginnings of the requests whose answer is to be lost
         self._cut = threading.Event()
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -138,6 +140,10 @@ class Network:
     def mend(self) -> None:
         self._cut.clear()
         self._break()  # what has hung since then; its client retries
+
+    def lose_answer(self, request: str) -> None:
+        """Break the connection when the server answers the next request that begins like this."""
+        self.unanswered.add(request.encode())
 
     def close(self) -> None:
         self._listener.close()
@@ -165,13 +171,24 @@ class Network:
             client.close()
             return
         self._open.append(server)
-        for source, target in ((client, server), (server, client)):
-            threading.Thread(target=_carry, args=(source, target), daemon=True).start()
+        is_lost = threading.Event()
+
+        def ask(data: bytes) -> bool:
+            for request in [each for each in self.unanswered if data.startswith(each)]:
+                self.unanswered.remove(request)
+                is_lost.set()
+            return True
+
+        def answer(data: bytes) -> bool:
+            return not is_lost.is_set()
+
+        for source, target, passes in ((client, server, ask), (server, client, answer)):
+            threading.Thread(target=_carry, args=(source, target, passes), daemon=True).start()
 
 
-def _carry(source: socket.socket, target: socket.socket) -> None:
+def _carry(source: socket.socket, target: socket.socket, passes: Callable[[bytes], bool]) -> None:
     with suppress(OSError):
-        while data := source.recv(65536):
+        while (data := source.recv(65536)) and passes(data):
             target.sendall(data)
     for end in (source, target):
         with suppress(OSError):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["quieten", "settle"]
+__all__ = ["quieten", "sent_once", "settle"]
 
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Three retries with short pauses report a missing server within seconds; MLflow's defaults take four minutes.
 _DEFAULTS = {
     "DO_NOT_TRACK": "true",
@@ -14,7 +18,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    _RETRIES: "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -27,6 +31,7 @@ _LEVELS = {
     "mlflow.system_metrics": logging.CRITICAL,
     "urllib3.connectionpool": logging.ERROR,
 }
+_CREATING = threading.Lock()
 
 
 def settle() -> None:
@@ -39,3 +44,22 @@ def quieten() -> None:
     """Quieten the loggers. Call this after importing MLflow, which configures them itself."""
     for logger, level in _LEVELS.items():
         logging.getLogger(logger).setLevel(level)
+
+
+@contextmanager
+def sent_once() -> Iterator[None]:
+    """Have MLflow's client send the requests of this block once, whether or not they are answered.
+
+    It would repeat a request whose answer was lost, even one that creates a run, of which there would then be two. It
+    takes this from the environment, so for a moment other threads' requests are not repeated either.
+    """
+    with _CREATING:
+        before = os.environ.get(_RETRIES)
+        os.environ[_RETRIES] = "0"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_RETRIES]
+            else:
+                os.environ[_RETRIES] = before

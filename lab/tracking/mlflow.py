@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lab.tracking.environment import quieten, settle
+from lab.tracking.environment import quieten, sent_once, settle
 from lab.tracking.tags import Tag
 
 settle()  # before MLflow is imported
@@ -186,9 +186,10 @@ class MlflowTracker:
         if run_id is None:
             hold.confirm(anew=True)
             with self._doing(f"creating the run '{name}'"):
-                run = self._client.create_run(
-                    experiment, timestamp, {**_source_tags(), **tags}, run_name=name
-                )
+                with sent_once():
+                    run = self._client.create_run(
+                        experiment, timestamp, {**_source_tags(), **tags}, run_name=name
+                    )
                 self._delete_where_lost(run.info.run_id, tags, hold)
         else:
             with self._doing(f"re-opening the run {run_id}"):

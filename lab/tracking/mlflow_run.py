@@ -22,6 +22,7 @@ from lab.errors import TrackingError
 from lab.hold import Hold, Lost
 from lab.tracking.base import FROM_THE_START, DeniedError, Metric, RunStatus, public_uri
 from lab.tracking.database import true_value
+from lab.tracking.environment import sent_once
 from lab.tracking.known import Known
 from lab.tracking.markup import literal
 from lab.tracking.run import Run
@@ -170,9 +171,10 @@ class MlflowRun(Run):
         described = _description(folder)
         with self._doing("logging the model"):
             is_first, self._may_have_models = not self._may_have_models, True
-            logged = self._client.create_logged_model(
-                self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
-            )
+            with sent_once():
+                logged = self._client.create_logged_model(
+                    self._experiment, _MODEL, self._run_id, tags=self._origin, params=self._params
+                )
             try:
                 place, identity = logged.artifact_location, logged.model_id
                 own = {"artifact_path": place, "run_id": self._run_id}

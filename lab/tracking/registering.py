@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from lab.errors import TrackingError
 from lab.tracking.artifacts import models
 from lab.tracking.base import Registered, no_model
+from lab.tracking.environment import sent_once
 from lab.tracking.writes import Model
 
 __all__ = ["origin_of", "register"]
@@ -58,9 +59,10 @@ def register(
         _ensure(client, name)
         # its place, not models:/ID, which a database would look up in MLflow's global store
         place = model.artifact_location
-        known = client.create_model_version(
-            name, place, run_id, description=description, model_id=model.model_id
-        )
+        with sent_once():
+            known = client.create_model_version(
+                name, place, run_id, description=description, model_id=model.model_id
+            )
         _show_on_run(client, model, known)
         is_new = True
     else:

@@ -19,6 +19,7 @@ from lab.tracking.delivery import Delivered
 from lab.tracking.gate import Gate
 from lab.tracking.mlflow import MlflowTracker
 from lab.training import EpochResult
+from tests.servers import MlflowServer, Network
 
 CONFIG = TrialConfig(
     dataset="synthetic", image_size=8, width=4, depth=1, epochs=4, batch_size=256, patience=None, threads=1
@@ -97,10 +98,31 @@ def test_nothing_is_lost_or_doubled(server: Any, tmp_path: Path, calm: dict[str,
     assert result.run_id.startswith("pending-") == (0 in away)
     assert tracker.flush(0.1)
     server.start()
+    check(server, tmp_path, calm)
+
+
+@pytest.mark.slow
+def test_what_the_server_did_without_being_heard_is_not_done_twice(
+    server: MlflowServer, tmp_path: Path, calm: dict[str, Any]
+) -> None:
+    server.start()
+    network = Network(server.port)
+    for path in ("runs/create", "runs/log-batch", "logged-models", "runs/update"):
+        network.lose_answer(f"POST /api/2.0/mlflow/{path} ")
+    tracker = connect(network.url, journal_dir=tmp_path / "journal")
+    train(CONFIG, tracker, placement=Placement(checkpoint_dir=tmp_path / "ckpt"))
+    tracker.flush()
+    network.close()
+    assert not network.unanswered
+    check(server, tmp_path, calm)
+
+
+def check(server: MlflowServer, scratch: Path, calm: dict[str, Any]) -> None:
+    """Deliver what is left, and compare the server's only run with an undisturbed one."""
     store = MlflowTracker(server.url)
-    done = delivered(store, tmp_path / "journal")
+    done = delivered(store, scratch / "journal")
     assert (done.away, done.refused, bool(done.left)) == ("", [], False)
-    assert found(store, tmp_path / "found") == calm
+    assert found(store, scratch / "found") == calm
     (run_id,) = store.find_runs(None, {"lab.kind": "trial"})
     for name in CURVES:
         steps = [point.step for point in store._client.get_metric_history(run_id, name)]
