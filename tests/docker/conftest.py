@@ -119,6 +119,12 @@ class Stack:
         """All runs of a study: its own and those of its trials."""
         return list(self.client.search_runs([self.experiment(study).experiment_id], max_results=1000))
 
+    def unfinished(self) -> list[str]:
+        """A line for each run of any experiment that has not finished, with its tags."""
+        experiments = [each.experiment_id for each in self.client.search_experiments()]
+        runs = self.client.search_runs(experiments, "attributes.status != 'FINISHED'", max_results=1000)
+        return [f"{run.info.run_name}: {run.info.status} {run.data.tags}" for run in runs]
+
     def states(self, study: str) -> dict[str, int]:
         """The trials of a study by state, read from outside; none while the database is down."""
         try:
@@ -130,8 +136,8 @@ class Stack:
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
-                logs = self.compose("logs", "--tail", "40")
-                pytest.fail(f"not within {seconds:g} seconds: {what}\n{logs}", pytrace=False)
+                told = [self.compose("logs", "--tail", "40"), *self.unfinished()]
+                pytest.fail("\n".join([*told, f"not within {seconds:g} seconds: {what}"]), pytrace=False)
             time.sleep(0.5)
 
     def _output(self, *command: str) -> str:
