@@ -59,7 +59,7 @@ def tracked(epochs: int, images: int, only: str | None, threads: int) -> None:
 @click.option("--trials", default=8, help="Trials to measure, after one to warm up.")
 @click.option("--epochs", default=2)
 def fixed(trials: int, epochs: int) -> None:
-    """What a trial in a sweep costs besides its epochs."""
+    """What a trial in a sweep costs besides its epochs, and what a pruned one does."""
     _module("fixed").run(trials, epochs)
 
 

@@ -16,8 +16,6 @@ from multiprocessing import forkserver, resource_tracker
 from types import ModuleType
 from typing import Any
 
-import joblib
-
 __all__ = [
     "child_context",
     "set_share",
@@ -64,6 +62,8 @@ def share() -> Fraction:
 
 def share_of_cores() -> int:
     """Return how many cores this process may use, given its affinity, container quota and share; at least 1."""
+    import joblib  # here, as a sweep and `lab check` import this module and would wait for it
+
     return max(1, int(joblib.cpu_count() * _share))
 
 

@@ -28,6 +28,7 @@ from .load import data_root as data_root
 from .load import data_settings as data_settings
 from .load import describe as describe
 from .load import identified as identified
+from .load import identifier as identifier
 from .load import load_data as load_data
 from .load import settled as settled
 from .own import forget_own as forget_own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ __all__ = [
     "data_settings",
     "describe",
     "identified",
+    "identifier",
     "load_data",
     "settled",
 ]
@@ -129,6 +131,19 @@ def identified(config: TrialConfig) -> TrialConfig:
     if config.data_digest or not config.is_of_files or not hasattr(_source(config), "digest"):
         return config  # a plug-in's source may not have one
     return config.model_copy(update={"data_digest": _digest(config)})
+
+
+def identifier() -> Callable[[TrialConfig], TrialConfig]:
+    """Return a function like `identified` for many configs, which looks at each folder once."""
+    digests: dict[tuple[object, ...], str | None] = {}
+
+    def identify(config: TrialConfig) -> TrialConfig:
+        key = data_settings(config)
+        if key not in digests:
+            digests[key] = identified(config).data_digest
+        return config.model_copy(update={"data_digest": digests[key]})
+
+    return identify
 
 
 def check_data(config: TrialConfig) -> None:

@@ -1,6 +1,7 @@
 from .annotating import Annotated as Annotated
 from .annotating import note as note
 from .annotating import tag as tag
+from .checking import check_grids as check_grids
 from .choosing import place as place
 from .comparing import Compared as Compared
 from .comparing import compare as compare
@@ -47,7 +48,6 @@ from .planning import submit as submit
 from .preview import GridPlan as GridPlan
 from .preview import SearchPlan as SearchPlan
 from .preview import cell_values as cell_values
-from .preview import check_grids as check_grids
 from .preview import dimension_values as dimension_values
 from .preview import needs_of as needs_of
 from .preview import notes_on_data as notes_on_data

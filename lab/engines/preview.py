@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from lab.config import Dimension, Grid, Search, TrialConfig, as_text, load_grid, load_needs, reaches_needs
+from lab.config import Dimension, Grid, Search, TrialConfig, as_text, load_needs, reaches_needs
 from lab.data import data_notes, data_settings
 from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores, connected
-from lab.errors import ConfigError, Fault, LabError
+from lab.errors import ConfigError
 from lab.study import (
     Earlier,
     PlannedCell,
@@ -29,12 +28,10 @@ from lab.study import (
 )
 
 __all__ = [
-    "CheckedGrid",
     "GridPlan",
     "Needs",
     "SearchPlan",
     "cell_values",
-    "check_grids",
     "dimension_values",
     "needs_of",
     "notes_on_data",
@@ -103,15 +100,6 @@ class SearchPlan:
             "budget": grid.budget.model_dump(exclude_none=True),
             "states": dict(self.states),
         }
-
-
-@dataclass(frozen=True)
-class CheckedGrid:
-    """A valid grid file with how many of its cells are feasible; `trouble` is why that could not be checked."""
-
-    grid: Grid
-    feasible: int
-    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,31 +187,3 @@ def dimension_values(dimension: Dimension) -> tuple[str, str]:
     candidates = ", ".join(as_text(value) for value in dimension.candidates)
     when = (f"{key}={'|'.join(as_text(value) for value in allowed)}" for key, allowed in dimension.when)
     return str(dimension.range) if dimension.range is not None else candidates, ", ".join(when)
-
-
-def check_grids(files: Iterable[Path]) -> Iterator[CheckedGrid]:
-    """Check grid files; yield those that are valid as they are found.
-
-    Args:
-        files: of the grids.
-
-    Raises:
-        ConfigError: after the last file, all faults of all files.
-    """
-    faults: list[Fault] = []
-    for file in files:
-        try:
-            yield _checked(load_grid(file))
-        except ConfigError as error:
-            faults += error.faults
-    if faults:
-        raise ConfigError(faults)
-
-
-def _checked(grid: Grid) -> CheckedGrid:
-    try:
-        return CheckedGrid(grid, len(feasible_cells(grid)))
-    except ConfigError:
-        raise
-    except LabError as error:  # a missing image folder says nothing about the file
-        return CheckedGrid(grid, 0, str(error))

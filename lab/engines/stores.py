@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Self
 
 from lab import plugins
 from lab import study as studies  # asked for what it has only when that is needed: torch takes seconds
+from lab import tracking as trackers  # likewise: a sweep has started its fork server by then
 from lab.places import absolute_address, absolute_path, sqlite_file
 from lab.server_file import read_server_file
-from lab.tracking import Tracker, connect
 
 if TYPE_CHECKING:
     from lab.study import WorkerSettings
+    from lab.tracking import Tracker
 
 __all__ = ["Stores", "connected", "tracking"]
 
@@ -93,7 +94,7 @@ def _is_mine(file: Path) -> bool:
 
 def connected(stores: Stores) -> Tracker:
     """Return the tracker of `stores`, which writes through its journal."""
-    return connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
+    return trackers.connect(stores.tracking_uri, stores.artifact_dir, stores.journal_dir)
 
 
 @contextmanager

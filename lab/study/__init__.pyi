@@ -42,7 +42,6 @@ from .planner import compare as compare
 from .planner import feasible_cells as feasible_cells
 from .planner import plan as plan
 from .queue import TrialQueue as TrialQueue
-from .record import State as State
 from .record import StudyRecord as StudyRecord
 from .record import TrialRecord as TrialRecord
 from .rescue import is_left as is_left
@@ -58,6 +57,7 @@ from .search.budget import note_if_exhausted as note_if_exhausted
 from .search.methods import PRUNERS as PRUNERS
 from .search.methods import SAMPLERS as SAMPLERS
 from .search.methods import check_search as check_search
+from .state import State as State
 from .status import StudyStatus as StudyStatus
 from .status import find_queue as find_queue
 from .status import known_studies as known_studies

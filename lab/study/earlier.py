@@ -24,24 +24,11 @@ from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
 from lab.tracking import RunStatus, Tracker
 
-__all__ = ["Earlier", "end_stale", "identifier", "keep_to_files", "searched_files"]
+__all__ = ["Earlier", "end_stale", "keep_to_files", "searched_files"]
 
 
 #: The settings that choose what is read from a folder, besides a plug-in's own; an image folder leaves no choice.
 _COLUMNS = ("csv_file", "path_column", "image_column", "label_column", "split_column", "group_column")
-
-
-def identifier() -> Callable[[TrialConfig], TrialConfig]:
-    """Return a function like `lab.data.identified` for many configs, which looks at each folder once."""
-    digests: dict[tuple[object, ...], str | None] = {}
-
-    def identify(config: TrialConfig) -> TrialConfig:
-        key = data_settings(config)
-        if key not in digests:
-            digests[key] = identified(config).data_digest
-        return config.model_copy(update={"data_digest": digests[key]})
-
-    return identify
 
 
 class Earlier:
@@ -69,7 +56,7 @@ class Earlier:
         """Return the config under which the study may have this cell, and whether it has it only of other images.
 
         Args:
-            config: from `identifier`.
+            config: from `lab.data.identifier`.
         """
         if config.data_digest is None or config.cell_hash in self._newest:
             return config, False

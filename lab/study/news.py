@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from lab.study.keys import StudyKey, has_form
 from lab.study.queue import TrialQueue
-from lab.study.record import State, StudyRecord, TrialRecord
+from lab.study.record import StudyRecord, TrialRecord
+from lab.study.state import State
 from lab.study.status import best_of
 from lab.study.view import HeldBack
 from lab.training import Outcome

@@ -17,7 +17,8 @@ from lab.study.addresses import database_exists
 from lab.study.faults import reason, translated
 from lab.study.keys import StudyKey, TrialKey, noted
 from lab.study.opening import open_storage
-from lab.study.record import State, StudyRecord, TrialRecord
+from lab.study.record import StudyRecord, TrialRecord
+from lab.study.state import State
 from lab.study.status import best_of
 from lab.study.storage import PatientStorage
 from lab.study.studies import StudyNames, study_names_in

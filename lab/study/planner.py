@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lab import study  # Optuna is asked for only where there is a search
 from lab.config import Grid, TrialConfig, check_installed, load_needs
-from lab.data import describe, settled
+from lab.data import describe, identifier, settled
 from lab.errors import ConfigError, Fault
 from lab.models import Summary, check_weights, summarize_config, with_digest
-from lab.study.earlier import Earlier, identifier
 from lab.study.origins import check_origin, trained_configs
-from lab.study.record import State
-from lab.study.search.methods import check_search
+from lab.study.state import State
+
+if TYPE_CHECKING:
+    from lab.study.earlier import Earlier
 
 __all__ = ["Cell", "PlanSummary", "PlannedCell", "compare", "feasible_cells", "plan"]
 
@@ -167,7 +169,7 @@ def feasible_cells(grid: Grid) -> list[Cell]:
         ConfigError: some cells are not valid configurations, or none is feasible.
     """
     if grid.search is not None:
-        check_search(grid)
+        study.check_search(grid)
         if not grid.search.tries_every_point:
             return _corners(grid)
     planned = list(plan(grid))

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
@@ -24,9 +23,10 @@ from lab.study.keys import (
     study_attributes,
 )
 from lab.study.liveness import WorkerName
+from lab.study.state import State
 from lab.training import Outcome
 
-__all__ = ["State", "StudyRecord", "TrialRecord", "newest_of"]
+__all__ = ["StudyRecord", "TrialRecord", "newest_of"]
 
 _DRAFT = re.compile(rf"{DRAFT_PREFIX}\d{{1,9}}")
 _MAX_RETRIES = 2  # of a study that does not say
@@ -42,21 +42,6 @@ _KEPT: Final = (
     TrialKey.STOPPED,
     TrialKey.PROMOTED,
 )
-
-
-class State(StrEnum):
-    """The state of a cell, which is that of its newest trial; `Record.state` derives it."""
-
-    NEW = "new"  # the study has no trial of it
-    STALE = "stale"  # the study has one, of images that have changed since
-    WAITING = "waiting"
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"  # its worker died, and it will be continued
-    CANCELLED = "cancelled"  # it waits, and its study was cancelled
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    FAILED = "failed"
-    DELETED = "deleted"  # it has ended, and its run was deleted
 
 
 @dataclass(frozen=True)

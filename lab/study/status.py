@@ -11,7 +11,8 @@ from lab.errors import StudyError
 from lab.study.addresses import database_exists, display_url
 from lab.study.opening import open_storage
 from lab.study.queue import TrialQueue
-from lab.study.record import State, StudyRecord, TrialRecord
+from lab.study.record import StudyRecord, TrialRecord
+from lab.study.state import State
 from lab.study.studies import StudyNames, not_labs, study_names_in
 from lab.training import Outcome, rank
 

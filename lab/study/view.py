@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.study.faults import translated
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.liveness import worker_name
-from lab.study.record import State, StudyRecord, TrialRecord, newest_of
+from lab.study.record import StudyRecord, TrialRecord, newest_of
+from lab.study.state import State
 from lab.study.storage import READING, PatientStorage
 from lab.study.tables import TRIALS, trials_of
 from lab.training import Outcome

@@ -26,6 +26,7 @@ print(json.dumps(sorted(sys.modules)))
 _TRAINING = {"torch", "sklearn", "matplotlib"}
 _TRACKING = {"mlflow", "pandas"}
 _COMPILER = {"torch._dynamo", "sympy"}
+_STORES = {"sqlalchemy", "optuna"}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,11 @@ _COMPILER = {"torch._dynamo", "sympy"}
         (["status", "tiny"], "tiny: 3 complete; best val_accuracy 0.", _TRAINING | _TRACKING),
         (["best", "tiny"], "Load the best model", _TRAINING | {"scipy.stats"}),
         # these build nets, to count their parameters
-        (["check", "tiny.yaml"], "ok  tiny.yaml: 4 cells, 3 feasible", _TRACKING | _COMPILER | {"sklearn"}),
+        (
+            ["check", "tiny.yaml"],
+            "ok  tiny.yaml: 4 cells, 3 feasible",
+            _TRACKING | _COMPILER | _STORES | {"sklearn", "matplotlib"},
+        ),
         (
             ["plan", "tiny.yaml"],
             "Study 'tiny': 0 new cells",

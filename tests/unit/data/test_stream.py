@@ -295,7 +295,7 @@ def test_where_images_are_does_not_make_another_cell() -> None:
 def test_a_share_of_the_machine_has_at_least_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     assert children.share_of_cores() == 1
     monkeypatch.setattr(children, "_share", Fraction(1, 2))
-    monkeypatch.setattr(children.joblib, "cpu_count", lambda: 7)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 7)
     assert children.share_of_cores() == 3
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.config import load_grid, parse_grid
-from lab.engines import Stores
-from lab.engines.preview import check_grids, dimension_values, needs_of, notes_on_data, plan_grid
+from lab.engines import Stores, check_grids
+from lab.engines.preview import dimension_values, needs_of, notes_on_data, plan_grid
 from lab.errors import ConfigError
 
 BASE = "base: {dataset: synthetic, image_size: 8, width: 4}\n"

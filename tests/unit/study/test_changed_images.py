@@ -103,8 +103,8 @@ def study(tmp_path: Path, url: str) -> Study:
 def by_spelling(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Plan as earlier versions did, until the returned function is called."""
     with_digest = identified
-    monkeypatch.setattr("lab.study.earlier.identified", lambda config: config)
-    return lambda: monkeypatch.setattr("lab.study.earlier.identified", with_digest)
+    monkeypatch.setattr("lab.data.load.identified", lambda config: config)
+    return lambda: monkeypatch.setattr("lab.data.load.identified", with_digest)
 
 
 def replaced() -> None:

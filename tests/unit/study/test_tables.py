@@ -48,7 +48,13 @@ def test_trials_are_read_as_optuna_reads_them(make_queue: MakeQueue) -> None:
         "n": IntDistribution(1, 9),
         "f": FloatDistribution(0, 1),
     }
-    attributes = {"cell": "0" * 16, "label": "ü", "config": {"filters": [6, 16]}}
+    attributes = {
+        "cell": "0" * 16,
+        "label": "ü",
+        "config": {"filters": [6, 16]},
+        '"b\\,\nö': -math.inf,
+        "": None,
+    }
     queue.enqueue(
         [Queued({"c": None, "n": 3, "f": 0.5}, kinds, attributes, {1: 0.5, 2: math.inf, 3: -math.inf})]
     )
