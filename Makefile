@@ -50,9 +50,11 @@ format: install-test  ## format the code with ruff and fix what it can
 unit: install-test  ## run the default tests, in parallel (JOBS=2)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
+# Only files with the tier's marker are collected: all of them take twenty seconds. A conftest.py stands for its folder.
 # pytest exits with 5 if a tier has no tests yet; that is not a failure
 define tier
-	@OMP_NUM_THREADS=1 $(BIN)/pytest $(2) -m '$(1)' || { code=$$?; [ $$code -eq 5 ] && echo 'no tests are marked: $(1)' || exit $$code; }
+	@files=$$(grep -rl --include='*.py' 'mark\.$(firstword $(1))\b' tests | sed 's,/conftest\.py$$,,' | sort); \
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(2) -m '$(1)' $$files || { code=$$?; [ $$code -eq 5 ] && echo 'no tests are marked: $(1)' || exit $$code; }
 endef
 
 test-slow: install-test  ## run the tests that take more than ten seconds
@@ -65,7 +67,7 @@ test-browser: install-test  ## run the tests that need Debian's chromium and chr
 	$(call tier,browser and not docker)
 
 test-postgres: install-test  ## run the tests that need Debian's postgresql
-	$(call tier,postgres and not docker and not slurm and not ray,-n $(JOBS) --maxprocesses 2 --dist loadfile)
+	$(call tier,postgres and not docker and not slurm and not ray,-n $(JOBS) --maxprocesses 3 --dist loadfile)
 
 test-slurm: install-test  ## run the tests that need a running Slurm
 	$(call tier,slurm)

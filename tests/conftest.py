@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,25 @@ settings.register_profile(
 settings.load_profile("lab")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+TIERS = {"slow", "gpu", "docker", "browser", "postgres", "slurm", "ray"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` leaves any out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raise if a test is of a tier for which the Makefile would not look into its file."""
+    for item in items:
+        for marker in TIERS.intersection(mark.name for mark in item.iter_markers()):
+            if not _has_marker(item.path, marker):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: `make test-{marker}` would miss it; write pytest.mark.{marker} in its file"
+                )
+
+
+@cache
+def _has_marker(file: Path, marker: str) -> bool:
+    """Return whether a file of tests, or a conftest.py that it uses, contains a marker."""
+    files = (file, *(folder / "conftest.py" for folder in file.parents))
+    return any(f"mark.{marker}" in each.read_text() for each in files if each.is_file())
 
 
 @pytest.fixture(autouse=True)

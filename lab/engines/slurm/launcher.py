@@ -30,6 +30,7 @@ _PRESS_SECONDS = 10.0  # before a worker is asked to stop once more: a signal ma
 _RETRY_SECONDS = 10.0  # before jobs are submitted once more
 _DELAY_SECONDS = (15.0, 90.0)  # before the time limit, to stop in: at least, at most
 _UNSEEN_SECONDS = 60.0  # until a job that Slurm does not list is thought to be gone
+_SOON_SECONDS = 5.0  # for what a worker wrote long before to be seen: NFS may not ask for three
 
 
 @dataclass
@@ -37,7 +38,8 @@ class _Worker:
     """A worker; `job` is the id of its job once it is submitted.
 
     `seen` is how its job was last seen, and `missed` how often in a row it was not; `ended` when it was first found to
-    have ended. `began`, `asked` and `refused` are whether it has said that it began, was asked to stop, and got no job.
+    have ended, and `late` when nothing more is to be expected of it then. `began`, `asked` and `refused` are whether it
+    has said that it began, was asked to stop, and got no job.
     """
 
     settings: WorkerSettings
@@ -51,6 +53,7 @@ class _Worker:
     asked: bool = False
     refused: bool = False
     ended: float | None = None
+    late: float | None = None
 
     @property
     def is_pending(self) -> bool:
@@ -70,7 +73,7 @@ class _Worker:
             late = now >= self.submitted + _UNSEEN_SECONDS
             ended = self.missed > 1 and (self.seen is not None or late)
         if not ended:
-            self.ended = None
+            self.ended = self.late = None
         elif self.ended is None:
             self.ended = now
 
@@ -253,11 +256,24 @@ class SlurmLauncher:
             else:
                 with suppress(ValueError):  # of another version of lab, which says more
                     yield number, event_from(values)
-        never_ran = worker.seen is not None and not worker.seen.node
-        patience = 0.0 if never_ran else self._jobs.late_seconds
-        late = worker.ended is not None and time.monotonic() >= worker.ended + patience
-        if late and number in self._workers:
+        if worker.ended is None or number not in self._workers:
+            return
+        if worker.late is None:
+            worker.late = worker.ended + self._patience(worker)
+        if time.monotonic() >= worker.late:
             yield number, self._exited(number, self._end_of(worker))
+
+    def _patience(self, worker: _Worker) -> float:
+        """Return for how many seconds after the end of its job a worker's lines may still come."""
+        most, job = self._jobs.late_seconds, worker.seen
+        if job is None:
+            return most
+        if not job.node:  # it never ran
+            return 0.0
+        code = self._jobs.exit_code(worker.job) if job.state == "FAILED" else None
+        if job.state == "OUT_OF_MEMORY" or (code is not None and code < 0):  # it could not say that it ends
+            return min(most, _SOON_SECONDS)
+        return most
 
     def _look(self) -> None:
         """Note what has become of the jobs."""

@@ -34,7 +34,7 @@ base:
   image_size: 8
   width: 4
   depth: 1
-  epochs: 400
+  epochs: 300
   batch_size: 64
   dropout: 0.2
   patience: none
@@ -122,8 +122,8 @@ class Cluster:
         return jobs
 
     def kill(self) -> None:
-        """Kill the worker of one of two jobs that train."""
-        job = self.random.choice(self.trained(2))
+        """Kill the worker of a job that trains: beside another, or perhaps while another is replaced."""
+        job = self.random.choice(self.trained(self.random.randint(1, 2)))
         said("scancel", "--signal=KILL", f"{job}.0")  # of a whole job, Slurm makes a SIGTERM of it
         self.done["killed"] += 1
         self.wait(lambda: job not in self.training(), f"job {job} is dead")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.engines import Stores
+from lab.engines.devices import Device
+from lab.engines.launcher import Exited
 from lab.engines.node import Origin
+from lab.engines.seats import Seat
+from lab.engines.slurm import launcher as launching
 from lab.engines.slurm.jobs import SlurmJobs
 from lab.engines.slurm.launcher import SlurmLauncher, stop_delay
 from lab.engines.slurm.queue import SilentError
@@ -209,3 +217,41 @@ def test_devices_of_a_cluster(says: Says, tmp_path: Path) -> None:
     assert [device.name for device in launcher.devices()] == ["gpu-0", "gpu-1", "gpu-2"]
     (cpu,) = SlurmLauncher(tmp_path, 3, {}, Origin.here()).devices()
     assert (cpu.name, cpu.workers) == ("cpu", 3)
+
+
+def ended(says: Says, folder: Path, code: int) -> SlurmLauncher:
+    """Return a launcher whose only job has failed with an exit code."""
+    says("squeue", "7|FAILED|NonZeroExitCode|n1")
+    says("scontrol", f"JobId=7 JobState=FAILED ExitCode={code}:0")
+    launcher = SlurmLauncher(folder, 1, {}, Origin.here())
+    launcher.start(Stores().for_worker("tiny"), Seat(Device("cpu"), Fraction(1)))
+    return launcher
+
+
+def heard(launcher: SlurmLauncher, seconds: float) -> list[Exited]:
+    end = time.monotonic() + seconds
+    said: list[Exited] = []
+    while not said and time.monotonic() < end:
+        said = [event for _, event in launcher.listen(0.1) if isinstance(event, Exited)]
+    return said
+
+
+def test_whom_a_signal_ended_has_no_last_line_to_wait_for(
+    says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_SOON_SECONDS", 0.2)
+    monkeypatch.setattr(SlurmJobs, "late_seconds", 1000.0)
+    (exited,) = heard(ended(says, tmp_path / "slurm", 137), 60)
+    assert exited.code == -9
+    assert "on node n1: its process was ended by SIGKILL" in exited.error
+
+
+def test_the_last_line_of_a_worker_that_failed_may_come_late(
+    says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_SOON_SECONDS", 0.2)
+    launcher = ended(says, tmp_path / "slurm", 1)
+    assert not heard(launcher, 2)
+    (lines,) = (tmp_path / "slurm").rglob("*.jsonl")
+    lines.write_text(json.dumps([1, {"exited": 1, "error": "the disk is full"}]) + "\n")
+    assert heard(launcher, 60) == [Exited(1, "the disk is full")]
