@@ -67,7 +67,7 @@ test-browser: install-test  ## run the tests that need Debian's chromium and chr
 	$(call tier,browser and not docker)
 
 test-postgres: install-test  ## run the tests that need Debian's postgresql
-	$(call tier,postgres and not docker and not slurm and not ray,-n $(JOBS) --maxprocesses 3 --dist loadfile)
+	$(call tier,postgres and not docker and not slurm and not ray,-n $(JOBS) --maxprocesses 2 --dist loadfile)
 
 test-slurm: install-test  ## run the tests that need a running Slurm
 	$(call tier,slurm)
