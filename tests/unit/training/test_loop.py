@@ -29,7 +29,10 @@ TINY: dict[str, Any] = {
 }
 
 
-FEW: dict[str, Any] = {"batch_size": 64, "train_samples": 430}  # in seven steps, as many as all images with TINY
+FEW: dict[str, Any] = {
+    "batch_size": 64,
+    "train_samples": 430,
+}  # in seven steps, as many as all images with TINY
 
 
 def trainer(**values: Any) -> Trainer:
