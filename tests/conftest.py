@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def _has_marker(file: Path, marker: str) -> bool:
     """Return whether a file of tests, or a conftest.py that it uses, contains a marker."""
     files = (file, *(folder / "conftest.py" for folder in file.parents))
     return any(f"mark.{marker}" in each.read_text() for each in files if each.is_file())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage, then or later, in what stays: modules and tests, a million objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

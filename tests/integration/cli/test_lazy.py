@@ -12,48 +12,46 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 CODE = """
-import json, sys
+import io, json, sys
+from contextlib import redirect_stdout
 from lab.cli import main
 
-try:
-    main(sys.argv[1:], prog_name="lab")
-except SystemExit as end:
-    assert end.code == 0
-print(json.dumps(sorted(sys.modules)))
+for command in json.loads(sys.argv[1]):
+    with redirect_stdout(io.StringIO()) as said:
+        try:
+            main(command, prog_name="lab")
+        except SystemExit as end:
+            assert end.code == 0
+    print(json.dumps([said.getvalue(), sorted(sys.modules)]))
 """
 
 
 _TRAINING = {"torch", "sklearn", "matplotlib"}
 _TRACKING = {"mlflow", "pandas"}
-_COMPILER = {"torch._dynamo", "sympy"}
 _STORES = {"sqlalchemy", "optuna"}
+_NETS = _TRACKING | {"torch._dynamo", "sympy", "sklearn", "matplotlib"}
 
 
 @pytest.mark.parametrize(
-    ("command", "said", "unneeded"),
+    "looks",
     [
-        (["status"], "tiny", _TRAINING | _TRACKING),
-        (["status", "tiny"], "tiny: 3 complete; best val_accuracy 0.", _TRAINING | _TRACKING),
-        (["best", "tiny"], "Load the best model", _TRAINING | {"scipy.stats"}),
+        [
+            (["status"], "tiny", _TRAINING | _TRACKING),
+            (["status", "tiny"], "tiny: 3 complete; best val_accuracy 0.", _TRAINING | _TRACKING),
+            (["best", "tiny"], "Load the best model", _TRAINING | {"scipy.stats"}),
+        ],
         # these build nets, to count their parameters
-        (
-            ["check", "tiny.yaml"],
-            "ok  tiny.yaml: 4 cells, 3 feasible",
-            _TRACKING | _COMPILER | _STORES | {"sklearn", "matplotlib"},
-        ),
-        (
-            ["plan", "tiny.yaml"],
-            "Study 'tiny': 0 new cells",
-            _TRACKING | _COMPILER | {"sklearn", "matplotlib"},
-        ),
+        [
+            (["check", "tiny.yaml"], "ok  tiny.yaml: 4 cells, 3 feasible", _NETS | _STORES),
+            (["plan", "tiny.yaml"], "Study 'tiny': 0 new cells", _NETS),
+        ],
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=["status and best", "check and plan"],
 )
-def test_a_look_imports_only_what_it_shows(
-    swept: Any, command: list[str], said: str, unneeded: set[str]
-) -> None:
+def test_a_look_imports_only_what_it_shows(swept: Any, looks: list[tuple[list[str], str, set[str]]]) -> None:
+    """One process looks several times: what an earlier look imports, a later one may not need, either."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *command],
+        [sys.executable, "-c", CODE, json.dumps([command for command, _, _ in looks])],
         cwd=swept.home,
         env={"PYTHONPATH": str(REPOSITORY), "LAB_CACHE_DIR": str(swept.home / "cache")},
         capture_output=True,
@@ -61,9 +59,10 @@ def test_a_look_imports_only_what_it_shows(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    shown, _, modules = done.stdout.strip().rpartition("\n")
-    assert said in shown
-    assert not unneeded & set(json.loads(modules))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for (_, expected, unneeded), (said, modules) in zip(looks, found, strict=True):
+        assert expected in said
+        assert not unneeded & set(modules)
 
 
 _ERRORS = """

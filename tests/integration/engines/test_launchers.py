@@ -150,7 +150,7 @@ def test_a_stopped_worker_checkpoints_and_returns_its_trial(launcher: Launcher, 
 
 
 def test_one_worker_is_stopped_and_another_goes_on(launcher: Launcher, stores: Stores) -> None:
-    queue, heard = queued(stores, epochs=30), Heard(launcher)
+    queue, heard = queued(stores, epochs=10), Heard(launcher)
     first = launcher.start(stores.for_worker("tiny"), CPU)
     heard.until(lambda: heard.of(first, EpochEnded))
     second = launcher.start(stores.for_worker("tiny"), CPU)

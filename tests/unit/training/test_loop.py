@@ -29,6 +29,12 @@ TINY: dict[str, Any] = {
 }
 
 
+FEW: dict[str, Any] = {
+    "batch_size": 64,
+    "train_samples": 430,
+}  # in seven steps, as many as all images with TINY
+
+
 def trainer(**values: Any) -> Trainer:
     return new_trainer(**{**TINY, **values})
 
@@ -37,6 +43,16 @@ def curves(trained: Trainer) -> list[dict[str, float]]:
     """Return the metrics that do not depend on the clock."""
     clock = ("epoch_seconds", "images_per_second", "mined_seconds")
     return [{name: value for name, value in epoch.items() if name not in clock} for epoch in trained.history]
+
+
+_WHOLE: dict[str, Trainer] = {}
+
+
+def whole(values: dict[str, Any]) -> Trainer:
+    """Return a trainer that was never stopped: one for all tests of the same settings, which only look at it."""
+    if str(values) not in _WHOLE:
+        _WHOLE[str(values)] = finish(trainer(**FEW | values))
+    return _WHOLE[str(values)]
 
 
 def assert_same(one: Trainer, other: Trainer) -> None:
@@ -78,7 +94,7 @@ EXACT = [
     {"augment": ("cutmix",), "loss": "balanced_cross_entropy", "hard_mining_from": 2},
     {"sampler": "balanced", "hard_mining_from": 2, "hard_mining_fraction": 0.5},
     {"hard_mining_from": 2, "hard_mining_fraction": 0.5, "scheduler": "one_cycle"},
-    {"log_every_n_steps": 3, "train_samples": 1000},
+    {"log_every_n_steps": 3, "train_samples": 250},
     {"depth": 2, "block": ("conv", "preact"), "norm": "batch"},
     {"freeze": 1, "norm": "batch", "depth": 2, "optimizer": "sgd", "momentum": 0.9},
     {"loss": "balanced_cross_entropy", "init": "kaiming"},
@@ -123,21 +139,20 @@ EXACT = [
 
 @pytest.mark.parametrize("values", EXACT, ids=str)
 def test_the_same_config_gives_the_same_curves(values: dict[str, Any]) -> None:
-    assert curves(finish(trainer(**values))) == curves(finish(trainer(**values)))
+    assert curves(finish(trainer(**FEW | values))) == curves(whole(values))
 
 
 @pytest.mark.parametrize("values", EXACT, ids=str)
 def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) -> None:
-    whole = finish(trainer(**values))
-    first = trainer(**values)
+    first = trainer(**FEW | values)
     for _ in islice(first.epochs(), 2):
         pass
     save_checkpoint(first.state_dict(), tmp_path / "last.pt")
     torch.manual_seed(999)  # whatever happens in between
-    second = trainer(**values)
+    second = trainer(**FEW | values)
     second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
     finish(second)
-    assert_same(second, whole)
+    assert_same(second, whole(values))
 
 
 @pytest.mark.parametrize("values", EXACT, ids=str)
@@ -145,16 +160,15 @@ def test_it_continues_to_the_last_bit(values: dict[str, Any], tmp_path: Path) ->
 def test_it_continues_within_an_epoch_to_the_last_bit(
     values: dict[str, Any], asked: int, tmp_path: Path
 ) -> None:
-    whole = finish(trainer(**values))
-    first = stopped_after(asked, **TINY | values)
+    first = stopped_after(asked, **TINY | FEW | values)
     assert first.is_settled
     save_checkpoint(first.state_dict(), tmp_path / "last.pt")
     torch.manual_seed(999)  # whatever happens in between
-    second = trainer(**values)
+    second = trainer(**FEW | values)
     second.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
     assert (second.epoch, second.step) == (first.epoch, first.step)
     finish(second)
-    assert_same(second, whole)
+    assert_same(second, whole(values))
 
 
 def test_a_checkpoint_is_due_every_so_many_steps_of_an_epoch() -> None:
