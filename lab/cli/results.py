@@ -40,7 +40,7 @@ def results(
 
     It begins with the `claims` of the grids: does each hold here? results/NAME.csv in the document's folder gets a row
     for each run of the study NAME; if results/NAME.md exists there, its text follows the study's tables. A study
-    without runs in these stores keeps the section that the document has of it.
+    without finished runs in these stores keeps the section that the document has of it.
     """
     again = command_line(ctx, only={"grids", "out"})
     kept, missing = engines.write_results(check_files(grids), stores_from(tracking_uri, storage), out, again)

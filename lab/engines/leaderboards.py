@@ -205,8 +205,9 @@ def write_results(
 ) -> tuple[list[str], list[str]]:
     """Write the results document of `grids` to `out`.
 
-    A study without runs in these stores keeps the section that `out` has of it: its runs may be in others. Comments on
-    a study are read from `results/NAME.md` in the document's folder; its runs are written to `results/NAME.csv` there.
+    A study without finished runs in these stores keeps the section that `out` has of it: its runs may be in others.
+    Comments on a study are read from `results/NAME.md` in the document's folder; its runs are written to
+    `results/NAME.csv` there.
 
     Args:
         grids: from `load_grid`.
@@ -224,12 +225,9 @@ def write_results(
     folder = out.parent / "results"
     try:
         earlier = out.read_text(encoding="utf-8") if out.exists() else ""
-        kept = {
-            grid.name: report.published(earlier, grid.name)
-            for grid, results in zip(grids, found, strict=True)
-            if results is None
-        }
-        studies = [(grid, results or kept[grid.name]) for grid, results in zip(grids, found, strict=True)]
+        kept = _kept(grids, found, earlier)
+        found = [None if grid.name in kept else results for grid, results in zip(grids, found, strict=True)]
+        studies = [(grid, results or kept.get(grid.name)) for grid, results in zip(grids, found, strict=True)]
         text = report.results_document(studies, _comments(grids, folder), generated_by)
         folder.mkdir(parents=True, exist_ok=True)
         for results in filter(None, found):
@@ -241,7 +239,7 @@ def write_results(
         raise LabError(f"{out} or a comment in {folder} is not text in UTF-8: {error}") from None
     except OSError as error:
         raise LabError(f"Writing {out} failed: {error}") from None
-    return [name for name in kept if kept[name]], [name for name in kept if not kept[name]]
+    return list(kept), [grid.name for grid, shown in studies if shown is None]
 
 
 def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
@@ -254,6 +252,18 @@ def _results(grids: Sequence[Grid], stores: Stores) -> list[GridResults | None]:
         tags = {Tag.STUDY: grid.name, Tag.KIND: "trial"}
         found.append(report.grid_results(grid, reader.runs(experiment, tags=tags)) if experiment else None)
     return found
+
+
+def _kept(
+    grids: Sequence[Grid], found: Sequence[GridResults | None], earlier: str
+) -> dict[str, report.Published]:
+    """Return what an earlier document says about the studies of which none of the runs found has finished, by name."""
+    sections = {
+        grid.name: report.published(earlier, grid.name)
+        for grid, results in zip(grids, found, strict=True)
+        if results is None or not results.has_finished
+    }
+    return {name: section for name, section in sections.items() if section is not None}
 
 
 def _comments(grids: Sequence[Grid], folder: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from .markdown import results_document as results_document
 from .model_card import ModelCard as ModelCard
 from .model_card import model_card as model_card
 from .publish import publish_leaderboard as publish_leaderboard
+from .published import Published as Published
 from .published import published as published
 from .render import formatted as formatted
 from .render import render as render

@@ -57,6 +57,11 @@ class GridResults:
     other: str = ""
 
     @property
+    def has_finished(self) -> bool:
+        """Whether any of the runs has finished."""
+        return bool((self.runs["status"] == "FINISHED").any())
+
+    @property
     def monitor(self) -> str:
         """The metric that selected the weights of each trial."""
         return next(iter(self.expected.values()))["monitor"]

@@ -3,6 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lab.config import load_grid
+from lab.tracking import connect
+from lab.tracking.tags import Tag
+
 REPORTED = """
 report: "Z. tiny nets"
 reported:
@@ -55,6 +59,15 @@ def test_a_finished_study(swept: Any) -> None:
     assert elsewhere.stdout == "Wrote docs/RESULTS.md; kept from before: tiny; not run here: other\n"
     assert (swept.home / "docs" / "RESULTS.md").read_text() == text
     assert (comments / "tiny.csv").read_text() == rows
+
+    tracker = connect(f"sqlite:///{swept.home}/elsewhere.db", swept.home / "artifacts")
+    begun = tracker.open_run(
+        name="begun", experiment=tracker.experiment("tiny"), tags={Tag.STUDY: "tiny", Tag.KIND: "trial"}
+    )
+    begun.log_params(load_grid(grid).config({"lr": 0.01, "activation": "relu"}).as_params())
+    elsewhere = swept("results", "tiny.yaml", "other.yaml", "--tracking-uri", "sqlite:///elsewhere.db")
+    assert elsewhere.stdout == "Wrote docs/RESULTS.md; kept from before: tiny; not run here: other\n"
+    assert (swept.home / "docs" / "RESULTS.md").read_text() == text
 
 
 def test_before_there_is_a_study(bare_lab: Any) -> None:
