@@ -47,7 +47,7 @@ format: install-test  ## format the code with ruff and fix what it can
 
 # one thread each: two processes that each use all cores are slower than one; worksteal: a process finishes its own
 # share of the files, and so reuses their fixtures, before it takes over others
-# what pytest makes of the test files is kept: to make it again takes each process eight seconds
+# the bytecode of the tests is kept: compiling them again takes each process eight seconds
 unit: export PYTHONDONTWRITEBYTECODE :=
 unit: install-test  ## run the default tests, in parallel (JOBS=2)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist worksteal

@@ -237,7 +237,7 @@ class Settings(BaseModel):
     hard_mining_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     """Fraction of an epoch's batches that hard mining repeats (default 0.1)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic: fp32, or autocast to bf16 (fast only on GPUs, and on CPUs with AVX512-BF16 or AMX) or scaled fp16."""
+    """Arithmetic: fp32, or autocast to bf16 (fast on GPUs, and CPUs with AVX512-BF16 or AMX) or fp16 (scaled loss)."""
     compile: bool = False
     """Compile the model with torch.compile: the first steps take longer, later ones may be faster, mostly on GPUs."""
 

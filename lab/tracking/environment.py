@@ -1,4 +1,4 @@
-"""Keeps MLflow from waiting long, from logging noise and from sending telemetry."""
+"""Keeps MLflow from waiting long, from logging noise, from sending telemetry and from creating things twice."""
 
 from __future__ import annotations
 

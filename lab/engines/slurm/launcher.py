@@ -30,7 +30,7 @@ _PRESS_SECONDS = 10.0  # before a worker is asked to stop once more: a signal ma
 _RETRY_SECONDS = 10.0  # before jobs are submitted once more
 _DELAY_SECONDS = (15.0, 90.0)  # before the time limit, to stop in: at least, at most
 _UNSEEN_SECONDS = 60.0  # until a job that Slurm does not list is thought to be gone
-_SOON_SECONDS = 5.0  # for what a worker wrote long before to be seen: NFS may not ask for three
+_SOON_SECONDS = 5.0  # for what a worker wrote long before to be seen: NFS may show it three seconds late
 
 
 @dataclass

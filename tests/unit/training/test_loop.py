@@ -29,10 +29,8 @@ TINY: dict[str, Any] = {
 }
 
 
-FEW: dict[str, Any] = {
-    "batch_size": 64,
-    "train_samples": 430,
-}  # in seven steps, as many as all images with TINY
+# seven steps an epoch, as many as all images take with TINY
+FEW: dict[str, Any] = {"batch_size": 64, "train_samples": 430}
 
 
 def trainer(**values: Any) -> Trainer:
