@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import psutil
 
-__all__ = ["machine", "process_name", "system"]
+__all__ = ["ProcessName", "machine", "process_name", "system"]
+
+_FORM = re.compile(r"(?P<host>.+):(?P<pid>\d{1,9}):(?P<created>\d+\.\d\d)(:(?P<system>[0-9a-f]{12}))?")
 
 
 @cache
@@ -34,6 +38,48 @@ def system() -> str:
     except OSError:
         return ""
     return _short(f"{boot}{namespace}")
+
+
+class ProcessName(NamedTuple):
+    """A process: its host, its process id and when it started, as seconds since 1970 with two decimals.
+
+    Hosts may share a name: clones of one image, and containers or pods that have their host's. `system` tells apart
+    those whose processes one cannot see; it is empty in the names of earlier versions.
+    """
+
+    host: str
+    pid: int
+    created: str
+    system: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the process that `text` names, None if `text` has another form."""
+        found = _FORM.fullmatch(text)
+        return (
+            None
+            if found is None
+            else cls(found["host"], int(found["pid"]), found["created"], found["system"] or "")
+        )
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}:{self.created}" + (f":{self.system}" if self.system else "")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it ran on this machine, since that was started."""
+        return self.host == socket.gethostname() and self.system in ("", system())
+
+    def is_dead(self) -> bool:
+        """Return whether it ran on this machine and has exited. Of another machine's, it does not tell."""
+        if not self.is_here:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            # the id may have been given to another process; and a zombie is dead too
+            return f"{process.create_time():.2f}" != self.created or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
 
 def process_name() -> str:

@@ -33,7 +33,8 @@ undelivered. Running trials deliver their own journals, and every worker deliver
 def sync(tracking_uri: str | None, storage: str | None) -> None:
     """Deliver what trials on this machine have logged and the MLflow server has not acknowledged.
 
-    What the server refused before is tried again. The exit code is 0 if everything was delivered, and 1 otherwise.
+    What the server refused before is tried again. A run of `lab train` or `lab find-lr` whose process has died is ended
+    as KILLED; `lab train --resume` continues it. The exit code is 0 if everything was delivered, and 1 otherwise.
     """
     stores = stores_from(tracking_uri, storage)
     result = tracking.deliver(
@@ -44,6 +45,8 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
         click.echo(_delivered(result, shown))
     if result.away:
         click.echo(f"{result.away} Run `lab sync` again once it answers", err=True)
+    for run in result.ended:
+        click.echo(f"Ended the run {run} as KILLED, because its process has died")
     for refused in result.refused:
         click.echo(_refused(refused), err=True)
     if result.left:

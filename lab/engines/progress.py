@@ -7,8 +7,8 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from lab.identity import ProcessName
 from lab.study import EpochEnded, Event, TrialEnded, TrialStarted, WorkerDied
-from lab.study.liveness import WorkerName
 from lab.training import Outcome
 
 __all__ = ["Progress", "Running", "host_elsewhere"]
@@ -100,5 +100,5 @@ class Progress:
 
 def host_elsewhere(worker: str | None) -> str:
     """Return the host of a worker, by its name, if it is another machine than this."""
-    name = WorkerName.parse(worker or "")
+    name = ProcessName.parse(worker or "")
     return "" if name is None or name.host == socket.gethostname() else name.host

@@ -17,6 +17,7 @@ from lab.engines.seats import Seat, Sharing
 from lab.engines.stores import Stores
 from lab.engines.waking import Sleep
 from lab.errors import LabError, StudyError
+from lab.identity import process_name
 from lab.study import (
     DatabaseError,
     EpochEnded,
@@ -27,7 +28,6 @@ from lab.study import (
     WorkerDied,
     WorkerFailed,
     put_back_dead,
-    worker_name,
 )
 from lab.tracking import RunStatus, Tracker, UnavailableError, release_journals
 from lab.tracking.tags import Tag
@@ -106,7 +106,7 @@ class _Worker:
         if isinstance(event, TrialStarted):
             self.trial = event
             # threads of this process share its name: others of them go on when one has ended
-            self.process = "" if event.worker == worker_name() else event.worker
+            self.process = "" if event.worker == process_name() else event.worker
         elif isinstance(event, EpochEnded):
             self.useful = True
         elif isinstance(event, TrialEnded):

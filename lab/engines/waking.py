@@ -70,4 +70,6 @@ class Leftovers:
             return True
         if done.writes:
             self._tell(f"Delivered {done.delivered} left by a process that has died")
+        for run in done.ended:
+            self._tell(f"Ended the run {run} as KILLED, because its process has died")
         return bool(done.away)

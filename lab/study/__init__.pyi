@@ -22,7 +22,6 @@ from .health import StorageProbe as StorageProbe
 from .keys import StudyKey as StudyKey
 from .keys import TrialKey as TrialKey
 from .liveness import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
-from .liveness import worker_name as worker_name
 from .lookup import existing_study as existing_study
 from .lookup import unknown_study as unknown_study
 from .news import News as News

@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lab.config import TrialConfig, parse_config
 from lab.errors import ConfigError, StudyError
+from lab.identity import process_name
 from lab.study.faults import MalformedError
 from lab.study.keys import StudyKey, TrialKey, noted
-from lab.study.liveness import worker_name
 from lab.study.lock import locked
 from lab.study.record import StudyRecord, TrialRecord
 from lab.study.storage import PatientStorage
@@ -190,7 +190,7 @@ class TrialQueue(StudyView):
                 self.beat(trial_id)  # first: were this process killed in between, its silence would tell
                 if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     return  # a worker was quicker
-                self.note_trial(trial_id, TrialKey.WORKER, worker_name())
+                self.note_trial(trial_id, TrialKey.WORKER, process_name())
             self.note_trial(trial_id, TrialKey.VOID, reason[:1000])
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
 
@@ -303,7 +303,7 @@ class TrialQueue(StudyView):
         self.beat(trial_id)  # first: one put back long ago would look stale
         with suppress(UpdateFinishedTrialError):  # the other is done already
             if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                self.note_trial(trial_id, TrialKey.WORKER, worker_name())
+                self.note_trial(trial_id, TrialKey.WORKER, process_name())
                 return True
         return False
 
@@ -358,7 +358,7 @@ class TrialQueue(StudyView):
             alone: whether only a worker that has its GPU to itself may continue it, because memory ran out.
         """
         trial = self.storage.get_trial(trial_id)
-        holder = worker_name() if worker is None else worker
+        holder = process_name() if worker is None else worker
         if trial.state is TrialState.RUNNING and TrialRecord(trial).worker_name != holder:
             return
         with suppress(UpdateFinishedTrialError):

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab import plugins
 from lab.config import Notify
+from lab.identity import ProcessName
 from lab.study.keys import (
     DRAFT_PREFIX,
     HASH_LENGTH,
@@ -22,7 +23,6 @@ from lab.study.keys import (
     noted,
     study_attributes,
 )
-from lab.study.liveness import WorkerName
 from lab.study.state import State
 from lab.training import Outcome
 
@@ -342,9 +342,9 @@ class TrialRecord:
         return self._value(TrialKey.WORKER) is not None
 
     @property
-    def worker(self) -> WorkerName | None:
+    def worker(self) -> ProcessName | None:
         """The process of its worker; None without one, or if the name is malformed."""
-        return WorkerName.parse(self.worker_name)
+        return ProcessName.parse(self.worker_name)
 
     @property
     def worker_name(self) -> str:

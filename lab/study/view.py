@@ -12,9 +12,9 @@ import optuna
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
+from lab.identity import process_name
 from lab.study.faults import translated
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
-from lab.study.liveness import worker_name
 from lab.study.record import StudyRecord, TrialRecord, newest_of
 from lab.study.state import State
 from lab.study.storage import READING, PatientStorage
@@ -180,7 +180,7 @@ class StudyView:
         with translated(self.storage.database):
             with self.storage.engine.connect().execution_options(**READING) as connection:
                 row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
-            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == worker_name()
+            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == process_name()
 
     def is_disowned(self) -> bool:
         """Whether a running trial has no worker noted: that is about to do so, or was killed at that point."""

@@ -15,12 +15,12 @@ from lab.config import TrialConfig, as_text, check_installed
 from lab.data import check_data, load_data
 from lab.errors import LabError, MissingDataError, OtherDataError, OutOfMemoryError, StudyError, TrackingError
 from lab.hold import Hold, Lost
+from lab.identity import process_name
 from lab.objective import Placement, TrialResult, train
 from lab.study.code import own_code
 from lab.study.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from lab.study.forecast import Forecast
 from lab.study.keys import TrialKey
-from lab.study.liveness import worker_name
 from lab.study.opening import open_storage
 from lab.study.pulse import Pulse
 from lab.study.queue import Claim, TrialQueue
@@ -170,7 +170,7 @@ class _Attempt:
                 another worker will continue the trial.
         """
         claim = self.claim
-        self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs, worker_name()))
+        self.emit(TrialStarted(claim.number, claim.label, claim.config.epochs, process_name()))
         try:
             self._train_and_tell()
         except (Lost, UpdateFinishedTrialError):  # this worker was thought dead

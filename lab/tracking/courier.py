@@ -14,16 +14,19 @@ from typing import ClassVar
 
 from lab.errors import ResourceError, TrackingError
 from lab.hold import Hold
-from lab.tracking.base import Tracker, UnavailableError
+from lab.identity import ProcessName, process_name
+from lab.tracking.base import RunStatus, Tracker, UnavailableError
 from lab.tracking.fenced import FencedRun
 from lab.tracking.gate import Gate
 from lab.tracking.journal import Operation, RunJournal
 from lab.tracking.pending import pending_key
 from lab.tracking.tags import Tag
-from lab.tracking.writes import Open, Write, merged
+from lab.tracking.writes import End, Open, Tags, Write, merged
+from lab.training import Outcome
 
 __all__ = ["Courier"]
 
+_ENDS_WITH = "ends_with"  # the process without which nobody goes on with the run; none for a study's
 _CLOSE_SECONDS = 10.0  # for a slow disk to take and delete a journal
 _STOP_SECONDS = 0.5  # for the thread to put down what it has in hand
 
@@ -123,6 +126,7 @@ class Courier:
             self._over, self._refusal, self._tries_before = False, None, self._tries
             self._opening = self._journal.add(self._marked(opening, attempt))
             self._journal.note("name", opening.name)
+            self._journal.note(_ENDS_WITH, process_name() if _is_alone(opening) else "")
             self._urgent.set()
         return attempt
 
@@ -209,6 +213,24 @@ class Courier:
         """
         while self._step():
             pass
+
+    def end_left(self) -> bool:
+        """End the run as KILLED if its process died before it could, unless it belongs to a study; return whether.
+
+        A study's workers go on with its trials. To be called once all has been delivered.
+
+        Raises:
+            UnavailableError: the store is unreachable.
+            ResourceError: the journal cannot be written.
+        """
+        process = ProcessName.parse(self._journal.fact(_ENDS_WITH) or "")
+        lives = process is None or (process.is_here and not process.is_dead())
+        if lives or self._waits() or not self._run.is_running():
+            return False
+        self._journal.add(Tags({Tag.OUTCOME: Outcome.KILLED}))
+        self._journal.add(End(RunStatus.KILLED, self._journal.last_logged()))
+        self.deliver()
+        return not self._run.is_running()  # unless it has gone on elsewhere
 
     def flush(self, deadline: float, unanswered: float = math.inf) -> None:
         """Wait until nothing waits, or for a deadline, by the monotonic clock.
@@ -339,6 +361,11 @@ class Courier:
         in_store = opening.run_id is not None and pending is None
         journal = {} if in_store else {Tag.JOURNAL: pending or self.key}
         return replace(opening, tags={**opening.tags, Tag.ATTEMPT: attempt, **journal})
+
+
+def _is_alone(opening: Open) -> bool:
+    """Return whether the run is that of one process, because no study has it."""
+    return Tag.STUDY not in opening.tags and opening.tags.get(Tag.KIND) in ("trial", "lr_range")
 
 
 def _attempt() -> str:

@@ -21,6 +21,7 @@ class Delivered:
 
     writes: int = 0
     runs: int = 0
+    ended: list[str] = field(default_factory=list)  # names of runs whose process had died before their end
     away: str = ""  # why the rest cannot be delivered now
     left: Left = field(default_factory=Left)
     refused: list[Refused] = field(default_factory=list)
@@ -34,6 +35,8 @@ class Delivered:
 
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:
     """Deliver what is left in the journals of a store, except those that a living process is delivering.
+
+    A run outside of studies whose process has died is ended as KILLED.
 
     Args:
         tracker: the store.
@@ -71,7 +74,10 @@ def _deliver_one(journal: RunJournal, tracker: Tracker, result: Delivered, retry
         journal.retry_refused()
     before = journal.waiting()
     try:
-        Courier(journal, tracker).deliver()
+        courier = Courier(journal, tracker)
+        courier.deliver()
+        if courier.end_left():
+            result.ended.append(journal.fact("name") or journal.fact("run_id") or journal.key)
     except UnavailableError as error:
         result.away = str(error)
     refused = journal.refused()

@@ -56,6 +56,17 @@ class FencedRun:
         """Note that the store did not answer: another worker may open the run in the meantime."""
         self._fence.doubt()
 
+    def is_running(self) -> bool:
+        """Return whether the store has the run, and as RUNNING.
+
+        Raises:
+            TrackingError: the store failed.
+        """
+        run_id = self._journal.known_id
+        if run_id is None or self._tracker.missing_runs([run_id]):
+            return False
+        return self._tracker.status(run_id) is RunStatus.RUNNING
+
     def put_unfenced(self, write: Write) -> None:
         """Put a write to the run if it is open, without asking whose it is; the store's failures are ignored."""
         if self._run is not None:

@@ -220,6 +220,11 @@ class RunJournal:
         rows = self._rows(query, State.DELIVERED, kind.kind)
         return [kind.read(json.loads(payload)) for (payload,) in rows]
 
+    def last_logged(self) -> int | None:
+        """Return when the latest write that is still here was made, in milliseconds since 1970; None without one."""
+        seconds = self._rows("SELECT MAX(logged) FROM operations")[0][0]
+        return None if seconds is None else 1000 * int(seconds)
+
     def history(self, metric: str) -> dict[int, float]:
         """Return the values of `metric` by step, in order of the steps."""
         rows = self._rows("SELECT payload FROM operations WHERE kind = ? ORDER BY id", Metrics.kind)

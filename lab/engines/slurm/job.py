@@ -24,10 +24,10 @@ from lab.engines.devices import VISIBLE
 from lab.engines.node import Origin, work_on_node
 from lab.engines.slurm.event_files import EventWriter
 from lab.engines.slurm.queue import seconds_left
+from lab.identity import ProcessName
 from lab.letters import write_any_letter
 from lab.stopping import Stop
 from lab.study import EpochEnded, Event, WorkerSettings, event_values
-from lab.study.liveness import WorkerName
 
 __all__ = [
     "BEGAN",
@@ -118,7 +118,7 @@ def wall_time(seconds: float | None, delay: float) -> float | None:
 
 
 def watch(
-    stop: Stop, warning: Stop, until: float | None, delay: float, submitter: WorkerName | None = None
+    stop: Stop, warning: Stop, until: float | None, delay: float, submitter: ProcessName | None = None
 ) -> None:
     """Ask for the stop, from a thread, when the time comes or the process that submitted this job has exited."""
 
@@ -157,7 +157,7 @@ def _work(order: Mapping[str, Any], events: EventWriter, stop: Stop, warning: St
         os.environ[VISIBLE] = order["gpu"]
     until = wall_time(order["seconds"], order["delay"])
     settings = replace(WorkerSettings(**from_plain(order["settings"])), until=until)
-    watch(stop, warning, until, order["delay"], WorkerName.parse(order["submitter"] or ""))
+    watch(stop, warning, until, order["delay"], ProcessName.parse(order["submitter"] or ""))
 
     def emit(event: Event) -> None:
         if not isinstance(event, EpochEnded):

@@ -20,8 +20,8 @@ from lab.engines.slurm.job import BEGAN, EXITED, plain, run_worker
 from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs, log_of, make_folder, unwritable
 from lab.engines.slurm.queue import Job, SilentError
 from lab.errors import ConfigError, LabError
+from lab.identity import process_name
 from lab.study import Event, WorkerSettings, event_from
-from lab.study.liveness import worker_name
 
 __all__ = ["SlurmLauncher"]
 
@@ -227,7 +227,7 @@ class SlurmLauncher:
             "origin": asdict(self._origin),
             "events": str(worker.lines.file),
             "gpu": worker.gpu,
-            "submitter": worker_name() if self._is_local else None,
+            "submitter": process_name() if self._is_local else None,
             "seconds": None if self._minutes is None else self._minutes * 60.0,
             "delay": self._delay,
         }

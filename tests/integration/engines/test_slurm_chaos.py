@@ -19,8 +19,8 @@ import pytest
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
+from lab.identity import ProcessName
 from lab.study import TrialQueue, find_queue
-from lab.study.liveness import WorkerName
 from tests.programs import start_lab
 
 PATIENCE = 600  # seconds for a whole study; a loaded machine is slow
@@ -89,7 +89,7 @@ class Cluster:
         """Return how many epochs the trial has that each job trains now, by the job's id."""
         found = {}
         for record in self.queue.records(TrialState.RUNNING):
-            worker = WorkerName.parse(record.worker_name or "")
+            worker = ProcessName.parse(record.worker_name or "")
             with suppress(psutil.Error):
                 if worker is not None and not worker.is_dead():
                     job = psutil.Process(worker.pid).environ()["SLURM_JOB_ID"]

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from lab.cli.live import STOPPING, SweepDisplay
 from lab.engines import Progress
-from lab.study import EpochEnded, TrialEnded, TrialStarted, worker_name
+from lab.identity import process_name
+from lab.study import EpochEnded, TrialEnded, TrialStarted
 
 
 def busy(workers: int = 2, label: str = "relu lr=0.01") -> Progress:
@@ -50,7 +51,7 @@ def test_it_fits(width: int, height: int, workers: int) -> None:
 def test_workers_elsewhere_are_shown_with_their_machine() -> None:
     progress = busy(1)
     progress.take(3, TrialStarted(3, "gelu", 10, worker="node7:123:1795866631.08"))
-    progress.take(4, TrialStarted(4, "tanh", 10, worker=worker_name()))
+    progress.take(4, TrialStarted(4, "tanh", 10, worker=process_name()))
     text = "\n".join(drawn(progress))
     assert "3 node7  gelu" in text
     assert "4        tanh" in text

@@ -9,6 +9,7 @@ from threading import Barrier, Thread
 import pytest
 from optuna.trial import TrialState
 
+from lab.identity import process_name
 from lab.study import (
     StudyKey,
     TrialKey,
@@ -17,7 +18,6 @@ from lab.study import (
     open_storage,
     requeue_dead,
     requeue_failed,
-    worker_name,
 )
 
 MakeQueue = Callable[[int], TrialQueue]
@@ -148,7 +148,7 @@ def test_a_trial_whose_worker_died_is_a_failure_once_it_is_not_retried(make_queu
         claim = queue.claim()
         assert claim is not None
         queue.note_trial(claim.trial_id, TrialKey.RETRIES, failures)
-        assert len(requeue_dead(queue, [worker_name()])) == queue.failed() == failures
+        assert len(requeue_dead(queue, [process_name()])) == queue.failed() == failures
     assert queue.claim() is None
 
 
@@ -278,7 +278,7 @@ def test_a_stopped_trial_that_runs_is_its_workers_to_end(make_queue: MakeQueue) 
     assert not queue.is_stopped(claim.trial_id)
     assert not queue.stop(claim.trial_id)
     assert queue.is_stopped(claim.trial_id)
-    assert len(requeue_dead(queue, [worker_name()])) == 0  # its worker dies before it can
+    assert len(requeue_dead(queue, [process_name()])) == 0  # its worker dies before it can
     other = queue.claim()
     assert other is not None
     assert other.label == "lr=0.002"

@@ -15,12 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
+from lab.identity import ProcessName, process_name
 from lab.study import State, StudyKey, StudyRecord, TrialKey, TrialRecord
 from lab.study.keys import is_lab_study, noted, study_attributes
-from lab.study.liveness import WorkerName, worker_name
 
 CELL = "0123456789abcdef"
-DEAD = "{}:{}:0.00".format(*worker_name().split(":")[:2])  # whose process id is another process's now
+DEAD = "{}:{}:0.00".format(*process_name().split(":")[:2])  # whose process id is another process's now
 
 
 def keys(names: type) -> list[str]:
@@ -45,8 +45,8 @@ CANCELLED = StudyRecord("s", cancelled=True)
     [
         (record(TrialState.WAITING), State.WAITING),
         (record(TrialState.WAITING, CANCELLED), State.CANCELLED),
-        (record(TrialState.RUNNING, worker=worker_name()), State.RUNNING),
-        (record(TrialState.RUNNING, CANCELLED, worker=worker_name()), State.RUNNING),
+        (record(TrialState.RUNNING, worker=process_name()), State.RUNNING),
+        (record(TrialState.RUNNING, CANCELLED, worker=process_name()), State.RUNNING),
         (record(TrialState.RUNNING, worker="elsewhere:1:1.00"), State.RUNNING),  # its heartbeat tells
         (record(TrialState.RUNNING, worker="another form"), State.RUNNING),
         (record(TrialState.RUNNING, worker=DEAD), State.INTERRUPTED),
@@ -174,17 +174,17 @@ def test_a_study_is_late_once_its_time_has_passed(seconds: float, ago: float) ->
     st.from_regex(r"[a-z][a-z0-9.:-]*", fullmatch=True), st.integers(0, 999_999_999), st.integers(0, 10**12)
 )
 def test_a_workers_name_is_read_as_it_is_written(host: str, pid: int, created: int) -> None:
-    name = WorkerName(host, pid, f"{created / 100:.2f}")
-    assert WorkerName.parse(str(name)) == name
+    name = ProcessName(host, pid, f"{created / 100:.2f}")
+    assert ProcessName.parse(str(name)) == name
 
 
 @pytest.mark.parametrize("text", ["", "me", "host:1", "host:x:1.00", f"host:{10**30}:1.00", ":1:1.00"])
 def test_what_is_not_a_workers_name(text: str) -> None:
-    assert WorkerName.parse(text) is None
+    assert ProcessName.parse(text) is None
 
 
 def test_this_process_lives() -> None:
-    name = WorkerName.parse(worker_name())
+    name = ProcessName.parse(process_name())
     assert name is not None
     assert not name.is_dead()
     assert name._replace(created="0.00").is_dead()  # its id was given to another process

@@ -333,14 +333,14 @@ def deliver_all(store: Store, folder: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_journal import Store, JournaledTracker, new_run
 store = Store()
 store.away = True
 tracker = JournaledTracker(store, Path(sys.argv[1]))
-run = new_run(tracker)
+run = new_run(tracker, tags=json.loads(sys.argv[3]))
 run.log_metrics({"loss": 0.5}, step=1)
 run.log_text("so far", "note.txt")
 print(run.run_id, flush=True)
@@ -348,14 +348,65 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_process_loses_nothing_and_its_run_goes_on(
-    tracker: JournaledTracker, store: Store, folder: Path
-) -> None:
-    command = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent)]
+def killed(folder: Path, **tags: str) -> str:
+    """Have a process open a run, log to it and die; return its id."""
+    command = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent), json.dumps(tags)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    run_id = done.stdout.strip()
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("kind", ["trial", "lr_range"])
+def test_the_run_of_a_killed_process_is_ended_once(store: Store, folder: Path, kind: str) -> None:
+    before = 1000 * int(time.time())
+    killed(folder, **{Tag.KIND: kind})
+    assert deliver(store, folder).ended == ["trial"]
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags[Tag.OUTCOME]) == (RunStatus.KILLED, "killed")
+    assert kept.points["loss"] == {1: 0.5}
+    assert kept.end_time is not None
+    assert before <= kept.end_time <= 1000 * time.time()
+    assert not deliver(store, folder).ended
+    assert journals(folder) == []
+
+
+@pytest.mark.parametrize("tags", [{Tag.KIND: "trial", Tag.STUDY: "s"}, {Tag.KIND: "study"}, {}])
+def test_what_others_may_go_on_with_keeps_running(store: Store, folder: Path, tags: dict[str, str]) -> None:
+    killed(folder, **tags)
+    assert not deliver(store, folder).ended
+    (kept,) = store._runs.values()
+    assert kept.status is RunStatus.RUNNING
+
+
+def test_a_run_whose_process_lives_keeps_running(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    store.away = True
+    new_run(tracker)
+    tracker.flush(0.0)  # lets go of the journal
+    store.away = False
+    assert not deliver(store, folder).ended
+    (kept,) = store._runs.values()
+    assert kept.status is RunStatus.RUNNING
+
+
+def test_a_killed_run_that_goes_on_elsewhere_is_not_ended(store: Store, folder: Path, tmp_path: Path) -> None:
+    run_id = killed(folder, **{Tag.KIND: "trial"})
+    elsewhere = JournaledTracker(store, tmp_path / "elsewhere")
+    run = new_run(elsewhere, run_id=run_id)
+    run.log_metrics({"loss": 0.25}, step=2)
+    elsewhere.flush()
+    assert not deliver(store, folder).ended
+    (kept,) = store._runs.values()
+    assert (kept.status, Tag.OUTCOME in kept.tags) == (RunStatus.RUNNING, False)
+    assert kept.points["loss"] == {2: 0.25}
+
+
+def test_a_killed_process_loses_nothing_and_its_run_goes_on(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    run_id = killed(folder, **{Tag.KIND: "trial"})
     store.away = True
     run = new_run(tracker, run_id=run_id)
     assert run.run_id == run_id

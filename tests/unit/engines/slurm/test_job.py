@@ -11,8 +11,8 @@ import pytest
 
 from lab.engines import Stores
 from lab.engines.slurm import job as slurm_job
+from lab.identity import ProcessName, process_name
 from lab.stopping import Stop
-from lab.study.liveness import WorkerName, worker_name
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGCONT, signal.SIGINT)
 SOON = 10.0
@@ -63,7 +63,7 @@ def test_the_time_comes() -> None:
 
 def test_a_worker_stops_when_who_started_it_is_gone() -> None:
     stop = Stop()
-    mine = WorkerName.parse(worker_name())
+    mine = ProcessName.parse(process_name())
     assert mine is not None
     slurm_job.watch(stop, Stop(), None, 15, mine._replace(created="1.00"))
     assert stop.wait(SOON)
