@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.config import Dimension, Grid, as_text, parse_grid, parse_value, setting_names
+from lab.config import Dimension, Grid, TrialConfig, as_text, parse_grid, parse_value, setting_names
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import LabError
 from lab.report.repeats import compared
@@ -82,11 +82,13 @@ def newest_file(tracker: Reader, run_id: str) -> NewestFile | None:
 def changes(params: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
     """Return the settings among a run's `params` that are not as `expected`.
 
-    A setting that the run lacks is no change: it may be from a later version of lab. Only the last part of a folder
-    is compared, because the same data is in another place on another machine.
+    A setting that the run lacks is no change: it may be from a later version of lab. Neither is one that only the run
+    has, at its default: it follows from another, as `resize` from the dataset. Only the last part of a folder is
+    compared, because the same data is in another place on another machine.
     """
     from_data = _OF_THE_DATA - expected.keys()
-    known = params.keys() & set(setting_names()) - NOT_IDENTITY - from_data
+    following = {name for name in params.keys() - expected.keys() if params[name] == _default(name)}
+    known = params.keys() & set(setting_names()) - NOT_IDENTITY - from_data - following
     different = {name: params[name] for name in sorted(known) if params[name] != expected.get(name, "")}
     if "data_dir" in different:
         folder = Path(different.pop("data_dir")).name
@@ -110,6 +112,12 @@ def in_words(different: Iterable[Mapping[str, str] | None]) -> str:
     """Return the differences, as `epochs=1`, or an empty string if there are too many."""
     texts = dict.fromkeys(f"{name}={value}" for found in different for name, value in (found or {}).items())
     return ", ".join(texts) if len(texts) <= _MOST_WORDS else ""
+
+
+def _default(name: str) -> str | None:
+    """Return the default of a setting as params have it, None if it depends on others."""
+    field = TrialConfig.model_fields.get(name)
+    return None if field is None or field.is_required() or field.default is None else as_text(field.default)
 
 
 def params_of(run: Mapping[Any, Any]) -> dict[str, str]:

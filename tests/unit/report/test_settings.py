@@ -152,6 +152,9 @@ def test_what_counts_as_a_change() -> None:
     before = {"lr": "0.1", "data_dir": "/home/me/photos", "device": "cpu"}
     assert changes(before, {"lr": "0.1", "data_dir": "photos", "epochs": "9"}) == {}
     assert changes(before, {"lr": "0.2"}) == {"lr": "0.1", "data_dir": "photos"}
+    folder = {"dataset": "image_folder", "resize": "squash", "background": "black"}
+    assert changes(folder, {"dataset": "svhn"}) == {"dataset": "image_folder", "background": "black"}
+    assert changes({"resize": "squash"}, {"resize": "pad"}) == {"resize": "squash"}
     assert in_words([{"lr": "0.1"}, None, {}, {"lr": "0.1"}]) == "lr=0.1"
     assert in_words([{"lr": str(number)} for number in range(9)]) == ""
 
