@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,9 @@ settings.register_profile(
     "lab", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=50, phases=_PHASES
 )
 settings.load_profile("lab")
+
+# what a shell starts in the background is deaf to Ctrl-C, and so would be the processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 TIERS = {"slow", "gpu", "docker", "browser", "postgres", "slurm", "ray"}
