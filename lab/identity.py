@@ -71,7 +71,7 @@ class ProcessName(NamedTuple):
         return self.host == socket.gethostname() and self.system in ("", system())
 
     def is_dead(self) -> bool:
-        """Return whether it ran on this machine and has exited. Of another machine's, it does not tell."""
+        """Return whether it ran on this machine and has exited; False for one elsewhere, of which nothing is known."""
         if not self.is_here:
             return False
         try:
@@ -92,8 +92,8 @@ def process_name() -> str:
 
 @cache
 def _process_name(pid: int) -> str:
-    name = f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
-    return f"{name}:{system()}" if system() else name
+    created = f"{psutil.Process(pid).create_time():.2f}"
+    return str(ProcessName(socket.gethostname(), pid, created, system()))
 
 
 def _short(text: str) -> str:

@@ -18,7 +18,7 @@ from lab.identity import ProcessName, process_name
 from lab.tracking.base import RunStatus, Tracker, UnavailableError
 from lab.tracking.fenced import FencedRun
 from lab.tracking.gate import Gate
-from lab.tracking.journal import Operation, RunJournal
+from lab.tracking.journal import OWNER, Operation, RunJournal
 from lab.tracking.pending import pending_key
 from lab.tracking.tags import Tag
 from lab.tracking.writes import End, Open, Tags, Write, merged
@@ -26,7 +26,6 @@ from lab.training import Outcome
 
 __all__ = ["Courier"]
 
-_ENDS_WITH = "ends_with"  # the process without which nobody goes on with the run; none for a study's
 _CLOSE_SECONDS = 10.0  # for a slow disk to take and delete a journal
 _STOP_SECONDS = 0.5  # for the thread to put down what it has in hand
 
@@ -126,7 +125,7 @@ class Courier:
             self._over, self._refusal, self._tries_before = False, None, self._tries
             self._opening = self._journal.add(self._marked(opening, attempt))
             self._journal.note("name", opening.name)
-            self._journal.note(_ENDS_WITH, process_name() if _is_alone(opening) else "")
+            self._journal.note(OWNER, process_name() if _is_alone(opening) else "")
             self._urgent.set()
         return attempt
 
@@ -166,6 +165,8 @@ class Courier:
             if is_open:
                 try:
                     self._journal.add(write)
+                    if write.is_final:
+                        self._journal.note(OWNER, "")
                 finally:
                     self._over = write.is_final
                 if not write.is_mergeable:
@@ -215,22 +216,26 @@ class Courier:
             pass
 
     def end_left(self) -> bool:
-        """End the run as KILLED if its process died before it could, unless it belongs to a study; return whether.
+        """End the run as KILLED if its owner died before it did; return whether.
 
-        A study's workers go on with its trials. To be called once all has been delivered.
+        To be called once all has been delivered. The journal is kept until the store has answered.
 
         Raises:
-            UnavailableError: the store is unreachable.
+            TrackingError: the store failed, or is unreachable (`UnavailableError`).
             ResourceError: the journal cannot be written.
         """
-        process = ProcessName.parse(self._journal.fact(_ENDS_WITH) or "")
-        lives = process is None or (process.is_here and not process.is_dead())
-        if lives or self._waits() or not self._run.is_running():
+        owner = ProcessName.parse(self._journal.fact(OWNER) or "")
+        lives = owner is None or (owner.is_here and not owner.is_dead())
+        if lives or self._waits():
             return False
-        self._journal.add(Tags({Tag.OUTCOME: Outcome.KILLED}))
-        self._journal.add(End(RunStatus.KILLED, self._journal.last_logged()))
-        self.deliver()
-        return not self._run.is_running()  # unless it has gone on elsewhere
+        was_running = self._run.is_running()
+        if was_running:
+            self._journal.add(Tags({Tag.OUTCOME: Outcome.KILLED}))
+            self._journal.add(End(RunStatus.KILLED, self._journal.last_logged()))
+            self.deliver()
+        ended = was_running and not self._run.is_running()  # if not, it has gone on elsewhere
+        self._journal.note(OWNER, "")
+        return ended
 
     def flush(self, deadline: float, unanswered: float = math.inf) -> None:
         """Wait until nothing waits, or for a deadline, by the monotonic clock.

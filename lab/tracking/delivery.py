@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.errors import ResourceError
+from lab.errors import ResourceError, TrackingError
 from lab.tracking.base import Left, Tracker, UnavailableError
 from lab.tracking.courier import Courier
 from lab.tracking.journal import Refused, RunJournal
@@ -21,7 +21,7 @@ class Delivered:
 
     writes: int = 0
     runs: int = 0
-    ended: list[str] = field(default_factory=list)  # names of runs whose process had died before their end
+    ended: list[str] = field(default_factory=list)  # names of runs that their process had died without ending
     away: str = ""  # why the rest cannot be delivered now
     left: Left = field(default_factory=Left)
     refused: list[Refused] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Delivered:
 def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> Delivered:
     """Deliver what is left in the journals of a store, except those that a living process is delivering.
 
-    A run outside of studies whose process has died is ended as KILLED.
+    A run that belongs to no study, and whose process has died, is ended as KILLED.
 
     Args:
         tracker: the store.
@@ -77,9 +77,11 @@ def _deliver_one(journal: RunJournal, tracker: Tracker, result: Delivered, retry
         courier = Courier(journal, tracker)
         courier.deliver()
         if courier.end_left():
-            result.ended.append(journal.fact("name") or journal.fact("run_id") or journal.key)
+            result.ended.append(journal.name)
     except UnavailableError as error:
         result.away = str(error)
+    except TrackingError as error:  # whether the run has ended
+        result.refused.append(Refused(journal.name, 0, str(error), journal.folder))
     refused = journal.refused()
     if refused is not None:
         result.refused.append(refused)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from lab.errors import ResourceError
 from lab.tracking.journal_files import JournalFiles, delete_journal
@@ -23,10 +23,12 @@ from lab.tracking.lock import Lock
 from lab.tracking.pending import pending_key
 from lab.tracking.writes import Metrics, Open, Write, read_write
 
-__all__ = ["Operation", "Refused", "RunJournal", "State", "try_out", "writing"]
+__all__ = ["OWNER", "Operation", "Refused", "RunJournal", "State", "try_out", "writing"]
 
 W = TypeVar("W", bound=Write)
 
+#: Fact: the process that must still end the run. Empty once it has, and if a study's workers may go on with the run.
+OWNER: Final = "owner"
 _MOST = 200  # writes in one request
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -120,6 +122,11 @@ class RunJournal:
         """The name of the folder; a run that was first opened in it has it as a tag."""
         return self.folder.name
 
+    @property
+    def name(self) -> str:
+        """What the run is called: its name or, if the store makes that up, its id."""
+        return self.fact("name") or self.fact("run_id") or self.key
+
     def fact(self, name: str) -> str | None:
         """Return the value noted under `name`, None if there is none."""
         return next(
@@ -203,8 +210,7 @@ class RunJournal:
         reasons = self._rows("SELECT reason FROM operations WHERE state = ? ORDER BY id", State.REFUSED)
         if not reasons:
             return None
-        name = self.fact("name") or self.fact("run_id") or self.key
-        return Refused(name, len(reasons), reasons[0][0], self.folder)
+        return Refused(self.name, len(reasons), reasons[0][0], self.folder)
 
     def is_blocked(self) -> bool:
         """Whether the store refused to open the run, so that nothing else can be delivered."""
@@ -238,17 +244,18 @@ class RunJournal:
         return bool(rows), self._files.path(rows[0][0] if rows else None)
 
     def drop(self) -> None:
-        """Delete all writes."""
+        """Delete all writes; there is no run that must be ended."""
         self._rows("DELETE FROM operations")
+        self.note(OWNER, "")
 
     def close(self) -> None:
-        """Release the journal; an empty one is deleted with its folder."""
+        """Release the journal; it is deleted with its folder if it is empty and nobody must still end its run."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             with suppress(ResourceError, sqlite3.Error):
-                empty = not self._count(State.WAITING, None) and self.refused() is None
+                empty = not (self._count(State.WAITING, None) or self.refused() or self.fact(OWNER))
                 self._db.close()
                 if empty:
                     delete_journal(self.folder)

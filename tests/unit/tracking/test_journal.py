@@ -371,6 +371,29 @@ def test_the_run_of_a_killed_process_is_ended_once(store: Store, folder: Path, k
     assert journals(folder) == []
 
 
+@pytest.mark.parametrize("trouble", ["away", "refusing"])
+def test_the_run_of_a_killed_process_is_ended_once_the_store_answers(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    killed(folder, **{Tag.KIND: "trial"})
+    error = UnavailableError("no answer") if trouble == "away" else TrackingError("403")
+
+    def fail(run_id: str) -> RunStatus:
+        raise error
+
+    monkeypatch.setattr(store, "status", fail)
+    for _ in range(2):  # the second time, nothing waits
+        failed = deliver(store, folder)
+        assert not failed.ended
+        assert failed.away == ("no answer" if trouble == "away" else "")
+        assert [each.reason for each in failed.refused] == ([] if trouble == "away" else ["403"])
+    monkeypatch.undo()
+    assert deliver(store, folder).ended == ["trial"]
+    (kept,) = store._runs.values()
+    assert kept.status is RunStatus.KILLED
+    assert journals(folder) == []
+
+
 @pytest.mark.parametrize("tags", [{Tag.KIND: "trial", Tag.STUDY: "s"}, {Tag.KIND: "study"}, {}])
 def test_what_others_may_go_on_with_keeps_running(store: Store, folder: Path, tags: dict[str, str]) -> None:
     killed(folder, **tags)
