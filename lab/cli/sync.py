@@ -34,14 +34,14 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
     """Deliver what trials on this machine have logged and the MLflow server has not acknowledged.
 
     What the server refused before is tried again. A run of `lab train` or `lab find-lr` whose process has died is ended
-    as KILLED; `lab train --resume` continues it. The exit code is 0 if everything was delivered, and 1 otherwise.
+    as KILLED; `lab train --resume` continues it. The exit code is 0 if nothing is left to do, and 1 otherwise.
     """
     stores = stores_from(tracking_uri, storage)
     result = tracking.deliver(
         tracking.connect(stores.tracking_uri, stores.artifact_dir), stores.journal_dir, retry_refused=True
     )
     shown = tracking.public_uri(stores.tracking_uri)
-    if result.writes or not result.left:
+    if result.writes or not (result.left or result.away):
         click.echo(_delivered(result, shown))
     if result.away:
         click.echo(f"{result.away} Run `lab sync` again once it answers", err=True)
@@ -53,7 +53,7 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
         click.echo(f"Left in {stores.journal_dir}: {result.left}", err=True)
     for other in result.others:
         click.echo(f"There is more to deliver to another store: lab sync --tracking-uri {other}", err=True)
-    sys.exit(1 if result.left or result.refused else 0)
+    sys.exit(1 if result.left or result.refused or result.away else 0)
 
 
 def _delivered(result: Delivered, store: str) -> str:

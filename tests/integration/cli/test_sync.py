@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from lab.cli import single_run
+from lab.identity import ProcessName, process_name
+from lab.tracking.journal import OWNER, RunJournal
 
 
 def test_training_does_not_need_the_server(bare_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,17 @@ def test_training_does_not_need_the_server(bare_lab: Any, monkeypatch: pytest.Mo
         "There is more to deliver to another store: lab sync --tracking-uri http://127.0.0.1:9"
         in other.stderr
     )
+
+
+def test_a_killed_run_that_the_server_cannot_be_asked_about_is_still_to_be_ended(bare_lab: Any) -> None:
+    nowhere = "http://127.0.0.1:9"
+    journal = RunJournal.create(bare_lab.home / ".lab" / "journal" / "killed", store=nowhere, run_id="8f")
+    ours = ProcessName.parse(process_name())
+    assert journal is not None
+    assert ours is not None
+    journal.note(OWNER, str(ours._replace(created="1.00")))
+    journal.close()
+    for _ in range(2):
+        synced = bare_lab("sync", "--tracking-uri", nowhere)
+        assert (synced.exit_code, synced.stdout) == (1, "")
+        assert "Run `lab sync` again once it answers" in synced.stderr
