@@ -98,6 +98,9 @@ def installed(
     plugins = [Plugin(**each) for each in kept]
     for plugin in plugins:
         _check(plugin, allowed=allowed, known=known)
+    if not plugins:  # a killed process would leave its folder for nothing
+        yield
+        return
     before = dict(loading.loaded_plugins)
     with tempfile.TemporaryDirectory(prefix="lab-plugins-") as folder:  # for tracebacks
         try:
