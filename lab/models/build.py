@@ -26,7 +26,7 @@ from lab.models.summary import Summary, counts_by_layer, summarize
 __all__ = ["build_model", "skeleton", "summarize_config"]
 
 _COLOURS = 3
-_FEW_PARAMETERS = 10_000_000  # of a model that runs on a CPU in milliseconds
+_FEW_PARAMETERS = 100_000_000  # of a model that has room on a CPU
 
 # What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
@@ -161,8 +161,10 @@ def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -
 
 def _allocate(model: nn.Module) -> None:
     """Give a model of the meta device memory on the CPU, with any weights."""
-    empty = {name: torch.empty(meta.shape, dtype=meta.dtype) for name, meta in model.state_dict().items()}
-    model.load_state_dict(empty, assign=True)
+    state = model.state_dict()  # with the version of each module's
+    for name, meta in state.items():
+        state[name] = torch.empty(meta.shape, dtype=meta.dtype)
+    model.load_state_dict(state, assign=True)
 
 
 def _refusal(config: TrialConfig, shape: tuple[int, int, int], classes: int, error: Exception) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lab.errors import ConfigError, Fault
@@ -26,6 +29,15 @@ _PLAIN: Final = frozenset(
                 *("flatten", "linear", "pooling"),
             )
         ),
+        *(
+            f"torchvision.models.{name}"
+            for name in (
+                *("alexnet", "densenet", "efficientnet", "mnasnet", "mobilenetv2", "mobilenetv3"),
+                *("regnet", "resnet", "shufflenetv2", "squeezenet", "vgg"),
+            )
+        ),
+        "torchvision.ops.misc",
+        "torchvision.ops.stochastic_depth",
     }
 )
 _NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -152,11 +164,32 @@ def _run(model: nn.Module, shape: tuple[int, int, int], layers: list[Layer]) -> 
     image = torch.zeros(1, *shape, device=next(model.parameters()).device)  # [1, C, H, W]
     with torch.no_grad():
         if counts_by_layer(model):
-            outputs = model(image)
+            with _OnlyShapes():
+                outputs = model(image)
             return outputs, sum(_mult_adds(model.get_submodule(layer.name), layer) for layer in layers)
         with FlopCounterMode(display=False) as flops:
             outputs = model(image)
     return outputs, flops.get_total_flops() // 2
+
+
+class _OnlyShapes(TorchFunctionMode):
+    """Inside the block, outputs of convolutions and linear layers have their shape, and any values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.conv2d and not kwargs:
+            images, weight, _bias, stride, padding, dilation, groups = args
+            if images.shape[1] == weight.shape[1] * groups:  # if not, torch refuses them
+                one = func(images[:, :1], weight[:1, :1], None, stride, padding, dilation)  # [1, 1, H, W]
+                return one.repeat(1, len(weight), 1, 1)
+        elif func is F.linear and args[0].shape[-1] == args[1].shape[-1]:
+            return args[0].new_zeros(*args[0].shape[:-1], len(args[1]))
+        return func(*args, **(kwargs or {}))
 
 
 def _mult_adds(module: nn.Module, layer: Layer) -> int:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lab import registry
 from lab.config import PRESETS, TrialConfig
 from lab.models import skeleton, summarize_config
-from lab.models.summary import counts_by_layer
+from lab.models.summary import counts_by_layer, summarize
 
 RGB32 = (3, 32, 32)
 DENSE_NORM = {"norm": "batch", "dense_norm": "batch"}
@@ -107,16 +107,25 @@ def test_every_preset_fits_images_of_32_pixels(preset: str) -> None:
         *({"preset": preset} for preset in sorted(PRESETS)),
         *({"activation": name, "dense": (8,)} for name in sorted(registry.activations)),
         {"conv_dropout": 0.1, "dropout": 0.1, "pool_type": "avg", "norm": "batch", "head": "global_avg_pool"},
+        *(
+            {"architecture": f"torchvision/{name}"}
+            for name in (
+                *("alexnet", "densenet121", "efficientnet_b0", "mnasnet0_5", "mobilenet_v2"),
+                *("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5"),
+                *("squeezenet1_1", "vgg11_bn"),
+            )
+        ),
     ],
     ids=lambda values: " ".join(map(str, values.values())),
 )
 def test_mult_adds_of_layers_are_those_of_torchs_counter(values: dict[str, Any]) -> None:
     config = TrialConfig(**values)
-    model = skeleton(config, RGB32, 10).eval().requires_grad_(False)
+    shape = (3, 64, 64)
+    model = skeleton(config, shape, 10).eval().requires_grad_(False)
     assert counts_by_layer(model)
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *RGB32, device="meta"))
-    assert summarize_config(config, RGB32, 10).mult_adds == counter.get_total_flops() // 2
+        model(torch.zeros(1, *shape, device="meta"))
+    assert summarize_config(config, shape, 10).mult_adds == counter.get_total_flops() // 2
 
 
 class _Product(nn.Module):
@@ -139,3 +148,18 @@ class _Product(nn.Module):
 def test_other_products_are_left_to_torchs_counter(hidden: nn.Module) -> None:
     assert counts_by_layer(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
     assert not counts_by_layer(nn.Sequential(nn.Linear(4, 4), hidden))
+
+
+@pytest.mark.parametrize(
+    ("layer", "refusal"),
+    [
+        (nn.Conv2d(5, 4, 3), "to have 5 channels, but got 3 channels"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), "shapes cannot be multiplied"),
+    ],
+    ids=["channels", "features"],
+)
+def test_layers_that_do_not_fit_are_refused_though_nothing_is_multiplied(
+    layer: nn.Module, refusal: str
+) -> None:
+    with pytest.raises(RuntimeError, match=refusal):
+        summarize(nn.Sequential(layer), RGB32)
