@@ -36,6 +36,7 @@ class Progress:
     total: int
     done: int = 0
     failed: int = 0
+    elsewhere: int = 0  # trials that others train, as far as is known
     stopping: bool = False
     running: dict[int, Running] = field(default_factory=dict)  # by worker
     best_value: float | None = None
@@ -43,12 +44,13 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     ended: list[TrialEnded] = field(default_factory=list)  # during this sweep, in order
     notes: list[str] = field(default_factory=list)  # what the engine says about its workers, a line each
-    _pruned: set[str] = field(default_factory=set)
+    _pruned: set[str] = field(default_factory=set)  # labels
+    _counted: frozenset[int] = frozenset()  # numbers of trials that have ended, which `recount` knew
 
     @property
     def waiting(self) -> int:
         """The number of trials that have neither ended nor a worker."""
-        return max(0, self.total - self.done - self.failed - len(self.running))
+        return max(0, self.total - self.done - self.failed - len(self.running) - self.elsewhere)
 
     def take(self, worker: int | None, event: Event) -> None:
         """Take in what a worker has said, or what is known of a trial that no worker has (None)."""
@@ -65,6 +67,14 @@ class Progress:
             self.running.pop(worker, None)
         if isinstance(event, TrialEnded):
             self._count(event)
+
+    def recount(self, study: Progress) -> None:
+        """Take over the counts of the study's database: others may train, queue and stop its trials too."""
+        self.total, self.done, self.failed = study.total, study.done, study.failed
+        self.elsewhere = max(0, len(study.running) - len(self.running))
+        self._counted = frozenset(trial.number for trial in study.ended)
+        self._pruned = {trial.label for trial in study.ended if trial.outcome == Outcome.PRUNED}
+        self.improve(study.best_label, study.best_value)
 
     def improve(self, label: str, value: float | None) -> None:
         """Note `value` as the best if it is."""
@@ -87,7 +97,7 @@ class Progress:
 
     def _count(self, event: TrialEnded) -> None:
         self.ended.append(event)
-        if event.outcome == Outcome.KILLED:
+        if event.outcome == Outcome.KILLED or event.number in self._counted:
             return
         if event.outcome == Outcome.FAILED:
             self.failed += 1

@@ -63,7 +63,10 @@ def _worker_table(running: list[tuple[int, Running]], monitor: str, *, with_bars
 def progress_lines(progress: Progress) -> list[str]:
     """Return the totals in one line, and the best value so far in another."""
     parts = [f"{progress.done:,}/{progress.total:,} done"]
-    parts.append(f"{len(progress.running)} running, {progress.waiting:,} waiting, {progress.failed:,} failed")
+    running = f"{len(progress.running)} running"
+    if progress.elsewhere:
+        running += f", {progress.elsewhere:,} elsewhere"
+    parts.append(f"{running}, {progress.waiting:,} waiting, {progress.failed:,} failed")
     left = progress.seconds_left()
     if progress.stopping:
         parts.append("stopping")

@@ -22,7 +22,7 @@ from lab.engines.seats import Sharing
 from lab.engines.setbacks import Setbacks
 from lab.engines.stores import Stores
 from lab.engines.supervisor import Supervisor
-from lab.engines.watching import progress_of
+from lab.engines.watching import Recounting, progress_of
 from lab.errors import LabError, LabWarning
 from lab.models import fetch_all_weights
 from lab.study import (
@@ -200,6 +200,7 @@ class _Sweeper:
                     queue,
                     filler,
                     progress,
+                    Recounting(progress, queue),
                     self.launcher,
                     noted,
                     self.notices,
@@ -234,6 +235,7 @@ class _UntilOver:
     queue: TrialQueue
     filler: Filler
     progress: Progress
+    recounting: Recounting
     launcher: Launcher
     noted: EngineNotes
     notices: Notices
@@ -289,6 +291,8 @@ class _UntilOver:
     def tick(self) -> None:
         """Show the progress, and note in the study what the engine says."""
         self.progress.stopping = self.should_stop()
+        if self.filler.is_done():
+            self.recounting.take_turn()
         self.progress.notes = [*self.launcher.notes(), *self.setbacks.notes]
         self.noted.tell([(self.queue, self.progress.notes)])
         self.on_progress(self.progress)

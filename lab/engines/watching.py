@@ -9,9 +9,11 @@ from lab.engines.progress import Progress, Running, host_elsewhere
 from lab.stopping import Stop
 from lab.study import State, TrialEnded, TrialQueue, winner
 
-__all__ = ["progress_of", "watch"]
+__all__ = ["Recounting", "progress_of", "watch"]
 
 _LOOK_SECONDS = 1.0
+_RECOUNT_SECONDS = 5.0
+_LONG_REST = 50  # beside training
 _REST = 4  # times as long as a look took pass before the next: thousands of trials take long to read
 
 
@@ -69,6 +71,24 @@ def watch(
             return progress
         if stop.wait(max(_LOOK_SECONDS, _REST * took)):
             return progress
+
+
+class Recounting:
+    """Brings the counts of a sweep's progress up to date with the study's database, now and then."""
+
+    def __init__(self, progress: Progress, queue: TrialQueue) -> None:
+        self._progress = progress
+        self._queue = queue
+        self._next = time.monotonic() + _RECOUNT_SECONDS
+
+    def take_turn(self) -> None:
+        """Count, if it is time to."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        self._progress.recount(progress_of(self._queue))
+        ended = time.monotonic()
+        self._next = ended + max(_RECOUNT_SECONDS, _LONG_REST * (ended - began))
 
 
 class _View:

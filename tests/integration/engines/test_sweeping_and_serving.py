@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.config import Grid, parse_grid
-from lab.engines import Stores, serve, submit, sweep
+from lab.engines import Stores, serve, submit, sweep, watching
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
 from lab.errors import ConfigError, ResourceError
@@ -53,6 +53,25 @@ def test_a_sweep_ends_once_too_many_cells_have_failed(stores: Stores, make_grid:
     assert study_status(stores) == ["FAILED"]
     again = sweep(failing, stores, launcher=InlineLauncher())
     assert (again.ending, again.states) == ("done", {"complete": 2, "failed": 2})
+
+
+def test_a_sweep_counts_what_others_train(
+    stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_RECOUNT_SECONDS", 0.0)
+    monkeypatch.setattr(watching, "_LONG_REST", 0)
+    submit(make_grid(), stores)
+    other = queue_of(stores).claim()
+    assert other is not None
+    seen: set[tuple[int, int, int]] = set()
+    result = sweep(
+        make_grid(),
+        stores,
+        launcher=InlineLauncher(),
+        on_progress=lambda now: seen.add((now.done, now.elsewhere, now.waiting)),
+    )
+    assert result.states == {"complete": 2, "running": 1}
+    assert (2, 1, 0) in seen
 
 
 def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from lab.engines import Progress
+from lab.engines.progress import Running
 from lab.study import EpochEnded, TrialEnded, TrialStarted, WorkerDied
 
 
@@ -43,6 +44,32 @@ def test_a_trial_that_was_given_up_has_failed_though_no_worker_says_so() -> None
     progress.take(0, TrialStarted(0, "t0", 5))
     progress.take(None, ended(1, "failed", None))
     assert counts(progress) == (0, 1, 2, 1)
+
+
+def test_what_others_train_is_no_longer_waiting_and_no_trial_counts_twice() -> None:
+    progress = make()
+    progress.take(0, TrialStarted(0, "t0", 5))
+    progress.recount(
+        Progress(
+            "s",
+            "val_accuracy",
+            maximize=True,
+            total=7,  # three more were queued
+            done=2,
+            failed=1,
+            running={0: Running("t5", 5), 1: Running("t6", 5)},
+            ended=[ended(0), ended(1, value=0.9), ended(2, "failed", None)],
+            best_label="t1",
+            best_value=0.9,
+        )
+    )
+    progress.take(0, ended(0))  # which the database knew already
+    assert (*counts(progress), progress.elsewhere) == (2, 0, 3, 1, 1)
+    assert (progress.best_label, progress.best_value) == ("t1", 0.9)
+    assert [event.number for event in progress.ended] == [0]  # of this sweep
+    progress.take(1, TrialStarted(3, "t3", 5))
+    progress.take(1, ended(3))
+    assert (*counts(progress), progress.elsewhere) == (3, 0, 2, 1, 1)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "early_stopped", "diverged", "not_converged"])
