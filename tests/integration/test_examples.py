@@ -103,6 +103,7 @@ def test_every_file_says_how_it_is_swept(file: Path) -> None:
     assert f"lab sweep examples/{file.name}" in OWN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", GRIDS, ids=lambda file: file.stem)
 def test_a_batch_of_every_cell_is_trained(
     file: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory

@@ -54,6 +54,7 @@ def exit_of(launcher: SlurmLauncher) -> Exited:
     raise AssertionError("nothing was heard")
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_no_files_of_jobs_behind(make: Make, make_grid: MakeGrid, stores: Stores) -> None:
     result = sweep(make_grid(), stores, launcher=make(), workers=1)
     assert result.states == {"complete": 3}
