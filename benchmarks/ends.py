@@ -124,7 +124,8 @@ def _lab(folder: Path, *arguments: str) -> tuple[float, float]:
     Raises:
         RuntimeError: it failed.
     """
-    unset = {"MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "LAB_STORAGE"}
+    # as on most machines, the first of the commands keeps lab's bytecode for the others
+    unset = {"MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "LAB_STORAGE", "PYTHONDONTWRITEBYTECODE"}
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     said = folder / "said.txt"  # no pipe: the server that workers are forked from would hold it open
     with said.open("w") as stream:
