@@ -103,10 +103,10 @@ def _mlflow_run(cell: dict[str, str | float], folder: Path) -> list[str]:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    unset = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "LAB_STORAGE"}
-    unset |= {
+    # as on most machines, the first of the commands keeps lab's bytecode for the others
+    unset = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "LAB_STORAGE"} | {
         "PYTHONDONTWRITEBYTECODE"
-    }  # as on most machines, the first command keeps its bytecode for the others
+    }
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     environment = {**inherited, **store, "PATH": _path(), "PYTHONPATH": str(_PROJECT)}

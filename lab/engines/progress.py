@@ -70,7 +70,8 @@ class Progress:
 
     def recount(self, study: Progress) -> None:
         """Take over the counts of the study's database: others may train, queue and stop its trials too."""
-        self.total, self.done, self.failed = study.total, study.done, study.failed
+        self.total = max(self.total, study.total)  # this sweep may not have queued all its cells yet
+        self.done, self.failed = study.done, study.failed
         self.elsewhere = max(0, len(study.running) - len(self.running))
         self._counted = frozenset(trial.number for trial in study.ended)
         self._pruned = {trial.label for trial in study.ended if trial.outcome == Outcome.PRUNED}

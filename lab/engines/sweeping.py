@@ -291,7 +291,7 @@ class _UntilOver:
     def tick(self) -> None:
         """Show the progress, and note in the study what the engine says."""
         self.progress.stopping = self.should_stop()
-        if self.filler.is_done():
+        if not self.progress.stopping:
             self.recounting.take_turn()
         self.progress.notes = [*self.launcher.notes(), *self.setbacks.notes]
         self.noted.tell([(self.queue, self.progress.notes)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from lab.engines.progress import Progress, Running, host_elsewhere
+from lab.errors import LabError
 from lab.stopping import Stop
 from lab.study import State, TrialEnded, TrialQueue, winner
 
@@ -13,8 +15,9 @@ __all__ = ["Recounting", "progress_of", "watch"]
 
 _LOOK_SECONDS = 1.0
 _RECOUNT_SECONDS = 5.0
-_LONG_REST = 50  # beside training
-_REST = 4  # times as long as a look took pass before the next: thousands of trials take long to read
+# times as long as a look took pass before the next, because thousands of trials take long to read
+_REST = 4
+_REST_BESIDE_TRAINING = 50
 
 
 def progress_of(queue: TrialQueue) -> Progress:
@@ -82,13 +85,14 @@ class Recounting:
         self._next = time.monotonic() + _RECOUNT_SECONDS
 
     def take_turn(self) -> None:
-        """Count, if it is time to."""
+        """Count, if it is time to; not if the database is away: training goes on without the counts."""
         began = time.monotonic()
         if began < self._next:
             return
-        self._progress.recount(progress_of(self._queue))
+        with suppress(LabError):
+            self._progress.recount(progress_of(self._queue))
         ended = time.monotonic()
-        self._next = ended + max(_RECOUNT_SECONDS, _LONG_REST * (ended - began))
+        self._next = ended + max(_RECOUNT_SECONDS, _REST_BESIDE_TRAINING * (ended - began))
 
 
 class _View:

@@ -26,7 +26,7 @@ from lab.models.summary import Summary, counts_by_layer, summarize
 __all__ = ["build_model", "skeleton", "summarize_config"]
 
 _COLOURS = 3
-_FEW_PARAMETERS = 100_000_000  # of a model that has room on a CPU
+_MOST_ALLOCATED = 100_000_000  # parameters of a model that is given memory to be counted
 
 # What a model depends on besides the shape of the data. Cells that differ in other settings share one summary.
 _MODEL_FIELDS = (
@@ -147,7 +147,7 @@ def summarize_config(config: TrialConfig, shape: tuple[int, int, int], classes: 
 
 def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -> Summary:
     model = skeleton(config, shape, classes)
-    if counts_by_layer(model) and sum(p.numel() for p in model.parameters()) <= _FEW_PARAMETERS:
+    if counts_by_layer(model) and sum(p.numel() for p in model.parameters()) <= _MOST_ALLOCATED:
         _allocate(model)  # on the meta device, torch imports its compiler to run it
     if registry.architectures[config.architecture].library is None:
         return summarize(model, shape, classes)

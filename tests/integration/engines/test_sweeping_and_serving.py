@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.config import Grid, parse_grid
-from lab.engines import Stores, serve, submit, sweep, watching
+from lab.engines import Progress, Stores, serve, submit, sweep, watching
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
-from lab.errors import ConfigError, ResourceError
+from lab.errors import ConfigError, ResourceError, StudyError
 from lab.study import Event, TrialEnded, TrialQueue, TrialStarted, find_queue
 from lab.tracking import connect
 
@@ -59,7 +59,7 @@ def test_a_sweep_counts_what_others_train(
     stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "_RECOUNT_SECONDS", 0.0)
-    monkeypatch.setattr(watching, "_LONG_REST", 0)
+    monkeypatch.setattr(watching, "_REST_BESIDE_TRAINING", 0)
     submit(make_grid(), stores)
     other = queue_of(stores).claim()
     assert other is not None
@@ -72,6 +72,17 @@ def test_a_sweep_counts_what_others_train(
     )
     assert result.states == {"complete": 2, "running": 1}
     assert (2, 1, 0) in seen
+
+
+def test_a_sweep_goes_on_if_its_counts_cannot_be_read(
+    stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(queue: TrialQueue) -> Progress:
+        raise StudyError(f"{queue.name} is away")
+
+    monkeypatch.setattr(watching, "_RECOUNT_SECONDS", 0.0)
+    monkeypatch.setattr(watching, "progress_of", away)
+    assert sweep(make_grid(), stores, launcher=InlineLauncher()).states == {"complete": 3}
 
 
 def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(
