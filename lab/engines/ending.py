@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -35,6 +36,10 @@ __all__ = [
     "requeue_dead",
     "study_run",
 ]
+
+_ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
+_DELIVERY_SECONDS = 10.0  # for workers of other processes to deliver the ends of their runs
+_LOOK_SECONDS = 0.2  # between looks whether they have
 
 Ending = Literal["done", "stopped", "cancelled", "out_of_time", "too_many_failures"]
 
@@ -205,7 +210,7 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
     experiment = tracker.experiment(queue.record().experiment)
     board, trouble, waits = pd.DataFrame(), "", False
     try:
-        source = report.read_source(tracker, experiment, queue.name, run_ids(queue))
+        source = _read_source(queue, tracker, experiment)
         board = report.publish_leaderboard(run, source.trials)
         page.log_report_if_quick(run, source, tracker)
     except UnavailableError as error:
@@ -218,6 +223,24 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
         if not waits:
             _note_concluded(queue)
     return replace(result, left=tracker.flush())
+
+
+def _read_source(queue: TrialQueue, tracker: Tracker, experiment: str) -> report.Source:
+    """Return what the leaderboard is made from, with the ends of the runs of all trials that have ended.
+
+    A worker tells the study first: one of another process may be delivering to the store what it has logged last.
+    """
+    named, deadline = run_ids(queue), time.monotonic() + _DELIVERY_SECONDS
+    ended = {record.run_id for record in queue.newest().values() if record.state in _ENDED}
+    while True:
+        source = report.read_source(tracker, experiment, queue.name, named)
+        runs = source.found.runs
+        if not (runs["run_id"].isin(ended) & (runs["status"] == RunStatus.RUNNING)).any():
+            return source
+        if time.monotonic() >= deadline:  # its process may have died on a machine whose journals nobody delivers
+            return source
+        time.sleep(_LOOK_SECONDS)
+        tracker.flush()  # its process may have died here
 
 
 def conclude_if_over(queue: TrialQueue, tracker: Tracker) -> SweepResult | None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
+import psutil
 import pytest
 import torch
 
@@ -189,9 +191,17 @@ def test_trials_of_killed_processes_and_of_lost_nodes_continue_elsewhere(
             os.kill(next(iter(launcher._workers.values())).place.pid, signal.SIGKILL)
         elif done == ["killed"] and len(training()) == 2:  # so both nodes have a worker
             done.append("lost")
+            workers = {number: worker.place for number, worker in launcher._workers.items()}
+            (number,) = (number for number, place in workers.items() if place.node == lost.node_id)
             cluster.remove_node(lost)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(workers[number].pid).wait(PATIENCE)
             # another machine would not have them; the worker that is left goes on writing its own
-            shutil.rmtree(fallback("checkpoints"), ignore_errors=True)
+            last = [event.number for at, event in events if at == number and isinstance(event, EpochEnded)][
+                -1
+            ]
+            (record,) = (record for record in queue_of(stores).records() if record.number == last)
+            shutil.rmtree(fallback("checkpoints") / str(record.run_id))
             add_node()
 
     launcher.__class__ = Telling
@@ -200,7 +210,8 @@ def test_trials_of_killed_processes_and_of_lost_nodes_continue_elsewhere(
     result = sweep(grid, nowhere, workers=2, launcher=launcher, on_progress=disturb)
 
     assert done == ["killed", "lost"]
-    assert result.states == {"complete": 3}
+    errors = [event.error for _, event in events if isinstance(event, TrialEnded) and event.error]
+    assert result.states == {"complete": 3}, errors
     assert sorted(states(queue_of(stores))) == ["COMPLETE"] * 3 + ["FAIL"] * (
         len(queue_of(stores).trials()) - 3
     )

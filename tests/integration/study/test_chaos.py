@@ -21,6 +21,7 @@ from lab.config import Grid
 from lab.engines import Stores, submit, sweep
 from lab.study import TrialQueue, WorkerSettings, find_queue, work
 from lab.tracking import connect
+from lab.tracking.journals import left
 from tests.programs import start_lab
 
 CELLS = 80  # so many that a fast machine is not done before all kills
@@ -140,6 +141,13 @@ def check(machine: Machine, points: Points) -> None:
     assert Counter(trial.state.name for trial in queue.trials()).keys() <= {"COMPLETE", "FAIL"}
     assert machine.kills.total() >= 60
     assert machine.kills["service"] >= 1
+    tracker = connect(machine.stores.tracking_uri)
+    runs = tracker.runs(tracker.experiment("chaos"), tags={"lab.kind": "trial"})
+    open_runs = runs[runs["status"] != "FINISHED"]
+    assert open_runs.empty, (
+        f"{open_runs.iloc[0].dropna().to_dict()}\nin journals: {left(machine.stores.journal_dir, tracker.uri)}\n"
+        f"{machine.log()}"
+    )
     chaos = points(machine.stores.tracking_uri, "chaos")
     assert len(chaos) == CELLS
     assert chaos == points(machine.stores.tracking_uri, "calm")

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from lab.config import parse_grid
-from lab.engines import Served
+from lab.engines import Served, ending
 from lab.engines.ending import conclude_if_over, study_run
-from lab.study import TrialQueue, feasible_cells, open_storage, submit
-from lab.tracking import MemoryTracker
+from lab.study import TrialKey, TrialQueue, feasible_cells, open_storage, submit
+from lab.tracking import MemoryTracker, Run, RunStatus
+from lab.tracking.tags import Tag
 
 
 class Poisoned(MemoryTracker):
@@ -29,6 +30,45 @@ def finished(tracker: MemoryTracker, url: str) -> TrialQueue:
     assert claim is not None
     queue.complete(claim.trial_id, 0.5)
     return queue
+
+
+def undelivered(tracker: MemoryTracker, url: str) -> tuple[TrialQueue, Run]:
+    """Return a study whose trial has ended, and the trial's run, whose end the store has not heard of."""
+    grid = parse_grid("name: s\nbase: {dataset: digits, width: 4, depth: 1, epochs: 1}\n", "s.yaml")
+    queue = submit(grid, feasible_cells(grid), open_storage(url), tracker).queue
+    claim = queue.claim()
+    assert claim is not None
+    tags = {Tag.STUDY: "s", Tag.KIND: "trial", Tag.TRIAL: "0", Tag.CELL: claim.config.cell_hash}
+    run = tracker.open_run(name="", experiment=tracker.experiment(queue.record().experiment), tags=tags)
+    queue.note_trial(claim.trial_id, TrialKey.RUN_ID, run.run_id)
+    queue.complete(claim.trial_id, 0.5)
+    return queue, run
+
+
+def test_a_leaderboard_has_what_another_process_is_still_delivering(url: str) -> None:
+    class Late(MemoryTracker):
+        def runs(self, *args: Any, **options: Any) -> pd.DataFrame:
+            found = super().runs(*args, **options)
+            if run.run_id in found["run_id"].tolist():
+                run.log_metrics({"best_value": 0.5}, 1)
+                run.end(RunStatus.FINISHED)
+            return found
+
+    tracker = Late()
+    queue, run = undelivered(tracker, url)
+    result = conclude_if_over(queue, tracker)
+    assert result is not None
+    assert result.leaderboard["best_value"].tolist() == [0.5]
+
+
+def test_a_run_that_nobody_ends_is_not_waited_for_forever(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_DELIVERY_SECONDS", 0.3)
+    tracker = MemoryTracker()
+    queue, _ = undelivered(tracker, url)
+    result = conclude_if_over(queue, tracker)
+    assert result is not None
+    assert result.trouble == ""
+    assert len(result.leaderboard) == 1
 
 
 def test_a_leaderboard_that_cannot_be_made_is_said_once_and_costs_the_study_nothing_else(url: str) -> None:
