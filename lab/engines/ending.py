@@ -16,7 +16,7 @@ import pandas as pd
 from lab import page, report, study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
-from lab.study import State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
+from lab.study import DeletedError, State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
 from lab.training import Outcome
@@ -204,7 +204,19 @@ def conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> S
 
     If the tracking store does not answer, the leaderboard is made when the study is concluded again. Any other error
     would recur: the result tells it, and the study is concluded without a leaderboard.
+
+    Raises:
+        DeletedError: another program has deleted the study; its run has ended, too.
     """
+    try:
+        return _conclude(queue, run, tracker, ending)
+    except DeletedError:  # nobody else knows of the run now
+        run.end(RunStatus.KILLED)
+        tracker.flush()
+        raise
+
+
+def _conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> SweepResult:
     tracker.flush()  # writes that workers have left belong on the leaderboard
     states = dict(Counter(str(state) for state in queue.states().values()))
     experiment = tracker.experiment(queue.record().experiment)
@@ -237,7 +249,9 @@ def _read_source(queue: TrialQueue, tracker: Tracker, experiment: str) -> report
         runs = source.found.runs
         if not (runs["run_id"].isin(ended) & (runs["status"] == RunStatus.RUNNING)).any():
             return source
-        if time.monotonic() >= deadline:  # its process may have died on a machine whose journals nobody delivers
+        if (
+            time.monotonic() >= deadline
+        ):  # its process may have died on a machine whose journals nobody delivers
             return source
         time.sleep(_LOOK_SECONDS)
         tracker.flush()  # its process may have died here

@@ -14,6 +14,7 @@ from .events import WorkerFailed as WorkerFailed
 from .events import event_from as event_from
 from .events import event_values as event_values
 from .faults import DatabaseError as DatabaseError
+from .faults import DeletedError as DeletedError
 from .faults import is_denied as is_denied
 from .faults import reason as reason
 from .forecast import Forecast as Forecast

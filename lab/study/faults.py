@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import LabWarning, StudyError
 
-__all__ = ["DatabaseError", "MalformedError", "Retry", "is_denied", "reason", "translated"]
+__all__ = ["DatabaseError", "DeletedError", "MalformedError", "Retry", "is_denied", "reason", "translated"]
 
 Result = TypeVar("Result")
 
@@ -51,6 +51,20 @@ class MalformedError(StudyError):
     def __init__(self, database: str, why: str) -> None:
         self.why = why
         super().__init__(f"--storage {database} cannot be used: {why}")
+
+
+class DeletedError(StudyError):
+    """A study, or a trial of it, that another program has deleted since it was looked up.
+
+    Args:
+        database: its address, as the user may see it.
+    """
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"--storage {database} no longer has this study, or a trial of it: another program has deleted it. What"
+            " was tracked is still in MLflow; the next `lab sweep` of the file trains all of it anew"
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.hold import Stopwatch
-from lab.study.faults import Retry
+from lab.study.faults import DeletedError, Retry
 from lab.study.record import TrialRecord
 from lab.study.tables import TRIALS, add_trials, read_trials, set_attributes, state_of, trials_of
 
@@ -30,11 +30,11 @@ READING = {"reading": True}  # options of a connection that only reads, and so w
 def _patient(
     method: Callable[Concatenate[Any, Arguments], Result],
 ) -> Callable[Concatenate[Any, Arguments], Result]:
-    """Return a method that does what `method` does, `patiently`."""
+    """Return a method that does what `method` does, `patiently`, and raises its `KeyError` as a `DeletedError`."""
 
     @wraps(method)
     def call(self: PatientStorage, /, *args: Arguments.args, **options: Arguments.kwargs) -> Result:
-        return self.patiently(lambda: method(self, *args, **options))
+        return self._ask(lambda: method(self, *args, **options))
 
     return call
 
@@ -51,6 +51,8 @@ def clock_ahead(engine: sa.Engine) -> float | None:
 
 class PatientStorage(RDBStorage):
     """Optuna's storage, whose calls wait for a database that is unreachable, and raise its errors as `StudyError`.
+
+    So they do for a study or a trial that is no longer there, where Optuna's raise a `KeyError`.
 
     Args:
         url: SQLAlchemy's, with its password.
@@ -130,16 +132,13 @@ class PatientStorage(RDBStorage):
 
         self.patiently(add)
 
+    @_patient
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """Set several of a trial's attributes, all of them or none; otherwise as `set_trial_user_attr`."""
-
-        def note() -> None:
-            with self.engine.begin() as connection:
-                if state_of(connection, trial_id).is_finished():
-                    raise UpdateFinishedTrialError(f"The trial with the id {trial_id} has already finished")
-                set_attributes(connection, trial_id, attributes)
-
-        self.patiently(note)
+        with self.engine.begin() as connection:
+            if state_of(connection, trial_id).is_finished():
+                raise UpdateFinishedTrialError(f"The trial with the id {trial_id} has already finished")
+            set_attributes(connection, trial_id, attributes)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -163,7 +162,13 @@ class PatientStorage(RDBStorage):
                     return True
                 raise
 
-        return self.patiently(set_state)
+        return self._ask(set_state)
+
+    def _ask(self, call: Callable[[], Result]) -> Result:
+        try:
+            return self.patiently(call)
+        except KeyError as error:  # no study or trial has this id
+            raise DeletedError(self.database) from error
 
     def _is_claimed(self, trial_id: int) -> bool:
         return TrialRecord(self.get_trial(trial_id)).has_worker

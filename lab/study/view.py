@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.identity import process_name
-from lab.study.faults import translated
+from lab.study.faults import DeletedError, translated
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey, noted
 from lab.study.record import StudyRecord, TrialRecord, newest_of
 from lab.study.state import State
@@ -175,12 +175,15 @@ class StudyView:
         """Whether a claimed trial still belongs to this process: it has not ended and no other worker has it.
 
         Raises:
+            DeletedError: there is no such trial. No other worker has it either.
             StudyError: the database cannot be read now; this does not wait for it.
         """
         with translated(self.storage.database):
             with self.storage.engine.connect().execution_options(**READING) as connection:
                 row = connection.execute(_HOLDER, {"trial": trial_id}).one_or_none()
-            return row is not None and row[0] == "RUNNING" and json.loads(row[1] or "null") == process_name()
+            if row is None:
+                raise DeletedError(self.storage.database)
+            return bool(row[0] == "RUNNING" and json.loads(row[1] or "null") == process_name())
 
     def is_disowned(self) -> bool:
         """Whether a running trial has no worker noted: that is about to do so, or was killed at that point."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import optuna
 import pytest
 
 from lab.config import Grid, parse_grid
 from lab.engines import Progress, Stores, serve, submit, sweep, watching
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
+from lab.engines.processes import ProcessLauncher
 from lab.errors import ConfigError, ResourceError, StudyError
-from lab.study import Event, TrialEnded, TrialQueue, TrialStarted, find_queue
+from lab.study import DeletedError, Event, TrialEnded, TrialQueue, TrialStarted, find_queue, open_storage
 from lab.tracking import connect
 
 MakeGrid = Callable[..., Grid]
@@ -82,6 +84,26 @@ def test_a_sweep_goes_on_if_its_counts_cannot_be_read(
 
     monkeypatch.setattr(watching, "_RECOUNT_SECONDS", 0.0)
     monkeypatch.setattr(watching, "progress_of", away)
+    assert sweep(make_grid(), stores, launcher=InlineLauncher()).states == {"complete": 3}
+
+
+def test_a_study_that_another_program_deletes_ends_its_sweep_with_one_error_and_no_run_runs_on(
+    stores: Stores, make_grid: MakeGrid
+) -> None:
+    deleted = False
+
+    def delete(progress: Progress) -> None:
+        nonlocal deleted
+        if not deleted and any(trial.epoch for trial in progress.running.values()):
+            deleted = True
+            optuna.delete_study(study_name="tiny", storage=open_storage(stores.storage).url)
+
+    with pytest.raises(DeletedError, match=r"no longer has this study, .* another program has deleted it"):
+        sweep(make_grid(epochs=1000), stores, workers=1, launcher=ProcessLauncher(), on_progress=delete)
+    assert deleted
+    tracker = connect(stores.tracking_uri)
+    runs = tracker.runs(tracker.experiment("tiny"))
+    assert runs["status"].tolist() == ["KILLED"] * 2  # the study's, and that of its first trial
     assert sweep(make_grid(), stores, launcher=InlineLauncher()).states == {"complete": 3}
 
 

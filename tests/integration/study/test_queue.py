@@ -18,7 +18,15 @@ from optuna.trial import TrialState
 
 from lab.config import TrialConfig
 from lab.errors import StudyError
-from lab.study import TrialQueue, open_storage, open_study, put_back_gone, requeue_dead, study_status
+from lab.study import (
+    DeletedError,
+    TrialQueue,
+    open_storage,
+    open_study,
+    put_back_gone,
+    requeue_dead,
+    study_status,
+)
 from lab.study.distributions import accept
 from lab.study.forecast import Forecast
 from lab.study.record import TrialRecord
@@ -106,7 +114,7 @@ def test_nothing_is_noted_about_a_trial_that_has_ended_or_is_not_there(url: str)
     with pytest.raises(UpdateFinishedTrialError, match="has already finished"):
         queue.note_facts(claim.trial_id, {"outcome": "failed"})
     assert "lab:outcome" not in queue.storage.get_trial(claim.trial_id).user_attrs
-    with pytest.raises(KeyError, match="no trial with the id 99"):
+    with pytest.raises(DeletedError, match="another program has deleted it"):
         queue.note_facts(99, {"outcome": "failed"})
 
 
