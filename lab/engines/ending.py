@@ -16,7 +16,7 @@ import pandas as pd
 from lab import page, report, study
 from lab.errors import TrackingError
 from lab.hold import Hold, Lost
-from lab.study import DeletedError, State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left, run_ids
+from lab.study import DeletedError, State, StudyKey, TrialEnded, TrialQueue, TrialRecord, is_left
 from lab.tracking import Left, Run, RunStatus, Tracker, UnavailableError
 from lab.tracking.tags import Tag
 from lab.training import Outcome
@@ -242,8 +242,10 @@ def _read_source(queue: TrialQueue, tracker: Tracker, experiment: str) -> report
 
     A worker tells the study first: one of another process may be delivering to the store what it has logged last.
     """
-    named, deadline = run_ids(queue), time.monotonic() + _DELIVERY_SECONDS
-    ended = {record.run_id for record in queue.newest().values() if record.state in _ENDED}
+    newest = queue.newest().values()
+    named = {record.run_id for record in newest if record.run_id is not None}
+    ended = {record.run_id for record in newest if record.state in _ENDED}
+    deadline = time.monotonic() + _DELIVERY_SECONDS
     while True:
         source = report.read_source(tracker, experiment, queue.name, named)
         runs = source.found.runs
