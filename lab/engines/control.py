@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from lab.engines.ending import requeue_dead, study_run
+from lab.engines.ending import end_left, requeue_dead, study_run
 from lab.engines.stores import Stores, tracking
-from lab.errors import StudyError
+from lab.errors import StudyError, TrackingError
 from lab.study import (
     State,
     TrialQueue,
@@ -50,6 +51,7 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
     with tracking(stores) as tracker:
         queue.cancel()
         requeue_dead(queue, tracker)
+        _end_left(queue, tracker)
         states = list(queue.states().values())
         if states.count(State.CANCELLED) or states.count(State.RUNNING):
             study_run(queue, tracker).end(RunStatus.KILLED)
@@ -92,7 +94,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         if missing:
             tracker.experiment(queue.record().experiment)  # raises if that was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
-        if changed:
+        if changed and not queue.is_over():
             _reopen(queue, tracker)
         found = list(queue.states().values())
         return Counts(
@@ -126,8 +128,17 @@ def stop(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Stopped:
         ended = [record for record in unended if queue.stop(record.trial_id)]
         for record in ended:
             if record.run_id is not None:
-                tracker.attach(record.run_id).set_tags({Tag.OUTCOME: Outcome.PRUNED})
+                run = tracker.attach(record.run_id)
+                run.set_tags({Tag.OUTCOME: Outcome.PRUNED})
+                run.end(RunStatus.KILLED)  # a worker that died has left it open
         return Stopped(len(ended), len(unended) - len(ended), len(chosen) - len(unended))
+
+
+def _end_left(queue: TrialQueue, tracker: Tracker) -> None:
+    with suppress(TrackingError):  # unreachable; whoever concludes the study ends them
+        experiment = tracker.experiment(queue.record().experiment)
+        tags = {Tag.STUDY: queue.name, Tag.KIND: "trial"}
+        end_left(queue, tracker, tracker.runs(experiment, tags=tags, metrics=()))
 
 
 def _chosen(

@@ -31,13 +31,18 @@ __all__ = [
     "SweepResult",
     "conclude",
     "conclude_if_over",
+    "end_left",
     "end_run",
     "get_ready",
     "requeue_dead",
     "study_run",
 ]
 
-_ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
+_STATUS = {
+    State.COMPLETE: RunStatus.FINISHED,
+    State.PRUNED: RunStatus.KILLED,
+    State.FAILED: RunStatus.FAILED,
+}  # of the run of a trial that has ended
 _DELIVERY_SECONDS = 10.0  # for workers of other processes to deliver the ends of their runs
 _LOOK_SECONDS = 0.2  # between looks whether they have
 
@@ -165,6 +170,24 @@ def end_run(
         run.end(status)
 
 
+def end_left(queue: TrialQueue, tracker: Tracker, runs: pd.DataFrame) -> None:
+    """End the runs of trials that no worker has: it died, and whoever requeued or ended its trial did not end its run.
+
+    Args:
+        queue: of the study.
+        tracker: where its runs are.
+        runs: its runs, from `Tracker.runs`.
+    """
+    left = set(runs.loc[runs["status"] == RunStatus.RUNNING, "run_id"])
+    for record in queue.newest().values() if left else ():
+        if record.run_id is None or record.run_id not in left or record.state is State.RUNNING:
+            continue
+        if record.state in _STATUS:  # not opened anew: what the worker has logged last may still be delivered
+            tracker.attach(record.run_id).end(_STATUS[record.state])
+        else:
+            end_run(record, queue, tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
+
+
 def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
     """Return the study's own run, or a new one with the same tags if that was deleted.
 
@@ -223,6 +246,7 @@ def _conclude(queue: TrialQueue, run: Run, tracker: Tracker, ending: Ending) -> 
     board, trouble, waits = pd.DataFrame(), "", False
     try:
         source = _read_source(queue, tracker, experiment)
+        end_left(queue, tracker, source.found.runs)
         board = report.publish_leaderboard(run, source.trials)
         page.log_report_if_quick(run, source, tracker)
     except UnavailableError as error:
@@ -244,7 +268,7 @@ def _read_source(queue: TrialQueue, tracker: Tracker, experiment: str) -> report
     """
     newest = queue.newest().values()
     named = {record.run_id for record in newest if record.run_id is not None}
-    ended = {record.run_id for record in newest if record.state in _ENDED}
+    ended = {record.run_id for record in newest if record.state in _STATUS}
     deadline = time.monotonic() + _DELIVERY_SECONDS
     while True:
         source = report.read_source(tracker, experiment, queue.name, named)

@@ -413,8 +413,11 @@ class Supervisor:
         self._workers.clear()
         release_journals(self._stores.journal_dir, gone)
         for queue in self._staffed.values():
-            for record in put_back_dead(queue, gone):
-                end_run(record, queue, self._tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
+            try:
+                for record in put_back_dead(queue, gone):
+                    end_run(record, queue, self._tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
+            except Exception as error:  # noqa: BLE001  # it may have been deleted; those of other studies are put back
+                self._policy.fail(queue, error)
 
 
 def _how(code: int) -> str:

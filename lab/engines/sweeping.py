@@ -170,18 +170,22 @@ class _Sweeper:
         self, planned: Iterable[Planned], storage: PatientStorage, on_queued: Callable[[int, int], None]
     ) -> SweepResult:
         """Queue and train one study after another, until one does not come to its end."""
-        for each in planned:
+        *needed, last = planned
+        for each in (*needed, last):
             filling = open_submission(each.grid, each.cells, storage, self.tracker)
             if filling.left:
                 on_queued(0, filling.total)
                 filling.take_turn()
-            result = self.sweep(each.grid, filling)
+            result = self.sweep(each.grid, filling, to_the_end=each is not last)
             if result.ending != "done":
                 break
         return result
 
-    def sweep(self, grid: Grid, filling: Filling) -> SweepResult:
-        """Train what waits in the study of `grid` while the rest of it is queued, and conclude it."""
+    def sweep(self, grid: Grid, filling: Filling, *, to_the_end: bool) -> SweepResult:
+        """Train what waits in the study of `grid` while the rest of it is queued, and conclude it.
+
+        With `to_the_end`, wait for what other processes train of it, too: other studies need it.
+        """
         submission, queue = filling.submission, filling.queue
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
@@ -207,6 +211,7 @@ class _Sweeper:
                     setbacks,
                     self.on_progress,
                     self.should_stop,
+                    to_the_end,
                 )
                 get_ready()
                 Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
@@ -242,6 +247,7 @@ class _UntilOver:
     setbacks: Setbacks
     on_progress: Callable[[Progress], None]
     asked_to_stop: Callable[[], bool]
+    to_the_end: bool
     error: Exception | None = None
     stop_seconds: float = math.inf  # a second Ctrl-C ends the waiting
     rivals: Sequence[str] | None = None
@@ -261,10 +267,14 @@ class _UntilOver:
     def is_over(self) -> bool:
         """Return whether no trial waits nor will, nor one that a worker took along which was killed before it said so.
 
+        `to_the_end`, nor does another process train any.
+
         Raises:
             Exception: the cells cannot all be queued.
         """
-        return self.filler.is_done() and not self._waits() and not self.queue.is_disowned()
+        if not self.filler.is_done() or self._waits() or self.queue.is_disowned():
+            return False
+        return not self.to_the_end or self.queue.is_cancelled() or self.queue.is_over()
 
     def settle(self, queue: TrialQueue) -> None:
         """Do nothing: the sweep concludes its study at the end."""
