@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 import pytest
 
-from lab.config import Grid, parse_grid
-from lab.engines import Progress, Stores, serve, submit, sweep, watching
+from lab.config import Grid, load_grid, parse_grid
+from lab.engines import Progress, Stores, control, serve, submit, sweep, watching
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
 from lab.engines.processes import ProcessLauncher
 from lab.errors import ConfigError, ResourceError, StudyError
-from lab.study import DeletedError, Event, TrialEnded, TrialQueue, TrialStarted, find_queue, open_storage
-from lab.tracking import connect
+from lab.study import (
+    DeletedError,
+    Event,
+    Submission,
+    TrialEnded,
+    TrialKey,
+    TrialQueue,
+    TrialStarted,
+    find_queue,
+    open_storage,
+)
+from lab.tracking import RunStatus, connect
 
 MakeGrid = Callable[..., Grid]
 GB = 10**9
@@ -105,6 +117,53 @@ def test_a_study_that_another_program_deletes_ends_its_sweep_with_one_error_and_
     runs = tracker.runs(tracker.experiment("tiny"))
     assert runs["status"].tolist() == ["KILLED"] * 2  # the study's, and that of its first trial
     assert sweep(make_grid(), stores, launcher=InlineLauncher()).states == {"complete": 3}
+
+
+def test_a_study_is_trained_after_those_that_it_needs_also_where_others_train_these(
+    stores: Stores, make_grid: MakeGrid, tmp_path: Path
+) -> None:
+    first = make_grid("first")
+    (tmp_path / "first.yaml").write_text(first.text)
+    (tmp_path / "second.yaml").write_text(make_grid("second", more="needs: [first.yaml]").text)
+    submit(first, stores)
+    queue = queue_of(stores, "first")
+    others = queue.claim()
+    assert others is not None
+    seen: list[tuple[str, bool]] = []
+
+    def plan(submission: Submission, progress: Progress) -> None:
+        seen.append((submission.queue.name, queue.is_over()))
+
+    def look(progress: Progress) -> None:
+        if (
+            queue.states()[others.config.cell_hash] == "running"
+            and not queue.waits()
+            and not progress.running
+        ):
+            queue.complete(others.trial_id, 0.5)
+
+    second = load_grid(tmp_path / "second.yaml")
+    sweep(second, stores, launcher=InlineLauncher(), on_plan=plan, on_progress=look)
+    assert seen == [("first", False), ("second", True)]
+
+
+@pytest.mark.parametrize("end", ["stop", "cancel"])
+def test_the_run_of_a_trial_whose_worker_died_ends_with_it(
+    stores: Stores, make_grid: MakeGrid, end: str
+) -> None:
+    submit(make_grid(), stores)
+    queue, tracker = queue_of(stores), connect(stores.tracking_uri)
+    claim = queue.claim()
+    assert claim is not None
+    tags = {"lab.study": "tiny", "lab.kind": "trial", "lab.cell": claim.config.cell_hash}
+    run = tracker.open_run(name=claim.label, experiment=tracker.experiment("tiny"), tags=tags)
+    queue.note_trial(claim.trial_id, TrialKey.RUN_ID, run.run_id)
+    queue.note_trial(claim.trial_id, TrialKey.WORKER, f"{socket.gethostname()}:4000000:1.00")
+    if end == "stop":
+        control.stop(queue, stores, [claim.config.cell_hash])
+    else:
+        control.cancel(queue, stores)
+    assert tracker.status(run.run_id) == RunStatus.KILLED
 
 
 def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(

@@ -22,6 +22,7 @@ from lab.engines.seats import Seat, Sharing
 from lab.engines.supervisor import Supervisor
 from lab.errors import ResourceError, StudyError
 from lab.study import (
+    DeletedError,
     EpochEnded,
     Event,
     TrialEnded,
@@ -33,6 +34,7 @@ from lab.study import (
     WorkerSettings,
     feasible_cells,
     open_storage,
+    open_study,
     submit,
 )
 from lab.study.queue import Claim
@@ -363,6 +365,22 @@ def test_workers_that_do_not_stop_in_time_are_killed(scene: Callable[..., Scene]
     study.supervise(launcher, policy=policy)
     assert len(launcher) == 0
     assert study.states == ["WAITING"] * 2
+
+
+def test_a_study_that_was_deleted_keeps_no_other_from_getting_its_trials_back(
+    scene: Callable[..., Scene],
+) -> None:
+    study = scene(1)
+    deleted, _ = open_study(study.queue.storage, "deleted", ["maximize"])
+    study.queue.storage.delete_study(deleted.study_id)
+    launcher = StandIn(study.queue, TWO)
+    policy = Noted(study.queue)
+    supervisor = Supervisor(launcher, Sharing(launcher.devices()), study.stores, study.tracker, policy)
+    supervisor._staffed = {"deleted": deleted, "s": study.queue}
+    assert study.queue.claim() is not None
+    supervisor._kill()
+    assert study.states == ["WAITING"]
+    assert [type(error) for error in policy.errors] == [DeletedError]
 
 
 def test_an_error_in_a_callback_leaves_no_worker(scene: Callable[..., Scene]) -> None:
