@@ -173,19 +173,32 @@ class _Sweeper:
         *needed, last = planned
         for each in (*needed, last):
             filling = open_submission(each.grid, each.cells, storage, self.tracker)
-            if filling.left:
-                on_queued(0, filling.total)
-                filling.take_turn()
-            result = self.sweep(each.grid, filling, to_the_end=each is not last)
+            result = self.sweep(each.grid, filling, on_queued, to_the_end=each is not last)
             if result.ending != "done":
                 break
         return result
 
-    def sweep(self, grid: Grid, filling: Filling, *, to_the_end: bool) -> SweepResult:
+    def sweep(
+        self, grid: Grid, filling: Filling, on_queued: Callable[[int, int], None], *, to_the_end: bool
+    ) -> SweepResult:
         """Train what waits in the study of `grid` while the rest of it is queued, and conclude it.
 
         With `to_the_end`, wait for what other processes train of it, too: other studies need it.
         """
+        ending: Ending = "stopped"
+        try:
+            if filling.left:
+                on_queued(0, filling.total)
+                filling.take_turn()
+            self._train(filling, to_the_end=to_the_end)
+            # where the last worker stopped for another reason before it saw that
+            note_if_exhausted(grid, filling.queue)
+            ending = self._ending(filling.queue)
+        finally:
+            result = conclude(filling.queue, filling.submission.run, self.tracker, ending)
+        return result
+
+    def _train(self, filling: Filling, *, to_the_end: bool) -> None:
         submission, queue = filling.submission, filling.queue
         requeue_dead(queue, self.tracker)
         if self.retry_failed:
@@ -197,33 +210,24 @@ class _Sweeper:
         if not queue.is_over():  # otherwise everybody was told
             self.notices.hear(queue)
         setbacks = Setbacks(self.elsewhere)
-        ending: Ending = "stopped"
-        try:
-            with telling() as noted, Filler(filling) as filler:
-                policy = _UntilOver(
-                    queue,
-                    filler,
-                    progress,
-                    Recounting(progress, queue),
-                    self.launcher,
-                    noted,
-                    self.notices,
-                    setbacks,
-                    self.on_progress,
-                    self.should_stop,
-                    to_the_end,
-                )
-                get_ready()
-                Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
-            if policy.error is not None:
-                raise policy.error
-            note_if_exhausted(
-                grid, queue
-            )  # where the last worker stopped for another reason before it saw that
-            ending = self._ending(queue)
-        finally:
-            result = conclude(queue, submission.run, self.tracker, ending)
-        return result
+        with telling() as noted, Filler(filling) as filler:
+            policy = _UntilOver(
+                queue,
+                filler,
+                progress,
+                Recounting(progress, queue),
+                self.launcher,
+                noted,
+                self.notices,
+                setbacks,
+                self.on_progress,
+                self.should_stop,
+                to_the_end,
+            )
+            get_ready()
+            Supervisor(self.launcher, self.sharing, self.stores, self.tracker, policy).run()
+        if policy.error is not None:
+            raise policy.error
 
     def _ending(self, queue: TrialQueue) -> Ending:
         if self.should_stop():

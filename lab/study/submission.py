@@ -11,7 +11,7 @@ from typing import Literal
 from lab.config import Grid, Space, TrialConfig, load_needs, logged_name
 from lab.errors import StudyError, TrackingError
 from lab.study.code import end_outdated, keep_code
-from lab.study.distributions import Codec, accept_grid
+from lab.study.distributions import Codec, accept_grid, accept_search
 from lab.study.earlier import Earlier, end_stale, keep_to_files
 from lab.study.keys import StudyKey
 from lab.study.lock import locked
@@ -161,10 +161,9 @@ def _open(
     """
     with locked(storage.engine, f"study {grid.name}"):
         queue = _open_study(grid, cells[0].config, storage)
+        _accept(grid, cells, queue)  # first: a refusal leaves the run of a study that is over as it was
         run = _open_run(grid, cells[0].config, queue, tracker)
         if grid.search is not None:
-            keep_to_files(queue, (cell.config for cell in cells))
-            keep_code(queue, (cell.config for cell in cells), search=True)
             log_planned(run, tracker, Planned(grid.text, grid.overrides))
             queue.note(StudyKey.PLANNED, [])  # all of a search's trials count
             searched = _with_every_point(grid, cells) if grid.search.tries_every_point else grid
@@ -257,6 +256,20 @@ def _open_study(grid: Grid, config: TrialConfig, storage: PatientStorage) -> Tri
         raise StudyError(f"Study '{grid.name}' was cancelled; `lab resume {grid.name}` resumes it")
     queue.note(StudyKey.OBJECTIVES, list(objectives))
     return queue
+
+
+def _accept(grid: Grid, cells: Sequence[Cell], queue: TrialQueue) -> None:
+    """Make the study accept what `grid` trains.
+
+    Raises:
+        StudyError: it cannot hold its parameters, or it is a search that began with other images, weights or code.
+    """
+    if grid.search is None:
+        accept_grid(grid.space, queue)
+        return
+    keep_to_files(queue, (cell.config for cell in cells))
+    keep_code(queue, (cell.config for cell in cells), search=True)
+    accept_search(grid.space, queue)
 
 
 def _objectives(grid: Grid, config: TrialConfig) -> dict[str, Literal["maximize", "minimize"]]:

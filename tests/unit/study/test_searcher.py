@@ -14,7 +14,7 @@ from lab.study import Submission, TrialQueue, feasible_cells, open_storage, puls
 from lab.study.queue import Claim
 from lab.study.search.budget import is_exhausted
 from lab.study.search.searcher import Searcher
-from lab.tracking import MemoryTracker
+from lab.tracking import MemoryTracker, RunStatus
 from lab.training import Interrupted
 
 LR = "lr: {low: 0.001, high: 0.1, log: true}"
@@ -269,8 +269,11 @@ def test_a_range_can_be_changed(study: Study) -> None:
 def test_a_parameter_of_another_kind_needs_another_study(study: Study, space: str, message: str) -> None:
     study.plan(budget="trials: 1")
     study.work()
+    run_id = TrialQueue(study.storage, "s").record().run_id
+    study.tracker.attach(run_id).end(RunStatus.FINISHED)
     with pytest.raises(StudyError, match=message):
         study.plan(space=space)
+    assert study.tracker.status(run_id) == RunStatus.FINISHED  # and not open for ever
 
 
 def test_several_objectives_are_directions_of_the_study(study: Study) -> None:
