@@ -14,7 +14,11 @@ import psutil
 
 __all__ = ["ProcessName", "machine", "process_name", "system"]
 
-_FORM = re.compile(r"(?P<host>.+):(?P<pid>\d{1,9}):(?P<created>\d+\.\d\d)(:(?P<system>[0-9a-f]{12}))?")
+_FORM = re.compile(
+    # ticks mean nothing without the boot that they are counted from
+    r"(?P<host>.+):(?P<pid>\d{1,9}):(?P<created>\d+\.\d\d|\d+(?=:))(:(?P<system>[0-9a-f]{12}))?"
+)
+_STEP_SECONDS = 10.0  # by which the clock may have been set since a process was named by it
 
 
 @cache
@@ -41,7 +45,10 @@ def system() -> str:
 
 
 class ProcessName(NamedTuple):
-    """A process: its host, its process id and when it started, as seconds since 1970 with two decimals.
+    """A process: its host, its process id and when it started.
+
+    That is a number of clock ticks since the boot, which stays what it is when the clock is set. Where the system does
+    not tell, and in the names of earlier versions, it is in seconds since 1970, with two decimals.
 
     Hosts may share a name: clones of one image, and containers or pods that have their host's. `system` tells apart
     those whose processes one cannot see; it is empty in the names of earlier versions.
@@ -77,13 +84,20 @@ class ProcessName(NamedTuple):
         try:
             process = psutil.Process(self.pid)
             # the id may have been given to another process; and a zombie is dead too
-            return f"{process.create_time():.2f}" != self.created or process.status() == psutil.STATUS_ZOMBIE
+            return not self._began_as(process) or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
+    def _began_as(self, process: psutil.Process) -> bool:
+        """Return whether a process that has the id now started when this one did."""
+        if "." not in self.created:
+            return _ticks(self.pid) == self.created
+        # a clock that is set takes along the times at which all processes are said to have started
+        return abs(process.create_time() - float(self.created)) <= _STEP_SECONDS
+
 
 def process_name() -> str:
-    """Return `HOST:PID:CREATED`, with the time when this process started, and `:SYSTEM` if that is known.
+    """Return `HOST:PID:CREATED`, with when this process started, and `:SYSTEM` if that is known.
 
     A process keeps its name, even if the host gets another one: its trials are known by it.
     """
@@ -92,8 +106,21 @@ def process_name() -> str:
 
 @cache
 def _process_name(pid: int) -> str:
-    created = f"{psutil.Process(pid).create_time():.2f}"
+    created = _ticks(pid) if system() else f"{psutil.Process(pid).create_time():.2f}"
     return str(ProcessName(socket.gethostname(), pid, created, system()))
+
+
+def _ticks(pid: int) -> str:
+    """Return how many clock ticks after the boot a process started, on Linux.
+
+    Raises:
+        NoSuchProcess: there is none with this id.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError) as error:  # the latter if it exits right now
+        raise psutil.NoSuchProcess(pid) from error
+    return stat.rpartition(b")")[2].split()[19].decode("ascii")  # its name, in brackets, may contain anything
 
 
 def _short(text: str) -> str:
