@@ -146,7 +146,7 @@ class FencedRun:
         """Return the run; if another attempt may have taken it over, ask first."""
         if self._run is not None and not self._fence.is_unsure:
             return self._run
-        noted = self._journal.fact("run_id") or ""
+        noted = self._journal.fact("run_id") or pending_id(self._journal.key)
         run_id = self._find(noted)
         if run_id is None:
             raise TrackingError(f"There is no run {noted} at {self._tracker.uri}")

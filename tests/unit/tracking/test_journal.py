@@ -459,6 +459,32 @@ def test_another_machine_finds_a_pending_run_by_its_tag(store: Store, tmp_path: 
     assert len(store._runs) == 1
 
 
+def test_a_run_whose_journal_was_delivered_is_still_written_to_by_its_pending_id(
+    tracker: JournaledTracker, store: Store, folder: Path
+) -> None:
+    store.away = True
+    run = new_run(tracker, tags={Tag.KIND: "trial", Tag.STUDY: "s"})
+    tracker.flush(0.0)
+    deliver_all(store, folder)
+    assert journals(folder) == []
+    other = JournaledTracker(store, folder)
+    attached = other.attach(run.run_id)
+    attached.log_metrics({"loss": 0.5}, step=1)
+    attached.end(RunStatus.FINISHED)
+    assert not other.flush()
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.points) == ("FINISHED", {"loss": {1: 0.5}})
+    assert journals(folder) == []
+
+
+def test_a_pending_run_that_never_arrived_is_refused_by_name(store: Store, folder: Path) -> None:
+    tracker = JournaledTracker(store, folder)
+    tracker.attach("pending-0123").set_tags({"a": "1"})
+    assert tracker.flush().refused == 1
+    (refused,) = deliver(store, folder).refused
+    assert refused.reason == "There is no run pending-0123 at memory"
+
+
 def test_a_run_that_another_has_taken_over_gets_only_missing_points(store: Store, tmp_path: Path) -> None:
     first, second = (JournaledTracker(store, tmp_path / name) for name in ("one", "two"))
     run = new_run(first)
