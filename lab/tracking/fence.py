@@ -2,7 +2,9 @@
 
 A run carries the attempt that opened it last in a tag. If that is a later attempt, possibly on another machine, an
 earlier one must leave the run alone: it is lost. Attempts are ordered by the clocks of their machines, which may
-differ; but one of which the study has just said that it has the trial is the latest, whatever the run carries.
+differ; but one of which the study has just said that it has the trial is the latest, whatever the run carries. And
+those of one journal follow each other in it, even if the clock was set back in between: if the run still carries the
+last one that this journal opened, nobody else has opened it since.
 """
 
 from __future__ import annotations
@@ -87,8 +89,9 @@ class Fence:
         return self._journal.fact("attempt")
 
     def yield_to(self, latest: str) -> None:
-        """Note the attempt that the run carries: a later one has taken it over."""
-        self.is_taken_over = latest > self.attempt and not self._is_held()  # they begin with the time
+        """Note the attempt that the run carries: a later one has taken it over, unless it is of this journal."""
+        is_later = latest > self.attempt  # they begin with the time
+        self.is_taken_over = is_later and latest != self.opener and not self._is_held()
 
     def compare(self, latest: str | None) -> None:
         """Note the attempt that the run carries: any but the opener has taken it over."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from lab.tracking import (
     Run,
     RunStatus,
     UnavailableError,
+    courier,
     deliver,
     left,
     lock,
@@ -505,6 +507,62 @@ def test_a_run_that_another_has_taken_over_gets_only_missing_points(store: Store
     (kept,) = store._runs.values()
     assert (kept.status, kept.tags["lab.outcome"], kept.artifacts) == ("FINISHED", "completed", {})
     assert kept.points == {"loss": {2: 0.9, 1: 1.0}, "accuracy": {1: 0.5, 2: 0.5}}
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """Set the clock by which attempts are ordered, from what it shows really."""
+    shown = time.time_ns
+    monkeypatch.setattr(
+        courier, "time", SimpleNamespace(monotonic=time.monotonic, time_ns=lambda: shown() + seconds * 10**9)
+    )
+
+
+@pytest.mark.parametrize("when", ["delivered", "waiting"])
+def test_a_run_is_continued_by_its_own_journal_after_the_clock_was_set_back(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    first = JournaledTracker(store, folder)
+    set_clock(monkeypatch, 3600)
+    store.away = when == "waiting"
+    run = new_run(first)
+    first._couriers.flush(time.monotonic() + 5, time.monotonic())
+    store.away = True
+    run.log_metrics({"loss": 0.5}, step=1)
+    first.flush(0.0)  # its process is killed: the run has not ended, and its journal is left
+    set_clock(monkeypatch, 0)
+    store.away = False
+    second = JournaledTracker(store, folder)
+    again = new_run(second, run_id=run.run_id)
+    again.log_metrics({"loss": 0.25}, step=2)
+    again.set_tags({"lab.outcome": "completed"})
+    again.end(RunStatus.FINISHED)
+    assert not second.flush()
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
+    assert kept.points == {"loss": {1: 0.5, 2: 0.25}}
+
+
+def test_a_sleeper_yields_to_who_opened_the_run_after_its_clock_was_set_back(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (JournaledTracker(store, tmp_path / name) for name in ("here", "there"))
+    set_clock(monkeypatch, 3600)
+    run = new_run(here)
+    here._couriers.flush(time.monotonic() + 5)
+    set_clock(monkeypatch, 0)
+    store.away = True
+    sleeper = new_run(here, run_id=run.run_id)
+    sleeper.set_tags({"lab.outcome": "killed"})
+    sleeper.end(RunStatus.KILLED)
+    here.flush(0.0)
+    store.away = False
+    new = new_run(there, run_id=run.run_id)
+    new.set_tags({"lab.outcome": "completed"})
+    new.end(RunStatus.FINISHED)
+    assert not there.flush()
+    deliver_all(store, tmp_path / "here")
+    (kept,) = store._runs.values()
+    assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
 
 
 def test_what_the_store_refuses_stops_the_trial_and_is_kept(
