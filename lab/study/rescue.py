@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
+import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from lab.hold import Stopwatch
-from lab.study.keys import StudyKey, TrialKey
+from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey
 from lab.study.liveness import HEARTBEAT_SECONDS
 from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
@@ -29,13 +30,19 @@ __all__ = [
     "requeued",
 ]
 
+_MUTE = sa.text(
+    "SELECT t.trial_id FROM trials t WHERE t.study_id = :study AND t.state = 'RUNNING' "
+    f"AND NOT EXISTS (SELECT 1 FROM trial_heartbeats h WHERE h.trial_id = t.trial_id) AND {OWN_TRIAL}"
+)
+
 
 def requeue_dead(
     queue: TrialQueue, gone: Collection[str] = (), spared: Collection[str] = ()
 ) -> list[TrialRecord]:
     """Requeue the running trials whose worker is dead; return those that have died too often and were failed.
 
-    A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. Trials
+    A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. So is
+    another program that has taken a trial and never sent one, counted from when it is first seen here. Trials
     that another process failed for that, and was killed before it could requeue them, are requeued too.
 
     Args:
@@ -65,6 +72,7 @@ def _requeue_dead(
     given_up: list[TrialRecord],
 ) -> None:
     with queue.locked():  # a planner would requeue a trial that was failed and has no successor yet
+        _start_silences(queue)
         # not Optuna's `fail_stale_trials`, which would fail other programs' trials too
         silent = set(queue.storage._get_stale_trial_ids(queue.study_id))
         if (
@@ -83,6 +91,16 @@ def _requeue_dead(
                     else:
                         given_up.append(record)
         _requeue_interrupted(queue)
+
+
+def _start_silences(queue: TrialQueue) -> None:
+    """Let the silence of running trials without a heartbeat count from now; Optuna's would never begin.
+
+    Lab's workers send one before they claim a trial. Another program that asks the study for a trial to run is given
+    one that waits, sends none, and may never tell how it ended.
+    """
+    for (trial_id,) in queue.rows(_MUTE):
+        queue.beat(trial_id)
 
 
 def put_back_dead(queue: TrialQueue, gone: Collection[str] = ()) -> list[TrialRecord]:

@@ -63,6 +63,13 @@ def another_program(url: str, name: str) -> optuna.Study:
     return study
 
 
+def pass_years(queue: TrialQueue, trial_id: int) -> None:
+    """Let the last heartbeat of a trial have been years ago."""
+    with queue.storage.engine.begin() as connection:
+        statement = "UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00' WHERE trial_id = :trial"
+        connection.execute(sa.text(statement), {"trial": trial_id})
+
+
 def test_another_programs_study_is_seen_as_such_and_left_alone(url: str) -> None:
     lab_study(url)
     foreign = another_program(url, "foreign")
@@ -101,6 +108,21 @@ def test_trials_that_another_program_adds_to_labs_study_are_left_alone(url: str)
     states = [trial.state for trial in foreign.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE]
     assert [trial.user_attrs for trial in foreign.get_trials()[:2]] == before
+
+
+def test_a_trial_that_another_program_asked_for_is_requeued_after_its_silence(url: str) -> None:
+    queue = lab_study(url)
+    taken = optuna.load_study(study_name="labs", storage=RDBStorage(open_storage(url).url)).ask()
+    assert requeue_dead(queue) == []  # it may tell how the trial ended
+    assert [trial.state for trial in queue.trials()] == [TrialState.RUNNING]
+    assert requeue_dead(queue) == []
+    pass_years(queue, taken._trial_id)
+    assert requeue_dead(queue) == []
+    assert [trial.state for trial in queue.trials()] == [TrialState.FAIL, TrialState.WAITING]
+    claim = queue.claim()
+    assert claim is not None
+    queue.complete(claim.trial_id, 0.5)
+    assert (queue.is_disowned(), queue.is_over()) == (False, True)
 
 
 def test_another_programs_parameters_that_cannot_be_joined_are_one_error(url: str) -> None:
