@@ -265,7 +265,10 @@ class _Attempt:
         return run_id
 
     def _left_run(self, experiment: str) -> str | None:
-        """Return the run of a worker that was killed after it created one, and before it could note its id."""
+        """Return the run of a worker that was killed after it created one, and before it could note its id.
+
+        None while the store is unreachable: a run is begun anew, and what such a worker may have left stays as it is.
+        """
         if not self.claim.tried:
             return None
         tags = {
@@ -273,9 +276,11 @@ class _Attempt:
             Tag.CELL: self.claim.config.cell_hash,
             Tag.KIND: "trial",
         }
-        found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
         known = {record.run_id for record in self.queue.records()}  # a search may try a point twice
-        return next((run_id for run_id in found if run_id not in known), None)
+        with suppress(UnavailableError):
+            found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
+            return next((run_id for run_id in found if run_id not in known), None)
+        return None
 
     def _started(self, run: Run) -> None:
         if self.claim.earlier_error:  # `Tag.ERROR` would say that this attempt has failed

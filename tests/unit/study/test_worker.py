@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,16 +18,20 @@ from lab.study import (
     EpochEnded,
     Event,
     TrialEnded,
+    TrialKey,
     TrialQueue,
     WorkerFailed,
     WorkerSettings,
     feasible_cells,
     open_storage,
     pulse,
+    requeue_dead,
     submit,
     work,
+    worker,
 )
 from lab.tracking import connect
+from tests.servers import free_port
 
 GRID = """
 name: s
@@ -153,6 +159,26 @@ def test_a_study_that_lacks_what_training_needs_is_one_error(settings: WorkerSet
     (failed,) = events
     assert isinstance(failed, WorkerFailed)
     assert "'s' cannot be trained: its attribute 'monitor' is missing or malformed" in failed.error
+
+
+def died_before_it_noted_its_run(settings: WorkerSettings) -> TrialQueue:
+    """Let a worker have claimed the trial and died at once; return the queue, in which the trial waits again."""
+    queue = queue_of(settings)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, TrialKey.WORKER, f"{socket.gethostname()}:{os.getpid()}:0.00")
+    assert requeue_dead(queue) == []
+    return queue
+
+
+def test_a_trial_whose_worker_died_early_is_trained_while_the_store_is_away(
+    settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_END_SECONDS", 0.1)  # for deliveries
+    queue = died_before_it_noted_its_run(settings)
+    away = replace(settings, tracking_uri=f"http://127.0.0.1:{free_port()}", journal_dir=tmp_path / "journal")
+    assert [ended.outcome for ended in worked(away)] == ["completed"]
+    assert list(queue.states().values()) == ["complete"]
 
 
 @pytest.fixture
