@@ -27,7 +27,7 @@ from lab.study.queue import Claim, TrialQueue
 from lab.study.record import TrialRecord
 from lab.study.search.searcher import Searcher, StudySearch
 from lab.study.studies import Studies
-from lab.tracking import Run, Tracker, UnavailableError, connect
+from lab.tracking import Run, RunStatus, Tracker, UnavailableError, connect
 from lab.tracking.tags import Tag
 from lab.training import EpochResult, Interrupted, Outcome, resolve_device
 
@@ -279,8 +279,14 @@ class _Attempt:
         known = {record.run_id for record in self.queue.records()}  # a search may try a point twice
         with suppress(UnavailableError):
             found = self.tracker.find_runs(self.tracker.experiment(experiment), tags)
-            return next((run_id for run_id in found if run_id not in known), None)
+            return next((run_id for run_id in found if run_id not in known and self._is_left(run_id)), None)
         return None
+
+    def _is_left(self, run_id: str) -> bool:
+        """Return whether a run did not end by itself, as those of a deleted study of the same name have."""
+        run = self.tracker.record(run_id)
+        ended = run.tags.get(Tag.OUTCOME, Outcome.KILLED) != Outcome.KILLED
+        return run.status is not RunStatus.FINISHED and not ended
 
     def _started(self, run: Run) -> None:
         if self.claim.earlier_error:  # `Tag.ERROR` would say that this attempt has failed

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from optuna.trial import TrialState
 
 from lab import registry
 from lab.config import parse_grid
@@ -30,7 +31,7 @@ from lab.study import (
     work,
     worker,
 )
-from lab.tracking import connect
+from lab.tracking import RunStatus, connect
 from tests.servers import free_port
 
 GRID = """
@@ -171,14 +172,49 @@ def died_before_it_noted_its_run(settings: WorkerSettings) -> TrialQueue:
     return queue
 
 
-def test_a_trial_whose_worker_died_early_is_trained_while_the_store_is_away(
-    settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def run_to_continue(settings: WorkerSettings, queue: TrialQueue) -> str | None:
+    """Return the run with which the next worker goes on."""
+    claim = queue.claim()
+    assert claim is not None
+    tracker = connect(settings.tracking_uri, settings.artifact_dir, settings.journal_dir)
+    attempt = worker._Attempt(claim, queue, tracker, settings, lambda event: None, lambda: False)
+    return attempt._run_to_continue("s")
+
+
+def test_a_trial_whose_worker_died_early_begins_a_run_anew_while_the_store_is_away(
+    settings: WorkerSettings, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(worker, "_END_SECONDS", 0.1)  # for deliveries
     queue = died_before_it_noted_its_run(settings)
-    away = replace(settings, tracking_uri=f"http://127.0.0.1:{free_port()}", journal_dir=tmp_path / "journal")
-    assert [ended.outcome for ended in worked(away)] == ["completed"]
-    assert list(queue.states().values()) == ["complete"]
+    away = f"http://127.0.0.1:{free_port()}"
+    settings = replace(settings, tracking_uri=away, journal_dir=tmp_path / "journal")
+    assert run_to_continue(settings, queue) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "continued"),
+    [
+        (RunStatus.RUNNING, None, True),
+        (RunStatus.KILLED, "killed", True),
+        (RunStatus.FINISHED, "completed", False),
+        (RunStatus.FINISHED, None, False),
+        (RunStatus.KILLED, "pruned", False),
+        (RunStatus.FAILED, "failed", False),
+    ],
+)
+def test_only_a_run_that_has_not_ended_by_itself_is_continued_as_one_that_a_dead_worker_left(
+    settings: WorkerSettings, status: RunStatus, outcome: str | None, *, continued: bool
+) -> None:
+    """One that has may be of a study of the same name that was deleted."""
+    tracker = connect(settings.tracking_uri, settings.artifact_dir)
+    queue = died_before_it_noted_its_run(settings)
+    (record,) = queue.records(TrialState.WAITING)
+    tags = {"lab.study": "s", "lab.kind": "trial", "lab.cell": record.cell}
+    run = tracker.open_run(name="lr=0.01", experiment=tracker.experiment("s"), tags=tags)
+    if outcome is not None:
+        run.set_tags({"lab.outcome": outcome})
+    if status is not RunStatus.RUNNING:
+        run.end(status)
+    assert (run_to_continue(settings, queue) == run.run_id) is continued
 
 
 @pytest.fixture
