@@ -14,9 +14,10 @@ from optuna.trial import TrialState
 
 from lab.hold import Stopwatch
 from lab.study.keys import OWN_TRIAL, StudyKey, TrialKey
-from lab.study.liveness import HEARTBEAT_SECONDS
+from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS, LOCKED_SECONDS, is_awake_here
 from lab.study.queue import Queued, TrialQueue
 from lab.study.record import TrialRecord
+from lab.study.tables import TRIALS
 
 __all__ = [
     "is_left",
@@ -35,15 +36,25 @@ _MUTE = sa.text(
     f"AND NOT EXISTS (SELECT 1 FROM trial_heartbeats h WHERE h.trial_id = t.trial_id) AND {OWN_TRIAL}"
 )
 
+_HEARTBEATS = sa.table("trial_heartbeats", sa.column("trial_id"), sa.column("heartbeat", sa.DateTime()))
+_BEATS = (
+    sa.select(_HEARTBEATS.c.trial_id, _HEARTBEATS.c.heartbeat, sa.func.now())
+    .join(TRIALS, TRIALS.c.trial_id == _HEARTBEATS.c.trial_id)
+    .where(TRIALS.c.study_id == sa.bindparam("study"), TRIALS.c.state == TrialState.RUNNING)
+)
+_VALID_SECONDS = 1.0  # of what was read of heartbeats
+_BUSY_SECONDS = 5.0  # of waiting for the database: then others have waited, too
+
 
 def requeue_dead(
     queue: TrialQueue, gone: Collection[str] = (), spared: Collection[str] = ()
 ) -> list[TrialRecord]:
     """Requeue the running trials whose worker is dead; return those that have died too often and were failed.
 
-    A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. So is
-    another program that has taken a trial and never sent one, counted from when it is first seen here. Trials
-    that another process failed for that, and was killed before it could requeue them, are requeued too.
+    A worker on this machine is dead when its process has exited, one elsewhere when its heartbeat has stopped. One here
+    that is stopped, or hangs for longer than any waits for the database, counts as one elsewhere. So does another
+    program that has taken a trial and never sent a heartbeat, from when it is first seen. Trials that another process
+    failed for that, and was killed before it could requeue them, are requeued too.
 
     Args:
         queue: of the study.
@@ -74,13 +85,9 @@ def _requeue_dead(
     with queue.locked():  # a planner would requeue a trial that was failed and has no successor yet
         _start_silences(queue)
         # not Optuna's `fail_stale_trials`, which would fail other programs' trials too
-        silent = set(queue.storage._get_stale_trial_ids(queue.study_id))
-        if (
-            waited.seconds >= HEARTBEAT_SECONDS
-        ):  # a process slept in this lock: all who waited for it were silent
-            silent.clear()
+        silences = _Silences(queue, waited)
         for record in queue.records(TrialState.RUNNING):
-            if record.trial_id in silent or is_gone(record):
+            if is_gone(record) or silences.tell(record):
                 # exactly one process gets to fail it, and so to requeue it
                 with suppress(UpdateFinishedTrialError):
                     if not record.may_retry:
@@ -91,6 +98,44 @@ def _requeue_dead(
                     else:
                         given_up.append(record)
         _requeue_interrupted(queue)
+
+
+class _Silences:
+    """For how long the workers of a study's running trials have been silent, by the database's clock.
+
+    Args:
+        queue: of the study.
+        waited: since this process began to wait for the study's lock.
+    """
+
+    def __init__(self, queue: TrialQueue, waited: Stopwatch) -> None:
+        self._queue = queue
+        self._waited = waited
+        self._look()
+
+    def tell(self, record: TrialRecord) -> bool:
+        """Return whether a trial's worker has been silent for so long that it is thought dead."""
+        if (
+            self._looked.seconds >= _VALID_SECONDS
+        ):  # it waited to fail others' trials: this one's may have beaten
+            self._look()
+        seconds = self._seconds.get(record.trial_id, 0.0)
+        if seconds <= GRACE_SECONDS:
+            return False
+        return seconds > LOCKED_SECONDS or record.worker is None or not is_awake_here(record.worker)
+
+    def _look(self) -> None:
+        asked = Stopwatch()
+        # waits for SQLite's write lock, as a heartbeat does
+        with self._queue.storage.engine.begin() as connection:
+            rows = connection.execute(_BEATS, {"study": self._queue.study_id}).all()
+        # a process slept in the study's lock, or on the database's: all who waited for it were silent
+        slept = self._waited.seconds >= HEARTBEAT_SECONDS or asked.seconds >= _BUSY_SECONDS
+        self._seconds = {
+            trial_id: (now.replace(tzinfo=None) - beat).total_seconds()
+            for trial_id, beat, now in ([] if slept else rows)
+        }
+        self._looked = Stopwatch()
 
 
 def _start_silences(queue: TrialQueue) -> None:

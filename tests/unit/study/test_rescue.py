@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sqlite3
+import subprocess
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -24,6 +31,7 @@ from lab.study import (
     requeue_deleted,
     requeue_failed,
     requeue_interrupted,
+    rescue,
 )
 from lab.study.queue import Claim
 
@@ -275,3 +283,81 @@ def test_only_one_of_several_supervisors_requeues(
         list(pool.map(lambda other: word(other, [A]), others))
     assert states(queue) == ["waiting"]
     assert len(queue.records(TrialState.WAITING, TrialState.RUNNING)) == 1
+
+
+def last_heard(queue: TrialQueue, seconds: int) -> None:
+    """Let all workers have sent their last heartbeat so long ago."""
+    with queue.storage.engine.begin() as connection:
+        ago = f"datetime('now', '-{seconds} seconds')"
+        connection.execute(sa.text(f"UPDATE trial_heartbeats SET heartbeat = {ago}"))
+
+
+@pytest.mark.parametrize(("seconds", "is_dead"), [(61, False), (500, False), (700, True)])
+def test_a_worker_here_that_is_awake_is_dead_once_it_is_silent_for_longer_than_any_waits(
+    make_queue: MakeQueue, seconds: int, *, is_dead: bool
+) -> None:
+    queue = make_queue(1)
+    claimed(queue)
+    last_heard(queue, seconds)
+    assert requeue_dead(queue) == []
+    assert states(queue) == ["waiting" if is_dead else "running"]
+
+
+def test_a_worker_here_that_is_stopped_is_dead_after_its_silence(make_queue: MakeQueue) -> None:
+    queue = make_queue(1)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            process.send_signal(signal.SIGSTOP)
+            created = psutil.Process(process.pid).create_time()
+            while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.01)
+            elsewhere(queue, f"{socket.gethostname()}:{process.pid}:{created:.2f}")
+            last_heard(queue, 30)
+            requeue_dead(queue)
+            assert states(queue) == ["running"]
+            last_heard(queue, 61)
+            requeue_dead(queue)
+            assert states(queue) == ["waiting"]
+        finally:
+            process.kill()
+
+
+def test_nobodys_silence_counts_while_the_database_is_locked(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "_BUSY_SECONDS", 0.3)
+    queue = make_queue(1)
+    elsewhere(queue, A)
+    last_heard(queue, 61)
+    locked = sqlite3.connect(
+        queue.storage.engine.url.database or "", isolation_level=None, check_same_thread=False
+    )
+    locked.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(1.0, locked.execute, ["ROLLBACK"])
+    timer.start()
+    assert requeue_dead(queue) == []
+    timer.join()
+    locked.close()
+    assert states(queue) == ["running"]
+    monkeypatch.setattr(rescue, "_BUSY_SECONDS", 60.0)
+    assert requeue_dead(queue) == []
+    assert states(queue) == ["waiting"]
+
+
+def test_a_heartbeat_that_comes_while_others_are_requeued_is_seen(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "_VALID_SECONDS", 0.0)
+    queue = make_queue(2)
+    elsewhere(queue, A)
+    second = elsewhere(queue, B)
+    last_heard(queue, 61)
+    fail = queue.fail
+
+    def slowly_fail(trial_id: int) -> None:
+        fail(trial_id)
+        queue.beat(second.trial_id)
+
+    monkeypatch.setattr(queue, "fail", slowly_fail)
+    assert requeue_dead(queue) == []
+    assert sorted(states(queue)) == ["running", "waiting"]
