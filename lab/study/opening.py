@@ -56,11 +56,11 @@ def open_storage(
     retry = Retry(database, should_stop)
     with translated(database, "opened", also=_OPENING_ERRORS):
         if wait:
-            return retry.until_reached(lambda: _open(parsed, retry, database))
-        return _open(parsed, retry, database)
+            return retry.until_reached(lambda: _open(parsed, retry, database, should_stop))
+        return _open(parsed, retry, database, should_stop)
 
 
-def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
+def _open(url: sa.URL, retry: Retry, database: str, should_stop: Callable[[], bool]) -> PatientStorage:
     options, sqlite = _engine_options(url), url.get_backend_name() == "sqlite"
     file = Path(url.database) if sqlite and url.database else None
     if file is not None:
@@ -68,7 +68,7 @@ def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
     setup = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options["connect_args"])
     # creating the tables, and following a copy, race with other processes that do the same
     ready = url.get_backend_name() == "postgresql" and _has_tables(setup)
-    lock = nullcontext() if ready else locked(setup, "tables")
+    lock = nullcontext() if ready else locked(setup, "tables", should_stop)
     with warnings.catch_warnings(), lock:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since Optuna 2.9
         if file is not None:
@@ -78,6 +78,7 @@ def _open(url: sa.URL, retry: Retry, database: str) -> PatientStorage:
                 url.render_as_string(hide_password=False),
                 retry,
                 database,
+                should_stop,
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,

@@ -111,8 +111,11 @@ class TrialQueue(StudyView):
 
         Whoever looks at what is there and adds what is missing must do both inside; `add` does not take the lock.
         Where the database may be unreachable, all of it, with the look, must be one call of `storage.patiently`.
+
+        Raises:
+            StudyError: another process has held it for long, or a stop was asked for: see `lab.study.lock`.
         """
-        with locked(self.storage.engine, f"study {self.name}"):
+        with locked(self.storage.engine, f"study {self.name}", self.storage.should_stop):
             yield
 
     def note(self, key: str, value: Any) -> None:

@@ -59,12 +59,16 @@ class PatientStorage(RDBStorage):
         patiently: does the same for anything else that is done with the database, and for several calls that must be
             done again together.
         database: the address, as the user may see it.
+        should_stop: True ends the waiting for what other processes hold.
         options: Optuna's.
     """
 
-    def __init__(self, url: str, patiently: Retry, database: str, **options: Any) -> None:
+    def __init__(
+        self, url: str, patiently: Retry, database: str, should_stop: Callable[[], bool], **options: Any
+    ) -> None:
         self.patiently = patiently
         self.database = database
+        self.should_stop = should_stop
         self._ahead = 0.0
         self._compared: Stopwatch | None = None
         super().__init__(url, **options)

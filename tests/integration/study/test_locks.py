@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import optuna
@@ -18,7 +18,7 @@ from lab.engines import Stores, submit
 from lab.engines.ending import end_run
 from lab.engines.waking import Leftovers
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, find_queue, lock, open_storage, opening
+from lab.study import TrialQueue, find_queue, lock, open_storage, open_study, opening, requeue_interrupted
 from lab.study.lock import locked
 from lab.tracking import RunStatus, connect, left
 from lab.tracking.journal import RunJournal
@@ -62,6 +62,33 @@ def test_who_waits_for_a_planner_says_so_and_gives_up_plainly(
             pytest.fail("two at once")
     with locked(engine, "study x"):
         pass
+
+
+def test_a_stop_ends_the_waiting_for_a_sleeping_planner(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_STOP_SECONDS", 0.5)
+    stop = threading.Event()
+    storage = open_storage(url, should_stop=stop.is_set)
+    queue, _ = open_study(storage, "x", ["maximize"])
+    with held(lambda: locked(storage.engine, "study x")):
+        timer = threading.Timer(0.3, stop.set)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(StudyError, match="Another process holds study x, and this one was told to stop"):
+            requeue_interrupted(queue)
+        assert time.monotonic() - began < 10
+        timer.join()
+    assert requeue_interrupted(queue) == 0
+
+
+def test_a_lock_that_is_let_go_of_at_once_is_waited_for_even_by_who_is_to_stop(url: str) -> None:
+    storage = open_storage(url, should_stop=lambda: True)
+    queue, _ = open_study(storage, "x", ["maximize"])
+    with ExitStack() as stack:
+        stack.enter_context(held(lambda: locked(storage.engine, "study x")))
+        timer = threading.Timer(0.2, stack.pop_all().close)
+        timer.start()
+        assert requeue_interrupted(queue) == 0
+        timer.join()
 
 
 @pytest.mark.postgres
