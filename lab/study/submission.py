@@ -159,7 +159,7 @@ def _open(
 
     A search is submitted here as a whole.
     """
-    with locked(storage.engine, f"study {grid.name}"):
+    with locked(storage.engine, f"study {grid.name}", storage.should_stop):
         queue = _open_study(grid, cells[0].config, storage)
         _accept(grid, cells, queue)  # first: a refusal leaves the run of a study that is over as it was
         run = _open_run(grid, cells[0].config, queue, tracker)
