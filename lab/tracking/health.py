@@ -128,6 +128,8 @@ def newest_run_files(uri: str) -> tuple[str, int] | None:
 def run_places(uri: str, artifact_dir: Path) -> list[Place]:
     """Return where the artifacts are of the 1,000 newest trials and studies that have ended.
 
+    Those that were imported from other programs are left out: they came without artifacts.
+
     Args:
         uri: of the store.
         artifact_dir: folder of its artifacts.
@@ -143,7 +145,11 @@ def run_places(uri: str, artifact_dir: Path) -> list[Place]:
         runs = client.search_runs(
             experiments, f"tags.`{Tag.KIND}` != ''", order_by=["attributes.start_time DESC"], max_results=1000
         )
-    return [place_of(run.info.artifact_uri, own) for run in runs if run.info.end_time]
+    return [
+        place_of(run.info.artifact_uri, own)
+        for run in runs
+        if run.info.end_time and Tag.IMPORTED not in run.data.tags
+    ]
 
 
 def _ask(uri: str, path: str, method: str) -> Answer:

@@ -94,6 +94,18 @@ def test_stores_that_are_well(examined: Examined, home: Path) -> None:
     assert examined()["artifacts"]["found"] == f"answers: 1 entry in the newest run, {opened.run_id}"
 
 
+def test_imported_runs_need_no_artifacts(examined: Examined, lab: Any, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs.csv").write_text("metrics.accuracy,params.lr\n0.5,0.1\n0.6,0.2\n")
+    assert lab("import", tmp_path / "theirs.csv").exit_code == 0
+    found = examined()["artifact locations"]
+    assert (found["verdict"], found["found"]) == ("ok", "0 runs checked: all in this store's folders")
+    tracker = connect(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+    run = tracker.open_run(name="x", experiment=tracker.experiment("x"), tags={"lab.kind": "trial"})
+    run.end(RunStatus.FINISHED)
+    lost = examined()["artifact locations"]["found"]
+    assert lost.startswith("the artifact folders of 1 of the newest 1 runs do not exist")
+
+
 def stamp(database: Path, version: str) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
