@@ -158,8 +158,11 @@ class StudyRead:
         if not frame.empty and frame[metric].isna().all():
             if metric == "best_value":
                 monitor = frame.attrs.get("monitor", metric)
+                ended = report.outcome_counts(self.found.board(metric, "each", of)["outcome"])
+                outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in ended.items())
                 raise StudyError(
-                    f"No trial of {self.study} has a finite {monitor}; `lab best {self.study}` says how each ended"
+                    f"No trial of {self.study} has a finite {monitor}: {outcomes}; `lab report {self.study}` shows how "
+                    "each ended"
                 )
             raise StudyError(
                 f"No trial of {self.study} has a metric '{metric}' yet; use best_value or any metric that its runs log"

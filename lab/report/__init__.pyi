@@ -25,6 +25,7 @@ from .render_comparison import render_run_difference as render_run_difference
 from .render_comparison import verdict as verdict
 from .render_importance import importance_verdict as importance_verdict
 from .render_importance import render_importance as render_importance
+from .repeats import outcome_counts as outcome_counts
 from .results import GridResults as GridResults
 from .results import grid_results as grid_results
 from .rows import raw_rows as raw_rows

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from lab.engines import Stores, import_runs, load_study, study_board
+from lab.engines import Stores, import_runs, load_study, study_board, write_report
 from lab.engines.leaderboards import read_study
 from lab.errors import ConfigError, StudyError, TrackingError
 from lab.tracking import connect
@@ -85,12 +85,21 @@ def test_runs_that_were_trained_here_are_left_alone(stores: Stores, tmp_path: Pa
 
 
 def test_a_study_without_a_finite_value_is_told_so(stores: Stores, tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_text("metrics.best_value,metrics.loss,params.lr\n,0.1,0.1\nnan,0.2,0.2\n")
+    (tmp_path / "bad.csv").write_text(
+        "metrics.best_value,metrics.loss,params.lr,status\n,0.1,0.1,FAILED\nnan,0.2,0.2,FINISHED\nnan,0.2,0.3,FAILED\n"
+    )
     import_runs(str(tmp_path / "bad.csv"), stores)
     with pytest.raises(
-        StudyError, match=r"^No trial of bad has a finite best_value; `lab best bad` says how"
+        StudyError,
+        match=r"^No trial of bad has a finite best_value: 2 failed, 1 completed; `lab report bad` shows how each ended$",
     ):
         read_study("bad", stores).board("best_value")
+    write_report(["bad"], stores, tmp_path / "bad.html")
+    page = (tmp_path / "bad.html").read_text(encoding="utf-8")
+    assert (page.count(">failed</td>"), page.count(">completed</td>")) == (
+        3,
+        1,
+    )  # a row each, and why they failed
     with pytest.raises(
         StudyError, match=r"^No trial of bad has a metric 'accuracy' yet; use best_value or any"
     ):
