@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,7 @@ from lab.engines.missing import MissingRuns
 from lab.engines.stores import Stores
 from lab.errors import LabError, StudyError
 from lab.files import replacing
+from lab.registry import suggest
 from lab.study import TrialRecord, database_exists, find_queue, unknown_study
 from lab.tracking import Reader, open_reader
 from lab.tracking.tags import Tag
@@ -136,11 +137,19 @@ def study_experiment(study: str, stores: Stores) -> str:
 
 @dataclass(frozen=True, eq=False)
 class StudyRead:
-    """A study as it was read once: its runs, and the newest trials of its cells (none of another database's study)."""
+    """A study as it was read once.
+
+    Attributes:
+        study: its name.
+        found: its runs.
+        newest: the newest trials of its cells; none of another database's study.
+        logged: returns the names of all metrics that its runs log, which are read only for an error message.
+    """
 
     study: str
     found: StudyRuns
     newest: Sequence[TrialRecord]
+    logged: Callable[[], Sequence[str]]
 
     def board(
         self,
@@ -164,9 +173,8 @@ class StudyRead:
                     f"No trial of {self.study} has a finite {monitor}: {outcomes}; `lab report {self.study}` shows how "
                     "each ended"
                 )
-            raise StudyError(
-                f"No trial of {self.study} has a metric '{metric}' yet; use best_value or any metric that its runs log"
-            )
+            near = suggest(metric, self.logged()) or " Use best_value or any metric that its runs log"
+            raise StudyError(f"No trial of {self.study} has a metric '{metric}' yet.{near}")
         return frame
 
     def count_deleted(self, missing: MissingRuns) -> int:
@@ -192,7 +200,12 @@ def read_study(study: str, stores: Stores, metrics: Collection[str] | None = Non
     queue = find_queue(stores.storage, study)
     newest = [] if queue is None else list(queue.newest().values())
     named = None if queue is None else _run_ids(newest)
-    return StudyRead(study, report.study_runs(reader, experiment, study, named, metrics), newest)
+
+    def logged() -> list[str]:
+        every = report.study_runs(reader, experiment, study, named).runs
+        return [str(name).removeprefix("metrics.") for name in every if str(name).startswith("metrics.")]
+
+    return StudyRead(study, report.study_runs(reader, experiment, study, named, metrics), newest, logged)
 
 
 def _run_ids(newest: Sequence[TrialRecord]) -> set[str]:

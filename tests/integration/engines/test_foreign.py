@@ -101,6 +101,9 @@ def test_a_study_without_a_finite_value_is_told_so(stores: Stores, tmp_path: Pat
         1,
     )  # a row each, and why they failed
     with pytest.raises(
-        StudyError, match=r"^No trial of bad has a metric 'accuracy' yet; use best_value or any"
+        StudyError,
+        match=r"^No trial of bad has a metric 'accuracy' yet\. Use best_value or any metric that its runs",
     ):
         read_study("bad", stores).board("accuracy")
+    with pytest.raises(StudyError, match=r"has a metric 'los' yet\. Did you mean 'loss'\?$"):
+        study_board("bad", stores, "los")  # which reads only the metrics that it shows
