@@ -6,18 +6,21 @@ import csv
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from lab.errors import ConfigError, TrackingError
 from lab.registry import suggest
 from lab.tracking.foreign import ForeignRun, ForeignStudy
+from lab.wording import counted
 
 __all__ = ["read_runs"]
 
 # how columns say what they are; those of W&B do not
 _METRIC: Final = re.compile(r"^(?:metrics|summary)[./]")
+# W&B keeps texts and pictures among the numbers there
+_MIXED: Final = re.compile(r"^summary[./]")
 _PARAM: Final = re.compile(r"^(?:params|parameters|config)[./]")
 _KEYS: Final = ("run_id", "Run ID", "Id", "ID", "id", "sys/id")
 _NAMES: Final = ("name", "Name", "tags.mlflow.runName", "sys/name", "run_name")
@@ -38,6 +41,8 @@ _OUTCOMES: Final = {
     "diverged": "diverged",
 }
 _JSON: Final = frozenset({".json", ".jsonl", ".ndjson"})
+# what programs write where a run has no value; `nan` is a number to Python
+_ABSENT: Final = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "none", "null"})
 _UNENDED: Final = frozenset({"running", "pending", "scheduled", "queued"})
 
 
@@ -52,6 +57,9 @@ def read_runs(
     for each run, on a line each or in a list; `{"config": {"lr": 0.1}}` is a column `config/lr`, and if any column says
     that it is a setting, the others are none.
 
+    A metric's values are numbers; nothing, NaN, None, null, NA, N/A and - stand for none. Of a `summary`, what has no
+    number at all is no metric, unless it is named: W&B keeps texts and pictures there too.
+
     Args:
         file: CSV with a header; JSON if its name ends in .json, .jsonl or .ndjson.
         metrics: columns that are metrics.
@@ -60,17 +68,22 @@ def read_runs(
 
     Raises:
         ConfigError: it does not say which columns are metrics, or which of them compares the runs.
-        TrackingError: the file cannot be read.
+        TrackingError: the file cannot be read, or a metric has a value that is no number.
     """
     is_json = file.suffix.lower() in _JSON
-    rows = _read_json(file) if is_json else _read(file)
+    places, rows = _read_json(file) if is_json else _read(file)
     columns = [name for name in rows[0] if not _HIDDEN.match(name)]
     missing = [name for name in metrics if name not in columns]
     if missing:
         raise ConfigError(
             f"{file.name} has no column '{missing[0]}'.{suggest(missing[0], columns)} It has {', '.join(columns)}"
         )
-    measured = {_METRIC.sub("", name): name for name in columns if _METRIC.match(name) or name in metrics}
+    named = {*metrics, monitor}
+    measured = {
+        _METRIC.sub("", name): name
+        for name in columns
+        if name in metrics or (_METRIC.match(name) and _has_numbers(name, named, rows))
+    }
     compared = _monitor(file, measured, monitor)
     marked = is_json and any(map(_PARAM.match, columns))
     settings = {
@@ -78,44 +91,71 @@ def read_runs(
         for name in columns
         if (_PARAM.match(name) if marked else _is_setting(name, measured.values()))
     }
-    ended = [row for row in rows if _state(row) not in _UNENDED]
-    runs = [_run(row, place, measured, settings) for place, row in enumerate(ended)]
+    ended = [(place, row) for place, row in zip(places, rows, strict=True) if _state(row) not in _UNENDED]
+    for place, row in ended:
+        _check(file, place, row, measured.values())
+    runs = [_run(row, index, measured, settings) for index, (_, row) in enumerate(ended)]
     return ForeignStudy(file.name, runs, compared, maximize)
 
 
-def _read(file: Path) -> list[dict[str, str]]:
+def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the rows of a CSV file, after the place of each in words."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened, restval="", strict=True))
+            reader = csv.DictReader(opened, restval="", strict=True)
+            # the key is None where DictReader puts the values beyond the header
+            placed: list[tuple[str, dict[Any, Any]]] = [(f"line {reader.line_num}", row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
         raise TrackingError(
             f"{file} cannot be read as CSV: {getattr(error, 'strerror', None) or error}"
         ) from None
-    if not rows:
+    if not placed:
         raise TrackingError(f"{file} has no rows; a header and a row for each run are expected")
-    if None in rows[0]:
-        raise TrackingError(f"{file} has a row with more values than its header has columns")
-    return rows
+    for place, row in placed:
+        if None in row:
+            values = counted(len(row) - 1 + len(row[None]), "value")
+            columns = counted(len(row) - 1, "column")
+            raise TrackingError(
+                f"{file} has a row with more values than its header has columns: {place} has {values}, the header "
+                f"{columns}"
+            )
+    return [place for place, _ in placed], [row for _, row in placed]
 
 
-def _read_json(file: Path) -> list[dict[str, str]]:
+def _read_json(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the objects of a JSON file, after the place of each in words."""
+    place = ""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        is_list = text.lstrip().startswith("[")
-        found = (
-            json.loads(text) if is_list else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
+        if text.lstrip().startswith("["):
+            found = json.loads(text)
+            places = [f"run {number}" for number in range(1, len(found) + 1)]
+        else:
+            found, places = [], []
+            # not splitlines: texts in JSON may have other separators, such as U+2028, as they are
+            for number, line in enumerate(text.split("\n"), 1):
+                if line.strip():
+                    place = f"line {number}"
+                    found.append(json.loads(line))
+                    places.append(place)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
         raise TrackingError(
             f"{file} cannot be read as JSON, an object for each run, on a line each or in a list: "
-            f"{getattr(error, 'strerror', None) or error}"
+            f"{_reason(error, place)}"
         ) from None
     if not found or not all(isinstance(run, dict) for run in found):
         what = "something else" if found else "nothing"
         raise TrackingError(f"{file} has {what} where an object for each run is expected")
     rows = [dict(_flat(run)) for run in found]
     columns = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name, "") for name in columns} for row in rows]
+    return places, [{name: row.get(name, "") for name in columns} for row in rows]
+
+
+def _reason(error: OSError | ValueError, place: str) -> str:
+    """Return what is wrong with a file, or with the line `place` of it."""
+    if place and isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}: {place} column {error.colno}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -132,7 +172,9 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 def _is_setting(name: str, measured: Collection[str]) -> bool:
     if _PARAM.match(name):
         return True
-    return not (name in measured or name in (*_KEYS, *_NAMES, *_STATES) or _OTHERS.match(name))
+    return not (
+        name in measured or _METRIC.match(name) or name in (*_KEYS, *_NAMES, *_STATES) or _OTHERS.match(name)
+    )
 
 
 def _monitor(file: Path, measured: Mapping[str, str], monitor: str | None) -> str:
@@ -149,6 +191,23 @@ def _monitor(file: Path, measured: Mapping[str, str], monitor: str | None) -> st
     if name not in measured:
         raise ConfigError(f"{file.name} has no metric '{monitor}'.{suggest(name, list(measured))}")
     return name
+
+
+def _has_numbers(name: str, named: Collection[str | None], rows: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether a column marked as a metric is one: not one of a summary that has texts only."""
+    if not _MIXED.match(name) or name in named or _METRIC.sub("", name) in named:
+        return True
+    texts = [row[name] for row in rows if not _is_absent(row[name])]
+    return not texts or any(map(_is_number, texts))
+
+
+def _check(file: Path, place: str, row: Mapping[str, str], columns: Iterable[str]) -> None:
+    for column in columns:
+        if not (_is_absent(row[column]) or _is_number(row[column])):
+            raise TrackingError(
+                f"{file}, {place}, column '{column}': a metric is a number, or nothing where a run has none, but got "
+                f"{row[column][:80]!r}"
+            )
 
 
 def _run(
@@ -170,9 +229,18 @@ def _state(row: Mapping[str, str]) -> str:
     return next((row[column].lower() for column in _STATES if row.get(column)), "")
 
 
-def _number(text: str) -> float | None:
+def _is_absent(text: str) -> bool:
+    return text.strip().lower() in _ABSENT
+
+
+def _is_number(text: str) -> bool:
     try:
-        value = float(text)
+        float(text)
     except ValueError:
-        return None
+        return False
+    return True
+
+
+def _number(text: str) -> float | None:
+    value = math.nan if _is_absent(text) else float(text)
     return None if math.isnan(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,55 @@ def test_json_that_has_no_runs_is_refused(tmp_path: Path, text: str, message: st
     (tmp_path / "runs.jsonl").write_text(text)
     with pytest.raises(TrackingError, match=message):
         read_runs(tmp_path / "runs.jsonl")
+
+
+@pytest.mark.parametrize("text", ["", " ", "nan", "NaN", "None", "null", "N/A", "na", "<NA>", "-"])
+def test_common_words_for_no_value_are_none(tmp_path: Path, text: str) -> None:
+    found = read(tmp_path, f"params.lr,metrics.acc\n0.1,{text}\n0.2,0.5\n")
+    assert [run.metrics for run in found.runs] == [{}, {"acc": 0.5}]
+
+
+@pytest.mark.parametrize("text", ["91 %", "0,9", "True", "high"])
+def test_a_metric_that_is_no_number_is_an_error(tmp_path: Path, text: str) -> None:
+    said = re.escape(
+        "runs.csv, line 3, column 'metrics.acc': a metric is a number, or nothing where a run has none, but got "
+        f"{text!r}"
+    )
+    with pytest.raises(TrackingError, match=said):
+        read(tmp_path, f'params.lr,metrics.acc\n0.1,0.5\n0.2,"{text}"\n')
+    with pytest.raises(
+        TrackingError, match=r"line 2, column 'optimizer': a metric is a number, .* got 'adam'"
+    ):
+        read(tmp_path, WANDB, "optimizer")
+    (tmp_path / "runs.json").write_text('[{"metrics": {"acc": 0.5}}, {"metrics": {"acc": [1]}}]')
+    with pytest.raises(TrackingError, match=r"runs\.json, run 2, column 'metrics/acc': .*but got '\[1\]'"):
+        read_runs(tmp_path / "runs.json")
+
+
+def test_texts_in_a_summary_are_no_metrics_unless_named(tmp_path: Path) -> None:
+    run = '{"config": {"lr": 0.1}, "summary": {"acc": 0.5, "note": "fine", "net": {"_type": "graph-file"}}}'
+    (tmp_path / "runs.jsonl").write_text(f"\n{run}\n")
+    (found,) = read_runs(tmp_path / "runs.jsonl").runs
+    assert (found.params, found.metrics) == ({"lr": "0.1"}, {"acc": 0.5})
+    for given in ({"metrics": ["summary/note"], "monitor": "acc"}, {"monitor": "note"}):
+        with pytest.raises(TrackingError, match=r"line 2, column 'summary/note': a metric is a number"):
+            read_runs(tmp_path / "runs.jsonl", **given)
+    found = read(tmp_path, "config.lr,summary.acc,summary.note\n0.1,0.5,fine\n").runs[0]
+    assert (found.params, found.metrics) == ({"lr": "0.1"}, {"acc": 0.5})
+
+
+def test_values_beyond_the_header_are_an_error_in_any_row(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrackingError,
+        match=r"more values than its header has columns: line 3 has 4 values, the header 2 columns",
+    ):
+        read(tmp_path, "params.lr,metrics.acc\n0.1,0.5\n0.2,0,5,x\n")
+
+
+def test_a_broken_line_of_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text('{"metrics": {"acc": 0.5}}\n\n{"metrics": {"acc": "a\u2028b"}\n')
+    with pytest.raises(TrackingError, match=r"Expecting ',' delimiter: line 3 column 27$"):
+        read_runs(tmp_path / "runs.jsonl")
+    (tmp_path / "runs.json").write_text('[{"metrics": {"acc": 0.5}},\n{"metrics" 1}]')
+    with pytest.raises(TrackingError, match=r"Expecting ':' delimiter: line 2 column 12 "):
+        read_runs(tmp_path / "runs.json")
