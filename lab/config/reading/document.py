@@ -30,6 +30,7 @@ class Reading:
         self.key_overrides = {key: value for key, value in overrides.items() if key in FILE_KEYS}
         self.faults: list[Fault] = []
         self.wrong: set[str] = set()  # settings with wrong values, and unknown names of settings
+        self._faulty: set[KeyPath] = set()
         self._moved: dict[KeyPath, KeyPath] = {}
 
     def move(self, path: KeyPath, actual: KeyPath) -> None:
@@ -46,11 +47,16 @@ class Reading:
 
     def fault(self, path: KeyPath, message: str) -> None:
         """Note that the value at `path` is wrong, whether the file or an override gives it."""
+        self._faulty.add(self.place(path))
         set_by = next((key for key in self.key_overrides if _is_at(path, key)), None)
         if set_by is not None:
             self.option_fault(f"--set {set_by}", message)
         else:
             self.faults.append(self.document.fault(self.place(path), message))
+
+    def has_fault(self, path: KeyPath) -> bool:
+        """Return whether something at `path`, or within it, is known to be wrong."""
+        return any(at[: len(path)] == path for at in self._faulty)
 
     def option_fault(self, option: str, message: str) -> None:
         """Note that an option of the command line is wrong."""

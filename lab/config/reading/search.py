@@ -66,7 +66,12 @@ def _check_rest(
 ) -> None:
     """Report what in the rest of the file is incompatible with a search."""
     finite = search.is_automatic and all(dim.range is None for dim in outline.dimensions)
-    if file.budget.trials is None and not search.tries_every_point and not finite:
+    # a budget that is wrong is reported as such, and left out of `file`
+    if (
+        file.budget.trials is None
+        and not reading.has_fault(("budget",))
+        and not (search.tries_every_point or finite)
+    ):
         reading.fault(("budget",), "a search needs budget.trials, the number of points to try")
     if file.repeats != 1:
         reading.fault(("repeats",), "a search tries each point once; repeat the best ones in a grid")
@@ -184,7 +189,9 @@ def _enqueued(
             reading.fault(path, f"the search does not vary '{name}'.{known}")
             continue
         value = reading.candidate(path, name, raw)
-        if dimension.range is not None:
+        if reading.has_fault(reading.place(("grid", name))):
+            found[name] = value  # what it may be is not known
+        elif dimension.range is not None:
             if not dimension.range.holds(value):
                 reading.fault(path, f"{_text(value)} is not in the range {dimension.range}")
             whole = isinstance(dimension.range.low, int)

@@ -222,6 +222,29 @@ def test_faults_of_a_search(more: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lr", "message"),
+    [
+        ("{low: 0.1, high: 0.01}", "search.space.lr.low: low <= high must hold, but got low=0.1, high=0.01"),
+        ("{choices: [0.1, high]}", "search.space.lr.choices[1]: must be a valid number, but got 'high'"),
+    ],
+)
+def test_points_of_a_wrong_dimension_are_not_judged(lr: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        with_search("enqueue: [{lr: 0.5}]", space=f"lr: {lr}")
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("budget", ["{trials: many}", "{trails: 3}", "{trials: 0}", "3"])
+def test_a_wrong_budget_is_told_once(budget: str) -> None:
+    with pytest.raises(ConfigError, match=r"budget") as caught:
+        with_search(rest=f"budget: {budget}")
+    assert len(caught.value.faults) == 1
+    with pytest.raises(ConfigError, match=r"--set budget\.trials: must be") as caught:
+        parse_grid(f"search:\n  space:\n    {SPACE}\n", "s.yaml", {"budget.trials": "many"})
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
     ("rest", "message"),
     [
         ("", "budget: a search needs budget.trials"),
