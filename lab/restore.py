@@ -18,13 +18,25 @@ from lab import registry
 from lab.config import TrialConfig, load_config
 from lab.data import data_root
 from lab.errors import ConfigError, TrackingError
+from lab.registry import nearest, suggest
 from lab.tracking import RunStatus, Tracker, pending_key
 from lab.tracking.planned import read_planned
 from lab.tracking.tags import Tag
 from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
-__all__ = ["Saved", "find_run", "missing", "restore", "restore_config", "whole_id"]
+__all__ = [
+    "Saved",
+    "can_be_run",
+    "find_run",
+    "find_study_run",
+    "missing",
+    "restore",
+    "restore_config",
+    "whole_id",
+]
 
+_ORIGINS = ("models:/", "best:", "runs:/")
+_ID = re.compile(r"[0-9a-f]{32}")
 _BEGINNING = re.compile(r"[0-9a-f]{1,31}")  # a whole id has 32 digits
 _MOST_CANDIDATES = 10
 
@@ -42,22 +54,43 @@ class Saved:
         return _classes(self.config) == _classes(config)
 
 
-def find_run(tracker: Tracker, origin: str) -> str:
+def can_be_run(name: str) -> bool:
+    """Whether `name` looks like one that `find_run` takes, whether or not there is such a run."""
+    beginning = name.rstrip("….").lower()
+    return (
+        name.startswith(_ORIGINS)
+        or pending_key(name) is not None
+        or bool(_ID.fullmatch(name) or _BEGINNING.fullmatch(beginning))
+    )
+
+
+def find_run(tracker: Tracker, origin: str, *, needs: bool = True) -> str:
     """Return the id of the run that `origin` names.
 
     Args:
         tracker: where the runs are.
         origin: a run's id or its beginning, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `best:STUDY`.
+        needs: whether a trial is to start from the run, so that `needs` in its grid file can provide a missing study.
 
     Raises:
-        TrackingError: there is no such model, the study has no finished trial, or the beginning of an id fits no run or
-            several.
+        TrackingError: there is no such model, the study has no finished trial, it can be no name of a run, or the
+            beginning of an id fits no run or several.
     """
     if origin.startswith("models:/"):
         return tracker.model_run(origin)
     if origin.startswith("best:"):
-        return _best_run(tracker, origin.removeprefix("best:"))
-    return whole_id(tracker, origin)
+        return _best_run(tracker, origin.removeprefix("best:"), needs=needs)
+    run_id = whole_id(tracker, origin)
+    if not can_be_run(run_id):
+        raise _no_run(tracker, run_id)
+    return run_id
+
+
+def find_study_run(tracker: Tracker, study: str) -> str | None:
+    """Return the id of the run that stands for a study, trained or imported; None if there is no such study."""
+    experiment = tracker.find_experiment(study)
+    found = [] if experiment is None else tracker.find_runs(experiment, _tags(study, "study"))
+    return found[0] if found else None
 
 
 def whole_id(tracker: Tracker, origin: str) -> str:
@@ -79,6 +112,8 @@ def whole_id(tracker: Tracker, origin: str) -> str:
     found = [known for known in tracker.find_runs(None, {Tag.KIND: "trial"}) if known.startswith(beginning)]
     if len(found) == 1:
         return found[0]
+    if not found and find_study_run(tracker, run_id) is not None:
+        raise _no_run(tracker, run_id)
     if not found:
         raise TrackingError(f"No trial at {tracker.uri} has a run id that begins with {beginning}")
     candidates = ", ".join(sorted(found)[:_MOST_CANDIDATES])
@@ -162,13 +197,33 @@ def missing(tracker: Tracker, run_id: str, path: str) -> TrackingError:
     )
 
 
-def _best_run(tracker: Tracker, study: str) -> str:
-    experiment = tracker.find_experiment(study)
-    parents = [] if experiment is None else tracker.find_runs(experiment, _tags(study, "study"))
-    if experiment is None or not parents:
-        raise TrackingError(
-            f"There is no study '{study}' at {tracker.uri}; sweep it first (`needs` in a grid file does that)"
+def _no_run(tracker: Tracker, name: str) -> TrackingError:
+    """Return the error for a name that can be none of a run's, such as that of a study."""
+    if find_study_run(tracker, name) is not None:
+        return TrackingError(f"'{name}' is a study, not a run; best:{name} is the best run of it")
+    known = [f"best:{study}" for study in _studies(tracker)]
+    return TrackingError(
+        f"There is no run '{name}' at {tracker.uri}."
+        + (
+            suggest(f"best:{name}", known)
+            or " Give its id or the start of it, models:/NAME/VERSION or best:STUDY"
         )
+    )
+
+
+def _studies(tracker: Tracker) -> list[str]:
+    parents = tracker.runs(None, tags={Tag.KIND: "study"}, metrics=())
+    names = parents.get(f"tags.{Tag.STUDY}")
+    return [] if names is None else [str(name) for name in names.dropna()]
+
+
+def _best_run(tracker: Tracker, study: str, *, needs: bool) -> str:
+    experiment = tracker.find_experiment(study)
+    if experiment is None or find_study_run(tracker, study) is None:
+        near = nearest(study, _studies(tracker))
+        how = " (`needs` in a grid file does that)" if needs else ""
+        hint = f". Did you mean 'best:{near}'?" if near else f"; sweep it first{how}"
+        raise TrackingError(f"There is no study '{study}' at {tracker.uri}{hint}")
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]
     maximize = parent.get(f"tags.{Tag.DIRECTION}") != "minimize"
     runs = tracker.runs(experiment, tags=_tags(study, "trial"), metrics=("best_value", "params"))

@@ -99,6 +99,29 @@ def test_what_is_not_there(tracker: MemoryTracker, run: Any, origin: str, messag
         find_run(tracker, origin)
 
 
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        ("source", "^'source' is a study, not a run; best:source is the best run of it$"),
+        ("runs:/source", "^'source' is a study, not a run"),
+        ("decade", "^'decade' is a study, not a run; best:decade"),  # though it may begin an id
+        ("sourse", r"^There is no run 'sourse' at memory\. Did you mean 'best:source'\?$"),
+        (
+            "nothing",
+            r"^There is no run 'nothing' at memory\. Give its id or the start of it, models:/NAME/VERSION or",
+        ),
+        ("best:sourse", r"^There is no study 'sourse' at memory\. Did you mean 'best:source'\?$"),
+        ("best:nothing", r"^There is no study 'nothing' at memory; sweep it first$"),
+    ],
+)
+def test_names_that_are_none_of_runs(tracker: MemoryTracker, run: Any, origin: str, message: str) -> None:
+    run()
+    tags = {"lab.study": "decade", "lab.kind": "study"}
+    tracker.open_run(name="decade", experiment=tracker.experiment("decade"), tags=tags)
+    with pytest.raises(TrackingError, match=message):
+        find_run(tracker, origin, needs=False)
+
+
 def test_the_beginning_of_an_id_is_enough(tracker: MemoryTracker) -> None:
     experiment = tracker.experiment("x")
     ids = [tracker.open_run(name="x", experiment=experiment, tags=TRIAL).run_id for _ in range(20)]

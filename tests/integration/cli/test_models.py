@@ -113,6 +113,16 @@ def test_unreadable_files_are_told_and_the_others_predicted(swept: Any) -> None:
     [
         (["predict", "models:/digits@none", "pictures"], 1, "models:/digits@none"),
         (["predict", "models:/digits", "pictures"], 1, "models:/digits names no version"),
+        (
+            ["predict", "tiny-digits", "pictures"],
+            1,
+            "'tiny-digits' is a study, not a run; best:tiny-digits is",
+        ),
+        (
+            ["export", "tiny-digit", "--format", "torch", "--out", "x.pt"],
+            1,
+            "Did you mean 'best:tiny-digits'?",
+        ),
         (["predict", "best:nothing", "pictures"], 1, "There is no study 'nothing' at .*; sweep it first"),
         (["predict", "ffff0000", "pictures"], 1, "No trial at .* has a run id that begins with ffff0000"),
         (["predict", "best:tiny-digits", "nowhere.png"], 2, "'nowhere.png' does not exist"),
