@@ -11,7 +11,8 @@ from lab.engines.single import find_stored
 from lab.engines.stores import Stores
 from lab.errors import ConfigError, Fault, TrackingError
 from lab.registry import suggest
-from lab.study import find_queue, study_names
+from lab.restore import can_be_run, find_study_run
+from lab.study import database_exists, find_queue, study_names
 from lab.tracking import Run, Tracker, connect
 from lab.tracking.tags import Tag
 
@@ -89,23 +90,27 @@ def _instead(key: str) -> str:
 def _find(name: str, stores: Stores) -> tuple[Run, Annotated]:
     """Return a study's own run if `name` is that of a study, otherwise the run that it names."""
     queue = find_queue(stores.storage, name)
-    if queue is None:
-        tracker, run_id = _find_run(name, stores)
-        run, what = tracker.attach(run_id), f"run {run_id}"
-    else:
+    if queue is not None:
         # without a journal: what the store refuses is said at once
         tracker = connect(stores.tracking_uri, stores.artifact_dir)
         run, what = study_run(queue, tracker), f"study {name}"
+    elif can_be_run(name):
+        tracker, run_id = find_stored(name, stores)
+        tracker.tags(run_id)  # raises if there is no such run
+        run, what = tracker.attach(run_id), f"run {run_id}"
+    else:
+        tracker, run_id = _study_elsewhere(name, stores)
+        run, what = tracker.attach(run_id), f"study {name}"
     return run, Annotated(run.run_id, tracker.experiment_of(run.run_id), what)
 
 
-def _find_run(name: str, stores: Stores) -> tuple[Tracker, str]:
-    try:
-        tracker, run_id = find_stored(name, stores)
-        tracker.tags(run_id)  # raises if there is no such run
-    except TrackingError as error:
-        hint = suggest(name, study_names(stores.storage))
-        raise TrackingError(
-            f"There is no study {name!r}, nor can it be found as a run.{hint} {error}"
-        ) from None
+def _study_elsewhere(name: str, stores: Stores) -> tuple[Tracker, str]:
+    """Return the run of a study that was imported, or whose trials are in another database."""
+    if not database_exists(stores.tracking_uri):
+        raise TrackingError(f"There is no study or run '{name}': {stores.tracking_uri} does not exist")
+    tracker = connect(stores.tracking_uri, stores.artifact_dir)
+    run_id = find_study_run(tracker, name)
+    if run_id is None:
+        hint = suggest(name, study_names(stores.storage)) or " `lab list` shows the studies"
+        raise TrackingError(f"There is no study or run '{name}'.{hint}")
     return tracker, run_id

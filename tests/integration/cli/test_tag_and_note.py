@@ -54,10 +54,16 @@ WRONG = [
     (
         ("tag", "tinny", "a=1"),
         1,
-        "There is no study 'tinny', nor can it be found as a run. Did you mean 'tiny'",
+        r"^Error: There is no study or run 'tinny'\. Did you mean 'tiny'\?$",
     ),
-    (("note", "abcdef", "x"), 1, "There is no study 'abcdef', .* begins with abcdef"),
-    (("note", "best:tiny", "x"), 1, "There is no study 'best:tiny', nor can it be found as a run"),
+    (
+        ("tag", "nothere", "a=1"),
+        1,
+        r"^Error: There is no study or run 'nothere'\. `lab list` shows the studies$",
+    ),
+    (("tag", "best:nothere", "a=1"), 1, r"^Error: There is no study 'nothere' at \S+; sweep it first$"),
+    (("note", "abcdef", "x"), 1, r"^Error: No trial at \S+ has a run id that begins with abcdef$"),
+    (("note", "best:tiny", "x"), 1, r"^Error: No trial of the study 'tiny' at \S+ has finished yet$"),
 ]
 
 
@@ -68,3 +74,10 @@ def test_what_cannot_be_tagged(planned: Any) -> None:
         assert (result.exit_code, result.stdout) == (code, ""), arguments
         assert re.search(message, " ".join(result.stderr.split())), arguments
     assert tags(planned) == before
+
+
+def test_a_study_that_was_imported_can_be_tagged(planned: Any) -> None:
+    (planned.home / "theirs.csv").write_text("metrics.accuracy,params.lr\n0.5,0.1\n")
+    assert planned("import", "theirs.csv").exit_code == 0
+    assert "study theirs: owner=ana" in planned("tag", "theirs", "owner=ana").stdout
+    assert planned.tracker.tags(planned.runs("theirs", "study")["run_id"][0])["owner"] == "ana"
