@@ -45,7 +45,13 @@ def tag(
         raise click.UsageError(f"{both[0]} is both set and removed; give only one of the two.")
     stores = stores_from(tracking_uri, storage)
     found = engines.tag(name, stores, wanted, removed)
-    changes = [*(f"{key}={value}" for key, value in wanted.items()), *(f"{key} removed" for key in removed)]
+    changes = [
+        *(f"{key}={value}" for key, value in wanted.items()),
+        *(
+            f"{key} not removed: there is no such tag" if key in found.lacked else f"{key} removed"
+            for key in removed
+        ),
+    ]
     click.echo(f"{found.what}: {', '.join(changes)}")
     click.echo(browse(stores.tracking_uri, found.experiment, found.run_id))
 

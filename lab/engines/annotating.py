@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lab.engines.ending import study_run
@@ -23,11 +23,19 @@ _RESERVED: Final = {"lab.": "lab's own", "mlflow.": "MLflow's own"}
 
 @dataclass(frozen=True)
 class Annotated:
-    """The run whose tags were changed: its id, its experiment's, and in words what it is."""
+    """The run whose tags were changed.
+
+    Attributes:
+        run_id: its id.
+        experiment: that of its experiment.
+        what: what it is, in words.
+        lacked: the tags to remove that it did not have.
+    """
 
     run_id: str
     experiment: str
     what: str
+    lacked: tuple[str, ...] = ()
 
 
 def tag(name: str, stores: Stores, tags: Mapping[str, str], removed: Sequence[str] = ()) -> Annotated:
@@ -44,9 +52,11 @@ def tag(name: str, stores: Stores, tags: Mapping[str, str], removed: Sequence[st
         LabError: there is no such study or run, or a store failed.
     """
     _check([*tags, *removed])
-    run, found = _find(name, stores)
+    tracker, run, found = _find(name, stores)
     run.set_tags(tags)
     if removed:
+        known = tracker.tags(found.run_id)
+        found = replace(found, lacked=tuple(key for key in removed if key not in known))
         run.remove_tags(removed)
     return found
 
@@ -62,7 +72,7 @@ def note(name: str, stores: Stores, text: str) -> Annotated:
     Raises:
         LabError: there is no such study or run, or a store failed.
     """
-    run, found = _find(name, stores)
+    _, run, found = _find(name, stores)
     if text:
         run.set_tags({Tag.NOTE: text})
     else:
@@ -87,8 +97,8 @@ def _instead(key: str) -> str:
     return ", or use `lab note`" if key == Tag.NOTE else ""
 
 
-def _find(name: str, stores: Stores) -> tuple[Run, Annotated]:
-    """Return a study's own run if `name` is that of a study, otherwise the run that it names."""
+def _find(name: str, stores: Stores) -> tuple[Tracker, Run, Annotated]:
+    """Return a study's own run if `name` is that of a study, otherwise the run that it names; and where it is."""
     queue = find_queue(stores.storage, name)
     if queue is not None:
         # without a journal: what the store refuses is said at once
@@ -101,7 +111,7 @@ def _find(name: str, stores: Stores) -> tuple[Run, Annotated]:
     else:
         tracker, run_id = _study_elsewhere(name, stores)
         run, what = tracker.attach(run_id), f"study {name}"
-    return run, Annotated(run.run_id, tracker.experiment_of(run.run_id), what)
+    return tracker, run, Annotated(run.run_id, tracker.experiment_of(run.run_id), what)
 
 
 def _study_elsewhere(name: str, stores: Stores) -> tuple[Tracker, str]:

@@ -23,7 +23,11 @@ def test_tags_and_notes_of_a_study_and_of_a_run(planned: Any) -> None:
     run_id = planned.runs("tiny", "study")["run_id"][0]
     tagged = planned("tag", "tiny", "owner=ana", "paper=table 2 = best")
     assert (tagged.exit_code, "study tiny: owner=ana, paper=table 2 = best" in tagged.stdout) == (0, True)
-    assert planned("tag", f"runs:/{run_id}", "seen=", "--remove", "owner", "--remove", "never").exit_code == 0
+    removed = planned("tag", f"runs:/{run_id}", "seen=", "--remove", "owner", "--remove", "never")
+    assert (removed.exit_code, removed.stdout.splitlines()[0]) == (
+        0,
+        f"run {run_id}: seen=, owner removed, never not removed: there is no such tag",
+    )
     found = tags(planned)
     assert (found["paper"], found["seen"], "owner" in found) == ("table 2 = best", "", False)
     assert planned("note", "tiny", " *Mine.* ").exit_code == 0
