@@ -12,7 +12,7 @@ from lab.config.own import is_setting, look_up_paths
 from lab.config.trial import check_value
 from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
-from lab.registry import suggest
+from lab.registry import nearest, suggest
 
 __all__ = ["UNSET", "parse_overrides", "parse_value", "parse_values"]
 
@@ -122,13 +122,17 @@ def _override(key: str, text: str) -> dict[str, Any]:
 
 
 def _not_settable(key: str) -> str:
-    part = key.partition(".")[0]
+    part, _, inner = key.partition(".")
     if part == "base":
-        return (
-            f"settings of the base are set by their own names; write --set {key.partition('.')[2] or 'lr'}=…"
-        )
+        return f"settings of the base are set by their own names; write --set {inner or 'lr'}=…"
+    taken = f" The keys that --set takes are {', '.join(FILE_KEYS)}"
+    within = [known.partition(".")[2] for known in FILE_KEYS if known.startswith(f"{part}.")]
+    if inner and within:
+        near = nearest(inner, within)
+        hint = f" Did you mean '{part}.{near}'?" if near else taken
+        return f"unknown key.{hint}"
     if part in GridFile.model_fields:
-        return f"is not a single value; change it in the file. The keys that --set takes are {', '.join(FILE_KEYS)}"
+        return f"is not a single value; change it in the file.{taken}"
     return f"unknown setting.{suggest(key, FILE_KEYS) or suggest_field(key)}"
 
 

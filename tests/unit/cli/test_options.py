@@ -44,13 +44,18 @@ def test_overrides_that_are_none() -> None:
 
 def test_overrides_of_what_is_no_single_value() -> None:
     with pytest.raises(ConfigError, match="repeets") as caught:
-        parse_overrides(("grid=x", "base.lr=3", "budget=3", "repeets=3", "lr=x"))
+        parse_overrides(
+            ("grid=x", "base.lr=3", "budget=3", "budget.trial=2", "budget.x=2", "repeets=3", "lr=x")
+        )
     assert [str(fault) for fault in caught.value.faults] == [
         "--set grid: is not a single value; change it in the file. The keys that --set takes are name, repeats,"
         " max_retries, max_failures, priority, gpu_memory, budget.trials, budget.seconds, budget.epochs",
         "--set base.lr: settings of the base are set by their own names; write --set lr=…",
         "--set budget: is not a single value; change it in the file. The keys that --set takes are name, repeats,"
         " max_retries, max_failures, priority, gpu_memory, budget.trials, budget.seconds, budget.epochs",
+        "--set budget.trial: unknown key. Did you mean 'budget.trials'?",
+        "--set budget.x: unknown key. The keys that --set takes are name, repeats, max_retries, max_failures, priority,"
+        " gpu_memory, budget.trials, budget.seconds, budget.epochs",
         "--set repeets: unknown setting. Did you mean 'repeats'?",
         "--set lr: must be a valid number, but got 'x'",
     ]
