@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+from lab.errors import ConfigError
+
+__all__ = ["check_folder", "replacing"]
+
+
+def check_folder(out: Path) -> None:
+    """Check that the folder of `out`, the file that a command is to write, exists: before any work is done for it.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}; create it, or write to another one")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from lab.engines.single import find_stored
 from lab.engines.stores import Stores
 from lab.errors import TrackingError
+from lab.files import check_folder
 from lab.report import model_card
 from lab.tracking import Registered
 from lab.tracking.tags import Tag
@@ -59,8 +60,10 @@ def export_stored(run: str, stores: Stores, form: str, out: Path) -> TrainedMode
         out: the file.
 
     Raises:
+        ConfigError: the folder of `out` does not exist.
         LabError: as `find_stored`, `load_trained` and `export`.
     """
+    check_folder(out)
     tracker, run_id = find_stored(run, stores)
     model = load_trained(tracker, run_id, "cpu")
     export(model, form, out)

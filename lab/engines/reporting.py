@@ -9,7 +9,7 @@ from lab import page
 from lab.engines.leaderboards import study_experiment
 from lab.engines.stores import Stores
 from lab.errors import ConfigError, LabError, TrackingError
-from lab.files import replacing
+from lab.files import check_folder, replacing
 from lab.report import Report, Source, read_source, report_of
 from lab.study import find_queue, run_ids
 from lab.tracking import Tracker, connect
@@ -46,8 +46,7 @@ def _check(studies: Sequence[str], out: Path) -> None:
         raise ConfigError(
             f"Each study can be named once, but {twice[0]} is named {studies.count(twice[0])} times"
         )
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; create it, or write to another one")
+    check_folder(out)
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / page.REPORT}")
 

@@ -11,7 +11,7 @@ import pandas as pd
 from lab.engines.leaderboards import read_study
 from lab.engines.stores import Stores
 from lab.errors import LabError
-from lab.files import replacing
+from lab.files import check_folder, replacing
 from lab.report import curve_table, trial_table, without_formulas
 from lab.tracking import connect
 
@@ -62,8 +62,10 @@ def write_study(
         of: `all` includes the trials of earlier files and other settings.
 
     Raises:
+        ConfigError: the folder of `out` does not exist.
         LabError: as `study_trials`, or the file cannot be written.
     """
+    check_folder(out)
     frame = study_curves(study, stores, of=of) if curves else study_trials(study, stores, of=of)
     try:
         with replacing(out) as part:

@@ -78,7 +78,11 @@ def test_a_study_is_exported_with_its_curves(swept: Any) -> None:
     )
     for arguments, code, message in [
         (["tinny", "--format", "csv", "--out", "x"], 1, "There is no study 'tinny'. Did you mean 'tiny'?"),
-        (["tiny", "--format", "csv", "--out", "no/x.csv"], 1, "Writing no/x.csv failed"),
+        (
+            ["tinny", "--format", "csv", "--out", "no/such/x.csv"],  # before anything is looked up
+            2,
+            "--out no/such/x.csv: there is no folder no/such; create it, or write to another one",
+        ),
         (["tiny", "--format", "pt2", "--curves", "--out", "x"], 2, "--curves is about the trials of a study"),
     ]:
         result = lab("export", *arguments)

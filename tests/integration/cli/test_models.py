@@ -135,6 +135,11 @@ def test_unreadable_files_are_told_and_the_others_predicted(swept: Any) -> None:
         (["register", "nothing", "--name", "a"], 1, "There is no study 'nothing'"),
         (["register", "--name", "a"], 2, "Name a STUDY, or a run with --run"),
         (["export", "best:nothing", "--format", "pt2", "--out", "x.pt2"], 1, "There is no study 'nothing'"),
+        (
+            ["export", "best:tiny-digits", "--format", "pt2", "--out", "no/x"],
+            2,
+            "--out no/x: there is no folder no;",
+        ),
     ],
 )
 def test_each_mistake_is_one_clear_error(swept: Any, arguments: list[str], code: int, message: str) -> None:
