@@ -117,7 +117,7 @@ def test_without_a_best_epoch_it_says_which_weights_were_tested(lab: Any) -> Non
 def test_a_missing_run_cannot_be_resumed(lab: Any) -> None:
     result = lab("train", "--resume", "nope")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "Run with id=nope not found" in result.stderr
+    assert "There is no run 'nope' at" in result.stderr
 
 
 @pytest.mark.slow

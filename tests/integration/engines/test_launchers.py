@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -183,12 +184,22 @@ def test_nobody_lives_after_a_kill_and_nothing_more_is_heard(launcher: Launcher,
 def test_a_worker_that_raises_says_why(launcher: Launcher, stores: Stores) -> None:
     queued(stores)
     heard = Heard(launcher)
-    worker = launcher.start(stores.for_worker("another"), CPU)
+    broken = replace(stores.for_worker("tiny"), until="soon")  # type: ignore[arg-type]
+    worker = launcher.start(broken, CPU)
     heard.until_exited(worker)
-    (exited,) = heard[worker]
+    exited = heard[worker][-1]
     assert isinstance(exited, Exited)
     assert exited.code == 1
-    assert "KeyError" in exited.error
+    assert "TypeError" in exited.error
+
+
+def test_a_study_that_is_no_more_is_told(launcher: Launcher, stores: Stores) -> None:
+    queued(stores)
+    heard = Heard(launcher)
+    worker = launcher.start(stores.for_worker("another"), CPU)
+    heard.until_exited(worker)
+    assert [type(event) for event in heard[worker]] == [WorkerFailed, Exited]
+    assert "no longer has this study" in heard[worker][0].error
 
 
 def test_a_worker_that_cannot_go_on_says_so_and_exits_in_order(launcher: Launcher, stores: Stores) -> None:
