@@ -64,13 +64,13 @@ def can_be_run(name: str) -> bool:
     )
 
 
-def find_run(tracker: Tracker, origin: str, *, needs: bool = True) -> str:
+def find_run(tracker: Tracker, origin: str, *, for_grid: bool = False) -> str:
     """Return the id of the run that `origin` names.
 
     Args:
         tracker: where the runs are.
         origin: a run's id or its beginning, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `best:STUDY`.
-        needs: whether a trial is to start from the run, so that `needs` in its grid file can provide a missing study.
+        for_grid: whether trials of a grid file are to start from the run: its `needs` can provide a missing study.
 
     Raises:
         TrackingError: there is no such model, the study has no finished trial, it can be no name of a run, or the
@@ -79,7 +79,7 @@ def find_run(tracker: Tracker, origin: str, *, needs: bool = True) -> str:
     if origin.startswith("models:/"):
         return tracker.model_run(origin)
     if origin.startswith("best:"):
-        return _best_run(tracker, origin.removeprefix("best:"), needs=needs)
+        return _best_run(tracker, origin.removeprefix("best:"), for_grid=for_grid)
     run_id = whole_id(tracker, origin)
     if not can_be_run(run_id):
         raise _no_run(tracker, run_id)
@@ -217,11 +217,11 @@ def _studies(tracker: Tracker) -> list[str]:
     return [] if names is None else [str(name) for name in names.dropna()]
 
 
-def _best_run(tracker: Tracker, study: str, *, needs: bool) -> str:
+def _best_run(tracker: Tracker, study: str, *, for_grid: bool) -> str:
     experiment = tracker.find_experiment(study)
     if experiment is None or find_study_run(tracker, study) is None:
         near = nearest(study, _studies(tracker))
-        how = " (`needs` in a grid file does that)" if needs else ""
+        how = " (`needs` in a grid file does that)" if for_grid else ""
         hint = f". Did you mean 'best:{near}'?" if near else f"; sweep it first{how}"
         raise TrackingError(f"There is no study '{study}' at {tracker.uri}{hint}")
     parent = tracker.runs(experiment, tags=_tags(study, "study"), limit=1).iloc[0]

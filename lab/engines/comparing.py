@@ -62,7 +62,7 @@ def diff_runs(a: str, b: str, stores: Stores) -> RunDifference:
         TrackingError: there is no such run, both are the same, or the store fails.
     """
     tracker = _tracker(a, stores)
-    first, second = (find_run(tracker, name, needs=False) for name in (a, b))
+    first, second = (find_run(tracker, name) for name in (a, b))
     if first == second:
         raise TrackingError(f"{a} and {b} are the same run, {first}")
     return report.run_difference(tracker, first, second)
@@ -84,7 +84,7 @@ def _side(name: str, tracker: Tracker, stores: Stores, metric: str) -> Side:
 
 
 def _of_run(name: str, tracker: Tracker) -> Side:
-    record = tracker.record(find_run(tracker, name, needs=False))
+    record = tracker.record(find_run(tracker, name))
     if Tag.KIND not in record.tags:
         raise TrackingError(f"Run {record.run_id} was not started by lab")
     monitor = record.params.get("monitor", "val_accuracy")

@@ -51,7 +51,10 @@ def cancel(queue: TrialQueue, stores: Stores) -> Counts:
     with tracking(stores) as tracker:
         queue.cancel()
         requeue_dead(queue, tracker)
-        _end_left(queue, tracker)
+        with suppress(TrackingError):  # the store is away: whoever concludes the study ends them
+            experiment = tracker.experiment(queue.record().experiment)
+            tags = {Tag.STUDY: queue.name, Tag.KIND: "trial"}
+            end_left(queue, tracker, tracker.runs(experiment, tags=tags, metrics=()))
         states = list(queue.states().values())
         if states.count(State.CANCELLED) or states.count(State.RUNNING):
             study_run(queue, tracker).end(RunStatus.KILLED)
@@ -94,7 +97,7 @@ def retry(queue: TrialQueue, stores: Stores, cells: Sequence[str] = (), *, delet
         if missing:
             tracker.experiment(queue.record().experiment)  # raises if that was deleted with them
         changed = requeue_deleted(queue, missing, chosen) if deleted else requeue_failed(queue, chosen)
-        if changed and not queue.is_over():
+        if changed and queue.waits() and not queue.is_cancelled():
             _reopen(queue, tracker)
         found = list(queue.states().values())
         return Counts(
@@ -132,13 +135,6 @@ def stop(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Stopped:
                 run.set_tags({Tag.OUTCOME: Outcome.PRUNED})
                 run.end(RunStatus.KILLED)  # a worker that died has left it open
         return Stopped(len(ended), len(unended) - len(ended), len(chosen) - len(unended))
-
-
-def _end_left(queue: TrialQueue, tracker: Tracker) -> None:
-    with suppress(TrackingError):  # unreachable; whoever concludes the study ends them
-        experiment = tracker.experiment(queue.record().experiment)
-        tags = {Tag.STUDY: queue.name, Tag.KIND: "trial"}
-        end_left(queue, tracker, tracker.runs(experiment, tags=tags, metrics=()))
 
 
 def _chosen(

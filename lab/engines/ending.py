@@ -171,7 +171,9 @@ def end_run(
 
 
 def end_left(queue: TrialQueue, tracker: Tracker, runs: pd.DataFrame) -> None:
-    """End the runs of trials that no worker has: it died, and whoever requeued or ended its trial did not end its run.
+    """End the runs that dead workers have left open: whoever requeued or ended their trials did not.
+
+    They are not opened anew: what their workers have logged last may still be delivered.
 
     Args:
         queue: of the study.
@@ -182,10 +184,12 @@ def end_left(queue: TrialQueue, tracker: Tracker, runs: pd.DataFrame) -> None:
     for record in queue.newest().values() if left else ():
         if record.run_id is None or record.run_id not in left or record.state is State.RUNNING:
             continue
-        if record.state in _STATUS:  # not opened anew: what the worker has logged last may still be delivered
-            tracker.attach(record.run_id).end(_STATUS[record.state])
-        else:
-            end_run(record, queue, tracker, RunStatus.KILLED, {Tag.OUTCOME: Outcome.KILLED})
+        run = tracker.attach(record.run_id)
+        if record.state in _STATUS:
+            run.end(_STATUS[record.state])
+        elif is_left(queue, record):
+            run.set_tags({Tag.OUTCOME: Outcome.KILLED})
+            run.end(RunStatus.KILLED)
 
 
 def study_run(queue: TrialQueue, tracker: Tracker) -> Run:
@@ -275,9 +279,7 @@ def _read_source(queue: TrialQueue, tracker: Tracker, experiment: str) -> report
         runs = source.found.runs
         if not (runs["run_id"].isin(ended) & (runs["status"] == RunStatus.RUNNING)).any():
             return source
-        if (
-            time.monotonic() >= deadline
-        ):  # its process may have died on a machine whose journals nobody delivers
+        if time.monotonic() >= deadline:  # its process may have died on another machine
             return source
         time.sleep(_LOOK_SECONDS)
         tracker.flush()  # its process may have died here

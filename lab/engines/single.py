@@ -164,7 +164,7 @@ def resumed_single(run: str, stores: Stores, settings: Mapping[str, str]) -> Sin
     _require(run, stores)
     prepare(stores.tracking_uri)
     tracker = connected(stores)
-    run_id = find_run(tracker, run, needs=False)
+    run_id = find_run(tracker, run)
     return Single(restore_config(tracker, run_id, parse_values(settings)), tracker, stores, run_id)
 
 
@@ -196,7 +196,7 @@ def find_stored(run: str, stores: Stores) -> tuple[Tracker, str]:
     """
     _require(run, stores)
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    return tracker, find_run(tracker, run, needs=False)
+    return tracker, find_run(tracker, run)
 
 
 def _require(run: str, stores: Stores) -> None:

@@ -13,9 +13,8 @@ __all__ = ["GRACE_SECONDS", "HEARTBEAT_SECONDS", "LOCKED_SECONDS", "is_awake_her
 
 HEARTBEAT_SECONDS: Final = 15
 GRACE_SECONDS: Final = 60  # from a worker's last heartbeat until its trial is thought dead
-LOCKED_SECONDS: Final = (
-    600  # the same, of one that is awake on this machine: longer than any waits for the database
-)
+# the same, of one that is awake on this machine: longer than any waits for the database
+LOCKED_SECONDS: Final = 600
 
 
 def is_awake_here(process: ProcessName) -> bool:

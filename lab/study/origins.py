@@ -56,7 +56,7 @@ def check_stored_origins(configs: Iterable[TrialConfig], needed: Iterable[Grid],
         if config.init_from is not None and config.init_from not in coming:
             by_origin.setdefault(config.init_from, []).append(config)
     for origin, beginning in by_origin.items():
-        source = restore_config(tracker, find_run(tracker, origin))
+        source = restore_config(tracker, find_run(tracker, origin, for_grid=True))
         for config in beginning:
             try:
                 check_origin(config, describe(config), [source])

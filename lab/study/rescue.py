@@ -115,9 +115,7 @@ class _Silences:
 
     def tell(self, record: TrialRecord) -> bool:
         """Return whether a trial's worker has been silent for so long that it is thought dead."""
-        if (
-            self._looked.seconds >= _VALID_SECONDS
-        ):  # it waited to fail others' trials: this one's may have beaten
+        if self._looked.seconds >= _VALID_SECONDS:  # failing others' trials took a while
             self._look()
         seconds = self._seconds.get(record.trial_id, 0.0)
         if seconds <= GRACE_SECONDS:

@@ -119,7 +119,7 @@ def test_names_that_are_none_of_runs(tracker: MemoryTracker, run: Any, origin: s
     tags = {"lab.study": "decade", "lab.kind": "study"}
     tracker.open_run(name="decade", experiment=tracker.experiment("decade"), tags=tags)
     with pytest.raises(TrackingError, match=message):
-        find_run(tracker, origin, needs=False)
+        find_run(tracker, origin)
 
 
 def test_the_beginning_of_an_id_is_enough(tracker: MemoryTracker) -> None:

@@ -184,6 +184,7 @@ def test_nobody_lives_after_a_kill_and_nothing_more_is_heard(launcher: Launcher,
 def test_a_worker_that_raises_says_why(launcher: Launcher, stores: Stores) -> None:
     queued(stores)
     heard = Heard(launcher)
+    # stands for a fault of lab's own: what users do wrong is told as a `WorkerFailed`
     broken = replace(stores.for_worker("tiny"), until="soon")  # type: ignore[arg-type]
     worker = launcher.start(broken, CPU)
     heard.until_exited(worker)

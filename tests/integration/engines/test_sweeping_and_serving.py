@@ -166,6 +166,20 @@ def test_the_run_of_a_trial_whose_worker_died_ends_with_it(
     assert tracker.status(run.run_id) == RunStatus.KILLED
 
 
+def test_a_retry_does_not_set_the_run_of_a_cancelled_study_running(
+    stores: Stores, make_grid: MakeGrid
+) -> None:
+    submit(make_grid(), stores)
+    queue = queue_of(stores)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+    queue.fail(claim.trial_id)
+    control.cancel(queue, stores)
+    assert control.retry(queue, stores).changed == 1
+    assert study_status(stores) == ["KILLED"]
+
+
 def test_a_service_honours_the_time_of_a_submitted_study_and_concludes_it(
     stores: Stores, make_grid: MakeGrid
 ) -> None:
