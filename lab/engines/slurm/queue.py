@@ -19,8 +19,9 @@ __all__ = [
     "check_commands",
     "exit_code",
     "hosts",
+    "id_here",
     "is_silence",
-    "job_here",
+    "job",
     "jobs",
     "last_line",
     "parse_left",
@@ -116,14 +117,25 @@ def jobs() -> dict[str, Job]:
     return {row[0]: Job(row[1], "" if row[2] == "None" else row[2], row[3]) for row in rows if len(row) == 4}
 
 
-def job_here(job: str) -> Job:
-    """Return the job with this id, which must be known to Slurm.
+def id_here(environment: Mapping[str, str]) -> str | None:
+    """Return the id of the job that has this environment, such as `123` or `123_4`; None if it is none of Slurm's.
+
+    The `SLURM_JOB_ID` of one of an array's tasks is the id of the array as well, and stands for all of its tasks in
+    Slurm's commands.
+    """
+    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
+
+
+def job(id_: str) -> Job:
+    """Return the job with this id, as `id_here` returns it, which must be known to Slurm.
 
     Raises:
         LabError: it is not.
         SilentError: Slurm does not answer.
     """
-    said = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N")
+    said = _ask("squeue", "--noheader", "--states=all", f"--jobs={id_}", "--format=%T|%r|%N")
     state, reason, node = said.splitlines()[0].strip().split("|")
     return Job(state, reason, node)
 
@@ -199,11 +211,12 @@ def seconds_left(environment: Mapping[str, str], now: float) -> float | None:
     end = environment.get("SLURM_JOB_END_TIME", "")  # since Slurm 23
     if end.isdecimal():
         return int(end) - now
+    here = id_here(environment)
+    if here is None:
+        return None
     try:
-        return parse_left(
-            _ask("squeue", "--noheader", f"--jobs={environment['SLURM_JOB_ID']}", "--format=%L")
-        )
-    except (KeyError, OSError, LabError, SilentError):
+        return parse_left(_ask("squeue", "--noheader", f"--jobs={here}", "--format=%L"))
+    except (OSError, LabError, SilentError):
         return None
 
 

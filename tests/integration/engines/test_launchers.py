@@ -185,7 +185,7 @@ def test_a_worker_that_raises_says_why(launcher: Launcher, stores: Stores) -> No
     queued(stores)
     heard = Heard(launcher)
     # stands for a fault of lab's own: what users do wrong is told as a `WorkerFailed`
-    broken = replace(stores.for_worker("tiny"), until="soon")  # type: ignore[arg-type]
+    broken = replace(stores.for_worker("tiny"), tracking_uri=3)  # type: ignore[arg-type]
     worker = launcher.start(broken, CPU)
     heard.until_exited(worker)
     exited = heard[worker][-1]

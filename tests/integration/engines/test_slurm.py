@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,10 +54,17 @@ def mine() -> list[str]:
     return [line.split()[0] for line in listed.splitlines() if " lab-" in line]
 
 
+def restarts(job: str) -> int:
+    """Return how often Slurm has requeued a job."""
+    found = re.search(r"\bRestarts=(\d+)", run("scontrol", "--oneliner", "show", "job", job))
+    assert found is not None
+    return int(found[1])
+
+
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, jobs()
         time.sleep(0.5)
 
 
@@ -267,7 +275,9 @@ def test_a_controller_that_is_away_for_a_while(make: Make, make_grid: MakeGrid, 
 def test_detached_jobs_requeue_themselves_and_conclude(
     make: Make, make_grid: MakeGrid, stores: Stores
 ) -> None:
-    submit(make_grid(epochs=300), stores)
+    submit(
+        make_grid(epochs=1000), stores
+    )  # also a fast machine trains them for longer than Slurm needs to preempt
     ids = submit_detached(Path(".lab/slurm"), 2, {"time": 10}, Origin.here(), stores, ["tiny"])
     assert len(ids) == 2
     until(
@@ -275,8 +285,9 @@ def test_detached_jobs_requeue_themselves_and_conclude(
             len(queue_of(stores).records()) and "RUNNING" in {t.state.name for t in queue_of(stores).trials()}
         )
     )
-    run("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 2")
-    until(lambda: any(jobs()[job].state == "PENDING" for job in ids))
+    run("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
+    # each requeues itself, and not the other: of one of them, the job's id is the array's as well
+    until(lambda: [restarts(job) for job in ids] == [1, 1])
 
     def hurry() -> bool:
         for job in ids:
@@ -286,5 +297,6 @@ def test_detached_jobs_requeue_themselves_and_conclude(
 
     until(hurry)
     assert [trial.state.name for trial in queue_of(stores).trials()] == ["COMPLETE"] * 3
+    assert [restarts(job) for job in ids] == [1, 1]
     run("scancel", *ids)
     until(lambda: not mine())

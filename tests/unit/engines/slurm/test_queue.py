@@ -92,6 +92,16 @@ def test_how_long_a_job_may_run(says: Says, said: str, seconds: float | None) ->
     assert slurm_queue.seconds_left({"SLURM_JOB_ID": "7"}, now=0.0) == seconds
 
 
+def test_a_task_of_an_array_is_asked_for_alone(tmp_path: Path, says: Says) -> None:
+    task = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    assert slurm_queue.id_here(task) == "7_1"
+    assert slurm_queue.id_here({"SLURM_JOB_ID": "7"}) == "7"
+    assert slurm_queue.id_here({}) is None
+    says("squeue")
+    (tmp_path / "bin" / "squeue").write_text('#!/bin/sh\n[ "$2" = --jobs=7_1 ] && echo 2:00\n')
+    assert slurm_queue.seconds_left(task, now=0.0) == 120
+
+
 def test_a_newer_slurm_tells_the_job_itself() -> None:
     assert slurm_queue.seconds_left({"SLURM_JOB_END_TIME": "1000"}, now=400.0) == 600
 
