@@ -14,6 +14,7 @@ import pandas as pd
 from lab.config import rises, setting_names
 from lab.config.trial import NOT_IDENTITY
 from lab.errors import StudyError
+from lab.registry import suggest
 from lab.report.differences import Difference, McNemar, corrected, difference, mcnemar
 from lab.report.repeats import REPEATING, is_averaged, repeat_names
 from lab.report.statistics import FEWEST
@@ -202,10 +203,15 @@ class _Sample:
         found = runs.assign(value=values, repeat=repeat_names(runs))[counts]
         found = found.iloc[::-1].sort_values("start_time", kind="stable")  # the oldest first
         if found.empty:
-            of = "" if metric == "best_value" else f" with a metric '{metric}'"
+            of, near = "", ""
+            if metric != "best_value":
+                logged = (
+                    str(name).removeprefix("metrics.") for name in runs if str(name).startswith("metrics.")
+                )
+                of, near = f" with a metric '{metric}'", suggest(metric, logged)
             raise StudyError(
                 f"{side.name} has no finished trial{of} yet: "
-                f"{counted(len(runs), 'trial')}, none of them with a finite value"
+                f"{counted(len(runs), 'trial')}, none of them with a finite value.{near}"
             )
         return cls(side, found, len(runs) - len(found))
 

@@ -250,8 +250,11 @@ def test_without_a_finite_value_there_is_nothing_to_compare(runs: Runs, value: f
         StudyError, match="a has no finished trial yet: 1 trial, none of them with a finite value"
     ):
         runs.compared()
-    with pytest.raises(StudyError, match="a has no finished trial with a metric 'nonsense' yet"):
-        runs.compared("nonsense")
+    with pytest.raises(
+        StudyError,
+        match=r"a has no finished trial with a metric 'best_valu' yet.*Did you mean 'best_value'\?",
+    ):
+        runs.compared("best_valu")
 
 
 def test_what_diverged_is_left_out_and_counted(runs: Runs) -> None:
