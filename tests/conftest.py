@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
+import alembic.util
 import pytest
 from hypothesis import Phase, settings
 
@@ -26,6 +27,11 @@ settings.load_profile("lab")
 
 # what a shell starts in the background is deaf to Ctrl-C, and so would be the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whoever opens a database has Alembic execute each of Optuna's or MLflow's migration files anew, to learn the newest
+_read = cache(alembic.util.load_python_file)
+_execute = alembic.util.load_python_file
+alembic.util.load_python_file = lambda folder, file: (_execute if file == "env.py" else _read)(folder, file)
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 TIERS = {"slow", "gpu", "docker", "browser", "postgres", "slurm", "ray"}

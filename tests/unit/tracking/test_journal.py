@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,8 +40,6 @@ from lab.tracking.lock import Lock
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
 from lab.tracking.writes import WRITES, Batch, Metrics, Params
-
-ROOT = Path(__file__).parents[3]
 
 
 class Store(MemoryTracker):
@@ -334,29 +332,29 @@ def deliver_all(store: Store, folder: Path) -> None:
         assert time.monotonic() < deadline
 
 
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_journal import Store, JournaledTracker, new_run
-store = Store()
-store.away = True
-tracker = JournaledTracker(store, Path(sys.argv[1]))
-run = new_run(tracker, tags=json.loads(sys.argv[3]))
-run.log_metrics({"loss": 0.5}, step=1)
-run.log_text("so far", "note.txt")
-print(run.run_id, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+FORK = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
+
+
+def die(folder: Path, tags: dict[str, str], told: Connection) -> None:
+    """Open a run, log to it and die."""
+    store = Store()
+    store.away = True
+    tracker = JournaledTracker(store, folder)
+    run = new_run(tracker, tags=tags)
+    run.log_metrics({"loss": 0.5}, step=1)
+    run.log_text("so far", "note.txt")
+    told.send(run.run_id)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed(folder: Path, **tags: str) -> str:
     """Have a process open a run, log to it and die; return its id."""
-    command = [sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent), json.dumps(tags)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    return done.stdout.strip()
+    hears, tells = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=die, args=(folder, tags, tells))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    return str(hears.recv())
 
 
 @pytest.mark.parametrize("kind", ["trial", "lr_range"])
