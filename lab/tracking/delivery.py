@@ -48,7 +48,10 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
     """
     result = Delivered()
     for path in journals(folder):
-        lock = Lock.take(path)
+        try:
+            lock = Lock.take(path)
+        except PermissionError:  # another user's, in a folder that a group shares
+            continue
         if lock is None:
             continue
         try:

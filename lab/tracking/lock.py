@@ -45,7 +45,11 @@ class Lock:
 
     @classmethod
     def take(cls, folder: Path) -> Lock | None:
-        """Return the lock of a journal's folder, None if another process has it or the folder is gone."""
+        """Return the lock of a journal's folder, None if another process has it or the folder is gone.
+
+        Raises:
+            PermissionError: it is another user's.
+        """
         file = folder / cls.name
         if is_held_elsewhere(folder):
             return None

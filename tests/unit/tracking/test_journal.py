@@ -357,6 +357,24 @@ def killed(folder: Path, **tags: str) -> str:
     return str(hears.recv())
 
 
+def deliver_as_nobody(folder: Path, told: Connection) -> None:
+    os.chdir(folder)  # to which the path is closed to others
+    os.setuid(65534)
+    told.send(deliver(Store(), Path()).runs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_journals_of_another_user_are_left_to_that_user(store: Store, folder: Path) -> None:
+    killed(folder, **{Tag.KIND: "trial"})
+    hears, tells = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=deliver_as_nobody, args=(folder, tells))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert hears.recv() == 0
+    assert deliver(store, folder).ended == ["trial"]
+
+
 @pytest.mark.parametrize("kind", ["trial", "lr_range"])
 def test_the_run_of_a_killed_process_is_ended_once(store: Store, folder: Path, kind: str) -> None:
     before = 1000 * int(time.time())
