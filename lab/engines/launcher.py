@@ -46,7 +46,11 @@ class Launcher(Protocol):
         """Return what workers can run on."""
 
     def start(self, settings: WorkerSettings, seat: Seat) -> int:
-        """Start a worker; return its number, which no other worker of this launcher ever has."""
+        """Start a worker; return its number, which no other worker of this launcher ever has.
+
+        Raises:
+            LabError: it cannot be started, or not now.
+        """
 
     def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
         """Yield what workers have said, with their numbers; of each, `Exited` comes last.

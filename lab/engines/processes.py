@@ -15,6 +15,7 @@ from lab.engines.launcher import Exited
 from lab.engines.seats import Seat, share_of_machine
 from lab.engines.surroundings import Surroundings
 from lab.engines.worker_process import Broken, worker_main
+from lab.errors import ResourceError
 from lab.study import Event, WorkerSettings
 
 __all__ = ["ProcessLauncher"]
@@ -60,19 +61,32 @@ class ProcessLauncher:
         return self._devices
 
     def start(self, settings: WorkerSettings, seat: Seat) -> int:
-        """Start a worker; return its number."""
+        """Start a worker; return its number.
+
+        Raises:
+            ResourceError: this machine allows no further process, or no further open file.
+        """
         number = self._started
-        receiver, sender = self._context.Pipe(duplex=False)
-        gpu = seat.device.name if seat.device.is_gpu else None
-        with single_threaded_imports(), without_script():
-            share = share_of_machine(seat, self.devices())
-            arguments = (settings, sender, gpu, logs.configured_format(), Surroundings.here(), share)
-            process = self._context.Process(target=worker_main, args=arguments, name=f"lab-worker-{number}")
-            process.start()
-        sender.close()  # ours: the pipe must end when the worker does
-        self._workers[number] = _Worker(process, receiver)
+        try:
+            self._workers[number] = self._forked(settings, seat, f"lab-worker-{number}")
+        except (OSError, EOFError) as error:  # the latter if the server cannot fork
+            reason = (isinstance(error, OSError) and error.strerror) or "it was not forked"
+            raise ResourceError(
+                f"A worker process cannot be started: {reason}. Use fewer workers, or raise the limits of processes "
+                "and open files (`ulimit -u`, `ulimit -n`)"
+            ) from None
         self._started += 1
         return number
+
+    def _forked(self, settings: WorkerSettings, seat: Seat, name: str) -> _Worker:
+        receiver, sender = self._context.Pipe(duplex=False)
+        gpu = seat.device.name if seat.device.is_gpu else None
+        with single_threaded_imports(), without_script(), sender:  # the pipe must end when the worker does
+            share = share_of_machine(seat, self.devices())
+            arguments = (settings, sender, gpu, logs.configured_format(), Surroundings.here(), share)
+            process = self._context.Process(target=worker_main, args=arguments, name=name)
+            process.start()
+        return _Worker(process, receiver)
 
     def listen(self, timeout: float) -> Iterator[tuple[int, Event | Exited]]:
         """Yield what has come from the workers, with their numbers; wait for it at most `timeout` seconds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from lab.engines.node import Origin
 from lab.engines.processes import ProcessLauncher
 from lab.engines.seats import Seat, Seats
 from lab.engines.slurm import SlurmLauncher
+from lab.errors import ResourceError
 from lab.study import (
     EpochEnded,
     Event,
@@ -192,6 +194,22 @@ def test_a_worker_that_raises_says_why(launcher: Launcher, stores: Stores) -> No
     assert isinstance(exited, Exited)
     assert exited.code == 1
     assert "TypeError" in exited.error
+
+
+def test_a_process_that_cannot_be_started_is_one_clear_error(
+    processes: ProcessLauncher, stores: Stores
+) -> None:
+    queued(stores)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(
+            ResourceError, match=r"A worker process cannot be started: Too many open files\..*ulimit -n"
+        ):
+            processes.start(stores.for_worker("tiny"), CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(processes) == 0
 
 
 def test_a_study_that_is_no_more_is_told(launcher: Launcher, stores: Stores) -> None:
