@@ -19,6 +19,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.errors import LabWarning, StudyError
+from lab.hold import Stopwatch
 
 __all__ = ["DatabaseError", "DeletedError", "MalformedError", "Retry", "is_denied", "reason", "translated"]
 
@@ -110,6 +111,7 @@ class Retry:
         self._within = threading.local()
         self._told = False  # that it is unreachable, since it was last reached
         self._given_up = False
+        self._away: Stopwatch | None = None  # since it could last not be reached
 
     def __call__(self, call: Callable[[], Result]) -> Result:
         """Return what `call` returns. Inside another such call it is done once: the outer one does all of it again.
@@ -134,6 +136,10 @@ class Retry:
         finally:
             self._within.a_call = False
 
+    def was_away(self, seconds: float) -> bool:
+        """Return whether the database could not be reached at some moment of the last `seconds`."""
+        return self._away is not None and self._away.seconds < seconds
+
     @property
     def _is_within(self) -> bool:
         return getattr(self._within, "a_call", False)
@@ -146,6 +152,7 @@ class Retry:
             except (sa.exc.DBAPIError, StorageInternalError) as error:
                 if not _is_unreachable(error):
                     raise
+                self._away = Stopwatch()
                 said = _said(error).rstrip(".")
                 if self._given_up or time.monotonic() >= end or self._should_stop():
                     self._given_up = True  # whatever else is tried must not wait as long once more

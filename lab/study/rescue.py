@@ -129,9 +129,11 @@ class _Silences:
             rows = connection.execute(_BEATS, {"study": self._queue.study_id}).all()
         # a process slept in the study's lock, or on the database's: all who waited for it were silent
         slept = self._waited.seconds >= HEARTBEAT_SECONDS or asked.seconds >= _BUSY_SECONDS
+        # nor could others reach a database that was away: they are heard again one by one
+        away = self._queue.storage.patiently.was_away(GRACE_SECONDS)
         self._seconds = {
             trial_id: (now.replace(tzinfo=None) - beat).total_seconds()
-            for trial_id, beat, now in ([] if slept else rows)
+            for trial_id, beat, now in ([] if slept or away else rows)
         }
         self._looked = Stopwatch()
 

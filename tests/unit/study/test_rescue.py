@@ -344,6 +344,27 @@ def test_nobodys_silence_counts_while_the_database_is_locked(
     assert states(queue) == ["waiting"]
 
 
+@pytest.mark.filterwarnings("ignore::lab.errors.LabWarning")
+def test_nobodys_silence_counts_while_the_database_has_just_come_back(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(1)
+    elsewhere(queue, A)
+    last_heard(queue, 61)
+    broken = [sa.exc.OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=True)]
+
+    def look() -> None:
+        if broken:
+            raise broken.pop()
+
+    queue.storage.patiently(look)
+    assert requeue_dead(queue) == []
+    assert states(queue) == ["running"]
+    monkeypatch.setattr(rescue, "GRACE_SECONDS", 0.0)  # as if it had been back for that long
+    assert requeue_dead(queue) == []
+    assert states(queue) == ["waiting"]
+
+
 def test_a_heartbeat_that_comes_while_others_are_requeued_is_seen(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
