@@ -28,10 +28,13 @@ settings.load_profile("lab")
 # what a shell starts in the background is deaf to Ctrl-C, and so would be the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Whoever opens a database has Alembic execute each of Optuna's or MLflow's migration files anew, to learn the newest
-_read = cache(alembic.util.load_python_file)
+# Each time a database is opened, Alembic executes all of Optuna's or MLflow's migration files to learn the newest
+# version: once per process will do, except for env.py, which migrates when it is executed
 _execute = alembic.util.load_python_file
-alembic.util.load_python_file = lambda folder, file: (_execute if file == "env.py" else _read)(folder, file)
+_execute_once = cache(_execute)
+alembic.util.load_python_file = lambda folder, file: (
+    _execute(folder, file) if file == "env.py" else _execute_once(folder, file)
+)
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 TIERS = {"slow", "gpu", "docker", "browser", "postgres", "slurm", "ray"}

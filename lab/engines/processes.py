@@ -70,7 +70,7 @@ class ProcessLauncher:
         try:
             self._workers[number] = self._forked(settings, seat, f"lab-worker-{number}")
         except (OSError, EOFError) as error:  # the latter if the server cannot fork
-            reason = (isinstance(error, OSError) and error.strerror) or "it was not forked"
+            reason = getattr(error, "strerror", None) or "it was not forked"
             raise ResourceError(
                 f"A worker process cannot be started: {reason}. Use fewer workers, or raise the limits of processes "
                 "and open files (`ulimit -u`, `ulimit -n`)"

@@ -111,7 +111,7 @@ class Retry:
         self._within = threading.local()
         self._told = False  # that it is unreachable, since it was last reached
         self._given_up = False
-        self._away: Stopwatch | None = None  # since it could last not be reached
+        self._away: Stopwatch | None = None  # since it was last unreachable
 
     def __call__(self, call: Callable[[], Result]) -> Result:
         """Return what `call` returns. Inside another such call it is done once: the outer one does all of it again.
@@ -137,7 +137,7 @@ class Retry:
             self._within.a_call = False
 
     def was_away(self, seconds: float) -> bool:
-        """Return whether the database could not be reached at some moment of the last `seconds`."""
+        """Return whether the database was unreachable at some moment of the last `seconds`."""
         return self._away is not None and self._away.seconds < seconds
 
     @property

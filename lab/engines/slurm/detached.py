@@ -20,7 +20,7 @@ from lab.engines.serving import serve
 from lab.engines.slurm.job import begin, from_plain, leave, log, plain, wall_time, watch
 from lab.engines.slurm.jobs import Jobs, LocalJobs, SlurmJobs
 from lab.engines.slurm.launcher import stop_delay
-from lab.engines.slurm.queue import SilentError, id_here, job, requeue
+from lab.engines.slurm.queue import SilentError, find_job, id_here, requeue
 from lab.engines.stores import Stores
 from lab.errors import LabError
 from lab.stopping import Stop
@@ -130,9 +130,8 @@ def _serve(order: Mapping[str, Any], stores: Stores, stop: Stop, warning: Stop) 
     checked(origin, stores.for_worker(order["studies"][-1]), stop)
     until = wall_time(order["seconds"], order["delay"])
     watch(stop, warning, until, order["delay"])
-    log(
-        f"Job {id_here(os.environ) or os.getpid()} on node {socket.gethostname()} trains {order['studies'][-1]}"
-    )
+    job = id_here(os.environ) or os.getpid()
+    log(f"Job {job} on node {socket.gethostname()} trains {order['studies'][-1]}")
     serve(
         stores,
         studies=order["studies"],
@@ -156,17 +155,17 @@ def _are_left(stores: Stores, studies: Sequence[str]) -> bool:
 
 def _requeue_this() -> None:
     """Requeue this job, unless it is being cancelled."""
-    here = id_here(os.environ)
-    if here is None:
+    job = id_here(os.environ)
+    if job is None:
         return
     for _ in range(_RETRIES):
         try:
-            state = job(here).state
+            state = find_job(job).state
             if state == "RUNNING":
-                log(f"Trials are left: job {here} requeues itself")
-                requeue(here)  # this ends it
+                log(f"Trials are left: job {job} requeues itself")
+                requeue(job)  # this ends it
             else:
-                log(f"Trials are left, but job {here} is {state}: it does not requeue itself")
+                log(f"Trials are left, but job {job} is {state}: it does not requeue itself")
             return
         except SilentError as error:
             log(f"Slurm does not answer: {error}")

@@ -18,10 +18,10 @@ __all__ = [
     "cancel",
     "check_commands",
     "exit_code",
+    "find_job",
     "hosts",
     "id_here",
     "is_silence",
-    "job",
     "jobs",
     "last_line",
     "parse_left",
@@ -118,24 +118,23 @@ def jobs() -> dict[str, Job]:
 
 
 def id_here(environment: Mapping[str, str]) -> str | None:
-    """Return the id of the job that has this environment, such as `123` or `123_4`; None if it is none of Slurm's.
+    """Return the id of the job that a process with this environment is in, such as `123` or `123_4`; None outside jobs.
 
-    The `SLURM_JOB_ID` of one of an array's tasks is the id of the array as well, and stands for all of its tasks in
-    Slurm's commands.
+    `SLURM_JOB_ID` will not do: one task of an array has the array's own id, which Slurm's commands take for all tasks.
     """
     if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
         return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     return environment.get("SLURM_JOB_ID")
 
 
-def job(id_: str) -> Job:
-    """Return the job with this id, as `id_here` returns it, which must be known to Slurm.
+def find_job(job: str) -> Job:
+    """Return the job with this id, such as `123` or `123_4`, which must be known to Slurm.
 
     Raises:
         LabError: it is not.
         SilentError: Slurm does not answer.
     """
-    said = _ask("squeue", "--noheader", "--states=all", f"--jobs={id_}", "--format=%T|%r|%N")
+    said = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T|%r|%N")
     state, reason, node = said.splitlines()[0].strip().split("|")
     return Job(state, reason, node)
 
@@ -211,11 +210,11 @@ def seconds_left(environment: Mapping[str, str], now: float) -> float | None:
     end = environment.get("SLURM_JOB_END_TIME", "")  # since Slurm 23
     if end.isdecimal():
         return int(end) - now
-    here = id_here(environment)
-    if here is None:
+    job = id_here(environment)
+    if job is None:
         return None
     try:
-        return parse_left(_ask("squeue", "--noheader", f"--jobs={here}", "--format=%L"))
+        return parse_left(_ask("squeue", "--noheader", f"--jobs={job}", "--format=%L"))
     except (OSError, LabError, SilentError):
         return None
 

@@ -275,9 +275,8 @@ def test_a_controller_that_is_away_for_a_while(make: Make, make_grid: MakeGrid, 
 def test_detached_jobs_requeue_themselves_and_conclude(
     make: Make, make_grid: MakeGrid, stores: Stores
 ) -> None:
-    submit(
-        make_grid(epochs=1000), stores
-    )  # also a fast machine trains them for longer than Slurm needs to preempt
+    # even a fast machine trains these for longer than Slurm takes to preempt them
+    submit(make_grid(epochs=1000), stores)
     ids = submit_detached(Path(".lab/slurm"), 2, {"time": 10}, Origin.here(), stores, ["tiny"])
     assert len(ids) == 2
     until(
@@ -286,7 +285,7 @@ def test_detached_jobs_requeue_themselves_and_conclude(
         )
     )
     run("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 2")
-    # each requeues itself, and not the other: of one of them, the job's id is the array's as well
+    # each requeues itself, and not the other: one of them has the array's own id
     until(lambda: [restarts(job) for job in ids] == [1, 1])
 
     def hurry() -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +15,13 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.distributions import FloatDistribution
 
 from lab.config import Grid, TrialConfig
 from lab.engines import Stores, sweep
 from lab.errors import LabWarning, StudyError
-from lab.study import TrialQueue, faults, open_storage, open_study, requeue_dead
+from lab.study import TrialKey, TrialQueue, faults, open_storage, open_study, requeue_dead, rescue
 
 pytestmark = pytest.mark.postgres
 REPOSITORY = Path(__file__).parents[3]
@@ -139,6 +141,31 @@ def test_a_block_whose_lock_the_server_forgot_is_done_again_from_its_beginning(o
     queue.storage.patiently(block)
     assert tries == [0, 0]
     assert len(queue.trials()) == 1
+
+
+@pytest.mark.filterwarnings("ignore::lab.errors.LabWarning")
+def test_a_worker_elsewhere_that_an_outage_has_silenced_keeps_its_trial(
+    own_postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(own_postgres.database())
+    add(queue, 0.5)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, TrialKey.WORKER, "another-machine:7:1.00")
+    with queue.storage.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE trial_heartbeats SET heartbeat = heartbeat - INTERVAL '61 seconds'")
+        )
+    own_postgres.stop()
+    back = threading.Timer(1.0, own_postgres.start)
+    back.start()
+    assert queue.waiting() == 0  # waits, as a supervisor does that looks for work meanwhile
+    back.join()
+    assert requeue_dead(queue) == []
+    assert [trial.state.name for trial in queue.trials()] == ["RUNNING"]
+    monkeypatch.setattr(rescue, "GRACE_SECONDS", 0.0)  # as if it had been back for that long
+    assert requeue_dead(queue) == []
+    assert [trial.state.name for trial in queue.trials()] == ["FAIL", "WAITING"]
 
 
 @pytest.mark.filterwarnings("ignore::lab.errors.LabWarning")
