@@ -51,6 +51,9 @@ def sync(tracking_uri: str | None, storage: str | None) -> None:
         click.echo(_refused(refused), err=True)
     if result.left:
         click.echo(f"Left in {stores.journal_dir}: {result.left}", err=True)
+    if result.foreign:
+        journals = counted(result.foreign, "journal")
+        click.echo(f"Not delivered: {journals} of other users; each has to run `lab sync`", err=True)
     for other in result.others:
         click.echo(f"There is more to deliver to another store: lab sync --tracking-uri {other}", err=True)
     sys.exit(1 if result.left or result.refused or result.away else 0)

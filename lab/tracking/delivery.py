@@ -26,6 +26,7 @@ class Delivered:
     left: Left = field(default_factory=Left)
     refused: list[Refused] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # other stores with undelivered writes
+    foreign: int = 0  # journals of other users, in a folder that a group shares
 
     @property
     def delivered(self) -> str:
@@ -50,7 +51,8 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
     for path in journals(folder):
         try:
             lock = Lock.take(path)
-        except PermissionError:  # another user's, in a folder that a group shares
+        except PermissionError:
+            result.foreign += 1
             continue
         if lock is None:
             continue

@@ -360,7 +360,8 @@ def killed(folder: Path, **tags: str) -> str:
 def deliver_as_nobody(folder: Path, told: Connection) -> None:
     os.chdir(folder)  # to which the path is closed to others
     os.setuid(65534)
-    told.send(deliver(Store(), Path()).runs)
+    result = deliver(Store(), Path())
+    told.send((result.runs, result.foreign))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -371,7 +372,7 @@ def test_journals_of_another_user_are_left_to_that_user(store: Store, folder: Pa
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert hears.recv() == 0
+    assert hears.recv() == (0, 1)
     assert deliver(store, folder).ended == ["trial"]
 
 
