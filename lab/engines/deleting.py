@@ -9,7 +9,7 @@ from lab.engines.single import find_stored
 from lab.engines.stores import Stores
 from lab.errors import StudyError, TrackingError
 from lab.study import State, TrialQueue, existing_study, find_cells, find_queue
-from lab.tracking import RunStatus, Tracker, connect
+from lab.tracking import RunStatus, Tracker, connect, pending_id, run_in_store
 from lab.tracking.tags import Tag
 
 __all__ = ["Deletion", "find_runs_to_delete"]
@@ -17,11 +17,19 @@ __all__ = ["Deletion", "find_runs_to_delete"]
 
 @dataclass(frozen=True)
 class Deletion:
-    """Runs that may be deleted: their names by id, and the study that they belong to, if any."""
+    """Runs that may be deleted.
+
+    Attributes:
+        tracker: where they are.
+        runs: their names by id.
+        queue: of the study that they belong to, if any.
+        noted: the ids by which its trials know them, which may be pending ones.
+    """
 
     tracker: Tracker
     runs: Mapping[str, str]
     queue: TrialQueue | None = None
+    noted: Collection[str] = ()
 
     @property
     def study(self) -> str:
@@ -36,7 +44,7 @@ class Deletion:
             TrackingError: the store failed, or denies it to this account.
         """
         if self.queue is not None:
-            _refuse_unended(self.runs, self.queue)  # again: a user may have taken an hour to agree
+            _refuse_unended(self.noted, self.queue)  # again: a user may have taken an hour to agree
         for run_id in self.runs:
             self.tracker.delete_run(run_id)
 
@@ -69,26 +77,29 @@ def find_runs_to_delete(name: str, stores: Stores, cells: Sequence[str] = ()) ->
             f"instead: lab delete {study} --cell SETTING=VALUE"
         )
     queue = find_queue(stores.storage, study) if study else None
+    noted = [run_id, pending_id(record.tags.get(Tag.JOURNAL, ""))]
     if queue is not None:
-        _refuse_unended([run_id], queue)
+        _refuse_unended(noted, queue)
     elif record.status is RunStatus.RUNNING:
         raise TrackingError(
             f"Run {run_id} is running: stop it first (Ctrl-C where it runs). If its process is gone, delete it in the "
             "MLflow UI"
         )
-    return Deletion(tracker, {run_id: record.name}, queue)
+    return Deletion(tracker, {run_id: record.name}, queue, noted)
 
 
 def _of_cells(queue: TrialQueue, stores: Stores, cells: Sequence[str]) -> Deletion:
     chosen = find_cells(queue.newest(), cells, queue.name)
-    runs = {record.run_id: record.label for record in chosen if record.run_id is not None}
-    _refuse_unended(runs, queue)
+    noted = {record.run_id: record.label for record in chosen if record.run_id is not None}
+    _refuse_unended(noted, queue)
     tracker = connect(stores.tracking_uri, stores.artifact_dir)
-    for missing in tracker.missing_runs(runs):
-        del runs[missing]
+    for missing in tracker.missing_runs(noted):
+        del noted[missing]
+    found = {run_in_store(tracker, run_id): label for run_id, label in noted.items()}
+    runs = {run_id: label for run_id, label in found.items() if run_id is not None}
     if not runs:
         raise StudyError(f"No cell of study '{queue.name}' with {', '.join(cells)} has a run to delete")
-    return Deletion(tracker, runs, queue)
+    return Deletion(tracker, runs, queue, noted)
 
 
 def _refuse_unended(runs: Collection[str], queue: TrialQueue) -> None:

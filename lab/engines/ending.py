@@ -31,6 +31,7 @@ __all__ = [
     "SweepResult",
     "conclude",
     "conclude_if_over",
+    "end_deleted",
     "end_left",
     "end_run",
     "get_ready",
@@ -190,6 +191,16 @@ def end_left(queue: TrialQueue, tracker: Tracker, runs: pd.DataFrame) -> None:
         elif is_left(queue, record):
             run.set_tags({Tag.OUTCOME: Outcome.KILLED})
             run.end(RunStatus.KILLED)
+
+
+def end_deleted(run_id: str, tracker: Tracker) -> None:
+    """End the run of a study that another program has deleted, unless it has ended: nobody else knows of it."""
+    if _is_missing(run_id, tracker):
+        return
+    with suppress(TrackingError):  # the store does not answer, or does not have the run yet
+        if tracker.status(run_id) is not RunStatus.RUNNING:
+            return
+    tracker.attach(run_id).end(RunStatus.KILLED)
 
 
 def study_run(queue: TrialQueue, tracker: Tracker) -> Run:

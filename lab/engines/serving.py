@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab.engines.ending import conclude_if_over
+from lab.engines.ending import conclude_if_over, end_deleted
 from lab.engines.engine_notes import EngineNotes, telling
 from lab.engines.launcher import Launcher
 from lab.engines.notices import Notices, check_notify
@@ -164,6 +164,7 @@ class _UntilIdle:
         self._told: dict[str, str] = {}  # what was said last of a study that is broken
         self._worked = time.monotonic()  # when a trial was last in a worker's hands
         self._setbacks = defaultdict[str, Setbacks](lambda: Setbacks(1))  # by study
+        self._unconcluded: dict[int, str] = {}  # the runs of studies that are not, by the ids of these
         self._ready: list[TrialQueue] = []
         self._training: dict[int, TrialQueue] = {}  # by worker
 
@@ -176,8 +177,12 @@ class _UntilIdle:
         self._said = said
 
     def studies(self) -> list[TrialQueue]:
-        """Return the studies that are not paused."""
-        return [queue for queue in self._studies.queues() if not self._is_paused(queue)]
+        """Return the studies that are not paused; end the runs of those that another program has deleted."""
+        queues = self._studies.queues()
+        for deleted in self._unconcluded.keys() - {queue.study_id for queue in queues}:
+            end_deleted(self._unconcluded[deleted], self._tracker)
+            del self._unconcluded[deleted]
+        return [queue for queue in queues if not self._is_paused(queue)]
 
     def ready(self) -> list[TrialQueue]:
         """Return those of them with waiting trials that may start now."""
@@ -191,6 +196,11 @@ class _UntilIdle:
     def settle(self, queue: TrialQueue) -> None:
         """Conclude a study that is over."""
         result = conclude_if_over(queue, self._tracker)
+        record = queue.record()
+        if record.concluded:
+            self._unconcluded.pop(queue.study_id, None)
+        else:
+            self._unconcluded[queue.study_id] = record.run_id
         if result is None:
             return
         self._notices.hear(queue)

@@ -350,7 +350,10 @@ class Tracker(Reader, Protocol):
         """Return a row, as `runs` does, for each deleted run, unless a registered model came from it."""
 
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of `run_ids` that were deleted or no longer exist; a pending id is not missing."""
+        """Return those of `run_ids` that were deleted or no longer exist.
+
+        A pending id is missing if the store has had its run and that is deleted; a purged one is not known any more.
+        """
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""

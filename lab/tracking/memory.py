@@ -26,7 +26,7 @@ from lab.tracking.base import (
     no_model,
 )
 from lab.tracking.known import Known
-from lab.tracking.lifecycle import known_ids
+from lab.tracking.lifecycle import known_ids, pending_ids
 from lab.tracking.run import Run, now
 from lab.tracking.tags import Tag
 from lab.tracking.writes import Dataset, Write
@@ -351,9 +351,9 @@ class MemoryTracker:
     def missing_runs(self, run_ids: Collection[str]) -> set[str]:
         """Return those of `run_ids` that were deleted or no longer exist."""
         with self._lock:
-            return known_ids(run_ids) - {
-                stored.run_id for stored in self._runs.values() if not stored.deleted
-            }
+            there = {stored.run_id for stored in self._runs.values() if not stored.deleted}
+            deleted = pending_ids(stored.tags for stored in self._runs.values() if stored.deleted)
+            return (known_ids(run_ids) - there) | deleted.intersection(run_ids)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""

@@ -39,7 +39,7 @@ from lab.tracking.client import open_client  # noqa: E402
 from lab.tracking.curves import points_in_database, points_on_server  # noqa: E402
 from lab.tracking.database import in_parts, true_value  # noqa: E402
 from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
-from lab.tracking.lifecycle import known_ids, missing_in_database  # noqa: E402
+from lab.tracking.lifecycle import known_ids, missing_in_database, pending_ids  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
 from lab.tracking.rebase import local_path  # noqa: E402
 from lab.tracking.registering import origin_of, register  # noqa: E402
@@ -309,7 +309,14 @@ class MlflowTracker:
         for part in in_parts(sorted(wanted)):
             chosen = f"attributes.run_id IN ({', '.join(map(repr, part))})"
             wanted -= {run.info.run_id for run in self._search(None, {}, _NEWEST, chosen=chosen)}
-        return wanted
+        return wanted | self._deleted_pending(set(run_ids) - known_ids(run_ids))
+
+    def _deleted_pending(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of these pending ids whose runs were in the store, and are deleted."""
+        if not run_ids:
+            return set()
+        deleted = self._search(None, {}, _NEWEST, view=ViewType.DELETED_ONLY)
+        return pending_ids(run.data.tags for run in deleted).intersection(run_ids)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return all values of `metric` by step, in order of the steps; empty if it was never logged."""

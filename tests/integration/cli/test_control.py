@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,13 +12,20 @@ import pytest
 from lab.cli.options import stores_from
 from lab.engines import find_runs_to_delete
 from lab.errors import StudyError
-from lab.study import existing_study
+from lab.study import TrialQueue, TrialRecord, existing_study
 from lab.study.queue import Queued
 
 
 def states(lab: Any) -> dict[str, int]:
     found: dict[str, int] = json.loads(lab("status", "tiny", "--format", "json").stdout)["states"]
     return found
+
+
+def put_back(queue: TrialQueue, noted: str) -> TrialRecord:
+    """Put the trial whose run has this id back into the queue, to be continued."""
+    (record,) = [record for record in queue.newest().values() if record.run_id == noted]
+    queue.enqueue([Queued(record.trial.params, record.trial.distributions, record.kept())])
+    return record
 
 
 def test_runs_are_deleted_and_their_cells_may_be_tried_again(swept: Any) -> None:
@@ -40,8 +49,7 @@ def test_what_is_to_be_continued_is_not_deleted(swept: Any) -> None:
     agreed = find_runs_to_delete("tiny", stores, ["lr=0.02"])
     queue = existing_study(stores.storage, "tiny")
     (run_id,) = agreed.runs
-    (record,) = [record for record in queue.newest().values() if record.run_id == run_id]
-    queue.enqueue([Queued(record.trial.params, record.trial.distributions, record.kept())])
+    record = put_back(queue, run_id)
     with pytest.raises(
         StudyError, match=rf"is waiting to be continued; .* `lab stop tiny --cell {record.cell}`"
     ):
@@ -53,6 +61,33 @@ def test_what_is_to_be_continued_is_not_deleted(swept: Any) -> None:
     assert "is cancelled and may be continued" in swept("delete", run_id, "--yes").stderr
     swept("stop", "tiny", "--cell", record.cell)
     assert "Deleted 1 run" in swept("delete", run_id, "--yes").stdout
+
+
+def test_runs_that_began_before_the_store_had_them_are_deleted_all_the_same(swept: Any) -> None:
+    runs = swept.runs("tiny")
+    noted = {
+        f'"{run_id}"': f'"pending-{key}"'
+        for run_id, key in zip(runs["run_id"], runs["tags.lab.journal"], strict=True)
+    }
+    with closing(sqlite3.connect(swept.home / ".lab" / "optuna.db")) as database, database:
+        for run_id, pending in noted.items():
+            changed = database.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'lab:run_id' AND value_json = ?",
+                (pending, run_id),
+            )
+            assert changed.rowcount == 1
+    assert "Deleted 1 run" in swept("delete", "tiny", "--cell", "lr=0.02", "--yes").stdout
+    assert "lab retry tiny --deleted" in swept("delete", runs["run_id"][0], "--yes").stdout
+    assert states(swept) == {"complete": 1, "deleted": 2}
+    assert "2 deleted cells requeued" in swept("retry", "tiny", "--deleted").stdout
+    put_back(
+        existing_study(stores_from(None, None).storage, "tiny"), f"pending-{runs['tags.lab.journal'][1]}"
+    )
+    assert "is waiting to be continued" in swept("delete", runs["run_id"][1], "--yes").stderr
+    assert swept("sweep", "tiny.yaml", "--workers", "1").exit_code == 0
+    assert states(swept) == {"complete": 3}
+    kept = swept.runs("tiny")["run_id"].tolist()
+    assert (len(kept), kept[1]) == (3, runs["run_id"][1])
 
 
 def test_what_is_not_deleted(swept: Any) -> None:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from lab.config import Grid, load_grid, parse_grid
-from lab.engines import Progress, Stores, control, serve, submit, sweep, watching
+from lab.engines import Progress, Stores, control, serve, submit, supervisor, sweep, watching
 from lab.engines.devices import Device
 from lab.engines.inline import InlineLauncher
 from lab.engines.processes import ProcessLauncher
@@ -117,6 +117,32 @@ def test_a_study_that_another_program_deletes_ends_its_sweep_with_one_error_and_
     runs = tracker.runs(tracker.experiment("tiny"))
     assert runs["status"].tolist() == ["KILLED"] * 2  # the study's, and that of its first trial
     assert sweep(make_grid(), stores, launcher=InlineLauncher()).states == {"complete": 3}
+
+
+@pytest.mark.parametrize("concluded", [False, True])
+def test_a_service_ends_the_run_of_a_study_that_another_program_deletes(
+    stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch, concluded: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "_RESCUE_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_LOOK_SECONDS", 0.0)
+    submit(make_grid(), stores)
+    while queue_of(stores).claim() is not None:  # others train all of it
+        pass
+    looks = 0
+
+    def should_stop() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            if concluded:  # and the service has not seen it
+                tracker = connect(stores.tracking_uri)
+                tracker.attach(queue_of(stores).record().run_id).end(RunStatus.FINISHED)
+            optuna.delete_study(study_name="tiny", storage=open_storage(stores.storage).url)
+        return looks == 6
+
+    assert study_status(stores) == ["RUNNING"]
+    serve(stores, launcher=InlineLauncher(), should_stop=should_stop)
+    assert study_status(stores) == ["FINISHED" if concluded else "KILLED"]
 
 
 def test_a_study_is_trained_after_those_that_it_needs_also_where_others_train_these(

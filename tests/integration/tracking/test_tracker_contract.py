@@ -667,17 +667,18 @@ def test_a_deleted_run_keeps_its_files_until_they_are_deleted(tracker: Tracker, 
 
 
 def test_missing_runs_are_those_deleted_or_never_there(tracker: Tracker, experiment: str) -> None:
-    kept, gone = (open_run(tracker, experiment) for _ in range(2))
+    kept, gone = (open_run(tracker, experiment, tags={"lab.journal": uuid.uuid4().hex}) for _ in range(2))
     for run in (kept, gone):
         run.end(RunStatus.FINISHED)
     store = inner(tracker)
+    kept_before, gone_before = (pending_id(store.tags(run.run_id)["lab.journal"]) for run in (kept, gone))
     never, pending = "0" * 32, pending_id("key")  # purged, and of a run that is still in the journal
     tracker.delete_run(gone.run_id)
-    asked = [kept.run_id, gone.run_id, never, pending]
-    assert tracker.missing_runs(asked) == {gone.run_id, never}
+    asked = [kept.run_id, kept_before, gone.run_id, gone_before, never, pending]
+    assert tracker.missing_runs(asked) == {gone.run_id, gone_before, never}
     assert tracker.missing_runs([]) == set()
     if isinstance(store, MlflowTracker):
-        assert missing_runs(store._tracking_uri, asked) == {gone.run_id, never}
+        assert missing_runs(store._tracking_uri, asked) == {gone.run_id, gone_before, never}
 
 
 def test_runs_of_a_deleted_experiment_are_deleted_runs(tracker: Tracker) -> None:
