@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -14,10 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lab import registry
 from lab.config import TrialConfig, load_config
-from lab.data import data_root
-from lab.errors import ConfigError, TrackingError
+from lab.data import INTAKE, DataInfo, Intake, describe
+from lab.errors import ConfigError, DataError, TrackingError
 from lab.registry import nearest, suggest
 from lab.tracking import RunStatus, Tracker, pending_key
 from lab.tracking.planned import read_planned
@@ -32,6 +30,8 @@ __all__ = [
     "missing",
     "restore",
     "restore_config",
+    "stored_intake",
+    "trained_on",
     "whole_id",
 ]
 
@@ -48,10 +48,6 @@ class Saved:
     run_id: str
     config: TrialConfig
     weights: dict[str, Tensor]
-
-    def has_classes_of(self, config: TrialConfig) -> bool:
-        """Whether a trial of `config` has the same classes, so that it can use the head too."""
-        return _classes(self.config) == _classes(config)
 
 
 def can_be_run(name: str) -> bool:
@@ -163,6 +159,32 @@ def restore_config(tracker: Tracker, run_id: str, overrides: Mapping[str, Any] |
     return changed
 
 
+def stored_intake(tracker: Tracker, run_id: str) -> Intake | None:
+    """Return how pictures become the input of a run's model; None if an early version of lab trained it.
+
+    Raises:
+        TrackingError: there is no such run, or what it stored cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = tracker.download(run_id, INTAKE, Path(folder))
+        try:
+            return None if file is None else Intake.from_json(file.read_text())
+        except DataError as error:
+            raise TrackingError(f"The {INTAKE} of run {run_id} {error}") from None
+
+
+def trained_on(tracker: Tracker, run_id: str, config: TrialConfig) -> DataInfo:
+    """Return the shape and the classes of the images that a run with `config` was trained on.
+
+    They are stored with the run; of one of an early version of lab, they are those of its data now.
+
+    Raises:
+        LabError: what the run stored cannot be read, or it stored nothing and its data is not there.
+    """
+    intake = stored_intake(tracker, run_id)
+    return describe(config) if intake is None else DataInfo(intake.shape, intake.classes)
+
+
 def _check_is_trial(tracker: Tracker, run_id: str) -> None:
     kind = None if pending_key(run_id) else tracker.tags(run_id).get(Tag.KIND)
     if kind not in (None, "trial"):
@@ -252,10 +274,3 @@ def _rank_key(run: Mapping[Hashable, Any], *, maximize: bool) -> tuple[int, floa
 
 def _tags(study: str, kind: str) -> dict[str, str]:
     return {Tag.STUDY: study, Tag.KIND: kind}
-
-
-def _classes(config: TrialConfig) -> tuple[object, ...]:
-    """Return what decides which classes a trial has, as far as that shows without its data."""
-    folder = os.path.realpath(data_root(config)) if config.is_of_files else None
-    own = (getattr(config, name) for name in registry.datasets[config.dataset].parameters)
-    return config.dataset, folder, config.classes, config.csv_file, config.label_column, *own

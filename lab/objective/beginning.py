@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.models import pretrained_weights
-from lab.restore import find_run, restore
+from lab.restore import find_run, restore, trained_on
 from lab.tracking import Run, Tracker
 from lab.tracking.tags import Tag
 from lab.training import Trainer
@@ -26,7 +26,8 @@ def begin_with_weights(trainer: Trainer, tracker: Tracker, run: Run, *, download
     config, dataset = trainer.config, trainer.dataset
     if config.init_from is not None:
         saved = restore(tracker, find_run(tracker, config.init_from))
-        trainer.begin_with(saved.weights, new_head=not saved.has_classes_of(config))
+        theirs = trained_on(tracker, saved.run_id, saved.config).classes
+        trainer.begin_with(saved.weights, new_head=theirs != dataset.classes)
         run.log_origin(saved.run_id)
         return
     found = pretrained_weights(config, dataset.shape, len(dataset.classes), download=download)

@@ -11,32 +11,34 @@ from lab.config import Grid, TrialConfig
 from lab.data import DataInfo, describe
 from lab.errors import ConfigError, Fault
 from lab.models import skeleton
-from lab.restore import find_run, restore_config
+from lab.restore import find_run, restore_config, trained_on
 from lab.tracking import Tracker
 from lab.training import fitting_weights
 
-__all__ = ["check_origin", "check_stored_origins", "trained_configs"]
+__all__ = ["check_origin", "check_stored_origins", "trained_models"]
 
 
-def check_origin(config: TrialConfig, info: DataInfo, sources: Iterable[TrialConfig]) -> None:
+Source = tuple[TrialConfig, DataInfo]  # of a trained model: its config, and what it was trained on
+
+
+def check_origin(config: TrialConfig, info: DataInfo, sources: Iterable[Source]) -> None:
     """Check that the weights of each of `sources`, from which `config` may start, fit its model.
 
     Raises:
         ConfigError: some do not; names the first layer that differs, and both shapes.
     """
-    for source in sources:
-        same = (source.dataset, source.classes) == (config.dataset, config.classes)
-        theirs = _weights(source.model_copy(update={"freeze": "none"}), describe(source))
+    for source, theirs in sources:
+        weights = _weights(source.model_copy(update={"freeze": "none"}), theirs)
         model = skeleton(config, info.shape, len(info.classes))
-        fitting_weights(model, theirs, new_head=not same)
+        fitting_weights(model, weights, new_head=theirs.classes != info.classes)
 
 
-def trained_configs(grids: Iterable[Grid]) -> Callable[[str | None], list[TrialConfig]]:
-    """Return a function that finds the configs that `best:STUDY` may stand for, if STUDY is one of `grids`."""
+def trained_models(grids: Iterable[Grid]) -> Callable[[str | None], list[Source]]:
+    """Return a function that finds the models that `best:STUDY` may stand for, if STUDY is one of `grids`."""
     by_name = {f"best:{grid.name}": grid for grid in grids}
 
     @functools.cache
-    def find(origin: str | None) -> list[TrialConfig]:
+    def find(origin: str | None) -> list[Source]:
         grid = by_name.get(origin or "")
         return [] if grid is None else _different_models(grid)
 
@@ -56,24 +58,27 @@ def check_stored_origins(configs: Iterable[TrialConfig], needed: Iterable[Grid],
         if config.init_from is not None and config.init_from not in coming:
             by_origin.setdefault(config.init_from, []).append(config)
     for origin, beginning in by_origin.items():
-        source = restore_config(tracker, find_run(tracker, origin, for_grid=True))
+        run_id = find_run(tracker, origin, for_grid=True)
+        source = restore_config(tracker, run_id)
+        info = trained_on(tracker, run_id, source)
         for config in beginning:
             try:
-                check_origin(config, describe(config), [source])
+                check_origin(config, describe(config), [(source, info)])
             except ConfigError as error:
                 faults = [Fault(f"{fault.message} ({origin})", fault.key) for fault in error.faults]
                 raise ConfigError(faults) from None
 
 
-def _different_models(grid: Grid) -> list[TrialConfig]:
-    """Return one config for each different model of a grid."""
-    configs = (grid.config(point) for point in grid.space if grid.excluded(point) is None)
-    return list({_shapes(config): config for config in configs}.values())
+def _different_models(grid: Grid) -> list[Source]:
+    """Return one source for each different model of a grid."""
+    configs = [grid.config(point) for point in grid.space if grid.excluded(point) is None]
+    sources = [(config, describe(config)) for config in configs]
+    return list({_kind(*source): source for source in sources}.values())
 
 
-def _shapes(config: TrialConfig) -> tuple[object, ...]:
-    weights = _weights(config, describe(config))
-    return tuple((name, tuple(tensor.shape)) for name, tensor in weights.items())
+def _kind(config: TrialConfig, info: DataInfo) -> tuple[object, ...]:
+    weights = _weights(config, info)
+    return info.classes, tuple((name, tuple(tensor.shape)) for name, tensor in weights.items())
 
 
 def _weights(config: TrialConfig, info: DataInfo) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from lab.config import Grid, TrialConfig, check_installed, load_needs
 from lab.data import describe, identifier, settled
 from lab.errors import ConfigError, Fault
 from lab.models import Summary, check_weights, summarize_config, with_digest
-from lab.study.origins import check_origin, trained_configs
+from lab.study.origins import Source, check_origin, trained_models
 from lab.study.state import State
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def plan(
         LabError: a package that a cell needs is not installed.
     """
     seen: dict[str, int] = {}
-    trained, identify = trained_configs(load_needs(grid)), identifier()
+    trained, identify = trained_models(load_needs(grid)), identifier()
     for index in range(grid.space.size) if indices is None else indices:
         cell = _check(grid, index, trained, identify)
         if cell.config is not None and cell.feasible:
@@ -129,7 +129,7 @@ def plan(
 def _check(
     grid: Grid,
     index: int,
-    trained: Callable[[str | None], list[TrialConfig]],
+    trained: Callable[[str | None], list[Source]],
     identify: Callable[[TrialConfig], TrialConfig],
 ) -> PlannedCell:
     point = grid.space.at(index)
@@ -198,7 +198,7 @@ def _corners(grid: Grid) -> list[Cell]:
     Raises:
         ConfigError: none of them is a valid configuration.
     """
-    trained, identify = trained_configs(load_needs(grid)), identifier()
+    trained, identify = trained_models(load_needs(grid)), identifier()
     size = grid.space.size
     numbers = {number * (size - 1) // max(1, _MAX_CORNERS - 1) for number in range(_MAX_CORNERS)}
     checked = [_check(grid, number, trained, identify) for number in sorted(numbers)]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lab.config import TrialConfig
 from lab.data import INTAKE, Intake, normalise
-from lab.errors import DataError, TrackingError
+from lab.errors import TrackingError
 from lab.models import build_model
-from lab.restore import Saved, restore
+from lab.restore import Saved, restore, stored_intake
 from lab.tracking import Tracker
 from lab.training import autocast, evaluation_batch, load_pretrained, resolve_device
 
@@ -65,7 +63,12 @@ def load_trained(tracker: Tracker, run_id: str, device: str | None = None) -> Tr
     """
     on = {} if device is None else {"device": device}
     saved = restore(tracker, run_id, {**on, "compile": False})  # one pass is faster without
-    intake = _intake(tracker, run_id)
+    intake = stored_intake(tracker, run_id)
+    if intake is None:
+        raise TrackingError(
+            f"Run {run_id} has no {INTAKE}, which says how pictures become its model's input: the version of lab that"
+            f" trained it did not keep that. Where its data is, `lab errors {run_id}` adds it"
+        )
     place = resolve_device(saved.config)
     net = restored_net(saved, intake.shape, len(intake.classes), place).eval()
     return TrainedModel(run_id, saved.config, intake, net, place)
@@ -86,17 +89,3 @@ def restored_net(saved: Saved, shape: tuple[int, int, int], classes: int, device
     net = build_model(saved.config, shape, classes).to(device)
     load_pretrained(net, saved.weights, new_head=False)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _intake(tracker: Tracker, run_id: str) -> Intake:
-    with tempfile.TemporaryDirectory() as folder:
-        file = tracker.download(run_id, INTAKE, Path(folder))
-        if file is None:
-            raise TrackingError(
-                f"Run {run_id} has no {INTAKE}, which says how pictures become its model's input: the version of lab"
-                f" that trained it did not keep that. Where its data is, `lab errors {run_id}` adds it"
-            )
-        try:
-            return Intake.from_json(file.read_text())
-        except DataError as error:
-            raise TrackingError(f"The {INTAKE} of run {run_id} {error}") from None

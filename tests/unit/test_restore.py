@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from lab.config import TrialConfig
+from lab.data import clear_cache
 from lab.errors import ConfigError, TrackingError
 from lab.objective import LrRange, Placement, TrialResult, analyse_run, find_lr, train
 from lab.report import leaderboard
-from lab.restore import Saved, find_run, restore, restore_config, whole_id
+from lab.restore import find_run, restore, restore_config, whole_id
+from lab.study import check_stored_origins
 from lab.tracking import MemoryTracker, Run, RunStatus
 from lab.tracking.planned import Planned, log_planned
 from tests.tiny import TINY
@@ -73,11 +77,39 @@ def test_the_same_classes_keep_the_head(tracker: MemoryTracker, run: Any) -> Non
     assert child.test.accuracy == pytest.approx(source.test.accuracy)
 
 
-def test_other_columns_of_a_table_may_be_other_classes() -> None:
-    table = TrialConfig(dataset="image_csv", label_column="breed")
-    saved = Saved("r", table, {})
-    assert saved.has_classes_of(TrialConfig(dataset="image_csv", label_column="breed", split_column="part"))
-    assert not saved.has_classes_of(TrialConfig(dataset="image_csv", label_column="animal"))
+def pictures(folder: Path, classes: str) -> dict[str, Any]:
+    """Store some images of each class, whose names are letters; return the settings that read them."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for shade in range(20):
+            Image.new("L", (8, 8), 60 * number + shade).save(folder / name / f"{shade}.png")
+    return {"dataset": "image_folder", "data_dir": str(folder), "image_size": 8, "classes": ()}
+
+
+@pytest.mark.parametrize(
+    ("classes", "is_kept"), [("abc", True), ("ab", False), ("abx", False), ("abcd", False)]
+)
+def test_the_head_is_for_classes_of_these_names_wherever_their_images_are(
+    tracker: MemoryTracker, run: Any, tmp_path: Path, classes: str, is_kept: bool
+) -> None:
+    source = run(**pictures(tmp_path / "theirs", "abc"))
+    shutil.rmtree(tmp_path / "theirs")
+    clear_cache()
+    config = TrialConfig(
+        **{**TINY, **pictures(tmp_path / "ours", classes), "init_from": source.run_id, "lr": 1e-30}
+    )
+    check_stored_origins([config], [], tracker)
+    child = train(config, tracker)
+    theirs, ours = (each.model.model.state_dict()["classifier.dense1.weight"] for each in (source, child))
+    assert ours.shape[0] == len(classes)
+    assert (ours.shape == theirs.shape and torch.equal(ours, theirs)) == is_kept
+
+
+def test_a_run_of_an_early_version_has_the_classes_of_its_data(tracker: MemoryTracker, run: Any) -> None:
+    source = run()
+    tracker.delete_files(source.run_id, ["intake.json"])
+    child = run("again", init_from=source.run_id, freeze=2, lr=1e-30, seed=5)
+    assert child.test.accuracy == pytest.approx(source.test.accuracy)
 
 
 def test_what_does_not_fit_is_refused(tracker: MemoryTracker, run: Any) -> None:

@@ -13,7 +13,7 @@ import requests
 from lab.serve.binaries import found_binaries
 from tests.integration.serve.conftest import Serving
 
-pytestmark = pytest.mark.timeout(600)  # MLflow takes long to start on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # MLflow takes long to start on a busy machine
 
 SEARCH = "api/2.0/mlflow/experiments/search"
 
@@ -138,7 +138,6 @@ def test_no_password_is_on_a_command_line_or_in_a_log(running: Serving) -> None:
     assert [text for text in texts for secret in secrets if secret in text] == []
 
 
-@pytest.mark.slow
 def test_stopped_and_started_again_everything_is_there(serving: Serving) -> None:
     serving.start()
     before = serving.server
@@ -157,7 +156,6 @@ def test_stopped_and_started_again_everything_is_there(serving: Serving) -> None
     assert (serving.server.tracking_uri, serving.server.storage) == (before.tracking_uri, before.storage)
 
 
-@pytest.mark.slow
 def test_killed_and_started_again_everything_is_there(serving: Serving) -> None:
     serving.start()
     before = serving.server
@@ -171,7 +169,6 @@ def test_killed_and_started_again_everything_is_there(serving: Serving) -> None:
     assert (serving.server.tracking_uri, serving.server.storage) == (before.tracking_uri, before.storage)
 
 
-@pytest.mark.slow
 def test_what_crashes_is_started_again(serving: Serving) -> None:
     serving.start()
     note(serving, "kept")
@@ -184,7 +181,6 @@ def test_what_crashes_is_started_again(serving: Serving) -> None:
     assert noted(serving) == ({"kept"}, {"kept", "Default"})
 
 
-@pytest.mark.slow
 def test_others_reach_it_by_the_name_of_this_machine(serving: Serving) -> None:
     serving.start("--host", "0.0.0.0")
     own = [
@@ -212,7 +208,6 @@ def test_others_reach_it_by_the_name_of_this_machine(serving: Serving) -> None:
         connected(serving, password="guessed")
 
 
-@pytest.mark.slow
 def test_the_databases_of_an_older_postgresql_are_moved(serving: Serving) -> None:
     versions = sorted(each.major for each in found_binaries())
     older, newer = versions[0], versions[-1]
@@ -231,7 +226,6 @@ def test_the_databases_of_an_older_postgresql_are_moved(serving: Serving) -> Non
     assert noted(serving) == ({"kept"}, {"kept", "Default"})
 
 
-@pytest.mark.slow
 def test_what_a_folder_has_already_is_imported(serving: Serving) -> None:
     (serving.folder / "grid.yaml").write_text(
         "name: tiny\nbase: {dataset: digits}\ngrid: {lr: [0.01, 0.02]}\n"

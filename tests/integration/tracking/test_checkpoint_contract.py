@@ -16,6 +16,7 @@ import torch
 from lab.tracking import MemoryTracker, Run, Tracker, connect
 from lab.tracking.checkpoints import RunCheckpoints, TrialCheckpoints, Uploader
 from lab.training import CheckpointStore, FolderCheckpoints
+from tests.servers import SERVER
 
 
 @dataclass
@@ -66,7 +67,7 @@ def make_tracker(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> T
     return connect(request.getfixturevalue("server_url"))
 
 
-@pytest.fixture(params=["folder", "memory", "sqlite", "server"])
+@pytest.fixture(params=["folder", "memory", "sqlite", SERVER])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
     if request.param == "folder":
         return folder_kept(tmp_path / "run")
@@ -133,7 +134,7 @@ def test_a_process_that_has_not_looked_does_not_overwrite_the_newest(kept: Kept)
     assert epochs(kept.reopened()) == [3, 2]
 
 
-@pytest.fixture(params=["memory", "sqlite", "server"])
+@pytest.fixture(params=["memory", "sqlite", SERVER])
 def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> Tracker:
     return make_tracker(request.param, request, tmp_path)
 

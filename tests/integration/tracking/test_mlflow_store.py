@@ -95,6 +95,7 @@ def test_server_that_is_not_there_is_told_at_once_and_without_the_password() -> 
     assert "ann" not in tracker.uri
 
 
+@pytest.mark.slow
 def test_server_that_goes_away_is_told_within_seconds(
     server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from lab.tracking import (
 )
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.predictions import log_predictions, read_predictions
+from tests.servers import SERVER
 
 INFINITY = float("inf")
 
@@ -62,7 +63,7 @@ def inner(tracker: Tracker) -> Tracker:
     return tracker
 
 
-@pytest.fixture(params=["memory", "sqlite", "server", "journal+memory", "journal+sqlite"])
+@pytest.fixture(params=["memory", "sqlite", SERVER, "journal+memory", "journal+sqlite"])
 def tracker(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> Iterator[Tracker]:
     kind = request.param.removeprefix("journal+")
     store = _store(kind, request, database)
@@ -261,6 +262,7 @@ def test_curves_of_many_runs_are_read_at_once(tracker: Tracker, experiment: str)
     assert list(tracker.curves([], ["loss"])) == list(tracker.curves([first], [])) == list(frame)
 
 
+@pytest.mark.slow
 def test_curves_longer_than_an_answer_are_whole(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = connect(server_url)
     experiment = store.experiment(f"long {uuid.uuid4().hex}")

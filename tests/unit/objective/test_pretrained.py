@@ -76,6 +76,7 @@ def test_everything_but_the_head_learns_as_slowly_as_told(
     assert result.history[0]["lr"] == 0.01
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_stopped_in_an_epoch_continues_to_the_last_bit_without_the_file(
     tracker: MemoryTracker, tmp_path: Path
 ) -> None:

@@ -201,7 +201,7 @@ def test_what_was_not_run(claim: str) -> None:
 
 def test_no_interval_leaves_what_an_accuracy_can_be() -> None:
     """Of three values, however they lie: a share is from 0 to 1, a difference of shares from -1 to 1."""
-    accuracies = (0.0, 0.5, 0.99, 1.0)
+    accuracies = (0.0, 0.99, 1.0)
     for values in itertools.product(accuracies, repeat=3):
         low, high = ends(against(BEATS, [0.0, 0.02, 1.0], values))
         assert -100 <= low <= high <= 100
