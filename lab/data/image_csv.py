@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import stat
 import threading
 import time
@@ -197,8 +198,7 @@ def _parse(config: TrialConfig, file: Path) -> tuple[str, Rows, dict[str, int]]:
         raise DataError(f"{where} is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{where} cannot be read: {error.strerror}") from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count), strict=True)
+    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text.partition("\n")[0]), strict=True)
     rows, lines, numbered = Rows(), dict[str, int](), _numbered(reader)
     try:
         header = [name.strip() for name in next(numbered, (1, []))[1]]
@@ -223,6 +223,12 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
     for cells in reader:
         if any(cells):
             yield reader.line_num, cells
+
+
+def _delimiter(header: str) -> str:
+    """Return the delimiter that divides a header into the most columns; what is quoted does not count."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=unquoted.count)
 
 
 def _columns(config: TrialConfig, header: list[str], where: str) -> dict[str, str]:
@@ -270,7 +276,7 @@ def _stat(root: Path, path: str) -> File:
         fault = getattr(error, "strerror", None) or str(error)
         return File(path, 0, 0, f"{fault} (folders are separated by /)" if "\\" in path else fault)
     return File(
-        path, status.st_size, status.st_mtime_ns, "" if stat.S_ISREG(status.st_mode) else "not a file"
+        path, status.st_size, status.st_ctime_ns, "" if stat.S_ISREG(status.st_mode) else "not a file"
     )
 
 
@@ -279,7 +285,7 @@ def _stamps(paths: Iterable[str]) -> dict[str, int]:
     found = {}
     for path in paths:
         try:
-            found[path] = Path(path).stat().st_mtime_ns
+            found[path] = Path(path).stat().st_ctime_ns
         except (OSError, ValueError):  # a path with a null byte
             found[path] = -1
     return found

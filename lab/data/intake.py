@@ -19,8 +19,8 @@ from torch import Tensor
 
 from lab.config import TrialConfig
 from lab.data.base import Dataset
-from lab.data.decode import decode
-from lab.data.levels import Kind
+from lab.data.decode import decode, examine
+from lab.data.levels import Kind, white_level
 from lab.data.probe import probe_content
 from lab.errors import DataError
 
@@ -44,6 +44,7 @@ class Intake:
         resize: how a picture that is no square becomes one; see `decode`.
         background: the colour behind transparent pixels, and beside padded pictures.
         white: the white level of each kind of image with more than 8 bits; see `white_levels`.
+        full_scale: that of kinds that were not there in training, if the user has set one.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class Intake:
     resize: str = "squash"
     background: str = "white"
     white: Mapping[Kind, float] = field(default_factory=dict)
+    full_scale: float | None = None
 
     @property
     def takes_pictures(self) -> bool:
@@ -63,7 +65,8 @@ class Intake:
     def of(cls, config: TrialConfig, dataset: Dataset) -> Self:
         """Return the intake of a model that is trained with `config` on `dataset`."""
         mean, std = (tuple(each.tolist()) for each in (dataset.mean, dataset.std))
-        return cls(dataset.classes, dataset.shape, mean, std, config.resize, config.background, dataset.white)
+        read = (config.resize, config.background, dataset.white, config.full_scale)
+        return cls(dataset.classes, dataset.shape, mean, std, *read)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -85,7 +88,10 @@ class Intake:
     def to_json(self) -> str:
         """Return it as JSON; `from_json` reads it back without a loss."""
         white = [(astuple(kind), level) for kind, level in self.white.items()]
-        return json.dumps({"format": _FORMAT, **vars(self), "white": white})
+        values = {"format": _FORMAT, **vars(self), "white": white}
+        if self.full_scale is None:  # earlier versions do not know it
+            del values["full_scale"]
+        return json.dumps(values)
 
     def read(self, name: str, content: bytes) -> NDArray[np.uint8]:
         """Return a picture as the model was trained on such ones, [H, W, C], except for its scale.
@@ -97,7 +103,8 @@ class Intake:
             content: the bytes of its file.
 
         Raises:
-            DataError: it is damaged, not an image, or has more pixels than Pillow considers safe.
+            DataError: it is damaged, not an image, or has more pixels than Pillow considers safe; or it has more than
+                8 bits in a way that no image had in training, and does not tell which value is white.
         """
         channels, height, width = self.shape
         fault = probe_content(content, name).fault  # first: Pillow would run other programs for some formats
@@ -109,9 +116,26 @@ class Intake:
             content=content,
             resize=self.resize,
             background=self.background,
-            white=self.white,
+            white=self._white(name, content),
         )
         return pixels if channels == 3 else np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+
+    def _white(self, name: str, content: bytes) -> Mapping[Kind, float]:
+        """Return the white levels, with that of a picture of a kind that was not there in training."""
+        found, _ = examine(name, content)
+        if found is None or found[0] in self.white:
+            return self.white
+        level = white_level(*found, self.full_scale)
+        if level is None:
+            kind, seen = found
+            limit = (
+                "" if self.full_scale is None else f", and the full_scale of training is {self.full_scale:g}"
+            )
+            raise DataError(
+                f"{name}: cannot tell which value is white: no image was {kind.name} like this in training, its pixels "
+                f"range from {seen.low:g} to {seen.high:g}{limit}. Convert it to 8 bits"
+            )
+        return {found[0]: level}
 
     def scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and deviation, float32 [C], as `normalise` takes them."""

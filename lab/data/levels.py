@@ -18,7 +18,17 @@ from PIL import Image
 
 from lab.errors import DataError
 
-__all__ = ["Kind", "Range", "kind_of", "measure", "merged", "png_chunks", "to_eight_bits", "white_levels"]
+__all__ = [
+    "Kind",
+    "Range",
+    "kind_of",
+    "measure",
+    "merged",
+    "png_chunks",
+    "to_eight_bits",
+    "white_level",
+    "white_levels",
+]
 
 _SAYING_BITS, _PHOTOMETRIC, _FORMAT = 258, 262, 339  # TIFF's tags
 _SAYING_MOST: Final = (281, 341)  # MaxSampleValue, SMaxSampleValue
@@ -108,11 +118,26 @@ def white_levels(ranges: Mapping[Kind, Range], full_scale: float | None, dataset
     Raises:
         DataError: it cannot be determined; says for which images, and what to set.
     """
-    found = {kind: _white(kind, seen, full_scale) for kind, seen in ranges.items()}
+    found = {kind: white_level(kind, seen, full_scale) for kind, seen in ranges.items()}
     faults = [_unknown(kind, ranges[kind], full_scale) for kind, white in found.items() if white is None]
     if faults:
         raise DataError("\n".join(f"{dataset}: {fault}" for fault in faults))
     return {kind: white for kind, white in found.items() if white is not None}
+
+
+def white_level(kind: Kind, seen: Range, full_scale: float | None) -> float | None:
+    """Return the white level of deep images of a `kind` with the range `seen`; None if it cannot be determined."""
+    if not np.isfinite([seen.low, seen.high]).all():
+        return None
+    if full_scale is not None:
+        return full_scale if seen.high <= full_scale else None
+    if seen.low < 0:
+        return None
+    if kind.white is not None:
+        return kind.white if seen.high <= kind.white else None
+    if kind.used and seen.high < 2**kind.used:
+        return 2.0**kind.used - 1
+    return kind.top if kind.top / 2 < seen.high <= kind.top else None
 
 
 def to_eight_bits(
@@ -145,20 +170,6 @@ def to_eight_bits(
             np.where(differs if values.ndim == 2 else differs.any(2), 255, 0).astype(np.uint8)
         )
     return Image.fromarray(scaled), opaque
-
-
-def _white(kind: Kind, seen: Range, full_scale: float | None) -> float | None:
-    if not np.isfinite([seen.low, seen.high]).all():
-        return None
-    if full_scale is not None:
-        return full_scale if seen.high <= full_scale else None
-    if seen.low < 0:
-        return None
-    if kind.white is not None:
-        return kind.white if seen.high <= kind.white else None
-    if kind.used and seen.high < 2**kind.used:
-        return 2.0**kind.used - 1
-    return kind.top if kind.top / 2 < seen.high <= kind.top else None
 
 
 def _unknown(kind: Kind, seen: Range, full_scale: float | None) -> str:

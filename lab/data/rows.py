@@ -247,7 +247,7 @@ def _table(file: str) -> Any:
 
 def _stamp(file: str) -> tuple[int, int]:
     status = os.stat(file)  # noqa: PTH116  # for every image
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_ctime_ns
 
 
 def _images(file: str, column: str) -> Any:

@@ -24,6 +24,7 @@ _LITTER = re.compile(
 
 # what people keep next to images: mentioned in the summary, but not a fault
 _OTHER = re.compile(
+    r"(?!.*\.(avif|bmp|gif|hei[cf]|jp2|jpe?g?|p[bgnp]m|png|tga|tiff?|webp)$)"
     r"(readme|licen[cs]e|notice|citation|copying|authors|changelog|changes|makefile|sha\d*sums?|md5sums?)(\..*)?"
     r"|.*\.(txt|md|rst|csv|tsv|json|jsonl|ndjson|xml|ya?ml|toml|ini|cfg|html?|css|js|pdf|tex|bib|log|py|ipynb|m|sh|bat|r"
     r"|docx?|xlsx?|pptx?|odt|ods|zip|tar|gz|tgz|bz2|xz|zst|7z|rar|npy|npz|pkl|pickle|pt|pth|onnx|mat|h5|hdf5|parquet"
@@ -40,13 +41,14 @@ class File:
     Attributes:
         path: relative to the image folder.
         size: in bytes.
-        mtime: when it was last changed, in nanoseconds since 1970.
+        changed: when it was last changed or replaced (its ctime), in nanoseconds since 1970: copying programs keep the
+            mtime.
         fault: why it cannot be an image, if that is clear without reading it; else empty.
     """
 
     path: str
     size: int
-    mtime: int
+    changed: int
     fault: str = ""
 
 
@@ -171,7 +173,7 @@ class _Reader:
             else:
                 self._descend(found, path)
         elif stat.S_ISREG(status.st_mode) and not _OTHER.fullmatch(entry.name):
-            found.files.append(File(path, status.st_size, status.st_mtime_ns))
+            found.files.append(File(path, status.st_size, status.st_ctime_ns))
         else:  # sockets and pipes too: opening one would block for ever
             found.others.append(path)
 

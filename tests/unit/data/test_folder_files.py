@@ -141,6 +141,13 @@ def test_litter_is_neither_class_nor_image_and_other_files_are_counted(photos: P
     )
 
 
+def test_pictures_named_like_documents_are_pictures(photos: Path) -> None:
+    for name in ("license.png", "Notice.PNG", "readme.v2.png"):
+        write(photos / "cat" / name)
+    (photos / "cat" / "LICENSE.MIT").write_bytes(b"beside")
+    assert data_notes(config_of(photos))[0] == "train: 13 images (cat 8, dog 5)"
+
+
 def test_links_are_followed_but_never_to_what_is_read_anyway(photos: Path, tmp_path: Path) -> None:
     write(tmp_path / "far" / "wolf" / "0.png")
     (photos / "wolf").symlink_to(tmp_path / "far" / "wolf")

@@ -122,6 +122,14 @@ def test_paths_that_no_system_has(folder: Path) -> None:
     assert r"line 5: img\x00/03.png: embedded null byte" in message
 
 
+def test_a_quoted_header_may_contain_the_other_delimiters(folder: Path) -> None:
+    text = (folder / "all.csv").read_text().replace(",", ";")
+    (folder / "all.csv").write_text(
+        text.replace("patient", '"patient, by number, of any hospital, or site"', 1)
+    )
+    assert describe(_config(folder)).classes == ("cat", "dog")
+
+
 def test_columns_are_found_or_named(folder: Path) -> None:
     assert (
         "has no column 'patent' (group_column). Did you mean 'patient'? Its columns: Path, label"

@@ -119,6 +119,24 @@ def test_changed_content_is_noticed_even_with_the_same_size_and_time(folder: Pat
     assert _load(folder).digest != first.digest
 
 
+def test_another_picture_size_is_noticed_even_with_the_same_size_and_time_of_the_files(
+    tmp_path: Path,
+) -> None:
+    def write(width: int, height: int) -> None:
+        for name in ("cat", "dog"):
+            for number in range(6):
+                file = tmp_path / "all" / name / f"{number}.bmp"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (width, height), (number, 5, 201)).save(file)
+                os.utime(file, ns=(10**18, 10**18))
+
+    write(8, 8)
+    assert _load(tmp_path / "all", image_size=None).shape == (3, 8, 8)
+    write(16, 4)
+    with pytest.raises(DataError, match="set image_size"):
+        _load(tmp_path / "all", image_size=None)
+
+
 def test_another_size_is_another_cache_entry(folder: Path, cache: Path) -> None:
     _load(folder)
     _load(folder, image_size=4)

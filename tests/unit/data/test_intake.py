@@ -96,6 +96,31 @@ def test_files_become_what_training_read(tmp_path: Path, resize: str) -> None:
     np.testing.assert_array_equal(read, images.permute(0, 2, 3, 1).numpy())
 
 
+TWELVE = np.linspace(0, 4095, 256).reshape(16, 16)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_picture_of_a_kind_that_was_not_there_in_training_has_its_full_scale(dtype: Any) -> None:
+    form = "PNG" if dtype == np.uint16 else "TIFF"
+    of_training = intake(full_scale=4095.0)
+    after = Intake.from_json(of_training.to_json())
+    read = after.read("x", file_of(Image.fromarray(TWELVE.astype(dtype)), form))
+    np.testing.assert_allclose(read[..., 0], np.arange(256).reshape(16, 16), atol=1)
+
+
+@pytest.mark.parametrize("full_scale", [None, 1000.0])
+def test_nobody_guesses_which_value_is_white(full_scale: float | None) -> None:
+    content = file_of(Image.fromarray(TWELVE.astype(np.uint16)))
+    with pytest.raises(DataError, match=r"x.png: cannot tell which value is white: .* 0 to 4095.* 8 bits"):
+        intake(full_scale=full_scale).read("x.png", content)
+    whole = file_of(Image.fromarray((16 * TWELVE).astype(np.uint16)))
+    assert intake().read("x.png", whole).max() == 255
+
+
+def test_one_without_a_full_scale_is_readable_by_earlier_versions() -> None:
+    assert "full_scale" not in intake().to_json()
+
+
 def test_a_grey_model_gets_one_channel() -> None:
     pixels = RNG.integers(0, 256, (16, 16), np.uint8)
     read = intake((1, 16, 16)).read("x", file_of(Image.fromarray(pixels)))
