@@ -149,14 +149,18 @@ def _summarize(config: TrialConfig, shape: tuple[int, int, int], classes: int) -
     model = skeleton(config, shape, classes)
     if counts_by_layer(model) and sum(p.numel() for p in model.parameters()) <= _MOST_ALLOCATED:
         _allocate(model)  # on the meta device, torch imports its compiler to run it
-    if registry.architectures[config.architecture].library is None:
-        return summarize(model, shape, classes)
     try:
         return summarize(model, shape, classes)
     except ConfigError:
         raise
-    except Exception as error:  # whatever another library raises for images that its net cannot take
-        raise ConfigError(Fault(_refusal(config, shape, classes, error), "architecture")) from error
+    except Exception as error:  # whatever a net raises for images that it cannot take
+        if registry.architectures[config.architecture].library is not None:
+            message = _refusal(config, shape, classes, error)
+        elif "meta" in str(error):  # the device of the skeleton, whose tensors have no values
+            message = _reads_values(config, error)
+        else:  # a user's own net: its traceback says where
+            raise
+        raise ConfigError(Fault(message, "architecture")) from error
 
 
 def _allocate(model: nn.Module) -> None:
@@ -177,6 +181,13 @@ def _refusal(config: TrialConfig, shape: tuple[int, int, int], classes: int, err
             return f"{message}. It takes only images of {_COLOURS} channels; choose another net"
     takes_size = "image_size" in registry.datasets[config.dataset].options
     return f"{message}. Set another image_size" if takes_size else message
+
+
+def _reads_values(config: TrialConfig, error: Exception) -> str:
+    return (
+        f"'{config.architecture}' reads the values of a tensor in forward ({reason(error)}). Its model could not be "
+        "logged: that is a graph with one path for all images. Use operations on tensors instead, such as torch.where"
+    )
 
 
 def _batch_fault(config: TrialConfig, layer: str) -> Fault:

@@ -79,6 +79,29 @@ def test_what_a_constructor_raises_is_raised_as_without_lab(config_of: Callable[
     assert raised.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [lambda images: images.mean() > 0, lambda images: images.numpy().any(), lambda images: images.tolist()],
+)
+def test_a_net_that_reads_values_in_forward_is_refused(
+    config_of: Callable[..., TrialConfig], chosen: Callable[[Tensor], object]
+) -> None:
+    class Gated(nn.Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images.flatten(1) if chosen(images) else -images.flatten(1))
+
+    with pytest.raises(ConfigError, match=r"^architecture: 'mine' reads the values .* torch\.where$"):
+        summarize_config(config_of(lambda shape, classes: Gated(math.prod(shape), classes)), SHAPE, CLASSES)
+
+
+def test_what_forward_raises_is_raised_as_without_lab(config_of: Callable[..., TrialConfig]) -> None:
+    def narrow(shape: tuple[int, int, int], classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Bilinear(3, 3, classes))
+
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument"):
+        summarize_config(config_of(narrow), SHAPE, CLASSES)
+
+
 def test_a_net_without_parameters_is_refused(config_of: Callable[..., TrialConfig]) -> None:
     class Mean(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
