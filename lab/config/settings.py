@@ -223,7 +223,8 @@ class Settings(BaseModel):
     step_size: Positive | None = None
     """Epochs between the steps of `scheduler: step` (default 10)."""
     scheduler_patience: Annotated[int, Field(ge=0)] | None = None
-    """Epochs without improvement before `scheduler: plateau` lowers the learning rate (default 5)."""
+    """Epochs without improvement before `scheduler: plateau` lowers the learning rate (default 5). Set it
+    below `patience`, or `patience` to none: otherwise training ends first."""
     scheduler_monitor: str | None = None
     """Metric that `scheduler: plateau` watches (default: `monitor`)."""
     loss: str = "cross_entropy"
