@@ -120,20 +120,27 @@ def read_constraints(reading: Reading, file: GridFile) -> tuple[Constraint, ...]
 
 
 def _check_varied_preset(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
-    """Report conditions on a setting that a varied preset sets: they would compare the default."""
+    """Report what looks at a setting that a varied preset sets: it would compare the default."""
     varied = set(outline.setters)
     if "preset" not in varied:
         return
     brought = {name for preset in PRESETS.values() for name in preset} - varied - set(base)
-    for path in _compared(file):
+    for path in _compared(file, outline):
         if path[-1] in brought:
             reading.fault(path, f"{path[-1]} depends on the preset, which varies; use the preset instead")
 
 
-def _compared(file: GridFile) -> Iterator[KeyPath]:
-    """Yield the path of each key that a condition or an exclusion looks at."""
-    yield from (("when", dim, key) for dim, clauses in file.when.items() for key in clauses)
-    yield from (("exclude", index, key) for index, entry in enumerate(file.exclude) for key in entry)
+def _compared(file: GridFile, outline: Outline) -> Iterator[KeyPath]:
+    """Yield the path of each key by which cells are chosen."""
+    chosen: dict[KeyPath, Mapping[str, Any]] = {
+        ("when", dim): clauses for dim, clauses in outline.when.items()
+    }
+    chosen |= {("exclude", index): entry for index, entry in enumerate(file.exclude)}
+    chosen |= {("reported", index, "cells"): entry.cells for index, entry in enumerate(file.reported)}
+    for index, claim in enumerate(file.claims):
+        sides = {"cells": claim.cells, claim.says: getattr(claim, claim.says)}
+        chosen |= {("claims", index, side): cells for side, cells in sides.items() if isinstance(cells, dict)}
+    yield from ((*path, key) for path, clauses in chosen.items() for key in clauses)
 
 
 def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:

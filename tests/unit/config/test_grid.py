@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import textwrap
 from contextlib import suppress
 from itertools import islice
@@ -122,6 +123,41 @@ def test_conditions_on_the_default_on_a_preset_and_on_a_field_of_variants():
     assert grid_of(text).space.size == 2
     text = "grid: {n: {a: {norm: batch}, b: {}}, dropout: [0.1, 0.2]}\nwhen: {dropout: {norm: none}}"
     assert grid_of(text).space.size == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (
+            "grid: {preset: [lenet, cerberus], gamma: [0.5, 1]}\nwhen: {gamma: {optimizer: adam}}",
+            "when.gamma",
+        ),
+        ("grid: {preset: [lenet, cerberus]}\nexclude: [{optimizer: adam}]", "exclude[0]"),
+        ("grid: {net: {a: {preset: lenet}, b: {width: 8}}}\nexclude: [{optimizer: adam}]", "exclude[0]"),
+        (
+            "search: {space: {preset: [lenet, cerberus], gamma: {low: 0.1, high: 1, when: {optimizer: adam}}}}\n"
+            "budget: {trials: 3}",
+            "search.space.gamma.when",
+        ),
+        (
+            "grid: {preset: [lenet, cerberus]}\nreported: [{cells: {optimizer: adam}, test_accuracy: 0.9}]",
+            "reported[0].cells",
+        ),
+        (
+            "grid: {preset: [lenet, cerberus]}\nclaims: [{claim: x, cells: {optimizer: adam}, below: 0.9}]",
+            "claims[0].cells",
+        ),
+        (
+            "grid: {preset: [lenet, cerberus]}\n"
+            "claims: [{claim: x, cells: {preset: lenet}, beats: {optimizer: adam}}]",
+            "claims[0].beats",
+        ),
+    ],
+)
+def test_nothing_can_look_at_what_a_varied_preset_sets(text, place):
+    message = f"{place}.optimizer: optimizer depends on the preset, which varies; use the preset instead"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        grid_of(text)
 
 
 def test_overrides_lie_over_the_base():
