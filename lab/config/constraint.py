@@ -81,7 +81,7 @@ def parse_constraint(text: str) -> Constraint:
     """Return the constraint that `text` states: a name, a comparison and a number.
 
     Raises:
-        ConfigError: it is malformed, or the name is neither a fact nor a numeric setting.
+        ConfigError: it is malformed, or the name is neither a fact nor a setting that takes only numbers.
     """
     found = _SYNTAX.fullmatch(text)
     if found is None:
@@ -96,6 +96,8 @@ def parse_constraint(text: str) -> Constraint:
             f"unknown name '{name[:80]}'.{suggest(name, known)} A constraint takes {', '.join(FACTS)}"
             " or a numeric setting"
         )
+    if str in field_kinds(name):
+        raise ConfigError(f"{name} is not always a number; leave out its other values with `exclude`")
     return Constraint(name, comparison, _limit(number))
 
 

@@ -262,6 +262,12 @@ MALFORMED = [
     ("constraints:\n- params <= many", 2, "constraints[0]", "must compare with a number, but got 'many'"),
     ("constraints:\n- params <= true", 2, "constraints[0]", "must compare with a number, but got 'true'"),
     ("constraints:\n- norm == 3", 2, "constraints[0]", "unknown name 'norm'"),
+    (
+        "constraints:\n- freeze <= 2",
+        2,
+        "constraints[0]",
+        "freeze is not always a number; leave out its other",
+    ),
     ("repeats: 0", 1, "repeats", "must be a number from 1 to 10,000 or a list of seeds, but got 0"),
     ("repeats: true", 1, "repeats", "but got True"),
     ("repeats: []", 1, "repeats", "but got []"),
