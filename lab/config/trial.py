@@ -49,6 +49,7 @@ NOT_IDENTITY: Final = frozenset(
     {"checkpoint_every_n_steps", "compile", "data_in_memory", "device", "preset", "threads", "use"}
 )
 
+_DEVICE: Final = re.compile(r"auto|(cpu|cuda|mps|xpu)(:\d+)?")
 _ORIGIN: Final = re.compile(r"(runs:/)?[0-9a-f]{4,32}|models:/[^/@]+(/\d+|@[\w-]+)|best:[a-z0-9_-]+")
 
 _ALONE: Final = "alone"  # the validation context in which a setting is checked without the others
@@ -147,6 +148,14 @@ class TrialConfig(Settings):
             message = f"must be a run id, models:/NAME/VERSION or best:STUDY, but got {_show(origin)}"
             raise PydanticCustomError("lab", "{message}", {"message": message})
         return origin
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):  # whether it is there is for the worker to say
+            message = f"must be auto, cpu, cuda, mps, or one of several as in cuda:1, but got {_show(device)}"
+            raise PydanticCustomError("lab", "{message}", {"message": message})
+        return device
 
     @model_validator(mode="after")
     def _resolve(self, info: ValidationInfo) -> Self:

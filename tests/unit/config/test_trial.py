@@ -165,6 +165,7 @@ def test_dropouts_that_mean_the_same_are_the_same(dense, given, same):
         ("kernel_size", [3, 3], (3, 3)),
         ("momentum", 0.9, 0.9),
         ("augment", ["Random-Crop"], ("random_crop",)),
+        ("device", "cuda:1", "cuda:1"),
     ],
 )
 def test_check_value_gives_the_canonical_form(name, raw, value):
@@ -182,6 +183,14 @@ def test_check_value_gives_the_canonical_form(name, raw, value):
         ("preset", "lenett", "Unknown preset 'lenett'. Did you mean 'lenet'"),
         ("learning", 1, "learning: unknown setting"),
         ("lr", list(range(200)), "…"),
+        ("metrics", "auroc", r"metrics: must be a list, as in \[auroc\], but got 'auroc'"),
+        ("filters", 6, r"filters: must be a list, as in \[6\], but got 6"),
+        (
+            "device",
+            "gpu",
+            "device: must be auto, cpu, cuda, mps, or one of several as in cuda:1, but got 'gpu'",
+        ),
+        ("device", "", "device: must be auto, cpu, cuda, mps, .* but got ''"),
     ],
 )
 def test_check_value_refuses(name, raw, message):

@@ -291,7 +291,7 @@ def test_a_precision_that_the_device_lacks(precision: str) -> None:
     with pytest.raises(
         ConfigError, match=f"precision: {precision} is not supported on meta; use precision=fp32"
     ):
-        resolve_device(TrialConfig(device="meta", precision=precision))
+        resolve_device(TrialConfig(precision=precision).model_copy(update={"device": "meta"}))
 
 
 def test_where_nothing_can_be_compiled_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_where_nothing_can_be_compiled_it_says_why(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("tpu9", "device: 'tpu9' cannot be used here"), ("cuda:7", "device: 'cuda:7' cannot be used here")],
+    [("xpu:7", "device: 'xpu:7' cannot be used here"), ("cuda:7", "device: 'cuda:7' cannot be used here")],
 )
 def test_a_device_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
