@@ -356,16 +356,21 @@ def _lookup(names: registry.Registry, name: str) -> str:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a list as a tuple, and the word `none` as None or an empty tuple, unless it is a value of its own."""
+    """Return a list as a tuple, -0.0 as 0.0, and the word `none` as None or (), unless it is a value of its own."""
     if value is None and field_kinds(name) == {tuple}:
         return ()
     if isinstance(value, list | tuple):
         names = name == "classes"  # digits are class names too
-        return tuple(str(item) if names and _is_whole(item) else item for item in value)
+        return tuple(str(item) if names and _is_whole(item) else _unsigned(item) for item in value)
     if isinstance(value, str) and value.strip().lower() in ("none", "null"):
         kinds = field_kinds(name)
         return None if type(None) in kinds else () if kinds == {tuple} else value
-    return value
+    return _unsigned(value)
+
+
+def _unsigned(value: Any) -> Any:
+    """Return 0.0 for -0.0, which is equal to it, but another text in the hash of a cell."""
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _is_whole(value: Any) -> bool:

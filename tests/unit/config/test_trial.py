@@ -101,6 +101,12 @@ def test_where_it_runs_and_how_it_is_spelled_is_not_identity():
     assert plain.cell_hash != TrialConfig(optimizer="sgd", lr=0.1, momentum=0.9).cell_hash
 
 
+def test_a_zero_has_no_sign_in_the_identity():
+    zeros = {"optimizer": "sgd", "momentum": 0.0, "dense": [5], "dropout": [0.5, 0.0]}
+    signed = {"optimizer": "sgd", "momentum": -0.0, "dense": [5], "dropout": [0.5, -0.0]}
+    assert parse_config(signed).cell_hash == parse_config(zeros).cell_hash
+
+
 def test_data_dir_is_identity_where_it_names_the_data():
     hashes = {TrialConfig(dataset="image_folder", data_dir=folder).cell_hash for folder in ("a", "b")}
     assert len(hashes) == 2
