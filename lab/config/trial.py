@@ -298,6 +298,10 @@ def _faults(error: ValidationError) -> list[Fault]:
             message = detail["msg"]
         elif detail["type"] == "string_type" and takes_text(name):
             message = f"must be text, but got {_show(detail['input'])}; put it in quotes"
+        elif detail["type"] == "tuple_type" and isinstance(detail["input"], str | int | float):
+            message = (
+                f"must be a list, as in [{as_text(detail['input'])[:80]}], but got {_show(detail['input'])}"
+            )
         else:
             rule = detail["msg"].replace("Input should be", "must be")
             if detail["type"] == "literal_error" and int in field_kinds(name):
