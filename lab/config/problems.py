@@ -58,11 +58,8 @@ def check_clause(
     tokens = {token(value) for value in there}
     listed = list(dict.fromkeys(as_text(value) for value in there if value is not MISSING))
     shown = ", ".join(listed[:10]) + (", …" if len(listed) > 10 else "")
-    return [
-        f"{_brief(value)} matches nothing: {key} is {shown or 'not set'}"
-        for value in allowed
-        if token(value) not in tokens
-    ]
+    wrong = dict.fromkeys(_brief(value) for value in allowed if token(value) not in tokens)
+    return [f"{value} matches nothing: {key} is {shown or 'not set'}" for value in wrong]
 
 
 def _candidate_problems(dimension: Dimension) -> list[Problem]:

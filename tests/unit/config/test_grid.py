@@ -304,6 +304,12 @@ def test_malformed(text, line, key, message):
     assert (fault.file, fault.line) == ("g.yaml", line)
     assert fault.key.startswith(key)
     assert message in fault.message
+
+
+def test_a_value_that_is_given_twice_is_reported_once():
+    with pytest.raises(ConfigError, match="5 matches nothing: kernel_size is 3") as caught:
+        grid_of("grid: {lr: [1]}\nwhen: {lr: {kernel_size: [5, 5]}}")
+    assert len(caught.value.faults) == 1
     assert len(caught.value.faults) == 1
 
 
