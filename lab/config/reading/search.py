@@ -35,7 +35,7 @@ def read_search(reading: Reading, file: GridFile, outline: Outline, only: Mappin
         only: what `--only` selects, which is for grids.
     """
     if file.search is None:
-        if file.budget.epochs is not None and "search" not in reading.document.value:
+        if file.budget.epochs is not None and reading.document.value.get("search") is None:
             reading.fault(("budget", "epochs"), "is for a search; for a grid, give trials or seconds")
         return None
     if not outline.dimensions:

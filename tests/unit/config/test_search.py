@@ -296,6 +296,8 @@ def test_auto_tries_half_of_a_finite_space_and_lets_the_best_go_on() -> None:
 def test_what_only_a_search_has() -> None:
     with pytest.raises(ConfigError, match=r"budget.epochs: is for a search"):
         search_of("grid: {lr: [0.1]}\nbudget: {epochs: 3}")
+    with pytest.raises(ConfigError, match=r"budget.epochs: is for a search"):
+        search_of("search:\nbudget: {epochs: 3}")
     with pytest.raises(ConfigError, match="search: has nothing to choose"):
         search_of("search: {sampler: tpe}\nbudget: {trials: 3}")
 
