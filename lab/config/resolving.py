@@ -10,6 +10,7 @@ from lab import plugins, registry
 from lab.config.kinds import as_text
 from lab.config.metrics import logged_name, monitorable, reserved, rises
 from lab.config.own import NAMING, default_for, unfit, used_by
+from lab.config.presets import PRESETS
 from lab.config.settings import Settings
 from lab.errors import Fault
 from lab.registry import Entry
@@ -55,16 +56,31 @@ _GAMMA: Final[Mapping[str, float]] = {"exponential": 0.95, "step": 0.1, "plateau
 
 
 class Contradictions:
-    """Collects contradictions between settings, except those that involve a setting in doubt."""
+    """Collects contradictions between settings, except those that involve a setting in doubt.
 
-    def __init__(self, doubted: Collection[str]) -> None:
+    Args:
+        settings: in which they are; a preset's values may be among them, and nobody has given those.
+        doubted: the settings in doubt.
+    """
+
+    def __init__(self, settings: Settings, doubted: Collection[str]) -> None:
         self.faults: list[Fault] = []
+        self._preset, self._brought = settings.preset, _brought(settings)
         self._doubted = doubted
 
     def add(self, message: str, key: str, *others: str) -> None:
         """Note what is wrong with the setting `key` in combination with `others`."""
         if {"preset", key, *others}.isdisjoint(self._doubted):
-            self.faults.append(Fault(message, key))
+            brought = [name for name in (key, *others) if name in self._brought]
+            note = f" (the preset {self._preset} sets {' and '.join(brought)})" if brought else ""
+            self.faults.append(Fault(message + note, key))
+
+
+def _brought(settings: Settings) -> set[str]:
+    """Return the settings whose values are those of the preset, if there is one."""
+    bundle = PRESETS.get(settings.preset or "", {})
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in bundle.items()}
+    return {name for name, value in plain.items() if getattr(settings, name) == value}
 
 
 def resolved(settings: Settings, found: Contradictions) -> dict[str, Any]:

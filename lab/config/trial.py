@@ -161,7 +161,7 @@ class TrialConfig(Settings):
     def _resolve(self, info: ValidationInfo) -> Self:
         if info.context == _ALONE:
             return self
-        found = Contradictions(info.context or frozenset())
+        found = Contradictions(self, info.context or frozenset())
         values = resolved(self, found)
         if found.faults:
             raise ConfigError(found.faults)

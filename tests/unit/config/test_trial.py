@@ -275,6 +275,14 @@ def test_where_weights_may_come_from(origin: str) -> None:
         ({"block": "resnet"}, "block: must be 'conv', 'residual', 'preact' or 'inverted_residual'"),
         ({"filters": [4, 4], "block": ["conv"]}, "block: must have one value for each conv layer"),
         (
+            {"preset": "lenet", "depth": 3},
+            r"depth=3 contradicts filters=6,16; give one of them \(the preset lenet sets filters\)",
+        ),
+        (
+            {"preset": "cerberus", "filters": [32]},
+            r"pool: must have one value .* \(1\), but got 12 \(the preset cerberus sets pool\)",
+        ),
+        (
             {"scheduler": "plateau", "scheduler_monitor": "val_loss", "val_fraction": 0.0}
             | {"monitor": "train_accuracy"},
             "scheduler_monitor: val_fraction=0 leaves no validation images",
