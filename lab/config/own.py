@@ -18,6 +18,7 @@ from lab.plugins.parameters import is_plain
 
 __all__ = [
     "NAMING",
+    "RESERVED",
     "as_json",
     "checked",
     "default_for",
@@ -49,12 +50,22 @@ NAMING: Final[Mapping[str, registry.Registry]] = {
     "metrics": registry.metrics,
 }
 
+#: What else is given by name: the options of the commands that have one for every setting, and the keys of a grid file
+#: that `--set` takes. No setting of a plug-in can have one of these names.
+RESERVED: Final = frozenset(
+    {
+        *("config", "download", "experiment", "file", "from", "help", "highest", "lowest", "name", "resume"),
+        *("server", "steps", "storage", "to", "tracking_uri"),
+        *("gpu_memory", "max_failures", "max_retries", "priority", "repeats"),
+    }
+)
+
 
 def own_fields() -> Mapping[str, FieldInfo]:
     """Return the settings of all plug-ins that are loaded, by name.
 
     Raises:
-        ConfigError: one has the name of a setting of lab's, or two differ in what they call by the same name.
+        ConfigError: one has a name that lab itself uses, or two differ in what they call by the same name.
     """
     return _own_fields(registry.version())
 
@@ -178,6 +189,10 @@ def _field(name: str, entries: list[tuple[registry.Registry, registry.Entry]]) -
         raise ConfigError(
             f"{takers_of(name)} has a parameter {name}, but lab has a setting of that name: {meaning} Rename the "
             f"parameter, or take lab's setting with options=['{name}']"
+        )
+    if name in RESERVED:
+        raise ConfigError(
+            f"{takers_of(name)} has a parameter {name}, which lab's commands take for something else; rename it"
         )
     if any(isinstance(parameter.default, FieldInfo) for parameter in parameters):
         raise ConfigError(

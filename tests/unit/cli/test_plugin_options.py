@@ -11,7 +11,11 @@ from click.testing import CliRunner
 
 from lab import plugins
 from lab.cli import main
+from lab.cli.plugin_options import PluginCommand
 from lab.config import parse_config
+from lab.config.grid import FILE_KEYS
+from lab.config.own import RESERVED
+from lab.config.settings import Settings
 from lab.plugins import kept, loading
 
 CODE = """
@@ -52,6 +56,32 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     if "bent_things" in sys.modules:
         kept._take_out("bent_things")
     forget_installed()
+
+
+def test_no_parameter_of_a_plugin_can_be_taken_for_an_option() -> None:
+    commands = [command for command in main.commands.values() if isinstance(command, PluginCommand)]
+    params = [
+        param for command in commands for param in command.params if param.name not in Settings.model_fields
+    ]
+    words = {
+        word.lstrip("-").replace("-", "_") for param in params for word in (param.name or "", *param.opts)
+    }
+    assert {"help", *words, *(key for key in FILE_KEYS if "." not in key)} == RESERVED
+
+
+def test_a_parameter_with_the_name_of_an_option_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("step_things.py").write_text(CODE.replace("bend", "steps"))
+    try:
+        result = CliRunner().invoke(main, ["find-lr", "--use", "step_things", "--steps", "20"])
+    finally:
+        kept._take_out("step_things")
+    message = (
+        "activation 'bent' has a parameter steps, which lab's commands take for something else; rename it"
+    )
+    assert (result.exit_code, result.stderr) == (2, f"Error: {message}\n")
 
 
 @pytest.mark.usefixtures("_installed")
