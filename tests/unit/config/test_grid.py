@@ -550,6 +550,38 @@ def test_only_keeps_the_cells_that_it_names():
 
 
 @pytest.mark.parametrize(
+    ("choice", "kept"),
+    [
+        ({"net": ["a,b"]}, ["a,b"]),
+        ({"net": ["a, b,"]}, ["a", "b"]),
+        ({"net": ["a", "a,b"]}, ["a", "a,b"]),
+        ({"filters": ["4,8;"]}, []),
+        ({"filters": ["4;6,16"]}, ["a", "a,b", "b"]),
+    ],
+)
+def test_only_takes_several_values_or_a_whole_label(choice, kept):
+    text = "grid: {net: {a: {lr: 0.1}, 'a,b': {lr: 0.2}, b: {lr: 0.3}}, filters: [[4], [6, 16]]}"
+    if not kept:
+        with pytest.raises(ConfigError, match="--only filters: 4,8 matches nothing"):
+            load_only(text, choice)
+        return
+    grid = load_only(text, choice)
+    assert list(dict.fromkeys(p["net"] for p in grid.space if grid.excluded(p) is None)) == kept
+
+
+def test_only_reports_all_that_is_wrong():
+    with pytest.raises(ConfigError, match="--only lr") as caught:
+        load_only("grid: {lr: [0.1], depth: [1, 2]}", {"lr": ["abc", "x,"], "depth": [",", "7"]})
+    assert [str(fault) for fault in caught.value.faults] == [
+        "--only lr: must be a valid number, but got 'abc'",
+        "--only lr: must be a valid number, but got 'x'",
+        "--only depth: 7 matches nothing: depth is 1, 2",
+    ]
+    with pytest.raises(ConfigError, match="--only lr: has no value"):
+        load_only("grid: {lr: [0.1]}", {"lr": [","]})
+
+
+@pytest.mark.parametrize(
     ("choice", "message"),
     [
         ({"lrr": "1"}, "--only lrr: not a dimension of the grid.*Did you mean 'lr'"),
