@@ -12,7 +12,16 @@ import click
 from pydantic_core import PydanticUndefined
 
 from lab import engines, study, tracking
-from lab.config import TrialConfig, as_text, field_kinds, load_grid, load_plugins, read_yaml
+from lab.config import (
+    TrialConfig,
+    as_text,
+    field_kinds,
+    is_settable,
+    load_grid,
+    load_plugins,
+    read_yaml,
+    takes_text,
+)
 from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError, LabError
 from lab.plugins import trusted
@@ -291,6 +300,9 @@ def parse_overrides(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """Split `a=1 b=2`: `mlflow run` accepts only one `-P set=…`."""
+    """Split `a=1 b=2`: `mlflow run` accepts only one `-P set=…`. A path may itself have blanks and `=`."""
     parts = text.split()
-    return parts if len(parts) > 1 and all("=" in part for part in parts) else [text]
+    if len(parts) < 2 or not all("=" in part for part in parts):
+        return [text]
+    keys = [part.partition("=")[0].replace("-", "_") for part in parts]
+    return [text] if takes_text(keys[0]) and not all(map(is_settable, keys)) else parts

@@ -44,6 +44,7 @@ from .settings import SECTIONS as SECTIONS
 from .space import Point as Point
 from .space import Space as Space
 from .text import UNSET as UNSET
+from .text import is_settable as is_settable
 from .text import parse_overrides as parse_overrides
 from .text import parse_value as parse_value
 from .text import parse_values as parse_values

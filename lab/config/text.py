@@ -14,7 +14,7 @@ from lab.config.yaml import scalar
 from lab.errors import ConfigError, Fault
 from lab.registry import nearest, suggest
 
-__all__ = ["UNSET", "parse_overrides", "parse_value", "parse_values"]
+__all__ = ["UNSET", "is_settable", "parse_overrides", "parse_value", "parse_values"]
 
 
 class _Unset(enum.Enum):
@@ -101,6 +101,11 @@ def parse_overrides(texts: Mapping[str, str]) -> dict[str, Any]:
     if faults:
         raise ConfigError(faults)
     return values
+
+
+def is_settable(key: str) -> bool:
+    """Return whether `--set` takes `key`."""
+    return is_setting(key) or key in FILE_KEYS
 
 
 def _override(key: str, text: str) -> dict[str, Any]:

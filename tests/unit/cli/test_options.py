@@ -22,6 +22,8 @@ from tests.servers import free_port
         (("epochs=3",), {"epochs": 3}),
         (("epochs=3", "batch-size = 8"), {"epochs": 3, "batch_size": 8}),
         (("epochs=3 lr=1e-2",), {"epochs": 3, "lr": 0.01}),  # all that `mlflow run -P set=…` can say
+        (("data_dir=/a=b c=d epochs=3",), {"data_dir": "/a=b c=d epochs=3"}),
+        (("data_dir=/a=b epochs=3",), {"data_dir": "/a=b", "epochs": 3}),
         (("activation=leaky relu",), {"activation": "leaky_relu"}),
         (("filters=6 16",), {"filters": (6, 16)}),
         (("epochs=",), {}),
