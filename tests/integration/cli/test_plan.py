@@ -45,6 +45,31 @@ def test_csv_has_a_row_for_each_cell(bare_lab: Any) -> None:
     assert (rows[0]["params"], rows[0]["filters"], rows[0]["width"]) == ("762", "4", "4")
 
 
+def test_csv_needs_no_stdout(bare_lab: Any) -> None:
+    plan = f"{sys.executable} -m lab plan tiny.yaml --format csv >&-"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        ["sh", "-c", plan], cwd=bare_lab.home, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_search_has_no_cells_to_print_or_to_limit(bare_lab: Any) -> None:
+    (bare_lab.home / "search.yaml").write_text(
+        "base: {dataset: digits}\nsearch: {space: {lr: [0.1, 0.2]}}\nbudget: {trials: 2}\n"
+    )
+    for arguments, message in [
+        (["--format", "csv"], "the plan of a search has no CSV format; use --format table or json"),
+        (
+            ["--limit", "1"],
+            "--limit is about the cells of a grid; those of a search are chosen by its sampler",
+        ),
+    ]:
+        result = bare_lab("plan", "search.yaml", *arguments)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
 def test_the_table_says_why_a_cell_is_excluded(bare_lab: Any) -> None:
     text = bare_lab("plan", "tiny.yaml", "--set", "width=64").stdout
     assert "excluded: lr=0.02, activation=tanh" in text
