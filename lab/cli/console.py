@@ -1,17 +1,21 @@
-"""Where tables are printed."""
+"""How tables are printed."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from collections.abc import Iterable
 from typing import Any
 
+import click
 from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
 from lab.letters import in_ascii
 
-__all__ = ["plain_json", "terminal"]
+__all__ = ["plain_json", "print_row", "terminal"]
 
 _FILE_WIDTH = 200  # columns, where there is no terminal
 
@@ -30,6 +34,13 @@ def terminal() -> Console:
 def plain_json(values: Any) -> str:
     """Return plain values as JSON, in which NaN and infinities are null."""
     return to_json(values, indent=2, inf_nan_mode="null").decode()
+
+
+def print_row(values: Iterable[Any]) -> None:
+    """Print one line of CSV; `click.echo` also knows what to do where stdout is closed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    click.echo(text.getvalue(), nl=False)
 
 
 class _Console(Console):

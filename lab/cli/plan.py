@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import engines
-from lab.cli.console import terminal
+from lab.cli.console import print_row, terminal
 from lab.cli.estimate import estimate_table, estimated
 from lab.cli.live import unverified
 from lab.cli.messages import data_lines, unclear
@@ -239,13 +237,14 @@ def _state(cell: PlannedCell) -> Text:
 
 
 def _print_csv(cells: Iterable[PlannedCell]) -> None:
-    writer = None
+    columns: list[str] = []
     for cell in cells:
         values = engines.cell_values(cell)
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(dict.fromkeys([*values, *setting_names()])))
-            writer.writeheader()
-        writer.writerow({**values, **(cell.config.as_params() if cell.config else {})})
+        if not columns:
+            columns = list(dict.fromkeys([*values, *setting_names()]))
+            print_row(columns)
+        row = {**values, **(cell.config.as_params() if cell.config else {})}
+        print_row(row.get(column) for column in columns)
 
 
 def _print_json(cells: Iterable[PlannedCell]) -> None:

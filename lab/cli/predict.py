@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import engines
-from lab.cli.console import terminal
+from lab.cli.console import print_row, terminal
 from lab.cli.options import format_option, store_options, stores_from
 from lab.cli.plugin_options import use_option
 from lab.errors import DataError, printable
@@ -114,11 +112,10 @@ def _print_table(found: Iterable[Prediction], top: int) -> None:
 
 
 def _print_csv(found: Iterable[Prediction], top: int) -> None:
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(("image", "rank", "class", "probability"))
+    print_row(("image", "rank", "class", "probability"))
     for each in found:
         for place, (name, share) in enumerate(each.classes, start=1):
-            rows.writerow((each.picture, place, name, share))
+            print_row((each.picture, place, name, share))
 
 
 def _print_json(found: Iterable[Prediction], top: int) -> None:
