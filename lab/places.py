@@ -21,6 +21,9 @@ from lab.errors import ConfigError
 __all__ = ["Arrival", "absolute_address", "absolute_path", "arrival", "has_mark", "mark", "sqlite_file"]
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
+# Comes after user name and password, as SQLAlchemy reads them: a password may contain anything but @. What comes after
+# a colon in databricks://PROFILE:PREFIX is no port.
+_PORT = re.compile(r"(?!databricks)\w[\w+.-]*://(?:[^:/@]*(?::[^@]*)?@)?+(?:\[[^/?]*\]|[^:/?\[]*):([^/?]*)")
 _IN_COMMON = 2  # names at the end of both paths, `.lab/mlflow.db`, to strip to find the folder that was moved
 
 
@@ -28,10 +31,15 @@ def absolute_address(address: str) -> str:
     """Return the `address` of a SQLite database with the absolute path of its file, and any other address unchanged.
 
     Raises:
-        ConfigError: the path has an unknown home folder or environment variable.
+        ConfigError: the path has an unknown home folder or environment variable, or the port is not a number.
     """
     parts = _parts(address)
     if parts is None:
+        port = _PORT.match(address)
+        if port and port[1] and not port[1].isdecimal():
+            raise ConfigError(
+                f"'{port[1]}' is not a port: an address has a number there, as in http://127.0.0.1:5000"
+            )
         return address
     return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100  # links stay
 

@@ -19,7 +19,7 @@ def parse_address(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise StudyError(
             f"--storage: '{url}' is not a database address; use e.g. sqlite:///studies.db "
             "or postgresql://user@host/database"

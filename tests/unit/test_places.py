@@ -119,6 +119,8 @@ def test_addresses_are_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for other in (
         "memory",
         "http://host:5000",
+        "http://[::1]",
+        "databricks://me:models",
         "postgresql://me:~$x@host/lab",
         "sqlite://",
         "sqlite:///:memory:",
@@ -126,6 +128,17 @@ def test_addresses_are_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert absolute_address(other) == other
     assert absolute_path(Path("a")) == tmp_path / "a"
     assert absolute_path(Path("~/a")) == tmp_path / "home/a"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://host:x1", "postgresql://me@host:x1/lab", "postgresql://me:a/b:c@[::1]:x1/lab"]
+)
+def test_a_port_is_a_number(address: str) -> None:
+    assert absolute_address(address.replace("x1", "1")) == address.replace("x1", "1")
+    with pytest.raises(
+        ConfigError, match="'x1' is not a port: an address has a number there, as in http://127"
+    ):
+        absolute_address(address)
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/m.db", "$NO_SUCH_VARIABLE/m.db"])

@@ -217,6 +217,7 @@ def test_a_number_that_becomes_a_choice_needs_another_study(url: str) -> None:
     ("address", "message"),
     [
         ("optuna.db", "'optuna.db' is not a database address; use e.g. sqlite:///"),
+        ("postgresql://me@host:port/lab", "'postgresql://me@host:port/lab' is not a database address"),
         ("sqlite:////proc/none/optuna.db", "sqlite:////proc/none/optuna.db cannot be opened"),
         ("nosuchdb://host/x", "cannot be opened"),
     ],
