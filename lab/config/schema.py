@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lab.config.grid import GridFile
-from lab.config.kinds import takes_text
+from lab.config.kinds import field_kinds, takes_text
 from lab.config.notify import NOTIFY_EVENTS
 from lab.config.own import NAMING, own_fields, schema_of
 from lab.config.presets import PRESETS
-from lab.config.ranges import RANGE_KEYS
+from lab.config.reading.dimensions import MAX_REPEATS
 from lab.config.settings import Settings
 
 __all__ = ["grid_schema"]
@@ -23,10 +23,11 @@ Schema = dict[str, Any]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _SETTINGS: Final = {"$ref": "#/$defs/settings"}
-_VARIANTS: Final = {  # of a name that is no setting: labels, each with settings
-    "type": "object",
-    "additionalProperties": {"anyOf": [_SETTINGS, {"type": "null"}]},
-}
+_NULL: Final = {"type": "null"}
+_NONE: Final = {"$ref": "#/$defs/none"}
+_SPELT_NONE: Final = r"^\s*([Nn][Oo][Nn][Ee]|[Nn][Uu][Ll][Ll])\s*$"
+# of a name that is no setting: labels, each with settings
+_VARIANTS: Final = {"type": "object", "additionalProperties": _SETTINGS}
 _UNQUOTED: Final = ({"type": "number"}, {"type": "boolean"})  # what YAML makes of text such as 001 and no
 _PATH: Final = {"type": "string", "pattern": ":"}  # of a plug-in, such as torch.optim:RAdam
 _SOURCE: Final = {"type": "string", "pattern": r"^(\$\w+|\$\{\w+\}|file:.+)$"}  # of `notify`
@@ -38,18 +39,22 @@ def grid_schema() -> Schema:
     schema: Schema = GridFile.model_json_schema()
     settings = _settings()
     schema["$defs"] |= {
-        "settings": {"type": "object", "properties": {name: _of(name) for name in settings}},
+        "settings": {"type": ["object", "null"], "properties": {name: _of(name) for name in settings}},
         "range": _range(),
+        "none": {"anyOf": [{"const": "none"}, {"type": "string", "pattern": _SPELT_NONE}]},
         **{_key(name): setting for name, setting in settings.items()},
     }
     keys = schema["properties"]
     keys["base"] |= _SETTINGS
     keys["grid"]["properties"] = {name: _listed(name) for name in settings}
-    keys["repeats"]["anyOf"] = [{"type": "integer", "minimum": 1}, {"type": "array", "items": _of("seed")}]
+    number = {"type": "integer", "minimum": 1, "maximum": MAX_REPEATS}
+    keys["repeats"]["anyOf"] = [number, {"type": "array", "items": _of("seed"), "minItems": 1}]
     for short in ("epochs", "patience"):
         keys[short] |= _of(short)
-    keys["notify"]["anyOf"] = [*_some(_SOURCE), _notify(), {"type": "null"}]
-    keys["gpu_memory"]["anyOf"] = [{"type": kind} for kind in ("string", "integer", "null")]
+    keys["notify"]["anyOf"] = [*_some(_SOURCE), _notify()]
+    keys["gpu_memory"]["anyOf"] = [{"type": kind} for kind in ("string", "integer")]
+    for name in keys.keys() - {"epochs", "patience"}:  # which mean something by null; others are then absent
+        keys[name] = _or_null(keys[name])
     schema["$defs"]["SearchFile"]["properties"]["space"]["properties"] = {
         name: {"anyOf": [{"$ref": "#/$defs/range"}, _listed(name)]} for name in settings
     }
@@ -91,10 +96,12 @@ def _settings() -> Mapping[str, Schema]:
 
 
 def _as_written(name: str, setting: Schema) -> Schema:
-    """Return what a file may have for a setting: also `none` where null is, and text that YAML takes for a number."""
+    """Return what a file may have for a setting: also `none`, for null or no items, and numbers for text."""
     arms = [_named(name, arm) for arm in setting.get("anyOf", [setting])]
-    if {"type": "null"} in arms:
-        arms.append({"const": "none"})
+    if field_kinds(name) == {tuple}:  # none means an empty one
+        arms.append(_NULL)
+    if _NULL in arms:
+        arms.append(_NONE)
     if takes_text(name):
         arms += _UNQUOTED
     for each in (arm for arm in arms if takes_text(name) and arm.get("type") == "array"):
@@ -102,6 +109,14 @@ def _as_written(name: str, setting: Schema) -> Schema:
     about = {key: setting[key] for key in ("description", "default") if key in setting}
     bare = [_bare(arm) for arm in arms]
     return about | (bare[0] if len(bare) == 1 else {"anyOf": bare})
+
+
+def _or_null(key: Schema) -> Schema:
+    """Return the schema of a key that may also be empty."""
+    if "type" in key:
+        return {**key, "type": [key["type"], "null"]}
+    arms = [arm for arm in key.get("anyOf", [{"$ref": key.get("$ref")}]) if arm != _NULL]
+    return {name: value for name, value in key.items() if name != "$ref"} | {"anyOf": [*arms, _NULL]}
 
 
 def _bare(arm: Schema) -> Schema:
@@ -146,6 +161,6 @@ def _some(one: Schema) -> list[Schema]:
 
 
 def _range() -> Schema:
-    numbers: Schema = {key: {"type": "number"} for key in RANGE_KEYS if key != "log"}
-    others = {"log": {"type": "boolean"}, "choices": {"type": "array"}, "when": {"type": "object"}}
-    return {"type": "object", "properties": {**numbers, **others}, "additionalProperties": False}
+    kinds = {"low": "number", "high": "number", "log": "boolean", "step": ["number", "null"]}
+    keys = {name: {"type": kind} for name, kind in {**kinds, "choices": "array", "when": "object"}.items()}
+    return {"type": "object", "properties": keys, "additionalProperties": False}

@@ -19,9 +19,18 @@ from lab.config.trial import check_value
 from lab.config.yaml import KeyPath
 from lab.errors import ConfigError
 
-__all__ = ["Outline", "constants_of", "read_grid", "read_overrides", "read_repeats", "read_varied"]
+__all__ = [
+    "MAX_REPEATS",
+    "Outline",
+    "constants_of",
+    "read_grid",
+    "read_overrides",
+    "read_repeats",
+    "read_varied",
+]
 
-_MAX_REPEATS: Final = 10_000
+#: The highest number that `repeats` can be.
+MAX_REPEATS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -170,8 +179,8 @@ def _seeds(reading: Reading, repeats: Any, first: Any) -> list[Any] | None:
             if distinct.setdefault(token(seed), index) != index:
                 reading.fault((*path, index), f"the seed {brief(seed)} is listed twice")
         return [seeds[index] for index in distinct.values()]
-    if type(repeats) is not int or not 1 <= repeats <= _MAX_REPEATS:
-        rule = f"must be a number from 1 to {_MAX_REPEATS:,} or a list of seeds"
+    if type(repeats) is not int or not 1 <= repeats <= MAX_REPEATS:
+        rule = f"must be a number from 1 to {MAX_REPEATS:,} or a list of seeds"
         reading.fault(path, f"{rule}, but got {brief(repeats)}")
         return None
     if repeats == 1 or type(first) is not int:

@@ -38,6 +38,11 @@ def test_it_accepts_every_grid_file(file: Path, validator: Any) -> None:
         "base: {patience: none, augment: [rotation]}",
         "base: {classes: [1, no]}",
         "base: {filters: [6, 16]}",
+        "base: {dense: none, augment: null, classes: None, use: none, metrics: , patience: 'Null'}",
+        "search: {space: {lr: {low: 0.1, high: 1, step: }}}\nbudget: {trials: 3}",
+        "grid: {dense: [none, [5]], augment: [null, [rotation]]}",
+        "name:\ndescription:\nbase:\ngrid:\nsearch:\nwhen:\nexclude:\nconstraints:\nrepeats:\npatience:\nbudget:\n"
+        "max_retries:\nmax_failures:\ngpu_memory:\npriority:\nnotify:\nuse:\nneeds:\nreport:\nreported:\nclaims:",
         "base: {freeze: 2, init_from: 'best:pretrain'}\ngrid: {lr: 0.1}",
         "base: {}\nepochs: 3\npatience: none\nrepeats: [1, 5]\ngpu_memory: 6GB",
         "search:\n  space: {lr: {low: 0.1, high: 1, log: true}, momentum: {low: 0, high: 0.9, when: {optimizer: sgd}},"
@@ -63,6 +68,9 @@ def test_it_refuses_nothing_that_lab_reads(text: str, validator: Any) -> None:
         "grid: {lr: [0.1, -3]}",
         "grid: {opt: [sgd]}",
         "repeats: 0",
+        "repeats: []",
+        "repeats: 20_000",
+        "epochs:",
         "search: {space: {lr: {low: 1, hi: 2}}}",
         "search: {space: {opt: [sgd]}}",
         "budget: {trials: 0}",
