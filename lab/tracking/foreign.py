@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lab.errors import TrackingError
 from lab.tracking.base import RunStatus, Tracker
@@ -14,7 +17,12 @@ from lab.tracking.run import Run
 from lab.tracking.tags import Tag
 from lab.wording import counted
 
-__all__ = ["ForeignRun", "ForeignStudy", "keep_foreign"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ForeignRun", "ForeignStudy", "content_keys", "keep_foreign"]
+
+_BY_CONTENT: Final = "content:"  # how the keys begin that are made from what a run has
 
 _UNNAMEABLE: Final = re.compile(r"[^\w\-. :/]")  # what MLflow takes in no name
 _ENDED: Final = {"failed": RunStatus.FAILED, "killed": RunStatus.KILLED, "pruned": RunStatus.KILLED}
@@ -25,7 +33,7 @@ class ForeignRun:
     """A run as another program has it.
 
     Attributes:
-        key: what tells it from all others of its source.
+        key: what tells it from all others of its source; `content_keys` makes one where the source has none.
         name: for people.
         params: its settings, as text.
         metrics: the last, or the only, value of each metric.
@@ -72,7 +80,7 @@ def keep_foreign(tracker: Tracker, name: str, study: ForeignStudy) -> tuple[int,
         TrackingError: the experiment has runs that were trained here, or the store failed.
     """
     experiment = tracker.experiment(name)
-    known = _known(tracker, experiment, name)
+    known = _known(tracker, experiment, name, study.runs)
     new = [run for run in study.runs if run.key not in known]
     if new:
         parent = _parent(tracker, experiment, name, study)
@@ -82,16 +90,65 @@ def keep_foreign(tracker: Tracker, name: str, study: ForeignStudy) -> tuple[int,
     return len(new), len(study.runs) - len(new)
 
 
-def _known(tracker: Tracker, experiment: str, name: str) -> set[str]:
+def content_keys(runs: Iterable[tuple[str, Mapping[str, object]]]) -> list[str]:
+    """Return keys for runs to which their source gives none: digests of their names and of their values.
+
+    Wherever in the source a run is, it has the same key. Those that are the same in everything are counted.
+    """
+    seen: Counter[str] = Counter()
+    keys = []
+    for name, values in runs:
+        content = sorted(
+            (_nameable(key), text) for key, value in values.items() if (text := _one_form(value))
+        )
+        digest = hashlib.sha256(json.dumps([name, content]).encode()).hexdigest()[:16]
+        seen[digest] += 1
+        keys.append(f"{_BY_CONTENT}{digest}:{seen[digest]}")
+    return keys
+
+
+def _one_form(value: object) -> str:
+    """Return a value as text: 0.1 and `0.10` as the same; nothing for what is no finite number."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return str(value)
+    return str(number) if math.isfinite(number) else ""
+
+
+def _known(tracker: Tracker, experiment: str, name: str, runs: Sequence[ForeignRun]) -> set[str]:
     """Return the keys of the runs that the experiment has."""
-    runs = tracker.runs(experiment, tags={Tag.KIND: "trial"}, metrics=())
-    keys = runs.get(f"tags.{Tag.IMPORTED}")
-    trained = len(runs) if keys is None else int(keys.isna().sum())
+    by_content = any(run.key.startswith(_BY_CONTENT) for run in runs)
+    stored = tracker.runs(experiment, tags={Tag.KIND: "trial"}, metrics=None if by_content else ())
+    keys = stored.get(f"tags.{Tag.IMPORTED}")
+    trained = len(stored) if keys is None else int(keys.isna().sum())
     if trained:
         raise TrackingError(
             f"The experiment '{name}' has {counted(trained, 'run')} that lab trained; import into another with --name"
         )
-    return set() if keys is None else set(keys)
+    if keys is None:
+        return set()
+    if not by_content:
+        return set(keys)
+    has_best = any("best_value" in run.metrics for run in runs)
+    earlier = stored[~keys.str.startswith(_BY_CONTENT)]
+    return {*keys, *content_keys(_content(row, has_best=has_best) for _, row in earlier.iterrows())}
+
+
+def _content(row: pd.Series, *, has_best: bool) -> tuple[str, dict[str, object]]:
+    """Return the name and the values of a stored run, as its source has them.
+
+    Earlier versions had the name or the number of its row as the key of a run without an id.
+    """
+    key = row[f"tags.{Tag.IMPORTED}"]
+    has_name = not (key.isdigit() and row["name"] == f"row {int(key) + 1}")
+    values = {
+        str(column).removeprefix(group): value
+        for group in ("params.", "metrics.")
+        for column, value in row.dropna().items()
+        if str(column).startswith(group) and (has_best or column != "metrics.best_value")
+    }
+    return key if has_name else "", values
 
 
 def _parent(tracker: Tracker, experiment: str, name: str, study: ForeignStudy) -> Run:

@@ -7,12 +7,13 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from lab.errors import ConfigError, TrackingError
 from lab.registry import suggest
-from lab.tracking.foreign import ForeignRun, ForeignStudy
+from lab.tracking.foreign import ForeignRun, ForeignStudy, content_keys
 from lab.wording import counted
 
 __all__ = ["read_runs"]
@@ -94,7 +95,13 @@ def read_runs(
     ended = [(place, row) for place, row in zip(places, rows, strict=True) if _state(row) not in _UNENDED]
     for place, row in ended:
         _check(file, place, row, measured.values())
-    runs = [_run(row, index, measured, settings) for index, (_, row) in enumerate(ended)]
+    runs = [_run(row, number, measured, settings) for number, (_, row) in enumerate(ended, 1)]
+    contents = [
+        (_first(row, _NAMES), {**run.params, **run.metrics})
+        for (_, row), run in zip(ended, runs, strict=True)
+    ]
+    keys = content_keys(contents)
+    runs = [replace(run, key=run.key or key) for run, key in zip(runs, keys, strict=True)]
     return ForeignStudy(file.name, runs, compared, maximize)
 
 
@@ -211,14 +218,14 @@ def _check(file: Path, place: str, row: Mapping[str, str], columns: Iterable[str
 
 
 def _run(
-    row: Mapping[str, str], place: int, measured: Mapping[str, str], settings: Mapping[str, str]
+    row: Mapping[str, str], number: int, measured: Mapping[str, str], settings: Mapping[str, str]
 ) -> ForeignRun:
+    """Return the run of a row; without a key if the row has none."""
     params = {name: row[column] for name, column in settings.items() if row[column] != ""}
     values = {name: _number(row[column]) for name, column in measured.items()}
-    name = next((row[column] for column in _NAMES if row.get(column)), "")
     return ForeignRun(
-        key=next((row[column] for column in _KEYS if row.get(column)), name or str(place)),
-        name=name or f"row {place + 1}",
+        key=_first(row, _KEYS),
+        name=_first(row, _NAMES) or f"row {number}",
         params=params,
         metrics={name: value for name, value in values.items() if value is not None},
         outcome=_OUTCOMES.get(_state(row), "completed"),
@@ -226,7 +233,12 @@ def _run(
 
 
 def _state(row: Mapping[str, str]) -> str:
-    return next((row[column].lower() for column in _STATES if row.get(column)), "")
+    return _first(row, _STATES).lower()
+
+
+def _first(row: Mapping[str, str], columns: Iterable[str]) -> str:
+    """Return the first value that a row has in any of `columns`; nothing if it has none."""
+    return next((row[column] for column in columns if row.get(column)), "")
 
 
 def _is_absent(text: str) -> bool:

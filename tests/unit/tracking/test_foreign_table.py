@@ -27,7 +27,7 @@ def read(tmp_path: Path, text: str, *metrics: str, monitor: str | None = None) -
 def test_columns_without_a_prefix_are_settings_unless_they_are_named(tmp_path: Path) -> None:
     found = read(tmp_path, WANDB, "accuracy", "loss", monitor="accuracy")
     first, second = found.runs  # the third has not ended
-    assert (first.name, first.key, first.outcome) == ("calm-lake-1", "calm-lake-1", "completed")
+    assert (first.name, first.outcome) == ("calm-lake-1", "completed")
     assert first.params == {"lr": "0.01", "optimizer": "adam"}
     assert first.metrics == {"accuracy": 0.91, "loss": 0.31}
     assert (second.outcome, second.metrics) == ("failed", {})
