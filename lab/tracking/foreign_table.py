@@ -25,26 +25,31 @@ _MIXED: Final = re.compile(r"^summary[./]")
 _PARAM: Final = re.compile(r"^(?:params|parameters|config)[./]")
 _KEYS: Final = ("run_id", "Run ID", "Id", "ID", "id", "sys/id")
 _NAMES: Final = ("name", "Name", "tags.mlflow.runName", "sys/name", "run_name")
-_STATES: Final = ("outcome", "status", "state", "State", "sys/failed")
+_STATES: Final = ("outcome", "status", "Status", "state", "State", "sys/failed")
 # bookkeeping of W&B among its settings and metrics
 _HIDDEN: Final = re.compile(r"^(?:config|summary)[./]_")
-# of the program's bookkeeping, not settings
+# of the program's bookkeeping, not settings: of files with a prefix, of W&B, and of "Download CSV" in MLflow's UI;
+# nothing at all names the index of a pandas table
 _OTHERS: Final = re.compile(
     r"^(?:tags\.|sys/|monitoring/|_|start_time|end_time|artifact_uri|experiment_id|rank$|trial$|cell$|error$"
-    r"|Notes$|User$|Tags$|Created$|Runtime$|Sweep$|Description$|Hostname$|Updated$|End Time$|GPU |Github$|Agent$)"
+    r"|Notes$|User$|Tags$|Created$|Runtime$|Sweep$|Description$|Hostname$|Updated$|End Time$|GPU |Github$|Agent$"
+    r"|Start Time$|Duration$|Source Type$|Source Name$|(?:Unnamed: \d+)?$)"
 )
+# before texts that a spreadsheet would compute, also numbers below zero, programs write an apostrophe
+_GUARD: Final = re.compile(r"^'(?=[=+\-@\t\r\n])")
 _OUTCOMES: Final = {
     "failed": "failed",
     "crashed": "failed",
     "true": "failed",
     "killed": "killed",
+    "preempted": "killed",
     "pruned": "pruned",
     "diverged": "diverged",
 }
 _JSON: Final = frozenset({".json", ".jsonl", ".ndjson"})
 # what programs write where a run has no value; `nan` is a number to Python
 _ABSENT: Final = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "none", "null"})
-_UNENDED: Final = frozenset({"running", "pending", "scheduled", "queued"})
+_UNENDED: Final = frozenset({"running", "pending", "scheduled", "queued", "preempting"})
 
 
 def read_runs(
@@ -54,9 +59,9 @@ def read_runs(
 
     Columns called `metrics.NAME`, `metrics/NAME` and `summary/NAME` are metrics; `params.NAME`, `parameters/NAME` and
     `config/NAME` are settings, as in exports of MLflow, lab and Neptune. Of other columns, as in those of Weights &
-    Biases, those named in `metrics` are metrics, and the rest are settings, except for bookkeeping. JSON is an object
-    for each run, on a line each or in a list; `{"config": {"lr": 0.1}}` is a column `config/lr`, and if any column says
-    that it is a setting, the others are none.
+    Biases and of MLflow's UI, those named in `metrics` are metrics, and the rest are settings, except for bookkeeping.
+    JSON is an object for each run, on a line each or in a list; `{"config": {"lr": 0.1}}` is a column `config/lr`, and
+    if any column says that it is a setting, the others are none.
 
     A metric's values are numbers; nothing, NaN, None, null, NA, N/A and - stand for none. Of a `summary`, what has no
     number at all is no metric, unless it is named: W&B keeps texts and pictures there too.
@@ -126,7 +131,8 @@ def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
                 f"{file} has a row with more values than its header has columns: {place} has {values}, the header "
                 f"{columns}"
             )
-    return [place for place, _ in placed], [row for _, row in placed]
+    rows = [{name: _GUARD.sub("", value) for name, value in row.items()} for _, row in placed]
+    return [place for place, _ in placed], rows
 
 
 def _read_json(file: Path) -> tuple[list[str], list[dict[str, str]]]:

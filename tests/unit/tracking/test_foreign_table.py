@@ -149,3 +149,32 @@ def test_a_broken_line_of_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs.json").write_text('[{"metrics": {"acc": 0.5}},\n{"metrics" 1}]')
     with pytest.raises(TrackingError, match=r"Expecting ':' delimiter: line 2 column 12 "):
         read_runs(tmp_path / "runs.json")
+
+
+# as MLflow's UI writes it: all values are quoted, and an apostrophe guards those that a spreadsheet would compute
+DOWNLOAD = """Start Time,Duration,Run ID,Name,Source Type,Source Name,User,Status,lr,accuracy,gain
+2026-01-01 10:00:00,1.2min,a1,calm-lake-1,LOCAL,train.py,ana,FINISHED,0.1,0.91,'-0.5
+2026-01-01 11:00:00,3.0s,b2,wild-moon-2,LOCAL,train.py,ana,FAILED,0.2,,
+2026-01-01 12:00:00,,c3,new-dawn-3,LOCAL,train.py,ana,RUNNING,0.3,0.2,0.1
+"""
+
+
+def test_the_download_of_mlflows_ui(tmp_path: Path) -> None:
+    found = read(tmp_path, DOWNLOAD, "accuracy", "gain", monitor="accuracy")
+    assert [(run.key, run.name, run.outcome, run.params, run.metrics) for run in found.runs] == [
+        ("a1", "calm-lake-1", "completed", {"lr": "0.1"}, {"accuracy": 0.91, "gain": -0.5}),
+        ("b2", "wild-moon-2", "failed", {"lr": "0.2"}, {}),
+    ]
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_the_index_of_a_pandas_table_is_no_setting(tmp_path: Path, index: str) -> None:
+    """`mlflow.search_runs().to_csv("runs.csv")` writes one."""
+    text = f"{index},run_id,experiment_id,status,artifact_uri,start_time,metrics.acc,params.lr,tags.mlflow.runName\n"
+    (run,) = read(tmp_path, f"{text}0,a1,1,FINISHED,/x,2026-01-01,0.5,0.1,calm-lake-1\n").runs
+    assert (run.key, run.name, run.params, run.metrics) == ("a1", "calm-lake-1", {"lr": "0.1"}, {"acc": 0.5})
+
+
+def test_preempted_runs_of_wandb_have_no_result(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, "State,lr,acc\npreempted,0.1,0.5\npreempting,0.2,0.4\n", "acc").runs
+    assert (run.outcome, run.params) == ("killed", {"lr": "0.1"})
