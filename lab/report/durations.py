@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from lab.wording import counted
 
 __all__ = ["ago", "duration"]
 
 
 def duration(seconds: float) -> str:
-    """Return a time in seconds as people say it: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Return a time in seconds as people say it: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`; `inf` as it is."""
+    if not math.isfinite(seconds):
+        return str(seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

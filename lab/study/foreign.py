@@ -95,7 +95,7 @@ def _run(trial: FrozenTrial, metrics: list[str]) -> ForeignRun:
         key=str(trial.number),
         name=label or f"trial {trial.number}",
         params=params,
-        metrics={**numbers, **values},
+        metrics={name: value for name, value in {**numbers, **values}.items() if math.isfinite(value)},
         curves={
             step: {_REPORTED: value}
             for step, value in trial.intermediate_values.items()

@@ -63,8 +63,8 @@ def read_runs(
     JSON is an object for each run, on a line each or in a list; `{"config": {"lr": 0.1}}` is a column `config/lr`, and
     if any column says that it is a setting, the others are none.
 
-    A metric's values are numbers; nothing, NaN, None, null, NA, N/A and - stand for none. Of a `summary`, what has no
-    number at all is no metric, unless it is named: W&B keeps texts and pictures there too.
+    A metric's values are numbers; nothing, NaN, None, null, NA, N/A and - stand for none, and so do infinities. Of a
+    `summary`, what has no number at all is no metric, unless it is named: W&B keeps texts and pictures there too.
 
     Args:
         file: CSV with a header; JSON if its name ends in .json, .jsonl or .ndjson.
@@ -261,4 +261,4 @@ def _is_number(text: str) -> bool:
 
 def _number(text: str) -> float | None:
     value = math.nan if _is_absent(text) else float(text)
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

@@ -33,6 +33,7 @@ def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_float("lr", 0, 1)
         trial.report(2 * lr, 1)
+        trial.set_user_attr("seconds", float("inf"))
         trial.suggest_categorical("kind", ["a", "b"])
         return lr
 
@@ -50,6 +51,7 @@ def test_a_study_of_plain_optuna_is_imported_once(stores: Stores, tmp_path: Path
     assert study_board("theirs", stores).best_run is None  # there is no model to load
     tracker = connect(stores.tracking_uri)
     assert list(tracker.history(board["run_id"].iloc[0], "reported")) == [1]
+    assert board["seconds"].isna().all()
     with pytest.raises(StudyError, match=r"no study 'their' at .*Did you mean 'theirs'\? It has theirs"):
         import_runs(f"optuna:{url}#their", stores)
     with pytest.raises(StudyError, match="There is no database at"):

@@ -76,6 +76,8 @@ def test_a_loss_is_no_percentage() -> None:
         (200, "3 min 20 s"),
         (3599.7, "1 h 00 min"),
         (7500, "2 h 05 min"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
     ],
 )
 def test_duration(seconds: float, text: str) -> None:

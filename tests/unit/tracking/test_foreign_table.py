@@ -99,8 +99,10 @@ def test_json_that_has_no_runs_is_refused(tmp_path: Path, text: str, message: st
         read_runs(tmp_path / "runs.jsonl")
 
 
-@pytest.mark.parametrize("text", ["", " ", "nan", "NaN", "None", "null", "N/A", "na", "<NA>", "-"])
-def test_common_words_for_no_value_are_none(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", " ", "nan", "None", "null", "N/A", "na", "<NA>", "-", "inf", "-Infinity"]
+)
+def test_infinities_and_common_words_for_no_value_are_none(tmp_path: Path, text: str) -> None:
     found = read(tmp_path, f"params.lr,metrics.acc\n0.1,{text}\n0.2,0.5\n")
     assert [run.metrics for run in found.runs] == [{}, {"acc": 0.5}]
 
