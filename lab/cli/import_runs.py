@@ -27,6 +27,12 @@ Examples:
     "--metric", "metrics", multiple=True, metavar="COLUMN", help="Column of the file that is a metric."
 )
 @click.option("--monitor", metavar="METRIC", help="Metric of the file that compares the runs.")
+@click.option(
+    "--percent",
+    multiple=True,
+    metavar="METRIC",
+    help="Metric in percent, such as an accuracy of 93.1: its values are divided by 100. May be repeated.",
+)
 @click.option("--minimize", is_flag=True, help="Lower values of it are better.")
 @store_options
 def import_runs(
@@ -34,6 +40,7 @@ def import_runs(
     name: str | None,
     metrics: tuple[str, ...],
     monitor: str | None,
+    percent: tuple[str, ...],
     minimize: bool,
     tracking_uri: str | None,
     storage: str | None,
@@ -43,11 +50,17 @@ def import_runs(
     SOURCE is optuna:URL#STUDY (a database of plain Optuna; #STUDY may be left out if there is one), a CSV file with
     a row for each run, as MLflow, lab, Neptune and W&B export it, or JSON with an object for each run, on a line each
     (.jsonl) or in a list (.json). It is only read. Importing again adds what is new. What was imported cannot be
-    trained.
+    trained. Accuracies above 1 are refused unless --percent names them.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.import_runs(
-        source, stores, name=name, metrics=metrics, monitor=monitor, maximize=not minimize
+        source,
+        stores,
+        name=name,
+        metrics=metrics,
+        monitor=monitor,
+        maximize=not minimize,
+        percent=percent,
     )
     click.echo(f"{found.study}: {counted(found.added, 'run')} imported, {found.known:,} already here")
     click.echo(f"Read them: lab best {found.study}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.engines.stores import Stores
 from lab.errors import ConfigError, StudyError
 from lab.study import find_queue, optuna_study
-from lab.tracking import ForeignStudy, connect, keep_foreign, prepare, read_runs
+from lab.tracking import ForeignStudy, as_shares, connect, keep_foreign, prepare, read_runs
 
 __all__ = ["ImportedRuns", "import_runs"]
 
@@ -34,6 +34,7 @@ def import_runs(
     metrics: Sequence[str] = (),
     monitor: str | None = None,
     maximize: bool = True,
+    percent: Sequence[str] = (),
 ) -> ImportedRuns:
     """Import the runs of another program that have ended and are not here yet; the source is only read.
 
@@ -44,9 +45,11 @@ def import_runs(
         metrics: of a file, the columns that are metrics.
         monitor: of a file, the metric that compares the runs.
         maximize: of a file, whether higher values of `monitor` are better.
+        percent: metrics whose values are divided by 100.
 
     Raises:
-        ConfigError: what only a file needs is given for a study of Optuna, which says itself what it optimizes.
+        ConfigError: what only a file needs is given for a study of Optuna, which says itself what it optimizes; or an
+            accuracy is above 1.
         LabError: the source cannot be read, or there is a study of that name that was trained here.
     """
     if source.startswith(_OPTUNA):
@@ -61,6 +64,7 @@ def import_runs(
     else:
         found = read_runs(Path(source), metrics, monitor, maximize=maximize)
         default = Path(source).stem
+    found = as_shares(found, percent)
     study = name or re.sub(r"[^a-z0-9_-]+", "_", default.lower()).strip("_") or "imported"
     if find_queue(stores.storage, study) is not None:
         raise StudyError(f"'{study}' is a study that is trained here; import under another name with --name")

@@ -19,6 +19,7 @@ from .delivery import deliver as deliver
 from .export import export_bytes as export_bytes
 from .foreign import ForeignRun as ForeignRun
 from .foreign import ForeignStudy as ForeignStudy
+from .foreign import as_shares as as_shares
 from .foreign import keep_foreign as keep_foreign
 from .foreign_table import read_runs as read_runs
 from .frames import curve_frame as curve_frame

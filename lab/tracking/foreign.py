@@ -6,12 +6,15 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from lab.errors import TrackingError
+from lab.config import in_percent
+from lab.errors import ConfigError, TrackingError
+from lab.registry import suggest
 from lab.tracking.base import RunStatus, Tracker
 from lab.tracking.run import Run
 from lab.tracking.tags import Tag
@@ -20,10 +23,11 @@ from lab.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ForeignRun", "ForeignStudy", "content_keys", "keep_foreign"]
+__all__ = ["ForeignRun", "ForeignStudy", "as_shares", "content_keys", "keep_foreign"]
 
 _BY_CONTENT: Final = "content:"  # how the keys begin that are made from what a run has
 
+_WHOLE: Final = 1 + 1e-6  # the mean of float32 numbers may be a little above 1
 _UNNAMEABLE: Final = re.compile(r"[^\w\-. :/]")  # what MLflow takes in no name
 _ENDED: Final = {"failed": RunStatus.FAILED, "killed": RunStatus.KILLED, "pruned": RunStatus.KILLED}
 
@@ -68,6 +72,38 @@ class ForeignStudy:
     runs: Sequence[ForeignRun]
     monitor: str
     maximize: bool
+
+
+def as_shares(study: ForeignStudy, percent: Collection[str] = ()) -> ForeignStudy:
+    """Return the study with the metrics `percent` divided by 100: lab's accuracies are between 0 and 1.
+
+    Raises:
+        ConfigError: no run has such a metric, or an accuracy is above 1.
+    """
+    known = {name for run in study.runs for values in (run.metrics, *run.curves.values()) for name in values}
+    for name in percent:
+        if name not in known:
+            raise ConfigError(f"--percent: {study.source} has no metric '{name}'.{suggest(name, known)}")
+
+    def divided(values: Mapping[str, float]) -> dict[str, float]:
+        return {name: value / 100 if name in percent else value for name, value in values.items()}
+
+    runs = [
+        replace(
+            run,
+            metrics=divided(run.metrics),
+            curves={step: divided(values) for step, values in run.curves.items()},
+        )
+        for run in study.runs
+    ]
+    for run in runs:
+        for name, value in run.metrics.items():
+            if in_percent(name) and value > _WHOLE:
+                raise ConfigError(
+                    f"{study.source}: '{run.name}' has {name}={value:g}, but accuracies are between 0 and 1. If it is "
+                    f"in percent, divide it by 100: --percent {shlex.quote(name)}"
+                )
+    return replace(study, runs=runs)
 
 
 def keep_foreign(tracker: Tracker, name: str, study: ForeignStudy) -> tuple[int, int]:

@@ -109,3 +109,11 @@ def test_a_study_without_a_finite_value_is_told_so(stores: Stores, tmp_path: Pat
         read_study("bad", stores).board("accuracy")
     with pytest.raises(StudyError, match=r"has a metric 'los' yet\. Did you mean 'loss'\?$"):
         study_board("bad", stores, "los")  # which reads only the metrics that it shows
+
+
+def test_percents_are_divided(stores: Stores, tmp_path: Path) -> None:
+    file = tmp_path / "theirs.csv"
+    file.write_text("params.lr,metrics.accuracy\n0.1,93.5\n0.2,50\n")
+    assert import_runs(str(file), stores, percent=["accuracy"]).added == 2
+    assert read_study("theirs", stores).board()["best_value"].tolist() == [0.935, 0.5]
+    assert import_runs(str(file), stores, percent=["accuracy"]).known == 2

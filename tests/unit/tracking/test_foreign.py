@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.tracking import MemoryTracker, keep_foreign, read_runs
+from lab.errors import ConfigError
+from lab.tracking import ForeignRun, ForeignStudy, MemoryTracker, as_shares, keep_foreign, read_runs
 
 NAMELESS = "lr,accuracy\n0.1,0.5\n0.01,0.9\n"
 REPEATED = "Name,lr,accuracy\nnet-a,0.1,0.91\nnet-b,0.2,0.85\nnet-a,0.1,0.92\n"
@@ -62,3 +63,25 @@ def test_a_run_is_the_same_whichever_of_its_columns_are_metrics(tmp_path: Path) 
     text = "Name,lr,accuracy,loss\na,0.1,0.5,1.50\n"
     assert kept(tracker, tmp_path, text) == (1, 0)
     assert kept(tracker, tmp_path, text, "accuracy", "loss") == (0, 1)
+
+
+def test_accuracies_in_percent_are_refused_unless_they_are_named() -> None:
+    run = ForeignRun(
+        "1", "calm-lake-1", {}, {"test accuracy": 93.5, "loss": 2.0}, {1: {"test accuracy": 50.0}}
+    )
+    study = ForeignStudy("runs.csv", [run], "test accuracy", maximize=True)
+    with pytest.raises(
+        ConfigError,
+        match=r"^runs\.csv: 'calm-lake-1' has test accuracy=93\.5, but accuracies are between 0 and 1\. If it is in "
+        r"percent, divide it by 100: --percent 'test accuracy'$",
+    ):
+        as_shares(study)
+    (share,) = as_shares(study, ["test accuracy"]).runs
+    assert (share.metrics, share.curves) == (
+        {"test accuracy": 0.935, "loss": 2.0},
+        {1: {"test accuracy": 0.5}},
+    )
+    with pytest.raises(
+        ConfigError, match=r"--percent: runs\.csv has no metric 'los'\. Did you mean 'loss'\?"
+    ):
+        as_shares(study, ["los"])
