@@ -96,11 +96,12 @@ class Settings:
 
     def on_free_ports(self, bind: str) -> Settings:
         """Return the settings with other ports instead of those that another program has taken at `bind`."""
-
-        def free(port: int) -> int:
-            return port if is_free(bind, port) else free_port(bind)
-
-        return replace(self, mlflow_port=free(self.mlflow_port), postgres_port=free(self.postgres_port))
+        found = self
+        if not is_free(bind, found.mlflow_port):
+            found = replace(found, mlflow_port=free_port(bind, found.postgres_port))
+        if not is_free(bind, found.postgres_port):
+            found = replace(found, postgres_port=free_port(bind, found.mlflow_port))
+        return found
 
     def write(self, file: Path) -> None:
         """Write them for their owner only."""
@@ -119,7 +120,8 @@ def read_settings(home: Home, bind: str) -> Settings:
     """
     if not home.settings.exists() and not home.postgres.exists():
         made = [secrets.token_urlsafe(24) for _ in range(3)]
-        Settings(free_port(bind), free_port(bind), *made).write(home.settings)
+        port = free_port(bind)
+        Settings(port, free_port(bind, port), *made).write(home.settings)
     try:
         return Settings(**json.loads(home.settings.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -142,13 +144,13 @@ def is_free(bind: str, port: int) -> bool:
     return True
 
 
-def free_port(bind: str) -> int:
-    """Return a port of the address `bind` on which a program may listen.
+def free_port(bind: str, other: int | None = None) -> int:
+    """Return a port of the address `bind` on which a program may listen, except `other`.
 
     Raises:
         ResourceError: none is free.
     """
     for port in random.SystemRandom().sample(_PORTS, 1000):
-        if is_free(bind, port):
+        if port != other and is_free(bind, port):
             return port
     raise ResourceError(f"no port between {_PORTS.start} and {_PORTS.stop} is free at {bind}")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from lab import study
 from lab.errors import ConfigError, LabError, ResourceError, StudyError
 from lab.serve.binaries import account, find_binaries
-from lab.serve.home import Home, Settings, is_free, read_settings
+from lab.serve.home import Home, Settings, free_port, is_free, read_settings
 from lab.serve.importing import Imported, import_home, is_embedded
 from lab.serve.leftovers import end_leftovers
 from lab.serve.listening import LOOPBACK, listening_at
@@ -164,6 +164,10 @@ def opened(
 def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, say: Say) -> Settings:
     """Return the settings with the ports that are used now, and keep them."""
     before = read_settings(home, bind)
+    if mlflow is not None and mlflow == postgres:
+        raise ResourceError(
+            f"--port {mlflow} --postgres-port {postgres}: MLflow and PostgreSQL need a port each"
+        )
     for option, port in (("--port", mlflow), ("--postgres-port", postgres)):
         if port is not None and not is_free(bind, port):
             raise ResourceError(
@@ -174,15 +178,18 @@ def _settled(home: Home, bind: str, mlflow: int | None, postgres: int | None, sa
         mlflow_port=mlflow or before.mlflow_port,
         postgres_port=postgres or before.postgres_port,
     )
+    if wanted.mlflow_port == wanted.postgres_port:  # one was given the port of the other, which makes way
+        if postgres is None:
+            wanted = replace(wanted, postgres_port=free_port(bind, wanted.mlflow_port))
+        else:
+            wanted = replace(wanted, mlflow_port=free_port(bind, wanted.postgres_port))
     settings = wanted.on_free_ports(bind)
-    for what, old, new in (
-        ("MLflow", wanted.mlflow_port, settings.mlflow_port),
-        ("PostgreSQL", wanted.postgres_port, settings.postgres_port),
+    for what, given, old, new in (
+        ("MLflow", mlflow, before.mlflow_port, settings.mlflow_port),
+        ("PostgreSQL", postgres, before.postgres_port, settings.postgres_port),
     ):
-        if old != new:
-            say(
-                f"Another program uses port {old}, so {what} has moved to {new}: restart workers that use the old one"
-            )
+        if given is None and old != new:
+            say(f"Port {old} is taken, so {what} has moved to {new}: restart workers that use the old one")
     if settings != before:
         settings.write(home.settings)
     return settings

@@ -14,8 +14,9 @@ import pytest
 from filelock import FileLock
 
 from lab.errors import ConfigError, ResourceError
-from lab.serve.home import Home, is_free, read_settings
+from lab.serve.home import Home, free_port, is_free, read_settings
 from lab.serve.running import claimed, is_noted, note_stopped, running_in
+from lab.serve.serving import _settled
 from lab.server_file import ServerFile, read_server_file
 
 LOOPBACK = "127.0.0.1"
@@ -45,6 +46,56 @@ def test_a_port_that_is_taken_is_replaced_and_the_other_stays(home: Home) -> Non
         now = taken.on_free_ports(LOOPBACK)
     assert now.mlflow_port != taken.mlflow_port
     assert replace(now, mlflow_port=taken.mlflow_port) == taken
+
+
+@pytest.fixture
+def two_ports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The only two ports that are looked at, so that a port that is not excluded is met."""
+    ports = [free_port(LOOPBACK), 0]
+    ports[1] = free_port(LOOPBACK, ports[0])
+    monkeypatch.setattr("lab.serve.home._PORTS", ports)
+    monkeypatch.setattr("random.SystemRandom.sample", lambda _, ports, count: list(ports))
+    return ports
+
+
+def test_both_services_never_have_the_same_port(home: Home, two_ports: list[int]) -> None:
+    made = read_settings(home, LOOPBACK)
+    assert [made.mlflow_port, made.postgres_port] == two_ports
+    with closing(socket.create_server((LOOPBACK, 0))) as other:
+        taken = other.getsockname()[1]
+        for changed in (replace(made, mlflow_port=taken), replace(made, postgres_port=taken)):
+            now = changed.on_free_ports(LOOPBACK)
+            assert {now.mlflow_port, now.postgres_port} == set(two_ports)
+
+
+def test_a_service_whose_port_the_other_is_given_moves_and_says_so(home: Home) -> None:
+    made, said = read_settings(home, LOOPBACK), []
+    first = _settled(home, LOOPBACK, made.postgres_port, None, said.append)
+    assert first.mlflow_port == made.postgres_port != first.postgres_port
+    second = _settled(home, LOOPBACK, None, first.mlflow_port, said.append)
+    assert second.postgres_port == first.mlflow_port != second.mlflow_port
+    assert read_settings(home, LOOPBACK) == second
+    port = made.postgres_port
+    assert [text.partition(" to ")[0] for text in said] == [
+        f"Port {port} is taken, so PostgreSQL has moved",
+        f"Port {port} is taken, so MLflow has moved",
+    ]
+
+
+def test_settings_of_an_earlier_version_with_one_port_for_both_are_mended(home: Home) -> None:
+    made = read_settings(home, LOOPBACK)
+    replace(made, postgres_port=made.mlflow_port).write(home.settings)
+    now = _settled(home, LOOPBACK, None, None, lambda text: None)
+    assert now.mlflow_port == made.mlflow_port != now.postgres_port
+
+
+def test_one_port_given_for_both_is_an_error(home: Home) -> None:
+    made = read_settings(home, LOOPBACK)
+    with pytest.raises(
+        ResourceError, match=r"^--port 24567 --postgres-port 24567: MLflow and PostgreSQL need a port each$"
+    ):
+        _settled(home, LOOPBACK, 24567, 24567, lambda text: None)
+    assert read_settings(home, LOOPBACK) == made
 
 
 def test_new_passwords_are_not_made_for_old_data(home: Home) -> None:
