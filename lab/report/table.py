@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import pandas as pd
 
+from lab.config import takes_text
 from lab.tracking import Tracker
 from lab.tracking.tags import Tag
 
@@ -18,6 +21,7 @@ _TEXTS: Final = {
 }  # also where they look like numbers
 _GROUPS: Final = ("params.", "metrics.")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")  # how texts begin that spreadsheets compute
+_CODE: Final = re.compile(r"[+-]?0\d")  # how texts of digits begin that are no numbers
 _SYSTEM: Final = "metrics.system/"  # the machine's load, which has points of its own
 
 
@@ -30,8 +34,8 @@ def trial_table(board: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns rank, run_id, name, trial (its number), cell (its hash), outcome, error, status, start_time and
-        end_time (UTC), then `params.NAME` for each setting (numbers where all values are) and `metrics.NAME` for the
-        last value of each metric.
+        end_time (UTC), then `params.NAME` for each setting (numbers where all values are, unless it takes texts only,
+        as a digest) and `metrics.NAME` for the last value of each metric.
     """
     found = board[["rank", "run_id"]].merge(runs, on="run_id", how="left")
     nothing = pd.Series(None, index=found.index, dtype="object")
@@ -39,7 +43,10 @@ def trial_table(board: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     columns["trial"] = _typed(found.get(f"tags.{Tag.TRIAL}", nothing))
     columns |= {name: found.get(f"tags.{tag}", nothing) for name, tag in _TEXTS.items()}
     columns |= {name: found[name] for name in ("status", "start_time", "end_time")}
-    columns |= {name: _typed(found[name]) for name in map(str, found) if name.startswith(_GROUPS)}
+    for name in map(str, found):
+        if name.startswith(_GROUPS):
+            is_text = takes_text(name.removeprefix("params."))
+            columns[name] = found[name] if is_text else _typed(found[name])
     return pd.DataFrame(columns)
 
 
@@ -86,6 +93,18 @@ def _is_number(text: str) -> bool:
 
 
 def _typed(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return texts as numbers if all of them are."""
+    """Return texts as numbers if all of them are, and none loses a digit."""
     numbers = pd.to_numeric(column, errors="coerce")
-    return numbers if column.notna().any() and numbers.notna().equals(column.notna()) else column
+    known = column.notna()
+    are_numbers = known.any() and numbers.notna().equals(known)
+    return numbers if are_numbers and all(map(_is_kept, column[known], numbers[known])) else column
+
+
+def _is_kept(text: Any, number: float) -> bool:
+    """Return whether a number is all that its text says."""
+    if not isinstance(text, str):
+        return True
+    try:
+        return not _CODE.match(text) and Decimal(text) == Decimal(str(number))
+    except InvalidOperation:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from lab.report import curve_table, trial_table, without_formulas
 
@@ -43,6 +44,34 @@ def test_a_hash_that_looks_like_a_number_stays_a_text(memory_study: Any) -> None
     )
     found = trial_table(study.board(repeats="each"), study.runs()).iloc[0]
     assert (found["cell"], found["error"], found["trial"]) == ("0123e45678901234", "404", 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("data_digest", ["0012345678901234"]),
+        ("code_digest", ["12e4567890123456", "1234567890123456"]),
+        ("init_from", ["1234"]),
+        ("theirs", ["007", "8"]),  # of another program
+        ("theirs", ["12e4567890123456"]),
+        ("theirs", ["0.12345678901234567890123"]),
+    ],
+)
+def test_a_text_that_no_number_can_stand_for_stays_one(name: str, texts: list[str]) -> None:
+    runs = pd.DataFrame({"run_id": range(len(texts)), "rank": 1, "name": "a", f"params.{name}": texts})
+    runs = runs.assign(status="FINISHED", start_time=pd.NaT, end_time=pd.NaT)
+    assert (
+        trial_table(runs[["rank", "run_id"]], runs.drop(columns="rank"))[f"params.{name}"].tolist() == texts
+    )
+
+
+def test_numbers_of_any_form_are_numbers() -> None:
+    runs = pd.DataFrame(
+        {"run_id": range(6), "rank": 1, "name": "a", "status": "", "start_time": 0, "end_time": 0}
+    )
+    runs["params.theirs"] = ["1e-3", "0.10", "-5", "+2", "inf", None]
+    found = trial_table(runs[["rank", "run_id"]], runs.drop(columns="rank"))["params.theirs"]
+    assert found.dropna().tolist() == [0.001, 0.1, -5, 2, float("inf")]
 
 
 def test_no_spreadsheet_computes_a_text() -> None:
