@@ -48,8 +48,16 @@ def without_secrets(text: str, addresses: Sequence[str], others: Sequence[str] =
     """
     for secret in (*_passwords(addresses), *others):
         text = text.replace(f":{secret}@", ":***@")
-        text = text.replace(secret, "***") if len(secret) >= _LONG else text
+        if len(secret) >= _LONG:
+            text = _anywhere(secret).sub("***", text)
     return printable(" ".join(_PASSWORD.sub(r"\1:***@", text).split()))
+
+
+def _anywhere(secret: str) -> re.Pattern[str]:
+    """Return what finds a password in a text; one of letters only as a whole word: `postgres`, not in `postgresql`."""
+    if not secret.isalpha():
+        return re.compile(re.escape(secret))
+    return re.compile(rf"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{{2}})){secret}(?![^\W_])")
 
 
 def _passwords(addresses: Sequence[str]) -> list[str]:

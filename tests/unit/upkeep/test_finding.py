@@ -33,6 +33,21 @@ def test_a_password_that_is_a_word_spoils_no_other_words() -> None:
     )
 
 
+def test_a_password_that_is_a_part_of_other_words_spoils_none_of_them() -> None:
+    address = "postgresql://lab:postgres@db/lab"
+    for text, shown in {
+        f"cannot connect to {address}": "cannot connect to postgresql://lab:***@db/lab",
+        "use postgresql://user@host/lab": "use postgresql://user@host/lab",
+        "psycopg: password=postgres, PG_postgres_": "psycopg: password=***, PG_***_",
+        "lab%3Apostgres%40db": "lab%3A***%40db",
+    }.items():
+        assert without_secrets(text, [address]) == shown
+
+
+def test_a_password_that_is_no_word_is_left_out_of_all_others() -> None:
+    assert without_secrets("xs3cret@wordx", [ADDRESS]) == "x***x"
+
+
 def test_what_is_found_is_one_printable_line() -> None:
     assert without_secrets("two\nlines \x1b[31m", []) == "two lines \\x1b[31m"
     assert Finding("disk", Verdict.OK, "fine").as_dict() == {
