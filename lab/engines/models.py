@@ -76,7 +76,7 @@ def register_stored(
     """Register the best model of a study, or that of a run, and keep its model card in the run.
 
     Args:
-        study: the study's name; None if `run` is given.
+        study: the study's name, or best:NAME, as other commands call its best run; None if `run` is given.
         stores: where it is kept.
         name: of the registered model.
         run: another run of the study, or any run; as `lab.restore.find_run` takes it.
@@ -85,6 +85,7 @@ def register_stored(
     Raises:
         TrackingError: there is no such study or run, it has no model, or the store refuses a name.
     """
+    study = study and study.removeprefix("best:")
     tracker, run_id = find_stored(run or f"best:{study}", stores)
     theirs = tracker.tags(run_id).get(Tag.STUDY)
     if study is not None and theirs != study:

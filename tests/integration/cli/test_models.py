@@ -56,7 +56,7 @@ def test_from_a_study_to_predictions_by_an_alias(swept: Any) -> None:
     assert (made.exit_code, made.stderr) == (0, "")
     assert f"Registered run {best(swept)} as version 1 of digits" in made.stdout
     assert "models:/digits@champion" in made.stdout
-    again = swept("register", "tiny-digits", "--name", "digits")
+    again = swept("register", "best:tiny-digits", "--name", "digits")
     assert f"Run {best(swept)} is version 1 of digits already" in again.stdout
     card = swept.tracker.download(best(swept), "model_card.md", swept.home)
     assert card is not None
