@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab import engines, report
-from lab.cli.console import terminal
+from lab.cli.console import frame_json, terminal
 from lab.cli.messages import tell_left_out, unclear
 from lab.cli.options import all_option, format_option, store_options, stores_from, study_argument
 from lab.wording import counted
@@ -68,7 +68,7 @@ def best(
     if form == "csv":
         click.echo(report.without_formulas(board.frame).to_csv(index=False), nl=False)
     elif form == "json":
-        click.echo(board.frame.to_json(orient="records", indent=2))
+        click.echo(frame_json(board.frame))
     else:
         _print(board, stores.tracking_uri)
     tell_left_out(board.frame, f"lab best {name}", err=form != "table")

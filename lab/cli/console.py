@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic_core import to_json
@@ -15,7 +15,10 @@ from rich.table import Table
 
 from lab.letters import in_ascii
 
-__all__ = ["plain_json", "print_row", "terminal"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["frame_json", "plain_json", "print_row", "terminal"]
 
 _FILE_WIDTH = 200  # columns, where there is no terminal
 
@@ -41,6 +44,12 @@ def print_row(values: Iterable[Any]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     click.echo(text.getvalue(), nl=False)
+
+
+def frame_json(frame: pd.DataFrame) -> str:
+    """Return the rows of a table as JSON, with all digits (pandas keeps ten decimals); what is missing is null."""
+    values = frame.astype("object")
+    return plain_json(values.where(values.notna(), None).to_dict("records"))
 
 
 class _Console(Console):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lab import engines, report
-from lab.cli.console import terminal
+from lab.cli.console import frame_json, terminal
 from lab.cli.messages import tell_left_out
 from lab.cli.options import all_option, format_option, store_options, stores_from, study_argument
 
@@ -41,7 +41,7 @@ def effects(
     if form == "csv":
         click.echo(report.without_formulas(found.table).to_csv(index=False), nl=False)
     elif form == "json":
-        click.echo(found.table.to_json(orient="records", indent=2))
+        click.echo(frame_json(found.table))
     elif found.table.empty:
         click.echo(f"{name} varies nothing, or none of its trials has started yet")
     else:
