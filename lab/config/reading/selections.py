@@ -123,13 +123,26 @@ def read_constraints(reading: Reading, file: GridFile) -> tuple[Constraint, ...]
 
 def _check_varied_preset(reading: Reading, file: GridFile, outline: Outline, base: Mapping[str, Any]) -> None:
     """Report what looks at a setting that a varied preset sets: it would compare the default."""
-    varied = set(outline.setters)
-    if "preset" not in varied:
+    if "preset" not in outline.setters:
         return
-    brought = {name for preset in PRESETS.values() for name in preset} - varied - set(base)
+    setter = next(dim for dim in outline.dimensions if dim.name == outline.setters["preset"])
+    presets = {str(setter.values(position).get("preset")) for position in range(len(setter.candidates))}
+    brought = (
+        {name for preset in presets for name in PRESETS.get(preset, ())} - _always_set(outline) - set(base)
+    )
     for path in _compared(file, outline):
         if path[-1] in brought:
             reading.fault(path, f"{path[-1]} depends on the preset, which varies; use the preset instead")
+
+
+def _always_set(outline: Outline) -> set[str]:
+    """Return the settings that every candidate of a dimension sets, not only some of its variants."""
+    return {
+        name
+        for dim in outline.dimensions
+        for name in dim.fields
+        if all(name in dim.values(position) for position in range(len(dim.candidates)))
+    }
 
 
 def _compared(file: GridFile, outline: Outline) -> Iterator[KeyPath]:

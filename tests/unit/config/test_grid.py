@@ -135,6 +135,10 @@ def test_conditions_on_the_default_on_a_preset_and_on_a_field_of_variants():
         ("grid: {preset: [lenet, cerberus]}\nexclude: [{optimizer: adam}]", "exclude[0]"),
         ("grid: {net: {a: {preset: lenet}, b: {width: 8}}}\nexclude: [{optimizer: adam}]", "exclude[0]"),
         (
+            "grid: {net: {a: {preset: lenet}, b: {optimizer: adam}}}\nexclude: [{optimizer: adam}]",
+            "exclude[0]",
+        ),
+        (
             "search: {space: {preset: [lenet, cerberus], gamma: {low: 0.1, high: 1, when: {optimizer: adam}}}}\n"
             "budget: {trials: 3}",
             "search.space.gamma.when",
@@ -158,6 +162,15 @@ def test_nothing_can_look_at_what_a_varied_preset_sets(text, place):
     message = f"{place}.optimizer: optimizer depends on the preset, which varies; use the preset instead"
     with pytest.raises(ConfigError, match=re.escape(message)):
         grid_of(text)
+
+
+def test_what_no_varied_preset_sets_can_be_looked_at():
+    for text in (
+        "grid: {preset: [cnn1, cnn2], gamma: [0.5, 1]}\nwhen: {gamma: {optimizer: adam}}",
+        "grid: {preset: [lenet, cerberus], optimizer: [adam, sgd], gamma: [0.5, 1]}\n"
+        "when: {gamma: {optimizer: adam}}",
+    ):
+        assert grid_of(text).space.size > 2
 
 
 def test_overrides_lie_over_the_base():
