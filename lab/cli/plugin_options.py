@@ -18,6 +18,7 @@ from lab.config import (
     PRESETS,
     SECTIONS,
     TrialConfig,
+    also_called,
     load_plugins,
     own_fields,
     read_yaml,
@@ -65,7 +66,14 @@ class PluginCommand(InRun):
             for name, known in NAMING.items():
                 for path in (part for part in _parts(_given(args, name)) if ":" in part):
                     known.canonical(path)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            setting = also_called(error.option_name.removeprefix("--").replace("-", "_"))
+            if setting is None:
+                raise
+            message = f"{error.message} Did you mean '--{setting}'?"
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
 
     def _arguments(self, args: Sequence[str]) -> list[str]:
         """Return those of `args` that are no options, nor their values, as many as the command takes: files."""

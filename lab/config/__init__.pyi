@@ -11,6 +11,7 @@ from .grid_file import check_files as check_files
 from .grid_file import load_grid as load_grid
 from .grid_file import parse_grid as parse_grid
 from .installed import check_installed as check_installed
+from .kinds import also_called as also_called
 from .kinds import as_text as as_text
 from .kinds import field_kinds as field_kinds
 from .kinds import takes_text as takes_text

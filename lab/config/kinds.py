@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from lab import registry
 from lab.config.own import field_of, setting_names
 
-__all__ = ["as_text", "doubtful", "field_kinds", "near_field", "suggest_field", "takes_text"]
+__all__ = ["also_called", "as_text", "doubtful", "field_kinds", "near_field", "suggest_field", "takes_text"]
 
 # what other tools and papers call our settings
 _ALSO_CALLED: Final[Mapping[str, str]] = {
@@ -20,9 +20,14 @@ _ALSO_CALLED: Final[Mapping[str, str]] = {
 }
 
 
+def also_called(name: str) -> str | None:
+    """Return the setting that other tools and papers call `name`, or None."""
+    return _ALSO_CALLED.get(name)
+
+
 def near_field(name: str) -> str | None:
     """Return the setting that an unknown `name` probably means, or None."""
-    return _ALSO_CALLED.get(name) or registry.nearest(name, setting_names())
+    return also_called(name) or registry.nearest(name, setting_names())
 
 
 def suggest_field(name: str) -> str:

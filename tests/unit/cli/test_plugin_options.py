@@ -102,3 +102,13 @@ def test_what_is_installed_needs_no_use() -> None:
     assert "--bend VALUE [default: 0.5] [of activation 'bent']" in shown
     result = CliRunner().invoke(main, ["train", "--activation", "bent", "--bend", "high"])
     assert result.stderr == "Error: bend: must be a valid number, but got 'high'\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"), [("learning-rate", "lr"), ("max_epochs", "epochs"), ("model", "architecture")]
+)
+@pytest.mark.parametrize("command", ["train", "find-lr"])
+def test_what_other_tools_call_a_setting_is_suggested(command: str, option: str, setting: str) -> None:
+    result = CliRunner().invoke(main, [command, f"--{option}", "0.1"])
+    assert result.exit_code == 2
+    assert f"No such option '--{option.replace('_', '-')}'. Did you mean '--{setting}'?" in result.stderr
