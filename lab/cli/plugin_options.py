@@ -56,6 +56,7 @@ class PluginCommand(InRun):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Load the plug-ins, and parse the arguments."""
+        args = list(self._written_out(args))
         plugins.use_installed()
         plugins.use(*_parts(_given(args, "use")))
         for file in map(Path, (*_given(args, "config"), *self._arguments(args))):
@@ -81,6 +82,14 @@ class PluginCommand(InRun):
         count = sum(isinstance(param, click.Argument) for param in self.params)
         return list(itertools.islice(_no_options(args, {*flags, "--help"}), count))
 
+    def _written_out(self, args: Sequence[str]) -> Iterator[str]:
+        """Yield `args`, with `=true` for a bare option that would take the file behind it for its value."""
+        takes_file = any(isinstance(param, click.Argument) for param in self.params)
+        switches = {word for param in self.params if _may_be_bare(param) for word in param.opts}
+        for arg, following in itertools.zip_longest(args, args[1:], fillvalue=""):
+            is_bare = takes_file and arg.replace("_", "-") in switches and os.path.isfile(following)
+            yield f"{arg}=true" if is_bare else arg
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the options, those of plug-ins last."""
         own = [setting_option(name, field) for name, field in own_fields().items()]
@@ -99,6 +108,10 @@ class PluginCommand(InRun):
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def _may_be_bare(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and not param.is_flag and param.flag_value == "true"
 
 
 def _titles() -> dict[str, str]:

@@ -112,3 +112,20 @@ def test_what_other_tools_call_a_setting_is_suggested(command: str, option: str,
     result = CliRunner().invoke(main, [command, f"--{option}", "0.1"])
     assert result.exit_code == 2
     assert f"No such option '--{option.replace('_', '-')}'. Did you mean '--{setting}'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["base.yaml", "--nesterov"],
+        ["--nesterov", "base.yaml"],
+        ["--eval_test_every_epoch", "base.yaml", "--conv-bias"],
+    ],
+)
+def test_an_option_without_a_value_leaves_the_file_alone(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base.yaml").write_text("optimizer: nothing")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["find-lr", *args])
+    assert result.stderr.startswith("Error: base.yaml:1: optimizer: Unknown optimizer 'nothing'")
