@@ -92,12 +92,20 @@ def read_server_file(file: Path) -> ServerFile:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner may read, at once as a whole."""
+    """Write a file that only its owner may read, at once as a whole.
+
+    Raises:
+        OSError: it cannot be written; its `filename` says which file, also where the disk is full.
+    """
     scratch = file.with_name(f"{file.name}.new")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-        output.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+            output.write(text)
+    except OSError as error:
+        error.filename = str(file)
+        raise
     scratch.replace(file)
 
 

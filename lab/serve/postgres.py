@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -208,8 +209,7 @@ class Postgres(Service):
             **as_account,
         )
         if done.returncode:
-            said = " ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
-            raise ResourceError(f"`{program}` of {self.name} failed: {said}")
+            raise ResourceError(f"`{program}` of {self.name} failed: {_reason(done.stderr)}")
 
     def _check_places(self) -> None:
         """Raise if the account that runs the server cannot reach its programs or its data."""
@@ -257,3 +257,9 @@ def _make_database(server: psycopg.Connection, name: str) -> None:
     if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
         server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, sql.Identifier(ROLE)))
     server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+
+
+def _reason(said: str) -> str:
+    """Return why a program of PostgreSQL failed: what its server said, such as that the disk is full, or its end."""
+    reasons = re.findall(r"\b(?:ERROR|FATAL|PANIC|HINT):.*", said)
+    return " ".join(line.strip() for line in reasons or said.strip().splitlines()[-3:])

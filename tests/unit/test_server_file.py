@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab import server_file
 from lab.errors import ConfigError, ResourceError
-from lab.server_file import ServerFile, check_answers, read_server_file
+from lab.server_file import ServerFile, check_answers, read_server_file, write_private
 from tests.servers import free_port
 
 FILE = Path(".lab/server.json")
@@ -31,6 +32,20 @@ def server() -> Iterator[ServerFile]:
             "secret",
             socket.gethostname(),
         )
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fdopen = os.fdopen
+
+    def full(descriptor: int, *args: Any, **options: Any) -> Any:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
+        return fdopen(descriptor, *args, **options)
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*server\.json'"):
+        write_private(tmp_path / "server.json", "{}")
 
 
 def test_what_is_written_is_read_and_only_its_owner_may(server: ServerFile, tmp_path: Path) -> None:
