@@ -103,13 +103,17 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Started:
     """Start `lab serve` with `arguments` in the background, and return once it answers; it outlives this process.
 
     Raises:
-        ResourceError: it ends instead.
+        ResourceError: it ends instead, or the folder cannot be written.
     """
     home = Home(folder.resolve())
-    home.server.mkdir(parents=True, exist_ok=True)
     log = home.log("serve")
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        home.server.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise ResourceError(f"{home.server} cannot be written: {error.strerror}") from None
     with os.fdopen(descriptor, "ab") as output:
+        said_before = os.fstat(descriptor).st_size
         process = subprocess.Popen(
             [sys.executable, "-m", "lab", "serve", *arguments],
             stdin=subprocess.DEVNULL,
@@ -122,7 +126,7 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> Started:
         if server is not None:
             return Started(server, home.server_file)
         time.sleep(_TICK)
-    said = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+    said = log.read_bytes()[said_before:].decode(errors="replace").strip().rpartition("\n")[2]
     raise ResourceError(said.removeprefix("Error: ") or f"it exited with code {process.returncode}")
 
 
