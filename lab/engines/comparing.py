@@ -99,7 +99,7 @@ def _of_study(name: str, study: str, cells: str | None, stores: Stores, metric: 
     runs = read.found.runs.iloc[::-1]  # the newest first, as a reader has them
     runs = runs[runs["run_id"].isin(board["run_id"])].reset_index(drop=True)
     if cells is not None:
-        runs = _chosen(name, cells, runs, board.attrs["varied"])
+        runs = _chosen(name, cells, runs, [report.setting_of(column) for column in board.attrs["varied"]])
     return Side(name, runs, board.attrs["monitor"], board.attrs["maximized"])
 
 

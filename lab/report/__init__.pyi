@@ -43,3 +43,4 @@ from .study_report import report_of as report_of
 from .table import curve_table as curve_table
 from .table import trial_table as trial_table
 from .table import without_formulas as without_formulas
+from .trials import setting_of as setting_of

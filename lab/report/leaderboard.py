@@ -1,8 +1,9 @@
 """The leaderboard of a study: its trials or its cells from best to worst, read from the tracker alone.
 
-Columns: rank (from 1), name, one for each parameter in which the trials differ (text), best_value, test_accuracy,
-test_NAME for each of the trials' `metrics`, best_epoch, epochs, params, seconds, accuracy_per_million_params, pareto
-(whether it is on the Pareto front of test accuracy and size), outcome and run_id. Missing values are NA.
+Columns: rank (from 1), name, one for each parameter in which the trials differ (text; `params.NAME` if another column
+is called NAME), best_value, test_accuracy, test_NAME for each of the trials' `metrics`, best_epoch, epochs, params,
+seconds, accuracy_per_million_params, pareto (whether it is on the Pareto front of test accuracy and size), outcome and
+run_id. Missing values are NA.
 
 For cells, best_value, test_accuracy, seconds and what is computed from them are means over the repeats (other seeds,
 other folds), without those that diverged unless all did; best_epoch and epochs are medians. ci95_low and ci95_high (the
@@ -10,10 +11,10 @@ ends of the mean's 95 % interval, NA for fewer than three repeats), n (the numbe
 follow best_value, the same with `test_` follow test_accuracy, and run_id is that of the best repeat.
 
 `attrs` of a leaderboard has monitor (the metric that best_value is a value of), metric (ranked by), descending (whether
-its highest value is the best), maximized (the study's direction), varied (the parameters that differ), ranges (those
-from which a sampler chooses, by name, as plain values), left_out (the number of trials that are not from the newest
-file), other (the settings of these, in words), orphans (the number of runs that no trial names)
-and imported (where the runs of another program are from, else empty).
+its highest value is the best), maximized (the study's direction), varied (the columns of the parameters that differ),
+ranges (those from which a sampler chooses, by column, as plain values), left_out (the number of trials not from
+the newest file), other (the settings of these, in words), orphans (the number of runs that no trial names) and imported
+(where the runs of another program are from, else empty).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lab.config import rises
 from lab.errors import TrackingError
 from lab.report.repeats import averaged_over, by_cell, has_repeats
 from lab.report.settings import NewestFile, differing, in_words, newest_file
-from lab.report.trials import COUNTS, MEANS, ranked, trial_frame
+from lab.report.trials import COUNTS, MEANS, dimension_columns, ranked, trial_frame
 from lab.tracking import Reader, pending_id
 from lab.tracking.tags import Tag
 
@@ -139,16 +140,18 @@ def _board(
     others = [] if newest is None else newest.changes(runs[~mine].head(_MOST_OTHERS))
     shown = runs[mine] if of == "newest" else runs
     extra = _also_differing(shown, varied, others if of == "all" else [])
-    trials = trial_frame(shown, [*varied, *extra], metric)
-    trials["name"] = _longer(trials, extra)
+    columns = dimension_columns(shown, [*varied, *extra], metric)
+    trials = trial_frame(shown, [*columns], metric)
+    trials["name"] = _longer(trials, {name: columns[name] for name in extra})
     frame = ranked(trials, metric, _rises(metric, maximized))
+    ranges = {} if newest is None else newest.ranges
     frame.attrs = {
         "monitor": parent.get(f"tags.{Tag.MONITOR}") or "val_accuracy",
         "metric": metric,
         "descending": _rises(metric, maximized),
         "maximized": maximized,
-        "varied": [*varied, *extra],
-        "ranges": {} if newest is None else newest.ranges,
+        "varied": [*columns.values()],
+        "ranges": {columns.get(name, name): one for name, one in ranges.items()},
         "left_out": len(runs) - len(shown),
         "other": in_words(others) if len(others) < _MOST_OTHERS else "",
         "imported": parent.get(f"tags.{Tag.IMPORTED}") or "",
@@ -176,11 +179,11 @@ def _also_differing(
     return [name for name in dict.fromkeys((*differing(runs, varied), *known)) if name not in varied]
 
 
-def _longer(trials: pd.DataFrame, settings: Sequence[str]) -> pd.Series[str]:
-    """Return the names of `trials` prefixed with their `settings`, so that no two are the same."""
+def _longer(trials: pd.DataFrame, settings: Mapping[str, str]) -> pd.Series[str]:
+    """Return the names of `trials` with the `settings`, which have these columns, before them: no two are the same."""
     names = trials["name"]
-    for setting in reversed(settings):
-        values = trials[setting].fillna("none")
+    for setting in reversed([*settings]):
+        values = trials[settings[setting]].fillna("none")
         names = f"{setting}=" + values.astype("str") + " " + names
     return names
 

@@ -16,7 +16,7 @@ from lab.report.published import Published
 from lab.report.render import spread
 from lab.report.repeats import compared
 from lab.report.results import Comparison, GridResults
-from lab.report.trials import chosen_metrics, ranked
+from lab.report.trials import chosen_metrics, dimension_columns, ranked
 from lab.tracking.markup import code, literal
 from lab.wording import counted
 
@@ -175,12 +175,13 @@ def _ranking(results: GridResults) -> str:
 
 def _cells(results: GridResults) -> str:
     cells, names = results.cells, [dimension.name for dimension in results.grid.space.dimensions]
-    varied = compared(names) or ["name"]
+    varied = compared(names)
+    columns = [*dimension_columns(results.runs, varied, "test_accuracy").values()] or ["name"]
     repeated = len(results.runs) > len(cells)
     chosen = chosen_metrics(results.runs)
     headings = (
         "",
-        *varied,
+        *(varied or ["name"]),
         "test accuracy",
         *(name.replace("test_", "test ", 1) for name in chosen),
         *(["n"] if repeated else []),
@@ -189,15 +190,15 @@ def _cells(results: GridResults) -> str:
         "time",
         "outcome",
     )
-    return _table(headings, (_cell(row, varied, chosen, repeated) for _, row in cells.iterrows()))
+    return _table(headings, (_cell(row, columns, chosen, repeated) for _, row in cells.iterrows()))
 
 
 def _cell(
-    row: pd.Series[Any], varied: Sequence[str], chosen: Sequence[str], repeated: bool
+    row: pd.Series[Any], columns: Sequence[str], chosen: Sequence[str], repeated: bool
 ) -> tuple[str, ...]:
     return (
         str(row["rank"]),
-        *(_MISSING if pd.isna(row[name]) else str(row[name]) for name in varied),
+        *(_MISSING if pd.isna(row[name]) else str(row[name]) for name in columns),
         _accuracy(row),
         *(_MISSING if pd.isna(row[name]) else f"{row[name]:.4f}" for name in chosen),
         *((str(row["n"]),) if repeated else ()),

@@ -138,7 +138,7 @@ def _layouts(columns: list[str], ranked_by: str) -> Iterator[list[str]]:
     # the varied parameters tell the same as the name, each in a column of its own
     for hidden in (["name"], varied) if varied else ([],):
         for dropped in range(len(spare) + 1):
-            out = {"run_id", *(_OF_INTERVALS - {*varied}), *hidden, *spare[:dropped]}
+            out = {"run_id", *_OF_INTERVALS, *hidden, *spare[:dropped]}
             yield [name for name in columns if name not in out]
 
 

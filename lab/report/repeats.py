@@ -58,7 +58,7 @@ def by_cell(
 
     Args:
         trials: a row for each run, ranked: the first of a cell is its best.
-        varied: the parameters that the study varies.
+        varied: the columns of the parameters that the study varies.
         of: the metric that n and the columns of its spread are of.
         descending: whether the highest value is the best.
         monitor: the metric that best_value is a value of.
@@ -72,7 +72,8 @@ def by_cell(
     metrics = trials.select_dtypes("float64").where(averaged)
     means = _summarized(metrics, numbers, trials.get("fold"), descending, monitor)
     medians = {name: _median(trials[name].where(averaged), numbers) for name in COUNTS}
-    first = trials.assign(cell=numbers).drop_duplicates("cell").set_index("cell")
+    is_first = ~numbers.duplicated()
+    first = trials[is_first].set_axis(numbers[is_first])
     outcomes = trials["outcome"].groupby(numbers).agg(_outcomes)
     return _in_columns(first, dimensions, means, medians, outcomes, of).reset_index(drop=True)
 
@@ -105,13 +106,13 @@ def _in_columns(
     outcomes: pd.Series[str],
     of: str,
 ) -> pd.DataFrame:
-    """Return the columns of cells in their order; a dimension hides a number of the same name."""
+    """Return the columns of cells in their order; varied `epochs` hide the number of them."""
     usual = (*MEANS, "accuracy_per_million_params")
     columns: dict[str, pd.Series[Any]] = {
         "name": first["name"].map(_without_repeat),
         **{name: first[name] for name in dimensions},
         "best_value": means["best_value"]["mean"],
-        **{name: means[of][name] for name in SPREAD if name not in dimensions},
+        **{name: means[of][name] for name in SPREAD},
         "test_accuracy": means["test_accuracy"]["mean"],
         **{f"test_{name}": means["test_accuracy"][name] for name in SPREAD if name != "n"},
         **{name: found["mean"] for name, found in means.items() if name not in usual},

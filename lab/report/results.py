@@ -14,7 +14,7 @@ from lab.errors import ConfigError
 from lab.report.claims import JudgedClaim, judge
 from lab.report.repeats import by_cell
 from lab.report.settings import changes, in_words, params_of
-from lab.report.trials import ranked, trial_frame
+from lab.report.trials import dimension_columns, ranked, trial_frame
 from lab.tracking.tags import Tag
 
 __all__ = ["Comparison", "GridResults", "grid_results"]
@@ -162,7 +162,7 @@ def _newest(runs: pd.DataFrame) -> pd.DataFrame:
 def _cells(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
     varied = [dimension.name for dimension in grid.space.dimensions]
     trials = ranked(trial_frame(runs, varied, _RANKED_BY), _RANKED_BY, descending=True)
-    cells = by_cell(trials, varied, of=_RANKED_BY)
+    cells = by_cell(trials, [*dimension_columns(runs, varied, _RANKED_BY).values()], of=_RANKED_BY)
     cells["name"] = cells["name"].replace("", grid.name)  # if only the seed varies
     return ranked(cells, _RANKED_BY, descending=True)
 

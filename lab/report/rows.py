@@ -8,7 +8,7 @@ import pandas as pd
 
 from lab.report.repeats import REPEATING
 from lab.report.results import GridResults
-from lab.report.trials import chosen_metrics, trial_frame
+from lab.report.trials import chosen_metrics, dimension_columns, trial_frame
 from lab.tracking.tags import Tag
 
 __all__ = ["METRICS", "raw_rows"]
@@ -29,7 +29,8 @@ def raw_rows(results: GridResults) -> pd.DataFrame:
     runs = results.runs
     varied = [dimension.name for dimension in results.grid.space.dimensions]
     names = [*(name for name in varied if name not in REPEATING), *(set(varied) & {"fold"}), "seed"]
-    columns = dict.fromkeys((*names, "test_accuracy", *chosen_metrics(runs), *METRICS, "outcome"))
+    varying = dimension_columns(runs, names, "test_accuracy").values()
+    columns = dict.fromkeys((*varying, "test_accuracy", *chosen_metrics(runs), *METRICS, "outcome"))
     rows = trial_frame(runs, names, "test_accuracy")[[*columns]]
     rows.insert(0, "cell", _tag(runs, Tag.CELL))
     commits = _tag(runs, Tag.COMMIT).str[:_COMMIT]

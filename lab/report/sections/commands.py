@@ -12,6 +12,7 @@ from lab.config.trial import NOT_IDENTITY
 from lab.errors import ConfigError
 from lab.report.sections.source import Source
 from lab.report.settings import params_of
+from lab.report.trials import setting_of
 
 __all__ = ["Command", "commands"]
 
@@ -43,11 +44,12 @@ def commands(source: Source) -> tuple[Command, ...]:
         return ()
     runs = {run["run_id"]: params_of(run) for run in source.runs.to_dict("records")}
     rows = zip(source.cells["rank"], source.cells["name"], source.cells["run_id"], strict=True)
+    varied = {setting_of(column) for column in source.dimensions}
     spare: set[str] = set()
     found = []
     for rank, name, run_id in rows:
         settings = {key: text for key, text in runs[run_id].items() if _is_told(key, text)}
-        needed = _needed(settings, spare, source.dimensions)
+        needed = _needed(settings, spare, varied)
         spare |= settings.keys() - needed.keys()
         found.append(Command(int(rank), str(name), _words(needed)))
     return tuple(found)

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from lab.errors import TrackingError
-from lab.report import leaderboard, publish_leaderboard
+from lab.report import effects, leaderboard, publish_leaderboard, setting_of
+from lab.report.sections.board import board
 from lab.tracking import MemoryTracker, RunStatus
+from tests.memory_study import MemoryStudy
 
 
 class Study:
@@ -117,6 +119,46 @@ def test_a_varied_field_named_like_a_metric_is_the_param() -> None:
     study = Study(varied=("epochs",))
     study.trial("a", 0.5, epochs=3)
     assert study.board().iloc[0]["epochs"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        *((name, f"params.{name}") for name in ("rank", "run_id", "params", "seconds", "test_accuracy", "n")),
+        *(
+            (name, f"params.{name}")
+            for name in ("best_value", "outcome", "pareto", "name", "best_epoch", "cell")
+        ),
+        *((name, f"params.{name}") for name in ("mult_adds", "params.rank", "accuracy_per_million_params")),
+        *((name, name) for name in ("epochs", "lr", "value")),
+    ],
+)
+def test_a_dimension_named_like_a_column_has_a_column_of_its_own(name: str, column: str) -> None:
+    study = MemoryStudy((name, "seed"))
+    measured = {"params": 100, "best_epoch": 2, "epochs": 3, "seconds": 5.0, "mult_adds": 50}
+    for value, accuracy in (("4", 0.5), ("6", 0.7)):
+        for seed in (0, 1, 2):
+            metrics = {"best_value": accuracy, "test_accuracy": accuracy, **measured}
+            study.trial({name: value, "seed": seed}, **metrics)
+    trials, cells = study.board(repeats="each"), study.board()
+    assert trials["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    shown = cells[[column, "best_value", "n", "params"]].round({"best_value": 6})
+    assert shown.to_numpy().tolist() == [["6", 0.7, 3, 100], ["4", 0.5, 3, 100]]
+    assert cells.attrs["varied"] == [column, "seed"]
+    assert [setting_of(name) for name in cells.attrs["varied"]] == study.varied
+    assert effects(trials, trials.attrs["varied"])["value"].tolist() == ["6", "4"]
+    assert [row.values for row in board(study.source()).rows] == [{column: "6"}, {column: "4"}]
+
+
+def test_a_dimension_named_like_the_metric_is_not_ranked_by() -> None:
+    study = MemoryStudy(("score",))
+    for value, score in (("high", 0.1), ("low", 0.2)):
+        run = study.trial({"score": value}, best_value=0.5)
+        study.tracker.attach(run).log_metrics({"score": score})
+    assert study.board(metric="score")[["params.score", "score"]].to_numpy().tolist() == [
+        ["low", 0.2],
+        ["high", 0.1],
+    ]
 
 
 def test_other_studies_are_not_shown() -> None:
