@@ -23,7 +23,7 @@ from lab.tracking.predictions import read_predictions
 from lab.tracking.tags import Tag
 from lab.wording import counted
 
-__all__ = ["CellDifference", "Comparison", "Paired", "Side", "compare", "paired"]
+__all__ = ["CellDifference", "Comparison", "Paired", "Side", "compare", "other_images", "paired"]
 
 # what decides which images a model is tested on, and on which ones the monitored metric is measured
 _TEST_IMAGES: Final = (
@@ -339,11 +339,7 @@ def _check_comparable(tracker: Tracker, a: Side, b: Side, metric: str) -> None:
     if metric == "best_value" and (a.monitor, a.maximize) != (b.monitor, b.maximize):
         faults.append(f"monitored metric: {_aim(a)} and {_aim(b)}")
     of_val = metric == "best_value" or metric.startswith("val_")
-    for name in (*_TEST_IMAGES, *(_VAL_IMAGES if of_val else ())):
-        first, second = (_values(side.runs, name) for side in (a, b))
-        unknown = name == "data_digest" and not (first and second)  # of runs of an earlier version
-        if first != second and not unknown:
-            faults.append(f"{name}: {_listed(first)} and {_listed(second)}")
+    faults += [f"{name}: {one} and {other}" for name, one, other in other_images(a.runs, b.runs, of_val)]
     if not faults and _other_pixels(tracker, a, b):
         faults.append("the digest of their images")
     if faults:
@@ -356,6 +352,21 @@ def _check_comparable(tracker: Tracker, a: Side, b: Side, metric: str) -> None:
         raise StudyError(
             f"{a.name} and {b.name} have {counted(len(both), 'run')} in common; compare what has none in common"
         )
+
+
+def other_images(a: pd.DataFrame, b: pd.DataFrame, of_val: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield the settings by which two groups of runs measure on other images, each with its values in A and in B.
+
+    Args:
+        a: from `Tracker.runs`.
+        b: the same.
+        of_val: whether validation images count, and not only those of the test split.
+    """
+    for name in (*_TEST_IMAGES, *(_VAL_IMAGES if of_val else ())):
+        first, second = _values(a, name), _values(b, name)
+        unknown = name == "data_digest" and not (first and second)  # of runs of an earlier version
+        if first != second and not unknown:
+            yield name, _listed(first), _listed(second)
 
 
 def _other_pixels(tracker: Tracker, a: Side, b: Side) -> bool:

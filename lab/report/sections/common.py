@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from lab.report.comparison import other_images
 from lab.report.sections.board import Board, BoardColumn, BoardRow, Choice, entry, spread_columns
-from lab.report.sections.source import Source, column
+from lab.report.sections.source import Source
 from lab.report.trials import ranked
 
 __all__ = ["Common", "common"]
@@ -37,13 +38,18 @@ def common(sources: Sequence[Source]) -> Common:
         return Common(
             None, f"There is no common leaderboard: the studies are ranked by different metrics ({said})."
         )
+    different = _different_images(sources)
+    if different:
+        return Common(
+            None, f"There is no common leaderboard: the studies are of different images ({different})."
+        )
     frame = pd.concat([source.cells.assign(study=source.study) for source in sources], ignore_index=True)
     frame = ranked(frame, "best_value", sources[0].descending)
     metric = sources[0].metric
     columns = tuple(_columns(metric, sources[0].descending, frame))
     rows = tuple(_row(metric, columns, row) for row in frame.to_dict("records"))
     names = tuple(source.study for source in sources)
-    return Common(Board(columns, rows, (Choice("study", names),)), _data_note(sources))
+    return Common(Board(columns, rows, (Choice("study", names),)), "")
 
 
 def _columns(metric: str, descending: bool, frame: pd.DataFrame) -> Iterator[BoardColumn]:
@@ -63,13 +69,15 @@ def _row(metric: str, columns: Sequence[BoardColumn], row: Mapping[Any, Any]) ->
     )
 
 
-def _data_note(sources: Sequence[Source]) -> str:
-    """Return that the studies are of different data, if they are."""
-    data = [
-        (source.study, sorted({str(value) for value in column(source.runs, "params.dataset").dropna()}))
-        for source in sources
-    ]
-    if len({tuple(found) for _, found in data}) < 2:
-        return ""
-    said = ", ".join(f"{study} on {' and '.join(found) or 'nothing yet'}" for study, found in data)
-    return f"The studies are of different data ({said}), so their values do not say which model is better."
+def _different_images(sources: Sequence[Source]) -> str:
+    """Return how the images of the first study and of another differ, as `lab compare` says it, or an empty string."""
+    known = [source for source in sources if len(source.runs)]
+    for other in known[1:]:
+        first = known[0]
+        found = [
+            f"{name}: {one} in {first.study} and {two} in {other.study}"
+            for name, one, two in other_images(first.runs, other.runs, of_val=True)
+        ]
+        if found:
+            return "; ".join(found)
+    return ""

@@ -401,21 +401,43 @@ def test_every_study_has_a_report(count: int, varied: tuple[str, ...], value: fl
 def test_studies_by_one_metric_share_a_leaderboard(source: Source) -> None:
     other = MemoryStudy(("lr",))
     for lr in "12":
-        other.trial(
-            {"dataset": "synthetic", "lr": lr}, best_value=0.7, test_accuracy=0.7, params=1, seconds=1
-        )
-    found = common([source, other.source()])
+        other.trial({"dataset": "digits", "lr": lr}, best_value=0.7, test_accuracy=0.7, params=1, seconds=1)
+    found = common([source, other.source(), MemoryStudy(("lr",)).source()])
     assert found.board is not None
     assert [row.rank for row in found.board.rows] == [1, 2, 3, 4, 5, 6]
     values = [row.entries[3].value for row in found.board.rows]
     assert values == sorted(values, key=lambda value: -float(str(value)))
-    assert found.note.startswith("The studies are of different data (")
+    assert found.note == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"data_digest": "b"}, "data_digest: a in s and b in s"),
+        (
+            {"test_fraction": "0.5", "folds": "3"},
+            "test_fraction: 0.2 in s and 0.5 in s; folds: – in s and 3 in s",
+        ),
+        ({"dataset": "digits"}, "dataset: image_folder in s and digits in s"),
+    ],
+)
+def test_studies_of_other_images_do_not(other: dict[str, str], said: str) -> None:
+    sources = []
+    for change in ({}, other):
+        study = MemoryStudy(("lr",))
+        data = {"dataset": "image_folder", "data_digest": "a", "test_fraction": "0.2", **change}
+        study.trial({"lr": "1", **data}, best_value=0.7, test_accuracy=0.7, params=1, seconds=1)
+        sources.append(study.source())
+    found = common(sources)
+    assert found.board is None
+    assert found.note == f"There is no common leaderboard: the studies are of different images ({said})."
 
 
 def test_what_diverged_comes_last_in_the_common_leaderboard_too(source: Source) -> None:
     other = MemoryStudy(("lr",))
     for lr, value, outcome in (("1", 0.99, "diverged"), ("2", 0.1, "completed")):
-        other.trial({"lr": lr}, outcome, best_value=value, test_accuracy=value, params=1, seconds=1)
+        params = {"dataset": "digits", "lr": lr}
+        other.trial(params, outcome, best_value=value, test_accuracy=value, params=1, seconds=1)
     board = common([source, other.source()]).board
     assert board is not None
     assert [row.name for row in board.rows[-2:]] == ["lr=2", "lr=1"]
