@@ -273,7 +273,7 @@ def _heat(
 
 def curves_figure(panel: CurvePanel) -> Figure:
     """Return the curves of one metric, the mean of each cell's repeats within the band of all of them."""
-    traces = [trace for place, curve in enumerate(panel.curves) for trace in _curve(place, curve, panel)]
+    traces = [trace for curve in panel.curves for trace in _curve(curve, panel)]
     steps = max((curve.steps[-1] for curve in panel.curves), default=0)
     layout = {
         "height": 330,
@@ -290,10 +290,10 @@ def curves_figure(panel: CurvePanel) -> Figure:
     return Figure(panel.metric, f"{panel.metric} by {panel.step}; at the end: {last}.", traces, layout)
 
 
-def _curve(place: int, curve: Curve, panel: CurvePanel) -> Iterable[Values]:
+def _curve(curve: Curve, panel: CurvePanel) -> Iterable[Values]:
     about = {
-        "meta": {"color": place},
-        "legendgroup": str(place),
+        "meta": {"color": curve.place},
+        "legendgroup": str(curve.place),
         "name": f"{curve.rank}. {_text(curve.name, 60)}",
     }
     if curve.n > 1:
@@ -313,7 +313,7 @@ def _curve(place: int, curve: Curve, panel: CurvePanel) -> Iterable[Values]:
         "mode": "lines",
         "x": list(curve.steps),
         "y": _plain(curve.means),
-        "line": {"width": 2, "dash": "solid" if place == 0 else DASHES[place]},
+        "line": {"width": 2, "dash": "solid" if curve.place == 0 else DASHES[curve.place]},
         "hovertemplate": f"%{{fullData.name}}<br>{panel.step} %{{x}}: %{{y:{_format(panel.metric)}}}<extra></extra>",
     }
 

@@ -19,8 +19,12 @@ _LOSSES = ("train_loss", "val_loss")
 
 @dataclass(frozen=True)
 class Curve:
-    """The curve of one cell: by step the mean, the lowest and the highest value of its `n` repeats."""
+    """The curve of one cell: by step the mean, the lowest and the highest value of its `n` repeats.
 
+    `place` is the cell's among those that are shown, from 0; it has the same colour in all panels.
+    """
+
+    place: int
     rank: int
     name: str
     n: int
@@ -46,6 +50,12 @@ class Curves:
     panels: tuple[CurvePanel, ...]
     note: str
 
+    @property
+    def cells(self) -> list[Curve]:
+        """A curve of each cell that has one in any panel, the best cell first."""
+        found = {curve.place: curve for panel in self.panels for curve in panel.curves}
+        return [found[place] for place in sorted(found)]
+
 
 def curves(source: Source, tracker: Tracker) -> Curves:
     """Return the learning curves of the best cells, read from `tracker`.
@@ -68,7 +78,8 @@ def curves(source: Source, tracker: Tracker) -> Curves:
         drawn = tuple(curve for curve in found if len(curve.steps) > 1)
         if drawn:
             panels.append(CurvePanel(metric, drawn, step))
-    return Curves(tuple(panels), _note(source, len(places), any(len(ids) > 1 for ids in members.values())))
+    repeated = any(len(ids) > 1 for ids in members.values())
+    return Curves(tuple(panels), _note(source, len(places), repeated))
 
 
 def _read(
@@ -98,6 +109,7 @@ def _curve(source: Source, place: int, histories: Sequence[Mapping[int, float]])
     steps = _thinned(sorted(set.intersection(*(set(history) for history in known)))) if known else []
     values = [[history[step] for history in known] for step in steps]
     return Curve(
+        place,
         int(row["rank"]),
         str(row["name"]),
         len(known),

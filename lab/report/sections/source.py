@@ -93,8 +93,8 @@ class Source:
         return [place for place, is_finite in enumerate(finite) if is_finite][:most]
 
     def members(self, place: int) -> list[str]:
-        """Return the ids of the runs of the cell at `place`."""
-        return list(self.trials.loc[self.cell_numbers == place, "run_id"])
+        """Return the ids of the runs that the mean of the cell at `place` is of: none that diverged or failed."""
+        return list(self.trials.loc[(self.cell_numbers == place) & self.trusted.notna(), "run_id"])
 
     def cell_metric(self, name: str) -> pd.Series[float]:
         """Return the mean of a logged metric over the repeats of each cell, with the index of `cells`."""

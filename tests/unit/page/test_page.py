@@ -153,3 +153,16 @@ def test_a_report_that_takes_long_is_not_made_and_an_old_one_goes(monkeypatch: p
     monkeypatch.setattr("lab.page.publish._MOST_TRIALS", 5)
     log_report_if_quick(study.parent, study.source(), study.tracker)
     assert REPORT not in study.tracker.artifacts(study.parent.run_id)
+
+
+def test_a_cell_has_one_colour_and_one_button_in_all_panels() -> None:
+    study = MemoryStudy(("lr",))
+    for lr, best, metrics in (("1", 0.9, ["val_loss"]), ("2", 0.8, ["val_accuracy", "val_loss"])):
+        run_id = study.trial({"lr": lr}, best_value=best)
+        study.tracker.attach(run_id).log_history({step: dict.fromkeys(metrics, 0.5) for step in (1, 2)})
+    page = page_of(study)
+    assert re.findall(r'data-curve="(\d)"', page) == ["0", "1"]
+    figures = json.loads(page.split('id="figures">')[1].split("</script>")[0])
+    curves = [trace for figure in figures for trace in figure["data"] if "legendgroup" in trace]
+    drawn = [(trace["name"], trace["legendgroup"], trace["meta"]["color"]) for trace in curves]
+    assert sorted(drawn) == [("1. lr=1", "0", 0), ("2. lr=2", "1", 1), ("2. lr=2", "1", 1)]
