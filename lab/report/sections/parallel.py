@@ -59,7 +59,8 @@ def parallel(source: Source) -> Parallel:
 
 def _axis(name: str, values: pd.Series[Any], chosen_from: Any) -> tuple[Axis, list[float | None]]:
     numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    if chosen_from is not None or (values.nunique() > _MOST_LISTED and numbers.notna().any()):
+    are_numbers = numbers.notna().equals(values.notna()) and numbers.notna().any()
+    if chosen_from is not None or (values.nunique() > _MOST_LISTED and are_numbers):
         return _numbers(name, numbers, log=bool(chosen_from and chosen_from["log"]))
     texts = values.map(lambda value: "–" if pd.isna(value) else formatted(name, value))
     ordered = sorted(set(texts), key=value_order)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -66,50 +67,89 @@ def slices(source: Source, order: Sequence[str] = ()) -> Slices:
     if source.finished.empty or not names:
         return Slices(source.metric, (), (), "")
     pairs = list(itertools.combinations(names, 2))
-    found = tuple(_slice(source, name) for name in names[:_MOST_SLICES])
-    maps = tuple(_map(source, *pair) for pair in pairs[:_MOST_PAIRS])
-    return Slices(source.metric, found, maps, _left_out(names, len(pairs)))
+    values = {name: _values(source, name) for name in names[:_MOST_SLICES]}
+    found = tuple(_slice(each) for each in values.values())
+    shown = [pair for pair in pairs if values.keys() >= {*pair}][:_MOST_PAIRS]
+    maps = tuple(_map(source, values[down], values[across]) for down, across in shown)
+    return Slices(source.metric, found, maps, _left_out(names, len(pairs), values.values()))
 
 
-def _left_out(names: Sequence[str], pairs: int) -> str:
+@dataclass(frozen=True)
+class _Values:
+    """The values of a dimension: how each did, those to show in their order, and the text of each trial's."""
+
+    name: str
+    effects: Mapping[str, Mapping[Any, Any]]
+    shown: tuple[str, ...]
+    of_trials: pd.Series[str]
+
+
+def _values(source: Source, name: str) -> _Values:
+    of_trials = grouped(source.trials, name).map(_text)
+    table = effects(source.trials, [name])
+    found = {_text(row["value"]): row for row in table.to_dict("records")}
+    best = (next(iter(found)), of_trials.iloc[0])  # on average, and of the best trial
+    return _Values(name, found, _thinned(sorted(found, key=value_order), best), of_trials)
+
+
+def _thinned(ordered: Sequence[str], best: Collection[str]) -> tuple[str, ...]:
+    """Return at most `_MOST_VALUES` of the values, evenly, with the first, the last and the `best`."""
+    last = len(ordered) - 1
+    if last < _MOST_VALUES:
+        return tuple(ordered)
+    places = {round(at * last / (_MOST_VALUES - 1)) for at in range(_MOST_VALUES)}
+    kept = {0, last, *(ordered.index(value) for value in best)}
+    for place in kept - places:
+        near = min((abs(other - place), other) for other in places - kept)
+        places = places - {near[1]} | {place}
+    return tuple(ordered[place] for place in sorted(places))
+
+
+def _left_out(names: Sequence[str], pairs: int, values: Iterable[_Values]) -> str:
+    thinned = [
+        f"Of {each.name} {len(each.shown)} of {len(each.effects)} values are shown, the best among them."
+        for each in values
+        if len(each.shown) < len(each.effects)
+    ]
     parts = []
     if len(names) > _MOST_SLICES:
         parts.append(f"the first {_MOST_SLICES} of {len(names)} dimensions")
     if pairs > _MOST_PAIRS:
         parts.append(f"{_MOST_PAIRS} of {pairs} pairs of dimensions")
-    return f"Shown are {' and '.join(parts)}, the most important first." if parts else ""
+    first = [f"Shown are {' and '.join(parts)}, the most important first."] if parts else []
+    return " ".join((*first, *thinned))
 
 
-def _slice(source: Source, name: str) -> Slice:
-    table = effects(source.trials, [name])
-    table["text"] = table["value"].map(_text)
-    rows = sorted(table.to_dict("records"), key=lambda row: value_order(row["text"]))[:_MOST_VALUES]
+def _slice(values: _Values) -> Slice:
+    rows = [values.effects[text] for text in values.shown]
 
     def column(key: str) -> tuple[float, ...]:
         return tuple(float(row[key]) for row in rows)
 
     counts = tuple(int(row["n"]) for row in rows)
-    texts = tuple(row["text"] for row in rows)
-    return Slice(name, texts, column("mean"), column("ci95_low"), column("ci95_high"), counts)
+    return Slice(values.name, values.shown, column("mean"), column("ci95_low"), column("ci95_high"), counts)
 
 
-def _map(source: Source, down: str, across: str) -> HeatMap:
-    texts = {name: grouped(source.trials, name).map(_text) for name in (down, across)}
-    groups = source.trusted.groupby([texts[down], texts[across]])
+def _map(source: Source, down: _Values, across: _Values) -> HeatMap:
+    groups = source.trusted.groupby([down.of_trials, across.of_trials])
     means, counts = groups.mean().unstack(), groups.count().unstack()
-    rows, columns = (sorted(set(texts[name]), key=value_order)[:_MOST_VALUES] for name in (down, across))
+    rows, columns = down.shown, across.shown
     return HeatMap(
-        across,
-        down,
-        tuple(columns),
-        tuple(rows),
+        across.name,
+        down.name,
+        columns,
+        rows,
         tuple(tuple(float(value) for value in row) for row in _part(means, rows, columns, math.nan)),
         tuple(tuple(int(value) for value in row) for row in _part(counts, rows, columns, 0)),
     )
 
 
-def _part(table: pd.DataFrame, rows: list[str], columns: list[str], missing: float) -> list[list[float]]:
-    found: list[list[float]] = table.reindex(index=rows, columns=columns).fillna(missing).to_numpy().tolist()
+def _part(
+    table: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], missing: float
+) -> list[list[float]]:
+    found: list[list[float]] = (
+        table.reindex(index=[*rows], columns=[*columns]).fillna(missing).to_numpy().tolist()
+    )
     return found
 
 

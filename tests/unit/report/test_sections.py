@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -172,6 +173,14 @@ def test_an_axis_of_a_log_range_has_powers_of_ten() -> None:
     assert round_numbers(3, 4, log=True) == [3, 4]
 
 
+def test_an_axis_of_many_values_has_those_that_are_no_numbers() -> None:
+    study = MemoryStudy(("freeze",))
+    for value in ("none", *range(1, 16)):
+        study.trial({"freeze": value}, best_value=0.5)
+    found = parallel(study.source())
+    assert sorted({line.positions[0] for line in found.lines}) == pytest.approx([at / 15 for at in range(16)])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -230,6 +239,21 @@ def test_slices_of_the_most_important_dimensions_come_first() -> None:
     )
 
 
+def test_of_many_values_the_best_are_shown_and_the_rest_is_told() -> None:
+    study = MemoryStudy(("lr", "net"))
+    for number, net in itertools.product(range(1, 41), "ab"):
+        study.trial(
+            {"lr": number, "net": net}, best_value=0.9 if (number, net) == (39, "a") else 0.5 + number / 1000
+        )
+    found = slices(study.source())
+    lr = next(each for each in found.slices if each.name == "lr")
+    assert len(lr.values) == 30
+    assert {"1", "39", "40"} <= {*lr.values}
+    assert max(lr.means) == pytest.approx((0.9 + 0.539) / 2)
+    assert found.maps[0].rows == lr.values
+    assert found.left_out == "Of lr 30 of 40 values are shown, the best among them."
+
+
 def test_curves_are_means_within_the_band_of_the_repeats() -> None:
     study = MemoryStudy(("lr", "seed"))
     for seed, steps in enumerate(([0.2, 0.4, 0.6], [0.4, 0.8])):  # the second stopped early
@@ -243,6 +267,33 @@ def test_curves_are_means_within_the_band_of_the_repeats() -> None:
     assert curve.means == pytest.approx((0.3, 0.6))
     assert (curve.lows, curve.highs) == ((0.2, 0.4), (0.4, 0.8))
     assert "as far as all repeats went" in found.note
+
+
+@pytest.mark.parametrize(("outcome", "value"), [("failed", None), ("diverged", 0.1)])
+def test_curves_are_of_the_repeats_that_the_leaderboard_averages(outcome: str, value: float | None) -> None:
+    study = MemoryStudy(("lr", "seed"))
+    for seed in (0, 1, 2):
+        ended, best = (outcome, value) if seed == 2 else ("completed", 0.9)
+        run_id = study.trial(
+            {"lr": "0.1", "seed": seed}, ended, **({} if best is None else {"best_value": best})
+        )
+        history = (
+            {1: {"val_accuracy": 0.1}} if seed == 2 else {step: {"val_accuracy": 0.9} for step in (1, 2, 3)}
+        )
+        study.tracker.attach(run_id).log_history(history)
+    (panel,) = curves(study.source(), study.tracker).panels
+    assert [(curve.n, curve.steps, curve.lows) for curve in panel.curves] == [(2, (1, 2, 3), (0.9, 0.9, 0.9))]
+
+
+def test_a_cell_keeps_its_place_where_another_lacks_the_metric() -> None:
+    study = MemoryStudy(("lr",))
+    for lr, best, metrics in (("1", 0.9, ["val_loss"]), ("2", 0.8, ["val_accuracy", "val_loss"])):
+        run_id = study.trial({"lr": lr}, best_value=best)
+        study.tracker.attach(run_id).log_history({step: dict.fromkeys(metrics, 0.5) for step in (1, 2)})
+    found = curves(study.source(), study.tracker)
+    places = {panel.metric: [(curve.place, curve.name) for curve in panel.curves] for panel in found.panels}
+    assert places == {"val_accuracy": [(1, "lr=2")], "val_loss": [(0, "lr=1"), (1, "lr=2")]}
+    assert [curve.name for curve in found.cells] == ["lr=1", "lr=2"]
 
 
 def test_curves_of_the_best_cells_only_with_few_points() -> None:
