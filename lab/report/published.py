@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 __all__ = ["Published", "published"]
 
-_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _CELL = re.compile(r"(?<!\\)\|")  # `literal` escapes a bar within a cell
 
 
@@ -26,14 +25,12 @@ class Published:
 
 def published(document: str, name: str) -> Published | None:
     """Return what `document`, from `results_document`, says about the study `name`; None if it has no section of it."""
-    starts = {found[1]: found for found in _SECTION.finditer(document)}
-    if name not in starts:
+    start = re.search(rf"^## {re.escape(name)}$", document, re.MULTILINE)
+    if start is None:
         return None
-    end = min(
-        (found.start() for found in starts.values() if found.start() > starts[name].start()), default=None
-    )
-    generated, heading, cells = document[starts[name].start() : end].partition("\n### All cells\n")
-    parts = [generated, *(["### All cells"] if heading else []), *_up_to_table(cells)]
+    # every section ends with the table of its cells; a heading does not end it, as a description may have one
+    generated, _, cells = document[start.start() :].partition("\n### All cells\n")
+    parts = [generated, "### All cells", *_up_to_table(cells)]
     rows = (
         [cell.strip() for cell in _CELL.split(line)[1:-1]]
         for line in document.splitlines()

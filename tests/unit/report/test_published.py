@@ -25,6 +25,13 @@ def test_a_study_of_another_store_keeps_its_section(memory_study: Any) -> None:
     assert page([(grid, kept)]) == document
 
 
+def test_a_section_does_not_end_at_a_heading_of_its_description(memory_study: Any) -> None:
+    described = GRID.replace("name: s", 'name: s\ndescription: "Why?\\n\\n## Setup\\n\\nTwo folders."')
+    grid, document, _ = page_and_rows(memory_study, described)
+    assert "\n## Setup\n" in document
+    assert page([(grid, published(document, "s"))]) == document
+
+
 def test_between_other_sections_and_with_new_comments(memory_study: Any) -> None:
     grid, document, _ = page_and_rows(memory_study)
     other = parse_grid(GRID.replace("name: s", "name: a"), "grids/a.yaml")
