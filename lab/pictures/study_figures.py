@@ -171,7 +171,7 @@ def _reach(table: pd.DataFrame, mean: str = "mean", prefix: str = "") -> npt.NDA
 
 def _pairs(table: pd.DataFrame, prefix: str = "") -> list[pd.Series[float]]:
     """Return the two values of each mean of two, which has no interval; NaN for other means."""
-    return [table[f"{prefix}{name}"].where(table["n"] == 2) for name in ("worst", "best")]
+    return [table[f"{prefix}{name}"].where(table[f"{prefix}n"] == 2) for name in ("worst", "best")]
 
 
 def _name_points(axes: Axes, x: str, frame: pd.DataFrame) -> None:

@@ -186,14 +186,14 @@ def _count(found: Paired) -> str:
 def _below(claim: Claim, cells: pd.DataFrame) -> Iterator[Finding]:
     for _, row in cells[cells[_METRIC].notna()].iterrows():
         low, high = row["test_ci95_low"], row["test_ci95_high"]
-        if row["n"] >= FEWEST and row["test_best"] == row["test_worst"]:  # all learnt as little, say
+        if row["test_n"] >= FEWEST and row["test_best"] == row["test_worst"]:  # all learnt as little, say
             low = high = row[_METRIC]
         yield Finding(
             _verdict(low, high, _region(claim)),
             str(row["name"]),
             formatted(_METRIC, row[_METRIC]),
             spread(_METRIC, row, "test_"),
-            counted(int(row["n"]), "repeat"),
+            counted(int(row["test_n"]), "repeat"),
             _room(low, high, _region(claim)),
         )
 

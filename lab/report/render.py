@@ -49,7 +49,7 @@ _SPARE = (
     *("outcome", "params", "ci95_low", "n"),
 )
 # shown with the lower end of the interval
-_OF_INTERVALS = frozenset({"ci95_high", "worst", "test_ci95_high", "test_best", "test_worst"})
+_OF_INTERVALS = frozenset({"ci95_high", "worst", "test_ci95_high", "test_n", "test_best", "test_worst"})
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ def spread(metric: str, row: Mapping[Any, Any] | pd.Series[Any], prefix: str = "
     Args:
         metric: that the mean is of.
         row: has the columns of `lab.report.statistics.SPREAD`.
-        prefix: of these columns, except n.
+        prefix: of these columns.
 
     Returns:
         The 95 % interval of the mean; empty if there is one value or none.
     """
-    if row["n"] == 2:
+    if row[f"{prefix}n"] == 2:
         values = sorted((row[f"{prefix}worst"], row[f"{prefix}best"]))
         return (
             "" if pd.isna(values).any() else f"n=2: {', '.join(formatted(metric, value) for value in values)}"

@@ -114,7 +114,7 @@ def _in_columns(
         "best_value": means["best_value"]["mean"],
         **{name: means[of][name] for name in SPREAD},
         "test_accuracy": means["test_accuracy"]["mean"],
-        **{f"test_{name}": means["test_accuracy"][name] for name in SPREAD if name != "n"},
+        **{f"test_{name}": means["test_accuracy"][name] for name in SPREAD},
         **{name: found["mean"] for name, found in means.items() if name not in usual},
         **{name: found for name, found in medians.items() if name not in dimensions},
         "seconds": means["seconds"]["mean"],

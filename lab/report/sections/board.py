@@ -11,6 +11,7 @@ import pandas as pd
 
 from lab.report.render import formatted, spread
 from lab.report.sections.source import Source, value_order
+from lab.report.statistics import SPREAD
 
 __all__ = ["Board", "BoardColumn", "BoardRow", "Choice", "Entry", "board", "entry", "spread_columns"]
 
@@ -99,7 +100,7 @@ def spread_columns(frame: pd.DataFrame) -> Iterator[BoardColumn]:
 def _measured(source: Source, frame: pd.DataFrame) -> Iterator[BoardColumn]:
     """Yield the columns of what was measured besides the monitored metric, unless all are empty."""
     usual = {"test_accuracy": True, "params": False, "mult_adds": False, "seconds": False}
-    spreads = {"test_ci95_low", "test_ci95_high", "test_worst", "test_best"}
+    spreads = {f"test_{name}" for name in SPREAD}
     tests = [name for name in map(str, frame) if name.startswith("test_") and name not in {*usual, *spreads}]
     headings = {"params": "Params", "mult_adds": "Mult-adds", "seconds": "Time"}
     for name in ("test_accuracy", *tests, *headings):

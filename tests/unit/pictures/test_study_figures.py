@@ -65,7 +65,7 @@ def test_two_repeats_are_drawn_as_two_points_and_more_with_their_interval() -> N
         "test_worst": [0.96, 0.96],
         "test_best": [0.999, 1.0],
     }
-    frame = board(seconds=[3.0, 5.0], n=[2, 3]).assign(**spread)
+    frame = board(seconds=[3.0, 5.0], test_n=[2, 3]).assign(**spread)
     (axes,) = time_figure(frame).axes
     dots = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == "."]
     assert [found[~np.isnan(found).any(axis=1)].tolist() for found in dots] == [[[3.0, 0.96]], [[3.0, 0.999]]]

@@ -214,7 +214,7 @@ def test_chosen_metrics_are_columns_and_know_which_value_is_best(memory_study: A
     study.trial({"lr": 0.3, "seed": 0, "metrics": "none"}, best_value=0.3, test_accuracy=0.3)
     board = study.board()
     assert [name for name in board if name.startswith("test_")] == [
-        *("test_accuracy", "test_ci95_low", "test_ci95_high", "test_best", "test_worst"),
+        *("test_accuracy", "test_ci95_low", "test_ci95_high", "test_n", "test_best", "test_worst"),
         *("test_auroc", "test_ece"),
     ]
     assert board["test_auroc"].tolist()[:2] == pytest.approx([0.85, 0.7])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from lab.report import publish_leaderboard
+from lab.report.render import spread
 from lab.report.repeats import outcome_counts
 
 
@@ -25,7 +26,7 @@ def test_cells_by_their_means(repeated: Any) -> None:
     board = repeated.board()
     assert board.columns.tolist() == [
         *("rank", "name", "net", "best_value", "ci95_low", "ci95_high", "n", "best", "worst"),
-        *("test_accuracy", "test_ci95_low", "test_ci95_high", "test_best", "test_worst"),
+        *("test_accuracy", "test_ci95_low", "test_ci95_high", "test_n", "test_best", "test_worst"),
         *("best_epoch", "epochs", "params", "seconds", "accuracy_per_million_params", "pareto"),
         *("outcome", "run_id"),
     ]
@@ -40,6 +41,15 @@ def test_cells_by_their_means(repeated: Any) -> None:
     assert board["best_epoch"].iloc[1] == 1  # the median
     assert board["pareto"].tolist() == [True, True]
     assert board["outcome"].tolist() == ["completed", "completed"]
+
+
+def test_the_spread_of_tests_is_that_of_the_repeats_that_were_tested(memory_study: Any) -> None:
+    study = memory_study(("net", "seed"))
+    study.trial({"net": "a", "seed": 0}, best_value=0.5, test_accuracy=0.6)
+    study.trial({"net": "a", "seed": 1}, best_value=0.7)
+    row = study.board().iloc[0]
+    assert spread("val_accuracy", row) == "n=2: 50.00%, 70.00%"
+    assert spread("test_accuracy", row, "test_") == ""
 
 
 def test_the_run_is_that_of_the_best_repeat(repeated: Any) -> None:
