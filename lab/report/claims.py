@@ -3,8 +3,9 @@
 Every claim says that something lies in a region: a difference above zero or within a margin, an accuracy below a bound.
 It holds if the 95 % interval lies inside the region, it does not if the interval lies outside, and otherwise it cannot
 be told. For a margin this is the test of equivalence by two one-sided tests (Schuirmann 1987, J. Pharmacokinet.
-Biopharm. 15, 657), each at 2.5 %. A claim of several comparisons holds only if all of them do, for which no correction
-is needed (Berger 1982, Technometrics 24, 295); one that does not hold refutes it, after Holm's correction.
+Biopharm. 15, 657), each at 2.5 %. A claim of several comparisons or cells holds only if it does for all of them, for
+which no correction is needed (Berger 1982, Technometrics 24, 295); one for which it does not refutes it, after Holm's
+correction of the tests against the nearest end of the region.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 import pandas as pd
+from scipy.special import logit, stdtr, stdtrit
 
 from lab.config import Claim, Grid, Selection
 from lab.errors import StudyError
 from lab.report.comparison import Paired, Side, paired
-from lab.report.differences import Difference, corrected
+from lab.report.differences import Difference, corrected, difference, holm
 from lab.report.render import formatted, spread
 from lab.report.repeats import REPEATING
 from lab.report.statistics import FEWEST, accuracy_interval
@@ -30,6 +32,7 @@ from lab.wording import counted
 __all__ = ["Finding", "JudgedClaim", "Verdict", "judge", "not_run"]
 
 _METRIC: Final = "test_accuracy"
+_LEVEL: Final = 0.95
 _NOT_ENDED: Final = ("failed", "killed")  # outcomes that say nothing about training
 
 Region = tuple[float, float]
@@ -142,18 +145,22 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, others: Iterable[str]) -> Paired |
 
 
 def _differences(claim: Claim, found: Sequence[Paired | Verdict]) -> list[Finding]:
-    names = [f"{a} against {b}" for a, b in claim.pairs]
-    strict = iter(corrected([one.whole for one in found if isinstance(one, Paired)]))
+    names, region = [f"{a} against {b}" for a, b in claim.pairs], _region(claim)
+    strict = iter(corrected([_from_end(one.whole, region) for one in found if isinstance(one, Paired)]))
     return [
-        _difference(name, one, next(strict), _region(claim))
-        if isinstance(one, Paired)
-        else Finding(one, name)
+        _difference(name, one, next(strict), region) if isinstance(one, Paired) else Finding(one, name)
         for name, one in zip(names, found, strict=True)
     ]
 
 
+def _from_end(whole: Difference, region: Region) -> Difference:
+    """Return how far a difference is from the nearest end of the region: its test is whether it lies there."""
+    end = min(filter(math.isfinite, region), key=lambda end: abs(whole.value - end))
+    return difference([value - end for value in whole.a], whole.b, pairs=whole.pairs) if end else whole
+
+
 def _difference(cells: str, found: Paired, strict: Difference, region: Region) -> Finding:
-    """Return what a difference says; `strict` is the same with a p value that is corrected for the number of them."""
+    """Return what a difference says; `strict` is `_from_end`, corrected for the number of comparisons."""
     whole = found.whole
     verdict = _verdict(whole.low, whole.high, region)
     # where the region ends at zero, the test must agree with the interval
@@ -184,18 +191,40 @@ def _count(found: Paired) -> str:
 
 
 def _below(claim: Claim, cells: pd.DataFrame) -> Iterator[Finding]:
-    for _, row in cells[cells[_METRIC].notna()].iterrows():
-        low, high = row["test_ci95_low"], row["test_ci95_high"]
-        if row["test_n"] >= FEWEST and row["test_best"] == row["test_worst"]:  # all learnt as little, say
-            low = high = row[_METRIC]
+    rows = [row for _, row in cells[cells[_METRIC].notna()].iterrows()]
+    ends = [_ends(row) for row in rows]
+    chances = [_chance(claim.limit, *each, row["test_n"]) for row, each in zip(rows, ends, strict=True)]
+    strict = iter(holm([p for p in chances if not math.isnan(p)]))
+    for row, (low, high), chance in zip(rows, ends, chances, strict=True):
+        verdict = _verdict(low, high, _region(claim))
+        is_sure = math.isnan(chance) or next(strict) < 1 - _LEVEL or verdict is not Verdict.NO
         yield Finding(
-            _verdict(low, high, _region(claim)),
+            verdict if is_sure else Verdict.UNKNOWN,
             str(row["name"]),
             formatted(_METRIC, row[_METRIC]),
             spread(_METRIC, row, "test_"),
             counted(int(row["test_n"]), "repeat"),
             _room(low, high, _region(claim)),
         )
+
+
+def _ends(row: pd.Series[Any]) -> tuple[float, float]:
+    """Return the ends of the interval of a cell's test accuracy, which are its value if all repeats have the same."""
+    if row["test_n"] >= FEWEST and row["test_best"] == row["test_worst"]:  # all learnt as little, say
+        return row[_METRIC], row[_METRIC]
+    return row["test_ci95_low"], row["test_ci95_high"]
+
+
+def _chance(accuracy: float, low: float, high: float, n: int) -> float:
+    """Return p of a mean of `n` with this 95 % interval if the true one were `accuracy`, by Student's t on its scale.
+
+    It is NaN if there is no interval, and 0 if no value differs.
+    """
+    if low == high:
+        return 0.0
+    first, last = logit(low), logit(high)
+    error = (last - first) / 2 / stdtrit(n - 1, (1 + _LEVEL) / 2)
+    return float(2 * stdtr(n - 1, -abs((first + last) / 2 - logit(accuracy)) / error))
 
 
 def _outcome(claim: Claim, runs: pd.DataFrame) -> Finding:

@@ -158,6 +158,29 @@ def test_several_comparisons_refute_a_claim_only_after_their_correction() -> Non
     assert (alone.judged().verdict, many.judged().verdict) == ("no", "cannot be told")
 
 
+def test_the_correction_is_of_the_test_against_the_margin() -> None:
+    """1.8 points are clear of zero by far, but of the margin of one point only where there is no other comparison."""
+    a, b = [0.500, 0.510, 0.520], [0.5155, 0.5285, 0.5405]
+    alone = Runs(NO_BETTER).add("a", 0.1, a).add("b", 0.1, b)
+    many = (
+        Runs("cells: {net: b}, no_better_than: {net: [a, c]}, within: 0.01").add("a", 0.1, a).add("b", 0.1, b)
+    )
+    many.add("c", 0.1, [0.50, 0.53, 0.54])
+    assert (alone.judged().verdict, many.judged().verdict) == ("no", "cannot be told")
+
+
+def test_several_cells_refute_a_bound_only_after_their_correction() -> None:
+    """An interval just above the bound refutes it for one cell, but not for the worst of two; two far above do."""
+    near, far = [0.2057, 0.2087, 0.2117], [0.3, 0.31, 0.3]
+    verdicts = []
+    for cells in ([near], [near, [0.19, 0.2, 0.21]], [far, [0.19, 0.2, 0.21]], [far, near]):
+        runs = Runs("cells: {net: a}, below: 0.2")
+        for lr, accuracies in zip(LRS, cells, strict=False):
+            runs.add("a", lr, accuracies)
+        verdicts.append(runs.judged().verdict)
+    assert verdicts == ["no", "cannot be told", "no", "no"]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "verdict", "shown"),
     [
