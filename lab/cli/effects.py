@@ -28,7 +28,10 @@ Examples:
 def effects(
     name: str, metric: str, form: str, everything: bool, tracking_uri: str | None, storage: str | None
 ) -> None:
-    """Compare the values of each dimension of STUDY by their means over all trials that used them.
+    """Compare the values of each dimension of STUDY by their means over the trials that used them.
+
+    The means are over the combinations of the other dimensions that all values have. Where that leaves less than half
+    of the trials, as in a search, they are over all trials, and a line below the table says so.
 
     It covers the trials of the grid file that was last swept or submitted, including its --set values. In a search,
     values from a range are grouped into parts of that range with about equally many trials.

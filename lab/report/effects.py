@@ -1,7 +1,8 @@
-"""The effect of each dimension: its values compared, each averaged over all other dimensions."""
+"""The effect of each dimension: its values compared, each averaged over the same values of all other dimensions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +11,24 @@ import pandas as pd
 from lab.report.repeats import compared, is_averaged
 from lab.report.statistics import summaries
 
-__all__ = ["effects", "grouped"]
+__all__ = ["effects", "grouped", "unlike"]
 
 _PARTS = 4  # that a range is divided into
-_COLUMNS = ("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst")
+_MOST_NAMED = 3  # dimensions; more are counted
+_COLUMNS = (
+    *("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst"),
+    "same_cells",
+)
 
 
 def effects(
     frame: pd.DataFrame, varied: Sequence[str], metric: str | None = None, *, descending: bool | None = None
 ) -> pd.DataFrame:
     """Return the marginal mean of every value of every dimension, the best value of a dimension first.
+
+    The values of a dimension are averaged over the combinations of all others, seeds and folds too, that each of them
+    has: else one that was not tried with the best learning rate, or failed there, would look worse than it is. If that
+    leaves less than half of the trials, as in a search, all of them count, and a mean also depends on what it is over.
 
     The interval is that of a mean over trials that also differ in the other dimensions. It is wide if those matter:
     two values may differ in every pairing although their intervals overlap.
@@ -36,7 +45,8 @@ def effects(
     Returns:
         Columns dimension, value (text, `0.001 to 0.02` for a part of a range; NA for trials without the dimension),
         mean, ci95_low and ci95_high (the ends of its 95 % interval, as in `summaries`), n, left_out (the number of
-        trials without a value and of those that diverged, unless all did), best and worst.
+        trials without a value, of those that diverged, unless all did, and of those in combinations that another value
+        lacks), best, worst, and same_cells (whether the dimension's values are compared over the same combinations).
     """
     metric = metric or frame.attrs.get("metric", "best_value")
     descending = frame.attrs.get("descending", True) if descending is None else descending
@@ -52,15 +62,43 @@ def _effect(frame: pd.DataFrame, dimension: str, metric: str, descending: bool) 
     groups = values.groupby(values, dropna=False, sort=False).ngroup()
     of = frame.attrs.get("monitor", "") if metric == "best_value" else metric
     trusted = frame[metric].astype("float64").where(is_averaged(frame, groups))
-    alone = compared(frame.attrs.get("varied", ())) == [
-        dimension
-    ]  # so that a value's trials are one cell's repeats
+    trusted = trusted.where(trusted.map(math.isfinite))
+    # if alone, a value's trials are one cell's repeats
+    alone = compared(frame.attrs.get("varied", ())) == [dimension]
     folds = frame.get("fold") if alone else None
+    shared = _shared(frame, dimension, groups[trusted.notna() & values.notna()])
+    same_cells = alone or 2 * shared.sum() >= len(shared)
+    if same_cells and not alone:
+        trusted = trusted.where(shared.reindex(frame.index, fill_value=False) | values.isna())
     table = summaries(trusted, groups, descending=descending, metric=of, folds=folds)
     table["left_out"] = groups.value_counts().sort_index() - table["n"]
     table["dimension"] = dimension
+    table["same_cells"] = same_cells
     table["value"] = values.groupby(groups).first()
     return table.sort_values("mean", ascending=not descending, kind="stable")[list(_COLUMNS)]
+
+
+def _shared(frame: pd.DataFrame, dimension: str, groups: pd.Series[int]) -> pd.Series[bool]:
+    """Return which of the trials in `groups`, by value, have a combination of the other dimensions that each value has.
+
+    A dimension that a value never has, as `momentum` with adam, follows from the value, so it is part of none.
+    """
+    trials = frame.loc[groups.index]
+    names = [name for name in frame.attrs.get("varied", ()) if name != dimension and name in frame]
+    others = [name for name in names if trials[name].notna().groupby(groups).any().all()]
+    ranges = frame.attrs.get("ranges", ())  # of which hardly a value occurs twice
+    if not others or any(name in ranges for name in others):
+        return pd.Series(not others, index=groups.index)
+    combinations = trials.groupby(others, dropna=False, sort=False).ngroup()
+    return groups.groupby(combinations).transform("nunique") == groups.nunique()
+
+
+def unlike(dimensions: Sequence[str]) -> str:
+    """Return what is to be said of `dimensions` whose values are not compared over the same combinations."""
+    if not dimensions:
+        return ""
+    which = ", ".join(dimensions) if len(dimensions) <= _MOST_NAMED else f"{len(dimensions)} dimensions"
+    return f"{which}: not the same cells, so the means also depend on what else varies in them."
 
 
 def grouped(frame: pd.DataFrame, dimension: str) -> pd.Series[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.report.effects import effects, grouped
+from lab.report.effects import effects, grouped, unlike
 from lab.report.sections.source import Source, value_order
 
 __all__ = ["HeatMap", "Slice", "Slices", "slices"]
@@ -46,7 +46,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices and heat maps of a metric, and what is not among them, in words."""
+    """Slices and heat maps of a metric, and in words what is not among them, or not comparable."""
 
     metric: str
     slices: tuple[Slice, ...]
@@ -71,7 +71,11 @@ def slices(source: Source, order: Sequence[str] = ()) -> Slices:
     found = tuple(_slice(each) for each in values.values())
     shown = [pair for pair in pairs if values.keys() >= {*pair}][:_MOST_PAIRS]
     maps = tuple(_map(source, values[down], values[across]) for down, across in shown)
-    return Slices(source.metric, found, maps, _left_out(names, len(pairs), values.values()))
+    said = (
+        _left_out(names, len(pairs), values.values()),
+        unlike([each.name for each in values.values() if not each.same_cells]),
+    )
+    return Slices(source.metric, found, maps, " ".join(filter(None, said)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class _Values:
     effects: Mapping[str, Mapping[Any, Any]]
     shown: tuple[str, ...]
     of_trials: pd.Series[str]
+
+    @property
+    def same_cells(self) -> bool:
+        """Whether its values are compared over the same combinations."""
+        return all(row["same_cells"] for row in self.effects.values())
 
 
 def _values(source: Source, name: str) -> _Values:

@@ -22,7 +22,8 @@ def factorial(memory_study: Any) -> Any:
 def test_marginal_means_by_hand(factorial: Any) -> None:
     table = effects(factorial.board(repeats="each"), ["lr", "net"])
     assert table.columns.tolist() == [
-        *("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst")
+        *("dimension", "value", "mean", "ci95_low", "ci95_high", "n", "left_out", "best", "worst"),
+        "same_cells",
     ]
     assert table["dimension"].tolist() == ["lr", "lr", "net", "net"]
     assert table["value"].tolist() == ["0.2", "0.1", "b", "a"]
@@ -107,6 +108,41 @@ def test_what_has_no_value_is_left_out_and_counted(memory_study: Any) -> None:
     assert table["mean"].dropna().to_dict() == {"2": 0.5, "1": 0.3}
 
 
+def test_values_are_compared_over_the_cells_that_all_of_them_have(memory_study: Any) -> None:
+    study = memory_study(("net", "lr", "seed"))
+    for lr, value in (("0.1", 0.9), ("0.01", 0.7), ("0.001", 0.5)):
+        for seed in (0, 1):
+            study.trial({"net": "a", "lr": lr, "seed": seed}, best_value=value)
+            if lr != "0.1":  # excluded
+                study.trial({"net": "b", "lr": lr, "seed": seed}, best_value=value + 0.01)
+    table = effects(study.board(repeats="each"), ["net"])
+    assert table["value"].tolist() == ["b", "a"]
+    assert table["mean"].tolist() == pytest.approx([0.61, 0.6])
+    assert table[["n", "left_out", "same_cells"]].to_numpy().tolist() == [[4, 0, True], [4, 2, True]]
+
+
+def test_a_setting_of_one_value_only_is_no_reason_to_compare_less(memory_study: Any) -> None:
+    study = memory_study(("optimizer", "momentum", "lr"))
+    for lr, value in (("0.1", 0.7), ("0.2", 0.5)):
+        study.trial({"optimizer": "adam", "lr": lr}, best_value=value)
+        for momentum in ("0", "0.9"):
+            params = {"optimizer": "sgd", "momentum": momentum, "lr": lr}
+            study.trial(params, best_value=value + float(momentum) / 10)
+    table = effects(study.board(repeats="each"), study.varied)
+    assert table["same_cells"].all()
+    assert table["left_out"].tolist() == [0] * 7
+
+
+def test_without_enough_cells_in_common_all_trials_count(memory_study: Any) -> None:
+    study = memory_study(("net", "lr"))
+    for number in range(6):
+        study.trial(
+            {"net": "ab"[number % 2], "lr": number // (2 if number < 2 else 1)}, best_value=number / 10
+        )
+    table = effects(study.board(repeats="each"), ["net"])
+    assert table[["value", "n", "same_cells"]].to_numpy().tolist() == [["b", 3, False], ["a", 3, False]]
+
+
 def test_nothing_to_compare(memory_study: Any) -> None:
     study = memory_study(("lr",))
     assert effects(study.board(), ["lr"]).empty
@@ -126,6 +162,7 @@ def test_printed_by_dimension() -> None:
             "left_out": [0, 0, 2, 0],
             "best": [0.6, 0.4, float("nan"), 0.5],
             "worst": [0.4, 0.4, float("nan"), 0.1],
+            "same_cells": [True, True, False, False],
         }
     )
     console = Console(file=io.StringIO(), width=100)
@@ -135,3 +172,4 @@ def test_printed_by_dimension() -> None:
     assert ["two", "30.00%", "n=2:", "10.00%,", "50.00%", "50.00%", "2"] in lines
     assert ["–", "40.00%", "–", "40.00%", "1"] in lines
     assert ["net", "[red]", "–", "–", "–", "0", "2"] in lines
+    assert lines[-2][:5] == ["net:", "not", "the", "same", "cells,"]

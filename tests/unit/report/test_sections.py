@@ -235,7 +235,8 @@ def test_slices_of_the_most_important_dimensions_come_first() -> None:
     assert [each.name for each in found.slices][:3] == ["d13", "d2", "d0"]
     assert (len(found.slices), len(found.maps)) == (12, 10)
     assert found.left_out == (
-        "Shown are the first 12 of 14 dimensions and 10 of 91 pairs of dimensions, the most important first."
+        "Shown are the first 12 of 14 dimensions and 10 of 91 pairs of dimensions, the most important first. "
+        "12 dimensions: not the same cells, so the means also depend on what else varies in them."
     )
 
 
