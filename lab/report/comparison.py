@@ -74,6 +74,8 @@ class Comparison:
         of: what `whole` compares: the `repeats` (means over the cells that both have), these `cells` where there are
             too few repeats, or the repeats of the `best` cell of each, because no cell is part of both.
         shared: number of cells that both have.
+        chosen_from: if no cell is part of both, of how many cells of A and of B that of `whole` has the best mean of
+            `monitor`.
         cells: each cell that both have, corrected for their number; empty if they have only one.
         models: the test predictions of the best model of each; None if not both runs have kept theirs.
         best_runs: ids of these runs.
@@ -90,6 +92,7 @@ class Comparison:
     whole: Difference
     of: str
     shared: int
+    chosen_from: tuple[int, int]
     cells: tuple[CellDifference, ...]
     models: McNemar | None
     best_runs: tuple[str, str]
@@ -133,7 +136,7 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
     descending = a.maximize if said is None else said
     first, second = (_Sample.of(side, metric) for side in (a, b))
     keys = _told_apart_by(a.runs, b.runs)
-    found = _compare(first, second, keys, descending, meant)
+    found = _compare(first, second, keys, meant)
     best = _best_run(found.a, descending), _best_run(found.b, descending)
     return Comparison(
         a=a.name,
@@ -144,6 +147,7 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
         whole=found.whole,
         of=found.of,
         shared=found.shared,
+        chosen_from=found.chosen_from,
         cells=found.cells,
         models=_models(tracker, a.name, b.name, best),
         best_runs=best,
@@ -177,7 +181,7 @@ def paired(a: Side, b: Side, metric: str) -> Paired | None:
         StudyError: a side has no run with such a value.
     """
     first, second = (_Sample.of(side, metric) for side in (a, b))
-    found = _compare(first, second, _told_apart_by(a.runs, b.runs), True, metric)
+    found = _compare(first, second, _told_apart_by(a.runs, b.runs), metric)
     return Paired(found.whole, found.shared, first.left_out + second.left_out) if found.shared else None
 
 
@@ -223,6 +227,15 @@ class _Sample:
             sorted(table, key=lambda repeat: [int(number) for number in re.findall(r"\d+", str(repeat))])
         ]
 
+    def best(self, keys: Sequence[str]) -> str:
+        """Return the cell with the best mean of the monitored metric: one chosen by what is compared looks too good."""
+        values = pd.to_numeric(_column(self.runs, "metrics.best_value")).astype("float64")
+        values = values.where(values.map(math.isfinite))
+        means = values.groupby(_labels(self.runs, keys), sort=False).mean()
+        if means.isna().all():
+            return str(means.index[0])
+        return str(means.idxmax() if self.side.maximize else means.idxmin())
+
     def only(self, cells: Iterable[str], keys: Sequence[str]) -> _Sample:
         """Return the sample of these cells."""
         return _Sample(self.side, self.runs[_labels(self.runs, keys).isin(list(cells))], self.left_out)
@@ -238,18 +251,17 @@ class _Found:
     of: str
     shared: int = 0
     cells: tuple[CellDifference, ...] = ()
+    chosen_from: tuple[int, int] = (1, 1)
 
 
-def _compare(a: _Sample, b: _Sample, keys: Sequence[str], descending: bool, metric: str) -> _Found:
+def _compare(a: _Sample, b: _Sample, keys: Sequence[str], metric: str) -> _Found:
     first, second = a.table(keys), b.table(keys)
     shared = first.index.intersection(second.index, sort=False)
     if shared.empty:
-        cell, other = (
-            means.idxmax() if descending else means.idxmin()
-            for means in (first.mean(axis=1), second.mean(axis=1))
-        )
+        cell, other = a.best(keys), b.best(keys)
         whole = _of_repeats(first.loc[[cell]], second.loc[[other]], metric)
-        return _Found(a.only([str(cell)], keys), b.only([str(other)], keys), whole, "best")
+        counts = len(first), len(second)
+        return _Found(a.only([cell], keys), b.only([other], keys), whole, "best", chosen_from=counts)
     first, second = first.loc[shared].dropna(axis=1, how="all"), second.loc[shared].dropna(axis=1, how="all")
     each = [(cell, _of_repeats(first.loc[[cell]], second.loc[[cell]], metric)) for cell in shared]
     whole, of = _whole(first, second, metric)
@@ -315,7 +327,7 @@ def _others(found: _Found, keys: Sequence[str], metric: str) -> Iterator[tuple[s
                 first, second = (
                     _Sample.of(replace(each.side, runs=each.runs), name) for each in (found.a, found.b)
                 )
-                yield meant, _compare(first, second, cells, True, meant).whole
+                yield meant, _compare(first, second, cells, meant).whole
 
 
 def _best_run(sample: _Sample, descending: bool) -> str:

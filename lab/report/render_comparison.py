@@ -27,6 +27,7 @@ _LEAST_P = 0.0001
 def verdict(found: Comparison) -> str:
     """Return the answer in one sentence: which side is better and by how much, or that they cannot be told apart."""
     how = _models_say(found) if found.is_single and found.models is not None else _values_say(found)
+    how += _chosen(found)
     if found.winner is None:
         return f"{found.a} and {found.b} cannot be told apart: {how}."
     loser = found.b if found.winner == found.a else found.a
@@ -76,6 +77,17 @@ def _values_say(found: Comparison) -> str:
     return f"its {metric} is {typically}{size} {'higher' if is_higher else 'lower'} ({how})"
 
 
+def _chosen(found: Comparison) -> str:
+    """Return from how many cells those that are compared were chosen, and which side that favours."""
+    if max(found.chosen_from) == 1:
+        return ""
+    first, second = (f"the best of {n} cells" if n > 1 else "its only cell" for n in found.chosen_from)
+    text = f"; of the first this is {first} and of the second {second}, by {found.monitor}"
+    if found.metric != found.monitor or len({*found.chosen_from}) == 1:
+        return text
+    return f"{text}, which favours the one with more cells, as p does not allow for the choice"
+
+
 def _too_few(found: Comparison) -> str:
     metric, whole = found.metric, found.whole
     if found.is_single:
@@ -104,7 +116,7 @@ def _metrics_table(found: Comparison) -> Table:
     compared = {
         "repeats": f"Means over {counted(found.shared, 'cell')} that both have, compared by repeats",
         "cells": f"Means of {counted(found.shared, 'cell')} that both have, compared by pairs",
-        "best": "No cell is part of both, so the best cell of each is compared",
+        "best": f"No cell is part of both, so the best cell of each by {found.monitor} is compared",
     }
     table = _table(compared[found.of], ("metric", found.a, found.b, "difference", "95 % interval"))
     for name, one in {found.metric: found.whole, **found.others}.items():

@@ -151,6 +151,23 @@ def test_without_a_cell_in_common_the_best_of_each_is_compared(runs: Runs) -> No
     found = runs.compared()
     assert (found.of, found.cells, found.winner) == ("best", (), "b")
     assert found.whole.value == pytest.approx(-0.1, abs=0.01)
+    said = (
+        "; of the first this is the best of 2 cells and of the second the best of 2 cells, by val_accuracy."
+    )
+    assert verdict(found).endswith(said)
+
+
+def test_the_best_cell_is_chosen_by_what_is_monitored_whatever_is_compared(runs: Runs) -> None:
+    for seed in range(3):
+        for lr, value, test in ((0.1, 0.9, 0.6), (0.2, 0.8, 0.7)):
+            runs.add("a", {"lr": lr, "seed": seed}, value + NOISE[seed], test_accuracy=test + NOISE[seed])
+        runs.add("b", {"lr": 0.3, "seed": seed}, 0.5 + NOISE[-seed - 1], test_accuracy=0.6 + NOISE[-seed - 1])
+    tested = runs.compared("test_accuracy")
+    assert (tested.chosen_from, tested.whole.a) == ((2, 1), pytest.approx([0.6, 0.612, 0.591]))
+    assert verdict(tested).endswith("the best of 2 cells and of the second its only cell, by val_accuracy.")
+    assert "which favours the one with more cells, as p does not allow for the choice" in verdict(
+        runs.compared()
+    )
 
 
 def test_a_setting_that_follows_from_others_does_not_keep_cells_apart(runs: Runs) -> None:
