@@ -60,8 +60,17 @@ def rises(metric: str, chosen: Iterable[str] = ()) -> bool | None:
     return True if metric.endswith(("accuracy", "macro_f1")) else None
 
 
-def bounds(metric: str) -> tuple[float, float]:
-    """Return the lowest and the highest value that a logged metric can have."""
+def bounds(metric: str, values: Iterable[float] = ()) -> tuple[float, float]:
+    """Return the lowest and the highest value that a logged metric can have.
+
+    There are none if one of `values` is beyond them, as an accuracy of another program that is in percent.
+    """
+    lowest, highest = _bounds(metric)
+    is_so = all(lowest <= value <= highest for value in values if math.isfinite(value))
+    return (lowest, highest) if is_so else (-math.inf, math.inf)
+
+
+def _bounds(metric: str) -> tuple[float, float]:
     for entry in _entries(metric):
         return entry.bounds or (-math.inf, math.inf)
     if metric.endswith(("accuracy", "macro_f1")):
@@ -69,9 +78,9 @@ def bounds(metric: str) -> tuple[float, float]:
     return (0.0 if metric.endswith(("loss", "seconds")) else -math.inf), math.inf
 
 
-def in_percent(metric: str) -> bool:
-    """Return whether values of a logged metric are written in percent."""
-    return metric.endswith("accuracy")
+def in_percent(metric: str, values: Iterable[float] = ()) -> bool:
+    """Return whether `values` of a logged metric are shares, which are written in percent."""
+    return metric.endswith("accuracy") and all(0 <= value <= 1 for value in values if math.isfinite(value))
 
 
 def _entries(metric: str, chosen: Iterable[str] = ()) -> Iterator[registry.Entry]:

@@ -75,7 +75,7 @@ def _best(seen: Standing) -> str:
     if seen.best is None or seen.best_value is None:
         return ""
     monitor, value = seen.study.monitor, seen.best_value
-    shown = f"{100 * value:.2f} %" if in_percent(monitor) else f"{value:.4g}"
+    shown = f"{100 * value:.2f} %" if in_percent(monitor, [value]) else f"{value:.4g}"
     return f"{monitor} {shown}: {seen.best.label}"
 
 

@@ -9,6 +9,7 @@ Plotly takes a few HTML tags in texts for markup, so every text from a study is 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -211,14 +212,14 @@ def _slice(found: Slice, metric: str, scale: list[float]) -> Figure:
         "marker": {"size": 9},
         "customdata": list(found.counts),
         "meta": {"color": 0},
-        "hovertemplate": f"%{{x}}: %{{y:{_format(metric)}}} (n=%{{customdata}})<extra></extra>",
+        "hovertemplate": f"%{{x}}: %{{y:{_format(metric, found.means)}}} (n=%{{customdata}})<extra></extra>",
     }
     layout = {
         "height": 270,
         "xaxis": {"type": "category", "title": {"text": _text(found.name)}, "automargin": True},
         "yaxis": {
             "title": {"text": f"mean {_text(metric)}"},
-            "tickformat": _ticks_of(metric),
+            "tickformat": _ticks_of(metric, found.means),
             "automargin": True,
             "range": _plain(scale),
         },
@@ -244,7 +245,9 @@ def heat_figure(found: HeatMap, metric: str, descending: bool) -> Figure:
     }
     trace = _heat(found.means, found.columns, found.rows, texts, reverse=not descending)
     trace["customdata"] = [list(row) for row in found.counts]
-    trace["hovertemplate"] = f"%{{y}}, %{{x}}: %{{z:{_format(metric)}}} (n=%{{customdata}})<extra></extra>"
+    trace["hovertemplate"] = (
+        f"%{{y}}, %{{x}}: %{{z:{_format(metric, itertools.chain(*found.means))}}} (n=%{{customdata}})<extra></extra>"
+    )
     summary = f"Mean {metric} for each pair of {found.down} and {found.across}."
     return Figure(f"{found.down} × {found.across}", summary, [trace], layout)
 
@@ -282,7 +285,7 @@ def curves_figure(panel: CurvePanel) -> Figure:
         "xaxis": {"title": {"text": panel.step}, "automargin": True, **({"dtick": 1} if steps <= 12 else {})},
         "yaxis": {
             "title": {"text": _text(panel.metric)},
-            "tickformat": _ticks_of(panel.metric),
+            "tickformat": _ticks_of(panel.metric, _heights(panel)),
             "automargin": True,
         },
     }
@@ -290,7 +293,12 @@ def curves_figure(panel: CurvePanel) -> Figure:
     return Figure(panel.metric, f"{panel.metric} by {panel.step}; at the end: {last}.", traces, layout)
 
 
+def _heights(panel: CurvePanel) -> Iterable[float]:
+    return itertools.chain(*(curve.means for curve in panel.curves))
+
+
 def _curve(curve: Curve, panel: CurvePanel) -> Iterable[Values]:
+    number = _format(panel.metric, _heights(panel))
     about = {
         "meta": {"color": curve.place},
         "legendgroup": str(curve.place),
@@ -314,7 +322,7 @@ def _curve(curve: Curve, panel: CurvePanel) -> Iterable[Values]:
         "x": list(curve.steps),
         "y": _plain(curve.means),
         "line": {"width": 2, "dash": "solid" if curve.place == 0 else DASHES[curve.place]},
-        "hovertemplate": f"%{{fullData.name}}<br>{panel.step} %{{x}}: %{{y:{_format(panel.metric)}}}<extra></extra>",
+        "hovertemplate": f"%{{fullData.name}}<br>{panel.step} %{{x}}: %{{y:{number}}}<extra></extra>",
     }
 
 
@@ -340,7 +348,7 @@ def tradeoff_figure(found: Tradeoff) -> Figure:
         "xaxis": {"title": {"text": found.heading}, "automargin": True, **_cost_axis(found)},
         "yaxis": {
             "title": {"text": _text(found.accuracy)},
-            "tickformat": _ticks_of(found.accuracy),
+            "tickformat": _ticks_of(found.accuracy, [point.accuracy for point in found.points]),
             "automargin": True,
         },
         "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
@@ -353,7 +361,7 @@ def tradeoff_figure(found: Tradeoff) -> Figure:
 
 
 def _points(points: Sequence[TradeoffPoint], found: Tradeoff) -> Values:
-    value = f"%{{x:.4~s}}, %{{y:{_format(found.accuracy)}}}"
+    value = f"%{{x:.4~s}}, %{{y:{_format(found.accuracy, [point.accuracy for point in found.points])}}}"
     return {
         "type": "scatter",
         "x": _plain(point.cost for point in points),
@@ -414,13 +422,13 @@ def _plain(values: Iterable[float]) -> list[float | None]:
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
 
 
-def _format(metric: str) -> str:
-    return ".2%" if in_percent(metric) else ".4~g"
+def _format(metric: str, values: Iterable[float]) -> str:
+    return ".2%" if in_percent(metric, values) else ".4~g"
 
 
-def _ticks_of(metric: str) -> str:
-    return ".3~p" if in_percent(metric) else ""
+def _ticks_of(metric: str, values: Iterable[float]) -> str:
+    return ".3~p" if in_percent(metric, values) else ""
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{value:.1%}" if in_percent(metric) else f"{value:.3g}"
+    return f"{value:.1%}" if in_percent(metric, [value]) else f"{value:.3g}"

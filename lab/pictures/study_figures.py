@@ -114,7 +114,8 @@ def values_figure(dimension: str, accuracy: pd.DataFrame, seconds: pd.DataFrame)
     _value_panel(right, _in_order(seconds))
     finish_axes(left, "Test accuracy", x=dimension)
     finish_axes(right, "Training time (s)", x=dimension)
-    left.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if in_percent("test_accuracy", accuracy["mean"]):
+        left.yaxis.set_major_formatter(PercentFormatter(1.0))
     right.set_ylim(bottom=0)
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.3 if slanted else 0.14, top=0.90, wspace=0.2)
     return figure
@@ -141,7 +142,7 @@ def _effect_panel(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     axes.set_yticks(places, _labels(table["value"]))
     axes.set_ylim(-0.6, len(table) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    if in_percent(metric):
+    if in_percent(metric, table["mean"]):
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
@@ -160,7 +161,8 @@ def _points(axes: Axes, x: str, frame: pd.DataFrame) -> None:
         for pair in _pairs(frame, "test_"):
             axes.plot(frame[x], pair, ".", color=BLUE, alpha=0.5)
     axes.plot(frame[x], values, "o", color=BLUE, markersize=5)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if in_percent("test_accuracy", values):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _reach(table: pd.DataFrame, mean: str = "mean", prefix: str = "") -> npt.NDArray[np.float64]:

@@ -118,7 +118,7 @@ def difference(a: Sequence[float], b: Sequence[float], *, pairs: str = "", metri
     if min(len(first), len(second)) < FEWEST:
         return found
     tested = _paired(found, _pairwise(first, second)) if pairs else _welch(found, first, second)
-    lowest, highest = bounds(metric)
+    lowest, highest = bounds(metric, (*found.a, *found.b))
     widest = highest - lowest
     return replace(tested, low=max(float(tested.low), -widest), high=min(float(tested.high), widest))
 

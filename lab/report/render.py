@@ -186,7 +186,7 @@ def formatted(name: str, value: Any) -> str:
         return f"{float(value):.4g}" if _LONG_NUMBER.fullmatch(value) else value
     if name == "seconds":
         return duration(value)
-    if in_percent(name):
+    if in_percent(name, [value]):
         return f"{value:.2%}"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else str(value)

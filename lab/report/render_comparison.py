@@ -69,11 +69,12 @@ def _values_say(found: Comparison) -> str:
         return _too_few(found)
     typically = "typically " if whole.pairs == "cell" and whole.test.startswith("Wilcoxon") else ""
     if found.winner is None:
-        how = _interval(metric, whole.low, whole.high) + _tested(whole)
-        return f"{metric} of the first minus that of the second is {typically}{_amount(metric, whole.value)} ({how})"
+        how = _interval(metric, whole, whole.low, whole.high) + _tested(whole)
+        size = _amount(metric, whole, whole.value)
+        return f"{metric} of the first minus that of the second is {typically}{size} ({how})"
     is_higher = (whole.value > 0) == (found.winner == found.a)
     low, high = sorted(math.copysign(1, whole.value) * end for end in (whole.low, whole.high))
-    size, how = _amount(metric, abs(whole.value)), _interval(metric, low, high) + _tested(whole)
+    size, how = _amount(metric, whole, abs(whole.value)), _interval(metric, whole, low, high) + _tested(whole)
     return f"its {metric} is {typically}{size} {'higher' if is_higher else 'lower'} ({how})"
 
 
@@ -159,22 +160,22 @@ def _table(title: str, columns: Sequence[str], right: Sequence[int] | None = Non
 
 def _numbers(metric: str, found: Difference) -> tuple[str, ...]:
     means = (formatted(metric, sum(values) / len(values)) for values in (found.a, found.b))
-    interval = "–" if math.isnan(found.low) else _ends(metric, found.low, found.high)
-    return (*means, _amount(metric, found.value, sign="+"), interval)
+    interval = "–" if math.isnan(found.low) else _ends(metric, found, found.low, found.high)
+    return (*means, _amount(metric, found, found.value, sign="+"), interval)
 
 
-def _interval(metric: str, low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"95 % interval {_ends(metric, low, high)}; "
+def _interval(metric: str, found: Difference, low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"95 % interval {_ends(metric, found, low, high)}; "
 
 
-def _ends(metric: str, low: float, high: float) -> str:
-    if in_percent(metric):
+def _ends(metric: str, found: Difference, low: float, high: float) -> str:
+    if in_percent(metric, (*found.a, *found.b)):
         return f"{low * 100:+.2f} to {high * 100:+.2f}"
     return f"{low:+.3g} to {high:+.3g}"
 
 
-def _amount(metric: str, value: float, sign: str = "") -> str:
-    if in_percent(metric):
+def _amount(metric: str, found: Difference, value: float, sign: str = "") -> str:
+    if in_percent(metric, (*found.a, *found.b)):
         return f"{value * 100:{sign}.2f} points"
     return f"{value:{sign}.3g}" + (" s" if metric == "seconds" else "")
 

@@ -106,8 +106,9 @@ def summaries(
     finite = values.astype("float64").where(values.astype("float64").map(math.isfinite))
     grouped = finite.groupby(groups)
     found = grouped.agg(["mean", "std", "count", "min", "max"])
+    within = bounds(metric, finite.dropna())
     parts = 1 if folds is None else folds.where(finite.notna()).groupby(groups).nunique()
-    low, high = mean_interval(found["mean"], found["std"], found["count"], bounds(metric), parts)
+    low, high = mean_interval(found["mean"], found["std"], found["count"], within, parts)
     return pd.DataFrame(
         {
             "mean": found["mean"],

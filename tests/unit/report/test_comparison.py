@@ -157,6 +157,15 @@ def test_without_a_cell_in_common_the_best_of_each_is_compared(runs: Runs) -> No
     assert verdict(found).endswith(said)
 
 
+def test_an_accuracy_in_percent_is_no_share(runs: Runs) -> None:
+    for seed in range(3):
+        runs.add("a", {"seed": seed}, 93.1 + NOISE[seed])
+        runs.add("b", {"seed": seed}, 90.1 + NOISE[-seed - 1])
+    found = runs.compared()
+    assert 2.9 < found.whole.low < 3.0 < found.whole.high < 3.1
+    assert verdict(found).startswith("a is better than b: its val_accuracy is 3 higher (95 % interval +2.9")
+
+
 def test_the_best_cell_is_chosen_by_what_is_monitored_whatever_is_compared(runs: Runs) -> None:
     for seed in range(3):
         for lr, value, test in ((0.1, 0.9, 0.6), (0.2, 0.8, 0.7)):

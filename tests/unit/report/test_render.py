@@ -55,6 +55,10 @@ def test_table_for_people() -> None:
     assert "digits" in text
 
 
+def test_an_accuracy_in_percent_is_shown_as_it_is() -> None:
+    assert [formatted("val_accuracy", value) for value in (0.931, 93.1)] == ["93.10%", "93.1"]
+
+
 def test_without_varied_parameters_the_name_tells_trials_apart() -> None:
     console = Console(file=io.StringIO(), width=160)
     console.print(render(FRAME.drop(columns=["net", "lr"])))

@@ -76,6 +76,16 @@ def test_a_fold_that_has_no_value_is_not_counted() -> None:
     pd.testing.assert_frame_equal(of_four, of_three)
 
 
+@pytest.mark.parametrize(
+    ("metric", "values"), [("val_accuracy", (93.1, 90.2, 91.4)), ("elbo_loss", (-3, -1, -2))]
+)
+def test_what_is_beyond_the_bounds_of_the_name_has_none(metric: str, values: tuple[float, ...]) -> None:
+    named, other = (
+        summaries(pd.Series(values), pd.Series([0, 0, 0]), metric=name).loc[0] for name in (metric, "score")
+    )
+    assert named.to_dict() == other.to_dict()
+
+
 def test_two_values_have_no_interval() -> None:
     assert np.isnan(interval([0.1, 0.65])).all()  # 37 ± 345 % it would be
 
