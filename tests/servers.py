@@ -18,11 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 
-__all__ = ["SERVER", "AuthServer", "MlflowServer", "Network", "free_port"]
-
-SERVER = pytest.param(
-    "server", marks=pytest.mark.slow
-)  # a kind of store; starting one takes seconds of all cores
+__all__ = ["AuthServer", "MlflowServer", "Network", "free_port"]
 
 _START_SECONDS = 120  # a loaded machine is slow
 

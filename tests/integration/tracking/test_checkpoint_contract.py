@@ -16,7 +16,6 @@ import torch
 from lab.tracking import MemoryTracker, Run, Tracker, connect
 from lab.tracking.checkpoints import RunCheckpoints, TrialCheckpoints, Uploader
 from lab.training import CheckpointStore, FolderCheckpoints
-from tests.servers import SERVER
 
 
 @dataclass
@@ -67,7 +66,7 @@ def make_tracker(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> T
     return connect(request.getfixturevalue("server_url"))
 
 
-@pytest.fixture(params=["folder", "memory", "sqlite", SERVER])
+@pytest.fixture(params=["folder", "memory", "sqlite", pytest.param("server", marks=pytest.mark.slow)])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
     if request.param == "folder":
         return folder_kept(tmp_path / "run")
@@ -134,7 +133,7 @@ def test_a_process_that_has_not_looked_does_not_overwrite_the_newest(kept: Kept)
     assert epochs(kept.reopened()) == [3, 2]
 
 
-@pytest.fixture(params=["memory", "sqlite", SERVER])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("server", marks=pytest.mark.slow)])
 def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> Tracker:
     return make_tracker(request.param, request, tmp_path)
 

@@ -22,7 +22,7 @@ from lab.tracking.base import RunQuery
 from lab.tracking.mlflow import MlflowTracker, _record
 from lab.tracking.reader import DatabaseReader
 from lab.tracking.run_tables import _KNOWN, RunTables
-from tests.servers import SERVER, MlflowServer
+from tests.servers import MlflowServer
 
 ROOT = Path(__file__).parents[3]
 STUDY = 'it\'s a "study" at 100 %'
@@ -91,7 +91,14 @@ def told(record: RunRecord) -> str:
     return repr(replace(record, **{name: dict(sorted(found.items())) for name, found in values.items()}))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres), SERVER])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.postgres),
+        pytest.param("server", marks=pytest.mark.slow),
+    ],
+)
 def test_the_tables_say_what_the_search_says(stores: Callable[[str], tuple[str, str]], kind: str) -> None:
     written, database = stores(kind)
     tracker = MlflowTracker(written)

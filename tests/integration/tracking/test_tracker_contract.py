@@ -32,7 +32,6 @@ from lab.tracking import (
 )
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.predictions import log_predictions, read_predictions
-from tests.servers import SERVER
 
 INFINITY = float("inf")
 
@@ -63,7 +62,15 @@ def inner(tracker: Tracker) -> Tracker:
     return tracker
 
 
-@pytest.fixture(params=["memory", "sqlite", SERVER, "journal+memory", "journal+sqlite"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("server", marks=pytest.mark.slow),
+        "journal+memory",
+        "journal+sqlite",
+    ]
+)
 def tracker(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> Iterator[Tracker]:
     kind = request.param.removeprefix("journal+")
     store = _store(kind, request, database)
