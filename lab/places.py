@@ -37,8 +37,11 @@ def absolute_address(address: str) -> str:
     if parts is None:
         port = _PORT.match(address)
         if port and port[1] and not port[1].isdecimal():
+            found = (
+                "the end of a password, whose @ is to be written as %40" if "@" in port[1] else f"'{port[1]}'"
+            )
             raise ConfigError(
-                f"'{port[1]}' is not a port: an address has a number there, as in http://127.0.0.1:5000"
+                f"the port of an address is a number, as in http://127.0.0.1:5000, but got {found}"
             )
         return address
     return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100  # links stay

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -19,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from lab.children import child_context
 from lab.errors import ResourceError, TrackingError
 from lab.tracking import (
     JournaledTracker,
@@ -332,7 +332,9 @@ def deliver_all(store: Store, folder: Path) -> None:
         assert time.monotonic() < deadline
 
 
-FORK = multiprocessing.get_context("fork")  # a new interpreter would import torch for seconds
+def processes() -> Any:
+    """A new interpreter would import torch for seconds, and a fork of this one, which has threads, could hang."""
+    return child_context(["lab.tracking.journaled"])
 
 
 def die(folder: Path, tags: dict[str, str], told: Connection) -> None:
@@ -349,8 +351,9 @@ def die(folder: Path, tags: dict[str, str], told: Connection) -> None:
 
 def killed(folder: Path, **tags: str) -> str:
     """Have a process open a run, log to it and die; return its id."""
-    hears, tells = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=die, args=(folder, tags, tells))
+    context = processes()
+    hears, tells = context.Pipe(duplex=False)
+    process = context.Process(target=die, args=(folder, tags, tells))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -367,8 +370,9 @@ def deliver_as_nobody(folder: Path, told: Connection) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_journals_of_another_user_are_left_to_that_user(store: Store, folder: Path) -> None:
     killed(folder, **{Tag.KIND: "trial"})
-    hears, tells = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=deliver_as_nobody, args=(folder, tells))
+    context = processes()
+    hears, tells = context.Pipe(duplex=False)
+    process = context.Process(target=deliver_as_nobody, args=(folder, tells))
     process.start()
     process.join()
     assert process.exitcode == 0
