@@ -136,7 +136,7 @@ def _check_search(form: str, limit: int | None) -> None:
         raise click.UsageError("the plan of a search has no CSV format; use --format table or json")
     if limit is not None:
         raise click.UsageError(
-            "--limit is about the cells of a grid; those of a search are chosen by its sampler"
+            "--limit applies to the cells of a grid; those of a search are chosen by its sampler"
         )
 
 

@@ -97,7 +97,7 @@ def parse_constraint(text: str) -> Constraint:
             " or a numeric setting"
         )
     if str in field_kinds(name):
-        raise ConfigError(f"{name} is not always a number; leave out its other values with `exclude`")
+        raise ConfigError(f"{name} is not always a number; use `exclude` to leave out some of its values")
     return Constraint(name, comparison, _limit(number))
 
 

@@ -63,7 +63,7 @@ def rises(metric: str, chosen: Iterable[str] = ()) -> bool | None:
 def bounds(metric: str, values: Iterable[float] = ()) -> tuple[float, float]:
     """Return the lowest and the highest value that a logged metric can have.
 
-    There are none if one of `values` is beyond them, as an accuracy of another program that is in percent.
+    There are no bounds if one of `values` is beyond them, such as an accuracy in percent from another program.
     """
     lowest, highest = _bounds(metric)
     is_so = all(lowest <= value <= highest for value in values if math.isfinite(value))

@@ -164,7 +164,7 @@ class _UntilIdle:
         self._told: dict[str, str] = {}  # what was said last of a study that is broken
         self._worked = time.monotonic()  # when a trial was last in a worker's hands
         self._setbacks = defaultdict[str, Setbacks](lambda: Setbacks(1))  # by study
-        self._unconcluded: dict[int, str] = {}  # the runs of studies that are not, by the ids of these
+        self._unconcluded: dict[int, str] = {}  # run ids of studies that are not concluded, by study id
         self._ready: list[TrialQueue] = []
         self._training: dict[int, TrialQueue] = {}  # by worker
 

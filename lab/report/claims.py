@@ -3,9 +3,9 @@
 Every claim says that something lies in a region: a difference above zero or within a margin, an accuracy below a bound.
 It holds if the 95 % interval lies inside the region, it does not if the interval lies outside, and otherwise it cannot
 be told. For a margin this is the test of equivalence by two one-sided tests (Schuirmann 1987, J. Pharmacokinet.
-Biopharm. 15, 657), each at 2.5 %. A claim of several comparisons or cells holds only if it does for all of them, for
-which no correction is needed (Berger 1982, Technometrics 24, 295); one for which it does not refutes it, after Holm's
-correction of the tests against the nearest end of the region.
+Biopharm. 15, 657), each at 2.5 %. A claim of several comparisons or cells holds only if it holds for each of them,
+which needs no correction (Berger 1982, Technometrics 24, 295). A single one can refute it, after Holm's correction of
+the tests against the nearest end of the region.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pandas as pd
 from lab.report.repeats import compared, is_averaged
 from lab.report.statistics import summaries
 
-__all__ = ["effects", "grouped", "unlike"]
+__all__ = ["effects", "grouped", "not_same_cells"]
 
 _PARTS = 4  # that a range is divided into
 _MOST_NAMED = 3  # dimensions; more are counted
@@ -93,8 +93,8 @@ def _shared(frame: pd.DataFrame, dimension: str, groups: pd.Series[int]) -> pd.S
     return groups.groupby(combinations).transform("nunique") == groups.nunique()
 
 
-def unlike(dimensions: Sequence[str]) -> str:
-    """Return what is to be said of `dimensions` whose values are not compared over the same combinations."""
+def not_same_cells(dimensions: Sequence[str]) -> str:
+    """Return a remark on `dimensions` whose values are not compared over the same combinations, if there are any."""
     if not dimensions:
         return ""
     which = ", ".join(dimensions) if len(dimensions) <= _MOST_NAMED else f"{len(dimensions)} dimensions"

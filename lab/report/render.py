@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lab.config import in_percent
 from lab.report.durations import duration
-from lab.report.effects import unlike
+from lab.report.effects import not_same_cells
 
 __all__ = ["formatted", "render", "render_effects", "spread"]
 
@@ -127,7 +127,7 @@ def render_effects(frame: pd.DataFrame, *, metric: str, title: str | None = None
         value, interval = _cell("value", row["value"], metric), Text(spread(metric, row) or "–")
         table.add_row(Text(name), value, mean, interval, best, *counts)
         above = row["dimension"]
-    said = unlike(list(frame.loc[~frame["same_cells"].astype(bool), "dimension"].unique()))
+    said = not_same_cells(list(frame.loc[~frame["same_cells"].astype(bool), "dimension"].unique()))
     table.caption, table.caption_justify = Text(said) if said else None, "left"
     return table
 

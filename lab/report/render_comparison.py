@@ -82,11 +82,11 @@ def _chosen(found: Comparison) -> str:
     """Return from how many cells those that are compared were chosen, and which side that favours."""
     if max(found.chosen_from) == 1:
         return ""
-    first, second = (f"the best of {n} cells" if n > 1 else "its only cell" for n in found.chosen_from)
-    text = f"; of the first this is {first} and of the second {second}, by {found.monitor}"
+    first, second = (f"the best of {n} cells" if n > 1 else "the only cell" for n in found.chosen_from)
+    text = f": {first} of the first, and {second} of the second"
     if found.metric != found.monitor or len({*found.chosen_from}) == 1:
         return text
-    return f"{text}, which favours the one with more cells, as p does not allow for the choice"
+    return f"{text}. That favours the one with more cells: p does not allow for the choice"
 
 
 def _too_few(found: Comparison) -> str:

@@ -101,7 +101,7 @@ def as_shares(study: ForeignStudy, percent: Collection[str] = ()) -> ForeignStud
             if in_percent(name) and value > _WHOLE:
                 raise ConfigError(
                     f"{study.source}: '{run.name}' has {name}={value:g}, but accuracies are between 0 and 1. If it is "
-                    f"in percent, divide it by 100: --percent {shlex.quote(name)}"
+                    f"in percent, import it with --percent {shlex.quote(name)}, which divides it by 100"
                 )
     return replace(study, runs=runs)
 

@@ -101,13 +101,8 @@ def read_runs(
     for place, row in ended:
         _check(file, place, row, measured.values())
     runs = [_run(row, number, measured, settings) for number, (_, row) in enumerate(ended, 1)]
-    contents = [
-        (_first(row, _NAMES), {**run.params, **run.metrics})
-        for (_, row), run in zip(ended, runs, strict=True)
-    ]
-    keys = content_keys(contents)
-    runs = [replace(run, key=run.key or key) for run, key in zip(runs, keys, strict=True)]
-    return ForeignStudy(file.name, runs, compared, maximize)
+    names = [_first(row, _NAMES) for _, row in ended]
+    return ForeignStudy(file.name, _with_keys(runs, names), compared, maximize)
 
 
 def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -236,6 +231,12 @@ def _run(
         metrics={name: value for name, value in values.items() if value is not None},
         outcome=_OUTCOMES.get(_state(row), "completed"),
     )
+
+
+def _with_keys(runs: Sequence[ForeignRun], names: Iterable[str]) -> list[ForeignRun]:
+    """Return the runs with a key for each that has none; `names` are those in the file, empty where it has none."""
+    contents = [(name, {**run.params, **run.metrics}) for name, run in zip(names, runs, strict=True)]
+    return [replace(run, key=run.key or key) for run, key in zip(runs, content_keys(contents), strict=True)]
 
 
 def _state(row: Mapping[str, str]) -> str:

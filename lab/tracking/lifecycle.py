@@ -15,7 +15,7 @@ __all__ = ["known_ids", "missing_in_database", "pending_ids"]
 _ACTIVE = sa.text(
     "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN :ids"
 ).bindparams(sa.bindparam("ids", expanding=True))
-# 'active' sorts before 'deleted'
+# 'active' sorts before 'deleted', so the minimum is 'deleted' only if all of them are
 _DELETED_KEYS = sa.text(
     "SELECT tags.value FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
     "WHERE tags.key = :tag AND tags.value IN :ids GROUP BY tags.value HAVING MIN(runs.lifecycle_stage) = 'deleted'"
@@ -47,5 +47,5 @@ def known_ids(run_ids: Collection[str]) -> set[str]:
 
 
 def pending_ids(runs: Iterable[Mapping[str, str]]) -> set[str]:
-    """Return the ids by which the runs with these tags went before the store had them."""
+    """Return the pending ids that the runs with these tags had before the store knew them."""
     return {pending_id(tags[Tag.JOURNAL]) for tags in runs if Tag.JOURNAL in tags}

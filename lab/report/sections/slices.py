@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.report.effects import effects, grouped, unlike
+from lab.report.effects import effects, grouped, not_same_cells
 from lab.report.sections.source import Source, value_order
 
 __all__ = ["HeatMap", "Slice", "Slices", "slices"]
@@ -73,7 +73,7 @@ def slices(source: Source, order: Sequence[str] = ()) -> Slices:
     maps = tuple(_map(source, values[down], values[across]) for down, across in shown)
     said = (
         _left_out(names, len(pairs), values.values()),
-        unlike([each.name for each in values.values() if not each.same_cells]),
+        not_same_cells([each.name for each in values.values() if not each.same_cells]),
     )
     return Slices(source.metric, found, maps, " ".join(filter(None, said)))
 

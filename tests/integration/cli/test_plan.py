@@ -66,7 +66,7 @@ def test_a_search_has_no_cells_to_print_or_to_limit(bare_lab: Any) -> None:
         (["--format", "csv"], "the plan of a search has no CSV format; use --format table or json"),
         (
             ["--limit", "1"],
-            "--limit is about the cells of a grid; those of a search are chosen by its sampler",
+            "--limit applies to the cells of a grid; those of a search are chosen by its sampler",
         ),
     ]:
         result = bare_lab("plan", "search.yaml", *arguments)

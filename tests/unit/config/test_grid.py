@@ -279,7 +279,7 @@ MALFORMED = [
         "constraints:\n- freeze <= 2",
         2,
         "constraints[0]",
-        "freeze is not always a number; leave out its other",
+        "freeze is not always a number; use `exclude`",
     ),
     ("repeats: 0", 1, "repeats", "must be a number from 1 to 10,000 or a list of seeds, but got 0"),
     ("repeats: true", 1, "repeats", "but got True"),

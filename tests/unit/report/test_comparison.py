@@ -151,9 +151,7 @@ def test_without_a_cell_in_common_the_best_of_each_is_compared(runs: Runs) -> No
     found = runs.compared()
     assert (found.of, found.cells, found.winner) == ("best", (), "b")
     assert found.whole.value == pytest.approx(-0.1, abs=0.01)
-    said = (
-        "; of the first this is the best of 2 cells and of the second the best of 2 cells, by val_accuracy."
-    )
+    said = ": the best of 2 cells of the first, and the best of 2 cells of the second."
     assert verdict(found).endswith(said)
 
 
@@ -173,10 +171,8 @@ def test_the_best_cell_is_chosen_by_what_is_monitored_whatever_is_compared(runs:
         runs.add("b", {"lr": 0.3, "seed": seed}, 0.5 + NOISE[-seed - 1], test_accuracy=0.6 + NOISE[-seed - 1])
     tested = runs.compared("test_accuracy")
     assert (tested.chosen_from, tested.whole.a) == ((2, 1), pytest.approx([0.6, 0.612, 0.591]))
-    assert verdict(tested).endswith("the best of 2 cells and of the second its only cell, by val_accuracy.")
-    assert "which favours the one with more cells, as p does not allow for the choice" in verdict(
-        runs.compared()
-    )
+    assert verdict(tested).endswith("the best of 2 cells of the first, and the only cell of the second.")
+    assert "That favours the one with more cells: p does not allow for the choice" in verdict(runs.compared())
 
 
 def test_a_setting_that_follows_from_others_does_not_keep_cells_apart(runs: Runs) -> None:

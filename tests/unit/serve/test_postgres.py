@@ -8,7 +8,7 @@ FULL = """2026-11-30 11:39:18.628 UTC [32532] FATAL:  could not extend file "bas
 2026-11-30 11:39:18.628 UTC [32532] HINT:  Check free disk space.
 Aborted
 child process exited with exit code 134
-initdb: removing data directory "/tmp/full/d"
+initdb: removing data directory "/data"
 """
 
 

@@ -73,7 +73,7 @@ def test_accuracies_in_percent_are_refused_unless_they_are_named() -> None:
     with pytest.raises(
         ConfigError,
         match=r"^runs\.csv: 'calm-lake-1' has test accuracy=93\.5, but accuracies are between 0 and 1\. If it is in "
-        r"percent, divide it by 100: --percent 'test accuracy'$",
+        r"percent, import it with --percent 'test accuracy', which divides it by 100$",
     ):
         as_shares(study)
     (share,) = as_shares(study, ["test accuracy"]).runs
