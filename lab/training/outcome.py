@@ -49,9 +49,12 @@ class Interrupted(Exception):  # noqa: N818  # not an error: the trial was asked
 def at_chance(accuracy: float, majority: float, images: int) -> bool:
     """Return whether `accuracy` is no better than always predicting the most common class.
 
+    A perfect one is better, however few images it was measured on.
+
     Args:
         accuracy: share of correct predictions.
         majority: share of the most common class among the images.
         images: number of images that the accuracy was measured on, which gives a margin of three standard errors.
     """
-    return accuracy <= majority + 3 * math.sqrt(majority * (1 - majority) / images)
+    margin = 3 * math.sqrt(majority * (1 - majority) / images)
+    return accuracy <= majority or (accuracy < 1 and accuracy <= majority + margin)

@@ -330,3 +330,9 @@ def test_threads_are_set() -> None:
 )
 def test_at_chance_allows_for_three_standard_errors(accuracy: float, expected: bool) -> None:
     assert at_chance(accuracy, majority=0.1, images=5000) is expected
+
+
+def test_all_of_a_few_images_are_not_right_by_chance() -> None:
+    assert not at_chance(1.0, majority=0.5, images=4)
+    assert at_chance(0.75, majority=0.5, images=4)
+    assert at_chance(1.0, majority=1.0, images=4)
