@@ -117,7 +117,8 @@ def _check_estimate(with_estimate: bool, form: str, workers: int | None, price: 
 
 def _print_plan(loaded: Grid, stores: Stores, form: str, limit: int | None) -> None:
     if loaded.search is not None:
-        _check_search(form, limit)
+        if form == "csv":
+            raise click.UsageError("the plan of a search has no CSV format; use --format table or json")
         _print_search(engines.plan_search(loaded, loaded.search, stores), form)
         return
     planned = engines.plan_grid(loaded, stores)
@@ -128,16 +129,6 @@ def _print_plan(loaded: Grid, stores: Stores, form: str, limit: int | None) -> N
     first = list(islice(planned.cells, 1))
     _print_data((cell.config for cell in first if cell.config is not None), err=True)
     (_print_csv if form == "csv" else _print_json)(islice(chain(first, planned.cells), limit))
-
-
-def _check_search(form: str, limit: int | None) -> None:
-    """Refuse what is about cells one by one: which a search will have is not known."""
-    if form == "csv":
-        raise click.UsageError("the plan of a search has no CSV format; use --format table or json")
-    if limit is not None:
-        raise click.UsageError(
-            "--limit applies to the cells of a grid; those of a search are chosen by its sampler"
-        )
 
 
 def _print_search(plan: SearchPlan, form: str) -> None:

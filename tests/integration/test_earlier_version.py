@@ -69,7 +69,7 @@ from lab.cli import main
 for file in sorted(Path(sys.argv[1]).glob("*.yaml")):
     more = ["--set", "data_dir=" + sys.argv[2]] if "image_folder" in file.read_text() else []
     result = CliRunner().invoke(main, ["plan", str(file), "--format", "json", "--limit", "1000", *more])
-    print(json.dumps([file.name, result.exit_code, result.stdout]))
+    print(json.dumps([file.name, result.exit_code, result.stdout, result.stderr]))
 """
 #: Fails a trial whose worker died, and does not requeue it, as if killed in between.
 FAIL_ONE = """
@@ -374,8 +374,8 @@ def plans(version: EarlierLab, code: Path, photos: Path) -> dict[str, Any]:
     """Return what a version plans for each of its grids: hash, size and settings of each cell, or a search's space."""
     found = {}
     for line in version.script(HASHES, str(code / "grids"), str(photos)).splitlines():
-        file, exit_code, output = json.loads(line)
-        assert exit_code == 0, output
+        file, exit_code, output, errors = json.loads(line)
+        assert exit_code == 0, f"{file}: {errors}"
         plan = json.loads(output)
         keys = ("cell_hash", "label", "feasible", "params", "trainable_params", "mult_adds", "config")
         found[file] = (
