@@ -67,6 +67,12 @@ class MlflowServer:
                 pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.2)
 
+    def check(self) -> None:
+        """Fail, with its exit code and its last words, if it has ended by itself."""
+        if self._process is not None and (code := self._process.poll()) is not None:
+            log = (self.folder / "server.log").read_text()
+            pytest.fail(f"the MLflow server ended with exit code {code}:\n{log[-3000:]}")
+
     def _command(self) -> list[str]:
         return [
             *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
@@ -80,7 +86,7 @@ class MlflowServer:
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        if process is not None:
+        if process is not None and process.poll() is None:  # else its number may be another's by now
             os.killpg(process.pid, signal.SIGKILL)  # nothing has to be kept, and a clean exit takes seconds
             process.wait()
 
