@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from lab.errors import ConfigError
 
@@ -31,20 +32,28 @@ def absolute_address(address: str) -> str:
     """Return the `address` of a SQLite database with the absolute path of its file, and any other address unchanged.
 
     Raises:
-        ConfigError: the path has an unknown home folder or environment variable, or the port is not a number.
+        ConfigError: the path has an unknown home folder or environment variable, or it is no address: the port is
+            not a number, or brackets do not enclose an IPv6 address.
     """
     parts = _parts(address)
     if parts is None:
-        port = _PORT.match(address)
-        if port and port[1] and not port[1].isdecimal():
-            found = (
-                "the end of a password, whose @ is to be written as %40" if "@" in port[1] else f"'{port[1]}'"
-            )
-            raise ConfigError(
-                f"the port of an address is a number, as in http://127.0.0.1:5000, but got {found}"
-            )
+        _check_host(address)
         return address
     return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100  # links stay
+
+
+def _check_host(address: str) -> None:
+    port = _PORT.match(address)
+    if port and port[1] and not port[1].isdecimal():
+        found = "the end of a password, whose @ is to be written as %40" if "@" in port[1] else f"'{port[1]}'"
+        raise ConfigError(f"the port of an address is a number, as in http://127.0.0.1:5000, but got {found}")
+    try:
+        urlsplit(address)
+    except ValueError:  # its message may repeat a password
+        raise ConfigError(
+            "the brackets in an address must enclose an IPv6 address, as in http://[::1]:5000; in a password, write "
+            "[ as %5B and ] as %5D"
+        ) from None
 
 
 def absolute_path(folder: Path) -> Path:

@@ -139,6 +139,12 @@ def test_a_port_is_a_number(address: str) -> None:
         absolute_address(address)
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://[::1/a", "postgresql://me:s3[cret@host/lab"])
+def test_brackets_enclose_an_ipv6_address(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"^the brackets in an address must enclose .* %5D$"):
+        absolute_address(address)
+
+
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/m.db", "$NO_SUCH_VARIABLE/m.db"])
 def test_an_unknown_home_or_variable_makes_no_folder(path: str) -> None:
     with pytest.raises(ConfigError, match=r"is unknown here; write the full path"):
