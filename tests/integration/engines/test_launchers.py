@@ -12,7 +12,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -38,6 +37,7 @@ from lab.study import (
     put_back_dead,
     requeue_failed,
 )
+from tests.workers import forked
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))
 GPUS = (Device("7"), Device("GPU-6e3b"))
@@ -246,9 +246,8 @@ def test_how_a_process_was_killed_is_told(processes: ProcessLauncher, stores: St
     heard = Heard(processes)
     worker = processes.start(stores.for_worker("tiny"), CPU)
     heard.until(lambda: heard.of(worker, EpochEnded))
-    for server in psutil.Process().children():
-        for child in server.children():
-            child.kill()
+    for each in forked():
+        each.kill()
     heard.until_exited(worker)
     assert heard[worker][-1] == Exited(-signal.SIGKILL)
 

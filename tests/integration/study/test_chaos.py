@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from lab.config import Grid
@@ -23,6 +22,7 @@ from lab.study import TrialQueue, WorkerSettings, find_queue, work
 from lab.tracking import connect
 from lab.tracking.journals import left
 from tests.programs import start_lab
+from tests.workers import forked
 
 CELLS = 80  # so many that a fast machine is not done before all kills
 KILLS = 64
@@ -77,7 +77,7 @@ class Machine:
 
     def kill_worker(self) -> None:
         """Kill one of all workers, whatever it is at: starting, claiming, training, writing or ending a trial."""
-        workers = [worker for _, service in self.services for worker in _workers(service.pid)]
+        workers = [worker for _, service in self.services for worker in forked(by=service.pid)]
         if workers:
             self.random.choice(workers).kill()
             self.kills["worker"] += 1
@@ -111,17 +111,6 @@ class Machine:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-def _workers(service: int) -> list[psutil.Process]:
-    """Return the living processes that were forked from a service's server of processes."""
-    found: list[psutil.Process] = []
-    try:
-        for server in psutil.Process(service).children():
-            found += [worker for worker in server.children() if worker.status() != psutil.STATUS_ZOMBIE]
-    except psutil.NoSuchProcess:  # one of them ended while it was asked
-        pass
-    return found
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from lab.config import Grid, TrialConfig, parse_grid
@@ -24,6 +23,7 @@ from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import FolderCheckpoints
 from tests.stores import stores_in
+from tests.workers import forked
 
 CONFIG = TrialConfig(
     dataset="synthetic",
@@ -229,9 +229,8 @@ def test_killed_twice(stores: Stores, calm: Points) -> None:
 
 def kill_workers(progress: Progress) -> None:
     if any(running.epoch for running in progress.running.values()):  # its run is open
-        for server in psutil.Process().children():
-            for worker in server.children():
-                worker.kill()
+        for worker in forked():
+            worker.kill()
 
 
 @pytest.mark.slow

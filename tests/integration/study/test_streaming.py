@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from PIL import Image
 from lab.config import Grid, parse_grid
 from lab.engines import Progress, Stores, sweep
 from lab.tracking import connect
+from tests.workers import forked
 
 GRID = """
 name: {name}
@@ -74,11 +74,6 @@ def curves(stores: Stores, study: str) -> dict[str, list[dict[int, float]]]:
     return {
         run["name"]: [tracker.history(run["run_id"], each) for each in names] for _, run in runs.iterrows()
     }
-
-
-def forked() -> list[psutil.Process]:
-    """Return the workers and loaders of this process, which one server forks."""
-    return [each for server in psutil.Process().children() for each in server.children()]
 
 
 @pytest.mark.slow

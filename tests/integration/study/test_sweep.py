@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from lab.config import Grid, parse_grid
@@ -20,6 +19,7 @@ from lab.study import study_status
 from lab.tracking import connect
 from tests.once import copy_of, made_once
 from tests.stores import stores_in
+from tests.workers import forked
 
 MakeGrid = Callable[..., Grid]
 Swept = tuple[Stores, SweepResult]
@@ -177,23 +177,13 @@ def test_a_stopped_sweep_is_put_back_and_continued_exactly(stores: Stores, make_
     assert curves(stores) == calm(stores, make_grid, epochs=60)
 
 
-def workers_of_this_process() -> list[psutil.Process]:
-    """Return the processes forked from this process's server that hold a trial's pipe."""
-    return [
-        process
-        for server in psutil.Process().children()
-        for process in server.children()
-        if process.is_running()
-    ]
-
-
 @pytest.mark.slow
 def test_a_killed_workers_trial_goes_on_in_the_same_run(stores: Stores, make_grid: MakeGrid) -> None:
     killed: list[int] = []
 
     def kill_one(progress: Progress) -> None:
         if len(killed) < 2 and any(running.epoch >= 3 for running in progress.running.values()):
-            victim = workers_of_this_process()[0]
+            victim = forked()[0]
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
