@@ -169,7 +169,7 @@ def main() -> None:
       lab diff RUN_ID RUN_ID
       lab errors RUN_ID
       lab results grids/quickstart.yaml
-    Have all of it on one page, to keep or to send:
+    Put all of it on one page, to keep or to send:
       lab report quickstart
     Put the best model to use: under a name, on pictures, in other programs:
       lab register quickstart --name digits --alias champion

@@ -9,7 +9,7 @@ __all__ = ["completion"]
 
 
 @click.command(
-    short_help="Print what makes a shell complete commands and options.",
+    short_help="Print a script that makes a shell complete commands and options.",
     epilog="""\b
 Examples:
   lab completion fish > ~/.config/fish/completions/lab.fish

@@ -25,16 +25,16 @@ Examples:
 )
 @run_or_study_argument
 @cell_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @store_options
 def delete(
     name: str, cells: tuple[str, ...], yes: bool, tracking_uri: str | None, storage: str | None
 ) -> None:
     """Delete the run NAME, or the runs of cells of the study NAME.
 
-    They vanish from leaderboards and from the MLflow UI, whose list of deleted runs restores them until `lab gc` has
-    freed their space. Their cells count as deleted: a sweep leaves them alone, `lab retry STUDY --deleted` tries them
-    again. A trial that is being trained, or waits to be continued, is refused.
+    They vanish from leaderboards and from the MLflow UI, which can restore them from its list of deleted runs until
+    `lab gc` has freed their space. Their cells count as deleted: a sweep leaves them alone, and `lab retry STUDY
+    --deleted` tries them again. Trials that are being trained, or wait to be continued, are refused.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.find_runs_to_delete(name, stores, cells)

@@ -35,7 +35,7 @@ Examples:
   docker compose exec worker lab doctor          (from inside a container)
   lab doctor && lab worker                       (start a worker only if no check failed)
 
-What failed stops trials now; a warning may do so later. The last column says how to fix it. Nothing is created,
+A failed check stops trials now; a warning may become one later. The last column says how to fix it. Nothing is created,
 migrated or changed, and no password is shown. Each store has 20 seconds to answer.""",
 )
 @format_option("table", "json")

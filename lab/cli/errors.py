@@ -47,8 +47,8 @@ def errors(run: str, top: int, download: bool, tracking_uri: str | None, storage
     RUN is a run id or the start of one, models:/NAME/VERSION, or best:STUDY.
 
     Confusion matrices, errors by class, the most confused images and the predictions are logged to the run, as after
-    training. A pruned trial is tested for the first time, and gets its model too. The interval of the accuracy is
-    Wilson's: how sure it is given so few test images.
+    training. A pruned trial is tested for the first time, and gets its model too. The accuracy has
+    Wilson's interval, which reflects the number of test images.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.analyse_stored_run(run, stores, download=download)

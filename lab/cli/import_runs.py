@@ -22,18 +22,22 @@ Examples:
   lab import wandb.csv --name theirs --metric accuracy --metric loss --monitor loss --minimize""",
 )
 @click.argument("source")
-@click.option("--name", help="Name of the study that the runs make up here.  [default: that of SOURCE]")
+@click.option("--name", help="Name of the study here.  [default: that of SOURCE]")
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="COLUMN", help="Column of the file that is a metric."
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of the file that is a metric. May be repeated.",
 )
-@click.option("--monitor", metavar="METRIC", help="Metric of the file that compares the runs.")
+@click.option("--monitor", metavar="METRIC", help="Metric of the file by which to compare the runs.")
 @click.option(
     "--percent",
     multiple=True,
     metavar="METRIC",
     help="Metric in percent, such as an accuracy of 93.1: its values are divided by 100. May be repeated.",
 )
-@click.option("--minimize", is_flag=True, help="Lower values of it are better.")
+@click.option("--minimize", is_flag=True, help="Lower values of the monitored metric are better.")
 @store_options
 def import_runs(
     source: str,
@@ -48,8 +52,8 @@ def import_runs(
     """Import the runs of another program, which `lab best`, `effects`, `compare` and `export` then read.
 
     SOURCE is optuna:URL#STUDY (a database of plain Optuna; #STUDY may be left out if there is one), a CSV file with
-    a row for each run, as MLflow, lab, Neptune and W&B export it, or JSON with an object for each run, on a line each
-    (.jsonl) or in a list (.json). It is only read. Importing again adds what is new. What was imported cannot be
+    a row for each run, as MLflow, lab, Neptune and W&B export it, or JSON with an object for each run, one per line
+    (.jsonl) or in a list (.json). SOURCE is only read. Importing again adds what is new. Imported runs cannot be
     trained. Accuracies above 1 are refused unless --percent names them.
     """
     stores = stores_from(tracking_uri, storage)

@@ -22,7 +22,7 @@ Examples:
   lab importance quickstart_search --metric test_accuracy""",
 )
 @study_argument()
-@click.option("--metric", default="best_value", show_default=True, help="Metric that they mattered for.")
+@click.option("--metric", default="best_value", show_default=True, help="Metric to judge importance by.")
 @format_option("table", "json")
 @all_option
 @store_options
@@ -31,10 +31,11 @@ def importance(
 ) -> None:
     """Say in one sentence which dimension of STUDY mattered most, and show how important each one was.
 
-    `for the best` is each dimension's share in what tells the best cells from the others (PED-ANOVA), `overall` that in
-    the variance over all cells (fANOVA), with 95 % bootstrap intervals; `first` is in how many resamples it was the
-    most important for the best. p is that of an F test, corrected for the number of dimensions: bold ones have an
-    effect that is not chance. An interaction is what two dimensions explain only together.
+    `for the best` is each dimension's share of what distinguishes the best cells from the others (PED-ANOVA), `overall`
+    its share of the variance over all cells (fANOVA), both with 95 % bootstrap intervals; `first` is the share of
+    resamples in which it was the most important for the best. `p` is from an F test, corrected for the number of
+    dimensions; dimensions in bold have an effect that is not chance. An interaction is what two dimensions explain only
+    together.
 
     Repeats with other seeds or folds are averaged first. It covers the trials of the grid file that was last swept or
     submitted, including its --set values.

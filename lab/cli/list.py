@@ -22,7 +22,7 @@ Examples:
 @format_option("table", "csv", "json")
 @store_options
 def list_studies(form: str, tracking_uri: str | None, storage: str | None) -> None:
-    """List all studies: state, cells trained of all cells, best value of the monitored metric, when last active.
+    """List all studies: state, cells trained out of all cells, best value of the monitored metric, when last active.
 
     The states: running, waiting (for a worker), interrupted (its workers died; the next sweep or worker goes on),
     stopped (its time is up, or too many cells failed), cancelled, done, failed (it is over, and some cells failed),

@@ -46,7 +46,7 @@ def why_held_back(held_back: HeldBack, name: str) -> str:
     """Return why trials of a study wait and do not start, and what lets them start."""
     if held_back == "out_of_time":
         return f"out of time: `lab resume {name}` restarts the clock of `budget.seconds`"
-    return f"too many failures: `lab resume {name}` lets as many cells fail again as `max_failures` says"
+    return f"too many failures: `lab resume {name}` lets another `max_failures` cells fail"
 
 
 def unclear(trouble: str) -> str:

@@ -26,7 +26,7 @@ def note(name: str, text: str, tracking_uri: str | None, storage: str | None) ->
     """Write TEXT on a run, or on the run of a study; it replaces the note that was there.
 
     NAME is a study; or a run: its id or the start of it, models:/NAME/VERSION, or best:STUDY. TEXT is Markdown. The
-    run's page in the MLflow UI shows it as the description. A study's `description` replaces none of your notes.
+    run's page in the MLflow UI shows it as the description. A study's `description` never replaces your note.
     """
     stores = stores_from(tracking_uri, storage)
     found = engines.note(name, stores, text.strip())

@@ -15,14 +15,14 @@ __all__ = ["notify"]
 
 
 @click.command(
-    short_help="Send a test message to everybody who is told of studies.",
+    short_help="Send a test message to everyone who gets messages about studies.",
     epilog="""\b
 Examples:
   lab notify grids/first.yaml
   LAB_NOTIFY=json://127.0.0.1:8000 lab notify
 
-LAB_NOTIFY holds one or more apprise URLs, separated by spaces; LAB_NOTIFY_FILE names a file with them. They are told
-when any study that is trained from here is over, when its first cell fails, when it has a new best (at most every ten
+LAB_NOTIFY holds one or more apprise URLs, separated by spaces; LAB_NOTIFY_FILE names a file with them. They get a
+message when any study trained from here is over, when its first cell fails, when it has a new best (at most every ten
 minutes), and when a worker is lost. `notify:` in a grid file does the same for one study.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path), required=False)

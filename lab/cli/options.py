@@ -112,8 +112,8 @@ def cell_option(command: Command) -> Command:
         "cells",
         multiple=True,
         metavar="SETTING=VALUE|HASH",
-        help="Only cells with this value (or one of several: lr=0.1,0.3), or the cell whose hash begins so. May be "
-        "repeated: all values must hold.",
+        help="Only cells with this value (or one of several: lr=0.1,0.3), or the cell whose hash begins with HASH. "
+        "May be repeated: a cell must match all of them.",
     )(command)
 
 
@@ -244,8 +244,8 @@ def overrides_option(command: Command) -> Command:
         multiple=True,
         metavar="KEY=VALUE",
         help="Override a setting of the grid's base, e.g. --set epochs=3, or the grid's name, repeats, max_retries, "
-        "max_failures, priority, gpu_memory or budget.trials (.seconds, .epochs). May be repeated. dataset, data_dir, "
-        "image_size, epochs, device and threads also apply to the studies that GRID needs; `lab plan` shows them.",
+        "max_failures, priority, gpu_memory or budget.trials (.seconds, .epochs). May be repeated. dataset and its "
+        "options, epochs, device and threads also apply to the studies that GRID needs; `lab plan` shows them.",
     )(command)
 
 

@@ -60,19 +60,19 @@ Examples:
     "--estimate",
     "with_estimate",
     is_flag=True,
-    help="Also say how long a sweep would take here, judging by finished trials of the study, or by timing a few "
-    "steps of each kind of work; takes seconds. With --format json, print only this.",
+    help="Also estimate how long a sweep would take here, from finished trials of the study or by timing a few "
+    "steps of each kind of work; takes seconds. With --format json, print only the estimate.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Number of workers of the estimate.  [default: as many as `lab sweep` starts here]",
+    help="Number of workers to assume in the estimate.  [default: as many as `lab sweep` starts here]",
 )
 @click.option(
     "--price",
     type=click.FloatRange(min=0),
     metavar="PER_HOUR",
-    help="Price of an hour of a GPU, or of a core where there is no GPU: the estimate has the cost.",
+    help="Price of an hour of a GPU, or of a core where there is no GPU; adds the cost to the estimate.",
 )
 @only_option
 @overrides_option

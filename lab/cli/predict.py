@@ -45,7 +45,7 @@ Examples:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Maximum number of classes to tell of each picture, the most likely first.",
+    help="Maximum number of classes to show for each picture, the most likely first.",
 )
 @click.option(
     "--device", metavar="DEVICE", help="Device of the model, e.g. cpu or cuda:1.  [default: the run's]"
@@ -66,11 +66,11 @@ def predict(
     tracking_uri: str | None,
     storage: str | None,
 ) -> None:
-    """Say what MODEL takes each IMAGE for, and each picture in and below FOLDER.
+    """Classify each IMAGE, and each picture in and below FOLDER, with MODEL.
 
     MODEL is a run id or the start of one, runs:/ID, models:/NAME/VERSION, models:/NAME@ALIAS, or best:STUDY. Pictures
-    are set upright, resized and scaled as in training. For a net of your own, name its plug-in with --use: code is
-    never taken from a run.
+    are turned upright, resized and scaled as in training. For a net of your own, name its plug-in with --use: lab never
+    takes code from a run.
     """
     stores = stores_from(tracking_uri, storage)
     trained, found = engines.predict_stored(model, stores, images, top=top, device=device)

@@ -17,7 +17,7 @@ __all__ = ["register"]
 Examples:
   lab register quickstart --name digits --alias champion
   lab register quickstart --name digits --run 3f2c --alias challenger
-  lab register --run 3f2c --name digits              (of a run that `lab train` has made)""",
+  lab register --run 3f2c --name digits              (a run of `lab train`)""",
 )
 @study_argument(required=False)
 @click.option(
@@ -25,7 +25,7 @@ Examples:
     "model",
     metavar="NAME",
     required=True,
-    help="Name of the registered model, which is made if there is none.",
+    help="Name of the registered model, which is created if there is none.",
 )
 @click.option(
     "--alias",
@@ -46,8 +46,8 @@ def register(
 ) -> None:
     """Register the best model of STUDY, by the study's own objective, in MLflow's registry.
 
-    The version is described by a model card, which is also kept in the run as model_card.md. Registering the same run
-    again under the same name makes no second version; it renews the card and sets the aliases.
+    A model card describes the version; the run keeps it too, as model_card.md. Registering the same run again under the
+    same name makes no second version; it renews the card and sets the aliases.
     """
     if name is None and run is None:
         raise click.UsageError("Name a STUDY, or a run with --run.")

@@ -36,8 +36,8 @@ def report(studies: tuple[str, ...], out: Path, tracking_uri: str | None, storag
     and cost, and the command that trains each row again. Several studies also have a leaderboard together, if they are
     ranked by the same metric.
 
-    A study's report is kept with its run too, as report.html, where the MLflow UI shows it; a sweep makes it at its end
-    if that takes less than two seconds.
+    The report is also kept with the study's run, as report.html, where the MLflow UI shows it. A sweep makes it at its
+    end, except for studies of so many trials that it would take more than two seconds.
     """
     troubles = engines.write_report(studies, stores_from(tracking_uri, storage), out)
     click.echo(f"Wrote {out}")

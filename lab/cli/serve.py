@@ -38,7 +38,7 @@ Examples:
   lab serve --stop                    (from another terminal)
   lab serve --upgrade                 (after an update of lab, MLflow, Optuna or PostgreSQL)
 
-It needs neither root nor Docker nor an installed database: pip install 'lab[serve]'.
+It needs no root, no Docker and no installed database: pip install 'lab[serve]'.
 
 While it runs, `lab sweep`, `lab worker`, `lab status` and all other commands use it in this folder. From another
 folder or machine, name its server file: --server FILE, or LAB_SERVER=FILE. Whoever can read that file can use the
@@ -51,7 +51,7 @@ password is needed on this machine too, since other users can reach its ports. C
 @click.option(
     "--host",
     metavar="NAME",
-    help="Name or address at which other machines reach this one; 0.0.0.0 for all that it has.  "
+    help="Name or address at which other machines reach this one; 0.0.0.0 for all its addresses.  "
     "[default: 127.0.0.1, for this machine only]",
 )
 @click.option(
@@ -93,13 +93,13 @@ def serve(
     end: bool,
     upgrade: bool,
 ) -> None:
-    """Run PostgreSQL and an MLflow server for this folder, and tell other commands where they are.
+    """Run PostgreSQL and an MLflow server for this folder, and let other commands find them.
 
-    Ctrl-C or SIGTERM stops both in order; the exit code is then 128 + the signal's number (130, 143). If one of them
+    Ctrl-C or SIGTERM stops both cleanly; the exit code is then 128 + the signal's number (130, 143). If one of them
     crashes, it is started again. The exit code of --status is 0 if both answer, and 1 otherwise.
     """
     if [detach, show, end, upgrade].count(True) > 1:
-        raise click.UsageError("--detach, --status, --stop and --upgrade exclude each other")
+        raise click.UsageError("--detach, --status, --stop and --upgrade cannot be combined")
     if show:
         _show_status()
     elif end:

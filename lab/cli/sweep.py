@@ -61,7 +61,7 @@ On a cluster, once its machines can reach the stores (lab serve --host NAME):
 Run the same command again to resume a study: completed cells are skipped, interrupted ones resume from their
 checkpoints, and cells added to the file are queued.
 
-Several workers share a GPU if --workers-per-gpu or --gpu-memory says so. A trial that runs out of memory on a shared
+With --workers-per-gpu or --gpu-memory, several workers share a GPU. A trial that runs out of memory on a shared
 GPU is retried with a GPU to itself before it fails.""",
 )
 @click.argument("grid", type=click.Path(path_type=Path))

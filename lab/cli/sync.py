@@ -31,7 +31,7 @@ undelivered. Running trials deliver their own journals, and every worker deliver
 )
 @store_options
 def sync(tracking_uri: str | None, storage: str | None) -> None:
-    """Deliver what trials on this machine have logged and the MLflow server has not acknowledged.
+    """Deliver what trials on this machine have logged but the MLflow server has not acknowledged.
 
     What the server refused before is tried again. A run of `lab train` or `lab find-lr` whose process has died is ended
     as KILLED; `lab train --resume` continues it. The exit code is 0 if nothing is left to do, and 1 otherwise.

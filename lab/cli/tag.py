@@ -35,7 +35,7 @@ def tag(
     """Set tags on a run, or on the run of a study, and remove others.
 
     NAME is a study; or a run: its id or the start of it, models:/NAME/VERSION, or best:STUDY. Tags that begin with
-    lab. or mlflow. are refused: these programs read them.
+    lab. or mlflow. are refused, because lab and MLflow use them.
     """
     wanted = _pairs(tags)
     if not (wanted or removed):

@@ -63,7 +63,7 @@ Passwords need not be part of an address: MLflow reads MLFLOW_TRACKING_USERNAME 
     envvar="LAB_ALLOW_CODE",
     show_envvar=True,
     help="Run plug-ins that studies bring along as source code. Allow it if you trust everyone who can submit to the "
-    "database. What installed packages declare as plug-ins needs no permission.  [default: only from databases of "
+    "database. Plug-ins that installed packages declare need no permission.  [default: only from databases of "
     "your own, such as .lab]",
 )
 @click.option(

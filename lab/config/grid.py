@@ -144,16 +144,17 @@ class GridFile(BaseModel):
     max_retries: Annotated[int, Field(ge=0)] = 2
     """Maximum number of retries after a worker crash; a trial that raises an error is not retried."""
     max_failures: Annotated[int, Field(ge=1)] | None = None
-    """Number of failed cells after which no new trials start; what runs then is trained to its end."""
+    """Number of failed cells after which no new trials start; those that are running are trained to their end."""
     gpu_memory: Annotated[ByteSize, AfterValidator(_plausible)] | None = None
     """GPU memory that one trial needs, e.g. 6GB; it determines how many trials share a GPU."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
-    """Workers of several studies take those of higher priority first (default: what it has, at first 0)."""
+    """Workers of several studies take those of higher priority first (default: as before, or 0 for a new study)."""
     notify: Any = None
-    """Who is told when the study is over, a trial has failed, there is a new best or a worker is lost: environment
-    variables (`$NAME`) and files (`file:PATH`) that hold apprise URLs; or `{to: …, events: [done, failure]}`."""
+    """Who gets a message when the study is over, a trial has failed, there is a new best or a worker is lost:
+    environment variables (`$NAME`) and files (`file:PATH`) that hold apprise URLs; or
+    `{to: …, events: [done, failure]}`."""
     use: str | list[str] = []
-    """Plug-ins to load first: modules of yours, or .py files, relative to this one. Short for `base.use`."""
+    """Plug-ins to load first: your own modules, or .py files, relative to this one. Short for `base.use`."""
     needs: str | list[str] = []
     """Grid files, relative to this one, whose studies must be finished first."""
     report: Annotated[str, Field(max_length=200)] = ""

@@ -150,19 +150,19 @@ class Settings(BaseModel):
     pool: Pixels | tuple[Pixels, ...] = 2
     """Pooling window and stride after a conv layer: one value for all, or one for each; 1 for none."""
     pool_type: Literal["max", "avg"] = "max"
-    """Kind of pooling."""
+    """Kind of pooling: max or avg."""
     norm: Literal["none", "batch"] = "none"
-    """Normalisation after every convolution, before its activation."""
+    """Normalisation after every convolution, before its activation: none or batch."""
     activation: str = "relu"
     """Activation after every conv layer."""
     conv_dropout: Probability = 0.0
     """Dropout of whole channels after every conv layer."""
     head: Literal["flatten", "global_avg_pool"] = "flatten"
-    """How the last feature map is passed to the dense layers."""
+    """How the last feature map is passed to the dense layers: flatten or global_avg_pool."""
     dense: Widths = ()
     """Widths of the hidden dense layers, e.g. 120,84; the output layer follows them."""
     dense_norm: Literal["none", "batch"] = "none"
-    """Normalisation after every hidden dense layer, before its activation."""
+    """Normalisation after every hidden dense layer, before its activation: none or batch."""
     dense_activation: str | None = None
     """Activation after every hidden dense layer (default: the same as `activation`)."""
     dropout: Probability | tuple[Probability, ...] = 0.0
@@ -170,7 +170,7 @@ class Settings(BaseModel):
     each layer."""
 
     init: Literal["default", "kaiming", "xavier"] = "default"
-    """Initial weights: PyTorch's default, Kaiming normal or Xavier uniform (the latter two with zero biases)."""
+    """Initial weights: default (PyTorch's), kaiming (normal) or xavier (uniform); the latter two with zero biases."""
     pretrained: bool | str | None = None
     """Weights that a timm net starts from: true for those that timm publishes (`--download` fetches them), or a
     .safetensors or .pth file; if they have another number of classes, the head is new."""
@@ -265,10 +265,10 @@ class Settings(BaseModel):
     """The k of the top-k accuracy on the test split, which is logged if there are more than k classes."""
 
     use: tuple[str, ...] = ()
-    """Plug-ins to load first: modules of yours, e.g. my_nets or ./my_nets.py, which register nets, data, losses and
+    """Plug-ins to load first: your own modules, e.g. my_nets or ./my_nets.py, which register nets, data, losses and
     more."""
     code_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
-    """Digest of the plug-ins' code, filled in by lab: with other code, it is another trial."""
+    """Digest of the plug-ins' code, filled in by lab: other code makes another trial."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
