@@ -40,7 +40,7 @@ What is deleted once it is older than --older-than days:
 \b
   - all artifacts and models of runs that were deleted in MLflow. The runs' records stay, so `mlflow runs restore`
     still brings back params and metrics; `mlflow gc` removes these for good. Delete a run in the MLflow UI, or with
-    `mlflow runs delete --run-id RUN_ID`. Runs that a registered model came from are left alone.
+    `lab delete RUN_ID`. Runs that a registered model came from are left alone.
   - checkpoints/last.pt, spare.pt and spare2.pt of finished and pruned runs, which nothing resumes.
     best.pt stays: transfer learning (`init_from`) starts from it.
   - folders in .lab/checkpoints whose trial is finished or whose run was deleted.
