@@ -34,7 +34,7 @@ Examples:
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Maximum number of trials to show.",
+    help="Maximum number of rows to show, in CSV and JSON too.",
 )
 @click.option("--metric", default="best_value", show_default=True, help="Metric to rank by.")
 @click.option("--each", is_flag=True, help="Show every trial instead of the mean over each cell's repeats.")
