@@ -71,6 +71,9 @@ def best(
         click.echo(frame_json(board.frame))
     else:
         _print(board, stores.tracking_uri)
+    if board.cut:
+        rows = counted(board.cut, "further row")
+        click.echo(f"Not shown: {rows}; --top {top + board.cut} shows all", err=form != "table")
     tell_left_out(board.frame, f"lab best {name}", err=form != "table")
 
 

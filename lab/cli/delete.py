@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from lab import engines
@@ -46,8 +48,8 @@ def delete(
             click.echo(f"  … and {len(found.runs) - _MOST:,} more")
         click.confirm(f"Delete {runs}?", abort=True)
     found.carry_out()
-    click.echo(
-        f"Deleted {runs}. To restore one, before `lab gc`: mlflow runs restore --run-id {next(iter(found.runs))}"
-    )
+    address = shlex.quote(engines.public_address(stores.tracking_uri))
+    restore = f"MLFLOW_TRACKING_URI={address} mlflow runs restore --run-id {next(iter(found.runs))}"
+    click.echo(f"Deleted {runs}. To restore one, before `lab gc`: {restore}")
     if found.study:
         click.echo(f"Try the cells again with: lab retry {found.study} --deleted")

@@ -101,7 +101,7 @@ class PluginCommand(InRun):
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in SECTIONS}}
         for param in self.get_params(ctx):
             name, record = param.name or "", param.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(param, click.Option):
                 title = "Settings of plug-ins" if name in own else titles.get(name, "Options")
                 facts = f"  [of {takers_of(name)}]" if name in own else _known(name)
                 sections.setdefault(title, []).append((f"{record[0]:<{_COLUMN}}", record[1] + facts))

@@ -41,12 +41,13 @@ __all__ = [
 class StudyBoard:
     """The leaderboard of a study, and how many of its cells have lost their runs.
 
-    `frame` is that of `lab.report.leaderboard`; `deleted` counts cells that were trained and whose runs were deleted
-    since; `trouble` is why that is not known, empty where it is.
+    `frame` is that of `lab.report.leaderboard`, without its last `cut` rows; `deleted` counts cells that were trained
+    and whose runs were deleted since; `trouble` is why that is not known, empty where it is.
     """
 
     study: str
     frame: pd.DataFrame
+    cut: int
     deleted: int
     trouble: str = ""
 
@@ -84,9 +85,9 @@ def study_board(
         StudyError: there is no such study, or none of its trials has such a metric.
     """
     read, missing = read_study(study, stores, report.shown_metrics(metric)), MissingRuns(stores.tracking_uri)
-    frame = read.board(metric, repeats=repeats, of=of)
-    frame = frame.head(len(frame) if top is None else top)
-    return StudyBoard(study, frame, read.count_deleted(missing), missing.trouble)
+    whole = read.board(metric, repeats=repeats, of=of)
+    frame = whole.head(len(whole) if top is None else top)
+    return StudyBoard(study, frame, len(whole) - len(frame), read.count_deleted(missing), missing.trouble)
 
 
 def study_effects(

@@ -27,6 +27,6 @@ def try_hooks(grid: Grid | None = None) -> Iterator[tuple[str, bool]]:
     sources = dict.fromkeys([*own_sources(), *named])
     if not sources:
         where = "LAB_NOTIFY is not set" + (f", and {grid.file} has no `notify`" if grid is not None else "")
-        raise ConfigError(f"There is nobody to tell: {where}")
+        raise ConfigError(f"No address to notify: {where}")
     for hook in [hook for source in sources for hook in hooks_of(source)]:
         yield str(hook), hook.deliver(_MESSAGE)

@@ -166,7 +166,8 @@ def _range(cells: pd.DataFrame, targets: Sequence[float], runs: int) -> tuple[st
 def _ranking(results: GridResults) -> str:
     """Return what the cells are ranked by, and the best cell by the metric that may be used to choose one."""
     chosen = ranked(results.cells, "best_value", results.descending).iloc[0]
-    text = f"Ranked by test accuracy, as in the report. Each trial's weights were selected by `{results.monitor}`"
+    as_reported = ", as in the report" if results.grid.report or results.grid.reported else ""
+    text = f"Ranked by test accuracy{as_reported}. Each trial's weights were selected by `{results.monitor}`"
     if len(results.cells) == 1 or pd.isna(chosen["best_value"]):
         return f"{text}."
     name, accuracy = literal(chosen["name"]), _percent(chosen["test_accuracy"])

@@ -21,10 +21,10 @@ def importance_verdict(found: StudyImportance) -> str:
     """Return in a sentence or two which dimension mattered most, or that there are too few cells to tell."""
     cells, metric = counted(found.cells, "cell"), found.metric
     if found.cells < FEWEST_CELLS:
-        return f"Too few to tell what mattered for {metric}: {cells}, of at least {FEWEST_CELLS} needed."
+        return f"Too few cells to tell what mattered for {metric}: {found.cells}; at least {FEWEST_CELLS} are needed."
     clear = [each.name for each in found.dimensions if each.is_clear]
     if not clear:
-        return f"Too few to tell what mattered for {metric}: in {cells} no effect can be told from chance."
+        return f"What mattered for {metric} cannot be told: in {cells}, no effect stands out from chance."
     unclear = [each.name for each in found.dimensions if not each.is_clear]
     rest = f" No effect of {_listed(unclear, 'or')} can be told from chance." if unclear else ""
     return f"Of {cells}: {_leaders(found)}.{rest}"

@@ -131,7 +131,9 @@ def _database_mend(reason: str) -> str:
     if "password" in reason or "authentication" in reason or "role" in reason:
         return "Put the correct user and password into --tracking-uri (MLFLOW_TRACKING_URI)."
     if "No module named" in reason:
-        return "Write postgresql+psycopg://… as --tracking-uri: lab comes with that driver."
+        return (
+            "Install its driver; for PostgreSQL, pip install 'lab[postgres]' and write postgresql+psycopg://…"
+        )
     return "Start that database, or name another with --tracking-uri (MLFLOW_TRACKING_URI)."
 
 

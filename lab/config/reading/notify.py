@@ -13,9 +13,9 @@ from lab.registry import suggest
 __all__ = ["read_notify"]
 
 _SECRET: Final = (
-    "must name where an address is, never be one: this file is stored with the study, and an address is a secret. Put"
-    " it into an environment variable, export LAB_NOTIFY_URL='…', and write $LAB_NOTIFY_URL here; or into a file, and"
-    " write file:/run/secrets/hook"
+    "must name where the address is kept, not be the address: it is a secret, and this file is stored with the study."
+    " Put it into an environment variable, export LAB_NOTIFY_URL='…', and write $LAB_NOTIFY_URL here; or into a file,"
+    " and write file:/run/secrets/hook"
 )
 
 

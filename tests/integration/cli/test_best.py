@@ -25,6 +25,10 @@ def test_a_finished_study(swept: Any) -> None:
     assert json.loads(lab("best", "tiny", "--each", "--format", "json").stdout) == board
     losses = json.loads(lab("best", "tiny", "--metric", "test_loss", "--top", "2", "--format", "json").stdout)
     assert len(losses) == 2
+    two = lab("best", "tiny", "--top", "2", "--format", "csv")
+    assert len(two.stdout.splitlines()) == 3
+    assert two.stderr == "Not shown: 1 further row; --top 3 shows all\n"
+    assert "Not shown: 1 further row; --top 3 shows all\n" in lab("best", "tiny", "--top", "2").stdout
     assert losses[0]["test_loss"] <= losses[1]["test_loss"]
 
     text = lab("best", "tiny").stdout

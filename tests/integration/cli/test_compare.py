@@ -81,7 +81,7 @@ def test_importance_says_that_three_cells_are_too_few(swept: Any) -> None:
     result = swept("importance", "tiny")
     assert (result.exit_code, result.stderr) == (0, "")
     assert (
-        "tiny: Too few to tell what mattered for val_accuracy: 3 cells, of at least 10 needed."
+        "tiny: Too few cells to tell what mattered for val_accuracy: 3; at least 10 are needed."
         in result.stdout
     )
     found = json.loads(swept("importance", "tiny", "--metric", "test_loss", "--format", "json").stdout)

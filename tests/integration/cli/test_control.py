@@ -33,7 +33,9 @@ def test_runs_are_deleted_and_their_cells_may_be_tried_again(swept: Any) -> None
     asked = swept(*chosen)
     assert (asked.exit_code, "Delete 1 run?" in asked.stdout) == (1, True)  # nobody has said yes
     assert states(swept) == {"complete": 3}
-    assert "Deleted 1 run. To restore one, before `lab gc`" in swept(*chosen, "--yes").stdout
+    store = f"MLFLOW_TRACKING_URI=sqlite:///{swept.home}/.lab/mlflow.db"
+    said = f"Deleted 1 run. To restore one, before `lab gc`: {store} mlflow runs restore --run-id "
+    assert said in swept(*chosen, "--yes").stdout
     assert states(swept) == {"complete": 2, "deleted": 1}
     assert "No cell of study 'tiny' with lr=0.02 has a run to delete" in swept(*chosen, "--yes").stderr
     run_id = swept.runs("tiny")["run_id"][0]

@@ -90,6 +90,7 @@ def test_help_teaches_by_example(bare_lab: Any) -> None:
         page = bare_lab(name, "--help").stdout
         assert re.search(rf"Examples?:\n +lab {name}", page), name
     assert "--batch-size VALUE" in bare_lab("train", "--help").stdout
+    assert "\n\nOptions:\n  --from RATE" in bare_lab("find-lr", "--help").stdout
 
 
 def test_the_version(bare_lab: Any) -> None:

@@ -32,4 +32,4 @@ def test_notify_without_anybody_to_tell(bare_lab: Any) -> None:
     for arguments, also in (((), ""), (("tiny.yaml",), ", and tiny.yaml has no `notify`")):
         result = bare_lab("notify", *arguments)
         assert result.exit_code == 2
-        assert f"There is nobody to tell: LAB_NOTIFY is not set{also}" in result.stderr
+        assert f"No address to notify: LAB_NOTIFY is not set{also}" in result.stderr

@@ -40,7 +40,7 @@ def test_what_it_may_be(text: str, told: Notify | None) -> None:
 def test_an_address_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(ConfigError, match=r"grid\.yaml:3: notify") as raised:
         parsed(f"{{to: {secret}}}")
-    assert "must name where an address is, never be one" in str(raised.value)
+    assert "must name where the address is kept, not be the address" in str(raised.value)
     assert "export LAB_NOTIFY_URL=" in str(raised.value)
     assert "hunter2" not in str(raised.value).replace("notify.to.hunter2", "")
 

@@ -63,7 +63,7 @@ def test_what_matters_comes_first_and_what_does_not_is_said(memory_study: Any) -
 def test_noise_is_not_important(memory_study: Any) -> None:
     result = found(grid(memory_study, lambda lr, net, depth: 0.5))
     assert (result.best_leader, result.overall_leader) == (None, None)
-    assert "in 24 cells no effect can be told from chance" in importance_verdict(result)
+    assert "in 24 cells, no effect stands out from chance" in importance_verdict(result)
 
 
 def test_an_interaction_is_told_from_two_effects(memory_study: Any) -> None:
@@ -144,9 +144,7 @@ def test_with_few_cells_nothing_is_said(memory_study: Any) -> None:
         study.trial({"lr": lr}, best_value=lr / 10)
     result = found(study)
     assert result.best_leader is None
-    assert importance_verdict(result).endswith(
-        "what mattered for val_accuracy: 4 cells, of at least 10 needed."
-    )
+    assert importance_verdict(result).endswith("what mattered for val_accuracy: 4; at least 10 are needed.")
 
 
 def test_a_metric_that_falls(memory_study: Any) -> None:
