@@ -12,8 +12,10 @@ from pathlib import Path
 import requests
 import sqlalchemy as sa
 from mlflow import MlflowClient
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from lab.places import has_mark, mark
+from lab.tracking.database import connected
 from lab.tracking.rebase import locked_database
 from lab.tracking.schema import quickly_created
 
@@ -25,14 +27,17 @@ def open_client(uri: str) -> MlflowClient:
 
     Raises whatever MLflow, the database or the network raises.
     """
+    if uri.startswith("sqlite"):
+        with _locked(_database_file(uri)):
+            return _opened(uri)
+    # one quick look: the client would retry for a long time if nothing answers at all
     if uri.startswith("http"):
-        # one quick look: the client would retry for a long time if nothing answers at all
         requests.head(uri, timeout=(5, 15), allow_redirects=False)
         return MlflowClient(uri)
-    if not uri.startswith("sqlite"):
-        return _opened(uri)
-    with _locked(_database_file(uri)):
-        return _opened(uri)
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        with connected(uri, "Connecting"):
+            pass
+    return _opened(uri)
 
 
 def _opened(uri: str) -> MlflowClient:
