@@ -19,12 +19,22 @@ from urllib.parse import urlsplit
 
 from lab.errors import ConfigError
 
-__all__ = ["Arrival", "absolute_address", "absolute_path", "arrival", "has_mark", "mark", "sqlite_file"]
+__all__ = [
+    "Arrival",
+    "absolute_address",
+    "absolute_path",
+    "arrival",
+    "has_mark",
+    "mark",
+    "sqlite_file",
+    "without_queried_password",
+]
 
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
 # Comes after user name and password, as SQLAlchemy reads them: a password may contain anything but @. What comes after
 # a colon in databricks://PROFILE:PREFIX is no port.
 _PORT = re.compile(r"(?!databricks)\w[\w+.-]*://(?:[^:/@]*(?::[^@]*)?@)?+(?:\[[^/?]*\]|[^:/?\[]*):([^/?]*)")
+_QUERIED = re.compile(r"([?&])(?:(?:ssl)?password=[^&]*(&|$))+")
 _IN_COMMON = 2  # names at the end of both paths, `.lab/mlflow.db`, to strip to find the folder that was moved
 
 
@@ -63,6 +73,11 @@ def absolute_path(folder: Path) -> Path:
         ConfigError: the path has an unknown home folder or environment variable.
     """
     return Path(os.path.abspath(_expanded(str(folder), str(folder))))  # noqa: PTH100  # links stay
+
+
+def without_queried_password(address: str) -> str:
+    """Return `address` without a password after its `?`, where PostgreSQL's drivers take one too."""
+    return _QUERIED.sub(lambda found: found[1] if found[2] else "", address)
 
 
 def sqlite_file(address: str) -> Path | None:

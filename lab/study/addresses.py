@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from lab.errors import StudyError
+from lab.places import without_queried_password
 
 __all__ = ["database_exists", "display_url", "parse_address"]
 
@@ -32,7 +33,7 @@ def parse_address(url: str) -> sa.URL:
 def display_url(url: str) -> str:
     """Return `url` without its password."""
     try:
-        return sa.make_url(url).render_as_string(hide_password=True)
+        return without_queried_password(sa.make_url(url).render_as_string(hide_password=True))
     except sa.exc.ArgumentError:  # `memory`, or a mistake that opening it explains
         return url
 

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
+from lab.places import without_queried_password
 from lab.study.addresses import display_url, parse_address
 from lab.study.faults import reason, translated
 from lab.study.liveness import GRACE_SECONDS, HEARTBEAT_SECONDS
@@ -57,7 +58,7 @@ class StorageProbe:
         """The address as Optuna's own commands take it, without its password."""
         url = self._url
         bare = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
-        return bare.render_as_string()
+        return without_queried_password(bare.render_as_string())
 
     def schema(self) -> Schema:
         """Return the version of the tables; this signs in and reads them."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lab.errors import TrackingError
 from lab.hold import Hold
+from lab.places import without_queried_password
 from lab.wording import counted
 
 if TYPE_CHECKING:  # `lab --help` must not wait for any of them
@@ -417,7 +418,8 @@ class Tracker(Reader, Protocol):
 def public_uri(uri: str) -> str:
     """Return `uri` without user name and password."""
     parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+    return without_queried_password(bare)
 
 
 def artifact_path(path: str) -> str:

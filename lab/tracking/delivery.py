@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.errors import ResourceError, TrackingError
-from lab.tracking.base import Left, Tracker, UnavailableError
+from lab.tracking.base import Left, Tracker, UnavailableError, public_uri
 from lab.tracking.courier import Courier
 from lab.tracking.journal import Refused, RunJournal
 from lab.tracking.journals import journals, left, stores_left
@@ -63,7 +63,7 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
             result.refused.append(Refused(path.name, 0, str(error), path))
             continue
         try:
-            if journal.fact("store") == tracker.uri:
+            if public_uri(journal.fact("store") or "") == tracker.uri:
                 _deliver_one(journal, tracker, result, retry_refused)
         finally:
             journal.close()

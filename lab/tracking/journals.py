@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from lab.tracking.base import Left
+from lab.tracking.base import Left, public_uri
 from lab.tracking.journal import State
 from lab.tracking.journal_files import READING
 from lab.tracking.lock import is_held_elsewhere
@@ -58,7 +58,9 @@ def stores_left(folder: Path) -> list[str]:
 
 
 def _facts(path: Path) -> dict[str, str]:
-    return dict(_read(path, "SELECT name, value FROM facts"))
+    facts = dict(_read(path, "SELECT name, value FROM facts"))
+    # earlier versions noted an address with the password in its query
+    return facts | {name: public_uri(facts[name]) for name in ("store",) if name in facts}
 
 
 def _read(path: Path, query: str) -> list[Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lab.errors import printable
 
@@ -64,8 +64,10 @@ def _passwords(addresses: Sequence[str]) -> list[str]:
     found = []
     for address in addresses:
         try:
-            password = urlsplit(address).password
+            parts = urlsplit(address)
+            password = parts.password
         except ValueError:  # not an address
             continue
         found += [password, unquote(password)] if password else []
+        found += [value for name, value in parse_qsl(parts.query) if name in ("password", "sslpassword")]
     return found

@@ -35,7 +35,7 @@ from lab.tracking.base import Metric
 from lab.tracking.courier import Courier
 from lab.tracking.gate import Gate
 from lab.tracking.journal import RunJournal
-from lab.tracking.journals import journals
+from lab.tracking.journals import journals, stores_left
 from lab.tracking.lock import Lock
 from lab.tracking.memory import MemoryRun
 from lab.tracking.tags import Tag
@@ -718,6 +718,20 @@ def test_what_is_for_another_store_is_left_alone(
     other.close()
     result = deliver(store, folder)
     assert (result.writes, result.others, bool(left(folder, "memory"))) == (0, ["http://elsewhere"], False)
+
+
+def test_a_journal_of_an_address_with_its_password_is_delivered_and_not_shown(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = RunJournal.create(folder / "earlier", store="postgresql://lab@db/lab?password=s3cret")
+    assert earlier is not None
+    earlier.add(Params({}))
+    earlier.close()
+    assert stores_left(folder) == ["postgresql://db/lab"]
+    monkeypatch.setattr(Store, "uri", "postgresql://db/lab")
+    assert left(folder, store.uri).writes == 1
+    result = deliver(store, folder)
+    assert ([one.folder for one in result.refused], result.others) == ([folder / "earlier"], [])
 
 
 def test_a_damaged_journal_does_not_keep_the_others(store: Store, folder: Path) -> None:

@@ -29,6 +29,10 @@ def told(error: Exception, uri: str = URI) -> TrackingError:
     [
         (URI, "https://mlflow.example:5000/base"),
         ("postgresql://bob:pw@db/mlflow", "postgresql://db/mlflow"),
+        ("postgresql://bob@db/mlflow?password=pw", "postgresql://db/mlflow"),
+        ("postgresql://db/mlflow?password=pw&sslpassword=pw&a=1", "postgresql://db/mlflow?a=1"),
+        ("postgresql://db/mlflow?a=1&password=pw&b=2", "postgresql://db/mlflow?a=1&b=2"),
+        ("postgresql:///mlflow?host=/run&password=pw", "postgresql:///mlflow?host=/run"),
         ("sqlite:///.lab/mlflow.db", "sqlite:///.lab/mlflow.db"),
         ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
     ],

@@ -26,6 +26,11 @@ def test_passwords_are_left_out(text: str) -> None:
     assert "***" in shown
 
 
+def test_a_password_in_the_query_of_an_address_is_left_out() -> None:
+    address = "postgresql://lab@db/lab?password=s3cret-word"
+    assert without_secrets(f"use {address}", [address]) == "use postgresql://lab@db/lab?password=***"
+
+
 def test_a_password_that_is_a_word_spoils_no_other_words() -> None:
     assert (
         without_secrets("lab gc, see postgresql://lab:lab@db", ["postgresql://lab:lab@db"])
