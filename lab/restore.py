@@ -19,7 +19,7 @@ from lab.errors import ConfigError, DataError, TrackingError
 from lab.registry import nearest, suggest
 from lab.tracking import RunStatus, Tracker, pending_key
 from lab.tracking.planned import read_planned
-from lab.tracking.tags import Tag
+from lab.tracking.tags import Tag, keeps_files
 from lab.training import CorruptCheckpoint, Outcome, load_checkpoint, rank
 
 __all__ = [
@@ -205,7 +205,7 @@ def missing(tracker: Tracker, run_id: str, path: str) -> TrackingError:
     """Return an error that says why a run lacks the artifact `path`, which lab stores with every finished trial."""
     if pending_key(run_id) is None:
         place, tags = tracker.places(run_id)[0], tracker.tags(run_id)
-        if not place.exists and Tag.KIND in tags:
+        if not place.exists and keeps_files(tags):
             return TrackingError(
                 f"Run {run_id} has no {path}: its artifacts are at {place.uri}, which does not exist. Was the folder"
                 " moved or deleted? `lab doctor` says how many runs are affected"

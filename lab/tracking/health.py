@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.tracking.environment import quieten, settle
-from lab.tracking.tags import Tag
+from lab.tracking.tags import Tag, keeps_files
 
 settle()  # before MLflow is imported
 
@@ -126,9 +126,7 @@ def newest_run_files(uri: str) -> tuple[str, int] | None:
 
 
 def run_places(uri: str, artifact_dir: Path) -> list[Place]:
-    """Return where the artifacts are of the 1,000 newest trials and studies that have ended.
-
-    Those that were imported from other programs are left out: they came without artifacts.
+    """Return where the artifacts are of those of the 1,000 newest runs of lab that have ended and must have some.
 
     Args:
         uri: of the store.
@@ -148,7 +146,7 @@ def run_places(uri: str, artifact_dir: Path) -> list[Place]:
     return [
         place_of(run.info.artifact_uri, own)
         for run in runs
-        if run.info.end_time and Tag.IMPORTED not in run.data.tags
+        if run.info.end_time and keeps_files(run.data.tags)
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
-__all__ = ["Kind", "Tag"]
+__all__ = ["Kind", "Tag", "keeps_files"]
 
 Kind = Literal["study", "trial", "sweep", "lr_range"]
 
@@ -57,3 +58,12 @@ class Tag:
     COMMIT: Final = "mlflow.source.git.commit"
     NOTE: Final = "mlflow.note.content"
     PARENT: Final = "mlflow.parentRunId"
+
+
+def keeps_files(tags: Mapping[str, str]) -> bool:
+    """Whether a run with these tags must have artifacts.
+
+    A study's run has some at once, a trial's as soon as it says what is trained. One that was stopped before, that of
+    `mlflow run . -e sweep`, and those of other programs have none.
+    """
+    return Tag.IMPORTED not in tags and (tags.get(Tag.KIND) == "study" or Tag.DEVICE in tags)

@@ -19,6 +19,8 @@ import optuna
 import pytest
 import sqlalchemy as sa
 
+from lab.errors import TrackingError
+from lab.restore import restore_config
 from lab.study import open_storage, open_study
 from lab.tracking import RunStatus, connect
 from lab.tracking.journal import RunJournal
@@ -100,10 +102,23 @@ def test_imported_runs_need_no_artifacts(examined: Examined, lab: Any, home: Pat
     found = examined()["artifact locations"]
     assert (found["verdict"], found["found"]) == ("ok", "0 runs checked: all in this store's folders")
     tracker = connect(f"sqlite:///{home}/mlflow.db", home / "artifacts")
-    run = tracker.open_run(name="x", experiment=tracker.experiment("x"), tags={"lab.kind": "trial"})
+    run = tracker.open_run(
+        name="x", experiment=tracker.experiment("x"), tags={"lab.kind": "trial", "lab.device": "cpu"}
+    )
     run.end(RunStatus.FINISHED)
     lost = examined()["artifact locations"]["found"]
     assert lost.startswith("the artifact folders of 1 of the newest 1 runs do not exist")
+
+
+@pytest.mark.parametrize("kind", ["trial", "lr_range", "sweep"])
+def test_runs_that_have_stored_nothing_are_not_lost(examined: Examined, home: Path, kind: str) -> None:
+    """A trial that was stopped while its images were read, and the run of `mlflow run . -e sweep`."""
+    tracker = connect(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+    run = tracker.open_run(name="x", experiment=tracker.experiment("x"), tags={"lab.kind": kind})
+    run.end(RunStatus.KILLED)
+    assert examined()["artifact locations"]["verdict"] == "ok"
+    with pytest.raises(TrackingError, match="it has not stored one yet, or it was deleted"):
+        restore_config(tracker, run.run_id)
 
 
 def stamp(database: Path, version: str) -> None:

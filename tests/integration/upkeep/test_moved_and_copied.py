@@ -45,7 +45,8 @@ class Project:
         tracker: Any = self.tracker
         experiment = tracker.experiment("tiny")
         for name in ("kept", "deleted"):
-            run = tracker.open_run(name=name, experiment=experiment, tags={"lab.kind": "trial"})
+            tags = {"lab.kind": "trial", "lab.device": "cpu"}
+            run = tracker.open_run(name=name, experiment=experiment, tags=tags)
             run.log_text("lr: 0.1\n", "config.yaml")
             run.end(RunStatus.FINISHED)
             model = tracker._client.create_logged_model(experiment, "model", run.run_id)
