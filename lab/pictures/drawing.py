@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from lab.pictures.lettering import LetteringCanvas
 from lab.pictures.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from lab.tracking import Run
 
@@ -41,6 +43,7 @@ __all__ = [
     "label",
     "log_figure",
     "new_figure",
+    "number_log_axis",
     "plain_style",
 ]
 
@@ -129,6 +132,24 @@ def finish_axes(axes: Axes, title: str, *, x: str = "", y: str = "") -> None:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def number_log_axis(axis: Axis, form: str) -> None:
+    """Number a logarithmic `axis` as `form` says (`{:g}`), its small ticks too where it spans less than a decade."""
+    axis.set_major_formatter(_LogNumbers(form))
+    axis.set_minor_formatter(_LogNumbers(form))
+    axis.set_tick_params(which="minor", labelsize=8)
+
+
+class _LogNumbers(LogFormatter):
+    """Chooses the ticks that get a number as matplotlib does, which would write a formula."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._form = form
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self._form.format(x) if super().__call__(x, pos) else ""
 
 
 def label(value: Any, most: int) -> str:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lab.config import in_percent
-from lab.pictures.drawing import BLUE, GREY, ORANGE, finish_axes, label, new_figure
+from lab.pictures.drawing import BLUE, GREY, ORANGE, finish_axes, label, new_figure, number_log_axis
 
 __all__ = ["effects_figure", "size_figure", "time_figure", "values_figure"]
 
@@ -63,8 +63,7 @@ def size_figure(frame: pd.DataFrame) -> Figure:
         return _say_nothing(figure)
     axes = figure.subplots()
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    number_log_axis(axes.xaxis, "{:,.0f}")
     _points(axes, "params", shown)
     smallest, largest = shown["params"].min(), shown["params"].max()
     if largest < 1.1 * smallest:  # a logarithmic axis finds no limits for a single size

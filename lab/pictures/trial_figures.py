@@ -14,7 +14,7 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import Affine2D
 from PIL import Image
 
@@ -29,6 +29,7 @@ from lab.pictures.drawing import (
     framed,
     label,
     new_figure,
+    number_log_axis,
 )
 from lab.pictures.keeping import keep_drawn
 from lab.pictures.legend import keep_legend
@@ -119,8 +120,7 @@ def iteration_curves(history: Mapping[int, Mapping[str, float]]) -> Figure:
         axes.plot(iterations, line, color=_COLORS["train"], linewidth=1.0)
         if metric == "loss" and _spans_decades(line):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            number_log_axis(axes.yaxis, "{:g}")
     return figure
 
 
@@ -140,8 +140,7 @@ def lr_range(
     axes.plot(rates, _with_gaps(losses), color=GREY, linewidth=0.8, alpha=0.5, label="loss")
     axes.plot(rates, _with_gaps(smoothed), color=BLUE, linewidth=1.6, label="smoothed")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default is a formula
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    number_log_axis(axes.xaxis, "{:g}")
     if suggestion is not None:
         axes.axvline(suggestion, color=ORANGE, linewidth=1.2, label=f"steepest descent: {suggestion:.2g}")
     top = max((value for value in smoothed if math.isfinite(value)), default=0.0)

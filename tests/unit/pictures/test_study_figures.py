@@ -36,6 +36,25 @@ def test_trials_of_one_size_are_all_in_the_picture() -> None:
     assert high / low < 10
 
 
+@pytest.mark.parametrize(
+    ("params", "numbers"),
+    [
+        ([23_000, 78_000], ["30,000", "40,000", "60,000"]),
+        ([4_100_000, 4_900_000], ["4,200,000", "4,500,000", "4,800,000"]),
+        ([106_018, 106_018], ["100,000"]),
+        ([900, 30_000_000], ["1,000", "10,000", "100,000", "1,000,000", "10,000,000"]),
+    ],
+)
+def test_sizes_can_be_read_from_the_axis(params: list[float], numbers: list[str]) -> None:
+    figure = size_figure(board(params=params))
+    figure.draw_without_rendering()
+    axis, (low, high) = figure.axes[0].xaxis, figure.axes[0].get_xlim()
+    labels = axis.get_majorticklabels() + axis.get_minorticklabels()
+    shown = {text.get_text() for text in labels if low <= text.get_position()[0] <= high} - {""}
+    assert set(numbers) <= shown
+    assert len(shown) < 12
+
+
 def test_accuracy_is_drawn_against_time() -> None:
     (axes,) = time_figure(board(seconds=[3.0, 5.0])).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training time (s)", "test accuracy")

@@ -263,6 +263,13 @@ def test_a_range_test_by_rate(losses: list[float], suggestion: float | None) -> 
     assert "0.001" in [text.get_text() for text in axes.get_xticklabels()]
 
 
+def test_the_rates_of_a_short_range_test_can_be_read() -> None:
+    figure = lr_range([0.0002, 0.0004, 0.0008], [1.0, 0.9, 0.8], [1.0, 0.9, 0.8], None)
+    figure.draw_without_rendering()
+    labels = figure.axes[0].xaxis.get_minorticklabels()
+    assert {"0.0003", "0.0004", "0.0006"} <= {text.get_text() for text in labels}
+
+
 @pytest.mark.parametrize(("count", "panels"), [(1, 1), (3, 3), (4, 6)])
 def test_each_chosen_metric_has_a_panel(count: int, panels: int) -> None:
     names = [f"m{number}" for number in range(count)]
