@@ -8,7 +8,7 @@ from pathlib import Path
 from lab.errors import ResourceError, TrackingError
 from lab.tracking.base import Left, Tracker, UnavailableError, public_uri
 from lab.tracking.courier import Courier
-from lab.tracking.journal import Refused, RunJournal
+from lab.tracking.journal import Refused, RunJournal, writing
 from lab.tracking.journals import journals, left, stores_left
 from lab.tracking.lock import Lock
 
@@ -49,11 +49,12 @@ def deliver(tracker: Tracker, folder: Path, *, retry_refused: bool = False) -> D
     """
     result = Delivered()
     for path in journals(folder):
-        try:
-            lock = Lock.take(path)
-        except PermissionError:
-            result.foreign += 1
-            continue
+        with writing(path):
+            try:
+                lock = Lock.take(path)
+            except PermissionError:
+                result.foreign += 1
+                continue
         if lock is None:
             continue
         try:

@@ -158,8 +158,12 @@ def _create(file: Path) -> bool:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except (FileExistsError, FileNotFoundError):  # the latter if the journal was just deleted
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
-        output.write(_own())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+            output.write(_own())
+    except OSError:  # the disk is full: an empty file would pass for one of another machine
+        file.unlink()
+        raise
     return True
 
 

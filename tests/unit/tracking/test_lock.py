@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import ResourceError
+from lab.tracking import MemoryTracker, deliver, release_journals
 from lab.tracking import lock as locks
-from lab.tracking import release_journals
 from lab.tracking.journal import RunJournal, try_out
 from lab.tracking.journals import find, journals, left
 from lab.tracking.lock import Lock, is_held_elsewhere
@@ -55,6 +56,25 @@ def written(folder: Path) -> RunJournal:
 def fall_silent(folder: Path) -> None:
     before = time.time() - 3600
     os.utime(folder / Lock.holder, (before, before))
+
+
+def test_a_full_disk_is_told_and_leaves_a_journal_to_whoever_comes_next(tmp_path: Path) -> None:
+    store = MemoryTracker()
+    left_over = RunJournal.create(tmp_path / "journal" / "a", store=store.uri)
+    assert left_over is not None
+    left_over.add(Tags({"a": "1"}))
+    left_over.close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(
+            ResourceError, match=r"The journal in .* cannot be written \(.*Free space on that disk"
+        ):
+            deliver(store, tmp_path / "journal")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(tmp_path / "journal", store.uri).writes == 1
+    assert deliver(store, tmp_path / "journal").left.refused == 1  # there is no such run
 
 
 def test_a_living_journal_of_another_machine_is_neither_taken_nor_read(tmp_path: Path, on: On) -> None:
