@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from lab.errors import ResourceError, TrackingError
 from lab.tracking.environment import settle
-from lab.tracking.rebase import local_path
+from lab.tracking.rebase import fitting, local_path
 from lab.tracking.tables import Row, TableCopier, count_rows
 
 settle()  # before MLflow is imported
@@ -259,7 +259,7 @@ def _folders(source: sa.Connection, runs: set[str]) -> list[_Folder]:
         _EXPERIMENTS.c.experiment_id, _EXPERIMENTS.c.name, _EXPERIMENTS.c.artifact_location
     )
     for identity, name, uri in source.execute(experiments):
-        names[identity] = _SERVED + re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")
+        names[identity] = _SERVED + fitting(re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("."))
         found.append((uri, names[identity], False))
     of_runs = sa.select(_RUNS.c.run_uuid, _RUNS.c.artifact_uri, _RUNS.c.experiment_id)
     for run_id, uri, identity in source.execute(of_runs):

@@ -5,6 +5,7 @@ A moved project finds its files again; a copied one uses its own, and leaves tho
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from filelock import lock_descriptor
 from lab.places import Arrival, absolute_address, arrival, has_mark, mark, sqlite_file
 from lab.tracking.base import Place
 
-__all__ = ["follow", "local_path", "locked_database", "own_folders", "place_of"]
+__all__ = ["fitting", "follow", "local_path", "locked_database", "own_folders", "place_of"]
 
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -29,6 +30,7 @@ _COLUMNS = (
 _SAMPLE = "SELECT run_uuid, artifact_uri FROM runs ORDER BY start_time DESC LIMIT 200"
 _EXPERIMENTS = "experiments.json"
 _BUSY_SECONDS = 60.0
+_MOST_BYTES = 255  # of a name, in most file systems
 
 
 def follow(tracking_uri: str, artifact_dir: Path | None = None, journal_dir: Path | None = None) -> str:
@@ -94,6 +96,15 @@ def local_path(uri: str) -> Path | None:
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
     return Path(uri) if not parts.scheme and uri.startswith("/") else None
+
+
+def fitting(folder: str) -> str:
+    """Return the name of a folder, if it is too long for a file system its beginning and a digest of all of it."""
+    encoded = folder.encode()
+    if len(encoded) <= _MOST_BYTES:
+        return folder
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    return f"{encoded[: _MOST_BYTES - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
 
 def own_folders(tracking_uri: str, artifact_dir: Path | None) -> list[Path]:

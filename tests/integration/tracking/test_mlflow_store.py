@@ -83,6 +83,16 @@ def _closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.parametrize("name", ["x" * 500, "图" * 200], ids=["letters", "three bytes each"])
+def test_experiments_with_long_names_keep_artifacts(tmp_path: Path, database: str, name: str) -> None:
+    tracker = connect(database, tmp_path / "files")
+    for each in (name, name[:-1]):
+        run = tracker.open_run(name="x", experiment=tracker.experiment(each), tags={})
+        run.log_text("text", "a.txt")
+        assert list(tracker.files(run.run_id)) == ["a.txt"]
+    assert len(list((tmp_path / "files").iterdir())) == 2
+
+
 def test_server_that_is_not_there_is_told_at_once_and_without_the_password() -> None:
     tracker = connect(f"http://ann:s3cret@127.0.0.1:{_closed_port()}")
     begin = time.monotonic()
