@@ -332,7 +332,12 @@ def _mark_best(axes: Axes, best_epoch: int | None) -> None:
 
 def _finish(axes: Axes, title: str, *, x: str) -> None:
     finish_axes(axes, title, x=x)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(_whole_numbers())
+
+
+def _whole_numbers(most: int = 10) -> MaxNLocator:
+    """Return what places ticks at whole numbers only, even if the axis has just one."""
+    return MaxNLocator(most, integer=True, min_n_ticks=1)
 
 
 def _add_legend(axes: Axes) -> None:
@@ -354,7 +359,7 @@ def _two_bar_charts(classes: Sequence[str]) -> Figure:
     figure = new_figure(inches, 4.8)
     number, share = figure.subplots(2, 1)
     for axes, title in ((number, "errors"), (share, "share of the class")):
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=axes is number))
+        axes.yaxis.set_major_locator(_whole_numbers(4) if axes is number else MaxNLocator(4))
         axes.set_ylabel(title, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25, axis="y")

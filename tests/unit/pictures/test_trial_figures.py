@@ -263,6 +263,15 @@ def test_a_range_test_by_rate(losses: list[float], suggestion: float | None) -> 
     assert "0.001" in [text.get_text() for text in axes.get_xticklabels()]
 
 
+def test_epochs_and_errors_are_whole_numbers_however_few() -> None:
+    for axes in curves({"train_loss": [2.0], "train_accuracy": [0.5]}, best_epoch=1).axes:
+        low, high = axes.get_xlim()
+        assert [place for place in axes.get_xticks() if low <= place <= high] == [1]
+    axes = errors_per_class([[5, 0], [0, 5]], ["a", "b"]).axes[0]
+    low, high = axes.get_ylim()
+    assert [place for place in axes.get_yticks() if low <= place <= high] == [0]
+
+
 def test_the_rates_of_a_short_range_test_can_be_read() -> None:
     figure = lr_range([0.0002, 0.0004, 0.0008], [1.0, 0.9, 0.8], [1.0, 0.9, 0.8], None)
     figure.draw_without_rendering()
