@@ -95,7 +95,8 @@ def _step_seconds(config: TrialConfig, dataset: Dataset, should_stop: Callable[[
     """Return how long an optimizer step takes after the first one, which makes PyTorch set itself up."""
     small = _small(dataset, 2 * config.batch_size * config.accumulate)
     steps = Trainer(config, small, should_stop).optimizer_steps()
-    next(steps)
+    if not math.isfinite(next(steps)):  # it has diverged, and has no second step
+        steps = Trainer(config, small, should_stop).optimizer_steps()
     began = time.perf_counter()
     next(steps)
     return time.perf_counter() - began

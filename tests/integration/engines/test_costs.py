@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from lab.config import TrialConfig, parse_grid
 from lab.data import Sizes, expected_sizes, stand_in
@@ -29,6 +30,15 @@ def test_a_trial_in_miniature_on_random_images() -> None:
     assert len(tracker.find_runs(None, {})) == 1
     slow = rehearse(config, data, tracker, seconds=0.0)  # a step that takes too long is all that is timed
     assert (slow.around, slow.evaluated) == (0.0, pytest.approx(slow.image / 3))
+
+
+def test_a_net_that_diverges_at_its_first_step_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda *args: forward(*args) * 1e38 * 1e38)
+    config = TrialConfig(**SMALL)
+    data = stand_in(config, 600, resolve_device(config))
+    pace = rehearse(config, data, MemoryTracker(), seconds=60.0)
+    assert pace.image > 0
 
 
 def test_a_search_has_the_trials_of_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
