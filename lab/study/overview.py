@@ -257,7 +257,7 @@ def _word(study: StudyRecord, states: Counter[State]) -> StudyState:
 
 
 def _active(last: datetime | None, *, running: bool) -> datetime | None:
-    """Return when a trial last began or ended; Optuna notes times of the machine's own zone, without naming it."""
+    """Return when a trial last began or ended; Optuna's tables have UTC, without naming it."""
     if running:
         return datetime.now(UTC)
-    return last and last.astimezone(UTC)
+    return last and last.replace(tzinfo=UTC)

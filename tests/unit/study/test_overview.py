@@ -61,6 +61,20 @@ def test_a_study_from_its_beginning_to_its_end(url: str, make_queue: MakeQueue) 
     assert (seen[-1].monitor, seen[-1].best_label) == ("val_accuracy", "lr=0.003")
 
 
+@pytest.mark.parametrize("zone", ["UTC+5", "UTC-9"])
+def test_when_a_study_was_active_does_not_depend_on_the_time_zone(
+    url: str, make_queue: MakeQueue, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        complete(make_queue(1), 0.5)
+        active = only(url).active
+    time.tzset()
+    assert active is not None
+    assert timedelta() <= datetime.now(UTC) - active < timedelta(minutes=5)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
