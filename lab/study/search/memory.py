@@ -57,8 +57,15 @@ class SearchMemory(_CachedStorage):
         )
 
     def is_surplus(self, record: TrialRecord) -> bool:
-        """Return whether a claimed draft is beyond the budget or a duplicate: two sweeps may have queued it at once."""
-        if record.draft_number >= (self._grid.budget.trials or 0):
+        """Return whether a claimed draft is beyond the budget or a duplicate: two sweeps may have queued it at once.
+
+        Where every point is tried, each has a draft, whose number says nothing; one without a point is beyond them.
+        """
+        search = self._grid.search
+        if search is not None and search.tries_every_point:
+            if record.enqueued is None:
+                return True
+        elif record.draft_number >= (self._grid.budget.trials or 0):
             return True
         for trial_id, cell in self._queue.trials_since(self._newest):
             self._drafts[cell].append(trial_id)

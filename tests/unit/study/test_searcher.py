@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import pytest
 from optuna.storages import RDBStorage
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import parse_grid
 from lab.errors import StudyError
 from lab.study import Submission, TrialQueue, feasible_cells, open_storage, pulse, submit
-from lab.study.queue import Claim
+from lab.study.queue import Claim, Queued
 from lab.study.search.budget import is_exhausted
 from lab.study.search.searcher import Searcher
 from lab.tracking import MemoryTracker, RunStatus
@@ -324,3 +325,51 @@ def test_the_grid_sampler_leaves_out_what_breaks_a_constraint_and_keeps_to_a_bud
     assert study.plan("sampler: grid", space, budget="trials: 1").added == 0
     study.work()
     assert study.states() == {"complete": 1}
+
+
+def rates(study: Study) -> list[float]:
+    return sorted(trial.params["lr"] for trial in study.trials() if trial.state is TrialState.COMPLETE)
+
+
+def test_the_grid_sampler_tries_what_a_changed_file_has_new(study: Study) -> None:
+    study.plan("sampler: grid", "lr: [0.01, 0.02, 0.03]", budget="")
+    study.work(2)
+    submission = study.plan("sampler: grid", "lr: [0.02, 0.04, 0.05]", budget="")
+    assert (submission.added, submission.present) == (2, 1)
+    study.work()
+    assert rates(study) == [0.01, 0.02, 0.04, 0.05]
+    assert study.plan("sampler: grid", "lr: [0.01, 0.02, 0.03]", budget="").added == 1
+    study.work()
+    assert rates(study) == [0.01, 0.02, 0.03, 0.04, 0.05]
+
+
+def test_the_grid_sampler_tries_every_point_that_another_sampler_has_left(study: Study) -> None:
+    space = "lr: [0.01, 0.02, 0.03, 0.04]"
+    study.plan("sampler: {name: random, seed: 1}", space, budget="trials: 4")
+    study.work(3)
+    tried = set(rates(study))
+    study.plan("sampler: grid", space, budget="")
+    assert {claim.config.lr for claim in study.work()} == {0.01, 0.02, 0.03, 0.04} - tried
+
+
+@pytest.mark.parametrize("search", ["sampler: grid", "enqueue: [{lr: 0.01}, {lr: 0.02}, {lr: 0.03}]"])
+def test_points_that_a_lowered_budget_left_out_are_tried_when_it_is_raised_again(
+    study: Study, search: str
+) -> None:
+    for budget in ("trials: 3", "trials: 1", "trials: 3"):
+        study.plan(search, "lr: [0.01, 0.02, 0.03]", budget=budget)
+    study.work()
+    assert rates(study) == [0.01, 0.02, 0.03]
+
+
+def test_a_worker_finds_no_draft_without_its_point(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    enqueue = TrialQueue.enqueue
+
+    def look(queue: TrialQueue, trials: Iterable[Queued]) -> None:
+        enqueue(queue, trials)
+        seen.extend([record.enqueued for record in queue.records()])
+
+    monkeypatch.setattr(TrialQueue, "enqueue", look)
+    study.plan("sampler: grid", "lr: [0.01, 0.02]", budget="")
+    assert seen == [{"lr": 0.01}, {"lr": 0.02}]
