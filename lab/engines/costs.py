@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -23,16 +23,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lab.config import Grid, TrialConfig, workload
+from lab.config import Grid, TrialConfig, parse_config, workload
 from lab.data import Dataset, Sizes, data_settings, describe, expected_sizes, load_data, settled, stand_in
 from lab.engines.devices import devices_here
 from lab.engines.preview import plan_grid
 from lab.engines.seats import Sharing
 from lab.engines.stores import Stores, tracking
-from lab.errors import DataError
+from lab.errors import ConfigError, DataError
 from lab.models import summarize_config
 from lab.objective import Pace, rehearse
-from lab.study import Forecast, State, feasible_cells, find_queue
+from lab.study import Forecast, State, TrialQueue, feasible_cells, find_queue, is_exhausted
 from lab.tracking import Tracker, prepare
 from lab.training import resolve_device
 
@@ -185,21 +185,32 @@ def estimate(
 
 def _to_train(grid: Grid, stores: Stores) -> tuple[int, list[tuple[str, TrialConfig]]]:
     """Return how many trials a sweep would train, and label and config of each, or of a sample of them."""
+    queue = None if grid.search is None else find_queue(stores.storage, grid.name)
+    if queue is not None and is_exhausted(grid, queue):
+        return 0, []
     if grid.search is not None and not grid.search.tries_every_point:
-        queue = find_queue(stores.storage, grid.name)
         ended = sum(state in _ENDED for state in queue.states().values()) if queue else 0
         left = max(0, (grid.budget.trials or 0) - ended)
         return left, [(cell.label, cell.config) for cell in feasible_cells(grid)] if left else []
     size = grid.space.size
     sample = sorted(random.Random(0).sample(range(size), _MOST_CELLS)) if size > _MOST_CELLS else None
     planned = (cell for cell in plan_grid(grid, stores, sample).cells if cell.feasible)
+    tried = set(_tried(queue)) if queue else ()
     waiting = [
         (cell.label, cell.config)
         for cell in islice(planned, None if sample else grid.budget.trials)
-        if cell.config is not None and cell.state not in _ENDED
+        if cell.config is not None and cell.state not in _ENDED and cell.hash not in tried
     ]
     found = len(waiting) if sample is None else round(len(waiting) * size / len(sample))
     return min(found, grid.budget.trials or found), waiting
+
+
+def _tried(queue: TrialQueue) -> Iterator[str]:
+    """Yield the hash of the config of each of a search's trials that have ended: its cells have names instead."""
+    for record in queue.newest().values():
+        if record.state in _ENDED and record.config is not None:
+            with suppress(ConfigError):  # of plug-ins that the file no longer uses
+                yield parse_config(record.config).cell_hash
 
 
 def _seats(sharing: Sharing, grid: Grid) -> int:

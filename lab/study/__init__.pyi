@@ -53,6 +53,7 @@ from .rescue import requeue_failed as requeue_failed
 from .rescue import requeue_interrupted as requeue_interrupted
 from .runs import StudyRuns as StudyRuns
 from .runs import study_runs as study_runs
+from .search.budget import is_exhausted as is_exhausted
 from .search.budget import note_if_exhausted as note_if_exhausted
 from .search.methods import PRUNERS as PRUNERS
 from .search.methods import SAMPLERS as SAMPLERS

@@ -9,8 +9,10 @@ from torch import nn
 
 from lab.config import TrialConfig, parse_grid
 from lab.data import Sizes, expected_sizes, stand_in
-from lab.engines import Stores, estimate
+from lab.engines import Stores, estimate, submit
 from lab.objective import rehearse
+from lab.study import TrialQueue
+from lab.study.search.searcher import StudySearch
 from lab.tracking import MemoryTracker
 from lab.training import resolve_device
 
@@ -53,3 +55,26 @@ def test_a_search_has_the_trials_of_its_budget(tmp_path: Path, monkeypatch: pyte
     assert found.costs[0].seconds * 8 / 3600 <= found.hours[1]
     assert found.random_data == ["mnist"]  # it is not here
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
+
+
+@pytest.mark.parametrize(
+    ("search", "left"), [("sampler: grid", 1), ("sampler: random, target: 0.9", 0), ("sampler: random", 1)]
+)
+def test_what_a_search_has_tried_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: str, left: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = parse_grid(
+        f"name: s\nbase: {SMALL}\nsearch: {{{search}, space: {{lr: [0.1, 0.2, 0.3]}}}}\nbudget: {{trials: 3}}\n"
+    )
+    queue = submit(grid, Stores())[-1].queue
+    finish(queue, 2)
+    found = estimate(grid, Stores(), workers=1)
+    assert (found.trials, [cost.how for cost in found.costs][:1]) == (left, ["finished trials"] * left)
+
+
+def finish(queue: TrialQueue, trials: int) -> None:
+    for _ in range(trials):
+        claim = queue.claim(StudySearch(queue).prepare)
+        assert claim is not None
+        queue.complete(claim.trial_id, 0.95)
