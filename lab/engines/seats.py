@@ -98,7 +98,7 @@ class Sharing:
         gpu_memory: bytes of GPU memory that a trial needs, in place of what its study says.
 
     Raises:
-        ConfigError: both `per_gpu` and `gpu_memory` are given.
+        ConfigError: a number is less than 1, or both `per_gpu` and `gpu_memory` are given.
     """
 
     devices: Sequence[Device]
@@ -107,6 +107,14 @@ class Sharing:
     gpu_memory: int | None = None
 
     def __post_init__(self) -> None:
+        given = {
+            "workers": self.workers,
+            "workers_per_gpu": self.per_gpu,
+            "gpu_memory": self.gpu_memory,
+        }
+        for name, number in given.items():
+            if number is not None and number < 1:  # it would wait for ever for a free seat
+                raise ConfigError(f"{name} must be at least 1, but got {number}")
         if self.per_gpu and self.gpu_memory:
             raise ConfigError(
                 "--workers-per-gpu and --gpu-memory both say how many workers share a GPU; give only one of them"

@@ -98,7 +98,8 @@ def serve(
         What came of it.
 
     Raises:
-        ConfigError: both `workers_per_gpu` and `gpu_memory` are given, or `LAB_NOTIFY` holds no address.
+        ConfigError: a number of workers is below 1, both `workers_per_gpu` and `gpu_memory` are given, or `LAB_NOTIFY`
+            holds no address.
         LabError: a store cannot be opened at the start, or refuses these credentials.
     """
     launcher = ProcessLauncher() if launcher is None else launcher

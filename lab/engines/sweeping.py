@@ -88,8 +88,8 @@ def sweep(
         How the study of `grid` ended, or the first of those it needs that was not completed.
 
     Raises:
-        ConfigError: cells that cannot be trained, both `workers_per_gpu` and `gpu_memory`, or addresses of `notify`
-            that are not there; no trial has started.
+        ConfigError: cells that cannot be trained, a number of workers below 1, both `workers_per_gpu` and `gpu_memory`,
+            or addresses of `notify` that are not there; no trial has started.
         LabError: the data is missing, a store cannot be used, or a worker could not go on.
     """
     stores = stores or Stores()

@@ -193,3 +193,16 @@ UNEQUAL = [Gpu("GPU-6e3b-01", 24), Gpu("GPU-77ab-02", 80), Gpu("MIG-1a-03", 10)]
 )
 def test_memory(name: str, gpus: list[Gpu], in_order: bool, memory: int | None) -> None:
     assert memory_of(name, gpus, in_order=in_order) == memory
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"workers": 0}, "workers must be at least 1, but got 0"),
+        ({"per_gpu": -1}, "workers_per_gpu must be at least 1, but got -1"),
+        ({"gpu_memory": 0}, "gpu_memory must be at least 1, but got 0"),
+    ],
+)
+def test_there_is_at_least_one_seat(numbers: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Sharing(TWO, **numbers)
