@@ -30,6 +30,11 @@ class _Worker:
     process: Any  # multiprocessing's process classes differ by start method
     events: Connection
 
+    def end(self, *, at_once: bool = False) -> None:
+        """Send SIGTERM, or SIGKILL `at_once`."""
+        if self.process.is_alive():  # the id of one that the server has seen end may be another process's
+            (self.process.kill if at_once else self.process.terminate)()
+
 
 class ProcessLauncher:
     """Runs workers as processes of this machine: see `Launcher`.
@@ -108,12 +113,12 @@ class ProcessLauncher:
     def stop(self, worker: int | None = None) -> None:
         """Ask a worker (all if None) to checkpoint, return its trial to the queue and exit."""
         for number in list(self._workers) if worker is None else [worker]:
-            self._workers[number].process.terminate()
+            self._workers[number].end()
 
     def kill(self) -> None:
         """End every worker at once; what they trained since their last checkpoints is lost."""
         for worker in self._workers.values():
-            worker.process.kill()
+            worker.end(at_once=True)
         for worker in self._workers.values():
             worker.process.join(_DEATH_SECONDS)
             worker.events.close()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,23 @@ def test_how_a_process_was_killed_is_told(processes: ProcessLauncher, stores: St
         each.kill()
     heard.until_exited(worker)
     assert heard[worker][-1] == Exited(-signal.SIGKILL)
+
+
+def test_no_signal_goes_to_a_process_that_may_have_the_id_of_one_that_has_ended(
+    processes: ProcessLauncher, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(stores, epochs=100_000)
+    heard = Heard(processes)
+    worker = processes.start(stores.for_worker("tiny"), CPU)
+    heard.until(lambda: heard.of(worker, TrialStarted))
+    process = processes._workers[worker].process
+    os.kill(process.pid, signal.SIGKILL)
+    assert wait([process.sentinel], PATIENCE)  # its server has seen it: the id is free
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, signal: sent.append(pid))
+    processes.stop()
+    processes.kill()
+    assert not sent
 
 
 def test_a_process_sees_the_gpu_of_its_seat_alone(
