@@ -190,7 +190,10 @@ class Searcher:
         self.promote()  # before the trial ends, or the study would seem to be over in between
         trial = self._queue.storage.get_trial(trial_id)
         if pruned:
-            values = [trial.intermediate_values[max(trial.intermediate_values)]]  # as Optuna does
+            last = TrialRecord(
+                trial
+            ).last_value  # Optuna's choice; none if a user has ended it before its first
+            values = [result.value if last is None else last]
         else:
             values = [
                 _value(objective.metric, objective.direction, result) for objective in self._search.objectives

@@ -6,17 +6,20 @@ import time
 from collections.abc import Iterable
 
 import pytest
+import torch
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import parse_grid
 from lab.errors import StudyError
+from lab.models import summarize_config
+from lab.objective import TrialResult
 from lab.study import Submission, TrialQueue, feasible_cells, open_storage, pulse, submit
 from lab.study.queue import Claim, Queued
 from lab.study.search.budget import is_exhausted
 from lab.study.search.searcher import Searcher
 from lab.tracking import MemoryTracker, RunStatus
-from lab.training import Interrupted
+from lab.training import Interrupted, Outcome
 
 LR = "lr: {low: 0.001, high: 0.1, log: true}"
 
@@ -373,3 +376,16 @@ def test_a_worker_finds_no_draft_without_its_point(study: Study, monkeypatch: py
     monkeypatch.setattr(TrialQueue, "enqueue", look)
     study.plan("sampler: grid", "lr: [0.01, 0.02]", budget="")
     assert seen == [{"lr": 0.01}, {"lr": 0.02}]
+
+
+def test_a_trial_that_ends_without_a_value_has_the_worst(study: Study) -> None:
+    queue = study.plan().queue
+    searcher = study.searcher()
+    claim = queue.claim(searcher.prepare)
+    assert claim is not None
+    summary = summarize_config(claim.config, (1, 8, 8), 10)
+    nothing = (None, None, (), None, None)
+    result = TrialResult(claim.config, "", Outcome.PRUNED, *nothing, summary, torch.nn.Identity())
+    assert searcher.finish(claim.trial_id, result, pruned=True) == [0.0]
+    queue.report(claim.trial_id, 1, 0.5)
+    assert searcher.finish(claim.trial_id, result, pruned=True) == [0.5]
