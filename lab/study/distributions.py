@@ -10,7 +10,7 @@ versions would not accept it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -49,10 +49,9 @@ _STORED: Final = sa.text(
     "SELECT p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
     f"WHERE t.study_id = :study AND p.param_name = :name AND {OWN_TRIAL} LIMIT 1"
 )
-_NEWEST: Final = sa.text(
-    "SELECT p.param_name, p.distribution_json FROM trial_params p WHERE p.param_id IN (SELECT MAX(q.param_id) "
-    "FROM trial_params q JOIN trials t ON t.trial_id = q.trial_id "
-    f"WHERE t.study_id = :study AND {OWN_TRIAL} GROUP BY q.param_name)"
+_DISTINCT: Final = sa.text(
+    "SELECT p.param_name, p.distribution_json FROM trial_params p JOIN trials t ON t.trial_id = p.trial_id "
+    f"WHERE t.study_id = :study AND {OWN_TRIAL} GROUP BY p.param_name, p.distribution_json ORDER BY MAX(p.param_id)"
 )
 _STORE: Final = sa.text(
     "UPDATE trial_params SET distribution_json = :json WHERE param_name = :name "
@@ -126,16 +125,23 @@ def search_distributions(space: Space) -> dict[str, BaseDistribution]:
     return {dimension.name: _searched(dimension) for dimension in space.dimensions}
 
 
-def accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> dict[str, BaseDistribution]:
+def accept(
+    distributions: Mapping[str, BaseDistribution], queue: TrialQueue, mixed: Collection[str] = ()
+) -> dict[str, BaseDistribution]:
     """Return `distributions`, widened to hold what the study's trials have; those of the trials are widened too.
 
     Optuna refuses a parameter whose choices differ from those of the study's other trials, so that a grid file
     that gains a choice would need a new study. Choices are stored by position, so appending to them is safe.
 
+    Args:
+        distributions: by the name of their parameter.
+        queue: of the study.
+        mixed: names of the parameters whose distribution is not the same in all trials.
+
     Raises:
         StudyError: a parameter was a number and is a choice now, or vice versa.
     """
-    return queue.storage.patiently(lambda: _accept(distributions, queue))
+    return queue.storage.patiently(lambda: _accept(distributions, queue, mixed))
 
 
 def accept_grid(space: Space, queue: TrialQueue) -> Codec:
@@ -150,12 +156,21 @@ def accept_grid(space: Space, queue: TrialQueue) -> Codec:
 def accept_search(space: Space, queue: TrialQueue) -> Codec:
     """Make the study of `queue` accept the choices that a search has gained, and return the codec of its points.
 
+    A worker may choose a point with the former choices meanwhile: whoever submits a search calls this again once its
+    file is noted, and the worker when it sees that another was.
+
     Raises:
         StudyError: a parameter changed in a way that Optuna would refuse later.
     """
-    earlier = _earlier(queue)
+    distinct = _distinct(queue)
+    earlier = _latest(distinct)
     own = search_distributions(space)
-    accept({name: new for name, new in own.items() if isinstance(new, CategoricalDistribution)}, queue)
+    choices = {
+        name: _widened(name, earlier.get(name), new)
+        for name, new in own.items()
+        if isinstance(new, CategoricalDistribution)
+    }
+    accept(choices, queue, mixed=[name for name, each in distinct.items() if len(each) > 1])
     for name, new in own.items():
         old = earlier.get(name)
         if old is None or isinstance(new, CategoricalDistribution):
@@ -175,7 +190,7 @@ def search_codec(space: Space, queue: TrialQueue) -> Codec:
     with a choice that the file no longer has is not trained.
     """
     found = search_distributions(space)
-    for name, old in _earlier(queue).items():
+    for name, old in _latest(_distinct(queue)).items():
         if isinstance(old, CategoricalDistribution) and isinstance(found.get(name), CategoricalDistribution):
             found[name] = old
     return Codec(space, found)
@@ -234,25 +249,38 @@ def _ranged(numbers: Range) -> BaseDistribution:
     return FloatDistribution(numbers.low, numbers.high, log=numbers.log, step=numbers.step)
 
 
-def _accept(distributions: Mapping[str, BaseDistribution], queue: TrialQueue) -> dict[str, BaseDistribution]:
+def _accept(
+    distributions: Mapping[str, BaseDistribution], queue: TrialQueue, mixed: Collection[str]
+) -> dict[str, BaseDistribution]:
     with queue.storage.engine.begin() as connection:
         accepted: dict[str, BaseDistribution] = {}
         for name, new in distributions.items():
             place = {"study": queue.study_id, "name": name}
             stored = connection.execute(
                 _STORED, place
-            ).scalar()  # the same in all trials, since each was accepted
+            ).scalar()  # the same in all trials that are not `mixed`, since each was accepted
             old = None if stored is None else json_to_distribution(stored)
             accepted[name] = _widened(name, old, new)
-            if old not in (None, accepted[name]):
+            if name in mixed or old not in (None, accepted[name]):
                 connection.execute(_STORE, {**place, "json": distribution_to_json(accepted[name])})
         return accepted
 
 
-def _earlier(queue: TrialQueue) -> dict[str, BaseDistribution]:
-    """Return the distribution of each parameter in the study's trials, the newest one's."""
-    rows = queue.rows(_NEWEST)
-    return {name: json_to_distribution(text) for name, text in rows}
+def _distinct(queue: TrialQueue) -> dict[str, list[BaseDistribution]]:
+    """Return the different distributions of each parameter in the study's trials, the newest first."""
+    found: dict[str, list[BaseDistribution]] = {}
+    for name, text in reversed(queue.rows(_DISTINCT)):
+        found.setdefault(name, []).append(json_to_distribution(text))
+    return found
+
+
+def _latest(distinct: Mapping[str, Sequence[BaseDistribution]]) -> dict[str, BaseDistribution]:
+    """Return of each parameter's distributions the one that has all choices, as none is ever taken away."""
+    return {name: max(each, key=_choices_of) for name, each in distinct.items()}
+
+
+def _choices_of(distribution: BaseDistribution) -> int:
+    return len(distribution.choices) if isinstance(distribution, CategoricalDistribution) else 0
 
 
 def _kind(distribution: BaseDistribution) -> str:

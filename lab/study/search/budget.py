@@ -41,8 +41,8 @@ def fill_budget(grid: Grid, queue: TrialQueue) -> tuple[int, int]:
     """
     search = grid.search
     assert search is not None
-    codec = accept_search(grid.space, queue)
     queue.note(StudyKey.SEARCH, _saved(grid))
+    codec = accept_search(grid.space, queue)
     note_if_exhausted(grid, queue)
     need = _Need.of(grid, search, queue.records(), [codec.encode(point) for point in search.enqueue])
     points = iter(need.points)

@@ -20,7 +20,7 @@ from lab.data import describe, settled
 from lab.errors import ConfigError, StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
-from lab.study.distributions import search_codec
+from lab.study.distributions import accept_search, search_codec
 from lab.study.earlier import searched_files
 from lab.study.keys import TrialKey
 from lab.study.pulse import Pulse
@@ -96,7 +96,7 @@ class StudySearch:
         """Choose what to train in a claimed draft, and return whether a claimed trial may be trained."""
         searcher = self.searcher()
         if searcher is not None:
-            return searcher.prepare(trial_id)
+            return searcher.prepare(trial_id, lambda: self._queue.search() == self._saved)
         record = TrialRecord(self._queue.storage.get_trial(trial_id))
         if record.is_draft:
             self._queue.void(record, "the study no longer has a search")
@@ -148,10 +148,14 @@ class Searcher:
         """Return whether no new trials start; if so, note it in the study."""
         return self._memory.may_be_exhausted() and note_if_exhausted(self._grid, self._queue)
 
-    def prepare(self, trial_id: int) -> bool:
+    def prepare(self, trial_id: int, is_current: Callable[[], bool] = lambda: True) -> bool:
         """Choose what to train in a claimed draft, and return whether it may be trained.
 
         A trial that already has its config, because its worker died or was stopped, keeps it.
+
+        Args:
+            trial_id: of the draft.
+            is_current: asked after the choice: whether the study still has the file that this was made from.
 
         Raises:
             StudyError: the sampler fails, or suggests nothing that may be trained.
@@ -159,7 +163,10 @@ class Searcher:
         """
         try:
             with Pulse(self._queue, trial_id):  # a sampler may take longer than a worker may be silent
-                return self._prepare(trial_id)
+                may_train = self._prepare(trial_id)
+                if not is_current():
+                    self._catch_up()
+                return may_train
         except BaseException:
             with suppress(UpdateFinishedTrialError):  # it is void
                 self._queue.put_back(trial_id)
@@ -221,6 +228,15 @@ class Searcher:
                 return False
             record = TrialRecord(self._queue.storage.get_trial(trial_id))
         return self._choose(trial_id, record)
+
+    def _catch_up(self) -> None:
+        """Make what was chosen fit a file that has been submitted meanwhile, and may have gained choices."""
+
+        def widen() -> None:
+            with self._queue.locked():
+                accept_search(self._grid.space, self._queue)
+
+        self._queue.storage.patiently(widen)
 
     def _aim(self, record: TrialRecord) -> bool:
         """Note in a draft the most promising point, as the one to try; return False if none is left."""

@@ -14,10 +14,11 @@ from lab.config import parse_grid
 from lab.errors import StudyError
 from lab.models import summarize_config
 from lab.objective import TrialResult
-from lab.study import Submission, TrialQueue, feasible_cells, open_storage, pulse, submit
+from lab.study import Submission, TrialQueue, feasible_cells, open_storage, pulse, submission, submit
 from lab.study.queue import Claim, Queued
+from lab.study.record import TrialRecord
 from lab.study.search.budget import is_exhausted
-from lab.study.search.searcher import Searcher
+from lab.study.search.searcher import Searcher, StudySearch
 from lab.tracking import MemoryTracker, RunStatus
 from lab.training import Interrupted, Outcome
 
@@ -389,3 +390,38 @@ def test_a_trial_that_ends_without_a_value_has_the_worst(study: Study) -> None:
     assert searcher.finish(claim.trial_id, result, pruned=True) == [0.0]
     queue.report(claim.trial_id, 1, 0.5)
     assert searcher.finish(claim.trial_id, result, pruned=True) == [0.5]
+
+
+@pytest.mark.parametrize("during", ["submission", "choice"])
+def test_a_worker_may_choose_while_a_file_with_more_choices_is_submitted(
+    study: Study, during: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler, more = "sampler: {name: tpe, seed: 1}", f"{LR}, optimizer: [adam, sgd, rmsprop]"
+    queue = study.plan(sampler, f"{LR}, optimizer: [adam, sgd]").queue
+    search = StudySearch(queue)
+
+    def claim(*_: object) -> bool:
+        claim = queue.claim(search.prepare)
+        assert claim is not None
+        queue.complete(claim.trial_id, 0.5)
+        return True
+
+    claim()
+    if during == "submission":
+        open_run = submission._open_run
+        monkeypatch.setattr(submission, "_open_run", lambda *given: claim() and open_run(*given))
+        study.plan(sampler, more)
+    else:
+        choose = Searcher._choose
+
+        def submit_first(searcher: Searcher, trial_id: int, record: TrialRecord) -> bool:
+            monkeypatch.setattr(Searcher, "_choose", choose)
+            study.plan(sampler, more)
+            return choose(searcher, trial_id, record)
+
+        monkeypatch.setattr(Searcher, "_choose", submit_first)
+        claim()
+    study.work()
+    known = {str(trial.distributions["optimizer"]) for trial in study.trials()}
+    assert known == {"CategoricalDistribution(choices=('adam', 'sgd', 'rmsprop'))"}
+    assert study.states() == {"complete": 6}
