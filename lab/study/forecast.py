@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from lab.config import TrialConfig, parse_config, workload
 from lab.errors import ConfigError
 from lab.study.faults import translated
-from lab.study.keys import OWN_TRIAL, TrialKey, noted
+from lab.study.keys import OWN_TRIAL, TrialKey, has_form, noted
 from lab.study.queue import TrialQueue
 from lab.study.record import TrialRecord
 
@@ -25,20 +25,27 @@ _MOST = 100  # of the newest trials: enough for a median, however large the stud
 _ENDED = sa.text(
     "SELECT t.datetime_start AS began, t.datetime_complete AS ended, a.value_json AS config,"
     " EXISTS (SELECT 1 FROM trial_user_attributes c WHERE c.trial_id = t.trial_id"
-    f" AND c.key IN ('{noted(TrialKey.PUT_BACK)}', '{noted(TrialKey.RETRIES)}')) AS continued"
+    f" AND c.key IN ('{noted(TrialKey.PUT_BACK)}', '{noted(TrialKey.RETRIES)}')) AS continued,"
+    " p.value_json AS promoted"
     " FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id"
     f" AND a.key IN ('{noted(TrialKey.CONFIG)}', '{TrialKey.CONFIG}')"
+    " LEFT JOIN trial_user_attributes p ON p.trial_id = t.trial_id"
+    f" AND p.key = '{noted(TrialKey.PROMOTED)}'"
     " WHERE t.study_id = :study AND t.state = 'COMPLETE' AND t.datetime_start IS NOT NULL"
     f" AND t.datetime_complete IS NOT NULL AND {OWN_TRIAL} ORDER BY t.trial_id DESC LIMIT :most"
 ).columns(began=sa.DateTime, ended=sa.DateTime)
 
 
 class _Ended(NamedTuple):
-    """A trial that has ended: what its last worker took for it, and the values of its config."""
+    """A trial that has ended: what its last worker took for it, and the values of its config.
+
+    `promoted` is the epoch after which it went on, as a trial of its own, once the pruner `rungs` let it; otherwise 0.
+    """
 
     seconds: float
     config: Any
     continued: bool
+    promoted: Any
 
     @property
     def epochs(self) -> int:
@@ -47,8 +54,9 @@ class _Ended(NamedTuple):
 
     @property
     def pace(self) -> float:
-        """Seconds for each of them."""
-        return self.seconds / self.epochs
+        """Seconds for each of them that was left to this trial."""
+        before = self.promoted if has_form(self.promoted, (int,)) else 0
+        return self.seconds / max(1, self.epochs - before)
 
 
 class Forecast:
@@ -96,7 +104,12 @@ def _ended(queue: TrialQueue) -> Sequence[_Ended]:
     rows = queue.rows(_ENDED, most=_MOST)
     with translated(queue.storage.database):
         return [
-            _Ended(_between(row.began, row.ended), json.loads(row.config), bool(row.continued))
+            _Ended(
+                _between(row.began, row.ended),
+                json.loads(row.config),
+                bool(row.continued),
+                json.loads(row.promoted or "0"),
+            )
             for row in rows
         ]
 

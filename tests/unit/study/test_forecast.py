@@ -76,6 +76,16 @@ def test_the_median_of_the_trials_that_one_worker_has_trained(make_queue: MakeQu
     assert Forecast(queue).seconds(waiting(queue)) == pytest.approx(110)
 
 
+def test_a_trial_that_a_pruner_let_go_on_took_its_time_for_the_rest(make_queue: MakeQueue) -> None:
+    queue = make_queue(2)
+    claim = queue.claim()
+    assert claim is not None
+    queue.note_trial(claim.trial_id, TrialKey.PROMOTED, TrialConfig().epochs // 2)
+    queue.complete(claim.trial_id, 0.5)
+    took(queue, claim.trial_id, 100)
+    assert Forecast(queue).seconds(waiting(queue)) == pytest.approx(200)
+
+
 def test_what_is_trained_already_and_fewer_epochs_take_no_time(make_queue: MakeQueue) -> None:
     queue = make_queue(2)
     completed(queue, 100)
