@@ -39,6 +39,8 @@ def find_cells(newest: Mapping[str, TrialRecord], texts: Sequence[str], study: s
 
 
 def _whole(text: str, newest: Mapping[str, TrialRecord], study: str) -> str:
+    if text in newest:  # trials of a search have names that others begin with: `slot-1`, `slot-10`
+        return text
     found = [cell for cell in newest if cell.startswith(text)] if text else []
     if not found:
         raise StudyError(

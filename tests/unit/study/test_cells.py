@@ -41,6 +41,14 @@ def test_by_hashes(queue: TrialQueue) -> None:
     assert found(queue, first[:9], second, first[:9]) == ["lr=0.001", "lr=0.002"]
 
 
+def test_the_whole_name_of_a_searchs_trial_may_be_the_beginning_of_others(make_queue: MakeQueue) -> None:
+    queue = make_queue(0)
+    for number in range(12):
+        queue.draft(f"slot-{number}")
+    assert found(queue, "slot-1") == ["slot-1"]
+    assert found(queue, "slot-11", "slot-2") == ["slot-11", "slot-2"]
+
+
 @pytest.mark.parametrize(
     ("texts", "kind", "message"),
     [
