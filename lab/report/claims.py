@@ -186,8 +186,9 @@ def _count(found: Paired) -> str:
         text = counted(len(whole.a), whole.pairs)
     else:
         text = f"{len(whole.a)} and {counted(len(whole.b), 'repeat')}"
-    text += f" of {found.shared} cells" if found.shared > 1 and whole.pairs != "cell" else ""
-    return text + (f", {found.left_out} left out" if found.left_out else "")
+    if found.shared > 1 and whole.pairs != "cell":
+        text += f" of {'' if found.compared == found.shared else f'{found.compared} of '}{found.shared} cells"
+    return text + (f", {counted(found.left_out, 'run')} left out" if found.left_out else "")
 
 
 def _below(claim: Claim, cells: pd.DataFrame) -> Iterator[Finding]:

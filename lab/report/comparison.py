@@ -74,6 +74,7 @@ class Comparison:
         of: what `whole` compares: the `repeats` (means over the cells that both have), these `cells` where there are
             too few repeats, or the repeats of the `best` cell of each, because no cell is part of both.
         shared: number of cells that both have.
+        compared: number of those that `whole` is of; others lack repeats.
         chosen_from: if no cell is part of both, of how many cells of A and of B that of `whole` has the best mean of
             `monitor`.
         cells: each cell that both have, corrected for their number; empty if they have only one.
@@ -92,6 +93,7 @@ class Comparison:
     whole: Difference
     of: str
     shared: int
+    compared: int
     chosen_from: tuple[int, int]
     cells: tuple[CellDifference, ...]
     models: McNemar | None
@@ -147,6 +149,7 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
         whole=found.whole,
         of=found.of,
         shared=found.shared,
+        compared=found.compared,
         chosen_from=found.chosen_from,
         cells=found.cells,
         models=_models(tracker, a.name, b.name, best),
@@ -161,11 +164,13 @@ def compare(tracker: Tracker, a: Side, b: Side, metric: str = "best_value") -> C
 class Paired:
     """The difference of the cells that two sides share, A minus B.
 
-    `shared` is the number of these cells, and `left_out` that of trials of both sides that do not count.
+    `shared` is the number of these cells, `compared` that of the cells that `whole` is of, as others lack repeats, and
+    `left_out` that of trials of both sides that do not count.
     """
 
     whole: Difference
     shared: int
+    compared: int
     left_out: int
 
 
@@ -182,7 +187,9 @@ def paired(a: Side, b: Side, metric: str) -> Paired | None:
     """
     first, second = (_Sample.of(side, metric) for side in (a, b))
     found = _compare(first, second, _told_apart_by(a.runs, b.runs), metric)
-    return Paired(found.whole, found.shared, first.left_out + second.left_out) if found.shared else None
+    if not found.shared:
+        return None
+    return Paired(found.whole, found.shared, found.compared, first.left_out + second.left_out)
 
 
 def _better(found: Comparison, value: float, descending: bool) -> str:
@@ -250,6 +257,7 @@ class _Found:
     whole: Difference
     of: str
     shared: int = 0
+    compared: int = 0
     cells: tuple[CellDifference, ...] = ()
     chosen_from: tuple[int, int] = (1, 1)
 
@@ -264,20 +272,27 @@ def _compare(a: _Sample, b: _Sample, keys: Sequence[str], metric: str) -> _Found
         return _Found(a.only([cell], keys), b.only([other], keys), whole, "best", chosen_from=counts)
     first, second = first.loc[shared].dropna(axis=1, how="all"), second.loc[shared].dropna(axis=1, how="all")
     each = [(cell, _of_repeats(first.loc[[cell]], second.loc[[cell]], metric)) for cell in shared]
-    whole, of = _whole(first, second, metric)
+    whole, of, compared = _whole(first, second, metric)
     a, b = a.only(shared, keys), b.only(shared, keys)
     cells = _corrected_cells(a.runs, each, keys) if len(shared) > 1 else ()
-    return _Found(a, b, whole, of, len(shared), cells)
+    return _Found(a, b, whole, of, len(shared), compared, cells)
 
 
-def _whole(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> tuple[Difference, str]:
-    """Return the difference of the same cells, and whether it is that of their `repeats` or of the `cells`."""
-    complete = a.notna().all(axis=1) & b.notna().all(axis=1)  # other cells would count for some repeats only
-    if min(a.shape[1], b.shape[1]) >= FEWEST and complete.any():
-        return _of_repeats(a[complete], b[complete], metric), "repeats"
+def _whole(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> tuple[Difference, str, int]:
+    """Return the difference of the same cells, whether it is of their `repeats` or of the `cells`, and of how many cells.
+
+    A cell that lacks repeats would count for some of them only. A few such cells are left out; where they are half of
+    the cells or more, the others say too little about all of them.
+    """
+    complete = a.notna().all(axis=1) & b.notna().all(axis=1)
+    if min(a.shape[1], b.shape[1]) >= FEWEST and 2 * complete.sum() > len(a):
+        return _of_repeats(a[complete], b[complete], metric), "repeats", int(complete.sum())
     if len(a) >= FEWEST:
-        return difference([*a.mean(axis=1)], [*b.mean(axis=1)], pairs="cell", metric=metric), "cells"
-    return _of_repeats(a, b, metric), "repeats"
+        return difference([*a.mean(axis=1)], [*b.mean(axis=1)], pairs="cell", metric=metric), "cells", len(a)
+    first, second = a.dropna(axis=1), b.dropna(axis=1)
+    if first.empty or second.empty:
+        first, second = a, b
+    return _of_repeats(first, second, metric), "repeats", len(a)
 
 
 def _of_repeats(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> Difference:

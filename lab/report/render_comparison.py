@@ -114,8 +114,9 @@ def _models_say(found: Comparison) -> str:
 
 
 def _metrics_table(found: Comparison) -> Table:
+    some = "" if found.compared == found.shared else f"{found.compared} with all repeats, of "
     compared = {
-        "repeats": f"Means over {counted(found.shared, 'cell')} that both have, compared by repeats",
+        "repeats": f"Means over {some}{counted(found.shared, 'cell')} that both have, compared by repeats",
         "cells": f"Means of {counted(found.shared, 'cell')} that both have, compared by pairs",
         "best": f"No cell is part of both, so the best cell of each by {found.monitor} is compared",
     }

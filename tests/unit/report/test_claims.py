@@ -121,7 +121,30 @@ def test_repeats_count_where_there_are_enough_and_diverged_ones_are_left_out() -
     for lr in LRS[:2]:
         runs.add("a", lr, [0.50, 0.51, 0.52]).add("b", lr, [0.60, 0.61, 0.63])
     runs.add("a", 0.3, [0.5]).add("b", 0.3, [0.1], outcome="diverged")
-    assert runs.row()[1:5] == ["**yes**", "+10.33", "+8.90 to +11.77", "3 seeds of 2 cells, 1 left out"]
+    assert runs.row()[1:5] == ["**yes**", "+10.33", "+8.90 to +11.77", "3 seeds of 2 cells, 1 run left out"]
+
+
+@pytest.mark.parametrize(
+    ("repeated", "of", "verdict", "n"),
+    [
+        (
+            1,
+            2,
+            "**cannot be told**",
+            "1 seed of 2 cells",
+        ),  # what the repeats say is refuted by the other cell
+        (1, 3, "**cannot be told**", "3 cells"),
+        (2, 3, "**no**", "3 seeds of 2 of 3 cells"),  # one that lacks repeats is left out
+    ],
+)
+def test_repeats_of_the_fewer_cells_do_not_decide(repeated: int, of: int, verdict: str, n: str) -> None:
+    runs = Runs(BEATS)
+    for lr in LRS[:repeated]:
+        runs.add("a", lr, [0.60, 0.61, 0.63]).add("b", lr, [0.50, 0.51, 0.52])
+    for lr in LRS[repeated:of]:
+        runs.add("a", lr, [0.5]).add("b", lr, [0.9])
+    row = runs.row()
+    assert (row[1], row[4]) == (verdict, n)
 
 
 def test_cells_that_only_one_side_has_do_not_count() -> None:
