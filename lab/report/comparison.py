@@ -279,7 +279,7 @@ def _compare(a: _Sample, b: _Sample, keys: Sequence[str], metric: str) -> _Found
 
 
 def _whole(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> tuple[Difference, str, int]:
-    """Return the difference of the same cells, whether it is of their `repeats` or of the `cells`, and of how many cells.
+    """Return the difference of the same cells, whether it is of their `repeats` or of the `cells`, and their number.
 
     A cell that lacks repeats would count for some of them only. A few such cells are left out; where they are half of
     the cells or more, the others say too little about all of them.
