@@ -16,4 +16,5 @@ def stores_in(folder: Path) -> Stores:
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
         artifact_dir=folder / "artifacts",
         checkpoint_dir=folder / "checkpoints",
+        journal_dir=folder / "journal",
     )

@@ -51,7 +51,7 @@ Write = Callable[[str], Grid]
 def stores(tmp_path: Path, fresh_databases: Path) -> Stores:
     home = tmp_path / "stores"
     copy_of(fresh_databases, home)
-    return replace(stores_in(home), journal_dir=home / "journal")
+    return stores_in(home)
 
 
 @pytest.fixture
