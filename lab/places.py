@@ -26,6 +26,7 @@ __all__ = [
     "arrival",
     "has_mark",
     "mark",
+    "sqlite_address",
     "sqlite_file",
     "without_queried_password",
 ]
@@ -42,14 +43,32 @@ def absolute_address(address: str) -> str:
     """Return the `address` of a SQLite database with the absolute path of its file, and any other address unchanged.
 
     Raises:
-        ConfigError: the path has an unknown home folder or environment variable, or it is no address: the port is
-            not a number, or brackets do not enclose an IPv6 address.
+        ConfigError: the path has an unknown home folder or environment variable, or a `?`, or it is no address: the
+            port is not a number, or brackets do not enclose an IPv6 address.
     """
     parts = _parts(address)
     if parts is None:
         _check_host(address)
         return address
-    return f"{parts.scheme}{os.path.abspath(_expanded(parts.file, address))}{parts.query}"  # noqa: PTH100  # links stay
+    file = os.path.abspath(_expanded(parts.file, address))  # noqa: PTH100  # links stay
+    return f"{parts.scheme}{_without_options(file)}{parts.query}"
+
+
+def sqlite_address(file: Path) -> str:
+    """Return the address of the SQLite database `file`.
+
+    Raises:
+        ConfigError: the path has a `?`.
+    """
+    return f"sqlite:///{_without_options(str(file))}"
+
+
+def _without_options(file: str) -> str:
+    if "?" in file:  # a database would be created elsewhere
+        raise ConfigError(
+            f"{file}: has a ? in its path, after which the address of a SQLite database has options. Rename that folder"
+        )
+    return file
 
 
 def _check_host(address: str) -> None:

@@ -24,6 +24,7 @@ from lab.config import (
 )
 from lab.config import parse_overrides as parse_settings
 from lab.errors import ConfigError, LabError
+from lab.places import sqlite_address
 from lab.plugins import trusted
 from lab.server_file import SERVER_FILE, check_answers, read_server_file
 
@@ -189,8 +190,8 @@ def _served(file: Path, tracking_uri: str | None, storage: str | None, *, check:
 
 def _stores(home: Path, tracking_uri: str | None, storage: str | None) -> Stores:
     return engines.Stores(
-        storage=storage or f"sqlite:///{home / 'optuna.db'}",
-        tracking_uri=tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
+        storage=storage or sqlite_address(home / "optuna.db"),
+        tracking_uri=tracking_uri or sqlite_address(home / "mlflow.db"),
         artifact_dir=home / "artifacts",
         checkpoint_dir=home / "checkpoints",
         journal_dir=home / "journal",

@@ -32,6 +32,7 @@ from lab.engines.stores import Stores, tracking
 from lab.errors import ConfigError, DataError
 from lab.models import summarize_config
 from lab.objective import Pace, rehearse
+from lab.places import sqlite_address
 from lab.study import Forecast, State, TrialQueue, feasible_cells, find_queue, is_exhausted
 from lab.tracking import Tracker, prepare
 from lab.training import resolve_device
@@ -327,7 +328,7 @@ def _scratch_tracker() -> Iterator[Tracker]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         scratch = Stores(
-            tracking_uri=f"sqlite:///{home / 'mlflow.db'}",
+            tracking_uri=sqlite_address(home / "mlflow.db"),
             artifact_dir=home / "artifacts",
             journal_dir=home / "journal",
         )

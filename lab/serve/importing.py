@@ -15,6 +15,7 @@ import psutil
 
 from lab import study, tracking, training  # lazy: torch is imported once something of theirs is used
 from lab.errors import ConfigError, LabError
+from lab.places import sqlite_address
 from lab.server_file import ServerFile
 from lab.tracking.tags import Tag
 from lab.wording import counted
@@ -120,7 +121,7 @@ class _Embedded:
         Raises:
             LabError: some of it cannot be delivered.
         """
-        uri = f"sqlite:///{self.runs}"
+        uri = sqlite_address(self.runs)
         tracking.follow(uri, self.artifacts, self._journals)
         if not tracking.left(self._journals, tracking.public_uri(uri)):
             return

@@ -13,6 +13,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from lab.errors import StudyError
+from lab.places import sqlite_address
 from lab.study.faults import translated
 from lab.study.lock import locked
 from lab.study.opening import open_storage
@@ -49,7 +50,7 @@ class StudyCopy:
     """
 
     def __init__(self, database: Path, target: str) -> None:
-        url = f"sqlite:///{database}"
+        url = sqlite_address(database)
         with translated(url, "opened"):
             older = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
             if older.get_current_version() != older.get_head_version():

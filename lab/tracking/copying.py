@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 import sqlalchemy as sa
 
 from lab.errors import ResourceError, TrackingError
+from lab.places import sqlite_address
 from lab.tracking.environment import settle
 from lab.tracking.rebase import fitting, local_path
 from lab.tracking.tables import Row, TableCopier, count_rows
@@ -95,9 +96,9 @@ class RunCopy:
 
     def __init__(self, database: Path, target: str, artifacts: Path) -> None:
         self._address, self._artifacts = target, artifacts
-        self._source = sa.create_engine(f"sqlite:///{database}", poolclass=sa.NullPool)
+        self._source = sa.create_engine(sqlite_address(database), poolclass=sa.NullPool)
         self._target = sa.create_engine(_with_driver(target), poolclass=sa.NullPool)
-        with translated(f"sqlite:///{database}", "upgrading the copy"):
+        with translated(sqlite_address(database), "upgrading the copy"):
             if _utils._get_schema_version(self._source) != _utils._get_latest_schema_revision():
                 _utils._upgrade_db(self._source)
         with translated(target, "connecting"):

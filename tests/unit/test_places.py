@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import ConfigError
-from lab.places import Arrival, absolute_address, absolute_path, arrival, mark
+from lab.places import Arrival, absolute_address, absolute_path, arrival, mark, sqlite_address
 
 
 @pytest.fixture
@@ -143,6 +143,17 @@ def test_a_port_is_a_number(address: str) -> None:
 def test_brackets_enclose_an_ipv6_address(address: str) -> None:
     with pytest.raises(ConfigError, match=r"^the brackets in an address must enclose .* %5D$"):
         absolute_address(address)
+
+
+def test_a_folder_with_a_question_mark_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "which?"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    with pytest.raises(ConfigError, match=r"/which\?/m\.db: has a \? in its path, .* Rename that folder$"):
+        absolute_address("sqlite:///m.db")
+    with pytest.raises(ConfigError, match=r"/which\?/m\.db: has a \? in its path"):
+        sqlite_address(home / "m.db")
+    assert sqlite_address(tmp_path / "m.db") == f"sqlite:///{tmp_path}/m.db"
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/m.db", "$NO_SUCH_VARIABLE/m.db"])
