@@ -8,17 +8,20 @@ from collections.abc import Collection, Iterator
 import click
 from click.core import ParameterSource
 
+from lab import study
+
 __all__ = ["command_line", "given_options"]
 
 
 def command_line(ctx: click.Context, *, only: Collection[str] | None = None) -> str:
-    """Return the command of `ctx` with the parameters that the user gave.
+    """Return the command of `ctx` with the parameters that the user gave, and `***` for passwords in addresses.
 
     Args:
         ctx: of the command.
         only: names of the parameters to keep; all if None.
     """
-    return shlex.join(["lab", ctx.info_name or "", *given_options(ctx, only=only)])
+    given = [study.display_url(part) if "://" in part else part for part in given_options(ctx, only=only)]
+    return shlex.join(["lab", ctx.info_name or "", *given])
 
 
 def given_options(ctx: click.Context, *, only: Collection[str] | None = None) -> list[str]:

@@ -81,6 +81,8 @@ def test_the_command_line_is_given_back() -> None:
     assert first == "lab sweep 'my grid.yaml' --set a=1 --set 'b=x y' --download"
     assert second == "lab sweep"
     assert CliRunner().invoke(sweep, ["g", "--workers", "3"]).stdout.endswith("lab sweep --workers 3\n")
+    shown = CliRunner().invoke(sweep, ["g", "--storage", "postgresql://me:s3cret@db/lab"]).stdout
+    assert shown.startswith("lab sweep g --storage 'postgresql://me:***@db/lab'\n")
 
 
 @click.command()
