@@ -51,7 +51,7 @@ def absolute_address(address: str) -> str:
         _check_host(address)
         return address
     file = os.path.abspath(_expanded(parts.file, address))  # noqa: PTH100  # links stay
-    return f"{parts.scheme}{_without_options(file)}{parts.query}"
+    return f"{parts.scheme}{_checked(file)}{parts.query}"
 
 
 def sqlite_address(file: Path) -> str:
@@ -60,13 +60,13 @@ def sqlite_address(file: Path) -> str:
     Raises:
         ConfigError: the path has a `?`.
     """
-    return f"sqlite:///{_without_options(str(file))}"
+    return f"sqlite:///{_checked(str(file))}"
 
 
-def _without_options(file: str) -> str:
+def _checked(file: str) -> str:
     if "?" in file:  # a database would be created elsewhere
         raise ConfigError(
-            f"{file}: has a ? in its path, after which the address of a SQLite database has options. Rename that folder"
+            f"{file} contains a ?, at which the path in a SQLite address ends. Rename that folder"
         )
     return file
 

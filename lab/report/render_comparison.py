@@ -114,9 +114,10 @@ def _models_say(found: Comparison) -> str:
 
 
 def _metrics_table(found: Comparison) -> Table:
-    some = "" if found.compared == found.shared else f"{found.compared} with all repeats, of "
+    some = "" if found.compared == found.shared else f"{found.compared} of the "
     compared = {
-        "repeats": f"Means over {some}{counted(found.shared, 'cell')} that both have, compared by repeats",
+        "repeats": f"Means over {some}{counted(found.shared, 'cell')} that both have, compared by repeats"
+        + ("; the others lack repeats" if some else ""),
         "cells": f"Means of {counted(found.shared, 'cell')} that both have, compared by pairs",
         "best": f"No cell is part of both, so the best cell of each by {found.monitor} is compared",
     }

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from lab.errors import ResourceError, TrackingError
 from lab.places import sqlite_address
 from lab.tracking.environment import settle
-from lab.tracking.rebase import fitting, local_path
+from lab.tracking.rebase import local_path, shortened
 from lab.tracking.tables import Row, TableCopier, count_rows
 
 settle()  # before MLflow is imported
@@ -260,7 +260,7 @@ def _folders(source: sa.Connection, runs: set[str]) -> list[_Folder]:
         _EXPERIMENTS.c.experiment_id, _EXPERIMENTS.c.name, _EXPERIMENTS.c.artifact_location
     )
     for identity, name, uri in source.execute(experiments):
-        names[identity] = _SERVED + fitting(re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("."))
+        names[identity] = _SERVED + shortened(re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("."))
         found.append((uri, names[identity], False))
     of_runs = sa.select(_RUNS.c.run_uuid, _RUNS.c.artifact_uri, _RUNS.c.experiment_id)
     for run_id, uri, identity in source.execute(of_runs):

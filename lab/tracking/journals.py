@@ -59,8 +59,9 @@ def stores_left(folder: Path) -> list[str]:
 
 def _facts(path: Path) -> dict[str, str]:
     facts = dict(_read(path, "SELECT name, value FROM facts"))
-    # earlier versions noted an address with the password in its query
-    return facts | {name: public_uri(facts[name]) for name in ("store",) if name in facts}
+    if "store" in facts:
+        facts["store"] = public_uri(facts["store"])  # earlier versions noted the password in its query
+    return facts
 
 
 def _read(path: Path, query: str) -> list[Any]:

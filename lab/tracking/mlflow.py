@@ -41,7 +41,7 @@ from lab.tracking.database import in_parts, true_value  # noqa: E402
 from lab.tracking.frames import curve_frame, run_frame  # noqa: E402
 from lab.tracking.lifecycle import known_ids, missing_in_database, pending_ids  # noqa: E402
 from lab.tracking.mlflow_run import MlflowRun  # noqa: E402
-from lab.tracking.rebase import fitting, local_path  # noqa: E402
+from lab.tracking.rebase import local_path, shortened  # noqa: E402
 from lab.tracking.registering import origin_of, register  # noqa: E402
 from lab.tracking.run_tables import RunTables  # noqa: E402
 from lab.tracking.translate import translated  # noqa: E402
@@ -383,7 +383,7 @@ class MlflowTracker:
         base = self._artifact_location
         if base is None:
             return None
-        folder = fitting(re.sub(r"[^\w.-]+", "_", name).strip(".") or "_")
+        folder = shortened(re.sub(r"[^\w.-]+", "_", name).strip(".") or "_")
         return f"{base.rstrip('/')}/{folder}" if "://" in base else (Path(base).resolve() / folder).as_uri()
 
     def _records(self, query: RunQuery) -> list[RunRecord]:

@@ -18,7 +18,7 @@ from filelock import lock_descriptor
 from lab.places import Arrival, absolute_address, arrival, has_mark, mark, sqlite_file
 from lab.tracking.base import Place
 
-__all__ = ["fitting", "follow", "local_path", "locked_database", "own_folders", "place_of"]
+__all__ = ["follow", "local_path", "locked_database", "own_folders", "place_of", "shortened"]
 
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -98,8 +98,8 @@ def local_path(uri: str) -> Path | None:
     return Path(uri) if not parts.scheme and uri.startswith("/") else None
 
 
-def fitting(folder: str) -> str:
-    """Return the name of a folder, if it is too long for a file system its beginning and a digest of all of it."""
+def shortened(folder: str) -> str:
+    """Return the name of a folder; of one that is too long for a file system, its beginning and a digest of it."""
     encoded = folder.encode()
     if len(encoded) <= _MOST_BYTES:
         return folder

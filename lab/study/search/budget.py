@@ -115,14 +115,14 @@ def _saved(grid: Grid) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Need:
-    """What a study lacks of a search, and what it has too much.
+    """What a study lacks of a search, and what it has beyond it.
 
     Attributes:
         budget: how many drafts there are to be, with those that have ended.
         points: to be tried first that no trial has tried or is to try.
-        free: drafts that wait, are to stay and have no point yet.
+        free: drafts that wait and stay, and have no point yet.
         missing: names of the drafts to be queued, each with its trial whose worker has died, if there is one.
-        surplus: drafts that wait and are not wanted any more.
+        surplus: drafts that wait and are no longer wanted.
     """
 
     budget: int
@@ -171,7 +171,7 @@ class _Need:
         newest: Mapping[str, TrialRecord],
         waiting: Sequence[TrialRecord],
     ) -> Self:
-        """Return it for a draft for each point; drafts of points that a file had before keep their numbers."""
+        """Return what a study lacks of a draft for each of `points`; drafts of an earlier file keep their numbers."""
         wanted = set(map(_key, points))
         free = [record for record in waiting if _is_free(record)]
         died = {

@@ -72,6 +72,16 @@ def said(found: Comparison) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
+def test_cells_that_lack_repeats_are_left_out_if_they_are_few(runs: Runs) -> None:
+    for name, mean in (("a", 0.7), ("b", 0.8)):
+        study(runs, name, mean)
+        runs.add(name, {"lr": 0.5}, 0.1)
+    found = runs.compared()
+    assert (found.of, found.shared, found.compared, len(found.whole.a)) == ("repeats", 5, 4, 3)
+    title = "Means over 4 of the 5 cells that both have, compared by repeats; the others lack repeats"
+    assert title in " ".join(said(found).split())
+
+
 def test_the_same_study_with_other_seeds_cannot_be_told_apart(runs: Runs) -> None:
     study(runs, "a", 0.8)
     study(runs, "b", 0.8, first_seed=7)
