@@ -9,7 +9,7 @@ from contextlib import suppress
 import psutil
 
 from lab.serve.home import Home
-from lab.serve.mlflow_server import COOKIE
+from lab.serve.mlflow_common import COOKIE
 
 __all__ = ["end_leftovers"]
 

@@ -14,20 +14,13 @@ from pathlib import Path
 from lab.errors import ResourceError
 from lab.serve.home import Home, Settings
 from lab.serve.listening import Listening
+from lab.serve.mlflow_common import COOKIE, QUIET, no_proxy
 from lab.serve.postgres import AUTH, MLFLOW, ROLE, Postgres, plain_environment
 from lab.serve.service import Service
 from lab.server_file import write_private
 
-__all__ = ["COOKIE", "QUIET", "MlflowServer", "no_proxy"]
+__all__ = ["MlflowServer"]
 
-COOKIE = "_LAB_SERVE"  # in the environment of all its processes: the folder that they belong to
-#: In the environment of every MLflow server that lab starts.
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # job runners take 2 GB, and nothing here uses them
-    "PYTHONWARNINGS": "ignore",
-}
 _SEARCH = "/api/2.0/mlflow/experiments/search"  # the first request of every trainer; /health answers without a database
 _SECONDS = 10
 # MLflow checks a password for 50 ms of CPU; an old one is accepted for as long as it is remembered
@@ -38,10 +31,6 @@ database_uri = {url}
 admin_username = {role}
 auth_cache_ttl_seconds = 60
 """
-
-
-#: Opens addresses of this machine, never through a proxy.
-no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class MlflowServer(Service):

@@ -9,15 +9,20 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import psycopg
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from lab.errors import ResourceError
+from lab.extras import require
 from lab.serve.binaries import Account, Binaries
 from lab.serve.home import Home, Settings
 from lab.serve.listening import Listening
 from lab.serve.service import Service
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
+else:
+    psycopg, sql = (require(name, "serve", "`lab serve`") for name in ("psycopg", "psycopg.sql"))
 
 __all__ = ["AUTH", "DATABASES", "MLFLOW", "ROLE", "STUDIES", "Postgres", "plain_environment"]
 

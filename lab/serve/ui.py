@@ -13,7 +13,7 @@ from lab.engines import Stores
 from lab.errors import ResourceError
 from lab.serve.home import free_port, is_free
 from lab.serve.listening import LOOPBACK
-from lab.serve.mlflow_server import QUIET, no_proxy
+from lab.serve.mlflow_common import QUIET, no_proxy
 from lab.serve.service import Service, Stopped
 from lab.stopping import Stop
 
