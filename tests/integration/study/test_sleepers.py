@@ -69,7 +69,8 @@ def nap() -> None:
     if not _naps:
         _naps.append(time.time())
         is_idle = _putting.acquire(timeout=10)  # a thread may wait for what this one has locked
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # to this thread: the process's signal may go to another one, while this one does the next thing
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         if is_idle:
             _putting.release()
 
