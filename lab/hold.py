@@ -2,7 +2,8 @@
 
 A laptop sleeps, a virtual machine is paused, a disk stalls. Another worker then takes over the trial, and the sleeper
 wakes up in the middle of a line of code. Therefore everything that it writes is fenced by a `Hold`, which is asked
-right before. Milliseconds remain between the answer and the write, because the database and the tracking store have no
+right before; a worker that was silent until then sends a heartbeat first, so that its trial is not taken over right
+after. Milliseconds remain between the answer and the write, because the database and the tracking store have no
 common transaction. A process that sleeps exactly there does one write too many, of something that is or was true: a
 point, a tag, a file of the same trial. The run itself says who opened it last, and that is checked before the next
 write.

@@ -15,6 +15,7 @@ from lab.study.queue import TrialQueue
 __all__ = ["Pulse"]
 
 _LOOK_SECONDS = 2.0
+_OVERDUE_SECONDS = 2.0 * HEARTBEAT_SECONDS  # of silence: this process slept, or the database was away
 
 
 class Pulse:
@@ -27,9 +28,10 @@ class Pulse:
 
     def __init__(self, queue: TrialQueue, trial_id: int) -> None:
         self.cancelled = self.stopped = False
-        self.hold = Hold(lambda: queue.is_mine(trial_id), fresh=HEARTBEAT_SECONDS)
+        self.hold = Hold(self._is_mine, fresh=HEARTBEAT_SECONDS)
         self._queue = queue
         self._trial_id = trial_id
+        self._told = Stopwatch()  # since the last heartbeat
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -44,15 +46,24 @@ class Pulse:
         self._thread.join()
 
     def _beat(self) -> None:
-        told = Stopwatch()
         while not self._over.wait(_LOOK_SECONDS):
             with suppress(StudyError):
                 if self.hold.is_lost(anew=True):
                     return
-                if (
-                    told.seconds >= HEARTBEAT_SECONDS
-                ):  # by any clock: a machine that wakes up sends one at once
+                if self._told.seconds >= HEARTBEAT_SECONDS:
                     self._queue.beat(self._trial_id)
-                    told.restart()
+                    self._told.restart()
                 self.cancelled = self.cancelled or self._queue.is_cancelled()
                 self.stopped = self.stopped or self._queue.is_stopped(self._trial_id)
+
+    def _is_mine(self) -> bool:
+        """Whether the trial belongs to this process, and will until that has used the answer.
+
+        A worker that has just woken up may still have its trial, and be found silent at the next moment. So it sends
+        a heartbeat first.
+        """
+        if self._told.seconds < _OVERDUE_SECONDS:  # by any clock, so including sleep
+            return self._queue.is_mine(self._trial_id)
+        is_mine = self._queue.renew(self._trial_id)
+        self._told.restart()
+        return is_mine

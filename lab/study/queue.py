@@ -336,6 +336,16 @@ class TrialQueue(StudyView):
         """Record a heartbeat: the trial's worker is alive."""
         self.storage.record_heartbeat(trial_id)
 
+    def renew(self, trial_id: int) -> bool:
+        """Record a heartbeat of a claimed trial if it is still this process's; return whether it is after that.
+
+        Raises: as `is_mine`.
+        """
+        if not self.is_mine(trial_id):
+            return False
+        self.storage.try_heartbeat(trial_id)
+        return self.is_mine(trial_id)
+
     def report(self, trial_id: int, epoch: int, value: float) -> None:
         """Report the monitored metric after an epoch to Optuna; a value that is already there stays."""
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)

@@ -42,7 +42,6 @@ _BEATS = (
     .join(TRIALS, TRIALS.c.trial_id == _HEARTBEATS.c.trial_id)
     .where(TRIALS.c.study_id == sa.bindparam("study"), TRIALS.c.state == TrialState.RUNNING)
 )
-_VALID_SECONDS = 1.0  # of what was read of heartbeats
 _BUSY_SECONDS = 5.0  # of waiting for the database: then others have waited, too
 
 
@@ -111,16 +110,21 @@ class _Silences:
     def __init__(self, queue: TrialQueue, waited: Stopwatch) -> None:
         self._queue = queue
         self._waited = waited
+        self._seconds: dict[int, float] = {}  # by trial
         self._look()
 
     def tell(self, record: TrialRecord) -> bool:
         """Return whether a trial's worker has been silent for so long that it is thought dead."""
-        if self._looked.seconds >= _VALID_SECONDS:  # failing others' trials took a while
-            self._look()
-        seconds = self._seconds.get(record.trial_id, 0.0)
+        if self._silence(record) <= GRACE_SECONDS:
+            return False
+        self._look()  # it may have woken up since, while others' trials were failed
+        seconds = self._silence(record)
         if seconds <= GRACE_SECONDS:
             return False
         return seconds > LOCKED_SECONDS or record.worker is None or not is_awake_here(record.worker)
+
+    def _silence(self, record: TrialRecord) -> float:
+        return self._seconds.get(record.trial_id, 0.0)
 
     def _look(self) -> None:
         asked = Stopwatch()
@@ -135,7 +139,6 @@ class _Silences:
             trial_id: (now.replace(tzinfo=None) - beat).total_seconds()
             for trial_id, beat, now in ([] if slept or away else rows)
         }
-        self._looked = Stopwatch()
 
 
 def _start_silences(queue: TrialQueue) -> None:

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.hold import Stopwatch
-from lab.study.faults import DeletedError, Retry
+from lab.study.faults import DeletedError, Retry, translated
 from lab.study.record import TrialRecord
 from lab.study.tables import TRIALS, add_trials, read_trials, set_attributes, state_of, trials_of
 
@@ -135,6 +135,15 @@ class PatientStorage(RDBStorage):
                 add_trials(connection, study_id, trials)
 
         self.patiently(add)
+
+    def try_heartbeat(self, trial_id: int) -> None:
+        """Record a heartbeat; unlike `record_heartbeat`, do not wait for a database that is unreachable.
+
+        Raises:
+            StudyError: it was not recorded.
+        """
+        with translated(self.database):
+            RDBStorage.record_heartbeat(self, trial_id)
 
     @_patient
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:

@@ -368,7 +368,6 @@ def test_nobodys_silence_counts_while_the_database_has_just_come_back(
 def test_a_heartbeat_that_comes_while_others_are_requeued_is_seen(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescue, "_VALID_SECONDS", 0.0)
     queue = make_queue(2)
     elsewhere(queue, A)
     second = elsewhere(queue, B)
