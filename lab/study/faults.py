@@ -35,6 +35,7 @@ _DENIED = re.compile(
 _CREDENTIALS = (
     ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
 )
+_DRIVER = ": pip install 'lab[postgres]'"  # brings the driver that addresses which name none get
 
 
 class DatabaseError(StudyError):
@@ -91,8 +92,9 @@ def translated(
     except json.JSONDecodeError as error:
         raise MalformedError(database, f"an attribute is not JSON ({error})") from error
     except known as error:
-        remedy = _CREDENTIALS if is_denied(error) else ""
-        raise DatabaseError(f"--storage {database} cannot be {doing}: {_said(error)}{remedy}") from error
+        raise DatabaseError(
+            f"--storage {database} cannot be {doing}: {_said(error)}{_remedy(error)}"
+        ) from error
 
 
 class Retry:
@@ -181,6 +183,12 @@ class Retry:
         end = time.monotonic() + seconds
         while not self._should_stop() and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+        return _DRIVER
+    return _CREDENTIALS if is_denied(error) else ""
 
 
 def is_denied(error: BaseException) -> bool:

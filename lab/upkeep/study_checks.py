@@ -78,7 +78,7 @@ def _mend(reason: str) -> str:
     if _NOT_ALLOWED.search(reason):
         return "Grant the role read access to these tables, or name another role in --storage (LAB_STORAGE)."
     if _DRIVER.search(reason):
-        return "pip install -c constraints.txt 'psycopg[binary]'"
+        return "Install its driver; for PostgreSQL, pip install 'lab[postgres]'"
     if "is not a database address" in reason or "none of them is Optuna's" in reason:
         return "Name another with --storage (LAB_STORAGE), e.g. postgresql://user@host/lab."
     return "Start that database, or name another with --storage (LAB_STORAGE)."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def test_a_wrong_password_says_where_the_right_one_goes() -> None:
     assert is_denied(error)
     with pytest.raises(DatabaseError, match="PGPASSFILE"), translated("db"):
         raise error
+
+
+def test_a_missing_driver_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    said = r"^--storage postgresql://h/d cannot be opened: .*psycopg.*: pip install 'lab\[postgres\]'$"
+    with pytest.raises(StudyError, match=said):
+        open_storage("postgresql://h/d")
 
 
 def test_what_is_not_the_databases_fault_passes_through() -> None:
