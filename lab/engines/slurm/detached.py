@@ -78,13 +78,20 @@ def submit_detached(
 
 
 def _submitted(jobs: Jobs, name: str, orders: list[Any]) -> list[str]:
+    ids: list[str] = []
     for _ in range(_RETRIES):
         try:
-            return jobs.submit(name, serve_study, orders)
+            for job in jobs.submit(name, serve_study, orders[len(ids) :]):
+                ids.append(job)
         except SilentError as error:
             said = error
             time.sleep(_RETRY_SECONDS)
-    raise LabError(f"Slurm takes no jobs now: {said}. The cells are queued; run the same command again later")
+        else:
+            return ids
+    taken = f" It has taken {len(ids):,} of {len(orders):,}, which train them." if ids else ""
+    raise LabError(
+        f"Slurm takes no jobs now: {said}.{taken} The cells are queued; run the same command again later"
+    )
 
 
 def serve_study(order: Mapping[str, Any]) -> None:

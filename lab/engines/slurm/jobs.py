@@ -41,8 +41,8 @@ class Jobs(Protocol):
 
     late_seconds: float
 
-    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> list[str]:
-        """Submit a job for each order, and return their ids.
+    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> Iterator[str]:
+        """Submit a job for each order, and yield their ids as they become known: the last may be refused.
 
         Raises:
             SilentError: it cannot be done now.
@@ -87,16 +87,14 @@ class SlurmJobs:
         self._answer: Future[dict[str, Job]] | None = None
         _executor("SlurmExecutor", folder, self._options)  # what is wrong with an option is said at once
 
-    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> list[str]:
-        """Submit an array of jobs, or a single one, and return their ids."""
+    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> Iterator[str]:
+        """Submit a job, or an array of them, or several where Slurm takes no larger ones; yield the jobs' ids."""
         options = {"job_name": name, "array_parallelism": len(orders)} | self._options
-        ids: list[str] = []
         for start in range(0, len(orders), _MOST_IN_ARRAY):
             with _submitting(self._folder):
                 executor = _executor("SlurmExecutor", self._folder, options)
                 jobs = executor.map_array(run, list(orders[start : start + _MOST_IN_ARRAY]))
-            ids.extend(job.job_id for job in jobs)
-        return ids
+            yield from (job.job_id for job in jobs)
 
     def look(self) -> Mapping[str, Job] | None:
         """Ask Slurm, but not more often than every few seconds, and without waiting for the answer."""
@@ -153,13 +151,13 @@ class LocalJobs:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         _executor("LocalExecutor", folder, self._options)
 
-    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> list[str]:
-        """Start the processes, and return their ids."""
+    def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> Iterator[str]:
+        """Start the processes, and yield their ids."""
         with _submitting(self._folder):
             jobs = _executor("LocalExecutor", self._folder, self._options).map_array(run, list(orders))
         for job in jobs:
             self._processes[job.job_id] = job._process
-        return [job.job_id for job in jobs]
+        yield from (job.job_id for job in jobs)
 
     def look(self) -> Mapping[str, Job] | None:
         """Return what runs, and what has ended since the last look."""

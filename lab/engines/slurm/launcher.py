@@ -205,7 +205,7 @@ class SlurmLauncher:
             )
         except LabError:
             for worker in new:
-                worker.refused = True
+                worker.refused = not worker.job
             raise
 
     def _submit_all(self, new: Sequence[_Worker]) -> None:
@@ -217,9 +217,9 @@ class SlurmLauncher:
             raise unwritable(self._folder, error) from None
         name = f"lab-{new[0].settings.study}"
         ids = self._jobs.submit(name, run_worker, [self._order(worker) for worker in new])
-        self._refusal = ""
         for worker, job in zip(new, ids, strict=True):
             worker.job, worker.submitted = job, time.monotonic()
+        self._refusal = ""
 
     def _order(self, worker: _Worker) -> dict[str, Any]:
         return {

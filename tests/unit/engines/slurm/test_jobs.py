@@ -17,7 +17,10 @@ from lab.engines.devices import Device
 from lab.engines.launcher import Exited
 from lab.engines.node import Origin
 from lab.engines.seats import Seat
+from lab.engines.slurm import detached
+from lab.engines.slurm import jobs as slurm_jobs
 from lab.engines.slurm import launcher as launching
+from lab.engines.slurm.detached import submit_detached
 from lab.engines.slurm.jobs import SlurmJobs
 from lab.engines.slurm.launcher import SlurmLauncher, stop_delay
 from lab.engines.slurm.queue import SilentError
@@ -50,7 +53,8 @@ def submitted(
     tmp_path: Path, options: dict[str, Any], count: int = 1, *, requeue: bool = False
 ) -> tuple[list[str], str]:
     jobs = SlurmJobs(tmp_path / "slurm" / "now", options, requeue=requeue)
-    return jobs.submit("lab-tiny", print, list(range(count))), (tmp_path / "scripts" / "script").read_text()
+    ids = list(jobs.submit("lab-tiny", print, list(range(count))))
+    return ids, (tmp_path / "scripts" / "script").read_text()
 
 
 def test_several_are_one_array_with_the_python_of_the_profile(says: Says, tmp_path: Path) -> None:
@@ -158,6 +162,51 @@ def test_what_passes_is_waited_for(says: Says, tmp_path: Path, said: str, reason
         submitted(tmp_path, {})
 
 
+@pytest.fixture
+def refuses(says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """A Slurm that takes two jobs in an array, and refuses the second array once; returns what it has taken."""
+    monkeypatch.setattr(slurm_jobs, "_MOST_IN_ARRAY", 2)
+    taken = tmp_path / "taken"
+    taken.touch()
+    (tmp_path / "bin" / "sbatch").write_text(
+        f"""#!/bin/sh
+number=$(wc -l < {taken})
+if [ "$number" = 1 ] && mkdir {tmp_path}/refused 2>/dev/null; then
+    echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+    exit 1
+fi
+grep -o "array=.*" "$1" >> {taken} || echo single >> {taken}
+echo "Submitted batch job $((number + 7))"
+"""
+    )
+    return lambda: taken.read_text().splitlines()
+
+
+def test_workers_whose_array_was_taken_are_not_submitted_again(
+    refuses: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_RETRY_SECONDS", 0.0)
+    launcher = SlurmLauncher(tmp_path / "slurm", 3, {}, Origin.here())
+    for _ in range(3):
+        launcher.start(Stores().for_worker("tiny"), Seat(Device("cpu"), Fraction(1)))
+    list(launcher.listen(0.0))
+    assert refuses() == ["array=0-1%2"]
+    assert launcher.notes()[0] == "slurm 7: 2 pending"
+    assert "Socket timed out" in launcher.notes()[1]
+    list(launcher.listen(0.0))
+    assert refuses() == ["array=0-1%2", "single"]
+    assert {worker.job for worker in launcher._workers.values()} == {"7_0", "7_1", "8"}
+
+
+def test_detached_jobs_whose_array_was_taken_are_not_submitted_again(
+    refuses: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached, "_RETRY_SECONDS", 0.0)
+    ids = submit_detached(tmp_path / "slurm", 3, {}, Origin.here(), Stores(), ["tiny"])
+    assert ids == ["7_0", "7_1", "8"]
+    assert refuses() == ["array=0-1%2", "single"]
+
+
 def test_a_job_does_not_pass_its_own_place_on(
     says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +215,7 @@ def test_a_job_does_not_pass_its_own_place_on(
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.write_text(f"#!/bin/sh\nenv | grep SLURM_ > {tmp_path}/environment\necho Submitted batch job 7\n")
-    SlurmJobs(tmp_path / "slurm", {}).submit("lab-tiny", print, [1])
+    list(SlurmJobs(tmp_path / "slurm", {}).submit("lab-tiny", print, [1]))
     assert (tmp_path / "environment").read_text() == "SLURM_CONF=/etc/slurm.conf\n"
 
 
