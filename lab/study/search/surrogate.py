@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 from lab.config import Dimension, Space
 from lab.study.distributions import Codec
 from lab.study.record import TrialRecord
+from lab.training import Outcome
 
 __all__ = ["choose", "next_point"]
 
@@ -89,14 +91,21 @@ def _drawn(dimension: Dimension, rng: np.random.Generator) -> Any:
 
 
 def _results(records: Iterable[TrialRecord], *, maximize: bool) -> list[tuple[Params, float]]:
-    """Return what came of the trials that have ended, after as many epochs as all of them have trained."""
+    """Return what came of the trials that have ended, after as many epochs as all of them have trained.
+
+    Those that diverged before they had a result are worse than all others.
+    """
     newest = {record.cell: record for record in records if not record.is_void}.values()
     ended = (TrialState.COMPLETE, TrialState.PRUNED)
     trained = [one for one in newest if one.epoch and (one.trial.state in ended or one.promoted)]
     shortest = min((one.epoch for one in trained), default=0)
     sign = 1 if maximize else -1
     found = ((one.trial.params, one.best_until(shortest, maximize=maximize)) for one in trained)
-    return [(params, sign * value) for params, value in found if value is not None]
+    diverged = (one.trial.params for one in newest if one.outcome == Outcome.DIVERGED and not one.epoch)
+    return [
+        *((params, sign * value) for params, value in found if value is not None),
+        *((params, -math.inf) for params in diverged),
+    ]
 
 
 def _identity(params: Params) -> frozenset[tuple[str, bool, Any]]:

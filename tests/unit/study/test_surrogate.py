@@ -98,6 +98,20 @@ def test_trials_are_compared_after_as_many_epochs_as_all_have() -> None:
     assert found == {"lr": 0.9}
 
 
+def test_what_diverged_before_its_first_result_is_avoided() -> None:
+    tried = [codec(SPACE).encode(point) for point in SPACE][::2]
+    records = [
+        record(number, params, [], SPACE, outcome="diverged")
+        if params["lr"] > 0.02
+        else record(number, params, [quality(params)], SPACE, outcome="completed")
+        for number, params in enumerate(tried)
+    ]
+    for seed in range(5):
+        params = next_point(SPACE, codec(SPACE), records, np.random.default_rng(seed), maximize=True)
+        assert params is not None
+        assert params["lr"] < 0.02
+
+
 def test_the_first_points_are_drawn() -> None:
     points = [{"lr": lr} for lr in (0.1, 0.2, 0.3)]
     distributions = search_distributions(Space({"lr": [0.1, 0.2, 0.3]}))
