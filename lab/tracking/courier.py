@@ -68,6 +68,7 @@ class Courier:
         self._offered = threading.Event()
         self._again = threading.Event()  # do not wait for the pause to end
         self._urgent = threading.Event()  # do not wait for more to gather
+        self._closing = threading.Event()  # nothing more is delivered; the journal is being closed
         self._thread: threading.Thread | None = None
 
     @property
@@ -262,8 +263,8 @@ class Courier:
 
     def join(self, timeout: float) -> None:
         """Wait for the thread to end, at most `timeout` seconds; longer if it only closes its journal."""
-        if self._thread is not None:
-            self._thread.join(max(timeout, _CLOSE_SECONDS) if self._ended else timeout)
+        if self._thread is not None and (self._ended or self._closing.wait(timeout)):
+            self._thread.join(max(timeout, _CLOSE_SECONDS))
 
     # the thread
 
@@ -288,6 +289,7 @@ class Courier:
                 if not delivered:
                     self._gather()
         finally:
+            self._closing.set()
             self._journal.close()
             self._tell()
 
@@ -356,9 +358,11 @@ class Courier:
         return True
 
     def _refused(self, operation: Operation, error: TrackingError) -> None:
+        # before the write counts as refused: whoever waits for that asks for the reason at once
+        with self._changed:
+            if operation.id >= self._opening:
+                self._refusal = error
         self._journal.refuse(operation, str(error))
-        if operation.id >= self._opening:
-            self._refusal = error
 
     def _marked(self, opening: Open, attempt: str) -> Open:
         """Return `opening` with the tags by which its run and its attempt are recognized."""

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +28,12 @@ from lab.tracking import (
     RunStatus,
     UnavailableError,
     courier,
+    couriers,
     deliver,
     left,
     lock,
 )
-from lab.tracking.base import Metric
+from lab.tracking.base import Left, Metric
 from lab.tracking.courier import Courier
 from lab.tracking.gate import Gate
 from lab.tracking.journal import RunJournal
@@ -93,7 +95,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Courier, "first_pause", 0.01)
     monkeypatch.setattr(Courier, "longest_pause", 0.02)
     monkeypatch.setattr(Gate, "memory", 0.0)
-    monkeypatch.setattr(JournaledTracker, "local_patience", 5.0)
+    # a loaded machine is slow
+    monkeypatch.setattr(courier, "_STOP_SECONDS", 60.0)
+    monkeypatch.setattr(couriers, "_STOP_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -114,9 +118,17 @@ def tracker(store: Store, folder: Path) -> Iterator[JournaledTracker]:
 
 
 def new_run(tracker: JournaledTracker, **options: Any) -> Any:
-    return tracker.open_run(
-        **{"name": "trial", "experiment": tracker.experiment("x"), "tags": {"lab.kind": "trial"}, **options}
-    )
+    if "experiment" not in options:
+        options["experiment"] = tracker.experiment("x")
+    return tracker.open_run(**{"name": "trial", "tags": {"lab.kind": "trial"}, **options})
+
+
+def let_go(tracker: JournaledTracker, seconds: float = 0.0) -> Left:
+    """Flush as a process does that ends, and wait until none of its threads has a journal any more."""
+    undelivered = tracker.flush(seconds)
+    if tracker._rescue is not None:  # may have just begun, and would deliver as soon as the store is back
+        tracker._rescue.join()
+    return undelivered
 
 
 def write_everything(run: Any, scratch: Path) -> None:
@@ -158,7 +170,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     store, scratch = Store(), tmp_path_factory.mktemp("calm")
     tracker = JournaledTracker(store, scratch / "journal")
     write_everything(new_run(tracker), scratch)
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     return stored(store)
 
 
@@ -168,7 +180,7 @@ def test_all_of_it_arrives_and_the_journal_is_empty_then(
     run = new_run(tracker)
     assert run.run_id in store._runs
     write_everything(run, tmp_path)
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     assert stored(store) == calm
     assert len(store.points) == 7
     assert journals(folder) == []
@@ -183,7 +195,7 @@ def test_a_store_that_is_away_delays_nothing_and_gets_all_of_it_later(
     write_everything(run, tmp_path)
     assert tracker.history(run.run_id, "loss") == {1: 1.0, 2: 0.5, 3: 1 / 3}
     assert tracker.download(run.run_id, "deep/config.yaml", tmp_path).read_text() == "text"  # type: ignore[union-attr]
-    undelivered = tracker.flush(0.05)
+    undelivered = let_go(tracker, 0.05)
     assert (undelivered.runs, undelivered.refused) == (1, 0)
     assert str(undelivered) == f"{undelivered.writes} writes of 1 run"
     store.away = False
@@ -215,7 +227,7 @@ def test_a_lost_acknowledgement_doubles_nothing(
     run = new_run(tracker)
     store.deaf = requests
     write_everything(run, tmp_path)
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     assert stored(store) == calm
     assert len({(name, step, when) for name, _, step, when in store.points}) == 7
 
@@ -226,7 +238,7 @@ def test_a_lost_acknowledgement_of_the_creation_makes_no_second_run(
     experiment = tracker.experiment("x")
     store.deaf = 1
     write_everything(new_run(tracker, experiment=experiment), tmp_path)
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     assert stored(store) == calm
 
 
@@ -234,14 +246,17 @@ def test_a_lost_acknowledgement_of_the_creation_makes_no_second_run(
 def logged_in_an_outage(tracker: JournaledTracker, store: Store) -> Iterator[Run]:
     """Yield a run; what is written to it is delivered afterwards, and `store.asked` has the requests of that."""
     run = new_run(tracker)
-    tracker.flush()
+    tracker.flush(60)
     run = new_run(tracker, run_id=run.run_id)
     store.away = True
-    time.sleep(0.03)
+    (courier,) = tracker._couriers
     yield run
+    before = courier._tries
+    with courier._changed:  # the first may have taken what there was by then; what follows it takes all of it
+        assert courier._changed.wait_for(lambda: courier._tries >= before + 2, 60)
     store.asked.clear()
     store.away = False
-    tracker.flush()
+    tracker.flush(60)
 
 
 def test_what_was_logged_during_an_outage_goes_in_few_requests(
@@ -272,15 +287,32 @@ def test_params_metrics_and_tags_go_in_one_request_and_never_pass_a_file(
     assert (kept.params, kept.tags["a"], kept.points["loss"].keys()) == ({"lr": "1"}, "3", {1, 2, 3})
 
 
+@pytest.fixture
+def gathering(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set while a courier has nothing to deliver; it waits for more writes from the next one on, however long."""
+    monkeypatch.setattr(Courier, "gathering", 3600.0)
+    gather, idle = Courier._gather, threading.Event()
+
+    def noted(courier: Courier) -> None:
+        if not courier._offered.is_set():
+            idle.set()
+        gather(courier)
+        idle.clear()
+
+    monkeypatch.setattr(Courier, "_gather", noted)
+    return idle
+
+
 def test_of_a_refused_batch_only_what_is_refused_is_kept(
-    tracker: JournaledTracker, store: Store, folder: Path
+    tracker: JournaledTracker, store: Store, folder: Path, gathering: threading.Event
 ) -> None:
     run = new_run(tracker)
+    assert gathering.wait(60)
     store.refused = {"batch", "tags"}
     run.log_metrics({"loss": 1.0}, step=1)
     run.set_tags({"a": "1"})
     run.log_params({"lr": "1"})
-    undelivered = tracker.flush()
+    undelivered = tracker.flush(60)
     assert (undelivered.writes, undelivered.refused) == (1, 1)
     (kept,) = store._runs.values()
     assert (kept.params, kept.points, "a" in kept.tags) == ({"lr": "1"}, {"loss": {1: 1.0}}, False)
@@ -290,10 +322,10 @@ def test_of_a_refused_batch_only_what_is_refused_is_kept(
 
 
 def test_writes_gather_but_nobody_waits_for_that(
-    tracker: JournaledTracker, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tracker: JournaledTracker, store: Store, folder: Path, gathering: threading.Event
 ) -> None:
-    monkeypatch.setattr(Courier, "gathering", 3600.0)
     run = new_run(tracker)
+    assert gathering.wait(60)
     run.log_metrics({"loss": 1.0}, step=1)
     time.sleep(0.1)
     assert store.points == []
@@ -318,7 +350,7 @@ def test_of_an_artifact_only_the_newest_is_kept(
     for epoch in range(20):
         run.log_text(f"state {epoch}", "checkpoints/last.pt")
     assert len(list(folder.glob("*/files/*/last.pt"))) == 1
-    tracker.flush(0.0)
+    let_go(tracker)
     deliver_all(store, folder)
     (content,) = store.artifacts(next(iter(store._runs))).values()
     assert content == b"state 19"
@@ -327,7 +359,7 @@ def test_of_an_artifact_only_the_newest_is_kept(
 
 def deliver_all(store: Store, folder: Path) -> None:
     store.away = False
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while deliver(store, folder).left:
         assert time.monotonic() < deadline
 
@@ -430,7 +462,7 @@ def test_a_run_whose_process_lives_keeps_running(
 ) -> None:
     store.away = True
     new_run(tracker)
-    tracker.flush(0.0)  # lets go of the journal
+    let_go(tracker)  # lets go of the journal
     store.away = False
     assert not deliver(store, folder).ended
     (kept,) = store._runs.values()
@@ -442,7 +474,7 @@ def test_a_killed_run_that_goes_on_elsewhere_is_not_ended(store: Store, folder: 
     elsewhere = JournaledTracker(store, tmp_path / "elsewhere")
     run = new_run(elsewhere, run_id=run_id)
     run.log_metrics({"loss": 0.25}, step=2)
-    elsewhere.flush()
+    elsewhere.flush(60)
     assert not deliver(store, folder).ended
     (kept,) = store._runs.values()
     assert (kept.status, Tag.OUTCOME in kept.tags) == (RunStatus.RUNNING, False)
@@ -460,7 +492,7 @@ def test_a_killed_process_loses_nothing_and_its_run_goes_on(
     run.log_metrics({"loss": 0.25}, step=2)
     run.end(RunStatus.FINISHED)
     store.away = False
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     (kept,) = store._runs.values()
     assert kept.points["loss"] == {1: 0.5, 2: 0.25}
     assert kept.artifacts == {"note.txt": b"so far"}
@@ -472,13 +504,13 @@ def test_another_machine_finds_a_pending_run_by_its_tag(store: Store, tmp_path: 
     store.away = True
     run = new_run(first)
     run.log_metrics({"loss": 0.5}, step=1)
-    first.flush(0.0)
+    let_go(first)
     deliver_all(store, tmp_path / "one")
     other = JournaledTracker(store, tmp_path / "two")
     again = new_run(other, run_id=run.run_id)
     assert other.history(run.run_id, "loss") == {1: 0.5}
     again.end(RunStatus.FINISHED)
-    assert not other.flush()
+    assert not other.flush(60)
     assert len(store._runs) == 1
 
 
@@ -487,14 +519,14 @@ def test_a_run_whose_journal_was_delivered_is_still_written_to_by_its_pending_id
 ) -> None:
     store.away = True
     run = new_run(tracker, tags={Tag.KIND: "trial", Tag.STUDY: "s"})
-    tracker.flush(0.0)
+    let_go(tracker)
     deliver_all(store, folder)
     assert journals(folder) == []
     other = JournaledTracker(store, folder)
     attached = other.attach(run.run_id)
     attached.log_metrics({"loss": 0.5}, step=1)
     attached.end(RunStatus.FINISHED)
-    assert not other.flush()
+    assert not other.flush(60)
     (kept,) = store._runs.values()
     assert (kept.status, kept.points) == ("FINISHED", {"loss": {1: 0.5}})
     assert journals(folder) == []
@@ -503,7 +535,7 @@ def test_a_run_whose_journal_was_delivered_is_still_written_to_by_its_pending_id
 def test_a_pending_run_that_never_arrived_is_refused_by_name(store: Store, folder: Path) -> None:
     tracker = JournaledTracker(store, folder)
     tracker.attach("pending-0123").set_tags({"a": "1"})
-    assert tracker.flush().refused == 1
+    assert tracker.flush(60).refused == 1
     (refused,) = deliver(store, folder).refused
     assert refused.reason == "There is no run pending-0123 at memory"
 
@@ -517,13 +549,13 @@ def test_a_run_that_another_has_taken_over_gets_only_missing_points(store: Store
     run.set_tags({"lab.outcome": "killed"})
     run.log_text("old", "note.txt")
     run.end(RunStatus.KILLED)
-    first.flush(0.0)
+    let_go(first)
     store.away = False
     new = new_run(second, run_id=run.run_id)
     new.log_metrics({"loss": 0.9}, step=2)
     new.set_tags({"lab.outcome": "completed"})
     new.end(RunStatus.FINISHED)
-    assert not second.flush()
+    assert not second.flush(60)
     deliver_all(store, tmp_path / "one")
     (kept,) = store._runs.values()
     assert (kept.status, kept.tags["lab.outcome"], kept.artifacts) == ("FINISHED", "completed", {})
@@ -549,7 +581,7 @@ def test_a_run_is_continued_by_its_own_journal_after_the_clock_was_set_back(
     first._couriers.flush(time.monotonic() + 5, time.monotonic())
     store.away = True
     run.log_metrics({"loss": 0.5}, step=1)
-    first.flush(0.0)  # its process is killed: the run has not ended, and its journal is left
+    let_go(first)  # its process is killed: the run has not ended, and its journal is left
     set_clock(monkeypatch, 0)
     store.away = False
     second = JournaledTracker(store, folder)
@@ -557,7 +589,7 @@ def test_a_run_is_continued_by_its_own_journal_after_the_clock_was_set_back(
     again.log_metrics({"loss": 0.25}, step=2)
     again.set_tags({"lab.outcome": "completed"})
     again.end(RunStatus.FINISHED)
-    assert not second.flush()
+    assert not second.flush(60)
     (kept,) = store._runs.values()
     assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
     assert kept.points == {"loss": {1: 0.5, 2: 0.25}}
@@ -569,18 +601,18 @@ def test_a_sleeper_yields_to_who_opened_the_run_after_its_clock_was_set_back(
     here, there = (JournaledTracker(store, tmp_path / name) for name in ("here", "there"))
     set_clock(monkeypatch, 3600)
     run = new_run(here)
-    here._couriers.flush(time.monotonic() + 5)
+    here._couriers.flush(time.monotonic() + 60)
     set_clock(monkeypatch, 0)
     store.away = True
     sleeper = new_run(here, run_id=run.run_id)
     sleeper.set_tags({"lab.outcome": "killed"})
     sleeper.end(RunStatus.KILLED)
-    here.flush(0.0)
+    let_go(here)
     store.away = False
     new = new_run(there, run_id=run.run_id)
     new.set_tags({"lab.outcome": "completed"})
     new.end(RunStatus.FINISHED)
-    assert not there.flush()
+    assert not there.flush(60)
     deliver_all(store, tmp_path / "here")
     (kept,) = store._runs.values()
     assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
@@ -592,12 +624,12 @@ def test_what_the_store_refuses_stops_the_trial_and_is_kept(
     run = new_run(tracker)
     store.refused = {"tags"}
     run.set_tags({"a": "1"})
-    tracker._couriers.flush(time.monotonic() + 5)
+    tracker._couriers.flush(time.monotonic() + 60)
     with pytest.raises(TrackingError, match="403 for tags"):
         run.log_metrics({"loss": 1.0}, step=1)
     with pytest.raises(TrackingError, match="403 for tags"):
         run.end(RunStatus.FAILED)
-    undelivered = tracker.flush()
+    undelivered = tracker.flush(60)
     assert (undelivered.writes, undelivered.refused) == (1, 1)
     (kept,) = store._runs.values()
     assert (kept.status, kept.points) == ("FAILED", {"loss": {1: 1.0}})
@@ -608,10 +640,39 @@ def test_what_the_store_refuses_stops_the_trial_and_is_kept(
     assert store.tags(kept.run_id)["a"] == "1"
 
 
+def test_why_a_write_is_refused_is_known_before_it_counts_as_refused(
+    tracker: JournaledTracker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, known = new_run(tracker), []
+    (courier,) = tracker._couriers
+    refuse = RunJournal.refuse
+
+    def noted(*args: Any) -> None:
+        known.append(str(courier.refusal))
+        refuse(*args)
+
+    monkeypatch.setattr(RunJournal, "refuse", noted)
+    store.refused = {"tags"}
+    run.set_tags({"a": "1"})
+    tracker.flush(60)
+    assert known == ["403 for tags"]
+
+
+def test_a_journal_that_is_closed_slowly_is_waited_for(
+    tracker: JournaledTracker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(couriers, "_STOP_SECONDS", 0.5)
+    close = RunJournal.close
+    monkeypatch.setattr(RunJournal, "close", lambda journal: (time.sleep(1.0), close(journal)))
+    new_run(tracker, tags={Tag.KIND: "trial", Tag.STUDY: "s"})  # which this process need not end
+    tracker.flush(60)
+    assert journals(folder) == []
+
+
 def test_a_run_that_cannot_be_opened_is_told_at_once(tracker: JournaledTracker, folder: Path) -> None:
     with pytest.raises(TrackingError, match="no experiment 99"):
         new_run(tracker, experiment="99")
-    tracker.flush()
+    tracker.flush(60)
     assert journals(folder) == []
 
 
@@ -621,9 +682,8 @@ def test_a_refused_opening_keeps_what_came_after_it(
     store.away = True
     run = new_run(tracker, experiment="99")
     run.log_metrics({"loss": 1.0}, step=1)
-    tracker.flush(0.0)
+    let_go(tracker)
     store.away = False
-    time.sleep(0.05)
     result = deliver(store, folder)
     assert (result.left.writes, result.left.refused) == (2, 1)
     assert "no experiment 99" in result.refused[0].reason
@@ -636,7 +696,7 @@ def test_an_experiment_is_asked_for_later(tracker: JournaledTracker, store: Stor
     assert tracker.experiment("new") == "pending-experiment:new"
     new_run(tracker, experiment="pending-experiment:new").end(RunStatus.FINISHED)
     store.away = False
-    assert not tracker.flush()
+    assert not tracker.flush(60)
     assert len(store.find_runs(store.experiment("new"), {})) == 1
 
 
@@ -741,8 +801,7 @@ def test_a_damaged_journal_does_not_keep_the_others(store: Store, folder: Path) 
     tracker = JournaledTracker(store, folder)
     store.away = True
     new_run(tracker)
-    tracker.flush(0.0)
+    let_go(tracker)
     store.away = False
-    time.sleep(0.05)
     result = deliver(store, folder)
     assert (result.writes, [one.run for one in result.refused]) == (1, ["damaged"])
