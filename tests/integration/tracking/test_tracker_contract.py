@@ -537,7 +537,10 @@ def test_unknown_run_cannot_be_reopened(tracker: Tracker, experiment: str) -> No
         open_run(tracker, experiment, run_id="0" * 32)
 
 
-def test_system_metrics_of_a_short_run(tracker: Tracker, experiment: str) -> None:
+def test_system_metrics_of_a_short_run(
+    tracker: Tracker, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.tracking.system_metrics._INTERVAL", 3600.0)  # however slow this machine is
     run = open_run(tracker, experiment, system_metrics=True)
     threading.Event().wait(1.1)
     run.end(RunStatus.FINISHED)

@@ -12,6 +12,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 from lab.errors import TrackingError
 from lab.restore import restore_config
 from lab.study import open_storage, open_study
-from lab.tracking import RunStatus, connect
+from lab.tracking import RunStatus, connect, health
 from lab.tracking.journal import RunJournal
 from lab.tracking.writes import Tags
 from lab.upkeep import doctor
@@ -37,6 +38,7 @@ class Server(ThreadingHTTPServer):
 
     status, version, ahead = 200, mlflow.__version__, 0.0
     silence: threading.Event | None = None
+    clock = staticmethod(time)
 
     @property
     def url(self) -> str:
@@ -53,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         text = self.server.version if self.path == "/version" else "{}"
         self.send_response_only(self.server.status)
-        self.send_header("Date", formatdate(time() + self.server.ahead, usegmt=True))
+        self.send_header("Date", formatdate(self.server.clock() + self.server.ahead, usegmt=True))
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -190,8 +192,11 @@ def test_a_server_that_wants_a_password(examined: Examined, stub: Server) -> Non
 
 @pytest.mark.parametrize(("ahead", "way"), [(-120, "120 s ahead of"), (120, "120 s behind")])
 def test_a_server_of_another_version_and_time(
-    examined: Examined, stub: Server, ahead: float, way: str
+    examined: Examined, stub: Server, ahead: float, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the header has whole seconds: within the request, half of one more or less may begin
+    stub.clock = lambda: 1_800_000_000.5  # type: ignore[method-assign]
+    monkeypatch.setattr(health, "time", SimpleNamespace(time=stub.clock))
     stub.version, stub.ahead = "2.0.1", ahead
     found = examined("--tracking-uri", stub.url)
     assert found["MLflow server's version"]["verdict"] == "warning"

@@ -17,7 +17,8 @@ from lab.engines import Stores
 from lab.errors import LabWarning, TrackingError
 from lab.restore import restore_config
 from lab.study import TrialQueue, open_storage, open_study
-from lab.tracking import JournaledTracker, RunStatus, Tracker, connect, left
+from lab.tracking import JournaledTracker, RunStatus, Tracker, UnavailableError, connect, left
+from lab.tracking.fenced import FencedRun
 from lab.upkeep import find_garbage
 
 REPOSITORY = Path(__file__).parents[3]
@@ -163,12 +164,19 @@ def test_gc_says_what_it_leaves_alone(original: Project, tmp_path: Path, lab: Ca
     assert len(original.files()) == 4
 
 
-def test_what_is_left_in_a_journal_goes_to_the_store_that_came_along(original: Project) -> None:
-    tracker = original.tracker
-    journaled = JournaledTracker(tracker, original.stores.journal_dir)
-    journaled._gate.shut("away")
-    journaled.open_run(name="late", experiment="1", tags={}).log_params({"lr": "1"})
-    journaled._couriers.stop()
+def test_what_is_left_in_a_journal_goes_to_the_store_that_came_along(
+    original: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise UnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FencedRun, "put", away)
+        journaled = JournaledTracker(original.tracker, original.stores.journal_dir)
+        journaled.open_run(name="late", experiment="1", tags={}).log_params({"lr": "1"})
+        (courier,) = journaled._couriers
+        journaled._couriers.stop()
+        courier.join(60)
     copy = copied(original, "copy")
     with pytest.warns(LabWarning, match="is a copy of"):
         connect(copy.stores.tracking_uri, copy.stores.artifact_dir, copy.stores.journal_dir)

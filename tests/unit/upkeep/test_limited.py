@@ -43,7 +43,7 @@ def test_a_check_that_hangs_is_left() -> None:
         over.wait(60)
 
     began = time.monotonic()
-    found = list(limited("check", hang, 0.2, "mend"))
-    assert time.monotonic() - began < 10
+    found = list(limited("check", hang, 1.0, "mend"))
+    assert time.monotonic() - began < 30
     over.set()
-    assert found == [FIRST, Finding("check", Verdict.FAILED, "no answer within 0 s", "mend")]
+    assert found == [FIRST, Finding("check", Verdict.FAILED, "no answer within 1 s", "mend")]
