@@ -18,15 +18,25 @@ from pathlib import Path
 import pytest
 import requests
 
-__all__ = ["AuthServer", "MlflowServer", "Network", "free_port"]
+from lab.serve import home
 
-_START_SECONDS = 120  # a loaded machine is slow
+__all__ = ["AuthServer", "MlflowServer", "Network", "dead_port", "free_port"]
+
+_START_SECONDS = 200  # a loaded machine is slow
+_HELD: list[socket.socket] = []
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port for a server that is started later, or again: one that no connection of others is given."""
+    return home.free_port("127.0.0.1")
+
+
+def dead_port() -> int:
+    """Return a port that refuses connections for as long as this process lives: nobody else is given it."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))  # and does not listen
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
 class MlflowServer:
@@ -92,7 +102,7 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health", timeout=1).ok
+            return requests.get(f"{self.url}/health", timeout=10).ok
         except requests.RequestException:
             return False
 

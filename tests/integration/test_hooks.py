@@ -11,7 +11,7 @@ import pytest
 from lab.errors import ConfigError, LabError
 from lab.hooks import Message, hooks_of, own_sources
 from tests.hook_server import hanging_server, hook_server
-from tests.servers import free_port
+from tests.servers import dead_port
 
 pytest.importorskip("apprise")
 
@@ -74,18 +74,18 @@ def test_a_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHAT", address)
         (hook,) = hooks_of("$CHAT")
         hook.send(MESSAGE, warnings.append)
-        assert hook.close(10)
+        assert hook.close(60)
     assert received == [("success", "digits: done", "12 cells")]
     assert warnings == []
 
 
 def test_a_dead_address_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHAT", f"json://user:hunter2@127.0.0.1:{free_port()}/hunter2")
+    monkeypatch.setenv("CHAT", f"json://user:hunter2@127.0.0.1:{dead_port()}/hunter2")
     (hook,) = hooks_of("$CHAT")
     warnings: list[str] = []
     for _ in range(3):
         hook.send(MESSAGE, warnings.append)
-    assert hook.close(20)
+    assert hook.close(60)
     (warning,) = warnings
     assert warning.startswith(
         "notify: $CHAT (JSON) does not take messages: it cannot be reached, or it refuses them"
@@ -100,4 +100,4 @@ def test_nobody_waits_for_an_address_that_hangs(monkeypatch: pytest.MonkeyPatch)
         began = time.monotonic()
         hook.send(MESSAGE, [].append)
         assert not hook.close(0.2)
-        assert time.monotonic() - began < 5  # not thirty
+        assert time.monotonic() - began < 20  # not thirty

@@ -15,7 +15,7 @@ import pytest
 from lab import server_file
 from lab.errors import ConfigError, ResourceError
 from lab.server_file import ServerFile, check_answers, read_server_file, write_private
-from tests.servers import free_port
+from tests.servers import dead_port
 
 FILE = Path(".lab/server.json")
 
@@ -26,7 +26,7 @@ def server() -> Iterator[ServerFile]:
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         port = listening.getsockname()[1]
         yield ServerFile(
-            f"http://127.0.0.1:{free_port()}",
+            f"http://127.0.0.1:{dead_port()}",
             f"postgresql://lab@127.0.0.1:{port}/studies",
             "lab",
             "secret",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from lab.errors import TrackingError
 from lab.tracking import RunStatus, UnavailableError, connect, prepare
 from lab.tracking.mlflow import MlflowTracker
+from tests.servers import dead_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,7 +46,7 @@ run.end(RunStatus.FINISHED)
 @pytest.mark.slow
 def test_processes_may_open_a_fresh_store_at_once_and_say_nothing(tmp_path: Path) -> None:
     workers = [_python(OPEN, cwd=tmp_path) for _ in range(3)]
-    assert [worker.communicate(timeout=120)[0] for worker in workers] == [""] * 3
+    assert [worker.communicate(timeout=200)[0] for worker in workers] == [""] * 3
     assert [worker.returncode for worker in workers] == [0] * 3
     tracker = connect(f"sqlite:///{tmp_path}/store/mlflow.db")
     experiment = tracker.find_experiment("raced")
@@ -77,12 +77,6 @@ def test_artifacts_lie_in_the_folder_given(tmp_path: Path, database: str) -> Non
     assert not (tmp_path / "mlruns").exists()
 
 
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("name", ["x" * 500, "图" * 200], ids=["letters", "three bytes each"])
 def test_experiments_with_long_names_keep_artifacts(tmp_path: Path, database: str, name: str) -> None:
     tracker = connect(database, tmp_path / "files")
@@ -94,7 +88,7 @@ def test_experiments_with_long_names_keep_artifacts(tmp_path: Path, database: st
 
 
 def test_server_that_is_not_there_is_told_at_once_and_without_the_password() -> None:
-    tracker = connect(f"http://ann:s3cret@127.0.0.1:{_closed_port()}")
+    tracker = connect(f"http://ann:s3cret@127.0.0.1:{dead_port()}")
     begin = time.monotonic()
     with pytest.raises(
         UnavailableError, match=r"Is the server running\? Start one with .*Connection refused\)$"
@@ -114,12 +108,12 @@ def test_server_that_goes_away_is_told_within_seconds(
     # the same client, but nothing listens any more
     store = run._client._tracking_client.store  # type: ignore[attr-defined]
     creds = store.get_host_creds()
-    creds.host = f"http://ann:s3cret@127.0.0.1:{_closed_port()}"
+    creds.host = f"http://ann:s3cret@127.0.0.1:{dead_port()}"
     monkeypatch.setattr(store, "get_host_creds", lambda: creds)
     begin = time.monotonic()
     with pytest.raises(UnavailableError, match=r"Logging metrics .* Is the server running") as caught:
         run.log_metrics({"loss": 1.0})
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
     assert "s3cret" not in str(caught.value)
 
 

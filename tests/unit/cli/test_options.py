@@ -12,7 +12,7 @@ from lab.cli.again import command_line
 from lab.cli.options import parse_only, parse_overrides, store_options, stores_from
 from lab.errors import ConfigError, ResourceError
 from lab.server_file import ServerFile
-from tests.servers import free_port
+from tests.servers import dead_port
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_without_a_server_the_stores_are_in_this_folder(folder: Path) -> None:
 
 
 def test_a_server_that_is_not_running_is_an_error(folder: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{dead_port()}"
     server = ServerFile(f"http://{address}", f"postgresql://lab@{address}/studies", host=socket.gethostname())
     server.write(folder / ".lab" / "server.json")
     with pytest.raises(

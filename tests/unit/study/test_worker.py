@@ -32,7 +32,7 @@ from lab.study import (
     worker,
 )
 from lab.tracking import RunStatus, connect
-from tests.servers import free_port
+from tests.servers import dead_port
 
 GRID = """
 name: s
@@ -185,7 +185,7 @@ def test_a_trial_whose_worker_died_early_begins_a_run_anew_while_the_store_is_aw
     settings: WorkerSettings, tmp_path: Path
 ) -> None:
     queue = died_before_it_noted_its_run(settings)
-    away = f"http://127.0.0.1:{free_port()}"
+    away = f"http://127.0.0.1:{dead_port()}"
     settings = replace(settings, tracking_uri=away, journal_dir=tmp_path / "journal")
     assert run_to_continue(settings, queue) is None
 

@@ -8,7 +8,7 @@ import pytest
 
 from lab.server_file import ServerFile
 from lab.upkeep.server_checks import check_server
-from tests.servers import free_port
+from tests.servers import dead_port
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_one_that_answers(file: Path) -> None:
 
 
 def test_one_that_does_not(file: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{dead_port()}"
     server = ServerFile(f"http://{address}", f"postgresql://lab@{address}/studies", host=socket.gethostname())
     server.write(file)
     (finding,) = check_server(file)
