@@ -54,7 +54,7 @@ class Page:
             IndexError,
         )
         try:
-            return WebDriverWait(self._driver, 40, ignored_exceptions=passing).until(lambda _: true())
+            return WebDriverWait(self._driver, 120, ignored_exceptions=passing).until(lambda _: true())
         except TimeoutException:
             pytest.fail(f"not seen: {what}, on a page that says:\n{self.text[:3000]}", pytrace=False)
 

@@ -31,7 +31,8 @@ def test_saved_view_is_the_leaderboard_and_can_be_sorted(
     shown = lambda: [float(value) for value in page.column("metrics.`best_value`")]  # noqa: E731
     page.until(lambda: shown() == pytest.approx(sorted(best, reverse=True)), "the best trial first")
     page.shows("activation", "lr", "test_accuracy", "best_epoch", "lab.outcome", "4 matching runs")
-    assert sorted(page.column("tags.`lab.outcome`")) == sorted(study.leaderboard["outcome"])
+    outcomes = sorted(study.leaderboard["outcome"])  # the table may be drawn anew at any moment
+    page.until(lambda: sorted(page.column("tags.`lab.outcome`")) == outcomes, "the outcomes")
     page.click("[role=columnheader][col-id='metrics.`best_value`']")
     page.until(lambda: shown() == pytest.approx(sorted(best)), "the best trial last")
 

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -62,7 +64,10 @@ class PostgresServer:
         access = self._data / "pg_hba.conf"
         access.write_text(f"host all {name} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
         self._execute(f"CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{password}'")
-        self._execute("SELECT pg_reload_conf()")
+        before = self._execute("SELECT pg_conf_load_time()")
+        self._execute("SELECT pg_reload_conf()")  # which only asks for it
+        while self._execute("SELECT pg_conf_load_time()") == before:
+            time.sleep(0.05)
 
     def database(self) -> str:
         """Create a database; return its address."""
@@ -70,12 +75,15 @@ class PostgresServer:
         self._execute(f"CREATE DATABASE {name}")
         return f"{self.url}/{name}"
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement: str) -> list[Any]:
+        """Return the rows, in a new connection."""
         address = f"{self.url.replace('://', '+psycopg://')}/postgres"
         engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(sa.text(statement))
+            done = connection.execute(sa.text(statement))
+            found = [tuple(row) for row in done] if done.returns_rows else []
         engine.dispose()
+        return found
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def interrupted(arguments: list[str]) -> None:
             assert started.stdout.readline()
         finally:
             os.killpg(started.pid, signal.SIGINT)
-        assert started.wait(60) in (0, 130)
+        assert started.wait(300) in (0, 130)
 
 
 def newest_run() -> str:

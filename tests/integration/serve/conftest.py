@@ -95,7 +95,7 @@ class Serving:
         serve.stop(self.home.folder)
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(30)
+                self.process.wait(_SECONDS)
         end_leftovers(self.home)
 
 

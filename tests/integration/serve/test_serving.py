@@ -145,7 +145,7 @@ def test_stopped_and_started_again_everything_is_there(serving: Serving) -> None
     stopped = serving.run("serve", "--stop")
     assert (stopped.returncode, stopped.stdout) == (0, "Stopped\n")
     assert serving.process is not None
-    assert serving.process.wait(30) == 128 + signal.SIGTERM
+    assert serving.process.wait(150) == 128 + signal.SIGTERM
     away = serving.run("status")
     assert away.returncode == 1
     assert "names is not running: start it with `lab serve`" in away.stderr

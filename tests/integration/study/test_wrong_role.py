@@ -19,7 +19,6 @@ def address(own_postgres: Any) -> str:
     """Of a database, with `ROLE` for the role."""
     url = str(own_postgres.database())
     own_postgres.create_role("team", "s3cret")
-    time.sleep(1)  # it reads its files anew
     return url.replace("lab@", "ROLE@")
 
 

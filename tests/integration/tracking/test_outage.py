@@ -43,7 +43,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Courier, "longest_pause", 0.5)
     monkeypatch.setattr(Gate, "memory", 1.0)
     monkeypatch.setattr(
-        JournaledTracker, "patience", 20.0
+        JournaledTracker, "patience", 60.0
     )  # a loaded machine is slow; refused is told at once
 
 
@@ -74,7 +74,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def delivered(store: MlflowTracker, journal: Path) -> Delivered:
     """Deliver what is left, once no thread has the journal: MLflow's client retries a request for some seconds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         done = deliver(store, journal)
         if not done.left or time.monotonic() > deadline:

@@ -31,7 +31,7 @@ def test_all_of_them_record_it(tmp_path: Path) -> None:
     prepare(uri)
     connect(uri, tmp_path).experiment("x")
     context = multiprocessing.get_context("forkserver")
-    barrier, done = context.Barrier(3, timeout=60), context.Queue()
+    barrier, done = context.Barrier(3, timeout=150), context.Queue()
     processes = [context.Process(target=record, args=(uri, barrier, done)) for _ in range(3)]
     for process in processes:
         process.start()

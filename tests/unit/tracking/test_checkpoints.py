@@ -34,5 +34,5 @@ def test_an_uploader_that_is_closed_while_it_wakes_up_ends(
     event.uploader = uploader
     uploader.offer()
     assert uploader._thread is not None
-    uploader._thread.join(10.0)
+    uploader._thread.join(60.0)
     assert not uploader._thread.is_alive()
