@@ -35,8 +35,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             folder.mkdir()
             make(folder)
             for database in folder.rglob("*.db"):
-                with closing(sqlite3.connect(database)) as connection:  # everything into the one file
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                with closing(
+                    sqlite3.connect(database, timeout=60)
+                ) as connection:  # everything into the one file
+                    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    assert not busy, f"{database} is in use: copies of it would lack something"
             done.touch()
     return folder
 

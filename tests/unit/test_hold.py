@@ -216,7 +216,7 @@ def test_what_a_lost_attempt_has_in_its_journal_is_dropped(world: World, tmp_pat
         run.log_metrics({"loss": 0.5}, step=3)
         run.log_text("old", "note.txt")
         run.set_tags({"lab.outcome": "failed"})
-    assert not sleeping.flush()
+    assert not sleeping.flush(60)
     (kept,) = store._runs.values()
     assert (kept.points, kept.artifacts, kept.tags.get("lab.outcome")) == ({}, {}, None)
     world.wall += 95
@@ -233,7 +233,7 @@ def test_a_request_that_was_under_way_while_the_process_slept(
     store = MemoryTracker()
     sleeping, other = (JournaledTracker(store, tmp_path / name) for name in ("sleeping", "other"))
     run = sleeping.open_run(name="t", experiment=sleeping.experiment("x"), tags={}, hold=world.hold())
-    sleeping._couriers.flush(time.monotonic() + 5)
+    sleeping._couriers.flush(time.monotonic() + 60)
     (run_id,) = store._runs
     real = MemoryRun.log_artifact
 
@@ -243,13 +243,13 @@ def test_a_request_that_was_under_way_while_the_process_slept(
         again = other.open_run(name="t", experiment="", tags={}, run_id=run_id)
         if ended:
             again.end(RunStatus.FINISHED)
-        assert not other.flush()
+        assert not other.flush(60)
         real(store.attach(run_id), path, source, table=table)
 
     monkeypatch.setattr(MemoryRun, "log_artifact", sleepy)
     (tmp_path / "spare.pt").write_bytes(b"of an earlier epoch")
     run.log_file(tmp_path / "spare.pt", "checkpoints", passing=passing)
-    assert not sleeping.flush()
+    assert not sleeping.flush(60)
     kept = store._runs[run_id]
     assert kept.status == ("FINISHED" if ended else "RUNNING")
     assert list(kept.artifacts) == ([] if ended and passing else ["checkpoints/spare.pt"])
@@ -283,7 +283,7 @@ def test_a_machine_whose_clock_is_hours_off_continues_a_run(
     experiment = first.experiment("x")
     run = first.open_run(name="t", experiment=experiment, tags={}, hold=world.hold())
     run.log_metrics({"loss": 0.5}, step=1)
-    assert not first.flush()
+    assert not first.flush(60)
     there = time.time_ns() + hours * 3600 * 10**9
     monkeypatch.setattr(time, "time_ns", lambda: there)
     store.answers = False  # while it is opened again, so that another may have opened it in the meantime
@@ -291,7 +291,7 @@ def test_a_machine_whose_clock_is_hours_off_continues_a_run(
     again.log_metrics({"loss": 0.25}, step=2)
     again.set_tags({"lab.outcome": "completed"})
     again.end(RunStatus.FINISHED)
-    assert not second.flush()
+    assert not second.flush(60)
     (kept,) = store._runs.values()
     assert (kept.status, kept.tags["lab.outcome"]) == ("FINISHED", "completed")
     assert kept.points["loss"] == {1: 0.5, 2: 0.25}
@@ -304,7 +304,7 @@ def test_a_study_that_no_longer_answers_does_not_vouch_for_an_attempt(
     store = Restarting()
     first, second = (JournaledTracker(store, tmp_path / name) for name in ("one", "two"))
     run = first.open_run(name="t", experiment=first.experiment("x"), tags={}, hold=Hold())
-    assert not first.flush()
+    assert not first.flush(60)
 
     def taken(run_id: str) -> dict[str, str]:  # by a later attempt, and then the database goes away
         world.away = True
@@ -315,7 +315,7 @@ def test_a_study_that_no_longer_answers_does_not_vouch_for_an_attempt(
     world.away, store.answers = True, False
     again = second.open_run(name="t", experiment="", tags={"late": "1"}, run_id=run.run_id, hold=world.hold())
     again.end(RunStatus.FAILED)
-    assert not second.flush()
+    assert not second.flush(60)
     assert store._runs[run.run_id] == before
 
 
@@ -327,6 +327,6 @@ def test_a_run_of_a_lost_attempt_that_the_store_never_saw_is_not_made(world: Wor
     world.mine = False
     run = sleeping.open_run(name="t", experiment=experiment, tags={}, hold=hold)
     run.leave()
-    assert not sleeping.flush()
+    assert not sleeping.flush(60)
     assert not store._runs
     assert not list((tmp_path / "sleeping").glob("*/journal.db"))

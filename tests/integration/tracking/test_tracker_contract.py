@@ -26,6 +26,7 @@ from lab.tracking import (
     RunStatus,
     Tracker,
     connect,
+    couriers,
     missing_runs,
     pending_id,
     run_page,
@@ -71,7 +72,10 @@ def inner(tracker: Tracker) -> Tracker:
         "journal+sqlite",
     ]
 )
-def tracker(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> Iterator[Tracker]:
+def tracker(
+    request: pytest.FixtureRequest, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tracker]:
+    monkeypatch.setattr(couriers, "_STOP_SECONDS", 60.0)  # a loaded machine is slow
     kind = request.param.removeprefix("journal+")
     store = _store(kind, request, database)
     if kind == request.param:

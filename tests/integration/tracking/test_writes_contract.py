@@ -16,7 +16,7 @@ from mlflow.models import Model as ModelFile
 from torch import nn
 
 from lab.errors import TrackingError
-from lab.tracking import JournaledTracker, MemoryTracker, Run, RunStatus, Tracker, connect, deliver
+from lab.tracking import JournaledTracker, MemoryTracker, Run, RunStatus, Tracker, connect, couriers, deliver
 from lab.tracking.base import Metric
 from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.tags import Tag
@@ -47,7 +47,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["memory", "sqlite", "journal"])
-def tracker(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> Iterator[Tracker]:
+def tracker(
+    request: pytest.FixtureRequest, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tracker]:
+    monkeypatch.setattr(couriers, "_STOP_SECONDS", 60.0)  # a loaded machine is slow
     if request.param == "sqlite":
         yield connect(f"sqlite:///{database}/mlflow.db", database / "artifacts")
         return
@@ -159,7 +162,7 @@ def test_put_twice_is_put_once(
         once = seen(tracker, run)
         run.write(write)
         assert seen(tracker, run) == once
-    tracker.flush()
+    tracker.flush(60)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,7 +179,7 @@ def test_kept_as_json_it_does_the_same(
         other.write(read_write(write.kind, json.loads(json.dumps(write.payload())), file))
     assert seen(tracker, other) == seen(tracker, run)
     assert seen(tracker, run) != seen(tracker, open_run(tracker))
-    tracker.flush()
+    tracker.flush(60)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if WRITES[kind].is_mergeable])
@@ -190,7 +193,7 @@ def test_merged_writes_do_what_single_ones_do(
         run.write(write)
     other.write(merged(writes))
     assert seen(tracker, other) == seen(tracker, run)
-    tracker.flush()
+    tracker.flush(60)
 
 
 def test_params_metrics_and_tags_merged_do_what_single_ones_do(
@@ -204,7 +207,7 @@ def test_params_metrics_and_tags_merged_do_what_single_ones_do(
     for _ in range(2):
         other.write(merged(writes))
     assert seen(tracker, other) == seen(tracker, run)
-    tracker.flush()
+    tracker.flush(60)
 
 
 @pytest.mark.parametrize("only_missing", [False, True])
@@ -230,7 +233,7 @@ def test_a_reopened_run_keeps_its_curves(tracker: Tracker, run: Run, only_missin
     journaled = isinstance(tracker, JournaledTracker)  # a journal has no place for the wish
     assert store.history(run.run_id, "fact") == {0: 5.0 if only_missing and not journaled else 6.0}
     again.end(RunStatus.FINISHED)
-    tracker.flush()
+    tracker.flush(60)
 
 
 @pytest.fixture
@@ -270,7 +273,7 @@ def test_a_damaged_model_in_a_journal_gives_way_to_the_next_one(
     tracker._couriers.flush(time.monotonic() + 60)
     with pytest.raises(TrackingError, match="its MLmodel cannot be read"):
         run.end(RunStatus.KILLED)
-    assert tracker.flush().refused == 1
+    assert tracker.flush(60).refused == 1
     (refused,) = deliver(store, journals, retry_refused=True).refused
     assert "its MLmodel cannot be read" in refused.reason
     (run_id,) = store.find_runs(
@@ -280,5 +283,5 @@ def test_a_damaged_model_in_a_journal_gives_way_to_the_next_one(
     other = again.open_run(name="trial", experiment="", tags={}, run_id=run_id)
     other.write(Model(folder))
     other.end(RunStatus.FINISHED)
-    assert not again.flush()
+    assert not again.flush(60)
     assert json.loads(seen(store, other))["models"] == ["READY"]

@@ -12,8 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lab.cli import main
+from lab.upkeep import doctor
 
 Lab = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every check take its time: a loaded machine is slow."""
+    monkeypatch.setattr(doctor, "_STORE_SECONDS", 120.0)
+    monkeypatch.setattr(doctor, "_MACHINE_SECONDS", 120.0)
 
 
 @pytest.fixture
