@@ -98,7 +98,7 @@ def loader_pids(split: object) -> list[int]:
     return [process.pid for process in loader._loader._iterator._workers]  # type: ignore[union-attr]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

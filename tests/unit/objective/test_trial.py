@@ -338,7 +338,7 @@ def test_checkpoints_go_to_the_run_while_it_trains_and_a_failure_is_only_a_warni
     held: list[bool] = []
 
     def wait(result: EpochResult) -> None:
-        deadline, place = time.monotonic() + 10, "spare2.pt" if result.epoch == 2 else "spare.pt"
+        deadline, place = time.monotonic() + 60, "spare2.pt" if result.epoch == 2 else "spare.pt"
         while f"checkpoints/{place}" not in tracker.artifacts(run[0].run_id) and time.monotonic() < deadline:
             time.sleep(0.01)
         held.append(f"checkpoints/{place}" in tracker.artifacts(run[0].run_id))

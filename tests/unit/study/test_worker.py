@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -116,13 +116,20 @@ def test_a_trial_that_a_user_ends_is_pruned_after_its_epoch(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "_LOOK_SECONDS", 0.02)
-    queue, seen = queue_of(settings), list[Event]()
+    queue, seen, looked = queue_of(settings), list[Event](), threading.Event()
+
+    def note(pulse: pulse.Pulse, name: str, value: object) -> None:
+        object.__setattr__(pulse, name, value)
+        if name == "stopped" and value:
+            looked.set()
+
+    monkeypatch.setattr(pulse.Pulse, "__setattr__", note)
 
     def emit(event: Event) -> None:
         seen.append(event)
         if isinstance(event, EpochEnded) and event.epoch == 1:
             queue.stop(queue.records()[0].trial_id)
-            time.sleep(0.5)  # until the worker has looked
+            assert looked.wait(60)
 
     work(settings, emit, lambda: False)
     assert [event.outcome for event in seen if isinstance(event, TrialEnded)] == ["pruned"]
