@@ -38,7 +38,7 @@ from lab.study import (
     put_back_dead,
     requeue_failed,
 )
-from tests.workers import forked
+from tests.workers import forked, kill
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))
 GPUS = (Device("7"), Device("GPU-6e3b"))
@@ -248,7 +248,7 @@ def test_how_a_process_was_killed_is_told(processes: ProcessLauncher, stores: St
     worker = processes.start(stores.for_worker("tiny"), CPU)
     heard.until(lambda: heard.of(worker, EpochEnded))
     for each in forked():
-        each.kill()
+        kill(each)
     heard.until_exited(worker)
     assert heard[worker][-1] == Exited(-signal.SIGKILL)
 

@@ -22,7 +22,7 @@ from lab.study import TrialQueue, WorkerSettings, find_queue, work
 from lab.tracking import connect
 from lab.tracking.journals import left
 from tests.programs import start_lab
-from tests.workers import forked
+from tests.workers import forked, kill
 
 CELLS = 80  # so many that a fast machine is not done before all kills
 KILLS = 64
@@ -79,7 +79,7 @@ class Machine:
         """Kill one of all workers, whatever it is at: starting, claiming, training, writing or ending a trial."""
         workers = [worker for _, service in self.services for worker in forked(by=service.pid)]
         if workers:
-            self.random.choice(workers).kill()
+            kill(self.random.choice(workers))
             self.kills["worker"] += 1
 
     def kill_service(self) -> None:

@@ -23,7 +23,7 @@ from lab.tracking.mlflow import MlflowTracker
 from lab.tracking.mlflow_run import MlflowRun
 from lab.training import FolderCheckpoints
 from tests.stores import stores_in
-from tests.workers import forked
+from tests.workers import forked, kill
 
 CONFIG = TrialConfig(
     dataset="synthetic",
@@ -230,7 +230,7 @@ def test_killed_twice(stores: Stores, calm: Points) -> None:
 def kill_workers(progress: Progress) -> None:
     if any(running.epoch for running in progress.running.values()):  # its run is open
         for worker in forked():
-            worker.kill()
+            kill(worker)
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from PIL import Image
 from lab.config import Grid, parse_grid
 from lab.engines import Progress, Stores, sweep
 from lab.tracking import connect
-from tests.workers import forked
+from tests.workers import forked, kill
 
 GRID = """
 name: {name}
@@ -93,8 +91,8 @@ def test_killed_workers_and_loaders_change_nothing(stores: Stores, make_grid: Ca
         if not killed and any(running.epoch >= 2 for running in progress.running.values()):
             victims = forked()
             killed.extend(each.pid for each in victims)
-            for each in victims:
-                os.kill(each.pid, signal.SIGKILL)
+            for each in victims:  # a loader may end by itself once its worker is killed
+                kill(each)
 
     grid: Any = make_grid("disturbed", in_memory=False, epochs=30)
     assert sweep(grid, stores, workers=2, on_progress=watch).states == {"complete": 2}

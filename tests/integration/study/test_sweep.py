@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from lab.study import study_status
 from lab.tracking import connect
 from tests.once import copy_of, made_once
 from tests.stores import stores_in
-from tests.workers import forked
+from tests.workers import forked, kill
 
 MakeGrid = Callable[..., Grid]
 Swept = tuple[Stores, SweepResult]
@@ -183,9 +181,9 @@ def test_a_killed_workers_trial_goes_on_in_the_same_run(stores: Stores, make_gri
 
     def kill_one(progress: Progress) -> None:
         if len(killed) < 2 and any(running.epoch >= 3 for running in progress.running.values()):
-            victim = forked()[0]
-            os.kill(victim.pid, signal.SIGKILL)
-            killed.append(victim.pid)
+            for victim in forked()[:1]:  # none if the last one has only just been killed
+                kill(victim)
+                killed.append(victim.pid)
 
     result = sweep(make_grid(epochs=40), stores, workers=2, on_progress=kill_one)
     assert len(killed) == 2
