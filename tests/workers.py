@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
-__all__ = ["forked", "kill"]
+__all__ = ["asleep", "forked", "kill"]
 
 
 def forked(by: int | None = None) -> list[psutil.Process]:
@@ -34,3 +38,34 @@ def kill(process: psutil.Process) -> None:
     """Kill a process, if it has not ended by itself since it was found."""
     with suppress(psutil.NoSuchProcess):
         process.kill()
+
+
+@contextmanager
+def asleep(process: psutil.Process, *databases: Path) -> Iterator[None]:
+    """Let a process sleep during the block, at a moment in which it has locked none of these SQLite databases."""
+    try:
+        _stop(process)
+        while not all(_can_be_written(each) for each in databases):
+            process.resume()
+            time.sleep(0.01)
+            _stop(process)
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
+def _stop(process: psutil.Process) -> None:
+    process.suspend()
+    while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):  # it runs on for a moment
+        time.sleep(0.001)
+
+
+def _can_be_written(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+    return True

@@ -10,8 +10,10 @@ import psutil
 import pytest
 
 from lab.tracking import connect
+from tests.workers import asleep, forked
 
 Until = Callable[..., None]
+PATIENCE = 120  # seconds; a loaded machine is slow
 LONG = ("--set", "epochs=60")  # as in the fixture calm_curves
 
 
@@ -80,7 +82,7 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
     process = lab.start("sweep", "tiny.yaml", "--workers", "2", *LONG)
     until(lambda: epochs_done(lab, 2), "an epoch")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.split("\n") == [
         "",
@@ -105,16 +107,15 @@ def test_ctrl_c_stops_and_the_same_command_continues(lab: Any, until: Until, cal
 def test_a_second_ctrl_c_ends_at_once_and_nothing_is_left_running(lab: Any, until: Until) -> None:
     process = lab.start("sweep", "tiny.yaml", "--workers", "1", "--set", "epochs=100000")
     until(lambda: epochs_done(lab, 1), "an epoch")
-    (worker,) = psutil.Process(process.pid).children(recursive=True)[-1:]
-    worker.suspend()  # so that it cannot stop in good order
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    while "Stopping" not in process.stderr.readline():
-        pass
-    with pytest.raises(psutil.TimeoutExpired, match="timeout"):
-        psutil.Process(process.pid).wait(1.5)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    (worker,) = forked(by=process.pid)
+    with asleep(worker, *(lab.home / ".lab").glob("*.db")):  # so that it cannot stop in good order
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert any("Stopping" in line for line in process.stderr)
+        with pytest.raises(psutil.TimeoutExpired, match="timeout"):
+            psutil.Process(process.pid).wait(1.5)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Continue with: lab sweep" in output
     assert "Traceback" not in errors
@@ -132,7 +133,7 @@ def test_workers_of_a_killed_sweep_end_and_their_trials_go_on(
     assert len(children) >= 3
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert not alive
     before = lab.runs("tiny")
     assert lab("sweep", "tiny.yaml", "--workers", "2", *LONG).exit_code == 0

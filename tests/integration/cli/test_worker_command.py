@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from lab.study import TrialQueue, open_storage
+from tests.workers import asleep, forked
 
 Until = Callable[..., None]
 LONG = ("--set", "epochs=60")  # as in the fixture calm_curves
@@ -93,7 +94,11 @@ def test_a_cancelled_study_stops_and_resumes(lab: Any, until: Until, calm_curves
     lab("submit", "tiny.yaml", *LONG)
     process = lab.start("worker", "--workers", "1")
     until(lambda: epochs_of(lab) >= 2, "an epoch")
-    cancelled = lab("cancel", "tiny")
+    (worker,) = forked(by=process.pid)
+    with asleep(
+        worker, *(lab.home / ".lab").glob("*.db")
+    ):  # it sees at once, or late, that its trial is to stop
+        cancelled = lab("cancel", "tiny")
     assert cancelled.exit_code == 0
     assert re.search(r"tiny: 2 waiting trials cancelled, 1 running trial stopping", cancelled.stdout)
     until(lambda: "running" not in states(lab), "the stop")
@@ -125,7 +130,7 @@ def test_retry(swept_with_failures: Any) -> None:
     assert lab("retry", "tiny", "--cell", "x", "--failed").exit_code == 2
 
 
-def test_a_killed_workers_trial_shows_at_once(lab: Any) -> None:
+def test_a_killed_workers_trial_shows_at_once(lab: Any, until: Until) -> None:
     lab("submit", "tiny.yaml")
     queue = TrialQueue(open_storage(f"sqlite:///{lab.home}/.lab/optuna.db"), "tiny")
     claim = queue.claim()
@@ -137,7 +142,8 @@ def test_a_killed_workers_trial_shows_at_once(lab: Any) -> None:
         queue.report(claim.trial_id, 1, 0.5)
         assert "running  lr=0.01 relu: epoch 1/2, val_accuracy 0.5000" in lab("status", "tiny").stdout
         process.kill()
-        psutil.wait_procs([psutil.Process(process.pid)], timeout=0.5)
+        killed = psutil.Process(process.pid)
+        until(lambda: killed.status() == psutil.STATUS_ZOMBIE, "its end")
         status = lab("status", "tiny").stdout  # killed, though nobody has reaped it yet
     assert status.startswith("tiny: 1 interrupted, 2 waiting\n")
     assert f"interrupted  lr=0.01 relu: epoch 1/2, its worker {worker} has exited" in status

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +22,7 @@ from lab.study import TrialQueue, open_storage, study_status
 from lab.tracking import connect
 from lab.tracking.tags import Tag
 from lab.training import require_torchmetrics
+from tests.workers import asleep, kill
 
 require_torchmetrics()
 from torchmetrics import Metric  # noqa: E402  # needs the torchvision that lab makes usable
@@ -213,14 +215,21 @@ def test_a_condition_leaves_a_parameter_out(stores: Stores) -> None:
 def test_a_killed_workers_trial_goes_on_with_the_same_parameters(stores: Stores) -> None:
     killed: list[int] = []
 
-    def kill(progress: Progress) -> None:
+    def kill_one(progress: Progress) -> None:
         queue = TrialQueue(open_storage(stores.storage), "s")
         for trial in queue.trials(TrialState.RUNNING):
-            if not killed and len(trial.intermediate_values) >= 2:
-                killed.append(trial.number)
-                os.kill(int(trial.user_attrs["lab:worker"].split(":")[1]), signal.SIGKILL)
+            if killed or len(trial.intermediate_values) < 2:
+                continue
+            with suppress(
+                psutil.NoSuchProcess
+            ):  # its trial, and so its worker, may have ended while this looked
+                worker = psutil.Process(int(trial.user_attrs["lab:worker"].split(":")[1]))
+                with asleep(worker, Path(queue.storage.engine.url.database or "")):
+                    if queue.trials()[trial.number].state is TrialState.RUNNING:
+                        killed.append(trial.number)
+                        kill(worker)
 
-    result = sweep(make(trials=3, epochs=30), stores, workers=2, on_progress=kill)
+    result = sweep(make(trials=3, epochs=30), stores, workers=2, on_progress=kill_one)
     assert (result.ending, result.states) == ("done", {"complete": 3})
     found = trials(stores)
     dead = found[killed[0]]
