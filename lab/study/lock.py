@@ -75,6 +75,9 @@ def _await(take: Callable[[], bool], what: str, should_stop: Callable[[], bool])
     began, asked, told = time.monotonic(), 0.0, False
     while not take():
         waited = time.monotonic() - began
+        if waited > _TELL_SECONDS and not told:
+            told = True
+            warnings.warn(f"Waiting for another process that holds {what}", LabWarning, stacklevel=2)
         if waited > _MOST_SECONDS:
             raise StudyError(
                 f"--storage: Another process has held {what} for {waited / 60:.0f} minutes: it may have been"
@@ -87,9 +90,6 @@ def _await(take: Callable[[], bool], what: str, should_stop: Callable[[], bool])
                     f"--storage: Another process holds {what}, and this one was told to stop while it waited."
                     " Nothing is lost; start again when the other has ended"
                 )
-        if waited > _TELL_SECONDS and not told:
-            told = True
-            warnings.warn(f"Waiting for another process that holds {what}", LabWarning, stacklevel=2)
         time.sleep(_TICK)
 
 

@@ -95,11 +95,12 @@ def test_a_lock_that_is_let_go_of_at_once_is_waited_for_even_by_who_is_to_stop(u
 def test_a_transaction_that_somebody_sleeps_in_is_broken_off_and_done_again(
     postgres_server: str, postgres: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patient = opening._IDLE
     monkeypatch.setattr(opening, "_IDLE", "SET idle_in_transaction_session_timeout = '500ms'")
     address = postgres.database()  # type: ignore[attr-defined]
     sleeping, other = open_storage(address), open_storage(address)
-    study_id = sleeping.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
-    trial_id = sleeping.create_new_trial(study_id)
+    study_id = other.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
+    trial_id = other.create_new_trial(study_id)
     tries: list[str] = []
 
     def fall_asleep() -> str:
@@ -107,6 +108,7 @@ def test_a_transaction_that_somebody_sleeps_in_is_broken_off_and_done_again(
             connection.execute(sa.text("SELECT * FROM trials FOR UPDATE"))
             tries.append("began")
             if len(tries) == 1:
+                monkeypatch.setattr(opening, "_IDLE", patient)  # of the connection for the second try
                 other.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
             return str(connection.scalar(sa.text("SELECT state FROM trials")))
 
@@ -121,19 +123,23 @@ def test_who_waits_for_a_locked_sqlite_file_says_so(stores: Stores, monkeypatch:
     monkeypatch.setattr(opening, "_BUSY_SECONDS", 0.2)
     opened = open_storage(stores.storage)
     study_id = opened.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "x")
-    over = threading.Event()
+    inside = threading.Event()
 
     def sleep_in_it() -> None:
         with opened.engine.begin():
-            over.set()
-            time.sleep(1.0)
+            inside.set()
+            while not len(told):
+                time.sleep(0.05)
 
-    thread = threading.Thread(target=sleep_in_it)
-    thread.start()
-    over.wait()
-    with pytest.warns(LabWarning, match="cannot be reached: .*database is locked"):
+    def set_meanwhile() -> None:
+        thread = threading.Thread(target=sleep_in_it, daemon=True)
+        thread.start()
+        inside.wait()
         opened.set_study_user_attr(study_id, "a", 1)
-    thread.join()
+        thread.join()
+
+    with pytest.warns(LabWarning, match="cannot be reached: .*database is locked") as told:
+        set_meanwhile()
     assert opened.get_study_user_attrs(study_id) == {"a": 1}
 
 
@@ -198,7 +204,7 @@ def test_journals_that_nobody_holds_are_delivered_while_a_worker_waits(stores: S
     journals[0].close()
     told: list[str] = []
     leftovers = Leftovers(stores, told.append)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not told and time.monotonic() < end:
         time.sleep(0.05)
     leftovers.close()
