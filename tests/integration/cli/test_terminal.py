@@ -59,7 +59,7 @@ class Terminal:
     def finish(self) -> int:
         while self.read():
             pass
-        return self.process.wait(60)
+        return self.process.wait(120)
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_live_table_and_ctrl_c(lab: Any, size: tuple[int, int]) -> None:
     terminal.read_until("checking every cell and the data")
     terminal.read_until("2/5000")
     for text in ("worker", "trial", "val_accuracy", "tiny: 0/3 done; 2 running, 1 waiting, 0 failed"):
-        assert text in terminal.text
+        terminal.read_until(text)  # the second worker may begin long after the first
     os.write(terminal.master, b"\x03")
     terminal.read_until("Stopping: trials checkpoint and return to the queue.")
     assert terminal.finish() == 130
