@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 import requests
 
 from lab.errors import ConfigError
 from tests.servers import free_port
+from tests.workers import forked, kill
 
 Until = Callable[..., None]
 PATIENCE = 120  # seconds; a loaded machine is slow
@@ -52,7 +51,7 @@ def test_every_line_of_every_process_is_json(lab: Any, until: Until) -> None:
 
     def value(name: str) -> float:
         try:
-            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE).text
         except requests.ConnectionError:
             return -1
         found = re.search(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
@@ -61,10 +60,8 @@ def test_every_line_of_every_process_is_json(lab: Any, until: Until) -> None:
     until(lambda: value("lab_epochs_total") >= 2, "two epochs")
     assert value("lab_trials_running") == 1
     assert value("lab_undelivered_writes") > 0
-    workers = [one for one in psutil.Process(process.pid).children(recursive=True) if not one.children()]
-    for one in workers:
-        if one.cpu_times().user > 0 and "forkserver" in " ".join(one.cmdline()):
-            os.kill(one.pid, signal.SIGKILL)
+    for worker in forked(by=process.pid):
+        kill(worker)
     until(lambda: value("lab_trials_total") >= 1, "the loss of its trial")
     until(lambda: value("lab_trials_running") == 1, "another worker")
     process.send_signal(signal.SIGTERM)
