@@ -92,7 +92,7 @@ def test_a_million_cells_are_planned_lazily(bare_lab: Any) -> None:
     begun = time.monotonic()
     result = bare_lab("plan", "million.yaml", "--limit", "3", "--format", "json")
     assert len(json.loads(result.stdout)) == 3
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30  # all of them would take many minutes
     assert "999,997 more cells not shown" in bare_lab("plan", "million.yaml", "--limit", "3").stdout
 
 

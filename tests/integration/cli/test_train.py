@@ -126,7 +126,7 @@ def test_a_resumed_run_matches_an_undisturbed_one(lab: Any, number: int, code: i
     process = lab.start("train", "--config", "config.yaml", "--epochs", "150")
     read_until(process, "epoch   3/150")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in errors
     run = lab.runs("lab").iloc[0]
@@ -154,7 +154,7 @@ def test_what_it_says_to_resume_with_loads_the_plug_ins(lab: Any) -> None:
     process = lab.start("train", "--config", folder / "bowed.yaml")
     read_until(process, "epoch   3/150")
     process.send_signal(signal.SIGINT)
-    again = process.communicate(timeout=60)[1].splitlines()[-1]
+    again = process.communicate(timeout=120)[1].splitlines()[-1]
     try:
         assert "--use 'my things/bowed_things.py' --resume " in again
         result = lab(*shlex.split(again)[1:])

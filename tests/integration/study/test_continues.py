@@ -96,11 +96,11 @@ def steps_back(target: Path) -> int:
 
 def wait_for_upload(tracker: Any, stores: Stores) -> None:
     run_id = run_of(stores)
-    for _ in range(500):
+    for _ in range(6000):
         if tracker.files(run_id, "checkpoints"):
             return
         time.sleep(0.02)
-    raise TimeoutError("no checkpoint was uploaded within 10 s")
+    raise TimeoutError("no checkpoint was uploaded within two minutes")
 
 
 def placement(stores: Stores, run_id: str | None = None) -> Placement:

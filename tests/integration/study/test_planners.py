@@ -33,7 +33,7 @@ def plan_them(texts: list[str], url: str, tracking_uri: str, barrier: Any, resul
         for text in texts:
             grid = parse_grid(text, "s.yaml")
             cells = feasible_cells(grid)
-            barrier.wait(60)
+            barrier.wait(120)
             submission = submit(grid, cells, open_storage(url), connect(tracking_uri))
             added.append(submission.added)
             runs.append(submission.run.run_id)
@@ -53,7 +53,7 @@ def race(planners: list[list[str]], url: str, tracking_uri: str) -> list[tuple[l
     ]
     for process in processes:
         process.start()
-    found = [results.get(timeout=120) for _ in planners]
+    found = [results.get(timeout=200) for _ in planners]
     for process in processes:
         process.join()
     for each in found:
@@ -133,7 +133,7 @@ def test_a_holder_that_is_killed_holds_nothing(url: str) -> None:
     held = context.Event()
     process = context.Process(target=hold, args=(url, held))
     process.start()
-    assert held.wait(60)
+    assert held.wait(120)
     process.kill()
     with locked(open_storage(url).engine, "x"):
         process.join()

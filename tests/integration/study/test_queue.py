@@ -62,7 +62,7 @@ def test_processes_that_claim_at_once_never_share_a_trial(url: str) -> None:
     processes = [context.Process(target=drain, args=(url, barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()
-    taken = [number for _ in processes for number in results.get(timeout=60)]
+    taken = [number for _ in processes for number in results.get(timeout=200)]
     for process in processes:
         process.join()
     assert sorted(taken) == list(range(60))
@@ -284,7 +284,8 @@ def test_how_long_a_trial_takes_and_what_time_it_is(url: str) -> None:
     seconds = Forecast(queue).seconds(waiting)
     assert seconds is not None
     assert 0 <= seconds < 60
-    assert queue.storage.now() == pytest.approx(time.time(), abs=5)
+    before = time.time()
+    assert before - 5 <= queue.storage.now() <= time.time() + 5
 
 
 @pytest.mark.parametrize("word", [requeue_dead, put_back_gone])
