@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.hook_server import hook_server
-from tests.servers import free_port
+from tests.servers import dead_port
 
 pytest.importorskip("apprise")
 
@@ -15,7 +15,7 @@ pytest.importorskip("apprise")
 def test_notify_says_whom_a_message_reaches(bare_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = (bare_lab.home / "tiny.yaml").read_text()
     (bare_lab.home / "told.yaml").write_text(f"{grid}\nnotify: [$CHAT, $DEAD]\n")
-    monkeypatch.setenv("DEAD", f"json://user:hunter2@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("DEAD", f"json://user:hunter2@127.0.0.1:{dead_port()}")
     with hook_server() as (address, received):
         monkeypatch.setenv("CHAT", address)
         result = bare_lab("notify", "told.yaml")

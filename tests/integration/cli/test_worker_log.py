@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from lab.errors import ConfigError
-from tests.servers import free_port
+from tests.servers import dead_port, free_port
 from tests.workers import forked, kill
 
 Until = Callable[..., None]
@@ -45,7 +45,7 @@ def test_json_of_a_whole_study(lab: Any) -> None:
 def test_every_line_of_every_process_is_json(lab: Any, until: Until) -> None:
     lab("submit", "tiny.yaml", "--set", "epochs=2000")
     port = free_port()
-    away = f"http://ann:{SECRET}@127.0.0.1:{free_port()}"
+    away = f"http://ann:{SECRET}@127.0.0.1:{dead_port()}"
     options = ("--workers", "1", "--log-format", "json", "--metrics", port, "--tracking-uri", away)
     process = lab.start("worker", *options, env={"PYTHONWARNINGS": "always"})
 
@@ -80,7 +80,7 @@ def test_every_line_of_every_process_is_json(lab: Any, until: Until) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_last_error(bare_lab: Any, form: str) -> None:
-    storage = f"postgresql://ann:{SECRET}@127.0.0.1:{free_port()}/lab"
+    storage = f"postgresql://ann:{SECRET}@127.0.0.1:{dead_port()}/lab"
     result = bare_lab("worker", "--storage", storage, "--log-format", form)
     assert result.exit_code == 1
     assert SECRET not in result.output

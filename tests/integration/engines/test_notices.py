@@ -19,7 +19,7 @@ from lab.errors import ConfigError, LabWarning
 from lab.study import TrialKey, find_queue
 from lab.tracking import connect
 from tests.hook_server import Received, hanging_server, hook_server
-from tests.servers import free_port
+from tests.servers import dead_port
 
 pytest.importorskip("apprise")
 
@@ -54,7 +54,7 @@ def with_failure(grid: Grid) -> Grid:
 def test_a_sweep_with_two_workers_tells_once_and_waits_for_nobody(
     chat: Received, stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DEAD", f"json://user:{SECRET}@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("DEAD", f"json://user:{SECRET}@127.0.0.1:{dead_port()}")
     grid = with_failure(make_grid(more="notify: [$CHAT, $DEAD, $HANGS]"))
     with hanging_server() as address, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
