@@ -35,7 +35,7 @@ _DENIED = re.compile(
 _CREDENTIALS = (
     ". Name role and password in the address, or the password in PGPASSWORD or a file that PGPASSFILE names"
 )
-_DRIVER = ": pip install 'lab[postgres]'"  # brings the driver that addresses which name none get
+_DRIVER = ": pip install 'lab[postgres]'"  # the driver of addresses that name none
 
 
 class DatabaseError(StudyError):

@@ -51,8 +51,9 @@ class Pulse:
                 if self.hold.is_lost(anew=True):
                     return
                 if self._told.seconds >= HEARTBEAT_SECONDS:
+                    began = self._told.now()  # it may sleep in between
                     self._queue.beat(self._trial_id)
-                    self._told.restart()
+                    self._told.restart(began)
                 self.cancelled = self.cancelled or self._queue.is_cancelled()
                 self.stopped = self.stopped or self._queue.is_stopped(self._trial_id)
 
@@ -64,6 +65,7 @@ class Pulse:
         """
         if self._told.seconds < _OVERDUE_SECONDS:  # by any clock, so including sleep
             return self._queue.is_mine(self._trial_id)
+        began = self._told.now()
         is_mine = self._queue.renew(self._trial_id)
-        self._told.restart()
+        self._told.restart(began)
         return is_mine

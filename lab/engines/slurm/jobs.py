@@ -42,7 +42,7 @@ class Jobs(Protocol):
     late_seconds: float
 
     def submit(self, name: str, run: Callable[[Any], None], orders: Sequence[Any]) -> Iterator[str]:
-        """Submit a job for each order, and yield their ids as they become known: the last may be refused.
+        """Submit a job for each order, and yield their ids as they become known; the last may be refused alone.
 
         Raises:
             SilentError: it cannot be done now.
