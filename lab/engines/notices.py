@@ -24,7 +24,8 @@ __all__ = ["Notices", "check_notify"]
 _SOON_SECONDS = 1.0  # after something has happened: what happens together is told together
 _REGULARLY_SECONDS = 60.0  # between looks at what others do, and at a best that could not be told yet
 _SHARE = 20  # of the time goes into looks at most 1/20: a study of thousands of trials takes seconds to read
-_END_SECONDS = 5.0  # for the last messages, when a sweep has ended
+_LOOK_SECONDS = 60.0  # for the last look, when a sweep has ended: nobody else tells what it notes as told
+_END_SECONDS = 5.0  # for the addresses to take the last messages then
 _OWN = Notify(to=(), events=NOTIFY_EVENTS)
 
 
@@ -99,13 +100,13 @@ class Notices:
                 self._warn(self._troubles.get_nowait())
 
     def close(self, seconds: float) -> None:
-        """Tell what is left to tell, in at most so much time."""
-        until = time.monotonic() + seconds
+        """Tell what is left to tell; the addresses have at most so much time to take it. With 0, wait for nothing."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join(_LOOK_SECONDS if seconds else 0.0)
+        until = time.monotonic() + seconds
         for hook in [hook for hooks in self._hooks.values() for hook in hooks]:
             hook.close(max(0.0, until - time.monotonic()))
         self.pass_on()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from lab.engines import Stores, notices, serve, submit, sweep
 from lab.engines.inline import InlineLauncher
 from lab.engines.notices import Notices
 from lab.errors import ConfigError, LabWarning
+from lab.hooks import Hook
 from lab.study import TrialKey, find_queue
 from lab.tracking import connect
 from tests.hook_server import Received, hanging_server, hook_server
@@ -29,7 +32,7 @@ SECRET = "hunter2"
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait longer for the last messages, which a loaded machine may take longer to look for and to send."""
+    """Wait longer for the last messages, which a loaded machine may take longer to send."""
     monkeypatch.setattr(notices, "_END_SECONDS", 60.0)
 
 
@@ -95,6 +98,29 @@ def test_a_link_for_everybody_and_one_message_to_each_address(
     assert body.startswith(
         "Failed: lr=0.01: ValueError: no\n3 cells: 1 failed, 2 waiting\nhttp://ann:***@mlflow:5000/#/"
     )
+
+
+def test_a_look_that_takes_longer_than_addresses_may_is_waited_for(
+    chat: Received, stores: Stores, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (submission,) = submit(make_grid(), stores)
+    look, close = notices.claim_news, Hook.close
+
+    def look_slowly(*args: Any) -> Any:
+        time.sleep(0.5)
+        return look(*args)
+
+    monkeypatch.setattr(notices, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(notices, "claim_news", look_slowly)
+    monkeypatch.setattr(Hook, "close", lambda hook, seconds: close(hook, 60.0))
+    followed = {"tiny": Notify(("$CHAT",))}
+    with Notices(connect(stores.tracking_uri), "http://mlflow:5000", followed, pytest.fail) as told:
+        claim = submission.queue.claim()
+        assert claim is not None
+        submission.queue.note_trial(claim.trial_id, TrialKey.OUTCOME, "failed")
+        submission.queue.fail(claim.trial_id)
+        told.hear(submission.queue)
+    assert titles(chat) == ["tiny: the first cell has failed"]
 
 
 def test_addresses_are_checked_before_anything_is_queued(stores: Stores, make_grid: MakeGrid) -> None:
