@@ -42,7 +42,7 @@ from tests.workers import forked, kill
 
 CPU = Seat(Device("cpu"), Fraction(1, 2))
 GPUS = (Device("7"), Device("GPU-6e3b"))
-PATIENCE = 120  # seconds; a loaded machine is slow
+PATIENCE = 200  # seconds; a loaded machine is slow
 
 GRID = """
 name: tiny

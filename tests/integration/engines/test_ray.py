@@ -54,13 +54,13 @@ from tests.once import copy_of
 from tests.servers import free_port
 from tests.stores import stores_in
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # of which each wait has a part
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 REPOSITORY = Path(__file__).parents[3]
-PATIENCE = 120  # seconds; a loaded machine is slow
+PATIENCE = 200  # seconds; a loaded machine is slow
 MEMORY = 80_000_000  # bytes of a node's object store: about the least
 HALF = Seat(Device("gpu-0", workers=2), Fraction(1, 2))
 
