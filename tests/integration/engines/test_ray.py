@@ -54,7 +54,7 @@ from tests.once import copy_of
 from tests.servers import free_port
 from tests.stores import stores_in
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # of which each wait has a part
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # for several waits
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
