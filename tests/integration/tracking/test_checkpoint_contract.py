@@ -139,13 +139,19 @@ def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> Tracker:
 
 
 def train(trial: TrialCheckpoints, last: int) -> None:
-    """Save and upload a checkpoint after each of some epochs."""
-    upload, uploaded = trial._uploader._upload, threading.Semaphore(0)
-    trial._uploader._upload = lambda: (upload(), uploaded.release())  # type: ignore[method-assign,assignment,func-returns-value]
-    for epoch in range(1, last + 1):
-        trial.save(state(epoch))
-        # not only taken: a trial that ends right then drops it
-        assert uploaded.acquire(timeout=60)
+    """Save a checkpoint after each of some epochs, and wait for its upload: a trial that ends drops what it has not."""
+    upload, uploaded = trial._uploader._upload, threading.Event()
+
+    def upload_and_tell() -> None:
+        upload()
+        uploaded.set()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trial._uploader, "_upload", upload_and_tell)
+        for epoch in range(1, last + 1):
+            uploaded.clear()
+            trial.save(state(epoch))
+            assert uploaded.wait(60)
 
 
 def test_at_the_end_the_run_has_the_last_and_the_best(

@@ -194,8 +194,8 @@ def test_a_server_that_wants_a_password(examined: Examined, stub: Server) -> Non
 def test_a_server_of_another_version_and_time(
     examined: Examined, stub: Server, ahead: float, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the header has whole seconds: within the request, half of one more or less may begin
-    stub.clock = lambda: 1_800_000_000.5  # type: ignore[method-assign]
+    # the clock stands still: the header has whole seconds, and the next one may begin within the request
+    monkeypatch.setattr(stub, "clock", lambda: 1_800_000_000.5)
     monkeypatch.setattr(health, "time", SimpleNamespace(time=stub.clock))
     stub.version, stub.ahead = "2.0.1", ahead
     found = examined("--tracking-uri", stub.url)
