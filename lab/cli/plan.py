@@ -215,7 +215,9 @@ def _print_table(shown: Sequence[PlannedCell], name: str, size: int) -> None:
     console.print(table)
     feasible = [cell for cell in shown if cell.feasible]
     done = sum(cell.state == "complete" for cell in feasible)
-    console.print(f"{len(feasible):,} feasible ({done:,} complete), {len(shown) - len(feasible):,} excluded")
+    which = "Of these, " if size > len(shown) else ""
+    excluded = len(shown) - len(feasible)
+    console.print(f"{which}{len(feasible):,} feasible ({done:,} complete), {excluded:,} excluded")
     if size > len(shown):
         left = counted(size - len(shown), "more cell")
         console.print(f"{left} not shown; use --limit or --format csv to see them")
